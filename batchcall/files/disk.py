@@ -1,0 +1,163 @@
+"""Every durable act on the file system, in one place: a model file system can stand in for it in tests."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h: blocks are taken, the file's length stays
+
+
+class Disk(Protocol):
+    """What the files of an output ask of a file system. Errors are OSErrors, as the system gives them."""
+
+    def make_folder(self, folder: Path) -> None: ...
+    def names(self, folder: Path) -> list[str]: ...
+    def exists(self, path: Path) -> bool: ...
+    def read(self, path: Path) -> bytes: ...
+    def open_append(self, path: Path) -> int: ...
+    def create(self, path: Path) -> int: ...
+    def write(self, handle: int, content: bytes) -> int: ...
+    def size(self, handle: int) -> int: ...
+    def reserve(self, handle: int, offset: int, length: int) -> None: ...
+    def truncate(self, handle: int, length: int) -> None: ...
+    def sync(self, handle: int) -> None: ...
+    def close(self, handle: int) -> None: ...
+    def rename(self, source: Path, target: Path) -> None: ...
+    def remove(self, path: Path) -> None: ...
+    def sync_folder(self, folder: Path) -> None: ...
+
+
+class RealDisk:
+    """The machine's own file system."""
+
+    def make_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+
+    def names(self, folder: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def read(self, path: Path) -> bytes:
+        return path.read_bytes()
+
+    def open_append(self, path: Path) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, PRIVATE_FILE)
+
+    def create(self, path: Path) -> int:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, PRIVATE_FILE)
+
+    def write(self, handle: int, content: bytes) -> int:
+        return os.write(handle, content)
+
+    def size(self, handle: int) -> int:
+        return os.fstat(handle).st_size
+
+    def reserve(self, handle: int, offset: int, length: int) -> None:
+        """Take blocks for [offset, offset + length) without changing the file's length.
+
+        Raises OSError(ENOSPC) when there is no room. Where the system has no such call, nothing is reserved.
+        """
+        if _FALLOCATE is None:
+            return
+        if _FALLOCATE(handle, _KEEP_SIZE, offset, length) != 0:
+            code = ctypes.get_errno()
+            if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR):
+                raise OSError(code, os.strerror(code))
+
+    def truncate(self, handle: int, length: int) -> None:
+        os.ftruncate(handle, length)
+
+    def sync(self, handle: int) -> None:
+        _FDATASYNC(handle)
+
+    def close(self, handle: int) -> None:
+        os.close(handle)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make renames and removals in `folder` survive a power cut."""
+        if sys.platform == "win32":  # folders cannot be opened there; NTFS journals names itself
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_fully(disk: Disk, handle: int, content: bytes) -> None:
+    """Write all of `content`; a write may take only a part of it (a full disk, a signal). Raises OSError."""
+    view = content
+    while view:
+        written = disk.write(handle, view)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
+
+
+def write_whole(disk: Disk, path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, whole or not at all: temporary file beside it, sync, rename, sync of the folder."""
+    with whole_file(disk, path) as handle:
+        write_fully(disk, handle, content)
+
+
+@contextlib.contextmanager
+def whole_file(disk: Disk, path: Path) -> Iterator[int]:
+    """A new file to write; it stands at `path` once the block ends well, and leaves nothing behind when not."""
+    temporary = temporary_of(path)
+    handle = disk.create(temporary)
+    try:
+        try:
+            yield handle
+            disk.sync(handle)
+        finally:
+            disk.close(handle)
+        disk.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            disk.remove(temporary)
+        raise
+    disk.sync_folder(path.parent)
+
+
+def temporary_of(path: Path) -> Path:
+    """The name a file has until it is finished. Begins with "_", so that readers of Parquet folders pass over it."""
+    return path.with_name(f"_tmp-{path.name}")
+
+
+def is_temporary(name: str) -> bool:
+    return name.startswith("_tmp-")
+
+
+def _find_fallocate() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    call = getattr(ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True), "fallocate", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return call
+
+
+_FALLOCATE = _find_fallocate()
+_FDATASYNC = getattr(os, "fdatasync", os.fsync)
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
