@@ -1,0 +1,103 @@
+"""From a row to what is asked of the endpoint: the job's templates and tools, put together once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from batchcall.errors import JobError
+from batchcall.extraction.arguments import Toolbox
+from batchcall.extraction.prompt import RowError, TemplateError
+from batchcall.extraction.requests import RequestBuilder, make_builder, request_hash, tools_of
+from batchcall.extraction.schema import FieldType, SchemaError
+from batchcall.job import Job, ToolSpec, resolve_tool_choice
+from batchcall.records import Request, Row, Shape, Tool
+
+_TOOLBOXES_HELD = 512
+
+
+class Asker:
+    """How a job turns rows into requests, and which tools an answer is read with."""
+
+    def __init__(self, builder: RequestBuilder, protocol: str, tools: tuple[Tool, ...], has_own_tools: bool) -> None:
+        self.builder = builder
+        self.protocol = protocol
+        self.job_toolbox = None if has_own_tools else _compile_job_tools(tools)
+        self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """Columns of the input that requests are made from; None: all of them."""
+        return self.builder.columns
+
+    @property
+    def arguments_type(self) -> FieldType | None:
+        """Type of the `arguments` column; None: JSON text, as there is not exactly one tool for all rows."""
+        return self.job_toolbox.arguments_type if self.job_toolbox else None
+
+    def ask(self, values: Mapping[str, Any]) -> Request:
+        """The request of a row. Raises RowError when its columns do not make one."""
+        return self.builder.build(values)
+
+    def hash_of(self, request: Request) -> str:
+        return request_hash(self.protocol, request)
+
+    def hash_of_row(self, row: Row) -> str | None:
+        """The identity of a row's request, None when none can be built from it."""
+        if row.fault is not None:
+            return None
+        try:
+            return self.hash_of(self.ask(row.values))
+        except RowError:
+            return None
+
+    def toolbox_of(self, request: Request) -> Toolbox:
+        """What reads the answers to this request. Raises RowError for a row's own tool that is no JSON Schema."""
+        if self.job_toolbox is not None:
+            return self.job_toolbox
+        toolbox = self._toolboxes.get(request.shape)
+        if toolbox is None:
+            toolbox = self._toolboxes[request.shape] = _compile_row_tools(tools_of(request))
+            if len(self._toolboxes) > _TOOLBOXES_HELD:
+                self._toolboxes.popitem(last=False)
+        return toolbox
+
+
+def make_asker(job: Job) -> Asker:
+    """The asker of a job. Raises JobError for a template or a tool that cannot be used."""
+    tools = tuple(_as_tool(spec) for spec in job.tools)
+    request = job.request
+    try:
+        builder = make_builder(
+            model=request.model,
+            system=request.system,
+            prompt=request.prompt,
+            messages=request.messages,
+            columns=request.columns,
+            tool_choice=resolve_tool_choice(job),
+            parameters=request.parameters,
+            tools=tools,
+        )
+    except (TemplateError, ValueError) as error:
+        raise JobError(f"{job.file.name} has a fault", faults=(str(error),)) from error
+    return Asker(builder, job.endpoints[0].protocol, tools, has_own_tools=builder.shape is None)
+
+
+def _as_tool(spec: ToolSpec) -> Tool:
+    function = spec.written["function"]
+    return Tool(function["name"], function.get("parameters", {}), spec.written)
+
+
+def _compile_job_tools(tools: tuple[Tool, ...]) -> Toolbox:
+    try:
+        return Toolbox.of(tools)
+    except SchemaError as error:
+        raise JobError("a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12") from error
+
+
+def _compile_row_tools(tools: tuple[Tool, ...]) -> Toolbox:
+    try:
+        return Toolbox.of(tools)
+    except SchemaError as error:
+        raise RowError(f"the row's tool cannot be used: {error}") from error

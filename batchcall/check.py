@@ -1,0 +1,222 @@
+"""What a job would do, without the network: its first request, the rows left, and what they may cost and take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from batchcall.asking import Asker
+from batchcall.dialects import DIALECTS
+from batchcall.engines.reading import max_tokens_of
+from batchcall.errors import BatchcallError, JobError
+from batchcall.extraction.prompt import RowError
+from batchcall.files.columns import Layout
+from batchcall.files.disk import RealDisk
+from batchcall.files.input import Input
+from batchcall.files.output import OWN_FOLDER
+from batchcall.files.runfile import RunFile, read_runfile
+from batchcall.job import Job, request_identity, resolve_key
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.price import cost_of
+from batchcall.records import HttpRequest, Request, Row, Usage
+from batchcall.report.text import duration_text, money_text, table
+from batchcall.run import AUTO_CONCURRENCY, prepare
+from batchcall.status import read_status
+
+_SAMPLE_ROWS = 200
+_ASSUMED_LATENCY_S = 2.0  # of an answer, where no run has measured it
+_SHOWN_BODY = 4_000  # characters of the first request
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What `batchcall check` found out. A job that has faults never gets here: they are a JobError."""
+
+    job: str
+    rows: int
+    done: int  # rows in the output already, answered for this very job
+    first_request: dict[str, Any] | None  # method, url, headers (keys masked), body
+    tokens: int  # estimated, of the rows left
+    basis: str  # what the estimate rests on
+    cost: float | None  # USD, None without a price
+    seconds: float
+    bound_by: str  # what the time estimate rests on
+    columns: str  # the typed columns of the arguments
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return max(0, self.rows - self.done)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "rows": self.rows,
+            "rows_done": self.done,
+            "rows_left": self.left,
+            "first_request": self.first_request,
+            "estimated_tokens": self.tokens,
+            "estimated_cost": self.cost,
+            "estimated_seconds": round(self.seconds, 1),
+            "estimate_rests_on": self.basis,
+            "bound_by": self.bound_by,
+            "arguments": self.columns,
+            "warnings": self.warnings,
+        }
+
+    def as_text(self) -> str:
+        lines = [
+            ("job", f"{self.job} is well formed"),
+            ("rows", f"{self.rows:,} in the input, {self.done:,} done, {self.left:,} to do"),
+            ("arguments", self.columns),
+            ("tokens", f"about {self.tokens:,} ({self.basis})"),
+            ("cost", f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)),
+            ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
+            *(("warning", warning) for warning in self.warnings),
+        ]
+        return table(lines) + "\n\n" + self._first_request_text()
+
+    def _first_request_text(self) -> str:
+        first = self.first_request
+        if first is None:
+            return "no row of the sample makes a request"
+        headers = "\n".join(f"{name}: {value}" for name, value in first["headers"].items())
+        body = orjson.dumps(first["body"], option=orjson.OPT_INDENT_2).decode()
+        cut = "" if len(body) <= _SHOWN_BODY else "\n… (cut)"
+        return f"first request:\nPOST {first['url']}\n{headers}\n\n{body[:_SHOWN_BODY]}{cut}"
+
+
+def check_job(job: Job) -> CheckReport:
+    """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
+    asker, source, layout = prepare(job)
+    warnings = list(job.warnings) + _key_warning(job) + list(asker.rewrites)
+    rows = source.count_rows()
+    runfile = _own_record(job)
+    sample = _sample(asker, source, layout, warnings)
+    tokens, basis = _tokens_per_row(runfile, sample)
+    done = min(rows, _done(job, runfile))
+    left = rows - done
+    seconds, bound_by = _seconds(job, left, sum(tokens))
+    return CheckReport(
+        job=str(job.file),
+        rows=rows,
+        done=done,
+        first_request=_shown(job, *sample[0]) if sample else None,
+        tokens=round(left * sum(tokens)),
+        basis=basis,
+        cost=_cost(job, sample, left, tokens),
+        seconds=seconds,
+        bound_by=bound_by,
+        columns=layout.arguments_text,
+        warnings=warnings,
+    )
+
+
+def _key_warning(job: Job) -> list[str]:
+    """A missing key keeps `run` from starting; a check on another machine may well go without."""
+    try:
+        resolve_key(job.endpoints[0].api_key)
+    except JobError as error:
+        return [str(error)]
+    return []
+
+
+def _own_record(job: Job) -> RunFile | None:
+    """The record of earlier runs of this very job, None where there is none or it was another job's."""
+    try:
+        runfile = read_runfile(RealDisk(), job.output.path / OWN_FOLDER)
+    except BatchcallError:
+        return None
+    return runfile if runfile is not None and runfile.identity == request_identity(job) else None
+
+
+def _done(job: Job, runfile: RunFile | None) -> int:
+    if runfile is None:
+        return 0
+    status = read_status(job.output.path)
+    return int(status.totals["rows"]) + status.waiting
+
+
+Sampled = tuple[Request, HttpRequest]
+
+
+def _sample(asker: Asker, source: Input, layout: Layout, warnings: list[str]) -> list[Sampled]:
+    """The first rows as they would be sent. Rows from which nothing can be made are named in `warnings`."""
+    columns: Any = source.columns if asker.columns is None else asker.columns
+    dialect = DIALECTS[asker.protocol]
+    sampled, bad = [], []
+    for row in _first_rows(source, columns):
+        try:
+            request = asker.ask(_values(row))
+            asker.toolbox_of(request)
+            sampled.append((request, dialect.encode(request)))
+        except RowError as error:
+            bad.append(f"{row.where}: {error}")
+    if bad:
+        warnings.append(
+            f"{len(bad)} of the first {len(bad) + len(sampled)} rows will end as bad_row; the first: {bad[0]}"
+        )
+    return sampled
+
+
+def _first_rows(source: Input, columns: Any) -> list[Row]:
+    rows: list[Row] = []
+    for batch in source.batches(columns):
+        rows += batch.rows
+        if len(rows) >= _SAMPLE_ROWS:
+            break
+    return rows[:_SAMPLE_ROWS]
+
+
+def _values(row: Row) -> Any:
+    if row.fault is not None:
+        raise RowError(row.fault)
+    return row.values
+
+
+def _tokens_per_row(runfile: RunFile | None, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
+    """Prompt and completion tokens of a row, and where that is from."""
+    totals = runfile.totals if runfile is not None else {}
+    if totals.get("rows") and totals.get("prompt_tokens") and totals.get("completion_tokens"):
+        rows = totals["rows"]
+        return (totals["prompt_tokens"] / rows, totals["completion_tokens"] / rows), f"measured over {rows:,} rows"
+    if not sample:
+        return (0.0, 0.0), "no row makes a request"
+    estimate = TokenEstimate()
+    prompts = [estimate.prompt_tokens(len(http.body)) for _, http in sample]
+    completions = [estimate.completion_tokens(max_tokens_of(request.shape)) for request, _ in sample]
+    basis = f"by the size of the first {len(sample):,} rows, ±30 %; a first `--limit 50` measures it"
+    return (sum(prompts) / len(prompts), sum(completions) / len(completions)), basis
+
+
+def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float]) -> float | None:
+    price = job.prices.get(sample[0][0].shape.model) if sample else None
+    if price is None:
+        return None
+    usage = Usage(prompt_tokens=round(left * tokens[0]), completion_tokens=round(left * tokens[1]))
+    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+
+
+def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:
+    """The longest of what each limit allows."""
+    limits = job.limits
+    concurrency = limits.concurrency or AUTO_CONCURRENCY
+    bounds = [
+        (left * _ASSUMED_LATENCY_S / concurrency, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")
+    ]
+    if limits.requests_per_minute:
+        bounds.append((left / limits.requests_per_minute * 60, "requests_per_minute"))
+    if limits.tokens_per_minute:
+        bounds.append((left * tokens / limits.tokens_per_minute * 60, "tokens_per_minute"))
+    return max(bounds)
+
+
+def _shown(job: Job, request: Request, http: HttpRequest) -> dict[str, Any]:
+    endpoint = job.endpoints[0]
+    dialect = DIALECTS[endpoint.protocol]
+    key = "***" if endpoint.api_key else None
+    headers = {**endpoint.headers, **dialect.headers(auth=endpoint.auth, key=key)}
+    url = endpoint.url if endpoint.url != "sandbox" else "http://127.0.0.1:(the sandbox)/v1"
+    return {"method": "POST", "url": url + http.path, "headers": headers, "body": orjson.loads(http.body)}

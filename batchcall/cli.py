@@ -1,0 +1,265 @@
+"""Flags → one public call → print. Adds no behaviour; the only click. Imports what a command needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from batchcall.errors import BatchcallError, ExitCode, JobError
+from batchcall.terminal import printable
+from batchcall.version import VERSION
+
+if TYPE_CHECKING:
+    from batchcall.job import Job
+
+_JOB = click.argument("job", type=click.Path(path_type=Path))
+_FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+
+
+class _Commands(click.Group):
+    """Every fault of the user's or the machine's ends here, as one message and an exit code. No traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BatchcallError as error:
+            _leave(error)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="batchcall")
+def main() -> None:
+    """A table of rows through a language model and back as validated, typed data.
+
+    Start with `batchcall init`, then `batchcall check JOB.toml` and `batchcall run JOB.toml`.
+
+    \b
+    Exit codes: 0 finished · 1 finished, more rows failed than tolerated · 2 the command or the job
+    file is wrong · 3 stopped early, resumable · 4 the endpoint will not serve this job · 5 another
+    run holds the output · 130/143 stopped by SIGINT/SIGTERM after draining
+    """
+
+
+def _overrides(command: Any) -> Any:
+    for option in (
+        click.option("--input", "input_path", metavar="PATH", help="Read this instead of input.path."),
+        click.option("--output", metavar="DIR", help="Write here instead of output.path."),
+        click.option(
+            "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Change a key of the job file; repeatable."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_JOB
+@_overrides
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option("--retry-failed", is_flag=True, help="Do the rows that failed again.")
+@click.option(
+    "--on-change",
+    type=click.Choice(["fail", "rerun", "keep"]),
+    default="fail",
+    show_default=True,
+    help="When the output holds results of another prompt, tool, model or parameter.",
+)
+@click.option("--rehearse", is_flag=True, help="Against the embedded endpoint, into a folder of its own.")
+@click.option("--deadline", metavar="DURATION", help="Stop after this long: 90s, 30m, 2h.")
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def run(
+    job: Path,
+    input_path: str | None,
+    output: str | None,
+    settings: tuple[str, ...],
+    limit: int | None,
+    retry_failed: bool,
+    on_change: str,
+    rehearse: bool,
+    deadline: str | None,
+    quiet: bool,
+    log_format: str,
+) -> None:
+    """Do what is left of a job. The same command is always the right one."""
+    from batchcall.api import run as run_now
+    from batchcall.job import parse_duration
+    from batchcall.report.progress import open_progress
+    from batchcall.report.text import summary_text
+    from batchcall.state import RunOptions
+
+    options = RunOptions(
+        limit=limit,
+        retry_failed=retry_failed,
+        on_change=on_change,
+        rehearse=rehearse,
+        deadline_s=None if deadline is None else parse_duration(deadline, key="--deadline"),
+    )
+    loaded = _load(job, input_path, output, settings)
+    for warning in loaded.warnings:
+        _say(warning, quiet=quiet)
+    with open_progress(quiet=quiet, log_format=log_format) as progress:
+        summary = run_now(loaded, options, show=progress.show, say=progress.say)
+    _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary))
+    _exit(summary.exit_code)
+
+
+@main.command()
+@_JOB
+@_overrides
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def check(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Check a job without the network; show its first request and what it would cost."""
+    from batchcall.check import check_job
+
+    report = check_job(_load(job, input_path, output, settings))
+    _print(_json(report.as_json()) if as_json else report.as_text())
+
+
+@main.command()
+@_FOLDER
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(folder: Path, as_json: bool) -> None:
+    """Rows done, failures, tokens, cost, and what is left."""
+    from batchcall.status import read_status
+
+    found = read_status(folder)
+    _print(_json(found.as_json()) if as_json else found.as_text())
+
+
+@main.command()
+@_FOLDER
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def verify(folder: Path, as_json: bool) -> None:
+    """Prove an output: every input row once, in order, readable, totals as recorded."""
+    from batchcall.verify import verify_output
+
+    proof = verify_output(folder)
+    _print(_json(proof.as_json()) if as_json else proof.as_text())
+    _exit(ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED)
+
+
+@main.command()
+@_JOB
+@_overrides
+def revalidate(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> None:
+    """Apply a changed tool schema to the stored answers. Sends nothing."""
+    from batchcall.revalidate import revalidate_job
+
+    _print(revalidate_job(_load(job, input_path, output, settings)).as_text())
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option("--latency", type=float, default=0.0, show_default=True, help="Median seconds to answer; heavy tail.")
+@click.option("--requests-per-minute", type=click.IntRange(min=1), help="Answer 429 above this.")
+@click.option("--tokens-per-minute", type=click.IntRange(min=1), help="Answer 429 above this.")
+@click.option("--fault", "faults", metavar="NAME=SHARE", multiple=True, help="A share of answers, 0 to 1; repeatable.")
+@click.option("--faults", "list_faults", is_flag=True, help="List the faults and leave.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--api-key", metavar="KEY", help="Refuse any other key with 401. A test key: it is seen in argv.")
+def sandbox(
+    port: int,
+    latency: float,
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
+    faults: tuple[str, ...],
+    list_faults: bool,
+    seed: int,
+    api_key: str | None,
+) -> None:
+    """The embedded endpoint on its own, on this machine only, until Ctrl-C."""
+    from batchcall.sandbox.process import Settings, describe_faults, parse_faults, serve
+
+    if list_faults:
+        _print(describe_faults())
+        return
+    serve(
+        Settings(
+            port=port,
+            latency_s=latency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            faults=parse_faults(faults),
+            seed=seed,
+            api_key=api_key,
+        )
+    )
+
+
+@main.command()
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=".")
+def init(folder: Path) -> None:
+    """Write a job to start from."""
+    from batchcall.starter import write_starter
+
+    written = write_starter(folder)
+    _print("\n".join(f"wrote {path}" for path in written))
+    _print(f"next: batchcall check {written[0]}, then batchcall run {written[0]}")
+
+
+@main.command()
+def schema() -> None:
+    """JSON Schema of the job file, for editors."""
+    from batchcall.job import job_schema
+
+    _print(_json(job_schema(), indent=True))
+
+
+def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:
+    """The job with what the command line changes. Paths of the command line start from where the person stands."""
+    from batchcall.job import load_job
+
+    places = []
+    if input_path is not None:
+        places.append(f"input.path={_toml_text(_from_here(input_path))}")
+    if output is not None:
+        places.append(f"output.path={_toml_text(_from_here(output))}")
+    return load_job(job, overrides=(*settings, *places))
+
+
+def _from_here(path: str) -> str:
+    return path if "://" in path else str(Path.cwd() / path)
+
+
+def _toml_text(text: str) -> str:
+    from json import dumps
+
+    return dumps(text, ensure_ascii=False)
+
+
+def _json(value: Any, *, indent: bool = False) -> str:
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode()
+
+
+def _say(text: str, *, quiet: bool = False) -> None:
+    if not quiet:
+        click.echo(printable(text), err=True)
+
+
+def _print(text: str) -> None:
+    """To stdout; a reader that has gone away (a closed pipe) is no fault of the run."""
+    try:
+        click.echo(printable(text))
+        sys.stdout.flush()
+    except (BrokenPipeError, OSError, ValueError):
+        sys.stdout = None  # type: ignore[assignment]  # so that nothing is flushed into it at exit
+
+
+def _leave(error: BatchcallError) -> NoReturn:
+    _say(f"error: {error}")
+    if isinstance(error, JobError):
+        for fault in error.faults:
+            _say(f"  - {fault}")
+    if error.hint:
+        _say(f"  hint: {error.hint}")
+    _exit(error.exit_code)
+
+
+def _exit(code: ExitCode) -> NoReturn:
+    raise SystemExit(int(code))

@@ -1,0 +1,89 @@
+"""The end of a run: what is in is published, what it came to is written down and told."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+from batchcall.engines.live import LiveEngine, Stopped
+from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
+from batchcall.files.parts import Totals
+from batchcall.files.runfile import write_runfile
+from batchcall.report.snapshot import Summary
+from batchcall.state import Run
+
+
+def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:
+    """Publish what is in, write down what the run came to. Runs in a thread."""
+    output, runfile = run.output, run.resumption.runfile
+    if run.rows_seen is not None:
+        output.end_of_input(run.rows_seen)
+        runfile.input.rows = run.rows_seen
+    stopped = _publish(run) or stopped
+    totals = Totals()
+    for of_part in output.published().values():
+        totals.add(of_part)
+    runfile.totals = totals.as_json()
+    runfile.is_complete = run.rows_seen is not None and totals.rows >= run.rows_seen
+    summary = _summary(run, engine, totals, stopped)
+    run.entry.ended_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
+    run.entry.rows, run.entry.requests = run.ended_here.rows, engine.traffic.requests
+    run.entry.answered = engine.traffic.answered
+    run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
+    run.entry.indeterminate = output.indeterminate
+    if runfile.is_complete and run.library is not None:
+        run.library.compact()
+    write_runfile(run.disk, output.own, runfile)
+    output.mark_success(runfile.is_complete)
+    return summary
+
+
+def _publish(run: Run) -> OutputError | None:
+    """Write every part that is open, with the rows it has. Returns what kept that from being done."""
+    failed = None
+    for part in run.output.unfinished():
+        try:
+            run.output.seal(part)
+        except OutputError as error:
+            failed = error
+    return failed
+
+
+def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None) -> Summary:
+    return Summary(
+        output=str(run.output.folder),
+        totals=totals.as_json(),
+        is_complete=run.resumption.runfile.is_complete,
+        rows_expected=run.rows_seen or run.rows_expected,
+        rows_here=run.ended_here.rows,
+        requests=engine.traffic.requests,
+        possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
+        indeterminate=run.output.indeterminate,
+        damaged=run.output.damaged,
+        seconds=time.time() - run.entry.started_at_s,
+        reason=_reason(run, stopped),
+        hint=stopped.hint if stopped is not None else "",
+        exit_code=_exit_code(run, totals, stopped),
+    )
+
+
+def _reason(run: Run, stopped: Stopped | BatchcallError | None) -> str:
+    if stopped is not None:
+        return str(stopped)
+    return "every row is in" if run.resumption.runfile.is_complete else "the limit of rows is reached"
+
+
+def _exit_code(run: Run, totals: Totals, stopped: Stopped | BatchcallError | None) -> ExitCode:
+    if isinstance(stopped, OutputError | InputError):
+        return ExitCode.STOPPED_EARLY
+    if stopped is not None:
+        return stopped.exit_code
+    return ExitCode.OK if totals.failed <= _tolerated(run, totals) else ExitCode.ROWS_FAILED
+
+
+def _tolerated(run: Run, totals: Totals) -> float:
+    limits = run.job.limits
+    if limits.max_failed_rows is not None:
+        return limits.max_failed_rows
+    return (limits.max_failed_share or 0.0) * totals.rows

@@ -1,0 +1,33 @@
+"""How a request says who asks: the ways of `endpoint.auth`, the same in every protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from batchcall.errors import JobError
+
+# The vapi relay documents all three, the second together with Anthropic's version header.
+WAYS: Mapping[str, Mapping[str, str]] = {
+    "bearer": {"Authorization": "Bearer {key}"},
+    "x-api-key": {"x-api-key": "{key}", "anthropic-version": "2023-06-01"},
+    "x-goog-api-key": {"x-goog-api-key": "{key}"},
+    "none": {},
+}
+OWN_HEADER = "header:"
+
+
+def auth_headers(auth: str, key: str | None) -> dict[str, str]:
+    """The headers that carry the key; none without a key. Raises JobError where `auth` is no known way."""
+    ways = _ways(auth)
+    if not key:
+        return {}
+    return {name: value.replace("{key}", key) for name, value in ways.items()}
+
+
+def _ways(auth: str) -> Mapping[str, str]:
+    name = auth.removeprefix(OWN_HEADER).strip()
+    if auth.startswith(OWN_HEADER) and name:
+        return {name: "{key}"}
+    if auth in WAYS:
+        return WAYS[auth]
+    raise JobError(f'endpoint.auth: "{auth}" is no way to authenticate', hint=f"use {', '.join(WAYS)} or header:NAME")

@@ -1,0 +1,181 @@
+"""Finds the error object in an answer, wherever the endpoint put it, and the words in it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from batchcall.records import Json
+
+MAX_CODE = 100  # characters
+MAX_UNWRAPPING = 3  # gateways put another's error into their own as text
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What an endpoint says went wrong."""
+
+    message: str = ""
+    codes: tuple[str, ...] = ()  # code, type, status, reasons: as written, the first is the most telling
+    status: int | None = None  # an HTTP status that the body gives as its code
+    details: list[Any] = field(default_factory=list)  # google.rpc details
+    is_daily_quota: bool = False
+    is_blocked_prompt: bool = False
+
+    @property
+    def code(self) -> str | None:
+        """The code to show: a name rather than a number."""
+        if self.codes:
+            return one_line(self.codes[0], MAX_CODE)
+        return str(self.status) if self.status else None
+
+
+def find_complaint(documents: list[Json]) -> Complaint | None:
+    """The first error that any of the documents holds."""
+    return next((found for document in documents if (found := _complaint_in(document, 0))), None)
+
+
+def markup_title(text: str) -> str:
+    """The title of an HTML page, or its first heading; empty where the text is no page."""
+    if not text.lstrip().startswith("<"):
+        return ""
+    found = _TITLE.search(text[:20_000]) or _HEADING.search(text[:20_000])
+    return html.unescape(_TAG.sub(" ", found[1])).strip() if found else "an HTML page"
+
+
+def one_line(text: str, limit: int) -> str:
+    """The text without line breaks, control, escape and bidi characters, cut at `limit` characters."""
+    line = " ".join(_UNPRINTABLE.sub(" ", text.lstrip()[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+_TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.I)
+_HEADING = re.compile(r"<h1[^>]{0,200}>(.{0,500}?)</h1>", re.I | re.S)
+_TAG = re.compile(r"<[^>]{0,200}>")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+_NO_CODE = frozenset({"", "none", "null", "nil", "<nil>", "error", "unknown_error"})
+_CODE_NAMES = ("code", "type", "status", "error_code", "reason")
+_MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "description")
+
+
+def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
+    """The error of one document. The order is that of how telling the forms are."""
+    if isinstance(document, list):  # Gemini's OpenAI surface puts its error into a list
+        return _complaint_in(document[0], unwrapped + 1) if document and unwrapped < MAX_UNWRAPPING else None
+    if isinstance(document, str):
+        return _from_object({"message": document}, unwrapped)
+    if not isinstance(document, dict):
+        return None
+    if blocked := _blocked_prompt(document):
+        return blocked
+    source = next(_sources(document), None)
+    if isinstance(source, str):
+        return _from_text(source, document, unwrapped)
+    return _from_object(source, unwrapped) if source else None
+
+
+def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
+    """Where endpoints put their errors: OpenAI, Cloudflare, FastAPI, OpenRouter, MiniMax, and bare ones."""
+    error = document.get("error")
+    if isinstance(error, dict) and isinstance(error.get("error"), dict):
+        error = error["error"]
+    if error and isinstance(error, (dict, str)):
+        yield error
+    for several in (document.get("errors"), document.get("detail")):
+        first = several[0] if isinstance(several, list) and several else several
+        if first and isinstance(first, (dict, str)):
+            yield first
+    for choice in _listed(document.get("choices")):
+        if isinstance(choice, dict) and isinstance(choice.get("error"), dict):
+            yield choice["error"]
+    minimax = document.get("base_resp")
+    if isinstance(minimax, dict) and minimax.get("status_code"):
+        yield {"code": minimax.get("status_code"), "message": minimax.get("status_msg")}
+    if "choices" not in document and any(isinstance(document.get(name), str) for name in _MESSAGE_NAMES):
+        yield document
+
+
+def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
+    message = _message_of(said)
+    inner = _unwrap(message, unwrapped)
+    details = _listed(said.get("details"))
+    codes, status = _codes_of(said, details)
+    return Complaint(
+        message=inner.message if inner else message,
+        codes=tuple(dict.fromkeys((*codes, *(inner.codes if inner else ())))),
+        status=status or (inner.status if inner else None),
+        details=details or (inner.details if inner else []),
+        is_daily_quota=_is_daily(details) or (inner is not None and inner.is_daily_quota),
+    )
+
+
+def _from_text(text: str, around: dict[str, Json], unwrapped: int) -> Complaint:
+    """An error that is only a sentence, {"error": "model not found"}; its code may stand beside it."""
+    beside = {name: around.get(name) for name in _CODE_NAMES}
+    return _from_object({**beside, "message": text}, unwrapped)
+
+
+def _unwrap(message: str, unwrapped: int) -> Complaint | None:
+    if unwrapped >= MAX_UNWRAPPING or not message.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return _complaint_in(orjson.loads(message), unwrapped + 1)
+    except ValueError:
+        return None
+
+
+def _message_of(said: dict[str, Json]) -> str:
+    for name in _MESSAGE_NAMES:
+        message = said.get(name)
+        if isinstance(message, str) and message.strip():
+            return message
+    return ""
+
+
+def _codes_of(said: dict[str, Json], details: list[Any]) -> tuple[list[str], int | None]:
+    """The names it gives, and the HTTP status where it gives one as a number."""
+    inner = said.get("innererror")  # Azure
+    written = [said.get(name) for name in _CODE_NAMES]
+    written.append(inner.get("code") if isinstance(inner, dict) else None)
+    written.extend(detail.get("reason") for detail in details if isinstance(detail, dict))
+    names = [name for value in written if (name := _as_code(value))]
+    statuses = [int(name) for name in names if _is_status(name)]
+    return [name for name in names if not _is_status(name)], statuses[0] if statuses else None
+
+
+def _as_code(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return ""
+    text = value.strip() if isinstance(value, str) else str(value) if abs(value) < 10**9 else ""
+    return "" if text.lower() in _NO_CODE or len(text) > MAX_CODE else text
+
+
+def _is_status(name: str) -> bool:
+    return len(name) == 3 and name.isascii() and name.isdigit() and 400 <= int(name) < 600
+
+
+def _is_daily(details: list[Any]) -> bool:
+    """Whether a google.rpc.QuotaFailure names a quota per day."""
+    return any(
+        isinstance(violation, dict) and "perday" in str(violation.get("quotaId", "")).lower().replace("_", "")
+        for detail in details
+        if isinstance(detail, dict)
+        for violation in _listed(detail.get("violations"))
+    )
+
+
+def _blocked_prompt(document: dict[str, Json]) -> Complaint | None:
+    feedback = document.get("promptFeedback")
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    if not isinstance(reason, str) or not reason:
+        return None
+    return Complaint(f"the prompt was blocked: {reason}", codes=(reason,), is_blocked_prompt=True)
+
+
+def _listed(value: Json) -> list[Any]:
+    return value if isinstance(value, list) else []

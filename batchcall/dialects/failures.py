@@ -1,0 +1,358 @@
+"""What an answer that is no completion means, told by its code first: the same table for every protocol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
+from batchcall.dialects.usage import read_usage
+from batchcall.dialects.waits import LONGEST_WAIT_S, WAIT_HEADERS, asked_wait_s, say_wait
+from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Scope, Usage
+
+MAX_MESSAGE = 300  # characters
+MAX_SEARCHED = 5_000  # characters of a message or page in which a wording is looked for
+_SHOULD_RETRY = "x-should-retry"
+HEADERS_READ = frozenset({*WAIT_HEADERS, _SHOULD_RETRY})  # all that any dialect looks at
+
+# fmt: off
+BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status and reasons, in lower case
+    "rate_limit_exceeded":                  FailureKind.RATE_LIMITED,
+    "rate_limit_error":                     FailureKind.RATE_LIMITED,
+    "rate_limit_reached_error":             FailureKind.RATE_LIMITED,   # Moonshot
+    "ratelimitreached":                     FailureKind.RATE_LIMITED,   # Azure
+    "ratelimiterror":                       FailureKind.RATE_LIMITED,   # LiteLLM
+    "rate_limited":                         FailureKind.RATE_LIMITED,
+    "slow_down":                            FailureKind.RATE_LIMITED,
+    "too_many_requests":                    FailureKind.RATE_LIMITED,
+    "resource_exhausted":                   FailureKind.RATE_LIMITED,   # Gemini
+    "token_concurrency_limit_reached":      FailureKind.RATE_LIMITED,   # new-api
+    "throttling":                           FailureKind.RATE_LIMITED,   # DashScope, with the next two
+    "throttling.ratequota":                 FailureKind.RATE_LIMITED,
+    "throttling.allocationquota":           FailureKind.RATE_LIMITED,
+    "limit_requests":                       FailureKind.RATE_LIMITED,
+    "limit_burst_rate":                     FailureKind.RATE_LIMITED,
+    "1302":                                 FailureKind.RATE_LIMITED,   # Zhipu, with the next
+    "1303":                                 FailureKind.RATE_LIMITED,
+    "overloaded_error":                     FailureKind.OVERLOADED,     # Anthropic
+    "overloaded":                           FailureKind.OVERLOADED,
+    "server_overloaded":                    FailureKind.OVERLOADED,
+    "engine_overloaded_error":              FailureKind.OVERLOADED,     # Moonshot
+    "serveroverloaded":                     FailureKind.OVERLOADED,     # Volcano Ark
+    "service_unavailable":                  FailureKind.OVERLOADED,
+    "unavailable":                          FailureKind.OVERLOADED,     # Gemini
+    "unavailable_error":                    FailureKind.OVERLOADED,     # llama.cpp: "Loading model"
+    "token_concurrency_unavailable":        FailureKind.OVERLOADED,     # new-api
+    "entitlement_daily_limit_exceeded":     FailureKind.LONG_WAIT,      # new-api
+    "insufficient_quota":                   FailureKind.NO_QUOTA,
+    "credit_balance_exhausted":             FailureKind.NO_QUOTA,
+    "billing_not_active":                   FailureKind.NO_QUOTA,
+    "billing_hard_limit_reached":           FailureKind.NO_QUOTA,
+    "billing_error":                        FailureKind.NO_QUOTA,       # Anthropic
+    "organization_spend_limit_exceeded":    FailureKind.NO_QUOTA,
+    "organization_usage_limit_exceeded":    FailureKind.NO_QUOTA,
+    "project_spend_limit_exceeded":         FailureKind.NO_QUOTA,
+    "insufficient_user_quota":              FailureKind.NO_QUOTA,       # one-api, new-api, with the next
+    "pre_consume_token_quota_failed":       FailureKind.NO_QUOTA,
+    "free_model_blocked_no_quota":          FailureKind.NO_QUOTA,
+    "entitlement_required":                 FailureKind.NO_QUOTA,
+    "entitlement_inactive":                 FailureKind.NO_QUOTA,
+    "entitlement_total_limit_exceeded":     FailureKind.NO_QUOTA,
+    "exceeded_current_quota_error":         FailureKind.NO_QUOTA,       # Moonshot
+    "insufficient_balance":                 FailureKind.NO_QUOTA,
+    "insufficient_credits":                 FailureKind.NO_QUOTA,
+    "payment_required":                     FailureKind.NO_QUOTA,
+    "budget_exceeded":                      FailureKind.NO_QUOTA,       # LiteLLM
+    "arrearage":                            FailureKind.NO_QUOTA,       # DashScope
+    "accountoverdueerror":                  FailureKind.NO_QUOTA,       # Volcano Ark
+    "1113":                                 FailureKind.NO_QUOTA,       # Zhipu
+    "invalid_api_key":                      FailureKind.BAD_KEY,
+    "invalidapikey":                        FailureKind.BAD_KEY,        # DashScope
+    "incorrect_api_key":                    FailureKind.BAD_KEY,
+    "missing_api_key":                      FailureKind.BAD_KEY,
+    "api_key_invalid":                      FailureKind.BAD_KEY,        # Gemini, as a reason
+    "authentication_error":                 FailureKind.BAD_KEY,
+    "invalid_authentication_error":         FailureKind.BAD_KEY,        # Moonshot
+    "unauthenticated":                      FailureKind.BAD_KEY,
+    "permission_denied":                    FailureKind.BAD_KEY,
+    "permission_error":                     FailureKind.BAD_KEY,
+    "account_deactivated":                  FailureKind.BAD_KEY,
+    "access_terminated":                    FailureKind.BAD_KEY,
+    "invalid_organization":                 FailureKind.BAD_KEY,
+    "mismatched_organization":              FailureKind.BAD_KEY,
+    "unsupported_country_region_territory": FailureKind.BAD_KEY,
+    "model_not_found":                      FailureKind.UNKNOWN_MODEL,
+    "model_not_available":                  FailureKind.UNKNOWN_MODEL,
+    "modelnotfound":                        FailureKind.UNKNOWN_MODEL,
+    "model_price_error":                    FailureKind.UNKNOWN_MODEL,  # new-api: no price set for the model
+    "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure
+    "not_found_error":                      FailureKind.UNKNOWN_MODEL,
+    "notfounderror":                        FailureKind.UNKNOWN_MODEL,  # vLLM
+    "content_filter":                       FailureKind.FILTERED,
+    "content_policy_violation":             FailureKind.FILTERED,
+    "contentpolicyviolationerror":          FailureKind.FILTERED,       # LiteLLM
+    "responsibleaipolicyviolation":         FailureKind.FILTERED,       # Azure
+    "moderation_blocked":                   FailureKind.FILTERED,
+    "sensitive_words_detected":             FailureKind.FILTERED,       # new-api, with the next two
+    "prompt_blocked":                       FailureKind.FILTERED,
+    "violation_fee.grok.csam":              FailureKind.FILTERED,
+    "data_inspection_failed":               FailureKind.FILTERED,       # DashScope
+    "datainspectionfailed":                 FailureKind.FILTERED,
+    "1301":                                 FailureKind.FILTERED,       # Zhipu
+    "context_length_exceeded":              FailureKind.REJECTED,
+    "exceed_context_size_error":            FailureKind.REJECTED,       # llama.cpp, with 400 or 500
+    "contextwindowexceedederror":           FailureKind.REJECTED,       # LiteLLM
+    "string_above_max_length":              FailureKind.REJECTED,
+    "request_too_large":                    FailureKind.REJECTED,
+    "invalid_request":                      FailureKind.REJECTED,       # new-api, with the next three: 500 by default
+    "convert_request_failed":               FailureKind.REJECTED,
+    "bad_request_body":                     FailureKind.REJECTED,
+    "count_token_failed":                   FailureKind.REJECTED,
+    "invalid_function_parameters":          FailureKind.REJECTED,
+    "invalid_value":                        FailureKind.REJECTED,
+    "invalid_type":                         FailureKind.REJECTED,
+    "unknown_parameter":                    FailureKind.REJECTED,
+    "unsupported_parameter":                FailureKind.REJECTED,
+    "unsupported_value":                    FailureKind.REJECTED,
+    "missing_required_parameter":           FailureKind.REJECTED,
+    "invalidparameter":                     FailureKind.REJECTED,       # DashScope
+    "badrequesterror":                      FailureKind.REJECTED,       # vLLM
+    "do_request_failed":                    FailureKind.RELAY_ERROR,    # new-api, with those that follow
+    "gen_relay_info_failed":                FailureKind.RELAY_ERROR,
+    "get_user_quota_failed":                FailureKind.RELAY_ERROR,
+    "query_data_error":                     FailureKind.RELAY_ERROR,
+    "update_data_error":                    FailureKind.RELAY_ERROR,
+    "channel:no_available_key":             FailureKind.RELAY_ERROR,
+    "channel:param_override_invalid":       FailureKind.RELAY_ERROR,
+    "channel:header_override_invalid":      FailureKind.RELAY_ERROR,
+    "channel:model_mapped_error":           FailureKind.RELAY_ERROR,
+    "channel:aws_client_error":             FailureKind.RELAY_ERROR,
+    "channel:invalid_key":                  FailureKind.RELAY_ERROR,
+    "channel:response_time_exceeded":       FailureKind.SERVER_ERROR,
+}
+
+BY_CODE_AND_STATUS: Mapping[tuple[str, int], FailureKind] = {
+    ("rate_limit_exceeded", 413): FailureKind.REJECTED,     # Groq: this one request is beyond the whole minute
+    ("get_channel_failed", 200):  FailureKind.RELAY_ERROR,  # with 503 it is as lasting as its text says
+    ("get_channel_failed", 500):  FailureKind.RELAY_ERROR,
+}
+
+BY_STATUS: Mapping[int, FailureKind] = {  # those that mean one thing whatever their text says
+    402: FailureKind.NO_QUOTA,
+    408: FailureKind.TIMED_OUT,
+    409: FailureKind.RELAY_ERROR,  # a lock that timed out, say OpenAI's clients, which try again
+    413: FailureKind.REJECTED,
+    422: FailureKind.REJECTED,
+    425: FailureKind.RELAY_ERROR,
+    429: FailureKind.RATE_LIMITED,
+    529: FailureKind.OVERLOADED,
+}
+
+# Types so general that they only decide where the status says nothing: 200, and the 500 that relays default to.
+BY_VAGUE_CODE: Mapping[str, FailureKind] = {
+    "invalid_request_error": FailureKind.REJECTED,
+    "invalid_argument":      FailureKind.REJECTED,
+    "bad_request":           FailureKind.REJECTED,
+    "not_found":             FailureKind.UNKNOWN_MODEL,
+    "server_error":          FailureKind.SERVER_ERROR,
+    "internal_server_error": FailureKind.SERVER_ERROR,
+    "internal_error":        FailureKind.SERVER_ERROR,
+    "internal":              FailureKind.SERVER_ERROR,
+    "api_error":             FailureKind.SERVER_ERROR,
+    "timeout_error":         FailureKind.SERVER_ERROR,
+    "upstream_error":        FailureKind.SERVER_ERROR,
+    "deadline_exceeded":     FailureKind.SERVER_ERROR,
+}
+
+BY_UNDECIDED_STATUS: Mapping[int, FailureKind] = {
+    400: FailureKind.REJECTED,
+    401: FailureKind.BAD_KEY,
+    403: FailureKind.BAD_KEY,
+    404: FailureKind.UNKNOWN_MODEL,
+    405: FailureKind.UNKNOWN_MODEL,  # as 404: the URL is not that of an endpoint
+    407: FailureKind.BAD_KEY,        # a proxy's
+    410: FailureKind.UNKNOWN_MODEL,
+    499: FailureKind.SERVER_ERROR,   # nginx: its client, the relay, hung up
+    503: FailureKind.OVERLOADED,
+}
+
+BY_RANGE: Mapping[int, FailureKind] = {
+    2: FailureKind.UNREADABLE,
+    3: FailureKind.REDIRECTED,
+    4: FailureKind.REJECTED,
+    5: FailureKind.SERVER_ERROR,
+}
+
+
+class Wording(NamedTuple):
+    """A sentence that tells what neither code nor status does. It counts with these statuses only: words lie."""
+
+    kind: FailureKind
+    statuses: frozenset[int]
+    pattern: re.Pattern[str]
+
+
+CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<", re.I)
+
+WORDINGS = (
+    Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
+    Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
+    Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
+    Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
+            re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance", re.I)),
+    Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 500, 503}),
+            re.compile("无可用渠道|no available channels?\\b", re.I)),
+    Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}), re.compile("模型不存在|model not exist", re.I)),
+    Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
+            re.compile("敏感词|内容安全|content management policy", re.I)),
+    Wording(FailureKind.REJECTED, frozenset({200, 500}),
+            re.compile(r"maximum context length is \d|exceeds the available context size", re.I)),
+)
+
+# What is said where the endpoint found no words.
+SAYINGS: Mapping[FailureKind, str] = {
+    FailureKind.RATE_LIMITED:  "too many requests",
+    FailureKind.OVERLOADED:    "the endpoint is overloaded",
+    FailureKind.BAD_KEY:       "the endpoint does not accept the key",
+    FailureKind.RELAY_DENIED:  "the relay or the channel behind it does not accept the key",
+    FailureKind.NO_QUOTA:      "the account has no quota left",
+    FailureKind.UNKNOWN_MODEL: "nothing answers at this URL, or the model is unknown",
+    FailureKind.REDIRECTED:    "the endpoint answers with a redirect, which is never followed: set the final URL",
+    FailureKind.REJECTED:      "the endpoint rejects the request",
+    FailureKind.UNREADABLE:    "the answer is empty",
+}
+# fmt: on
+
+# Types that only relay software writes: behind such a 401 may be one bad channel of many.
+RELAY_TYPES = frozenset(
+    {
+        "new_api_error",
+        "one_api_error",
+        "one_hub_error",
+        "rix_api_error",
+        "shell_api_error",
+        "upstream_error",
+        "bad_response_status_code",
+    }
+)
+
+EMPTY_429_WAIT_S = 5.0  # the limiter of new-api and one-api says nothing at all
+CLOUDFLARE_WAIT_S = 60.0
+
+
+class Answer(NamedTuple):
+    """An answer that is no completion, as far as it could be read."""
+
+    status: int
+    headers: Mapping[str, str]
+    documents: list[Json]
+    text: str  # the body
+    saying: str = ""  # what to tell a person where the body itself tells nothing
+
+
+def read_failure(answer: Answer, *, now_s: float) -> Failure:
+    """What went wrong. `now_s` is when the answer came, in seconds since the epoch."""
+    complaint = find_complaint(answer.documents) or Complaint(message=_plain_message(answer))
+    usage = _usage_in(answer.documents)
+    kind = _kind_of(answer, complaint)
+    if usage.total_tokens and kind.rule.money is Money.REFUSED and kind.rule.scope is Scope.RETRY:
+        kind = FailureKind.SERVER_ERROR  # whoever counts tokens may bill them
+    wait_s = _wait_s(answer, complaint, now_s=now_s) if kind.rule.scope is Scope.RETRY else None
+    if wait_s is None and complaint.is_daily_quota and kind is FailureKind.RATE_LIMITED:
+        kind = FailureKind.LONG_WAIT
+    told = _tell(answer, complaint, kind)
+    if wait_s is not None and wait_s > LONGEST_WAIT_S:
+        kind, told = FailureKind.LONG_WAIT, f"the endpoint asks to wait {say_wait(wait_s, now_s=now_s)}; {told}"
+    return Failure(
+        kind=kind,
+        message=one_line(told, MAX_MESSAGE),
+        http_status=answer.status,
+        code=complaint.code,
+        retry_after_s=None if wait_s is None else min(wait_s, LONGEST_WAIT_S),
+        usage=usage,
+    )
+
+
+def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
+    """The order is: code, status, what the endpoint says of retrying, words, the range of the status."""
+    if complaint.is_blocked_prompt:
+        return FailureKind.FILTERED
+    status = complaint.status or answer.status
+    codes = [code.lower() for code in complaint.codes]
+    decided = _by_code(codes, status) or _by_status(status, answer.headers)
+    kind = decided or _by_word_of_server(answer, _by_words_or_range(answer, complaint, codes, status))
+    if kind is FailureKind.BAD_KEY and not RELAY_TYPES.isdisjoint(codes):
+        return FailureKind.RELAY_DENIED
+    return kind
+
+
+def _by_code(codes: list[str], status: int) -> FailureKind | None:
+    for code in codes:
+        if kind := BY_CODE_AND_STATUS.get((code, status)) or BY_CODE.get(code):
+            return kind
+    return None
+
+
+def _by_status(status: int, headers: Mapping[str, str]) -> FailureKind | None:
+    if status == 402 and not headers.keys().isdisjoint(WAIT_HEADERS):
+        return FailureKind.RATE_LIMITED
+    return BY_STATUS.get(status)
+
+
+def _by_word_of_server(answer: Answer, kind: FailureKind) -> FailureKind:
+    """`kind`, unless the endpoint says itself that the opposite of it is right."""
+    word = answer.headers.get(_SHOULD_RETRY, "").strip().lower()
+    if word == "true" and kind.rule.scope is not Scope.RETRY:
+        return FailureKind.RELAY_ERROR
+    if word == "false" and kind.rule.scope is Scope.RETRY:
+        return FailureKind.REJECTED
+    return kind
+
+
+def _by_words_or_range(answer: Answer, complaint: Complaint, codes: list[str], status: int) -> FailureKind:
+    words = complaint.message if answer.documents else answer.text
+    for wording in WORDINGS:
+        if _as_listed(status) in wording.statuses and wording.pattern.search(words[:MAX_SEARCHED]):
+            return wording.kind
+    if status == 500 or 200 <= status < 300:
+        for code in codes:
+            if code in BY_VAGUE_CODE:
+                return BY_VAGUE_CODE[code]
+    return BY_UNDECIDED_STATUS.get(status) or BY_RANGE.get(status // 100, FailureKind.UNREADABLE)
+
+
+def _as_listed(status: int) -> int:
+    return 200 if 200 <= status < 300 else status
+
+
+def _wait_s(answer: Answer, complaint: Complaint, *, now_s: float) -> float | None:
+    asked = asked_wait_s(answer.headers, complaint.details, complaint.message[:MAX_SEARCHED], now_s=now_s)
+    if asked is not None:
+        return asked
+    if CLOUDFLARE_LIMIT.search(answer.text[:MAX_SEARCHED]):
+        return CLOUDFLARE_WAIT_S
+    if answer.status == 429 and not answer.text.strip():
+        return EMPTY_429_WAIT_S
+    return None
+
+
+def _tell(answer: Answer, complaint: Complaint, kind: FailureKind) -> str:
+    code = f" {complaint.code}" if complaint.code and complaint.code != str(answer.status) else ""
+    words = complaint.message or answer.saying or SAYINGS.get(kind, "the endpoint does not say why")
+    is_stray = kind is FailureKind.UNREADABLE and bool(complaint.message) and not answer.documents
+    return f"HTTP {answer.status}{code}: {'not a completion: ' if is_stray else ''}{words}"
+
+
+def _plain_message(answer: Answer) -> str:
+    """The words of a body that is not JSON: its title where it is a page, else its start."""
+    if answer.documents or answer.saying:
+        return ""
+    return markup_title(answer.text) or answer.text.strip()[:MAX_MESSAGE]
+
+
+def _usage_in(documents: list[Json]) -> Usage:
+    for document in reversed(documents):
+        if isinstance(document, dict) and (usage := read_usage(document.get("usage"))) != NO_USAGE:
+            return usage
+    return NO_USAGE

@@ -1,0 +1,143 @@
+"""Reads JSON the way endpoints really send it: mislabelled, repeated, too deep, with numbers that do not fit.
+
+The usual body never comes here: one `orjson.loads` has read it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from dataclasses import dataclass
+
+from batchcall.records import Json
+
+MAX_DEPTH = 128  # the parsers below recurse; a completion nests about ten levels
+MAX_INFLATED_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a body says, whatever it was called."""
+
+    documents: list[Json]  # the JSON documents in it, in order
+    text: str
+    repairs: tuple[str, ...] = ()  # what had to be mended to read it
+    is_cut: bool = False  # it inflates to more than the cap
+    is_too_deep: bool = False
+    is_stream: bool = False  # it was a stream of server-sent events
+
+
+def unpack(body: bytes) -> tuple[str, tuple[str, ...], bool]:
+    """The body as text, what had to be mended for that, and whether it inflates to more than the cap."""
+    body, is_inflated, is_cut = _inflated(body)
+    text, mends = _as_text(body)
+    return text, ("gzip_body", *mends) if is_inflated else mends, is_cut
+
+
+def parse_documents(text: str) -> tuple[list[Json], str]:
+    """The JSON documents at the start of a text, one after the other, and what is left over behind them.
+
+    Integers are exact whatever their size. Raises TooDeep.
+    """
+    if _depth_exceeds(text, MAX_DEPTH):
+        raise TooDeep
+    documents: list[Json] = []
+    position = _after_blanks(text, 0)
+    while position < len(text):
+        try:
+            document, end = _DECODER.raw_decode(text, position)
+        except ValueError:
+            break
+        except RecursionError:
+            raise TooDeep from None
+        if not isinstance(document, (dict, list, str)):  # "404 page not found" is a sentence, not a number
+            break
+        documents.append(document)
+        position = _after_blanks(text, end)
+    return documents, text[position:]
+
+
+class TooDeep(Exception):
+    """The JSON nests deeper than MAX_DEPTH."""
+
+
+def without_lone_surrogates(value: Json) -> Json:
+    """The same value with U+FFFD for every half of a surrogate pair, which no Parquet file can hold."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_lone_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_SURROGATE.sub("\ufffd", name): without_lone_surrogates(item) for name, item in value.items()}
+    return value
+
+
+def may_hold_surrogates(text: str) -> bool:
+    """Whether a JSON text writes any half of a surrogate pair as an escape, alone or not."""
+    return _SURROGATE_ESCAPE.search(text) is not None
+
+
+def as_json_text(value: Json) -> str:
+    """The value as JSON text. NaN and infinities stay what they are: they are for the reader to refuse."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+_BLANKS = re.compile(r"[\s\x00\ufeff]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_JSON_STRING = re.compile(r'"(?:[^"\\]+|\\.)*+\\?(?:"|\Z)', re.DOTALL)  # to the end where it never closes: linear
+_BRACKET = re.compile(r"[\[\]{}]")
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_EITHER_FORMAT = zlib.MAX_WBITS | 32
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+def _inflated(body: bytes) -> tuple[bytes, bool, bool]:
+    if not body.startswith((_GZIP_MAGIC, *_ZLIB_MAGICS)):
+        return body, False, False
+    inflating = zlib.decompressobj(_EITHER_FORMAT)
+    try:
+        inflated = inflating.decompress(body, MAX_INFLATED_BYTES)
+    except zlib.error:
+        return body, False, False
+    return inflated, True, not inflating.eof and len(inflated) >= MAX_INFLATED_BYTES
+
+
+def _as_text(body: bytes) -> tuple[str, tuple[str, ...]]:
+    start = body.lstrip()[:3]
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if start.startswith(mark):
+            return body.lstrip()[len(mark) :].decode(encoding, "replace"), ("byte_order_mark",)
+    try:
+        return body.decode(), ()
+    except UnicodeDecodeError:
+        return body.decode(errors="replace"), ("invalid_utf8",)
+
+
+def _depth_exceeds(text: str, limit: int) -> bool:
+    if text.count("[") + text.count("{") <= limit:
+        return False
+    depth = 0
+    for bracket in _BRACKET.findall(_JSON_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > limit:
+            return True
+    return False
+
+
+def _after_blanks(text: str, position: int) -> int:
+    blanks = _BLANKS.match(text, position)
+    return blanks.end() if blanks else position
+
+
+def _int_or_infinity(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:  # beyond the 4,300 digits that CPython converts; nobody counts that far
+        return float(digits)
+
+
+# Raw control characters inside strings are let through: some servers do not escape a newline.
+_DECODER = json.JSONDecoder(parse_int=_int_or_infinity, strict=False)

@@ -1,0 +1,170 @@
+"""Reassembles a streamed completion: from server-sent events, or from one JSON document a line, to one document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchcall.records import Json
+
+Chunk = dict[str, Json]
+
+
+def is_event_stream(text: str) -> bool:
+    """Whether a text looks like server-sent events. The content type is no evidence either way."""
+    return _STARTS_AS_STREAM.match(text) is not None
+
+
+def read_events(text: str) -> Iterator[str]:
+    """What each event carries, usually one JSON document; "[DONE]" is an event too and proves nothing."""
+    lines: list[str] = []
+    for line in _LINE_END.split(text):
+        if line.startswith("data:"):
+            lines.append(line[5:].removeprefix(" "))
+        elif line.lstrip().startswith("{"):  # an error written between the events without its "data:"
+            lines.append(line)
+        elif not line.strip() and lines:
+            yield "\n".join(lines)
+            lines = []
+    if lines:
+        yield "\n".join(lines)
+
+
+def assemble(documents: list[Json]) -> Chunk | None:
+    """One completion from its chunks, as the endpoint would have sent it without a stream.
+
+    None where there are no chunks, or the first choice never came to its finish_reason: it was cut off.
+    """
+    if not has_chunks(documents):
+        return None
+    completion: Chunk = {}
+    choices: dict[int, _Choice] = {}
+    for chunk in documents:
+        if isinstance(chunk, dict):
+            _add_chunk(completion, choices, chunk)
+    if choices[min(choices)].finish_reason is None:
+        return None
+    completion["choices"] = [choices[index].as_choice(index) for index in sorted(choices)]
+    return completion
+
+
+def has_chunks(documents: list[Json]) -> bool:
+    """Whether any of the documents is a piece of a streamed completion."""
+    return any(
+        isinstance(choice, dict) and isinstance(choice.get("delta"), dict)
+        for document in documents
+        if isinstance(document, dict)
+        for choice in _listed(document.get("choices"))
+    )
+
+
+@dataclass(slots=True)
+class _Choice:
+    content: list[str] = field(default_factory=list)
+    refusal: list[str] = field(default_factory=list)
+    calls: list[Chunk] = field(default_factory=list)
+    by_index: dict[Any, Chunk] = field(default_factory=dict)  # the call that a fragment's index continues
+    legacy_call: Chunk | None = None
+    finish_reason: str | None = None
+
+    def as_choice(self, index: int) -> Chunk:
+        message: Chunk = {
+            "content": "".join(self.content) if self.content else None,
+            "refusal": "".join(self.refusal) or None,
+            "tool_calls": list(self.calls),
+            "function_call": self.legacy_call,
+        }
+        return {"index": index, "message": message, "finish_reason": self.finish_reason}
+
+
+_STARTS_AS_STREAM = re.compile(r"\s*(?:data|event|id|retry)?:")
+_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines would also split at U+2028, which JSON strings may hold
+_SAID_ONCE = ("id", "object", "created", "model", "system_fingerprint", "usage")
+
+
+def _add_chunk(completion: Chunk, choices: dict[int, _Choice], chunk: Chunk) -> None:
+    for name in _SAID_ONCE:
+        if chunk.get(name):  # the last one that says anything: usage comes late, sometimes growing
+            completion[name] = chunk[name]
+    for position, written in enumerate(_listed(chunk.get("choices"))):
+        if not isinstance(written, dict):
+            continue
+        index = written.get("index")
+        key = index if isinstance(index, int) else position
+        _add_choice(choices.setdefault(key, _Choice()), written)
+        if isinstance(written.get("usage"), dict):  # Moonshot counts inside the choice
+            completion.setdefault("usage", written["usage"])
+
+
+def _add_choice(choice: _Choice, written: Chunk) -> None:
+    delta = written.get("delta")
+    if isinstance(delta, dict):
+        choice.content.extend(_texts(delta.get("content")))
+        choice.refusal.extend(_texts(delta.get("refusal")))
+        for fragment in _listed(delta.get("tool_calls")):
+            _add_call_fragment(choice, fragment)
+        if isinstance(delta.get("function_call"), dict):
+            choice.legacy_call = choice.legacy_call or {}
+            _extend(choice.legacy_call, delta["function_call"])
+    finish_reason = written.get("finish_reason")
+    if isinstance(finish_reason, str) and finish_reason:
+        choice.finish_reason = finish_reason
+
+
+def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
+    if not isinstance(fragment, dict):
+        return
+    index = fragment.get("index")
+    key = index if isinstance(index, int) else None
+    call = choice.by_index.get(key)
+    if call is None or _begins_another(call, fragment, has_index=key is not None):
+        call = {"id": None, "function": {}}
+        choice.calls.append(call)
+        choice.by_index[key] = call
+    call["id"] = call["id"] or fragment.get("id")
+    function = call["function"]
+    assert isinstance(function, dict)
+    _extend(function, fragment.get("function"))
+    custom = fragment.get("custom")
+    if isinstance(custom, dict):
+        _extend(function, {"name": custom.get("name"), "arguments": custom.get("input")})
+
+
+def _begins_another(call: Chunk, fragment: Chunk, *, has_index: bool) -> bool:
+    """Whether a fragment starts a call of its own although its index, or the lack of one, says it goes on."""
+    id_, function = fragment.get("id"), fragment.get("function")
+    if id_ and call["id"] and id_ != call["id"]:  # relays in front of Gemini send index 0 for every call
+        return True
+    so_far = call["function"]
+    assert isinstance(so_far, dict)
+    is_whole = isinstance(function, dict) and bool(function.get("name"))
+    return not has_index and not id_ and is_whole and bool(so_far.get("arguments"))
+
+
+def _extend(call: Chunk, fragment: Json) -> None:
+    if not isinstance(fragment, dict):
+        return
+    name, arguments = fragment.get("name"), fragment.get("arguments")
+    if isinstance(name, str) and name != call.get("name"):  # some repeat the whole name in every fragment
+        call["name"] = _joined(call.get("name"), name)
+    if isinstance(arguments, str):
+        call["arguments"] = _joined(call.get("arguments"), arguments)
+    elif arguments is not None:
+        call["arguments"] = arguments
+
+
+def _joined(before: Json, more: str) -> str:
+    return before + more if isinstance(before, str) else more
+
+
+def _texts(content: Json) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = [part.get("text") for part in _listed(content) if isinstance(part, dict)]
+    return [text for text in parts if isinstance(text, str)]
+
+
+def _listed(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []

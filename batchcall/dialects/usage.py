@@ -1,0 +1,59 @@
+"""Token counts as endpoints write them, in the one form we use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchcall.records import NO_USAGE, Json, Usage
+
+MAX_COUNT = 2**63 - 1  # what a column of the output holds
+
+
+def read_usage(written: Json) -> Usage:
+    """The counts in a `usage` object. What is not a non-negative integer counts as not said.
+
+    Where an endpoint gives both parts and no total, the total is their sum.
+    """
+    if not isinstance(written, dict):
+        return NO_USAGE
+    prompt = _first(written, "prompt_tokens", "input_tokens")
+    completion = _first(written, "completion_tokens", "output_tokens")
+    total = _count(written.get("total_tokens"))
+    if total is None and prompt is not None and completion is not None:
+        total = _count(prompt + completion)
+    return Usage(prompt, completion, total, _cached(written), _reasoning(written))
+
+
+def _cached(written: dict[str, Json]) -> int | None:
+    for name in ("prompt_tokens_details", "input_tokens_details"):
+        details = written.get(name)
+        if isinstance(details, dict) and (count := _count(details.get("cached_tokens"))) is not None:
+            return count
+    return _first(written, "prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek, Moonshot
+
+
+def _reasoning(written: dict[str, Json]) -> int | None:
+    for name in ("completion_tokens_details", "output_tokens_details"):
+        details = written.get(name)
+        if isinstance(details, dict) and (count := _count(details.get("reasoning_tokens"))) is not None:
+            return count
+    return None
+
+
+def _first(written: dict[str, Json], *names: str) -> int | None:
+    for name in names:
+        if (count := _count(written.get(name))) is not None:
+            return count
+    return None
+
+
+def _count(value: Any) -> int | None:
+    if type(value) is int:
+        count = value
+    elif (isinstance(value, float) and value.is_integer()) or (
+        isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19
+    ):
+        count = int(value)
+    else:
+        return None
+    return count if 0 <= count <= MAX_COUNT else None

@@ -1,0 +1,274 @@
+"""Rows through a live endpoint: workers pull from a feed, each lives one row's whole life, and outcomes come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from batchcall.engines.feed import Feed
+from batchcall.engines.gate import Gate
+from batchcall.engines.reading import Asked, Ended, Read, Reader
+from batchcall.engines.transport import Transport
+from batchcall.errors import BatchcallError, ExitCode
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.health import Health
+from batchcall.pacing.retry import RetryPolicy
+from batchcall.records import Attempt, Failure, HttpResponse, Request, Scope, Status
+
+Item = TypeVar("Item")
+
+
+class Recorder(Protocol):
+    """Where what is sent and received is made to last. Each raises OutputError when it cannot."""
+
+    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None: ...
+    def answered(self, attempt: Attempt) -> None: ...
+    def gave_up(self, row: int) -> None: ...
+
+
+class Stopped(Exception):
+    """The run ends before its input does: `exit_code` and `reason` say why; what is in flight is drained."""
+
+    def __init__(self, reason: str, exit_code: ExitCode, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.exit_code = exit_code
+        self.hint = hint
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What this run sent, whatever became of it."""
+
+    requests: int = 0
+    answered: int = 0
+    possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # by reason
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The next thing to do for a row: send this, after a wait."""
+
+    request: Request
+    wait_s: float = 0.0
+
+
+@dataclass(slots=True)
+class LiveEngine:
+    """One endpoint and the rules by which it is asked."""
+
+    transport: Transport
+    reader: Reader
+    gate: Gate
+    retry: RetryPolicy
+    health: Health
+    estimate: TokenEstimate
+    recorder: Recorder
+    endpoint: str  # for the column
+    concurrency: int
+    reasks: int
+    now_s: Callable[[], float]  # seconds since the epoch
+    roll: Callable[[], float]  # a number in [0, 1)
+    traffic: Traffic = field(default_factory=Traffic)
+    stopped: Stopped | BatchcallError | None = None
+    _workers: set[asyncio.Task[None]] = field(default_factory=set)
+    _busy: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @contextlib.asynccontextmanager
+    async def outcomes(
+        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended]
+    ) -> AsyncIterator[AsyncIterator[Ended]]:
+        """Every row of the feed, as it ends; fewer when the run is stopped. Leaving the block ends the workers.
+
+        `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
+        """
+        results: asyncio.Queue[Ended | None] = asyncio.Queue(maxsize=4 * self.concurrency)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(self._run_workers(feed, prepare, results))
+            try:
+                yield _until_none(results)
+            finally:
+                running.cancel()
+
+    def stop(self, why: Stopped | BatchcallError) -> None:
+        """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
+        if self.stopped is None:
+            self.stopped = why
+        for worker in self._workers - self._busy:
+            worker.cancel()
+
+    async def _run_workers(
+        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: asyncio.Queue[Ended | None]
+    ) -> None:
+        self._widen()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.concurrency):
+                    self._workers.add(group.create_task(self._work(feed, prepare, results)))
+                if self.stopped is not None:  # before the first worker ran
+                    self.stop(self.stopped)
+        finally:
+            self._workers.clear()
+            await feed.close()
+        await results.put(None)
+
+    async def _work(
+        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: asyncio.Queue[Ended | None]
+    ) -> None:
+        while self.stopped is None:
+            try:
+                item = await feed.next()
+                if item is None:
+                    return
+                question = prepare(item)
+            except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
+                self.stop(error)
+                return
+            ended = question if isinstance(question, Ended) else await self._live(question)
+            if ended is not None:
+                with self._uninterrupted():
+                    await results.put(ended)
+
+    async def _live(self, asked: Asked) -> Ended | None:
+        """One row's life: ask, read, judge, perhaps ask again. None: the run stops and the row stays unmarked."""
+        reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
+        sent = asked.sent
+        while (step := self._next_step(asked, reads)) is not None:
+            if step.wait_s:
+                await asyncio.sleep(step.wait_s)
+            sent += 1
+            read = await self._ask(asked, step, sent)
+            if read is None or self._ends_the_run(read):
+                return None
+            reads.append(read)
+        return self._end(asked, reads)
+
+    def _next_step(self, asked: Asked, reads: list[Read]) -> Ask | None:
+        """What to do next for a row after these attempts; None when it has ended."""
+        is_from_before = len(reads) == len(asked.attempts)
+        if is_from_before and asked.is_ended:
+            return None
+        if not reads or (is_from_before and reads[-1].ends_nothing):
+            return Ask(asked.request)
+        last = reads[-1]
+        if last.failure is None:
+            return self._after_reply(asked, reads, last)
+        step = self._after_failure(asked, reads, last.failure)
+        return replace(step, wait_s=0.0) if step and is_from_before else step
+
+    def _after_failure(self, asked: Asked, reads: list[Read], failure: Failure) -> Ask | None:
+        new = reads[len(asked.attempts) :]
+        tries = sum(not read.ends_nothing for read in reads) + sum(read.ends_nothing for read in new)
+        ambiguous = sum(read.is_ambiguous for read in reads)
+        wait_s = self.retry.decide(failure, attempt=tries, ambiguous=ambiguous, roll=self.roll())
+        return None if wait_s is None else Ask(self._request_after(asked, reads), wait_s)
+
+    def _after_reply(self, asked: Asked, reads: list[Read], last: Read) -> Ask | None:
+        replies = sum(read.reply is not None for read in reads)
+        if replies > self.reasks or last.reading is None or last.reading.status not in WORTH_REASKING:
+            return None
+        return Ask(self._request_after(asked, reads))
+
+    def _request_after(self, asked: Asked, reads: list[Read]) -> Request:
+        """The row's own request, or, where an invalid answer came, the follow-up that quotes it with its faults."""
+        request = asked.request
+        for read in reads:
+            if read.reply is not None and read.reading is not None:
+                problem = read.reading.error or read.reading.status
+                request = self.reader.dialect.reask(request, read.reply, problem)
+        return request
+
+    async def _ask(self, asked: Asked, step: Ask, number: int) -> Read | None:
+        """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
+        http = self.reader.dialect.encode(step.request)
+        async with self.gate.turn(self.estimate.tokens(len(http.body))) as turn:
+            with self._uninterrupted():
+                if not self._note_sending(asked, number):
+                    turn.settle(0)
+                    return None
+                sent_at_s = self.now_s()
+                answer = await self.transport.post(http)
+                attempt = Attempt(
+                    row=asked.row.index,
+                    number=number,
+                    request_hash=asked.request_hash,
+                    response=answer if isinstance(answer, HttpResponse) else None,
+                    failure=answer if isinstance(answer, Failure) else None,
+                    sent_at_s=sent_at_s,
+                    latency_s=max(0.0, self.now_s() - sent_at_s),
+                    wait_s=turn.wait_s + step.wait_s,
+                    endpoint=self.endpoint,
+                )
+                self._record(attempt)
+                read = self.reader.read(attempt, asked)
+                if read.usage.total_tokens is not None:
+                    turn.settle(read.usage.total_tokens)
+                    self.estimate.learn(len(http.body), read.usage)
+        return read
+
+    def _note_sending(self, asked: Asked, number: int) -> bool:
+        if self.stopped is not None:
+            return False
+        try:
+            self.recorder.about_to_send(asked.row.index, number, asked.request_hash, self.now_s())
+        except BatchcallError as error:  # no room for the answer: what is in flight has its room already
+            self.stop(error)
+            return False
+        self.traffic.requests += 1
+        return True
+
+    def _record(self, attempt: Attempt) -> None:
+        try:
+            self.recorder.answered(attempt)
+        except BatchcallError as error:
+            self.stop(error)
+
+    def _ends_the_run(self, read: Read) -> bool:
+        """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
+        if read.failure is None:
+            self.health.saw_reply()
+            self._widen()
+            return False
+        if read.failure.kind.rule.slows:
+            self.gate.pause(self.retry.pause_s(read.failure))
+        verdict = self.health.saw(read.failure)
+        if verdict is not None:
+            self.stop(verdict_as_error(verdict, read.failure, self.endpoint))
+        return verdict is not None
+
+    def _end(self, asked: Asked, reads: list[Read]) -> Ended:
+        last = reads[-1]
+        if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not asked.is_ended:
+            self._note_giving_up(asked)
+        return Ended(asked.row, self.reader.outcome(asked, reads))
+
+    def _note_giving_up(self, asked: Asked) -> None:
+        try:
+            self.recorder.gave_up(asked.row.index)
+        except BatchcallError as error:
+            self.stop(error)
+
+    def _widen(self) -> None:
+        self.gate.limit_in_flight(self.health.allowed_in_flight(self.concurrency))
+
+    @contextlib.contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        """A stop leaves this worker alone until the block ends; a second signal does not."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        self._busy.add(worker)
+        try:
+            yield
+        finally:
+            self._busy.discard(worker)
+
+
+WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})
+
+
+async def _until_none(results: asyncio.Queue[Ended | None]) -> AsyncIterator[Ended]:
+    while (ended := await results.get()) is not None:
+        yield ended

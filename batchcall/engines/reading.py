@@ -1,0 +1,209 @@
+"""From what was received to how the row ended: a pure function of the request and the raw answers.
+
+A live run, a resume and `revalidate` share it, so the same bytes always mean the same outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from batchcall.dialects import Dialect
+from batchcall.extraction.arguments import Reading, Toolbox
+from batchcall.records import (
+    NO_USAGE,
+    Attempt,
+    Failure,
+    FailureKind,
+    Money,
+    Outcome,
+    Reply,
+    Request,
+    Row,
+    Scope,
+    Shape,
+    Status,
+    Usage,
+)
+
+Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A row with what is to be asked, and what earlier runs already know of it."""
+
+    row: Row
+    request: Request
+    request_hash: str
+    toolbox: Toolbox
+    attempts: tuple[Attempt, ...] = ()  # of earlier runs, in order
+    sent: int = 0  # requests sent so far, the lost ones included
+    is_ended: bool = False  # given up by an earlier run: nothing more is sent
+    before: Outcome | None = None  # how the row failed in an earlier run, where it is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A row and how it ended."""
+
+    row: Row
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One attempt, read: either a failure, or a reply with what its call came to."""
+
+    attempt: Attempt
+    failure: Failure | None = None
+    reply: Reply | None = None
+    reading: Reading | None = None
+
+    @property
+    def usage(self) -> Usage:
+        if self.reply is not None:
+            return self.reply.usage
+        return self.failure.usage if self.failure is not None else NO_USAGE
+
+    @property
+    def is_ambiguous(self) -> bool:
+        return self.failure is not None and self.failure.kind.rule.money is Money.AMBIGUOUS
+
+    @property
+    def is_ok(self) -> bool:
+        return self.reading is not None and self.reading.status is Status.OK
+
+    @property
+    def ends_nothing(self) -> bool:
+        """A failure of the job, not of the row: the row is as if it had not been tried."""
+        return self.failure is not None and self.failure.kind.rule.scope is Scope.JOB
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How answers are read in this job."""
+
+    dialect: Dialect
+    repair: bool
+    coerce: bool
+    pricing: Pricing
+
+    def read(self, attempt: Attempt, asked: Asked) -> Read:
+        """What one attempt brought. Never raises, whatever was received."""
+        if attempt.response is None:
+            return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+        answer = self.dialect.decode(attempt.response, now_s=attempt.sent_at_s + attempt.latency_s)
+        if isinstance(answer, Failure):
+            return Read(attempt, failure=answer)
+        reading = asked.toolbox.read(
+            answer, repair=self.repair, coerce=self.coerce, max_tokens=max_tokens_of(asked.request.shape)
+        )
+        return Read(attempt, reply=answer, reading=reading)
+
+    def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
+        """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
+        last = reads[-1]
+        deciding = next((read for read in reversed(reads) if read.reply is not None), last)
+        usage = _sum_of_usage(reads)
+        base = _after(asked, last, usage, self._cost(asked, usage))
+        return _of_failure(base, deciding) if deciding.reply is None else _of_reply(base, deciding)
+
+    def _cost(self, asked: Asked, usage: Usage) -> float | None:
+        return self.pricing(asked.request.shape.model, usage)
+
+
+_NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
+
+
+def max_tokens_of(shape: Shape) -> int | None:
+    """The cap on an answer's length that the request asks for, None where it asks for none."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        cap = shape.parameters.get(name)
+        if isinstance(cap, int) and not isinstance(cap, bool):
+            return cap
+    return None
+
+
+def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) -> Outcome:
+    """The outcome of a row from which no request can be built. Nothing was sent for it now."""
+    return Outcome(
+        row=row.index,
+        status=Status.BAD_ROW,
+        error=f"{row.where}: {why}",
+        attempts=before.attempts if before else 0,
+        usage=before.usage if before else NO_USAGE,
+        cost=before.cost if before else None,
+        finished_at_s=now_s,
+    )
+
+
+def _sum_of_usage(reads: Sequence[Read]) -> Usage:
+    if len(reads) == 1:
+        return reads[0].usage
+    total = NO_USAGE
+    for read in reads:
+        total = total + read.usage
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What an outcome says whatever the answer was."""
+
+    asked: Asked
+    last: Read
+    usage: Usage
+    cost: float | None
+    wait_s: float
+
+
+def _after(asked: Asked, last: Read, usage: Usage, cost: float | None) -> _Base:
+    before = asked.before
+    wait_s = last.attempt.wait_s
+    if before is None:
+        return _Base(asked, last, usage, cost, wait_s)
+    both = None if cost is None and before.cost is None else (cost or 0.0) + (before.cost or 0.0)
+    return _Base(asked, last, before.usage + usage, both, wait_s)
+
+
+def _of_failure(base: _Base, deciding: Read) -> Outcome:
+    failure = deciding.failure
+    assert failure is not None
+    return _outcome(base, failure.kind.rule.status, failure.message, None, Reply(), deciding)
+
+
+def _of_reply(base: _Base, deciding: Read) -> Outcome:
+    assert deciding.reply is not None
+    assert deciding.reading is not None
+    return _outcome(base, deciding.reading.status, deciding.reading.error, deciding.reading, deciding.reply, deciding)
+
+
+def _outcome(
+    base: _Base, status: Status, error: str | None, reading: Reading | None, reply: Reply, deciding: Read
+) -> Outcome:
+    attempt = base.last.attempt
+    response = attempt.response
+    return Outcome(
+        row=base.asked.row.index,
+        status=status,
+        error=error,
+        tool=reading.tool if reading else None,
+        arguments=reading.arguments if reading else None,
+        calls=reading.calls if reading else (),
+        content=reply.content if reply.refusal is None else reply.refusal,
+        repairs=reply.repairs + reading.repairs if reading else (),
+        finish_reason=reply.finish_reason,
+        model=reply.model,
+        response_id=reply.response_id,
+        system_fingerprint=reply.system_fingerprint,
+        attempts=attempt.number,
+        usage=base.usage,
+        cost=base.cost,
+        latency_s=attempt.latency_s,
+        wait_s=base.wait_s,
+        http_status=response.status if response else None,
+        endpoint=deciding.attempt.endpoint,
+        request_hash=attempt.request_hash,
+        finished_at_s=attempt.sent_at_s + attempt.latency_s,
+    )

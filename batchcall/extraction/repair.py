@@ -1,0 +1,352 @@
+"""The ladder that mends arguments which do not pass as they stand, guided by their schema; what helped is recorded.
+
+Nothing is invented: a cut text is never closed, a value is only read in another way, and what comes out must pass the
+schema, or nothing is changed at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+import msgspec
+
+from batchcall.extraction.field_types import json_text, resolve, without_surrogates
+from batchcall.extraction.schema import CompiledTool
+from batchcall.records import Json, RawCall
+
+MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
+_MAX_ENCODINGS = 3  # how often over a text may be JSON in a string
+
+
+class Mended(NamedTuple):
+    """Arguments that pass their schema, and the names of the steps it took, in order."""
+
+    arguments: dict[str, Json]
+    steps: tuple[str, ...]
+
+
+class NotJson(ValueError):
+    """A text that is no JSON we can hold: malformed, NaN, a number out of range, nested too deep."""
+
+
+def mend(call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool) -> Mended | None:
+    """Read the arguments of a call in another way, so that they pass. None when no way helps.
+
+    `coerce` allows lossless changes of scalars ("5" → 5), `repair` everything else.
+    """
+    if call.is_object and not repair:
+        return None
+    steps = ["arguments_object"] if call.is_object else []
+    try:
+        value = _read_mended(call.arguments, steps) if repair else read_json(call.arguments)
+    except NotJson:
+        return None
+    wanted = {"nested_string": repair, "coerced": coerce}
+    for name, change in _VALUE_STEPS.items():
+        if wanted[name] and not _passes(value, tool):
+            changed = _Walk(tool.schema.document, change).mended(value)
+            steps += [name] if changed is not value else []
+            value = changed
+    if not isinstance(value, dict) or not _passes(value, tool) or _depth(json_text(value)) > MAX_DEPTH:
+        return None
+    return Mended(value, tuple(dict.fromkeys(steps)))
+
+
+def _passes(value: Json, tool: CompiledTool) -> bool:
+    return isinstance(value, dict) and tool.schema.is_valid(value)
+
+
+def read_json(text: str) -> Json:
+    """Decode JSON, integers of any length exact. Raises NotJson."""
+    # A short text cannot be nested too deep, and most are short: counting would cost as much as decoding.
+    if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise NotJson(f"nested deeper than {MAX_DEPTH}")
+    try:
+        return _decode(text)  # type: ignore[no-any-return]  # what JSON decodes to is Json
+    except (UnicodeEncodeError, msgspec.MsgspecError) as error:
+        # msgspec calls half a surrogate pair "truncated input", which would send people looking for a cut answer.
+        is_half = _replace_surrogates(text) != text
+        raise NotJson("half a surrogate pair in a string" if is_half else str(error)) from None
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+def _depth(text: str) -> int:
+    return max((depth for depth, _ in _nesting(text)), default=0)
+
+
+def _nesting(text: str) -> Iterator[tuple[int, int]]:
+    """(brackets open, position behind it) after each bracket that stands outside of strings."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in _STEP:
+            depth += _STEP[token[0]]
+            yield depth, token.end()
+
+
+_STRING = r'"(?:[^"\\]|\\.)*+"?'  # an unclosed string runs to the end, so that no text takes quadratic time
+_TOKEN = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_STEP: Mapping[str, int] = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
+def _read_mended(text: str, steps: list[str]) -> Json:
+    """Decode a text by the ladder. Arguments are an object, so a string is always JSON in a string. Raises NotJson."""
+    for _ in range(_MAX_ENCODINGS):
+        value = _read_text(text, steps)
+        if value is None:
+            steps.append("empty_arguments")
+            return {}
+        if not isinstance(value, str):
+            return value
+        steps.append("double_encoded")
+        text = value
+    raise NotJson(f"encoded more than {_MAX_ENCODINGS} times")
+
+
+def _read_text(text: str, steps: list[str]) -> Json:
+    try:
+        return read_json(text)
+    except NotJson as error:
+        last = error
+    for name, step in _TEXT_STEPS.items():
+        changed = step(text)
+        if changed == text:
+            continue
+        text = changed
+        steps.append(name)
+        try:
+            return read_json(text)
+        except NotJson as error:
+            last = error
+    raise last
+
+
+def _fill_empty(text: str) -> str:
+    return text if text.strip() else "{}"
+
+
+def _replace_surrogates(text: str) -> str:
+    return _ESCAPE.sub(_replace_escaped, without_surrogates(text))
+
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def _replace_escaped(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape["half"] else escape[0]
+
+
+def _open_fence(text: str) -> str:
+    opened = _FENCE.match(text)
+    if opened is None:
+        return text
+    return text[opened.end() :].rstrip().removesuffix("```")
+
+
+_FENCE = re.compile(r"\s*```[\w-]*")
+
+
+def _drop_trailing_text(text: str) -> str:
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    end = next((position for depth, position in _nesting(text) if depth == 0), len(text))
+    # More JSON behind is no prose: two answers in one, and nobody can say which of them is meant.
+    return text if text[end:].lstrip().startswith(("{", "[")) else text[:end]
+
+
+def _drop_trailing_commas(text: str) -> str:
+    return _TRAILING_COMMA.sub(lambda found: found["string"] or "", text)
+
+
+_TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
+
+# In the order they are tried. One that changes nothing is not recorded.
+_TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
+    "empty_arguments": _fill_empty,
+    "lone_surrogate": _replace_surrogates,
+    "code_fence": _open_fence,
+    "trailing_text": _drop_trailing_text,
+    "trailing_comma": _drop_trailing_commas,
+}
+
+Kinds = frozenset[str]
+_ANY: Kinds = frozenset(("null", "boolean", "integer", "number", "string", "array", "object"))
+_CONTAINERS: Kinds = frozenset(("array", "object"))
+
+
+def _decode_nested(value: Json, kinds: Kinds) -> Json:
+    """An object or array that came as a string, where the schema has no place for a string."""
+    decoded = value
+    for _ in range(_MAX_ENCODINGS):
+        if not isinstance(decoded, str) or not kinds & _CONTAINERS:
+            break
+        try:
+            decoded = read_json(decoded)
+        except NotJson:
+            return value
+    return decoded if isinstance(decoded, dict | list) and _kinds_of(decoded) & kinds else value
+
+
+def _coerce(value: Json, kinds: Kinds) -> Json:
+    """A scalar as the schema wants it, where not a digit is lost."""
+    if isinstance(value, str):
+        return _from_string(value, kinds)
+    if "string" in kinds and isinstance(value, bool | int | float):
+        return json_text(value)
+    return value
+
+
+def _from_string(text: str, kinds: Kinds) -> Json:
+    if text in _WORDS and _kinds_of(_WORDS[text]) & kinds:
+        return _WORDS[text]
+    if "integer" not in kinds or not _NUMBER.fullmatch(text):  # whatever takes numbers takes integers
+        return text
+    try:
+        number = read_json(text)
+    except NotJson:
+        return text
+    is_exact = isinstance(number, int) or Decimal(text) == Decimal(repr(number))
+    return number if is_exact and _kinds_of(number) & kinds else text
+
+
+_WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+_VALUE_STEPS: Mapping[str, Callable[[Json, Kinds], Json]] = {"nested_string": _decode_nested, "coerced": _coerce}
+
+
+class _Walk:
+    """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
+
+    def __init__(self, document: dict[str, Json], change: Callable[[Json, Kinds], Json]) -> None:
+        self.document = document
+        self.change = change
+        self.known: dict[int, Kinds] = {}  # by identity of the schema
+
+    def mended(self, value: Json) -> Json:
+        """The value with all changes; the same object where there is none."""
+        return self._walk(value, [self.document], 0)
+
+    def _walk(self, value: Json, places: list[Json], depth: int) -> Json:
+        """`places` are the schemas that may apply here; what one of them allows is left alone."""
+        if not places or depth > MAX_DEPTH:
+            return value
+        kinds: Kinds = frozenset().union(*(self._kinds(place) for place in places))
+        if not _kinds_of(value) & kinds:
+            value = self.change(value, kinds)
+        if isinstance(value, dict):
+            walked = {key: self._walk(one, self._below(places, key), depth + 1) for key, one in value.items()}
+            return walked if any(walked[key] is not value[key] for key in value) else value
+        if isinstance(value, list):
+            listed = [self._walk(one, self._below(places, index), depth + 1) for index, one in enumerate(value)]
+            return listed if any(new is not old for new, old in zip(listed, value, strict=True)) else value
+        return value
+
+    def _kinds(self, schema: Json) -> Kinds:
+        """The kinds of values a schema may accept."""
+        if not isinstance(schema, dict):
+            return _ANY if schema is not False else frozenset()
+        if id(schema) not in self.known:
+            self.known[id(schema)] = _ANY  # while it is looked at: a reference may lead back here
+            self.known[id(schema)] = self._kinds_together(schema)
+        return self.known[id(schema)]
+
+    def _kinds_together(self, schema: dict[str, Json]) -> Kinds:
+        kinds = _own_kinds(schema)
+        for part in self._always(schema):
+            kinds &= self._kinds(part)
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(listed := schema.get(keyword), list):
+                kinds &= frozenset().union(*(self._kinds(one) for one in listed))
+        return kinds
+
+    def _always(self, schema: dict[str, Json]) -> Iterator[Json]:
+        if isinstance(ref := schema.get("$ref"), str):
+            yield resolve(self.document, ref)
+        if isinstance(listed := schema.get("allOf"), list):
+            yield from list(listed)
+
+    def _below(self, places: list[Json], key: str | int) -> list[Json]:
+        """The schemas that may apply to a member of a value."""
+        below = (_member(facet, key) for facet in self._facets(places))
+        return [schema for schema in below if schema is not None]
+
+    def _facets(self, places: Iterable[Json]) -> Iterator[dict[str, Json]]:
+        """Every schema that may have a say in a place, each once."""
+        seen: set[int] = set()
+        waiting = list(places)
+        while waiting:
+            schema = waiting.pop()
+            if not isinstance(schema, dict) or id(schema) in seen:
+                continue
+            seen.add(id(schema))
+            yield schema
+            waiting += self._always(schema)
+            for keyword in ("anyOf", "oneOf"):
+                if isinstance(listed := schema.get(keyword), list):
+                    waiting += listed
+
+
+def _member(schema: dict[str, Json], key: str | int) -> Json:
+    """What a schema itself says of one member; None where it says nothing."""
+    if isinstance(key, str):
+        named = schema.get("properties")
+        return named[key] if isinstance(named, dict) and key in named else schema.get("additionalProperties")
+    first = schema.get("prefixItems")
+    if isinstance(first, list) and key < len(first):
+        return first[key]
+    items = schema.get("items")
+    return items if not isinstance(items, list) else items[key] if key < len(items) else None
+
+
+def _own_kinds(schema: dict[str, Json]) -> Kinds:
+    written = schema.get("type")
+    named = [written] if isinstance(written, str) else written
+    kinds = frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else _ANY
+    if "number" in kinds:
+        kinds |= {"integer"}
+    if isinstance(listed := schema.get("enum"), list):
+        kinds &= frozenset().union(*(_kinds_of(value) for value in listed))
+    return kinds & _kinds_of(schema["const"]) if "const" in schema else kinds
+
+
+def _kinds_of(value: Json) -> Kinds:
+    if isinstance(value, float) and value.is_integer():
+        return _WHOLE
+    return _KINDS[type(value)]
+
+
+_WHOLE: Kinds = frozenset(("integer", "number"))
+_KINDS: Mapping[type, Kinds] = {
+    type(None): frozenset(("null",)),
+    bool: frozenset(("boolean",)),
+    int: _WHOLE,
+    float: frozenset(("number",)),
+    str: frozenset(("string",)),
+    list: frozenset(("array",)),
+    dict: frozenset(("object",)),
+}
+
+
+def match_tool(name: str, names: Iterable[str]) -> str | None:
+    """The one tool that is meant by a name in another spelling: prefix, case, spaces. None when none or several are."""
+    wanted = _normalised(name)
+    found = [one for one in names if _normalised(one) == wanted]
+    return found[0] if len(found) == 1 else None
+
+
+def _normalised(name: str) -> str:
+    spelled = "".join(name.split()).casefold()
+    for prefix in _PREFIXES:
+        spelled = spelled.removeprefix(prefix)
+    return spelled
+
+
+_PREFIXES = ("functions.", "default_api.")

@@ -1,0 +1,417 @@
+"""JSON Schemas of tools: mended where they are written as found in the wild, limited, and compiled once.
+
+Every rewrite is reported. What a schema makes of a column is in `field_types`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from batchcall.extraction.field_types import FieldType, field_type, resolve, shortened
+from batchcall.records import Json, Tool
+
+__all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool"]
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 100
+MAX_NODES = 20_000
+MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
+MAX_ERRORS = 3  # told of one value
+_SHOWN_VALUE = 80  # characters of a value in a message
+_SHOWN_MESSAGE = 240  # characters of a message
+_MASK = "\x00"  # stands for the value in the validator's messages, which would embed all of it
+
+
+class SchemaError(ValueError):
+    """A schema that cannot be used. `path` is a JSON pointer into it, `what` a sentence without a full stop."""
+
+    def __init__(self, path: str, what: str, *, tool: str | None = None) -> None:
+        whose = f"tool {tool!r}, " if tool is not None else ""
+        super().__init__(f"{whose}{path or 'schema'}: {what}")
+        self.path = path
+        self.what = what
+        self.tool = tool
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """A schema that is ready to check values."""
+
+    document: dict[str, Json]  # normalised
+    rewrites: tuple[str, ...]  # "path: what" of each change against what was written
+    is_valid: Callable[[Any], bool]
+    _explainers: list[jsonschema_rs.Validator] = field(default_factory=list)
+
+    def explain(self, value: Json) -> str:
+        """What is wrong with a value: at most three sentences, each behind the JSON pointer of its place."""
+        found = list(itertools.islice(self._explainer().iter_errors(value), MAX_ERRORS + 1))
+        told = "; ".join(_sentence(error) for error in found[:MAX_ERRORS])
+        return f"{told}; …" if len(found) > MAX_ERRORS else told
+
+    def _explainer(self) -> jsonschema_rs.Validator:
+        if not self._explainers:  # most schemas never need one: made with the first error
+            self._explainers.append(_compile(self.document, mask=_MASK))
+        return self._explainers[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTool:
+    """A tool that is ready to check the arguments of its calls."""
+
+    name: str
+    schema: CompiledSchema
+    type: FieldType
+
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        return self.schema.rewrites
+
+
+def compile_tool(tool: Tool) -> CompiledTool:
+    """Make a tool's schema ready. Raises SchemaError."""
+    try:
+        schema = compile_schema(tool.parameters)
+        kinds = schema.document.get("type", "object")
+        if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+            raise SchemaError("/type", f"arguments are always an object, not {shortened(kinds, _SHOWN_VALUE)}")
+    except SchemaError as error:
+        raise SchemaError(error.path, error.what, tool=tool.name) from error
+    return CompiledTool(tool.name, schema, field_type(schema.document))
+
+
+def compile_schema(schema: Mapping[str, Json]) -> CompiledSchema:
+    """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` tells. Raises SchemaError.
+
+    Formats are checked in every draft: somebody who writes "date" into a tool wants dates, and only draft 7 would
+    check them by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
+    """
+    if not isinstance(schema, Mapping):
+        raise SchemaError("", "must be a JSON object")
+    plain = dict(schema)
+    _check_limits(plain)
+    rewrites: list[str] = []
+    document = _normalised(plain, "", _Notes(rewrites, is_draft_told="$schema" in plain))
+    assert isinstance(document, dict)
+    _Unfolding(document).check()
+    return CompiledSchema(document, tuple(rewrites), _compile(document).is_valid)
+
+
+def _compile(document: dict[str, Json], *, mask: str | None = None) -> jsonschema_rs.Validator:
+    try:
+        return jsonschema_rs.validator_for(
+            document,
+            offline=True,  # it would fetch http:// and read file:// otherwise
+            validate_formats=True,
+            pattern_options=jsonschema_rs.RegexOptions(),  # linear time, where the default can take forever
+            mask=mask,
+        )
+    except jsonschema_rs.ValidationError as error:
+        raise SchemaError(_pointer(error.instance_path), _fault(error)) from error
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise SchemaError("", _cut(str(error))) from error
+
+
+def _fault(error: jsonschema_rs.ValidationError) -> str:
+    if error.message.endswith('is not a "regex"'):
+        return f"{_cut(error.message)} (patterns run in linear time: no look-around, no back-references)"
+    return _cut(error.message)
+
+
+def _check_limits(schema: dict[str, Json]) -> None:
+    waiting: list[tuple[Any, str, int]] = [(schema, "", 1)]
+    nodes = 0
+    while waiting:
+        node, path, depth = waiting.pop()
+        nodes += 1
+        if depth > MAX_DEPTH:
+            raise SchemaError(path[:_SHOWN_VALUE], f"nested deeper than {MAX_DEPTH}")
+        if nodes > MAX_NODES:
+            raise SchemaError("", f"more than {MAX_NODES:,} parts")
+        waiting += [(inner, f"{path}/{key}", depth + 1) for key, inner in _inner(node, path)]
+    _check_size(schema)
+
+
+def _inner(node: Any, path: str) -> list[tuple[Any, Any]]:
+    if isinstance(node, dict):
+        if not all(isinstance(key, str) for key in node):
+            raise SchemaError(path, "a key is not a string")
+        return list(node.items())
+    if isinstance(node, list | tuple):
+        return list(enumerate(node))
+    if node is not None and not isinstance(node, str | int | float):
+        raise SchemaError(path, f"{type(node).__name__} is no JSON")
+    return []
+
+
+def _check_size(schema: dict[str, Json]) -> None:
+    try:
+        size = len(msgspec.json.encode(schema))
+    except UnicodeEncodeError:
+        raise SchemaError("", "half a surrogate pair in a string") from None
+    if size > MAX_BYTES:
+        raise SchemaError("", f"larger than {MAX_BYTES:,} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What is told of the rewriting, and what it may assume."""
+
+    rewrites: list[str]
+    is_draft_told: bool  # the document names its draft: words of older drafts mean what that draft says
+
+    def tell(self, path: str, what: str) -> None:
+        self.rewrites.append(f"{path or '/'}: {what}")
+
+
+_ONE_SCHEMA = (
+    "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
+    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+)  # fmt: skip
+_LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
+_HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # null means something here
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+
+
+def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
+    """The schema as the drafts want it, with all it contains. Raises SchemaError for a reference elsewhere."""
+    if not isinstance(schema, dict):
+        return schema
+    mended = dict(schema)
+    _check_references(mended, path)
+    for rewrite in _REWRITES:
+        rewrite(mended, path, notes)
+    for keyword in _ONE_SCHEMA:
+        if isinstance(mended.get(keyword), dict):
+            mended[keyword] = _normalised(mended[keyword], f"{path}/{keyword}", notes)
+    for keyword in _LISTED_SCHEMAS:
+        if isinstance(listed := mended.get(keyword), list):
+            mended[keyword] = [_normalised(one, f"{path}/{keyword}/{i}", notes) for i, one in enumerate(listed)]
+    for keyword in _NAMED_SCHEMAS:
+        if isinstance(named := mended.get(keyword), dict):
+            mended[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
+    return _or_null(mended) if _is_nullable(mended, path, notes) else mended
+
+
+def _check_references(schema: dict[str, Json], path: str) -> None:
+    for keyword in _REFERENCES:
+        ref = schema.get(keyword)
+        if isinstance(ref, str) and not ref.startswith("#"):
+            shown = shortened(ref, _SHOWN_VALUE)
+            raise SchemaError(f"{path}/{keyword}", f"only references within the schema (#/…) are followed, not {shown}")
+
+
+def _drop_nulls(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    for keyword in [key for key, value in schema.items() if value is None and key not in _HOLDS_VALUES]:
+        del schema[keyword]
+        notes.tell(f"{path}/{keyword}", "null left out")
+
+
+_TYPE_NAMES: Mapping[str, str | None] = {
+    **dict.fromkeys(("string", "str", "char", "text"), "string"),
+    **dict.fromkeys(("integer", "int", "long", "short", "byte", "bigint"), "integer"),
+    **dict.fromkeys(("number", "float", "double", "decimal"), "number"),
+    **dict.fromkeys(("boolean", "bool"), "boolean"),
+    **dict.fromkeys(("array", "list", "tuple", "arraylist", "set"), "array"),
+    **dict.fromkeys(("object", "dict", "hashmap", "map"), "object"),
+    **dict.fromkeys(("null", "none"), "null"),
+    **dict.fromkeys(("any", ""), None),
+}
+
+
+def _mend_type(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    written = schema.get("type")
+    if isinstance(written, str):
+        mended: Json = _type_name(written)
+    elif isinstance(written, list):
+        names = [_type_name(one) if isinstance(one, str) else one for one in written]
+        mended = None if None in names else list(dict.fromkeys(names)) if names != written else written
+    else:
+        return
+    if mended == written:
+        return
+    if mended is None:
+        del schema["type"]
+        notes.tell(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
+    else:
+        schema["type"] = mended
+        notes.tell(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {shortened(mended, _SHOWN_VALUE)}")
+
+
+def _type_name(written: str) -> str | None:
+    return _TYPE_NAMES.get(written.strip().lower(), written)
+
+
+def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """`required: true` inside a property, as in draft 3 and in hand-written tools."""
+    if isinstance(schema.get("required"), bool):  # of no property: it says nothing
+        del schema["required"]
+        notes.tell(f"{path}/required", "left out: a list of names is wanted here")
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    flags = {
+        name: inner["required"]
+        for name, inner in properties.items()
+        if isinstance(inner, dict) and isinstance(inner.get("required"), bool)
+    }
+    if not flags:
+        return
+    schema["properties"] = {
+        name: _without(inner, "required") if name in flags else inner for name, inner in properties.items()
+    }
+    listed = schema.get("required", [])
+    if isinstance(listed, list):
+        schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in listed]
+    for name, flag in flags.items():
+        notes.tell(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
+
+
+def _without(schema: Json, keyword: str) -> Json:
+    assert isinstance(schema, dict)
+    return {key: value for key, value in schema.items() if key != keyword}
+
+
+def _split_tuple(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """A list of `items`, as up to draft 2019-09. A schema that names no draft is read as 2020-12, where it is wrong."""
+    if notes.is_draft_told or not isinstance(schema.get("items"), list):
+        return
+    schema["prefixItems"] = schema.pop("items")
+    notes.tell(f"{path}/items", "a list read as prefixItems")
+    if "additionalItems" in schema:
+        schema["items"] = schema.pop("additionalItems")
+        notes.tell(f"{path}/additionalItems", "read as items")
+
+
+def _exclude_bounds(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """`exclusiveMinimum: true`, as in draft 4 and OpenAPI 3.0."""
+    for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if notes.is_draft_told or not isinstance(schema.get(flag), bool):
+            continue
+        if schema.pop(flag) and bound in schema:
+            schema[flag] = schema.pop(bound)
+        notes.tell(f"{path}/{flag}", f"a boolean merged with {bound}")
+
+
+_REWRITES = (_drop_nulls, _mend_type, _move_required, _split_tuple, _exclude_bounds)
+
+
+def _is_nullable(schema: dict[str, Json], path: str, notes: _Notes) -> bool:
+    """Takes OpenAPI's `nullable` out and says whether it was set."""
+    if not isinstance(schema.get("nullable"), bool):
+        return False
+    notes.tell(f"{path}/nullable", "read as a union with null")
+    return schema.pop("nullable") is True
+
+
+def _or_null(schema: dict[str, Json]) -> dict[str, Json]:
+    if "type" in schema and "const" not in schema and not any(word in schema for word in _COMBINING):
+        listed = schema.get("enum")
+        with_null: Json = [*listed, None] if isinstance(listed, list) and None not in listed else listed
+        return {**schema, "type": _named_with_null(schema["type"])} | ({"enum": with_null} if listed else {})
+    said = ("type", "enum", "const", "properties", *_COMBINING)
+    return {"anyOf": [schema, {"type": "null"}]} if any(word in schema for word in said) else schema
+
+
+def _named_with_null(written: Json) -> Json:
+    named: list[Json] = list(written) if isinstance(written, list) else [written]
+    return named if "null" in named else [*named, "null"]
+
+
+_COMBINING = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
+
+
+class _Unfolding:
+    """How many schemas are applied to one value once all references are followed. A few definitions that name each
+    other twice come to billions, and a check that never ends."""
+
+    def __init__(self, document: dict[str, Json]) -> None:
+        self.document = document
+        self.counts: dict[int, int] = {}  # by identity of the schema; 0 while it is being counted
+
+    def check(self) -> None:
+        waiting: list[Json] = [self.document]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                if self.count(node) > MAX_CHECKS:
+                    raise SchemaError("", f"unfolds to more than {MAX_CHECKS:,} checks of one value")
+                waiting += node.values()
+            elif isinstance(node, list):
+                waiting += node
+
+    def count(self, schema: Json) -> int:
+        if not isinstance(schema, dict):
+            return 1
+        known = self.counts.get(id(schema))
+        if known is None:
+            self.counts[id(schema)] = 0
+            known = self.counts[id(schema)] = 1 + sum(self.count(part) for part in self._parts(schema))
+        return known
+
+    def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
+        """Schemas that are applied to the same value."""
+        if isinstance(ref := schema.get("$ref"), str):
+            yield resolve(self.document, ref)
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            if isinstance(listed := schema.get(keyword), list):
+                yield from list(listed)
+        for keyword in ("not", "if", "then", "else"):
+            yield schema.get(keyword)
+        if isinstance(named := schema.get("dependentSchemas"), dict):
+            yield from named.values()
+
+
+def _sentence(error: jsonschema_rs.ValidationError) -> str:
+    told, where = _innermost(error)
+    pointer = _cut(_pointer(where.instance_path))
+    return f"{pointer}: {told}" if pointer else told
+
+
+_Kinds = jsonschema_rs.ValidationErrorKind
+
+
+def _innermost(error: jsonschema_rs.ValidationError) -> tuple[str, jsonschema_rs.ValidationError]:
+    """What to say of an error, and where it is. Of a union, the alternative that got furthest says most."""
+    kind = error.kind
+    if not isinstance(kind, _Kinds.AnyOf | _Kinds.OneOfNotValid):
+        return _unmasked(error), error
+    alternatives = [branch[0] for branch in kind.context if branch]
+    if not alternatives:
+        return _unmasked(error), error
+    furthest = max(alternatives, key=lambda one: len(one.instance_path))
+    if len(furthest.instance_path) > len(error.instance_path):
+        return _innermost(furthest)
+    reasons = dict.fromkeys(_unmasked(one) for one in alternatives)
+    return _cut(" and ".join(reasons)), error
+
+
+def _unmasked(error: jsonschema_rs.ValidationError) -> str:
+    return _cut(error.message.replace(_MASK, _shown(error.instance)))
+
+
+def _shown(instance: Any) -> str:
+    return shortened(instance, _SHOWN_VALUE)
+
+
+def _cut(message: str) -> str:
+    line = message.split("\n", 1)[0]
+    return line if len(line) <= _SHOWN_MESSAGE else f"{line[: _SHOWN_MESSAGE - 1]}…"
+
+
+def _pointer(steps: Sequence[str | int]) -> str:
+    return "".join(f"/{_escaped(str(step))}" for step in steps)
+
+
+def _join(path: str, keyword: str, key: str) -> str:
+    return f"{path}/{keyword}/{_escaped(key)}"
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,215 @@
+"""What was bought before, found again by request when the input, the job or the columns changed.
+
+Parts that no longer fit are moved to `_batchcall/earlier/`, never just deleted. A row whose request equals one that
+was answered takes that answer, wherever either stands; each answer is taken once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+
+from batchcall.files.columns import OUTCOME_COLUMNS, Layout
+from batchcall.files.disk import Disk, whole_file, write_fully
+from batchcall.files.journal import as_attempt, attempt_line, attempt_record, read_journal
+from batchcall.files.parts import journal_name, journal_number, part_name, part_number, read_batches, read_raw
+from batchcall.records import Attempt, Outcome
+
+EARLIER = "earlier"
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """An answer that was paid for: how its row ended, where that was written, and the raw answers that were kept."""
+
+    outcome: Outcome | None
+    attempts: tuple[Attempt, ...]
+
+
+def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> None:
+    """Move parts with their answers and journals to a new generation under `earlier`. Raises OSError.
+
+    A journal goes first: while its part stands, a crash leaves nothing that the next run does not move as well.
+    """
+    target = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
+    disk.make_folder(target / "answers")
+    for number in numbers:
+        for source, goal in (
+            (own / journal_name(number), target / journal_name(number)),
+            (own / "answers" / part_name(number), target / "answers" / part_name(number)),
+            (folder / part_name(number), target / part_name(number)),
+        ):
+            if disk.exists(source):
+                disk.rename(source, goal)
+    for changed in (target / "answers", target, own / EARLIER, own / "answers", own, folder):
+        disk.sync_folder(changed)
+
+
+def has_earlier(disk: Disk, own: Path) -> bool:
+    """Whether anything was ever set aside."""
+    return _last_generation(disk, own) > 0
+
+
+def _last_generation(disk: Disk, own: Path) -> int:
+    return max((int(name) for name in disk.names(own / EARLIER) if name.isdigit()), default=0)
+
+
+class Library:
+    """Answers of earlier generations that no row has taken yet. Held in a temporary SQLite file: bounded memory,
+    any order. Built anew at each start, so it never disagrees with the files."""
+
+    def __init__(self, disk: Disk, folder: Path, own: Path) -> None:
+        """Read every earlier generation. What stands in the present parts and journals was taken already."""
+        self._disk = disk
+        self._own = own
+        self._layout = Layout(pa.schema([]), None)
+        self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
+        path = own / "_tmp-library.sqlite"
+        path.unlink(missing_ok=True)
+        self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._table.executescript(
+            "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
+            "CREATE TABLE bought (hash TEXT, finished_us INTEGER, schema INTEGER, outcome BLOB, attempts BLOB,"
+            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
+        )
+        self._table.execute("BEGIN")
+        for generation in self._generations():
+            self._learn(generation)
+        self._forget_present(folder)
+        self._table.execute("COMMIT")
+        self._path = path
+
+    def __len__(self) -> int:
+        return int(self._table.execute("SELECT count(*) FROM bought").fetchone()[0])
+
+    def take(self, request_hash: str) -> Bought | None:
+        """The oldest answer to this request that nobody has taken, None when there is none."""
+        found = self._table.execute(
+            "SELECT finished_us, schema, outcome, attempts FROM bought WHERE hash = ? ORDER BY finished_us LIMIT 1",
+            (request_hash,),
+        ).fetchone()
+        if found is None:
+            return None
+        self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, found[0]))
+        return Bought(self._as_outcome(found[1], found[2]), _as_attempts(found[3]))
+
+    @contextlib.contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Answers taken inside the block are back when it ends: to count what there would be."""
+        self._table.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._table.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._table.close()
+        self._path.unlink(missing_ok=True)
+
+    def compact(self) -> None:
+        """Once every row is in: keep what nobody took as one journal, remove the generations. Raises OSError."""
+        generations = self._generations()
+        if not generations:
+            return
+        if len(self):
+            target = self._own / EARLIER / f"{_last_generation(self._disk, self._own) + 1:04d}"
+            self._disk.make_folder(target)
+            with whole_file(self._disk, target / journal_name(0)) as handle:
+                for (written,) in self._table.execute("SELECT attempts FROM bought ORDER BY hash, finished_us"):
+                    for attempt in _as_attempts(written):
+                        write_fully(self._disk, handle, attempt_line(attempt))
+        for generation in generations:
+            shutil.rmtree(generation)
+
+    def _generations(self) -> list[Path]:
+        earlier = self._own / EARLIER
+        return [earlier / name for name in self._disk.names(earlier) if name.isdigit()]
+
+    def _learn(self, generation: Path) -> None:
+        for name in self._disk.names(generation):
+            if (number := part_number(name)) is not None:
+                self._learn_part(generation, number)
+            elif journal_number(name) is not None:
+                self._learn_journal(generation / name)
+
+    def _learn_part(self, generation: Path, number: int) -> None:
+        answers = generation / "answers" / part_name(number)
+        raw = _by_row(read_raw(answers)) if self._disk.exists(answers) else {}
+        for batch in read_batches(generation / part_name(number), columns=list(OUTCOME_COLUMNS)):
+            schema = self._remember(batch.schema)
+            for place, (_, outcome) in enumerate(self._layout.read(batch)):
+                if outcome.request_hash is not None and outcome.attempts:
+                    written = batch.slice(place, 1).serialize().to_pybytes()  # read back exactly as it stood
+                    attempts = raw.get(outcome.row, [])
+                    self._insert(outcome.request_hash, outcome.finished_at_s, attempts, schema, written)
+
+    def _learn_journal(self, path: Path) -> None:
+        for attempts in read_journal(self._disk, path).attempts.values():
+            if attempts[-1].response is not None:
+                self._insert(attempts[-1].request_hash, finished_at_s(attempts[-1]), attempts, None, None)
+
+    def _insert(
+        self, request_hash: str, finished_s: float, attempts: list[Attempt], schema: int | None, outcome: bytes | None
+    ) -> None:
+        """A row may stand in a part and in a journal that was kept: the outcome of the one, the longer attempts."""
+        raw = orjson.dumps([attempt_record(one) for one in attempts])
+        self._table.execute(
+            "INSERT INTO bought VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " schema = coalesce(schema, excluded.schema), outcome = coalesce(outcome, excluded.outcome),"
+            " attempts = CASE WHEN length(attempts) >= length(excluded.attempts) THEN attempts"
+            " ELSE excluded.attempts END",
+            (request_hash, microseconds(finished_s), schema, outcome, raw),
+        )
+
+    def _remember(self, schema: pa.Schema) -> int:
+        if schema not in self._schemas:
+            self._schemas.append(schema)
+        return self._schemas.index(schema)
+
+    def _forget_present(self, folder: Path) -> None:
+        for request_hash, finished_us in self._present(folder):
+            self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, finished_us))
+
+    def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
+        for name in self._disk.names(folder):
+            if part_number(name) is not None:
+                for batch in read_batches(folder / name, columns=["request_hash", "finished_at"]):
+                    finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
+                    yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
+        for name in self._disk.names(self._own):
+            if journal_number(name) is not None:
+                for attempts in read_journal(self._disk, self._own / name).attempts.values():
+                    yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
+
+    def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
+        if schema is None or written is None:
+            return None
+        batch = pa.ipc.read_record_batch(pa.py_buffer(written), self._schemas[schema])
+        return self._layout.read(batch)[0][1]
+
+
+def finished_at_s(attempt: Attempt) -> float:
+    return attempt.sent_at_s + attempt.latency_s
+
+
+def microseconds(moment_s: float) -> int:
+    """As Arrow's timestamp[us] holds it, so that a journal and a part agree on a moment."""
+    return round(moment_s * 1e6)
+
+
+def _by_row(attempts: Iterable[Attempt]) -> dict[int, list[Attempt]]:
+    rows: dict[int, list[Attempt]] = {}
+    for attempt in attempts:
+        rows.setdefault(attempt.row, []).append(attempt)
+    return rows
+
+
+def _as_attempts(written: bytes) -> tuple[Attempt, ...]:
+    return tuple(as_attempt(record) for record in orjson.loads(written))

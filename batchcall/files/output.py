@@ -1,0 +1,328 @@
+"""The output folder: which parts are done, the journals of those that are not, and how one becomes the other.
+
+A part's content is always previous part ⊕ journal, the journal winning. That covers resume, retries and grown input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from batchcall.errors import OutputError
+from batchcall.files.columns import Layout
+from batchcall.files.disk import Disk, is_temporary
+from batchcall.files.journal import (
+    Committer,
+    Journal,
+    Recovered,
+    attempt_line,
+    ended_line,
+    lost_line,
+    read_journal,
+    recover,
+    sent_line,
+)
+from batchcall.files.parts import (
+    BATCH_ROWS,
+    Totals,
+    journal_name,
+    journal_number,
+    part_name,
+    part_number,
+    read_raw,
+    read_rows,
+    read_totals,
+    write_answers,
+    write_part,
+)
+from batchcall.records import Attempt, Outcome, Status
+
+OWN_FOLDER = "_batchcall"
+SUCCESS = "_SUCCESS"
+
+Kept = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Earlier:
+    """What an earlier run left of one row that is not done yet."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    number: int = 0  # requests sent so far
+    is_ended: bool = False  # given up: the attempts are all there will be
+    outcome: Outcome | None = None  # of a row that failed and is tried again
+
+
+@dataclass(slots=True)
+class OpenPart:
+    """A part some of whose rows are not in yet."""
+
+    number: int
+    start: int
+    rows: int  # how many it will have; fewer than its range when the input ends in it
+    journal: Journal
+    recovered: Recovered
+    totals: Totals = field(default_factory=Totals)
+    done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
+    retried: dict[int, tuple[Kept, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
+    _waiting: dict[int, list[tuple[Kept, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
+    _batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
+
+    def add(self, kept: Kept, outcome: Outcome, layout: Layout) -> None:
+        self.totals.count(outcome)
+        self.retried.pop(outcome.row, None)
+        chunk = (outcome.row - self.start) // BATCH_ROWS
+        waiting = self._waiting.setdefault(chunk, [])
+        waiting.append((kept, outcome))
+        if len(waiting) == BATCH_ROWS:  # as Arrow at once: a tenth of the memory, and no long pause at the end
+            self._batches[chunk] = _ordered_batch(self._waiting.pop(chunk), layout)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.totals.rows >= self.rows
+
+    def batches(self, layout: Layout) -> Iterator[pa.RecordBatch]:
+        """All rows that are in, in input order."""
+        for chunk in sorted(self._batches.keys() | self._waiting.keys()):
+            if chunk in self._batches:
+                yield self._batches[chunk]
+            else:
+                yield _ordered_batch(self._waiting[chunk], layout)
+
+
+def _ordered_batch(ended: list[tuple[Kept, Outcome]], layout: Layout) -> pa.RecordBatch:
+    ended.sort(key=lambda one: one[1].row)
+    return layout.batch(ended)
+
+
+class Output:
+    """An output folder held by this run. The caller holds the lock.
+
+    `open_part` and `seal` may run in a thread; the others belong to the event loop.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, *, disk: Disk, part_rows: int, keep_answers: bool) -> None:
+        self.folder = folder
+        self.own = folder / OWN_FOLDER
+        self.layout = layout
+        self.part_rows = part_rows
+        self.rows: int | None = None  # of the input, once its end is known
+        self.indeterminate = 0  # requests in flight when an earlier run died; sent again
+        self.damaged = 0  # journal records that could not be read
+        self.in_flight = 0
+        self._disk = disk
+        self._keep_answers = keep_answers
+        self._parts: dict[int, OpenPart] = {}
+        self._committer = Committer()
+
+    def published(self) -> dict[int, Totals]:
+        """Totals of each part that stands in the folder, by part number. Raises OutputError for an unreadable one."""
+        return {number: self.totals_of(number) for number in part_numbers(self._disk, self.folder)}
+
+    def journals(self) -> set[int]:
+        """Numbers of the parts that have a journal: something of them is not in the part yet."""
+        return set(journal_numbers(self._disk, self.folder))
+
+    def totals_of(self, number: int) -> Totals:
+        return read_totals(self.folder / part_name(number))
+
+    def end_of_input(self, rows: int) -> None:
+        """The input has `rows` rows: its last part may be complete by that knowledge."""
+        self.rows = rows
+        for part in self._parts.values():
+            part.rows = self.rows_of(part.number)
+
+    def rows_of(self, number: int) -> int:
+        """How many rows a part will have, as far as is known."""
+        start = number * self.part_rows
+        return self.part_rows if self.rows is None else min(self.part_rows, self.rows - start)
+
+    def open_part(self, number: int, *, retry_before_s: float | None = None) -> OpenPart:
+        """Take up a part: what stands of it in a published part and in its journal.
+
+        Failed rows that ended before `retry_before_s` (seconds since the epoch) are to be done again.
+        """
+        start = number * self.part_rows
+        with _as_output_error(self.folder):
+            journal_path = self.own / journal_name(number)
+            recovered = recover(self._disk, journal_path) if self._disk.exists(journal_path) else Recovered()
+            part = OpenPart(number, start, self.rows_of(number), Journal(self._disk, journal_path), recovered)
+            if self._disk.exists(self.folder / part_name(number)):
+                self._take_up(part, retry_before_s)
+        self._count_lost(part)
+        self._committer.add(part.journal)
+        self._parts[number] = part
+        return part
+
+    def _take_up(self, part: OpenPart, retry_before_s: float | None) -> None:
+        for kept, outcome in read_rows(self.folder / part_name(part.number), self.layout):
+            if _is_to_retry(outcome, retry_before_s) or _has_newer(part.recovered, outcome):
+                part.retried[outcome.row] = (kept, outcome)
+            else:
+                part.add(kept, outcome, self.layout)
+                part.done_before.add(outcome.row)
+
+    def _count_lost(self, part: OpenPart) -> None:
+        """Requests in flight when a run died may be paid and are sent again: counted once, here."""
+        for row, number in sorted(part.recovered.unseen):
+            self.indeterminate += 1
+            part.journal.append(lost_line(row, number))
+        self.damaged += part.recovered.damaged
+
+    def earlier(self, part: OpenPart, row: int) -> Earlier:
+        """What is known of a row that is not in the part yet."""
+        found = part.recovered
+        before = part.retried[row][1] if row in part.retried else None
+        merged = before.attempts if before else 0  # these are counted in `before` already
+        attempts = [attempt for attempt in found.attempts.get(row, ()) if attempt.number > merged]
+        return Earlier(
+            attempts=attempts,
+            number=max(merged, found.sent.get(row, 0), *(attempt.number for attempt in attempts)),
+            is_ended=row in found.ended and bool(attempts),
+            outcome=before,
+        )
+
+    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None:
+        """Reserve room for the answer and note the request. Raises OutputError: then it must not be sent."""
+        journal = self._journal_of(row)
+        with _as_output_error(self.folder):
+            journal.make_room(self.in_flight + 1)
+            journal.append(sent_line(row, number, request_hash, now_s))
+        self.in_flight += 1
+
+    def answered(self, attempt: Attempt) -> None:
+        """Put what came back on disk, before anything looks at it. Raises OutputError."""
+        self.in_flight -= 1
+        self._append(attempt.row, attempt_line(attempt))
+
+    def carry(self, attempt: Attempt) -> None:
+        """Put an answer that was bought for an equal request on disk as this row's own. Raises OutputError."""
+        self._append(attempt.row, attempt_line(attempt))
+
+    def gave_up(self, row: int) -> None:
+        """Note that no more attempts will be made for the row. Raises OutputError."""
+        self._append(row, ended_line(row))
+
+    def _append(self, row: int, line: bytes) -> None:
+        journal = self._journal_of(row)
+        with _as_output_error(self.folder):
+            journal.append(line)
+            self._committer.appended(journal)
+
+    def _journal_of(self, row: int) -> Journal:
+        return self._parts[row // self.part_rows].journal
+
+    def add(self, kept: Kept, outcome: Outcome) -> OpenPart | None:
+        """Take in how a row ended. Returns its part when that is complete now and is to be sealed."""
+        part = self._parts[outcome.row // self.part_rows]
+        part.add(kept, outcome, self.layout)
+        return part if part.is_complete else None
+
+    def seal(self, part: OpenPart) -> None:
+        """Publish a part with the rows it has. The journal of an incomplete one stays. Raises OutputError."""
+        is_done = part.is_complete  # before the failed rows that were to be tried again are put back
+        with _as_output_error(self.folder):
+            for kept, outcome in list(part.retried.values()):
+                part.add(kept, outcome, self.layout)
+            if self._keep_answers:
+                write_answers(self._disk, self.answers_path(part.number), self._all_attempts(part.number))
+            path = self.folder / part_name(part.number)
+            write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
+            self._close(part)
+            if is_done:
+                self._disk.remove(part.journal.path)
+                self._disk.sync_folder(self.own)
+
+    def answers_path(self, number: int) -> Path:
+        return self.own / "answers" / part_name(number)
+
+    def _all_attempts(self, number: int) -> list[Attempt]:
+        """Every attempt of a part, ordered: its answers file ⊕ its journal."""
+        attempts: dict[tuple[int, int], Attempt] = {}
+        if self._disk.exists(self.answers_path(number)):
+            attempts = {(one.row, one.number): one for one in read_raw(self.answers_path(number))}
+        for of_row in read_journal(self._disk, self.own / journal_name(number)).attempts.values():
+            attempts |= {(one.row, one.number): one for one in of_row}
+        return [attempts[key] for key in sorted(attempts)]
+
+    def _close(self, part: OpenPart) -> None:
+        self._parts.pop(part.number, None)
+        self._committer.drop(part.journal)
+        part.journal.sync()
+        part.journal.close()
+
+    def part(self, number: int) -> OpenPart | None:
+        """A part that was opened and is not sealed yet."""
+        return self._parts.get(number)
+
+    def unfinished(self) -> list[OpenPart]:
+        return list(self._parts.values())
+
+    def mark_success(self, is_complete: bool) -> None:
+        """Put `_SUCCESS` where every row is in, take it away where not. Raises OutputError."""
+        path = self.folder / SUCCESS
+        with _as_output_error(self.folder):
+            if is_complete:
+                self._disk.close(self._disk.create(path))
+            else:
+                self._disk.remove(path)
+            self._disk.sync_folder(self.folder)
+
+    def close(self) -> None:
+        """Make everything durable and let go. Raises OutputError when a sync failed."""
+        with _as_output_error(self.folder):
+            try:
+                self._committer.close()
+            finally:
+                for part in self._parts.values():
+                    part.journal.close()
+                self._parts.clear()
+
+
+def make_folders(disk: Disk, folder: Path) -> None:
+    """Make the folders of an output where they are missing. Raises OutputError."""
+    with _as_output_error(folder):
+        for each in (folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"):
+            disk.make_folder(each)
+
+
+def clear_remains(disk: Disk, folder: Path) -> None:
+    """Remove what a crash left half-written. The caller holds the lock. Raises OutputError."""
+    with _as_output_error(folder):
+        for each in (folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"):
+            for name in filter(is_temporary, disk.names(each)):
+                disk.remove(each / name)
+
+
+def part_numbers(disk: Disk, folder: Path) -> list[int]:
+    """The numbers of the parts that stand in a folder, in order."""
+    return sorted(number for name in disk.names(folder) if (number := part_number(name)) is not None)
+
+
+def journal_numbers(disk: Disk, folder: Path) -> list[int]:
+    """The numbers of the parts that have a journal, in order."""
+    return sorted(number for name in disk.names(folder / OWN_FOLDER) if (number := journal_number(name)) is not None)
+
+
+def _is_to_retry(outcome: Outcome, retry_before_s: float | None) -> bool:
+    return retry_before_s is not None and outcome.status is not Status.OK and outcome.finished_at_s < retry_before_s
+
+
+def _has_newer(recovered: Recovered, outcome: Outcome) -> bool:
+    return any(attempt.number > outcome.attempts for attempt in recovered.attempts.get(outcome.row, ()))
+
+
+@contextlib.contextmanager
+def _as_output_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}",
+            hint="make room or mend the permissions, then run the same command again: what arrived is kept",
+        ) from error

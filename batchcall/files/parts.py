@@ -1,0 +1,246 @@
+"""Finished parts: a Parquet file per fixed range of input rows, and the raw answers beside it. Whole or absent."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchcall.errors import OutputError
+from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
+from batchcall.files.disk import Disk, whole_file, write_fully
+from batchcall.records import NO_USAGE, Attempt, Outcome, Row, Status, Usage
+
+BATCH_ROWS = 500
+_FOOTER_KEY = b"batchcall"
+_PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
+_JOURNAL_NAME = re.compile(r"part-(\d{6,})\.journal")
+
+
+@dataclass(slots=True)
+class Totals:
+    """What rows came to: of a part (in its footer), of a run, of an output."""
+
+    rows: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    attempts: int = 0
+    usage: Usage = NO_USAGE
+    cost: float | None = None  # USD; None when no row has a price
+
+    def count(self, outcome: Outcome) -> None:
+        self.rows += 1
+        self.statuses[outcome.status] = self.statuses.get(outcome.status, 0) + 1
+        self.attempts += outcome.attempts
+        if outcome.usage is not NO_USAGE:
+            self.usage = self.usage + outcome.usage
+        if outcome.cost is not None:
+            self.cost = (self.cost or 0.0) + outcome.cost
+
+    def discount(self, outcome: Outcome) -> None:
+        """Take a row out again that is done anew; its next outcome counts what it cost so far as well."""
+        self.rows -= 1
+        self.statuses[outcome.status] -= 1
+        self.attempts -= outcome.attempts
+        self.usage = self.usage + Usage(*(-(getattr(outcome.usage, name) or 0) for name in USAGE_COLUMNS))
+        if outcome.cost is not None:
+            self.cost = (self.cost or 0.0) - outcome.cost
+
+    def add(self, other: Totals) -> None:
+        self.rows += other.rows
+        for status, count in other.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
+        self.attempts += other.attempts
+        self.usage = self.usage + other.usage
+        if other.cost is not None:
+            self.cost = (self.cost or 0.0) + other.cost
+
+    @property
+    def failed(self) -> int:
+        return self.rows - self.statuses.get(Status.OK, 0)
+
+    def as_json(self) -> dict[str, Any]:
+        tokens = {name: getattr(self.usage, name) for name in USAGE_COLUMNS}
+        return {
+            "rows": self.rows,
+            "ok": self.statuses.get(Status.OK, 0),
+            "failed": self.failed,
+            "statuses": dict(sorted(self.statuses.items())),
+            "attempts": self.attempts,
+            **tokens,
+            "cost": self.cost,
+        }
+
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Totals:
+        return cls(
+            rows=written["rows"],
+            statuses=dict(written["statuses"]),
+            attempts=written["attempts"],
+            usage=Usage(**{name: written[name] for name in USAGE_COLUMNS}),
+            cost=written["cost"],
+        )
+
+
+USAGE_COLUMNS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:06d}.parquet"
+
+
+def journal_name(number: int) -> str:
+    return f"part-{number:06d}.journal"
+
+
+def part_number(name: str) -> int | None:
+    """The number in a part's file name, None for any other name."""
+    found = _PART_NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def journal_number(name: str) -> int | None:
+    """The number in a journal's file name, None for any other name."""
+    found = _JOURNAL_NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], totals: Totals) -> None:
+    """Write a part whole: its rows in order, its totals in the footer. Raises OSError."""
+    footer = {_FOOTER_KEY: orjson.dumps(totals.as_json())}
+    _write_table(disk, path, layout.schema.with_metadata(footer), batches)
+
+
+def in_batches(ended: Sequence[tuple[Mapping[str, Any], Outcome]], layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Rows that are in order already, as batches to write."""
+    for start in range(0, len(ended), BATCH_ROWS):
+        yield layout.batch(ended[start : start + BATCH_ROWS])
+
+
+def write_answers(disk: Disk, path: Path, attempts: Iterable[Attempt]) -> None:
+    """Write the raw answers of a part, whole. Raises OSError."""
+    _write_table(disk, path, ANSWERS_SCHEMA, _answer_batches(attempts))
+
+
+def _answer_batches(attempts: Iterable[Attempt]) -> Iterator[pa.RecordBatch]:
+    held: list[Attempt] = []
+    for attempt in attempts:
+        held.append(attempt)
+        if len(held) == BATCH_ROWS:
+            yield answers_batch(held)
+            held = []
+    if held:
+        yield answers_batch(held)
+
+
+def _write_table(disk: Disk, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with (
+        whole_file(disk, path) as handle,
+        pa.PythonFile(_Sink(disk, handle), mode="w") as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata), row_group_size=BATCH_ROWS * 20)
+
+
+class _Sink(io.RawIOBase):
+    """A file as pyarrow wants one, whose writes go through the disk module."""
+
+    def __init__(self, disk: Disk, handle: int) -> None:
+        super().__init__()
+        self._disk = disk
+        self._handle = handle
+        self._position = 0
+
+    def write(self, content: Any) -> int:
+        block = bytes(content)
+        write_fully(self._disk, self._handle, block)
+        self._position += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        return self._position
+
+    def writable(self) -> bool:
+        return True
+
+
+def read_totals(path: Path) -> Totals:
+    """The totals in a part's footer; its rows are not read. Raises OutputError when it is no part of ours."""
+    try:
+        metadata = pq.read_metadata(path)
+        return Totals.from_json(orjson.loads(metadata.metadata[_FOOTER_KEY]))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise OutputError(
+            f"{path} cannot be read as a part: {type(error).__name__}: {str(error)[:200]}",
+            hint="move the file away and run the same command again: its rows are done anew from the stored answers"
+            " where they are there, else asked again",
+        ) from error
+
+
+def kept_schema_of(path: Path) -> pa.Schema:
+    """The kept columns of a part, as they stand in it. Raises OutputError when it cannot be read."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"{path} cannot be read: {str(error)[:200]}", hint="`batchcall verify` says more") from error
+    return pa.schema([column for column in schema if column.name not in OUTCOME_COLUMNS])
+
+
+def read_rows(path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
+    """The rows of a part: kept columns and outcome. Raises OutputError when it cannot be read."""
+    for batch in read_batches(path):
+        yield from layout.read(batch)
+
+
+def read_footer_and_rows(path: Path) -> tuple[pa.Schema, Totals, Iterator[Outcome]]:
+    """A part as it stands, whatever its kept columns: its schema, the totals it claims, its rows as they are read.
+
+    Raises OutputError when it cannot be read, the iterator too.
+    """
+    kept = kept_schema_of(path)
+    layout = Layout(kept, None)
+    totals = read_totals(path)
+    return pq.read_schema(path).remove_metadata(), totals, (outcome for _, outcome in read_rows(path, layout))
+
+
+def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read."""
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
+            yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"{path} cannot be read: {str(error)[:200]}", hint="`batchcall verify` says more") from error
+
+
+def read_raw(path: Path) -> Iterator[Attempt]:
+    """The attempts of an answers file, in the order written."""
+    for batch in read_batches(path):
+        yield from read_answers(batch)
+
+
+def fits(path: Path, rows: Sequence[Row], hashes: Mapping[int, set[str | None]], layout: Layout) -> bool:
+    """Whether every row of a part makes one of these requests (by row) and would keep the columns that stand there."""
+    by_index = {row.index: row for row in rows}
+    kept = [column.name for column in layout.kept_columns]
+    for batch in read_batches(path, columns=["row", "request_hash", *kept]):
+        indexes = batch.column("row").to_pylist()
+        if any(index not in by_index for index in indexes):
+            return False
+        old_hashes = batch.column("request_hash").to_pylist()
+        if any(old not in hashes[index] for index, old in zip(indexes, old_hashes, strict=True)):
+            return False
+        if not _same_kept(batch, [by_index[index] for index in indexes], layout, kept):
+            return False
+    return True
+
+
+def _same_kept(batch: pa.RecordBatch, rows: list[Row], layout: Layout, kept: list[str]) -> bool:
+    again = layout.batch([(row.values, Outcome(row.index, Status.OK)) for row in rows])
+    return all(batch.column(name).equals(again.column(name)) for name in kept)

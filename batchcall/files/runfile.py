@@ -1,0 +1,73 @@
+"""`run.json`: what was run, what it came to, one entry per run. Written whole each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchcall.errors import OutputError
+from batchcall.files.disk import Disk, write_whole
+
+NAME = "run.json"
+
+
+class RunEntry(msgspec.Struct, kw_only=True):
+    """One run of the command."""
+
+    started_at: str  # ISO 8601, UTC
+    started_at_s: float
+    ended_at: str | None = None  # None: it is running, or it died
+    reason: str | None = None  # why it ended
+    exit_code: int | None = None
+    retries_failed_before_s: float | None = None  # --retry-failed: failures older than this are tried again
+    rows: int = 0  # that ended in this run
+    requests: int = 0  # sent by this run
+    answered: int = 0  # requests that brought a completion, valid or not: these are paid
+    possibly_paid_twice: dict[str, int] = {}  # requests sent again although the one before may be billed, by reason
+    indeterminate: int = 0  # requests in flight when the run before died
+
+
+class InputEntry(msgspec.Struct, kw_only=True):
+    path: str
+    fingerprint: str
+    rows: int | None = None  # None until its end was seen
+    marks: list[list[int]] = []  # [row, file, offset]: where to seek to, so that what is done is skipped unread
+
+
+class RunFile(msgspec.Struct, kw_only=True):
+    """What `run.json` holds."""
+
+    version: int = 1
+    batchcall: str
+    job: dict[str, Any]  # the job file as understood, without secrets
+    identity: dict[str, Any]  # what shapes the requests
+    input: InputEntry
+    layout: str  # fingerprint of columns and part size
+    totals: dict[str, Any] = {}
+    is_complete: bool = False
+    revalidating: bool = False  # parts are being rewritten; run `revalidate` again when it was interrupted
+    kept_jobs: list[dict[str, Any]] = []  # older jobs whose answers stay as they are (--on-change keep, revalidate)
+    runs: list[RunEntry] = []
+
+
+def read_runfile(disk: Disk, own: Path) -> RunFile | None:
+    """The run.json of an output, None where there is none. Raises OutputError when it cannot be read."""
+    path = own / NAME
+    try:
+        return msgspec.json.decode(disk.read(path), type=RunFile)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise OutputError(
+            f"{path} cannot be read: {error}", hint="restore it from a backup, or choose a new output folder"
+        ) from error
+
+
+def write_runfile(disk: Disk, own: Path, runfile: RunFile) -> None:
+    """Replace run.json, whole. Raises OutputError."""
+    try:
+        write_whole(disk, own / NAME, msgspec.json.format(msgspec.json.encode(runfile), indent=1))
+    except OSError as error:
+        raise OutputError(f"{own / NAME} cannot be written: {error.strerror or error}") from error

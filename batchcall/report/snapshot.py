@@ -1,0 +1,64 @@
+"""Where a run stands, and what it came to: values for people and for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from batchcall.errors import ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where a run stands at this moment."""
+
+    rows: int  # in the output, of earlier runs too
+    rows_expected: int | None  # None while they are being counted
+    rows_here: int  # that ended in this run
+    failed: int
+    tokens: int
+    cost: float | None  # USD; None when no price is known
+    requests: int  # sent by this run
+    in_flight: int
+    waits_for: str  # requests | tokens | concurrency | pause | input; empty: nothing in particular
+    oldest_age_s: float  # of the requests in flight
+    elapsed_s: float
+    is_stopping: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to; the last thing a run says."""
+
+    output: str
+    totals: dict[str, Any]  # of the whole output: rows, statuses, tokens, cost
+    is_complete: bool  # every row of the input is in
+    rows_expected: int | None
+    rows_here: int  # that ended in this run
+    requests: int  # sent by this run
+    possibly_paid_twice: dict[str, int]  # requests sent again although the one before may be billed, by reason
+    indeterminate: int  # requests that were in flight when an earlier run died, and are sent again
+    damaged: int  # journal records that could not be read
+    seconds: float
+    reason: str
+    hint: str
+    exit_code: ExitCode
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "output": self.output,
+            "exit_code": int(self.exit_code),
+            "reason": self.reason,
+            "hint": self.hint,
+            "is_complete": self.is_complete,
+            **self.totals,
+            "rows_left": None if self.rows_expected is None else max(0, self.rows_expected - self.totals["rows"]),
+            "this_run": {
+                "rows": self.rows_here,
+                "requests": self.requests,
+                "possibly_paid_twice": self.possibly_paid_twice,
+                "indeterminate": self.indeterminate,
+                "damaged_records": self.damaged,
+                "seconds": round(self.seconds, 3),
+            },
+        }

@@ -1,0 +1,133 @@
+"""Numbers as people read them: the summary of a run, durations, money."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batchcall.report.snapshot import Snapshot, Summary
+
+Line = tuple[str, str]
+
+
+def summary_text(summary: Summary) -> str:
+    """A short table: what is there, what this run did, what is left, what to do next."""
+    totals = summary.totals
+    lines: list[Line] = [
+        ("output", summary.output),
+        ("rows", _rows(summary)),
+        ("failed", failures_text(totals)),
+        ("tokens", tokens_text(totals)),
+        ("cost", money_text(totals["cost"])),
+        ("this run", _this_run(summary)),
+    ]
+    if summary.possibly_paid_twice or summary.indeterminate:
+        lines.append(("possibly paid twice", _doubtful(summary)))
+    if summary.damaged:
+        lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
+    lines.append(("ended", summary.reason))
+    if summary.hint:
+        lines.append(("next", summary.hint))
+    return table(lines)
+
+
+def table(lines: Sequence[Line]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _rows(summary: Summary) -> str:
+    done = summary.totals["rows"]
+    if summary.is_complete or summary.rows_expected is None:
+        return f"{done:,} done"
+    return f"{done:,} of {summary.rows_expected:,} done, {max(0, summary.rows_expected - done):,} left"
+
+
+def failures_text(totals: dict[str, Any]) -> str:
+    """How many rows failed, by status."""
+    if not totals["failed"]:
+        return "none"
+    reasons = {status: count for status, count in totals["statuses"].items() if status != "ok" and count}
+    named = ", ".join(f"{count:,} {status}" for status, count in sorted(reasons.items(), key=lambda one: -one[1]))
+    return f"{totals['failed']:,} ({named})"
+
+
+def tokens_text(totals: dict[str, Any]) -> str:
+    if totals["total_tokens"] is None:
+        return "not reported"
+    text = f"{totals['total_tokens']:,}"
+    if totals["prompt_tokens"] is not None and totals["completion_tokens"] is not None:
+        text += f" ({totals['prompt_tokens']:,} prompt, {totals['completion_tokens']:,} completion)"
+    return text
+
+
+def money_text(cost: float | None) -> str:
+    if cost is None:
+        return "no price known"
+    return f"{cost:,.2f} USD" if cost >= 1 else f"{cost:.4f} USD"
+
+
+def _this_run(summary: Summary) -> str:
+    pace = summary.rows_here / summary.seconds if summary.seconds > 0 else 0.0
+    return (
+        f"{summary.rows_here:,} rows with {summary.requests:,} requests in"
+        f" {duration_text(summary.seconds)} ({pace:,.0f} rows/s)"
+    )
+
+
+def _doubtful(summary: Summary) -> str:
+    reasons = [f"{count:,} after {reason}" for reason, count in sorted(summary.possibly_paid_twice.items())]
+    if summary.indeterminate:
+        reasons.append(f"{summary.indeterminate:,} in flight when a run died")
+    return ", ".join(reasons)
+
+
+def duration_text(seconds: float) -> str:
+    """12.3 s, 4m05s, 2h03m."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    return f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def snapshot_text(now: Snapshot) -> str:
+    """One line for a log: where the run stands."""
+    expected = f" of {now.rows_expected:,}" if now.rows_expected is not None else ""
+    parts = [f"{now.rows:,}{expected} rows", f"{rate(now):,.1f} rows/s", *extras(now)]
+    return ", ".join(parts)
+
+
+def rate(now: Snapshot) -> float:
+    return now.rows_here / now.elapsed_s if now.elapsed_s > 0 else 0.0
+
+
+def extras(now: Snapshot) -> list[str]:
+    """What else is worth saying beside rows and rate."""
+    parts = [f"{now.tokens:,} tokens"]
+    if now.cost is not None:
+        parts.append(money_text(now.cost))
+    if now.failed:
+        parts.append(f"{now.failed:,} failed")
+    if now.is_stopping:
+        parts.append(f"stopping, {now.in_flight:,} in flight")
+    elif now.waits_for:
+        parts.append(f"waits for {now.waits_for}")
+    if now.oldest_age_s >= 10:
+        parts.append(f"oldest request {duration_text(now.oldest_age_s)}")
+    return parts
+
+
+def revalidation_text(folder: str, rows: int, changed: int, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    """What reading stored answers anew came to."""
+    return table(
+        [
+            ("output", folder),
+            ("rows", f"{rows:,} read anew, {changed:,} changed, nothing was sent"),
+            *(
+                (status, f"{before.get(status, 0):,} before, {after.get(status, 0):,} now")
+                for status in sorted(before.keys() | after.keys())
+            ),
+        ]
+    )

@@ -1,0 +1,228 @@
+"""What a run finds in its output, and what is to become of it: nothing is reused silently, nothing bought again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchcall.asking import Asker, make_asker
+from batchcall.errors import JobError, OutputError, ResumeError
+from batchcall.files.columns import Layout
+from batchcall.files.disk import Disk
+from batchcall.files.input import Input, Mark
+from batchcall.files.journal import Recovered, read_journal
+from batchcall.files.library import set_aside
+from batchcall.files.output import OWN_FOLDER, Output, part_numbers
+from batchcall.files.parts import fits, journal_name, part_name
+from batchcall.files.runfile import InputEntry, RunFile, read_runfile
+from batchcall.job import Job, describe_change, masked, request_identity
+from batchcall.records import Row
+from batchcall.version import VERSION
+
+RERUN = "rerun"
+KEEP = "keep"
+FAIL = "fail"
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the rows of a changed input mean for what is there."""
+
+    kept: int = 0  # rows whose request was answered already, wherever they stood
+    edited: int = 0  # rows at a place that held another request
+    new: int = 0  # rows beyond what was there
+    gone: int = 0  # answers whose request no row makes any more
+
+    def __str__(self) -> str:
+        return f"{self.kept:,} kept, {self.edited:,} edited, {self.new:,} new, {self.gone:,} gone"
+
+
+@dataclass(slots=True)
+class Resumption:
+    """What the run goes on with."""
+
+    runfile: RunFile
+    askers: list[Asker]  # the job's own first, then those of older jobs whose answers are kept as they are
+    notes: list[str] = field(default_factory=list)  # for the person: what was found
+    plan: Plan | None = None
+    retry_before_s: float | None = None
+
+
+def fingerprint(value: Any) -> str:
+    """Of anything JSON can hold; by the standard library, whose output does not change between versions."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def layout_fingerprint(layout: Layout, part_rows: int) -> str:
+    return fingerprint([part_rows, [[column.name, str(column.type)] for column in layout.schema]])
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Raise OutputError when `folder` holds Parquet files that no run of ours has written."""
+    if (folder / OWN_FOLDER).exists() or not folder.is_dir():
+        return
+    foreign = [name for name in sorted(entry.name for entry in folder.iterdir()) if name.endswith(".parquet")]
+    if foreign:
+        raise OutputError(
+            f"{folder} holds files that batchcall has not written ({foreign[0]})",
+            hint="choose an empty or new folder for output.path",
+        )
+
+
+def take_up(
+    job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk, on_change: str, now: str
+) -> Resumption:
+    """Compare the output with the job and the input, and set aside what no longer fits.
+
+    Raises ResumeError for a changed job when `on_change` is "fail"; then nothing was touched.
+    """
+    layout = layout_fingerprint(output.layout, output.part_rows)
+    fresh = _new_runfile(job, source, layout)
+    old = read_runfile(disk, output.own)
+    if old is None:
+        _refuse_without_record(disk, output)
+        return Resumption(fresh, [asker])
+    if old.revalidating:
+        raise ResumeError(
+            f"a revalidation of {output.folder} was interrupted",
+            hint="run `batchcall revalidate` again, it costs nothing",
+        )
+    resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)])
+    is_changed = old.identity != fresh.identity
+    if is_changed:
+        _settle_change(resumption, old, output, on_change=on_change, disk=disk)
+    is_kept = is_changed and on_change == KEEP
+    if old.input.fingerprint != fresh.input.fingerprint or (old.layout != layout and not is_kept):
+        _settle_input(resumption, source, output, disk=disk, is_same_layout=old.layout == layout)
+    elif not is_changed or is_kept:
+        resumption.runfile.input.marks = old.input.marks
+        resumption.runfile.input.rows = old.input.rows
+        output.rows = old.input.rows
+    return resumption
+
+
+def _new_runfile(job: Job, source: Input, layout: str) -> RunFile:
+    return RunFile(
+        batchcall=VERSION,
+        job=masked(job),
+        identity=request_identity(job),
+        input=InputEntry(path=job.input.path, fingerprint=source.fingerprint),
+        layout=layout,
+    )
+
+
+def _refuse_without_record(disk: Disk, output: Output) -> None:
+    if part_numbers(disk, output.folder):
+        raise OutputError(
+            f"{output.folder} holds parts, but {OWN_FOLDER}/run.json that says what they are is missing",
+            hint="restore it from a backup, or choose a new folder",
+        )
+
+
+def _continued(old: RunFile, fresh: RunFile) -> RunFile:
+    fresh.runs = old.runs
+    fresh.kept_jobs = old.kept_jobs
+    fresh.totals = old.totals
+    return fresh
+
+
+def _old_asker(job: Mapping[str, Any]) -> Asker:
+    return make_asker(stored_job(job))
+
+
+def stored_job(written: Mapping[str, Any]) -> Job:
+    """A job as run.json keeps it. Raises JobError when this version cannot read it."""
+    try:
+        return msgspec.convert(written, Job, dec_hook=lambda _, value: Path(value))
+    except msgspec.ValidationError as error:
+        raise JobError(f"the job in run.json cannot be read by this version: {error}") from error
+
+
+def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_change: str, disk: Disk) -> None:
+    """The job asks something else than the one whose answers are here."""
+    rows = sum(totals.rows for totals in output.published().values())
+    changes = describe_change(old.identity, resumption.runfile.identity)
+    if on_change == FAIL and (rows or output.journals()):
+        raise ResumeError(
+            f"{output.folder} holds {rows:,} rows of another job:\n  " + "\n  ".join(changes),
+            hint=f"--on-change rerun sends all rows again ({rows:,} are done); --on-change keep leaves what is done and"
+            " uses the new job for the rest; a changed tool schema alone: `batchcall revalidate` costs nothing;"
+            " or choose another --output",
+        )
+    if on_change == KEEP:
+        if old.layout != resumption.runfile.layout:
+            raise ResumeError(
+                f"the new job's columns differ from those of the parts in {output.folder}, which are to be kept",
+                hint="`batchcall revalidate` brings them to the new columns without a request; or --on-change rerun",
+            )
+        resumption.runfile.kept_jobs.append(old.job)
+        resumption.askers.append(_old_asker(old.job))
+        resumption.notes.append(f"the job has changed; {rows:,} rows that are done stay as they are")
+        return
+    set_aside(disk, output.folder, output.own, _all_numbers(output))
+    if rows:
+        resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")
+
+
+def _all_numbers(output: Output) -> list[int]:
+    return sorted(output.published().keys() | output.journals())
+
+
+def _settle_input(resumption: Resumption, source: Input, output: Output, *, disk: Disk, is_same_layout: bool) -> None:
+    """The input or the columns differ: find the parts that stay as they are, set the others aside."""
+    published = output.published()
+    rows_before = sum(totals.rows for totals in published.values())
+    unfit = set(_all_numbers(output))
+    if is_same_layout:
+        unfit -= set(_fitting_parts(resumption.askers, source, output, disk=disk))
+    if unfit:
+        set_aside(disk, output.folder, output.own, sorted(unfit))
+    resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
+    resumption.plan.gone = rows_before - resumption.plan.kept  # until the library is asked
+
+
+def _fitting_parts(askers: list[Asker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
+    """Parts whose every row makes the same request as before and keeps the same columns."""
+    numbers = set(_all_numbers(output))
+    for number, rows in _by_part(source, output, askers[0]):
+        if number in numbers and _fits(askers, rows, output, number, disk=disk):
+            yield number
+
+
+def _by_part(source: Input, output: Output, asker: Asker) -> Iterator[tuple[int, list[Row]]]:
+    held: list[Row] = []
+    for batch in source.batches(needed_columns(source, output.layout, asker)):
+        for row in batch.rows:
+            held.append(row)
+            if len(held) == output.part_rows:
+                yield row.index // output.part_rows, held
+                held = []
+    if held:
+        yield held[0].index // output.part_rows, held
+
+
+def needed_columns(source: Input, layout: Layout, asker: Asker) -> set[str]:
+    """Columns that a request or the output needs; no others are read."""
+    asked = set(source.columns) if asker.columns is None else set(asker.columns)
+    return asked | set(layout.kept_names)
+
+
+def _fits(askers: list[Asker], rows: list[Row], output: Output, number: int, *, disk: Disk) -> bool:
+    hashes = {row.index: {asker.hash_of_row(row) for asker in askers} for row in rows}
+    path, journal = output.folder / part_name(number), output.own / journal_name(number)
+    recovered = read_journal(disk, journal) if disk.exists(journal) else Recovered()
+    for index, attempts in recovered.attempts.items():
+        if attempts[-1].request_hash not in hashes.get(index, ()):
+            return False
+    return not disk.exists(path) or fits(path, rows, hashes, output.layout)
+
+
+def marks_of(runfile: RunFile) -> list[Mark]:
+    return [Mark(*mark) for mark in runfile.input.marks]

@@ -1,0 +1,167 @@
+"""A changed tool schema applied to the stored answers: statuses and typed columns anew, zero requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchcall.asking import Asker, make_asker
+from batchcall.engines.reading import Asked, Reader
+from batchcall.errors import OutputError, ResumeError
+from batchcall.extraction.prompt import RowError
+from batchcall.files.columns import Layout
+from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.input import open_input
+from batchcall.files.lock import hold_lock
+from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
+from batchcall.files.parts import Totals, in_batches, kept_schema_of, part_name, read_raw, read_rows, write_part
+from batchcall.files.runfile import RunFile, write_runfile
+from batchcall.job import Job, describe_change, masked, request_identity
+from batchcall.records import Attempt, Outcome, Request, Row
+from batchcall.report.text import revalidation_text
+from batchcall.resume import layout_fingerprint
+from batchcall.run import reader_of
+from batchcall.status import require_runfile
+
+_MAY_CHANGE = ("tools", "tool_choice")
+
+
+@dataclass(slots=True)
+class Revalidation:
+    """What reading the stored answers anew came to."""
+
+    folder: str
+    rows: int = 0
+    changed: int = 0  # rows whose status or arguments differ from before
+    before: Counter[str] = field(default_factory=Counter)  # rows by status
+    after: Counter[str] = field(default_factory=Counter)
+
+    def as_text(self) -> str:
+        return revalidation_text(self.folder, self.rows, self.changed, self.before, self.after)
+
+    def count(self, old: Outcome, new: Outcome) -> None:
+        self.rows += 1
+        self.changed += (old.status, old.arguments) != (new.status, new.arguments)
+        self.before[old.status] += 1
+        self.after[new.status] += 1
+
+
+def revalidate_job(job: Job) -> Revalidation:
+    """Read every stored answer anew with the job's tools and validation. Sends nothing; may be run again at any time.
+
+    Raises ResumeError when more than the tools has changed, OutputError when no raw answers were kept.
+    """
+    disk, folder = RealDisk(), job.output.path
+    runfile = require_runfile(disk, folder)
+    _refuse_other_changes(runfile, job)
+    asker, reader = make_asker(job), reader_of(job)
+    result = Revalidation(str(folder))
+    with hold_lock(folder / OWN_FOLDER / "lock"):
+        runfile.revalidating = True
+        write_runfile(disk, folder / OWN_FOLDER, runfile)
+        disk.remove(folder / SUCCESS)
+        totals = Totals()
+        layout = None
+        for number in part_numbers(disk, folder):
+            layout = Layout(kept_schema_of(folder / part_name(number)), asker.arguments_type)
+            totals.add(_revalidate_part(disk, job, asker, reader, layout, number, result))
+        _record(disk, runfile, job, layout, totals)
+    return result
+
+
+def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
+    old, new = runfile.identity, request_identity(job)
+    rest_of_old = {name: value for name, value in old.items() if name not in _MAY_CHANGE}
+    rest_of_new = {name: value for name, value in new.items() if name not in _MAY_CHANGE}
+    if rest_of_old != rest_of_new:
+        raise ResumeError(
+            "revalidate reads stored answers with changed tools, but more has changed:\n  "
+            + "\n  ".join(describe_change(rest_of_old, rest_of_new)),
+            hint="restore these, or ask again with `batchcall run --on-change rerun`",
+        )
+
+
+def _revalidate_part(
+    disk: Disk, job: Job, asker: Asker, reader: Reader, layout: Layout, number: int, result: Revalidation
+) -> Totals:
+    folder = job.output.path
+    answers = _answers(folder / OWN_FOLDER / "answers" / part_name(number))
+    requests = _requests(job, asker, number)
+    totals = Totals()
+    ended = []
+    for kept, outcome in read_rows(folder / part_name(number), layout):
+        new = outcome
+        if outcome.row in answers:
+            new = _read_anew(asker, reader, requests, outcome, answers[outcome.row])
+        result.count(outcome, new)
+        totals.count(new)
+        ended.append((kept, new))
+    write_part(disk, folder / part_name(number), layout, in_batches(ended, layout), totals)
+    return totals
+
+
+def _answers(path: Path) -> dict[int, list[Attempt]]:
+    if not path.exists():
+        raise OutputError(
+            f"{path} is missing: no raw answers were kept, so there is nothing to read anew",
+            hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
+        )
+    rows: dict[int, list[Attempt]] = {}
+    for attempt in read_raw(path):
+        rows.setdefault(attempt.row, []).append(attempt)
+    return rows
+
+
+def _requests(job: Job, asker: Asker, number: int) -> Mapping[int, Request]:
+    """What was asked, by row: the same for all where the tools are the job's, else made from the input again."""
+    if asker.builder.shape is not None:
+        return {}
+    return dict(_requests_of_rows(job, asker, number))
+
+
+def _requests_of_rows(job: Job, asker: Asker, number: int) -> Iterator[tuple[int, Request]]:
+    source = open_input(job.input.path, id_column=job.input.id)
+    start = number * job.output.part_rows
+    columns: Any = source.columns if asker.columns is None else asker.columns
+    for batch in source.batches(columns, start_row=start):
+        for row in batch.rows:
+            if row.index >= start + job.output.part_rows:
+                return
+            try:
+                yield row.index, asker.ask(row.values)
+            except RowError:
+                continue
+
+
+def _read_anew(
+    asker: Asker, reader: Reader, requests: Mapping[int, Request], old: Outcome, attempts: list[Attempt]
+) -> Outcome:
+    request = requests.get(old.row) if asker.builder.shape is None else Request(asker.builder.shape, [])
+    if request is None:
+        return old
+    asked = Asked(
+        row=Row(old.row, {}, f"row {old.row}"),
+        request=request,
+        request_hash=old.request_hash or "",
+        toolbox=asker.toolbox_of(request),
+        attempts=tuple(attempts),
+    )
+    return reader.outcome(asked, [reader.read(attempt, asked) for attempt in attempts])
+
+
+def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, totals: Totals) -> None:
+    identity = request_identity(job)
+    if identity != runfile.identity:
+        runfile.kept_jobs.append(runfile.job)
+    runfile.job, runfile.identity = masked(job), identity
+    runfile.totals = totals.as_json()
+    if layout is not None:
+        runfile.layout = layout_fingerprint(layout, job.output.part_rows)
+    runfile.revalidating = False
+    write_runfile(disk, job.output.path / OWN_FOLDER, runfile)
+    if runfile.is_complete:
+        disk.close(disk.create(job.output.path / SUCCESS))
+        disk.sync_folder(job.output.path)

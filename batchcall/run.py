@@ -1,0 +1,347 @@
+"""THE SPINE: job → output → feed → engine → outcomes → summary. Start reading here, with `run_job`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import gc
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from batchcall.asking import Asker, make_asker
+from batchcall.closing import finish
+from batchcall.dialects import DIALECTS
+from batchcall.engines.feed import Feed
+from batchcall.engines.gate import Gate
+from batchcall.engines.live import LiveEngine, Stopped
+from batchcall.engines.reading import Reader
+from batchcall.engines.transport import open_transport
+from batchcall.errors import BatchcallError, ExitCode, OutputError
+from batchcall.files.columns import Layout
+from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.input import Input, open_input
+from batchcall.files.library import Library, has_earlier
+from batchcall.files.lock import hold_lock
+from batchcall.files.output import OWN_FOLDER, OpenPart, Output, clear_remains, make_folders
+from batchcall.files.runfile import RunEntry, write_runfile
+from batchcall.job import Job, load_job, resolve_key
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.health import Health
+from batchcall.pacing.price import cost_of
+from batchcall.pacing.retry import RetryPolicy
+from batchcall.questions import ask, complete_plan, questions
+from batchcall.records import Usage
+from batchcall.report.snapshot import Summary
+from batchcall.resume import Resumption, refuse_foreign_folder, take_up
+from batchcall.sandbox.process import Settings, open_sandbox
+from batchcall.secret import Secret
+from batchcall.state import Run, RunOptions
+from batchcall.watching import Show, shown
+
+AUTO_CONCURRENCY = 64  # in flight where the job says "auto"
+
+
+@dataclass(slots=True)
+class StopSwitch:
+    """Ends a run from outside: once drains it, twice stops it at once. Both lose nothing that arrived."""
+
+    _pull: Callable[[Stopped], None] | None = None
+    _early: Stopped | None = None
+    is_pulled: bool = False
+
+    def pull(self, reason: str, exit_code: ExitCode) -> None:
+        self.is_pulled = True
+        stopped = Stopped(reason, exit_code, hint="the same command goes on where this one stopped")
+        if self._pull is None:
+            self._early = stopped
+        else:
+            self._pull(stopped)
+
+    def connect(self, pull: Callable[[Stopped], None]) -> None:
+        self._pull = pull
+        if self._early is not None:
+            pull(self._early)
+
+
+Say = Callable[[str], None]
+
+
+async def run_job(
+    job: Job | Path | str,
+    options: RunOptions | None = None,
+    *,
+    show: Show | None = None,
+    say: Say | None = None,
+    stop: StopSwitch | None = None,
+) -> Summary:
+    """Run a job to its end, or as far as it goes, and return what came of it; `Summary.exit_code` tells the rest.
+
+    Goes on where an earlier run left off. `show` is called twice a second with where the run stands, `say` with notes
+    for a person. Raises BatchcallError when the run could not start, or was ended by the endpoint or the disk;
+    what arrived is kept in every case.
+    """
+    options = options or RunOptions()
+    job = _as_asked(job if isinstance(job, Job) else load_job(Path(job)), options)
+    key = resolve_key(job.endpoints[0].api_key)
+    async with _opened(job, options, say or _say_nothing) as run:
+        async with _opened_engine(run, key) as engine:
+            stopped = await _drive(run, engine, show, stop)
+        return await asyncio.to_thread(finish, run, engine, stopped)
+
+
+def _say_nothing(note: str) -> None:
+    """For callers that do not listen."""
+
+
+def _as_asked(job: Job, options: RunOptions) -> Job:
+    if not options.rehearse:
+        return job
+    folder = job.output.path
+    return msgspec.structs.replace(
+        job,
+        endpoints=[msgspec.structs.replace(job.endpoints[0], url="sandbox", api_key=None)],
+        output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + "-rehearsal")),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _opened(job: Job, options: RunOptions, say: Say) -> AsyncIterator[Run]:
+    """Everything that can be wrong before a request is sent is found here; the output is locked meanwhile."""
+    asker, source, layout = await asyncio.to_thread(prepare, job)
+    disk = RealDisk()
+    folder = job.output.path
+    refuse_foreign_folder(folder)
+    make_folders(disk, folder)
+    with hold_lock(folder / OWN_FOLDER / "lock"), open_output(job, layout, disk) as output:
+        run = await asyncio.to_thread(_taken_up, job, options, asker, source, output, disk, say)
+        try:
+            yield run
+        finally:
+            if run.library is not None:
+                run.library.close()
+
+
+def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Output]:
+    """The output of a job, cleared of what a crash left half-written. The caller holds its lock."""
+    clear_remains(disk, job.output.path)
+    return contextlib.closing(
+        Output(
+            job.output.path, layout, disk=disk, part_rows=job.output.part_rows, keep_answers=job.output.response
+        )
+    )
+
+
+def prepare(job: Job) -> tuple[Asker, Input, Layout]:
+    """What a job needs of its templates, tools and input, checked. Nothing is sent and nothing written.
+
+    Raises JobError or InputError.
+    """
+    asker = make_asker(job)
+    source = open_input(job.input.path, id_column=job.input.id)
+    kept = source.columns if job.output.keep is None else tuple(job.output.keep)
+    source.require(asker.columns or (), what="the request")
+    source.require(kept, what="output.keep")
+    if job.input.id is not None:
+        source.require((job.input.id,), what="input.id")
+        source.check_ids(job.input.id)
+    return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
+
+
+def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+    now = datetime.datetime.now(datetime.UTC)
+    resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
+    library = Library(disk, output.folder, output.own) if has_earlier(disk, output.own) else None
+    entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
+    if options.retry_failed:
+        entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())
+    run = Run(job, options, output, source, asker, resumption, entry, library, disk)
+    for totals in output.published().values():
+        run.totals.add(totals)
+    if resumption.plan is not None and library is not None:
+        complete_plan(run, resumption.plan, library)
+    for note in resumption.notes:
+        say(note)
+    if resumption.plan is not None:
+        say(f"the input or the columns have changed: {resumption.plan}")
+    output.mark_success(False)
+    resumption.runfile.is_complete = False
+    resumption.runfile.runs.append(entry)
+    write_runfile(disk, output.own, resumption.runfile)
+    return run
+
+
+def _retry_pass(resumption: Resumption, now_s: float) -> float:
+    """The moment before which failures are tried again. A pass that was interrupted goes on, it does not begin anew."""
+    last = resumption.runfile.runs[-1] if resumption.runfile.runs else None
+    if last is not None and last.retries_failed_before_s is not None and last.exit_code not in _PASS_IS_OVER:
+        return last.retries_failed_before_s
+    return now_s
+
+
+_PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)
+
+
+@contextlib.asynccontextmanager
+async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngine]:
+    """The endpoint as the job describes it, the embedded one started where it asks for that."""
+    job, endpoint, limits = run.job, run.job.endpoints[0], run.job.limits
+    concurrency = limits.concurrency or AUTO_CONCURRENCY
+    dialect = DIALECTS[endpoint.protocol]
+    secret = key.reveal() if key is not None else None
+    async with contextlib.AsyncExitStack() as stack:
+        url = endpoint.url
+        if url == "sandbox":
+            url = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
+        transport = await stack.enter_async_context(
+            open_transport(
+                url,
+                headers={**endpoint.headers, **dialect.headers(auth=endpoint.auth, key=secret)},
+                timeout_s=limits.timeout_s,
+                concurrency=concurrency,
+                ca_file=endpoint.ca_file,
+                trust_env=endpoint.trust_env,
+                secrets=(secret,) if secret else (),
+            )
+        )
+        yield LiveEngine(
+            transport=transport,
+            reader=reader_of(job),
+            gate=Gate(
+                concurrency=concurrency,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+            ),
+            retry=RetryPolicy(max_attempts=limits.attempts),
+            health=Health(host=url),
+            estimate=TokenEstimate(),
+            recorder=run.output,
+            endpoint=endpoint.url,
+            concurrency=concurrency,
+            reasks=job.validate.reask,
+            now_s=time.time,
+            roll=random.random,
+        )
+
+
+def reader_of(job: Job) -> Reader:
+    """How the answers of this job are read and priced."""
+    return Reader(
+        dialect=DIALECTS[job.endpoints[0].protocol],
+        repair=job.validate.repair,
+        coerce=job.validate.coerce,
+        pricing=lambda model, usage: _cost(job, model, usage),
+    )
+
+
+def _cost(job: Job, model: str, usage: Usage) -> float | None:
+    price = job.prices.get(model)
+    if price is None:
+        return None
+    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+
+
+def _sandbox_settings(job: Job) -> Settings:
+    sandbox = job.sandbox
+    return Settings(
+        latency_s=sandbox.latency,
+        requests_per_minute=sandbox.requests_per_minute,
+        tokens_per_minute=sandbox.tokens_per_minute,
+        faults=sandbox.faults,
+        seed=sandbox.seed,
+    )
+
+
+async def _drive(
+    run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch | None
+) -> Stopped | BatchcallError | None:
+    """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
+    if stop is not None:
+        stop.connect(engine.stop)
+    feed = Feed(questions(run))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_quiet_collector())
+        stack.enter_context(_deadline(run.options.deadline_s, engine))
+        await stack.enter_async_context(shown(run, engine, feed, show))
+        outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda question: ask(run, *question)))
+        sealer = await stack.enter_async_context(_Sealer(run, engine))
+        async for ended in outcomes:
+            run.totals.count(ended.outcome)
+            run.ended_here.count(ended.outcome)
+            complete = run.output.add(ended.row.values, ended.outcome)
+            if complete is not None:
+                await sealer.seal(complete)
+            _mind_the_budget(run, engine)
+    return engine.stopped
+
+
+class _Sealer:
+    """Publishes parts in a thread, one at a time, while rows go on."""
+
+    def __init__(self, run: Run, engine: LiveEngine) -> None:
+        self._run = run
+        self._engine = engine
+        self._sealing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Sealer:
+        return self
+
+    async def seal(self, part: OpenPart) -> None:
+        await self._wait()
+        self._sealing = asyncio.create_task(asyncio.to_thread(self._seal, part))
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._wait()
+
+    async def _wait(self) -> None:
+        """A part that cannot be written stops the run; its rows are safe in the journal."""
+        if self._sealing is not None:
+            try:
+                await asyncio.shield(self._sealing)
+            except OutputError as error:
+                self._engine.stop(error)
+
+    def _seal(self, part: OpenPart) -> None:
+        self._run.output.seal(part)
+        write_runfile(self._run.disk, self._run.output.own, self._run.resumption.runfile)
+
+
+def _mind_the_budget(run: Run, engine: LiveEngine) -> None:
+    limits = run.job.limits
+    spent, tokens = run.totals.cost, run.totals.usage.total_tokens
+    if limits.max_cost is not None and spent is not None and spent >= limits.max_cost:
+        engine.stop(Stopped(f"limits.max_cost is spent ({spent:.2f} USD)", ExitCode.STOPPED_EARLY, _RAISE_IT))
+    if limits.max_tokens_total is not None and tokens is not None and tokens >= limits.max_tokens_total:
+        engine.stop(Stopped(f"limits.max_tokens_total is spent ({tokens:,})", ExitCode.STOPPED_EARLY, _RAISE_IT))
+
+
+_RAISE_IT = "raise it and run the same command to go on"
+
+
+@contextlib.contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """The request path makes no cycles; looking for them costs 10 to 40 % of the run."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float | None, engine: LiveEngine) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+    reason = Stopped(f"the deadline of {seconds:g} s has passed", ExitCode.STOPPED_EARLY, "the same command goes on")
+    timer = asyncio.get_running_loop().call_later(seconds, engine.stop, reason)
+    try:
+        yield
+    finally:
+        timer.cancel()

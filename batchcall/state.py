@@ -1,0 +1,45 @@
+"""What the steps of one run share, from the moment its output is held to the moment it is let go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batchcall.asking import Asker
+from batchcall.files.disk import Disk
+from batchcall.files.input import Input
+from batchcall.files.library import Library
+from batchcall.files.output import Output
+from batchcall.files.parts import Totals
+from batchcall.files.runfile import RunEntry
+from batchcall.job import Job
+from batchcall.resume import FAIL, Resumption
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a person may say beside the job file. Each is a flag of `batchcall run`."""
+
+    limit: int | None = None  # the first N rows of the input only
+    retry_failed: bool = False
+    on_change: str = FAIL  # fail | rerun | keep
+    rehearse: bool = False  # against the sandbox, into a folder of its own
+    deadline_s: float | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """One run."""
+
+    job: Job
+    options: RunOptions
+    output: Output
+    source: Input
+    asker: Asker
+    resumption: Resumption
+    entry: RunEntry
+    library: Library | None
+    disk: Disk
+    totals: Totals = field(default_factory=Totals)  # of the whole output, as far as rows are in
+    ended_here: Totals = field(default_factory=Totals)  # of the rows that ended in this run
+    rows_expected: int | None = None  # for the progress line
+    rows_seen: int | None = None  # rows of the input, once its end was reached

@@ -1,0 +1,131 @@
+"""Where an output stands, read from the outside: of a finished run, of one that is under way, of one that died."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchcall.errors import OutputError
+from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.journal import read_journal
+from batchcall.files.lock import holder_of
+from batchcall.files.output import OWN_FOLDER, journal_numbers, part_numbers
+from batchcall.files.parts import Totals, journal_name, part_name, read_totals
+from batchcall.files.runfile import RunFile, read_runfile
+from batchcall.report.text import failures_text, money_text, table, tokens_text
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatus:
+    """What stands in an output folder."""
+
+    folder: str
+    totals: dict[str, Any]  # of the rows in published parts
+    waiting: int  # rows answered in journals, not in a part yet
+    rows_expected: int | None  # rows of the input, once a run has seen its end
+    is_complete: bool
+    holder: str | None  # who runs it now
+    runs: int
+    last_run: dict[str, Any] | None
+
+    @property
+    def left(self) -> int | None:
+        if self.rows_expected is None:
+            return None
+        return max(0, self.rows_expected - self.totals["rows"] - self.waiting)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "output": self.folder,
+            "is_complete": self.is_complete,
+            "is_running": self.holder is not None,
+            **self.totals,
+            "rows_in_journals": self.waiting,
+            "rows_expected": self.rows_expected,
+            "rows_left": self.left,
+            "runs": self.runs,
+            "last_run": self.last_run,
+        }
+
+    def as_text(self) -> str:
+        return table(
+            [
+                ("output", self.folder),
+                ("rows", f"{self.totals['rows']:,} in parts, {self.waiting:,} more in journals"),
+                ("failed", failures_text(self.totals)),
+                ("tokens", tokens_text(self.totals)),
+                ("cost", money_text(self.totals["cost"])),
+                ("left", _left(self)),
+                ("last run", _last_run(self)),
+            ]
+        )
+
+
+def read_status(folder: Path) -> OutputStatus:
+    """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output."""
+    disk = RealDisk()
+    runfile = require_runfile(disk, folder)
+    totals = Totals()
+    rows = {}
+    for number in part_numbers(disk, folder):
+        of_part = read_totals(folder / part_name(number))
+        rows[number] = of_part.rows
+        totals.add(of_part)
+    last = runfile.runs[-1] if runfile.runs else None
+    return OutputStatus(
+        folder=str(folder),
+        totals=totals.as_json(),
+        waiting=sum(_waiting(disk, folder, number, rows.get(number, 0)) for number in journal_numbers(disk, folder)),
+        rows_expected=runfile.input.rows,
+        is_complete=runfile.is_complete,
+        holder=holder_of(folder / OWN_FOLDER / "lock"),
+        runs=len(runfile.runs),
+        last_run=None
+        if last is None
+        else {
+            "started_at": last.started_at,
+            "ended_at": last.ended_at,
+            "reason": last.reason,
+            "exit_code": last.exit_code,
+            "requests": last.requests,
+            "possibly_paid_twice": last.possibly_paid_twice,
+            "indeterminate": last.indeterminate,
+        },
+    )
+
+
+def require_runfile(disk: Disk, folder: Path) -> RunFile:
+    """The run.json of an output. Raises OutputError when the folder is none."""
+    runfile = read_runfile(disk, folder / OWN_FOLDER) if folder.is_dir() else None
+    if runfile is None:
+        raise OutputError(
+            f"{folder} is not an output of batchcall", hint="give the folder that output.path of the job file names"
+        )
+    return runfile
+
+
+def _waiting(disk: Disk, folder: Path, number: int, published: int) -> int:
+    """Rows with an answer in a journal that are not in the part. Rows of a short part stand in both."""
+    recovered = read_journal(disk, folder / OWN_FOLDER / journal_name(number))
+    answered = {row for row, attempts in recovered.attempts.items() if attempts[-1].response} | recovered.ended
+    return max(0, len(answered) - published)
+
+
+def _left(status: OutputStatus) -> str:
+    if status.is_complete:
+        return "nothing, every row is in"
+    if status.left is None:
+        return "not known yet: no run has seen the end of the input"
+    return f"{status.left:,} of {status.rows_expected:,} rows; the same command goes on"
+
+
+def _last_run(status: OutputStatus) -> str:
+    if status.holder is not None:
+        return f"under way: {status.holder}"
+    last = status.last_run
+    if last is None:
+        return "none"
+    if last["ended_at"] is None:
+        return f"began {last['started_at']} and died; the same command goes on"
+    return f"ended {last['ended_at']} with exit code {last['exit_code']}: {last['reason']}"

@@ -1,0 +1,222 @@
+"""The proof of an output: every input row once, in order, readable, its request the one that was asked, totals true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchcall.asking import Asker, make_asker
+from batchcall.errors import BatchcallError
+from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.input import Input, open_input
+from batchcall.files.journal import read_journal
+from batchcall.files.lock import holder_of
+from batchcall.files.output import OWN_FOLDER, SUCCESS, journal_numbers, part_numbers
+from batchcall.files.parts import Totals, journal_name, part_name, read_footer_and_rows, read_raw
+from batchcall.files.runfile import RunFile
+from batchcall.records import Outcome
+from batchcall.report.text import table
+from batchcall.resume import stored_job
+from batchcall.status import require_runfile
+
+_NAMED_AT_MOST = 5  # rows named per fault
+
+
+@dataclass(slots=True)
+class Proof:
+    """What verifying found. Empty `faults` means: proven."""
+
+    folder: str
+    rows: int = 0
+    parts: int = 0
+    answers: int = 0  # raw answers read
+    compared: int = 0  # rows whose request was made from the input again and found the same
+    faults: list[str] = field(default_factory=list)  # what is wrong and what to do
+    notes: list[str] = field(default_factory=list)  # what could not be looked at
+
+    @property
+    def is_proven(self) -> bool:
+        return not self.faults
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "output": self.folder,
+            "is_proven": self.is_proven,
+            "rows": self.rows,
+            "parts": self.parts,
+            "answers": self.answers,
+            "requests_compared": self.compared,
+            "faults": self.faults,
+            "notes": self.notes,
+        }
+
+    def as_text(self) -> str:
+        verdict = "proven" if self.is_proven else f"NOT proven, {len(self.faults)} faults"
+        looked_at = f"{self.rows:,} rows in {self.parts:,} parts, {self.answers:,} raw answers"
+        lines = [("output", self.folder), ("verdict", verdict), ("read", looked_at)]
+        lines.append(("requests", f"{self.compared:,} made again from the input and found the same"))
+        lines += [("fault", fault) for fault in self.faults] + [("note", note) for note in self.notes]
+        return table(lines)
+
+
+def verify_output(folder: Path) -> Proof:
+    """Read everything in an output and hold it against its input and its record. Changes nothing.
+
+    Raises OutputError when the folder is no output at all; every other fault is in the proof.
+    """
+    disk = RealDisk()
+    runfile = require_runfile(disk, folder)
+    proof = Proof(str(folder))
+    if (holder := holder_of(folder / OWN_FOLDER / "lock")) is not None:
+        proof.notes.append(f"a run is under way ({holder}): what it has not published yet is not looked at")
+    totals = _read_parts(disk, folder, runfile, proof)
+    _compare_totals(runfile, totals, proof, is_running=holder is not None)
+    _read_journals(disk, folder, proof)
+    _compare_input(disk, folder, runfile, proof, is_running=holder is not None)
+    if disk.exists(folder / SUCCESS) and proof.rows != runfile.input.rows:
+        proof.faults.append(f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in")
+    return proof
+
+
+def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
+    totals, schemas = Totals(), {}
+    for number in part_numbers(disk, folder):
+        path = folder / part_name(number)
+        proof.parts += 1
+        try:
+            schema, footer, outcomes = read_footer_and_rows(path)
+            counted = _read_rows(runfile, number, outcomes, proof)
+        except BatchcallError as error:
+            proof.faults.append(f"{error}. {error.hint}")
+            continue
+        schemas.setdefault(str(schema), path.name)
+        if not _is_same(footer.as_json(), counted.as_json()):
+            proof.faults.append(f"{path.name}: its footer says other totals than its rows. {_MOVE_AWAY}")
+        totals.add(counted)
+        _read_answers(disk, folder, runfile, number, proof)
+    if len(schemas) > 1:
+        proof.faults.append(f"parts disagree on their columns: {', '.join(schemas.values())}. {_MOVE_AWAY}")
+    return totals
+
+
+_MOVE_AWAY = "Move the part away and run the job again: its rows are asked again"
+
+
+def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof: Proof) -> Totals:
+    part_rows = runfile.job["output"]["part_rows"]
+    totals, last = Totals(), number * part_rows - 1
+    misplaced = []
+    for outcome in outcomes:
+        totals.count(outcome)
+        if not last < outcome.row < (number + 1) * part_rows:
+            misplaced.append(outcome.row)
+        last = max(last, outcome.row)
+    proof.rows += totals.rows
+    if misplaced:
+        proof.faults.append(
+            f"{part_name(number)}: rows doubled, out of order or of another part: {_some(misplaced)}. {_MOVE_AWAY}"
+        )
+    return totals
+
+
+def _read_answers(disk: Disk, folder: Path, runfile: RunFile, number: int, proof: Proof) -> None:
+    path = folder / OWN_FOLDER / "answers" / part_name(number)
+    if not runfile.job["output"]["response"] or not disk.exists(path):
+        return
+    try:
+        proof.answers += sum(1 for _ in read_raw(path))
+    except BatchcallError as error:
+        proof.faults.append(f"{error}. The rows are in their part; `revalidate` will not work for them")
+
+
+def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    """Equal totals; money may differ in its last digits, as floats are summed in another order."""
+    costs = (left.get("cost") or 0.0, right.get("cost") or 0.0)
+    return {**left, "cost": None} == {**right, "cost": None} and abs(costs[0] - costs[1]) <= 1e-9 * max(1.0, *costs)
+
+
+def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_running: bool) -> None:
+    if is_running or not runfile.runs or runfile.runs[-1].ended_at is None:
+        if not is_running:
+            proof.notes.append("the last run died, so run.json has no totals of it; run the job again to complete it")
+        return
+    if not _is_same(runfile.totals, totals.as_json()):
+        proof.faults.append(
+            f"run.json says {_told(runfile.totals)}, the parts say {_told(totals.as_json())}."
+            " A part was changed or removed; run the job again"
+        )
+
+
+def _told(totals: dict[str, Any]) -> str:
+    return f"{totals.get('rows', 0):,} rows, {totals.get('ok', 0):,} ok, {totals.get('total_tokens') or 0:,} tokens"
+
+
+def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
+    for number in journal_numbers(disk, folder):
+        damaged = read_journal(disk, folder / OWN_FOLDER / journal_name(number)).damaged
+        if damaged:
+            proof.faults.append(f"{journal_name(number)}: {damaged} damaged records. Run the job again, it asks again")
+
+
+def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, is_running: bool) -> None:
+    """Walk the input and the parts side by side: each input row has one output row, made of the same request."""
+    try:
+        job = stored_job(runfile.job)
+        askers = [make_asker(job), *(make_asker(stored_job(old)) for old in runfile.kept_jobs)]
+        source = open_input(job.input.path, id_column=job.input.id)
+    except BatchcallError as error:
+        proof.notes.append(f"the input could not be compared: {error}")
+        return
+    if source.fingerprint != runfile.input.fingerprint:
+        proof.notes.append("the input has changed since the last run; run the job again to follow it")
+        return
+    missing, other, rows = _walk(disk, folder, askers, source, proof)
+    if missing and not is_running:
+        proof.faults.append(f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again")
+    if other:
+        proof.faults.append(
+            f"{len(other):,} rows hold the answer to another request than the input makes: {_some(other)}. {_MOVE_AWAY}"
+        )
+    if proof.rows > rows:
+        proof.faults.append(f"{proof.rows:,} rows are in, the input has {rows:,}. Run the job again")
+
+
+def _walk(
+    disk: Disk, folder: Path, askers: list[Asker], source: Input, proof: Proof
+) -> tuple[list[int], list[int], int]:
+    columns: Any = source.columns if any(asker.columns is None for asker in askers) else _all_columns(askers)
+    written = _written_hashes(disk, folder)
+    current = next(written, None)
+    missing, other, rows = [], [], 0
+    for batch in source.batches(columns):
+        for row in batch.rows:
+            rows += 1
+            while current is not None and current[0] < row.index:
+                current = next(written, None)
+            if current is None or current[0] != row.index:
+                missing.append(row.index)
+            elif current[1] not in {asker.hash_of_row(row) for asker in askers}:
+                other.append(row.index)
+            else:
+                proof.compared += 1
+    return missing, other, rows
+
+
+def _all_columns(askers: list[Asker]) -> set[str]:
+    return {name for asker in askers for name in asker.columns or ()}
+
+
+def _written_hashes(disk: Disk, folder: Path) -> Iterator[tuple[int, str | None]]:
+    for number in part_numbers(disk, folder):
+        try:
+            for outcome in read_footer_and_rows(folder / part_name(number))[2]:
+                yield outcome.row, outcome.request_hash
+        except BatchcallError:
+            continue  # named already
+
+
+def _some(rows: list[int]) -> str:
+    named = ", ".join(f"{row:,}" for row in rows[:_NAMED_AT_MOST])
+    return named + (f" and {len(rows) - _NAMED_AT_MOST:,} more" if len(rows) > _NAMED_AT_MOST else "")

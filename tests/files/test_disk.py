@@ -1,0 +1,97 @@
+"""Durable acts: a file is whole or absent, and room is taken before it is needed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from batchcall.files.disk import RealDisk, is_temporary, temporary_of, whole_file, write_fully, write_whole
+
+
+class DiskThatTakesAFewBytes(RealDisk):
+    def write(self, handle: int, content: bytes) -> int:
+        return super().write(handle, content[:3])
+
+
+class FullDisk(RealDisk):
+    def write(self, handle: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_short_writes_are_continued(tmp_path: Path) -> None:
+    write_whole(DiskThatTakesAFewBytes(), tmp_path / "file", b"twelve bytes")
+
+    assert (tmp_path / "file").read_bytes() == b"twelve bytes"
+
+
+def test_a_write_that_takes_nothing_is_a_full_disk(tmp_path: Path) -> None:
+    class Stuck(RealDisk):
+        def write(self, handle: int, content: bytes) -> int:
+            return 0
+
+    disk = Stuck()
+    handle = disk.create(tmp_path / "file")
+    with pytest.raises(OSError, match="No space left"):
+        write_fully(disk, handle, b"x")
+    disk.close(handle)
+
+
+def test_a_file_that_could_not_be_written_leaves_the_old_one_and_no_remains(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_whole(RealDisk(), path, b"old")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(FullDisk(), path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_nothing_stands_under_the_final_name_before_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+
+    with whole_file(RealDisk(), path) as handle:
+        write_fully(RealDisk(), handle, b"half")
+        seen = os.listdir(tmp_path)
+
+    assert seen == [temporary_of(path).name]
+    assert is_temporary(seen[0])
+    assert path.read_bytes() == b"half"
+
+
+def test_readers_of_parquet_folders_pass_over_temporary_files(tmp_path: Path) -> None:
+    assert temporary_of(tmp_path / "part-000000.parquet").name.startswith("_")
+
+
+def test_reserving_takes_room_and_leaves_the_length(tmp_path: Path) -> None:
+    disk = RealDisk()
+    handle = disk.open_append(tmp_path / "journal")
+    disk.write(handle, b"line\n")
+
+    disk.reserve(handle, 5, 1 << 20)
+
+    assert disk.size(handle) == 5
+    assert os.fstat(handle).st_blocks * 512 >= 1 << 20
+    disk.close(handle)
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    disk = RealDisk()
+    disk.make_folder(tmp_path / "folder")
+    disk.close(disk.create(tmp_path / "folder" / "file"))
+
+    assert (tmp_path / "folder").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "folder" / "file").stat().st_mode & 0o077 == 0
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        RealDisk().create(tmp_path / "link")
+
+    assert (tmp_path / "victim").read_bytes() == b"precious"

@@ -1,0 +1,50 @@
+"""One run per output folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchcall.errors import ExitCode, LockedError
+from batchcall.files.lock import hold_lock, holder_of
+
+
+def test_a_second_run_is_refused_and_told_who_holds_the_output(tmp_path: Path) -> None:
+    path = tmp_path / "_batchcall" / "lock"
+    path.parent.mkdir()
+
+    with hold_lock(path), pytest.raises(LockedError, match=r"another run holds .*process \d+ on .*, since") as refused:
+        with hold_lock(path):
+            pytest.fail("both hold it")
+
+    assert refused.value.exit_code == ExitCode.LOCKED
+
+
+def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
+    with hold_lock(tmp_path / "lock"):
+        assert holder_of(tmp_path / "lock") is not None
+
+    assert holder_of(tmp_path / "lock") is None
+    with hold_lock(tmp_path / "lock"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from batchcall.files.lock import hold_lock\n"
+        "with hold_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "lock")], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert f"process {other.pid} " in (holder_of(tmp_path / "lock") or "")
+        other.kill()
+        other.wait()
+
+    with hold_lock(tmp_path / "lock"):
+        pass

@@ -1,0 +1,309 @@
+"""The command line: quick to help, clear about every sort of bad input, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from running import batchcall, edit, some_rows, write_job, write_rows
+
+
+def test_help_imports_neither_pyarrow_nor_aiohttp() -> None:
+    program = (
+        "import sys; sys.argv = ['batchcall', '--help']\n"
+        "from batchcall.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('pyarrow', 'aiohttp', 'jinja2', 'msgspec', 'orjson') if name in sys.modules])"
+    )
+
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert shown.stdout.splitlines()[-1] == "[]"
+    assert "Usage: batchcall" in shown.stdout
+
+
+def test_every_command_has_help() -> None:
+    for name in ("run", "check", "status", "verify", "revalidate", "sandbox", "init", "schema"):
+        shown = batchcall(name, "--help")
+        assert shown.returncode == 0
+        assert shown.stdout.startswith(f"Usage: batchcall {name}")
+
+
+def remove_input(folder: Path) -> None:
+    (folder / "rows.jsonl").unlink()
+
+
+def empty_input(folder: Path) -> None:
+    (folder / "rows.jsonl").write_bytes(b"")
+
+
+def wrong_column(folder: Path) -> None:
+    edit(folder / "job.toml", "{{ text }}", "{{ txet }}")
+
+
+def duplicate_ids(folder: Path) -> None:
+    edit(folder / "job.toml", "[input]", '[input]\nid = "id"')
+    write_rows(folder / "rows.jsonl", [*some_rows(5), *some_rows(1)])
+
+
+def unreadable_parquet(folder: Path) -> None:
+    (folder / "rows.parquet").write_bytes(b"PAR1 but not really PAR1")
+    edit(folder / "job.toml", "rows.jsonl", "rows.parquet")
+
+
+def broken_tool_schema(folder: Path) -> None:
+    tool = json.loads((folder / "tool.json").read_text())
+    tool["function"]["parameters"]["properties"]["age"]["type"] = "whole number"
+    (folder / "tool.json").write_text(json.dumps(tool))
+
+
+def broken_tool_file(folder: Path) -> None:
+    (folder / "tool.json").write_text("{")
+
+
+def broken_template(folder: Path) -> None:
+    edit(folder / "job.toml", "{{ text }}", "{{ text ")
+
+
+def broken_toml(folder: Path) -> None:
+    edit(folder / "job.toml", "[limits]", "[limits")
+
+
+def unknown_key(folder: Path) -> None:
+    edit(folder / "job.toml", "concurrency", "concurency")
+
+
+def literal_key(folder: Path) -> None:
+    edit(folder / "job.toml", "[request]", 'api_key = "sk-abcdefghijklmnop1234"\n[request]')
+
+
+def unset_key(folder: Path) -> None:
+    edit(folder / "job.toml", "[request]", 'api_key = "env:NO_SUCH_KEY_IS_SET"\n[request]')
+
+
+def output_is_a_file(folder: Path) -> None:
+    (folder / "out").write_text("in the way")
+
+
+def output_is_foreign(folder: Path) -> None:
+    (folder / "out").mkdir()
+    pq.write_table(pa.table({"a": [1]}), folder / "out" / "theirs.parquet")
+
+
+def unsupported_format(folder: Path) -> None:
+    (folder / "rows.csv").write_text("id,text\n1,a\n")
+    edit(folder / "job.toml", "rows.jsonl", "rows.csv")
+
+
+def missing_job(folder: Path) -> None:
+    (folder / "job.toml").unlink()
+
+
+def no_such_keep(folder: Path) -> None:
+    edit(folder / "job.toml", "part_rows", 'keep = ["idd"]\npart_rows')
+
+
+BAD = {
+    remove_input: "rows.jsonl",
+    empty_input: "has no rows",
+    wrong_column: "txet",
+    duplicate_ids: "r0",
+    unreadable_parquet: "rows.parquet",
+    broken_tool_schema: "whole number",
+    broken_tool_file: "tool.json",
+    broken_template: "prompt",
+    broken_toml: "line",
+    unknown_key: "concurrency",
+    literal_key: "env:",
+    unset_key: "NO_SUCH_KEY_IS_SET",
+    output_is_a_file: "out",
+    output_is_foreign: "theirs.parquet",
+    unsupported_format: "rows.csv",
+    missing_job: "job.toml",
+    no_such_keep: "idd",
+}
+
+
+@pytest.mark.parametrize(("spoil", "named"), BAD.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_bad_input_gets_a_clear_error_and_exit_code_2(tmp_path: Path, spoil: object, named: str) -> None:
+    job = write_job(tmp_path)
+    assert callable(spoil)
+    spoil(tmp_path)
+
+    refused = batchcall("run", job)
+
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.startswith("error: ")
+    assert named in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "sk-abcdefghijklmnop1234" not in refused.stderr
+    assert not list(tmp_path.glob("out/part-*.parquet"))
+
+
+def test_the_job_that_the_bad_ones_are_made_from_is_good(tmp_path: Path) -> None:
+    done = batchcall("run", write_job(tmp_path), "--log-format", "json")
+
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["rows"], summary["ok"], summary["rows_left"]) == (25, 25, 0)
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_an_output_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(tmp_path / "locked", os.W_OK):
+        target = Path("/proc/out")  # root may write anywhere, but not there
+    else:
+        target = tmp_path / "locked" / "out"
+
+    refused = batchcall("run", job, "--output", target)
+
+    assert refused.returncode == 2, refused.stderr
+    assert str(target) in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_all_faults_of_a_job_file_are_told_at_once(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    edit(job, "concurrency = 8", 'concurrency = 0\ntimout = "5s"')
+    edit(job, "[output]", "[output]\nresponse = 3")
+
+    refused = batchcall("check", job)
+
+    assert refused.returncode == 2
+    assert [word for word in ("limits.concurrency", "timout", "output.response") if word not in refused.stderr] == []
+    assert "timeout" in refused.stderr
+
+
+def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp_path: Path) -> None:
+    job = write_job(tmp_path, url="https://api.example.invalid/v1", endpoint='api_key = "env:TEST_KEY"')
+
+    shown = batchcall("check", job, "--json", TEST_KEY="sk-secret-canary-1")
+
+    assert shown.returncode == 0, shown.stderr
+    report = json.loads(shown.stdout)
+    assert report["rows_left"] == 25
+    assert report["first_request"]["url"] == "https://api.example.invalid/v1/chat/completions"
+    assert report["first_request"]["headers"]["Authorization"] == "Bearer ***"
+    assert report["first_request"]["body"]["messages"][0]["content"].startswith("Who is this?")
+    assert report["estimated_tokens"] > 25 * 10
+    assert "sk-secret-canary-1" not in shown.stdout + shown.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_status_and_verify_tell_a_half_done_output_from_a_done_one(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    assert batchcall("run", job, "--limit", "12").returncode == 0
+    half = json.loads(batchcall("status", tmp_path / "out", "--json").stdout)
+    assert (half["rows"], half["is_complete"], half["is_running"]) == (12, False, False)
+    assert batchcall("verify", tmp_path / "out").returncode == 1
+
+    assert batchcall("run", job).returncode == 0
+
+    done = json.loads(batchcall("status", tmp_path / "out", "--json").stdout)
+    assert (done["rows"], done["ok"], done["rows_left"], done["is_complete"]) == (25, 25, 0, True)
+    proof = batchcall("verify", tmp_path / "out", "--json")
+    assert proof.returncode == 0
+    assert json.loads(proof.stdout)["requests_compared"] == 25
+
+
+def test_verify_finds_a_row_that_is_missing_and_a_part_that_was_changed(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    assert batchcall("run", job).returncode == 0
+    part = tmp_path / "out" / "part-000001.parquet"
+    table = pq.read_table(part)
+    pq.write_table(table.slice(1).replace_schema_metadata(table.schema.metadata), part)
+
+    proof = json.loads(batchcall("verify", tmp_path / "out", "--json").stdout)
+
+    assert not proof["is_proven"]
+    assert any("not in: 10" in fault for fault in proof["faults"])
+    assert any("part-000001.parquet" in fault and "footer" in fault for fault in proof["faults"])
+
+
+def test_verify_finds_a_damaged_part(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    assert batchcall("run", job).returncode == 0
+    part = tmp_path / "out" / "part-000000.parquet"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    part.write_bytes(content[: len(content) // 2])
+
+    proof = batchcall("verify", tmp_path / "out")
+
+    assert proof.returncode == 1
+    assert "part-000000.parquet" in proof.stdout
+    assert "Traceback" not in proof.stderr
+
+
+def test_commands_on_a_folder_that_is_no_output_say_so(tmp_path: Path) -> None:
+    for name in ("status", "verify"):
+        refused = batchcall(name, tmp_path)
+        assert refused.returncode == 2
+        assert "not an output of batchcall" in refused.stderr
+
+
+def test_init_writes_a_job_that_checks_and_runs(tmp_path: Path) -> None:
+    assert batchcall("init", tmp_path / "job").returncode == 0
+    job = tmp_path / "job" / "job.toml"
+    assert batchcall("check", job).returncode == 0
+
+    done = batchcall("run", job, "--log-format", "json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ok"] == 10
+
+
+def test_schema_prints_a_json_schema() -> None:
+    shown = batchcall("schema")
+
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_paths_on_the_command_line_start_where_the_person_stands(tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job")
+    (tmp_path / "here").mkdir()
+    write_rows(tmp_path / "here" / "other.jsonl", some_rows(3))
+
+    done = batchcall("run", job, "--input", "other.jsonl", "--output", "result", cwd=tmp_path / "here")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "here" / "result" / "_SUCCESS").exists()
+
+
+def test_set_changes_a_key_for_one_command(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+
+    done = batchcall("run", job, "--set", "output.part_rows=5", "--set", "request.temperature=0.5")
+
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 5
+
+
+def test_nothing_is_written_to_a_terminal_that_could_deceive_it(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    edit(job, 'model = "test-model"', 'model = "m\\u001b[31m"\nmodl = "x"')
+    edit(job, "concurrency = 8", 'concurrency = 8\n"bad\\u001b[2J" = 1')
+
+    refused = batchcall("check", job)
+
+    assert refused.returncode == 2
+    assert "\x1b" not in refused.stdout + refused.stderr
+
+
+def test_a_run_without_a_terminal_says_little(tmp_path: Path) -> None:
+    done = batchcall("run", write_job(tmp_path))
+
+    assert done.stderr == ""
+    assert done.stdout.startswith("output ")

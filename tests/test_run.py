@@ -1,0 +1,352 @@
+"""The promises of a run, end to end: real files, a real endpoint in a process of its own, on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from running import edit, results, some_rows, write_job, write_rows
+
+from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, verify_output
+from batchcall.files.lock import hold_lock
+
+
+@pytest_asyncio.fixture
+async def endpoint() -> AsyncIterator[SandboxProcess]:
+    """An endpoint that keeps a ledger of what it was asked and what it billed."""
+    async with open_sandbox(Settings()) as sandbox:
+        yield sandbox
+
+
+async def requests_to(endpoint: SandboxProcess) -> int:
+    return int((await endpoint.ledger())["requests"])
+
+
+async def test_every_input_row_ends_as_exactly_one_typed_row_in_input_order(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=25)
+
+    summary = await run_job(job)
+
+    rows = results(tmp_path / "out")
+    assert [row["row"] for row in rows] == list(range(25))
+    assert [row["id"] for row in rows] == [f"r{index}" for index in range(25)]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(isinstance(row["arguments"]["age"], int) for row in rows)
+    assert all(row["total_tokens"] == row["prompt_tokens"] + row["completion_tokens"] for row in rows)
+    assert all(row["attempts"] == 1 and len(row["request_hash"]) == 32 for row in rows)
+    assert (summary.exit_code, summary.is_complete, summary.requests) == (ExitCode.OK, True, 25)
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_the_same_command_again_sends_nothing(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+
+    summary = await run_job(job)
+
+    assert (summary.exit_code, summary.requests, summary.totals["rows"]) == (ExitCode.OK, 0, 25)
+    assert await requests_to(endpoint) == 25
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")} == before
+
+
+async def test_grown_input_costs_only_the_new_rows(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=25)
+    await run_job(job)
+    write_rows(tmp_path / "rows.jsonl", some_rows(37))
+
+    summary = await run_job(job)
+
+    assert (summary.requests, summary.totals["rows"]) == (12, 37)
+    assert [row["row"] for row in results(tmp_path / "out")] == list(range(37))
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_edited_moved_and_removed_rows_cost_only_what_is_really_new(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=25)
+    await run_job(job)
+    before = {row["id"]: row for row in results(tmp_path / "out")}
+    rows = some_rows(25)
+    rows[3]["text"] = "somebody else"
+    rows = [*rows[10:], *rows[:9]]  # moved, and r9 is gone
+    write_rows(tmp_path / "rows.jsonl", rows)
+    notes: list[str] = []
+
+    summary = await run_job(job, say=notes.append)
+
+    after = results(tmp_path / "out")
+    assert summary.requests == 1
+    assert any("23 kept, 1 edited, 0 new, 2 gone" in note for note in notes)
+    assert [row["id"] for row in after] == [row["id"] for row in rows]
+    assert [row["row"] for row in after] == list(range(24))
+    for row in after:
+        if row["id"] != "r3":
+            assert row["response_id"] == before[row["id"]]["response_id"]
+            assert row["arguments"] == before[row["id"]]["arguments"]
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_equal_rows_each_keep_their_own_answer(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    rows = [{"id": index, "text": "the same"} for index in range(12)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    await run_job(job)
+    write_rows(tmp_path / "rows.jsonl", [{"id": 99, "text": "another"}, *rows, {"id": 12, "text": "the same"}])
+
+    summary = await run_job(job)
+
+    assert summary.requests == 2
+    assert len({row["response_id"] for row in results(tmp_path / "out")}) == 14
+
+
+async def test_other_columns_or_part_sizes_cost_nothing(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+    edit(job, "part_rows = 10", 'part_rows = 7\nkeep = ["id"]')
+
+    summary = await run_job(job)
+
+    rows = results(tmp_path / "out")
+    assert (summary.requests, summary.exit_code) == (0, ExitCode.OK)
+    assert [row["row"] for row in rows] == list(range(25))
+    assert "text" not in rows[0]
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_a_changed_job_is_refused_and_says_what_changed_and_how_many_rows_it_would_cost(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+    edit(job, "test-model", "other-model")
+
+    with pytest.raises(ResumeError, match=r"25 rows[\s\S]*test-model[\s\S]*other-model") as refused:
+        await run_job(job)
+
+    assert refused.value.exit_code == ExitCode.BAD_COMMAND
+    assert await requests_to(endpoint) == 25
+
+
+async def test_a_changed_job_is_done_again_when_told_so_and_going_back_costs_nothing(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+    edit(job, "test-model", "other-model")
+
+    again = await run_job(job, RunOptions(on_change="rerun"))
+    assert (again.requests, again.exit_code) == (25, ExitCode.OK)
+    assert {row["model"] for row in results(tmp_path / "out")} == {"other-model"}
+
+    edit(job, "other-model", "test-model")
+    back = await run_job(job, RunOptions(on_change="rerun"))
+
+    assert (back.requests, back.exit_code) == (0, ExitCode.OK)
+    assert {row["model"] for row in results(tmp_path / "out")} == {"test-model"}
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_a_changed_job_can_keep_what_is_done(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job, RunOptions(limit=12))
+    edit(job, "test-model", "other-model")
+
+    summary = await run_job(job, RunOptions(on_change="keep"))
+
+    assert summary.requests == 13
+    assert [row["model"] for row in results(tmp_path / "out")] == ["test-model"] * 12 + ["other-model"] * 13
+    assert verify_output(tmp_path / "out").faults == []
+    write_rows(tmp_path / "rows.jsonl", some_rows(30))
+    assert (await run_job(job)).requests == 5  # both kinds are still known when the input grows
+
+
+async def test_changed_limits_keys_and_timeouts_are_no_change_of_the_job(
+    tmp_path: Path, endpoint: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+    monkeypatch.setenv("SOME_KEY", "sk-test-1")
+    edit(job, "concurrency = 8", 'concurrency = 3\ntimeout = "9s"\nattempts = 2')
+    edit(job, "[request]", 'api_key = "env:SOME_KEY"\n\n[request]')
+
+    assert (await run_job(job)).requests == 0
+
+
+async def test_a_limit_does_the_first_rows_and_the_next_run_the_rest(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+
+    first = await run_job(job, RunOptions(limit=13))
+
+    assert (first.requests, first.is_complete, first.exit_code) == (13, False, ExitCode.OK)
+    assert [row["row"] for row in results(tmp_path / "out")] == list(range(13))
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    second = await run_job(job)
+    assert (second.requests, second.is_complete) == (12, True)
+    assert [row["row"] for row in results(tmp_path / "out")] == list(range(25))
+
+
+async def test_a_wrong_key_costs_one_request_and_marks_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_sandbox(Settings(api_key="sk-right")) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, endpoint='api_key = "env:TEST_KEY"')
+        monkeypatch.setenv("TEST_KEY", "sk-wrong")
+
+        refused = await run_job(job)
+
+        assert refused.exit_code == ExitCode.ENDPOINT_REFUSES
+        assert "key" in refused.reason.lower()
+        assert refused.totals["rows"] == 0
+        assert await requests_to(endpoint) == 1
+
+        monkeypatch.setenv("TEST_KEY", "sk-right")
+        good = await run_job(job)
+
+        assert (good.exit_code, good.is_complete, good.totals["ok"]) == (ExitCode.OK, True, 25)
+        assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_failed_rows_are_tried_again_only_when_asked_and_their_tokens_add_up(tmp_path: Path) -> None:
+    async with open_sandbox(Settings(faults={"no_call": 1.0})) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        first = await run_job(job)
+        assert (first.exit_code, first.totals["failed"]) == (ExitCode.ROWS_FAILED, 25)
+        assert (await run_job(job)).requests == 0
+    tokens = {row["row"]: row["total_tokens"] for row in results(tmp_path / "out")}
+    async with open_sandbox(Settings()) as endpoint:
+        edit(job, _url_in(job), endpoint.url)
+
+        second = await run_job(job, RunOptions(retry_failed=True))
+
+    rows = results(tmp_path / "out")
+    assert (second.requests, second.exit_code) == (25, ExitCode.OK)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["attempts"] for row in rows} == {2}
+    assert all(row["total_tokens"] > tokens[row["row"]] for row in rows)
+    assert second.totals["attempts"] == 50
+    assert verify_output(tmp_path / "out").faults == []
+
+
+def _url_in(job: Path) -> str:
+    return next(line.split('"')[1] for line in job.read_text().splitlines() if line.startswith("url = "))
+
+
+async def test_a_second_run_of_the_same_output_leaves_at_once_touching_nothing(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job, RunOptions(limit=5))
+    record = (tmp_path / "out" / "_batchcall" / "run.json").read_bytes()
+
+    with hold_lock(tmp_path / "out" / "_batchcall" / "lock"), pytest.raises(LockedError, match="another run holds"):
+        await run_job(job)
+
+    assert (tmp_path / "out" / "_batchcall" / "run.json").read_bytes() == record
+    assert await requests_to(endpoint) == 5
+
+
+async def test_rows_that_cannot_be_read_or_rendered_become_bad_rows_with_file_and_line(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    lines = [json.dumps(row) for row in some_rows(3)]
+    lines[1:1] = ["{half a line", '{"id": "without text"}', "[1, 2]"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + '\n{"id": "cut", "te', encoding="utf-8")
+
+    summary = await run_job(job)
+
+    rows = results(tmp_path / "out")
+    assert [row["status"] for row in rows] == ["ok", "bad_row", "bad_row", "bad_row", "ok", "ok", "bad_row"]
+    assert [row["error"].split(": ")[0] for row in rows if row["error"]] == [
+        f"rows.jsonl:{line}" for line in (2, 3, 4, 7)
+    ]
+    assert (summary.requests, summary.exit_code) == (3, ExitCode.ROWS_FAILED)
+    assert verify_output(tmp_path / "out").faults == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"), [("max_failed = 4", ExitCode.OK), ('max_failed = "1%"', ExitCode.ROWS_FAILED)]
+)
+async def test_tolerated_failures_decide_the_exit_code(
+    tmp_path: Path, endpoint: SandboxProcess, limit: str, code: ExitCode
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, limits=limit)
+    write_rows(tmp_path / "rows.jsonl", [*some_rows(20), *({"id": "no text"} for _ in range(4))])
+
+    assert (await run_job(job)).exit_code == code
+
+
+async def test_a_spent_budget_stops_the_run_and_a_raised_one_goes_on(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    prices = '[prices."test-model"]\nprompt = 1000.0\ncompletion = 1000.0'
+    job = write_job(tmp_path, url=endpoint.url, rows=60, limits="max_cost = 1.0\nconcurrency = 2", more=prices)
+    edit(job, "concurrency = 8\n", "")
+
+    stopped = await run_job(job)
+
+    assert stopped.exit_code == ExitCode.STOPPED_EARLY
+    assert "max_cost" in stopped.reason
+    assert 0 < stopped.totals["rows"] < 60
+    assert 1.0 <= stopped.totals["cost"] < 1.5
+    edit(job, "max_cost = 1.0", "max_cost = 100.0")
+    done = await run_job(job)
+    assert (done.exit_code, done.totals["rows"]) == (ExitCode.OK, 60)
+    assert await requests_to(endpoint) == 60
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_a_deadline_stops_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    async with open_sandbox(Settings(latency_s=0.2)) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=200)
+
+        stopped = await run_job(job, RunOptions(deadline_s=1.0))
+
+        assert stopped.exit_code == ExitCode.STOPPED_EARLY
+        assert 0 < stopped.totals["rows"] < 200
+        assert (await endpoint.ledger())["billed"] == stopped.totals["rows"]  # nothing in flight was in vain
+
+
+async def test_a_rehearsal_goes_to_the_sandbox_and_into_a_folder_of_its_own(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+
+    summary = await run_job(job, RunOptions(rehearse=True, limit=5))
+
+    assert summary.totals["ok"] == 5
+    assert summary.output == str(tmp_path / "out-rehearsal")
+    assert not (tmp_path / "out").exists()
+    assert await requests_to(endpoint) == 0
+
+
+async def test_an_invalid_answer_is_asked_again_with_the_validators_words(tmp_path: Path) -> None:
+    async with open_sandbox(Settings(faults={"invalid_schema_arguments": 0.5})) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=40, more="[validate]\nreask = 3")
+
+        summary = await run_job(job)
+
+        rows = results(tmp_path / "out")
+        asked_twice = [row for row in rows if row["attempts"] > 1]
+        assert asked_twice
+        assert summary.requests == sum(row["attempts"] for row in rows)
+        ledger = await endpoint.ledger()
+        assert summary.totals["total_tokens"] == ledger["billed_tokens"]  # every billed attempt is counted
+        assert summary.totals["ok"] > 30
+
+
+async def test_raw_answers_are_kept_unless_switched_off(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    kept = write_job(tmp_path / "kept", url=endpoint.url)
+    not_kept = write_job(tmp_path / "not", url=endpoint.url, output="response = false")
+
+    await run_job(kept)
+    await run_job(not_kept)
+
+    answers = sorted((tmp_path / "kept" / "out" / "_batchcall" / "answers").iterdir())
+    assert [path.name for path in answers] == [f"part-00000{number}.parquet" for number in range(3)]
+    assert list((tmp_path / "not" / "out" / "_batchcall" / "answers").iterdir()) == []
