@@ -50,14 +50,14 @@ def markup_title(text: str) -> str:
 
 def one_line(text: str, limit: int) -> str:
     """The text without line breaks, control, escape and bidi characters, cut at `limit` characters."""
-    line = " ".join(_UNPRINTABLE.sub(" ", text.lstrip()[: 4 * limit]).split())
+    start = text.lstrip()[: 4 * limit]
+    line = " ".join("".join(each if each.isprintable() else " " for each in start).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.I)
 _HEADING = re.compile(r"<h1[^>]{0,200}>(.{0,500}?)</h1>", re.I | re.S)
 _TAG = re.compile(r"<[^>]{0,200}>")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 _NO_CODE = frozenset({"", "none", "null", "nil", "<nil>", "error", "unknown_error"})
 _CODE_NAMES = ("code", "type", "status", "error_code", "reason")
 _MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "description")

@@ -78,10 +78,15 @@ def reply_from(document: Json) -> Reply | None:
     if not isinstance(choices, list) or not (answers := [choice for choice in choices if _is_answer(choice)]):
         return None
     messages = [_message_of(choice) for choice in answers]
+    calls = tuple([call for message in messages for call in _calls_in(message)])
+    content = _first_text(messages, "content")
+    refusal = _first_text(messages, "refusal") or None  # relays send "" where nothing was refused
+    if document.get("error") and not (calls or content or refusal):
+        return None  # an error beside an empty message
     return Reply(
-        calls=tuple([call for message in messages for call in _calls_in(message)]),
-        content=_first_text(messages, "content"),
-        refusal=_first_text(messages, "refusal") or None,  # relays send "" where nothing was refused
+        calls=calls,
+        content=content,
+        refusal=refusal,
         finish_reason=_string(answers[0].get("finish_reason")),
         model=_string(document.get("model")),
         response_id=_string(document.get("id")),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
-from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batchcall.dialects import DIALECTS, HEADERS_READ, PLANNED, find_dialect
@@ -59,7 +60,13 @@ def test_our_copy_of_an_example_is_the_documented_one(endpoint: str, kind: str) 
 
 
 def test_parameters_follow_in_the_order_they_were_written() -> None:
-    parameters = {"top_p": 0.5, "seen": 7, "stop": ["a"], "logit_bias": {"50256": -100}, "stream": False}
+    parameters: dict[str, Any] = {
+        "top_p": 0.5,
+        "seen": 7,
+        "stop": ["a"],
+        "logit_bias": {"50256": -100},
+        "stream": False,
+    }
 
     body = CHAT.encode(Request(Shape("m", tool_choice="auto", parameters=parameters), [])).body
 
@@ -73,7 +80,11 @@ def test_what_is_not_set_is_not_sent() -> None:
 
 
 def test_a_tool_is_sent_exactly_as_written() -> None:
-    written = {"x-own": 1, "type": "function", "function": {"strict": True, "name": "f", "parameters": {}}}
+    written: dict[str, Any] = {
+        "x-own": 1,
+        "type": "function",
+        "function": {"strict": True, "name": "f", "parameters": {}},
+    }
     shape = Shape("m", (Tool("f", {}, written),))
 
     sent = orjson.loads(CHAT.encode(Request(shape, [])).body)
@@ -141,12 +152,8 @@ def test_a_key_with_braces_is_sent_as_it_is() -> None:
     assert CHAT.headers(auth=None, key="{key}{0}")["Authorization"] == "Bearer {key}{0}"
 
 
-@pytest.mark.parametrize("auth", ["basic", "header:", "header: ", "", "Bearer "])
+@pytest.mark.parametrize("auth", ["basic", "header:", "header: ", "Bearer "])
 def test_an_unknown_way_to_authenticate_is_an_error_of_the_job(auth: str) -> None:
-    if auth == "":
-        assert "Authorization" in CHAT.headers(auth=auth, key="k")  # empty is not set
-        return
-
     with pytest.raises(JobError, match=r"endpoint\.auth"):
         CHAT.headers(auth=auth, key="k")
 
@@ -235,8 +242,8 @@ def test_an_error_page_beyond_the_cap_is_told_by_its_status() -> None:
     assert answer.kind is FailureKind.SERVER_ERROR
 
 
-def test_a_bomb_behind_a_mislabelled_encoding_is_too_large(gzipped: Callable[[bytes], bytes]) -> None:
-    bomb = gzipped(b" " * (17 * 1024 * 1024))
+def test_a_bomb_behind_a_mislabelled_encoding_is_too_large() -> None:
+    bomb = gzip.compress(b" " * (17 * 1024 * 1024))
 
     answer = decode(bomb)
 
@@ -282,9 +289,8 @@ PROBLEM = 'at /city: 5 is not of type "string"'
 def test_a_follow_up_quotes_the_call_and_answers_it_with_the_problem() -> None:
     reply = Reply(calls=(RawCall("f", '{"city":5}', "call_a"),), content="Let me see.")
 
-    again = CHAT.reask(ASKED, reply, PROBLEM)
+    said, told = follow_up(reply)[1:]
 
-    said, told = again.messages[1:]
     assert said == {
         "role": "assistant",
         "content": "Let me see.",
@@ -304,7 +310,7 @@ def test_a_follow_up_keeps_the_shape_and_leaves_the_first_request_alone() -> Non
 def test_every_quoted_call_has_an_id_of_its_own_and_an_answer() -> None:
     reply = Reply(calls=(RawCall("f", "{}", "same"), RawCall("f", "{}", "same"), RawCall("g", "", None)))
 
-    said, *told = CHAT.reask(ASKED, reply, PROBLEM).messages[1:]
+    said, *told = follow_up(reply)[1:]
 
     ids = [call["id"] for call in said["tool_calls"]]
     assert len(set(ids)) == 3
@@ -315,9 +321,9 @@ def test_every_quoted_call_has_an_id_of_its_own_and_an_answer() -> None:
 def test_a_second_follow_up_makes_up_other_ids() -> None:
     reply = Reply(calls=(RawCall("f", "{}"),))
 
-    twice = CHAT.reask(CHAT.reask(ASKED, reply, PROBLEM), reply, PROBLEM)
+    twice: list[Any] = CHAT.reask(CHAT.reask(ASKED, reply, PROBLEM), reply, PROBLEM).messages
 
-    ids = [message["tool_calls"][0]["id"] for message in twice.messages if message["role"] == "assistant"]
+    ids = [message["tool_calls"][0]["id"] for message in twice if message["role"] == "assistant"]
     assert len(set(ids)) == 2
 
 
@@ -328,7 +334,7 @@ def test_the_same_follow_up_is_made_every_time() -> None:
 
 
 def test_an_answer_in_text_is_followed_up_as_text() -> None:
-    said, told = CHAT.reask(ASKED, Reply(content="Sunny."), "no function was called").messages[1:]
+    said, told = follow_up(Reply(content="Sunny."), "no function was called")[1:]
 
     assert said == {"role": "assistant", "content": "Sunny."}
     assert told["role"] == "user"
@@ -336,7 +342,7 @@ def test_an_answer_in_text_is_followed_up_as_text() -> None:
 
 
 def test_an_answer_with_nothing_in_it_is_not_quoted() -> None:
-    messages = CHAT.reask(ASKED, Reply(), PROBLEM).messages
+    messages = follow_up(Reply())
 
     assert [message["role"] for message in messages] == ["user", "user"]
 
@@ -347,7 +353,7 @@ def test_an_answer_with_nothing_in_it_is_not_quoted() -> None:
     ids=["torn", "list", "dotted name", "no name"],
 )
 def test_a_call_that_servers_would_choke_on_is_quoted_as_text(call: RawCall) -> None:
-    said, told = CHAT.reask(ASKED, Reply(calls=(call,)), PROBLEM).messages[1:]
+    said, told = follow_up(Reply(calls=(call,)))[1:]
 
     assert said == {"role": "assistant", "content": f"{call.name}({call.arguments})"}
     assert told["role"] == "user"
@@ -355,14 +361,21 @@ def test_a_call_that_servers_would_choke_on_is_quoted_as_text(call: RawCall) -> 
 
 # Any answer at all
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = """id model choices usage error errors detail message type code status details retryDelay delta tool_calls
-function function_call name arguments content refusal finish_reason index total_tokens prompt_tokens_details
-base_resp promptFeedback blockReason violations custom innererror""".split()
+# fmt: off
+NAMES = [
+    "id", "model", "choices", "usage", "error", "errors", "detail", "message", "type", "code", "status",
+    "details", "retryDelay", "delta", "tool_calls", "function", "function_call", "name", "arguments",
+    "content", "refusal", "finish_reason", "index", "total_tokens", "prompt_tokens_details", "base_resp",
+    "promptFeedback", "blockReason", "violations", "custom", "innererror",
+]
+# fmt: on
 likely_values = st.recursive(
     json_values,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
@@ -372,12 +385,14 @@ statuses = st.sampled_from([200, 204, 302, 400, 401, 402, 403, 404, 413, 418, 42
 headers = st.dictionaries(st.sampled_from(sorted(HEADERS_READ)), st.text(max_size=12) | st.floats().map(str))
 
 
+@unhurried
 @given(body=st.binary(max_size=300), status=statuses, headers=headers, now_s=st.floats(0, 4e9))
 @example(body=b"", status=429, headers={"retry-after": "1e400"}, now_s=0.0)
 def test_any_bytes_are_an_answer(body: bytes, status: int, headers: dict[str, str], now_s: float) -> None:
     check_sane(CHAT.decode(HttpResponse(status, headers, body), now_s=now_s))
 
 
+@unhurried
 @given(document=json_values | likely_values, status=statuses, headers=headers)
 def test_any_json_is_an_answer(document: Any, status: int, headers: dict[str, str]) -> None:
     body = json.dumps(document).encode()
@@ -385,6 +400,7 @@ def test_any_json_is_an_answer(document: Any, status: int, headers: dict[str, st
     check_sane(CHAT.decode(HttpResponse(status, headers, body), now_s=0.0))
 
 
+@unhurried
 @given(message=likely_values, finish=likely_values, usage=likely_values)
 def test_any_message_is_an_answer(message: Any, finish: Any, usage: Any) -> None:
     document = {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
@@ -392,6 +408,7 @@ def test_any_message_is_an_answer(message: Any, finish: Any, usage: Any) -> None
     check_sane(decode(json.dumps(document).encode()))
 
 
+@unhurried
 @given(deltas=st.lists(likely_values, max_size=5), prefix=st.sampled_from([b"data: ", b"data:", b"", b": "]))
 def test_any_stream_is_an_answer(deltas: list[Any], prefix: bytes) -> None:
     chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
@@ -399,6 +416,7 @@ def test_any_stream_is_an_answer(deltas: list[Any], prefix: bytes) -> None:
     check_sane(decode(b"".join(prefix + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)))
 
 
+@unhurried
 @given(endpoint=st.sampled_from(ENDPOINTS), data=st.data())
 def test_any_damaged_completion_is_an_answer(endpoint: str, data: st.DataObject) -> None:
     whole = example_text(endpoint, "response")
@@ -410,11 +428,12 @@ def test_any_damaged_completion_is_an_answer(endpoint: str, data: st.DataObject)
 
 
 texts = st.text(max_size=30).filter(lambda text: text.strip() != "")
-calls = st.lists(
-    st.builds(RawCall, st.sampled_from(["f", "get_weather"]), texts, st.uuids().map(str)), max_size=3
-).map(tuple)
+calls = st.lists(st.builds(RawCall, st.sampled_from(["f", "get_weather"]), texts, st.uuids().map(str)), max_size=3).map(
+    tuple
+)
 
 
+@unhurried
 @given(calls=calls, content=st.none() | texts, refusal=st.none() | texts, data=st.data())
 def test_a_stream_means_what_the_whole_answer_would(
     calls: tuple[RawCall, ...], content: str | None, refusal: str | None, data: st.DataObject
@@ -427,6 +446,7 @@ def test_a_stream_means_what_the_whole_answer_would(
     assert streamed == decode(orjson.dumps(whole))
 
 
+@unhurried
 @given(calls=calls, content=texts, data=st.data())
 def test_a_stream_cut_anywhere_before_its_finish_is_no_answer(
     calls: tuple[RawCall, ...], content: str, data: st.DataObject
@@ -456,11 +476,18 @@ def shuffled_pieces(
     draw: st.DrawFn, calls: tuple[RawCall, ...], content: str | None, refusal: str | None
 ) -> list[dict[str, Any]]:
     """Deltas in which each text is cut anywhere and the parts are interleaved, each in its own order."""
-    tracks = [[{"content": piece} for piece in draw(pieces(content))]] if content else []
+    tracks: list[list[dict[str, Any]]] = [[{"content": piece} for piece in draw(pieces(content))]] if content else []
     tracks += [[{"refusal": piece} for piece in draw(pieces(refusal))]] if refusal else []
     for index, call in enumerate(calls):
-        start = {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
-        more = [{"index": index, "function": {"arguments": piece}} for piece in draw(pieces(call.arguments))]
+        start: dict[str, Any] = {
+            "index": index,
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": ""},
+        }
+        more: list[dict[str, Any]] = [
+            {"index": index, "function": {"arguments": piece}} for piece in draw(pieces(call.arguments))
+        ]
         tracks.append([{"tool_calls": [fragment]} for fragment in (start, *more)])
     starts, rests = [track[0] for track in tracks], [track[1:] for track in tracks]
     order = draw(st.permutations([number for number, rest in enumerate(rests) for _ in rest]))
@@ -470,7 +497,7 @@ def shuffled_pieces(
 
 def pieces(text: str) -> st.SearchStrategy[list[str]]:
     cuts = st.lists(st.integers(0, len(text)), max_size=4).map(lambda cuts: [0, *sorted(cuts), len(text)])
-    return cuts.map(lambda cuts: [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)])
+    return cuts.map(lambda cuts: [text[start:end] for start, end in pairwise(cuts)])
 
 
 def as_stream(deltas: list[dict[str, Any]], usage: dict[str, Any], end: str = "\n\n") -> bytes:
@@ -480,6 +507,10 @@ def as_stream(deltas: list[dict[str, Any]], usage: dict[str, Any], end: str = "\
     body = [chunk([{"index": 0, "delta": delta, "finish_reason": None}], usage=None) for delta in deltas]
     last = chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     return "".join([*body, last, chunk([], usage=usage), f"data: [DONE]{end}"]).encode()
+
+
+def follow_up(reply: Reply, problem: str = PROBLEM) -> list[Any]:
+    return CHAT.reask(ASKED, reply, problem).messages
 
 
 def check_sane(answer: Reply | Failure) -> None:
@@ -511,10 +542,3 @@ def request_of(body: dict[str, Any]) -> Request:
     known = {"model", "messages", "tools", "tool_choice"}
     parameters = {name: value for name, value in body.items() if name not in known}
     return Request(Shape(body["model"], tools, body.get("tool_choice"), parameters), body["messages"])
-
-
-@pytest.fixture
-def gzipped() -> Callable[[bytes], bytes]:
-    import gzip  # noqa: PLC0415  # only this fixture needs it
-
-    return gzip.compress
