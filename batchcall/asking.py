@@ -15,6 +15,7 @@ from batchcall.job import Job, ToolSpec, resolve_tool_choice
 from batchcall.records import Request, Row, Shape, Tool
 
 _TOOLBOXES_HELD = 512
+_NO_TOOLS = Toolbox.of(())
 
 
 class Asker:
@@ -36,6 +37,11 @@ class Asker:
         """Type of the `arguments` column; None: JSON text, as there is not exactly one tool for all rows."""
         return self.job_toolbox.arguments_type if self.job_toolbox else None
 
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        """What was changed in the job's tool schemas to understand them."""
+        return self.job_toolbox.rewrites if self.job_toolbox else ()
+
     def ask(self, values: Mapping[str, Any]) -> Request:
         """The request of a row. Raises RowError when its columns do not make one."""
         return self.builder.build(values)
@@ -54,6 +60,8 @@ class Asker:
 
     def toolbox_of(self, request: Request) -> Toolbox:
         """What reads the answers to this request. Raises RowError for a row's own tool that is no JSON Schema."""
+        if request.shape.tool_choice == "none":
+            return _NO_TOOLS  # the text is what was asked for
         if self.job_toolbox is not None:
             return self.job_toolbox
         toolbox = self._toolboxes.get(request.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +24,7 @@ class _Commands(click.Group):
     """Every fault of the user's or the machine's ends here, as one message and an exit code. No traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _open_standard_streams()
         try:
             return super().invoke(ctx)
         except BatchcallError as error:
@@ -41,6 +43,15 @@ def main() -> None:
     file is wrong · 3 stopped early, resumable · 4 the endpoint will not serve this job · 5 another
     run holds the output · 130/143 stopped by SIGINT/SIGTERM after draining
     """
+
+
+def _open_standard_streams() -> None:
+    """A daemon may start us with stdin, stdout or stderr closed; a socket must not take their place."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
 def _overrides(command: Any) -> Any:

@@ -74,7 +74,7 @@ def _open_part(run: Run, number: int, batch: Batch) -> OpenPart:
     part = run.output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
     for _, outcome in part.retried.values():
         run.totals.discount(outcome)
-    run.resumption.runfile.input.marks.append([batch.mark.row, batch.mark.file, batch.mark.offset])
+    run.resumption.runfile.input.marks.append(list(batch.mark))
     return part
 
 

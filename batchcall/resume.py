@@ -76,9 +76,7 @@ def refuse_foreign_folder(folder: Path) -> None:
         )
 
 
-def take_up(
-    job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk, on_change: str, now: str
-) -> Resumption:
+def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
     """Compare the output with the job and the input, and set aside what no longer fits.
 
     Raises ResumeError for a changed job when `on_change` is "fail"; then nothing was touched.

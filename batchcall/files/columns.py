@@ -6,6 +6,7 @@ No value ever keeps a part from being written: what a column cannot hold becomes
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import attrgetter
@@ -105,8 +106,15 @@ class Layout:
         self._kept = _kept_columns(kept)
         self._convert = converter(self.arguments)
         self._is_plain = is_plain(self.arguments)
+        self.kept_names = [column.name for column in self._kept]  # in the input
+        self.kept_columns = [pa.field(column.written, column.type) for column in self._kept]  # in the output
         row, *others = (self._field(name) for name in OUTCOME_COLUMNS)
-        self.schema = pa.schema([row, *(pa.field(column.written, column.type) for column in self._kept), *others])
+        self.schema = pa.schema([row, *self.kept_columns, *others])
+
+    @property
+    def arguments_text(self) -> str:
+        """The type of the `arguments` column, for a person."""
+        return "JSON text" if self.arguments is Scalar.JSON else str(arrow_type(self.arguments))
 
     def _field(self, name: str) -> pa.Field:
         return _typed_field(name, self.arguments) if name == "arguments" else pa.field(name, _TYPES[name])
@@ -155,7 +163,9 @@ class Layout:
         coarser and end in the year 9999.
         """
         columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
-        kept = {one.name: _values(columns[one.written]) for one in self._kept if one.written in columns}
+        kept = {
+            one.name: _values(_cast(columns[one.written], one.type)) for one in self._kept if one.written in columns
+        }
         values = {name: _values(columns[name]) for name in OUTCOME_COLUMNS if name in columns}
         if "arguments" in columns:
             restore = restorer(_arguments_type(batch.schema.field("arguments")))
@@ -206,7 +216,7 @@ def _array(values: list[Any], name: str) -> pa.Array:
     return _fitted_array(values, _TYPES[name])
 
 
-def _texts(values: list[str | None]) -> pa.Array:
+def _texts(values: list[Any]) -> pa.Array:
     return _fitted_array(values, _TEXT)
 
 
@@ -243,7 +253,7 @@ def _calls_array(outcomes: list[Outcome]) -> pa.Array:
 
 
 def _call_structs(calls: list[ToolCall]) -> pa.Array:
-    columns = [
+    columns: list[list[Any]] = [
         [call.id for call in calls],
         [call.name for call in calls],
         [call.arguments for call in calls],
@@ -338,7 +348,17 @@ def _storable(kind: pa.DataType) -> pa.DataType:
         return pa.large_list(_element(kind))
     if pa.types.is_list(kind) or pa.types.is_list_view(kind):
         return pa.list_(_element(kind))
-    return {pa.string_view(): _TEXT, pa.binary_view(): pa.binary()}.get(kind, kind)
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        return pa.timestamp("ms", tz=kind.tz)
+    return _STORED_AS.get(kind, kind)
+
+
+_STORED_AS: Mapping[pa.DataType, pa.DataType] = {
+    pa.string_view(): _TEXT,
+    pa.binary_view(): pa.binary(),
+    pa.time32("s"): pa.time32("ms"),  # Parquet has no seconds, and no days in milliseconds
+    pa.date64(): pa.date32(),
+}
 
 
 def _element(kind: pa.DataType) -> pa.Field:
@@ -406,7 +426,7 @@ def _adapted(value: Any, kind: pa.DataType) -> Any:
         return without_surrogates(value) if isinstance(value, str) else _as_text(value)
     if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
         return int(value)
-    if pa.types.is_floating(kind) and isinstance(value, int) and int(float(value)) == value:
+    if pa.types.is_floating(kind) and type(value) is int and int(float(value)) == value:
         return float(value)
     return _cleaned(value)
 
@@ -421,8 +441,18 @@ def _as_text(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # of a value without end, too
     return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column of an earlier part in the type that it has now; null where the one cannot be made of the other."""
+    if array.type == kind:
+        return array
+    try:
+        return array.cast(kind)
+    except pa.ArrowException:
+        return pa.nulls(len(array), kind)
 
 
 def _values(array: pa.Array) -> list[Any]:

@@ -36,7 +36,8 @@ class Totals:
 
     def count(self, outcome: Outcome) -> None:
         self.rows += 1
-        self.statuses[outcome.status] = self.statuses.get(outcome.status, 0) + 1
+        status = outcome.status.value
+        self.statuses[status] = self.statuses.get(status, 0) + 1
         self.attempts += outcome.attempts
         if outcome.usage is not NO_USAGE:
             self.usage = self.usage + outcome.usage
@@ -46,7 +47,7 @@ class Totals:
     def discount(self, outcome: Outcome) -> None:
         """Take a row out again that is done anew; its next outcome counts what it cost so far as well."""
         self.rows -= 1
-        self.statuses[outcome.status] -= 1
+        self.statuses[outcome.status.value] -= 1
         self.attempts -= outcome.attempts
         self.usage = self.usage + Usage(*(-(getattr(outcome.usage, name) or 0) for name in USAGE_COLUMNS))
         if outcome.cost is not None:

@@ -33,7 +33,7 @@ class InputEntry(msgspec.Struct, kw_only=True):
     path: str
     fingerprint: str
     rows: int | None = None  # None until its end was seen
-    marks: list[list[int]] = []  # [row, file, offset]: where to seek to, so that what is done is skipped unread
+    marks: list[list[int]] = []  # [row, file, offset, line]: where to seek to, so that what is done is skipped unread
 
 
 class RunFile(msgspec.Struct, kw_only=True):

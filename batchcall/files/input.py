@@ -1,0 +1,105 @@
+"""The input of a job: rows from files, lazily, in batches that fit into memory whatever the files hold."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from batchcall.errors import InputError
+from batchcall.files.input_files import JSONL, PARQUET, FileSet, InputFile, find_files
+from batchcall.files.input_ids import check_ids
+from batchcall.files.input_jsonl import JsonlTable
+from batchcall.files.input_parquet import ParquetTable
+from batchcall.files.input_values import Batch, Mark, Table
+
+__all__ = ["Batch", "Input", "InputFile", "Mark", "open_input"]
+
+_TABLES: Mapping[str, Callable[[FileSet], Table]] = {PARQUET: ParquetTable, JSONL: JsonlTable}
+_SHOWN_COLUMNS = 20  # in a message
+
+
+def open_input(path: str, *, id_column: str | None = None) -> Input:
+    """Find the files of an input and learn its columns: from a footer, or from a sample of the first rows.
+
+    `path` is a file, a directory, a glob or a URI. Raises InputError when it is no input, cannot be read, or is empty.
+    """
+    files = find_files(path)
+    return Input(files, _TABLES[files.kind](files), id_column=id_column)
+
+
+class Input:
+    """Rows of one or more files, numbered from 0 through all of them. Keeps no file open between calls."""
+
+    def __init__(self, files: FileSet, table: Table, *, id_column: str | None) -> None:
+        self._shown = files.shown
+        self._table = table
+        self._rows: int | None = None  # once they were counted
+        self.kind = files.kind  # "parquet" | "jsonl"
+        self.files = files.files
+        self.fingerprint = _fingerprint(files.files)
+        self.schema: pa.Schema = table.schema
+        self.columns: tuple[str, ...] = tuple(table.schema.names)
+        self.is_batch_file = {"custom_id", "body"} <= set(self.columns)
+        self.id_column = id_column or ("custom_id" if self.is_batch_file else None)
+
+    def batches(self, columns: Collection[str], *, start_row: int = 0, marks: Sequence[Mark] = ()) -> Iterator[Batch]:
+        """Rows from `start_row` on with the values of `columns`; no others are read. Raises InputError.
+
+        `marks` are those of batches read before, in any order: what lies before the best of them is not read again.
+        A row has no value for a column that it lacks, and None for one that is null.
+        """
+        usable = [mark for mark in marks if mark.row <= start_row and mark.file < len(self.files)]
+        start = max(usable, default=_BEGINNING)
+        return self._table.batches(frozenset(columns), start, start_row)
+
+    def count_rows(self) -> int:
+        """All rows, unreadable ones too. Reads footers, or the lines without parsing them. Raises InputError."""
+        if self._rows is None:
+            self._rows = self._table.count_rows()
+        return self._rows
+
+    def check_ids(self, column: str) -> int:
+        """Count the rows, and raise InputError unless each one that can be read has its own value in `column`."""
+        self._rows = check_ids(column, lambda: self.batches((column,)))
+        return self._rows
+
+    def kept_schema(self, columns: Collection[str]) -> pa.Schema:
+        """These columns with their types, in the order given. Raises InputError when one is missing."""
+        self.require(columns, what="output.keep")
+        return pa.schema([self.schema.field(name) for name in columns])
+
+    def require(self, columns: Collection[str], *, what: str) -> None:
+        """Raise InputError when the input has no such column, or its files disagree on one. `what` needs them."""
+        missing = [name for name in columns if name not in self.columns]
+        if missing:
+            raise InputError(
+                f"{what} needs {_named(missing)}, which {self._shown} does not have", hint=self._hint(missing)
+            )
+        self._table.check(columns)
+
+    def _hint(self, missing: list[str]) -> str:
+        near = [name for wrong in missing for name in difflib.get_close_matches(wrong, self.columns, n=1)]
+        has = ", ".join(self.columns[:_SHOWN_COLUMNS]) + (", …" if len(self.columns) > _SHOWN_COLUMNS else "")
+        sentences = [
+            f"did you mean {' and '.join(near)}?" if near else "",
+            f"it has {has}" if has else "it has no column",
+            self._table.why_no_columns(),
+        ]
+        return "; ".join(filter(None, sentences))
+
+
+_BEGINNING = Mark(row=0, file=0, offset=0, line=1)
+
+
+def _fingerprint(files: tuple[InputFile, ...]) -> str:
+    """Of names, sizes and times of change: a changed file is noticed without reading it."""
+    known = json.dumps([[file.name, file.size, file.mtime_ns] for file in files])
+    return hashlib.blake2b(known.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _named(columns: list[str]) -> str:
+    return ("column " if len(columns) == 1 else "columns ") + ", ".join(map(repr, columns))

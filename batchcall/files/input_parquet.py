@@ -1,0 +1,257 @@
+"""Rows from Parquet: a few hundred at a time, only the columns that are needed, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchcall.errors import InputError
+from batchcall.files.input_files import FileSet, InputFile, reason
+from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
+from batchcall.records import Row
+
+_BUFFER_BYTES = 64 * 1024  # per column that is read
+_REMOTE_BUFFER_BYTES = 4 * 1024 * 1024  # one request to the store each
+
+
+class _Footer(NamedTuple):
+    rows: int
+    schema: pa.Schema  # dictionaries decoded
+
+
+class ParquetTable:
+    """Parquet files as a table. Its columns are those of the first file."""
+
+    def __init__(self, files: FileSet) -> None:
+        """Reads a footer. Raises InputError when it cannot be read, or there is no row at all."""
+        self._files = files
+        self._footers: dict[int, _Footer] = {}
+        if not any(self._footer(number).rows for number in self._numbers()):
+            raise InputError(f"{files.shown} has no rows")
+        first = self._footer(0).schema
+        self.schema = pa.schema([field.with_type(self._known_type(field)) for field in first])
+
+    def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
+        wanted = [name for name in self.schema.names if name in columns]
+        row = start.row
+        for number in range(start.file, len(self._files.files)):
+            first_group = start.offset if number == start.file else 0
+            if not first_group and row + self._footer(number).rows <= start_row:
+                row += self._footer(number).rows
+                continue
+            self._check_file(number, wanted)
+            row = yield from self._batches_of(number, Mark(row, number, first_group), wanted, start_row)
+
+    def count_rows(self) -> int:
+        return sum(self._footer(number).rows for number in self._numbers())
+
+    def check(self, columns: Collection[str]) -> None:
+        for number in self._numbers():
+            self._check_file(number, columns)
+
+    def why_no_columns(self) -> str:
+        return ""
+
+    def _numbers(self) -> range:
+        return range(len(self._files.files))
+
+    def _footer(self, number: int) -> _Footer:
+        if number not in self._footers:
+            with self._opened(self._files.files[number]) as file:
+                self._footers[number] = _Footer(file.metadata.num_rows, _decoded(file.schema_arrow))
+        return self._footers[number]
+
+    @contextmanager
+    def _opened(self, file: InputFile) -> Iterator[Any]:
+        """The file, open. Only opening it is guarded: what happens later knows better where it was."""
+        buffer_bytes = _REMOTE_BUFFER_BYTES if self._files.is_remote else _BUFFER_BYTES
+        try:
+            handle = self._files.filesystem.open_input_file(file.path)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{file.name} cannot be opened: {reason(error)}") from error
+        with handle:
+            try:
+                opened = pq.ParquetFile(
+                    handle, pre_buffer=False, buffer_size=buffer_bytes, page_checksum_verification=True
+                )
+                _refuse_twin_columns(opened.schema_arrow, file)
+            except (OSError, pa.ArrowException) as error:
+                raise InputError(
+                    f"{file.name} cannot be read as Parquet: {reason(error)}",
+                    hint="a Parquet file ends with its table of contents: was this one written and copied whole?",
+                ) from error
+            yield opened
+
+    def _known_type(self, field: pa.Field) -> pa.DataType:
+        """A column that is empty in the first file has its type in another."""
+        types = (_type_of(self._footer(number).schema, field.name) for number in self._numbers())
+        if not pa.types.is_null(field.type):
+            return field.type
+        return next((found for found in types if found is not None and not pa.types.is_null(found)), field.type)
+
+    def _check_file(self, number: int, columns: Collection[str]) -> None:
+        schema, name = self._footer(number).schema, self._files.files[number].name
+        for column in columns:
+            expected, found = _type_of(self.schema, column), _type_of(schema, column)
+            if expected is None:
+                continue
+            if found is None:
+                raise InputError(
+                    f"{name} has no column {column!r}, which {self._files.files[0].name} has",
+                    hint="name files of one kind as the input, or leave the column out of output.keep",
+                )
+            if not _agree(expected, found):
+                raise InputError(
+                    f"column {column!r} is {found} in {name} and {expected} in {self._files.files[0].name}",
+                    hint="rewrite the files with one type, or leave the column out of output.keep",
+                )
+
+    def _batches_of(self, number: int, start: Mark, wanted: list[str], start_row: int) -> Generator[Batch, None, int]:
+        """Rows of one file, from a row group on. Returns the position of the row behind its last."""
+        file = self._files.files[number]
+        row = start.row
+        with self._opened(file) as opened:
+            row_in_file = sum(_rows_of(opened, group) for group in range(start.offset))
+            to_input = row - row_in_file  # added to a row's position in the file
+            for group in range(start.offset, opened.metadata.num_row_groups):
+                mark = Mark(row, number, group)
+                if row + _rows_of(opened, group) <= start_row:
+                    row += _rows_of(opened, group)
+                    continue
+                for piece in _pieces(opened, group, wanted, file):
+                    skipped = min(max(0, start_row - row), piece.num_rows)
+                    first = row + skipped
+                    row += piece.num_rows
+                    if skipped < piece.num_rows:
+                        yield Batch(_as_rows(piece.slice(skipped), wanted, first, f"{file.name} row", to_input), mark)
+        return row
+
+
+def _refuse_twin_columns(schema: pa.Schema, file: InputFile) -> None:
+    twins = [name for name in schema.names if schema.names.count(name) > 1]
+    if twins:
+        raise InputError(f"{file.name} has more than one column {twins[0]!r}", hint="rename them")
+
+
+def _rows_of(opened: Any, group: int) -> int:
+    return int(opened.metadata.row_group(group).num_rows)
+
+
+def _pieces(opened: Any, group: int, wanted: list[str], file: InputFile) -> Iterator[pa.RecordBatch]:
+    """A row group in pieces small enough to become Python objects."""
+    done = 0
+    try:
+        for batch in opened.iter_batches(
+            _batch_rows(opened, group, wanted), row_groups=[group], columns=wanted, use_threads=False
+        ):
+            rows = max(1, batch.num_rows * BATCH_BYTES // max(batch.nbytes, BATCH_BYTES))
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
+            done += batch.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{file.name} cannot be read from row {done:,} of its row group {group} on: {reason(error)}",
+            hint="restore the file, then run the same command again",
+        ) from error
+
+
+def _batch_rows(opened: Any, group: int, wanted: list[str]) -> int:
+    """As many rows as fit, on the average, into a batch."""
+    metadata = opened.metadata.row_group(group)
+    columns = (metadata.column(number) for number in range(metadata.num_columns))
+    tops = set(wanted)
+    size: int = sum(
+        column.total_uncompressed_size for column in columns if column.path_in_schema.partition(".")[0] in tops
+    )
+    return max(1, min(BATCH_ROWS, int(metadata.num_rows) * BATCH_BYTES // max(1, size)))
+
+
+def _as_rows(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, to_input: int) -> list[Row]:
+    try:
+        columns = [_readable(piece.column(name)).to_pylist() for name in wanted]
+    except (ValueError, OverflowError, pa.ArrowException):
+        return _as_rows_one_by_one(piece, wanted, first, where, to_input)
+    if not wanted:
+        return [Row(index, {}, f"{where} {index - to_input}") for index in range(first, first + piece.num_rows)]
+    return [
+        Row(index, dict(zip(wanted, values, strict=True)), f"{where} {index - to_input}")
+        for index, values in enumerate(zip(*columns, strict=True), first)
+    ]
+
+
+def _as_rows_one_by_one(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, to_input: int) -> list[Row]:
+    """For a piece with a value that Python has no place for: text that is no UTF-8, the year 30000."""
+    columns = [(name, _readable(piece.column(name))) for name in wanted]
+    return [
+        _as_row(columns, place, first + place, f"{where} {first + place - to_input}") for place in range(piece.num_rows)
+    ]
+
+
+def _as_row(columns: list[tuple[str, pa.Array]], place: int, index: int, where: str) -> Row:
+    values = {}
+    for name, column in columns:
+        try:
+            values[name] = column[place].as_py()
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            return Row(index, {}, where, f"column {name!r} cannot be read: {reason(error)}")
+    return Row(index, values, where)
+
+
+def _readable(column: pa.Array) -> pa.Array:
+    """The column as Python can take it without pandas: nanoseconds cut to microseconds."""
+    readable = _mapped(column.type, _read_type)
+    return column if readable == column.type else column.cast(readable, safe=False)
+
+
+def _read_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    return _decoded_type(kind)
+
+
+def _decoded(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_mapped(field.type, _decoded_type)) for field in schema])
+
+
+def _decoded_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _mapped(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """The type with `change` applied to all that it is made of."""
+    if pa.types.is_struct(kind):
+        return pa.struct([inner.with_type(_mapped(inner.type, change)) for inner in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_mapped_element(kind, change))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_mapped_element(kind, change))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_mapped_element(kind, change), kind.list_size)
+    if pa.types.is_map(kind):
+        return pa.map_(_mapped(kind.key_type, change), _mapped(kind.item_type, change))
+    return change(kind)
+
+
+def _mapped_element(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.Field:
+    return kind.value_field.with_type(_mapped(kind.value_type, change))
+
+
+def _type_of(schema: pa.Schema, name: str) -> pa.DataType | None:
+    index = schema.get_field_index(name)
+    return None if index < 0 else schema.field(index).type
+
+
+def _agree(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether a column of one type holds the values of the other: text is text, and nothing fits anywhere."""
+    return bool(one == other or other == pa.null() or {one, other} <= _TEXTS)
+
+
+_TEXTS = {pa.string(), pa.large_string(), pa.string_view()}

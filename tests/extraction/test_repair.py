@@ -1,0 +1,281 @@
+"""The repair ladder: what it mends and records, and what it must leave alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcall.extraction.repair import Mended, NotJson, match_tool, mend, read_json
+from batchcall.extraction.schema import compile_tool
+from batchcall.records import RawCall, Tool
+
+RECEIPT = {
+    "type": "object",
+    "properties": {
+        "shop": {"type": "string"},
+        "total": {"type": "number"},
+        "count": {"type": "integer"},
+        "paid": {"type": "boolean"},
+        "items": {"type": "array", "items": {"$ref": "#/$defs/Item"}},
+        "owner": {"anyOf": [{"$ref": "#/$defs/Owner"}, {"type": "null"}]},
+        "either": {"type": ["string", "object"]},
+        "loose": {},
+    },
+    "additionalProperties": False,
+    "$defs": {
+        "Item": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "tags": {"type": "array"}},
+            "required": ["name"],
+        },
+        "Owner": {"allOf": [{"type": "object"}, {"required": ["name"]}], "properties": {"id": {"type": "integer"}}},
+    },
+}
+
+
+def mended(
+    arguments: str, *, repair: bool = True, coerce: bool = False, schema: Any = RECEIPT, is_object: bool = False
+) -> Mended | None:
+    tool = compile_tool(Tool("record", schema, {}))
+    return mend(RawCall("record", arguments, is_object=is_object), tool, repair=repair, coerce=coerce)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "steps"),
+    [
+        ("", {}, ("empty_arguments",)),
+        (" \n", {}, ("empty_arguments",)),
+        ("null", {}, ("empty_arguments",)),
+        ('""', {}, ("double_encoded", "empty_arguments")),
+        (json.dumps('{"shop": "a"}'), {"shop": "a"}, ("double_encoded",)),
+        (json.dumps(json.dumps('{"shop": "a"}')), {"shop": "a"}, ("double_encoded",)),
+        ('```json\n{"shop": "a"}\n```', {"shop": "a"}, ("code_fence",)),
+        ('```\n{"shop": "a"}```', {"shop": "a"}, ("code_fence",)),
+        ('```json\n{"shop": "```"}\n```', {"shop": "```"}, ("code_fence",)),
+        ('```json\n{"shop": "a",}\n``` That is all.', {"shop": "a"}, ("code_fence", "trailing_text", "trailing_comma")),
+        ('{"shop": "a"} I hope this helps :-}', {"shop": "a"}, ("trailing_text",)),
+        ('{"shop": "a}\\"{"}</tool_call>', {"shop": 'a}"{'}, ("trailing_text",)),
+        (
+            '{"shop": "a,]", "items": [{"name": "b",},],}',
+            {"shop": "a,]", "items": [{"name": "b"}]},
+            ("trailing_comma",),
+        ),
+        ('{"shop": "a\\ud83d"}', {"shop": "a\ufffd"}, ("lone_surrogate",)),
+        ('{"shop": "a\ud83d"}', {"shop": "a\ufffd"}, ("lone_surrogate",)),
+        ('{"shop": "\\\\ud83d \\ud83d\\ude00 \\ude00"}', {"shop": "\\ud83d \U0001f600 \ufffd"}, ("lone_surrogate",)),
+        ('{"items": "[{\\"name\\": \\"b\\"}]"}', {"items": [{"name": "b"}]}, ("nested_string",)),
+        ('{"items": ["{\\"name\\": \\"b\\"}"]}', {"items": [{"name": "b"}]}, ("nested_string",)),
+        ('{"owner": "{\\"name\\": 1}"}', {"owner": {"name": 1}}, ("nested_string",)),
+        (
+            json.dumps({"items": json.dumps([json.dumps({"name": "[1]", "tags": "[1]"})])}),
+            {"items": [{"name": "[1]", "tags": [1]}]},
+            ("nested_string",),
+        ),
+    ],
+)
+def test_a_step_that_helps_is_taken_and_recorded(arguments: str, expected: Any, steps: tuple[str, ...]) -> None:
+    assert mended(arguments) == Mended(expected, steps)
+
+
+def test_arguments_given_as_an_object_are_accepted_and_recorded() -> None:
+    assert mended('{"shop": "a"}', is_object=True) == Mended({"shop": "a"}, ("arguments_object",))
+
+
+@pytest.mark.parametrize("arguments", ["", '"{}"', "```{}```", "{,}", "{} x"])
+def test_nothing_is_mended_where_the_job_forbids_it(arguments: str) -> None:
+    assert mended(arguments, repair=False) is None
+    assert mended("{}", repair=False, is_object=True) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"shop": "a',
+        '{"shop": "a"',
+        '{"items": [{"name": "b"}',
+        '{"items": [{"name": "b"},',
+        '```json\n{"shop": "a"',
+        '{"shop": "a", "total": 12.',
+        json.dumps('{"shop": "a'),
+    ],
+)
+def test_what_was_cut_off_is_never_completed(arguments: str) -> None:
+    assert mended(arguments) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"shop": "a"}{"shop": "b"}',  # which of them?
+        '{"total": NaN}',
+        '{"total": Infinity}',
+        '{"total": 1e999}',
+        "[]",
+        "5",
+        "I cannot do that.",
+        "{'shop': 'a'}",
+        '{"shop": 5}',
+        '{"count": "5"}',
+        '{"items": "[{\\"name\\": 5}]"}',  # decoded, it does not pass either
+    ],
+)
+def test_what_no_step_makes_valid_stays_as_it_was(arguments: str) -> None:
+    assert mended(arguments) is None
+
+
+def test_a_field_that_may_be_a_string_is_never_decoded() -> None:
+    arguments = {"either": '{"a": 1}', "loose": "[1]", "shop": "[1]", "items": '[{"name": "{}"}]'}
+
+    found = mended(json.dumps(arguments))
+
+    assert found is not None
+    assert found.arguments == {**arguments, "items": [{"name": "{}"}]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"count": "5"}, {"count": 5}),
+        ({"count": "-12345678901234567890123"}, {"count": -12345678901234567890123}),
+        ({"total": "5.0"}, {"total": 5.0}),
+        ({"total": "5"}, {"total": 5}),
+        ({"paid": "true"}, {"paid": True}),
+        ({"paid": "False"}, {"paid": False}),
+        ({"shop": 5}, {"shop": "5"}),
+        ({"shop": 5.5}, {"shop": "5.5"}),
+        ({"shop": True}, {"shop": "true"}),
+        ({"owner": "null"}, {"owner": None}),
+        ({"items": [{"name": 1}]}, {"items": [{"name": "1"}]}),
+    ],
+)
+def test_scalars_are_coerced_without_loss_where_the_job_allows_it(arguments: Any, expected: Any) -> None:
+    text = json.dumps(arguments)
+
+    assert mended(text, coerce=True) == Mended(expected, ("coerced",))
+    assert mended(text, coerce=True, repair=False) == Mended(expected, ("coerced",))
+    assert mended(text) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"count": "05"},
+        {"count": "5.5"},
+        {"count": " 5"},
+        {"count": "5 EUR"},
+        {"count": ""},
+        {"total": "1,5"},
+        {"total": "0.12345678901234567890123"},
+        {"total": "NaN"},
+        {"total": "1e999"},
+        {"paid": 1},
+        {"paid": "yes"},
+        {"shop": None},
+        {"shop": ["a"]},
+        {"count": True},
+    ],
+)
+def test_nothing_is_coerced_that_would_lose_or_guess(arguments: Any) -> None:
+    assert mended(json.dumps(arguments), coerce=True) is None
+
+
+def test_what_is_valid_already_is_left_alone_beside_what_is_coerced() -> None:
+    found = mended('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
+
+    assert found is not None
+    assert found.arguments == {"shop": "5", "count": 5, "loose": "5"}
+
+
+def test_integers_of_any_length_stay_exact() -> None:
+    assert read_json('{"id": 123456789012345678901234567890}') == {"id": 123456789012345678901234567890}
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 201 + "]" * 201, '{"a":' * 100_000, "[" * 1_000_000, "1" * 5_000, "NaN", "\ud83d"]
+)
+def test_what_cannot_be_held_is_no_json(text: str) -> None:
+    with pytest.raises(NotJson):
+        read_json(text)
+
+
+def test_brackets_within_strings_do_not_count_as_depth() -> None:
+    text = json.dumps({"code": "[" * 10_000 + '"\\'})
+
+    assert read_json(text) == {"code": "[" * 10_000 + '"\\'}
+
+
+def test_what_decoding_would_nest_too_deep_is_not_mended() -> None:
+    inner = "[" * 199 + "]" * 199
+    schema = {"properties": {"a": {"items": {"type": "array"}, "type": "array"}}}
+
+    assert mended(json.dumps({"a": [inner[3:-3]]}), schema=schema) is not None
+    assert mended(json.dumps({"a": [inner]}), schema=schema) is None
+
+
+@pytest.mark.parametrize(
+    ("called", "meant"),
+    [
+        ("record", "record"),
+        ("functions.record", "record"),
+        ("default_api.record", "record"),
+        ("Record", "record"),
+        (" record ", "record"),
+        ("lookUp", "lookup"),
+        ("math.area", "math.area"),
+        ("area", None),
+        ("recor", None),
+        ("get_X", None),
+        ("", None),
+    ],
+)
+def test_a_tool_is_found_under_another_spelling_only_when_it_is_the_only_one(called: str, meant: str | None) -> None:
+    assert match_tool(called, ["record", "lookup", "math.area", "get_x", "GET_x"]) == meant
+
+
+@pytest.mark.parametrize(
+    "hostile", ['{"a": "' + '\\"' * 100_000, '"' * 100_000, "{" + ", " * 100_000, "```" * 100_000, "\\" * 100_000]
+)
+def test_the_ladder_takes_linear_time_on_hostile_text(hostile: str) -> None:
+    assert mended(hostile, coerce=True) is None  # minutes, were it quadratic
+
+
+@given(st.text() | st.text(alphabet='{}[]",:\\ `jsonu d83e1.\n'))
+def test_no_text_makes_the_ladder_raise(text: str) -> None:
+    found = mended(text, coerce=True)
+
+    assert found is None or isinstance(found.arguments, dict)
+
+
+rows = st.fixed_dictionaries(
+    {},
+    optional={
+        "shop": st.text(),
+        "total": st.floats(allow_nan=False, allow_infinity=False),
+        "count": st.integers(),
+        "items": st.lists(
+            st.fixed_dictionaries({"name": st.text(), "tags": st.lists(st.text(), max_size=2)}), max_size=3
+        ),
+    },
+)
+
+
+@given(rows)
+def test_mending_gives_back_what_was_wrapped(arguments: dict[str, Any]) -> None:
+    nested = {key: json.dumps(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    text = f"```json\n{json.dumps(json.dumps(nested))}\n```"
+
+    found = mended(text)
+
+    assert found is not None
+    assert found.arguments == arguments
+
+
+@given(rows, st.integers(1, 200))
+def test_a_prefix_is_never_taken_for_the_whole(arguments: dict[str, Any], cut: int) -> None:
+    text = json.dumps(arguments)
+
+    assert mended(text[:-cut].rstrip() or "{") is None
