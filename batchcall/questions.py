@@ -73,7 +73,7 @@ def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[list[Question], i
 def _open_part(run: Run, number: int, batch: Batch) -> OpenPart:
     part = run.output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
     for _, outcome in part.retried.values():
-        run.totals.discount(outcome)
+        run.totals.count(outcome, times=-1)
     run.resumption.runfile.input.marks.append(list(batch.mark))
     return part
 
@@ -106,6 +106,8 @@ def ask(run: Run, row: Row, part: OpenPart) -> Asked | Ended:
 
 def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Attempt, ...] | Ended:
     """Answers to this very request: of the row itself, else bought for another row and free to take."""
+    if run.library is None and not earlier.attempts:
+        return ()
     hashes = _identities(run, row, request_hash)
     own = tuple(attempt for attempt in earlier.attempts if attempt.request_hash in hashes)
     if own or earlier.outcome is not None or run.library is None:

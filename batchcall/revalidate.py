@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from batchcall.asking import Asker, make_asker
 from batchcall.engines.reading import Asked, Reader
@@ -14,7 +15,7 @@ from batchcall.errors import OutputError, ResumeError
 from batchcall.extraction.prompt import RowError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
-from batchcall.files.input import open_input
+from batchcall.files.input import Mark, open_input
 from batchcall.files.lock import hold_lock
 from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
 from batchcall.files.parts import Totals, in_batches, kept_schema_of, part_name, read_raw, read_rows, write_part
@@ -22,7 +23,7 @@ from batchcall.files.runfile import RunFile, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Attempt, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
-from batchcall.resume import layout_fingerprint
+from batchcall.resume import layout_fingerprint, marks_of
 from batchcall.run import reader_of
 from batchcall.status import require_runfile
 
@@ -67,7 +68,8 @@ def revalidate_job(job: Job) -> Revalidation:
         layout = None
         for number in part_numbers(disk, folder):
             layout = Layout(kept_schema_of(folder / part_name(number)), asker.arguments_type)
-            totals.add(_revalidate_part(disk, job, asker, reader, layout, number, result))
+            work = _Work(disk, job, asker, reader, layout, marks_of(runfile))
+            totals.add(_revalidate_part(work, number, result))
         _record(disk, runfile, job, layout, totals)
     return result
 
@@ -84,22 +86,31 @@ def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
         )
 
 
-def _revalidate_part(
-    disk: Disk, job: Job, asker: Asker, reader: Reader, layout: Layout, number: int, result: Revalidation
-) -> Totals:
-    folder = job.output.path
+class _Work(NamedTuple):
+    """What every part is read anew with."""
+
+    disk: Disk
+    job: Job
+    asker: Asker
+    reader: Reader
+    layout: Layout
+    marks: list[Mark]
+
+
+def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
+    folder = work.job.output.path
     answers = _answers(folder / OWN_FOLDER / "answers" / part_name(number))
-    requests = _requests(job, asker, number)
+    requests = _requests(work, number)
     totals = Totals()
     ended = []
-    for kept, outcome in read_rows(folder / part_name(number), layout):
+    for kept, outcome in read_rows(folder / part_name(number), work.layout):
         new = outcome
         if outcome.row in answers:
-            new = _read_anew(asker, reader, requests, outcome, answers[outcome.row])
+            new = _read_anew(work, requests, outcome, answers[outcome.row])
         result.count(outcome, new)
         totals.count(new)
         ended.append((kept, new))
-    write_part(disk, folder / part_name(number), layout, in_batches(ended, layout), totals)
+    write_part(work.disk, folder / part_name(number), work.layout, in_batches(ended, work.layout), totals)
     return totals
 
 
@@ -115,41 +126,36 @@ def _answers(path: Path) -> dict[int, list[Attempt]]:
     return rows
 
 
-def _requests(job: Job, asker: Asker, number: int) -> Mapping[int, Request]:
+def _requests(work: _Work, number: int) -> Mapping[int, Request]:
     """What was asked, by row: the same for all where the tools are the job's, else made from the input again."""
-    if asker.builder.shape is not None:
-        return {}
-    return dict(_requests_of_rows(job, asker, number))
+    return {} if work.asker.builder.shape is not None else dict(_requests_of_rows(work, number))
 
 
-def _requests_of_rows(job: Job, asker: Asker, number: int) -> Iterator[tuple[int, Request]]:
-    source = open_input(job.input.path, id_column=job.input.id)
-    start = number * job.output.part_rows
-    columns: Any = source.columns if asker.columns is None else asker.columns
-    for batch in source.batches(columns, start_row=start):
+def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request]]:
+    source = open_input(work.job.input.path, id_column=work.job.input.id)
+    start = number * work.job.output.part_rows
+    columns = source.columns if work.asker.columns is None else work.asker.columns
+    for batch in source.batches(columns, start_row=start, marks=work.marks):
         for row in batch.rows:
-            if row.index >= start + job.output.part_rows:
+            if row.index >= start + work.job.output.part_rows:
                 return
-            try:
-                yield row.index, asker.ask(row.values)
-            except RowError:
-                continue
+            with contextlib.suppress(RowError):
+                yield row.index, work.asker.ask(row.values)
 
 
-def _read_anew(
-    asker: Asker, reader: Reader, requests: Mapping[int, Request], old: Outcome, attempts: list[Attempt]
-) -> Outcome:
-    request = requests.get(old.row) if asker.builder.shape is None else Request(asker.builder.shape, [])
+def _read_anew(work: _Work, requests: Mapping[int, Request], old: Outcome, attempts: list[Attempt]) -> Outcome:
+    shape = work.asker.builder.shape
+    request = requests.get(old.row) if shape is None else Request(shape, [])
     if request is None:
         return old
     asked = Asked(
         row=Row(old.row, {}, f"row {old.row}"),
         request=request,
         request_hash=old.request_hash or "",
-        toolbox=asker.toolbox_of(request),
+        toolbox=work.asker.toolbox_of(request),
         attempts=tuple(attempts),
     )
-    return reader.outcome(asked, [reader.read(attempt, asked) for attempt in attempts])
+    return work.reader.outcome(asked, [work.reader.read(attempt, asked) for attempt in attempts])
 
 
 def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, totals: Totals) -> None:

@@ -31,6 +31,7 @@ from batchcall.files.lock import hold_lock
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, clear_remains, make_folders
 from batchcall.files.runfile import RunEntry, write_runfile
 from batchcall.job import Job, load_job, resolve_key
+from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
 from batchcall.pacing.price import cost_of
@@ -131,9 +132,7 @@ def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Outp
     """The output of a job, cleared of what a crash left half-written. The caller holds its lock."""
     clear_remains(disk, job.output.path)
     return contextlib.closing(
-        Output(
-            job.output.path, layout, disk=disk, part_rows=job.output.part_rows, keep_answers=job.output.response
-        )
+        Output(job.output.path, layout, disk=disk, part_rows=job.output.part_rows, keep_answers=job.output.response)
     )
 
 
@@ -220,6 +219,12 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
             retry=RetryPolicy(max_attempts=limits.attempts),
             health=Health(host=url),
             estimate=TokenEstimate(),
+            budget=Budget(
+                max_cost=limits.max_cost,
+                max_tokens=limits.max_tokens_total,
+                cost=run.totals.cost or 0.0,
+                tokens=run.totals.total_tokens or 0,
+            ),
             recorder=run.output,
             endpoint=endpoint.url,
             concurrency=concurrency,
@@ -276,7 +281,6 @@ async def _drive(
             complete = run.output.add(ended.row.values, ended.outcome)
             if complete is not None:
                 await sealer.seal(complete)
-            _mind_the_budget(run, engine)
     return engine.stopped
 
 
@@ -309,18 +313,6 @@ class _Sealer:
     def _seal(self, part: OpenPart) -> None:
         self._run.output.seal(part)
         write_runfile(self._run.disk, self._run.output.own, self._run.resumption.runfile)
-
-
-def _mind_the_budget(run: Run, engine: LiveEngine) -> None:
-    limits = run.job.limits
-    spent, tokens = run.totals.cost, run.totals.usage.total_tokens
-    if limits.max_cost is not None and spent is not None and spent >= limits.max_cost:
-        engine.stop(Stopped(f"limits.max_cost is spent ({spent:.2f} USD)", ExitCode.STOPPED_EARLY, _RAISE_IT))
-    if limits.max_tokens_total is not None and tokens is not None and tokens >= limits.max_tokens_total:
-        engine.stop(Stopped(f"limits.max_tokens_total is spent ({tokens:,})", ExitCode.STOPPED_EARLY, _RAISE_IT))
-
-
-_RAISE_IT = "raise it and run the same command to go on"
 
 
 @contextlib.contextmanager

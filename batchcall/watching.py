@@ -59,7 +59,7 @@ def _snapshot(run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start:
         rows_expected=run.rows_expected,
         rows_here=run.totals.rows - rows_at_start,
         failed=run.totals.failed,
-        tokens=run.totals.usage.total_tokens or 0,
+        tokens=run.totals.total_tokens or 0,
         cost=run.totals.cost,
         requests=engine.traffic.requests,
         in_flight=engine.gate.in_flight,

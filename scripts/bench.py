@@ -112,7 +112,7 @@ async def compare(folder: Path, rows: int, rounds: int, concurrency: int) -> Non
 
 def write_job(folder: Path, url: str, rows: int, concurrency: int) -> None:
     words = "coffee croissant marmalade 3.20 1.80 EUR card payment thank you till 7 table 12 " * 12
-    (folder / "tool.json").write_text(json.dumps(TOOL))
+    (folder / "tool.json").write_text(json.dumps({"type": "function", "function": TOOL}))
     (folder / "job.toml").write_text(JOB.format(url=url, concurrency=concurrency))
     with (folder / "rows.jsonl").open("wb") as lines:
         for index in range(rows):

@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from batchcall.engines.feed import Feed
+from batchcall.engines.feed import Feed, Results
 from batchcall.engines.gate import Gate
 from batchcall.engines.reading import Asked, Ended, Read, Reader
 from batchcall.engines.transport import Transport
 from batchcall.errors import BatchcallError, ExitCode
+from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
 from batchcall.pacing.retry import RetryPolicy
-from batchcall.records import Attempt, Failure, HttpResponse, Request, Scope, Status
+from batchcall.records import NO_USAGE, Attempt, Failure, FailureKind, HttpResponse, Request, Scope, Status
 
 Item = TypeVar("Item")
 
@@ -47,6 +48,10 @@ class Traffic:
     answered: int = 0
     possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # by reason
 
+    def sent_after(self, kind: FailureKind) -> None:
+        """A request was sent again although the one before it may be billed."""
+        self.possibly_paid_twice[kind.label] = self.possibly_paid_twice.get(kind.label, 0) + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -66,6 +71,7 @@ class LiveEngine:
     retry: RetryPolicy
     health: Health
     estimate: TokenEstimate
+    budget: Budget
     recorder: Recorder
     endpoint: str  # for the column
     concurrency: int
@@ -85,11 +91,11 @@ class LiveEngine:
 
         `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
         """
-        results: asyncio.Queue[Ended | None] = asyncio.Queue(maxsize=4 * self.concurrency)
+        results: Results[Ended] = Results(most=4 * self.concurrency)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(feed, prepare, results))
             try:
-                yield _until_none(results)
+                yield results.take()
             finally:
                 running.cancel()
 
@@ -101,9 +107,11 @@ class LiveEngine:
             worker.cancel()
 
     async def _run_workers(
-        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: asyncio.Queue[Ended | None]
+        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
     ) -> None:
         self._widen()
+        if (limit := self.budget.exhausted) is not None:
+            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.concurrency):
@@ -113,11 +121,9 @@ class LiveEngine:
         finally:
             self._workers.clear()
             await feed.close()
-        await results.put(None)
+        results.close()
 
-    async def _work(
-        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: asyncio.Queue[Ended | None]
-    ) -> None:
+    async def _work(self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]) -> None:
         while self.stopped is None:
             try:
                 item = await feed.next()
@@ -135,13 +141,19 @@ class LiveEngine:
     async def _live(self, asked: Asked) -> Ended | None:
         """One row's life: ask, read, judge, perhaps ask again. None: the run stops and the row stays unmarked."""
         reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
+        for read in reads:
+            self._spend(asked, read)
         sent = asked.sent
         while (step := self._next_step(asked, reads)) is not None:
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
             sent += 1
             read = await self._ask(asked, step, sent)
-            if read is None or self._ends_the_run(read):
+            if read is None:
+                return None
+            if reads and reads[-1].failure is not None and reads[-1].is_ambiguous:
+                self.traffic.sent_after(reads[-1].failure.kind)
+            if self._ends_the_run(read):
                 return None
             reads.append(read)
         return self._end(asked, reads)
@@ -204,6 +216,7 @@ class LiveEngine:
                 )
                 self._record(attempt)
                 read = self.reader.read(attempt, asked)
+                self._spend(asked, read)
                 if read.usage.total_tokens is not None:
                     turn.settle(read.usage.total_tokens)
                     self.estimate.learn(len(http.body), read.usage)
@@ -220,6 +233,13 @@ class LiveEngine:
         self.traffic.requests += 1
         return True
 
+    def _spend(self, asked: Asked, read: Read) -> None:
+        usage = read.usage
+        if usage is not NO_USAGE:
+            self.budget.spend(cost=self.reader.cost(asked, usage), tokens=usage.total_tokens)
+        if (limit := self.budget.exhausted) is not None and self.stopped is None:
+            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
+
     def _record(self, attempt: Attempt) -> None:
         try:
             self.recorder.answered(attempt)
@@ -229,6 +249,7 @@ class LiveEngine:
     def _ends_the_run(self, read: Read) -> bool:
         """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
         if read.failure is None:
+            self.traffic.answered += 1
             self.health.saw_reply()
             self._widen()
             return False
@@ -236,14 +257,18 @@ class LiveEngine:
             self.gate.pause(self.retry.pause_s(read.failure))
         verdict = self.health.saw(read.failure)
         if verdict is not None:
-            self.stop(verdict_as_error(verdict, read.failure, self.endpoint))
+            self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
         return verdict is not None
 
     def _end(self, asked: Asked, reads: list[Read]) -> Ended:
         last = reads[-1]
         if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not asked.is_ended:
             self._note_giving_up(asked)
-        return Ended(asked.row, self.reader.outcome(asked, reads))
+        outcome = self.reader.outcome(asked, reads)
+        verdict = self.health.saw_row_end(outcome.status) if len(reads) > len(asked.attempts) else None
+        if verdict is not None:
+            self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
+        return Ended(asked.row, outcome)
 
     def _note_giving_up(self, asked: Asked) -> None:
         try:
@@ -266,9 +291,5 @@ class LiveEngine:
             self._busy.discard(worker)
 
 
+_RAISE_IT = "raise it and run the same command to go on"
 WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})
-
-
-async def _until_none(results: asyncio.Queue[Ended | None]) -> AsyncIterator[Ended]:
-    while (ended := await results.get()) is not None:
-        yield ended

@@ -15,6 +15,7 @@ from batchcall.records import (
     Attempt,
     Failure,
     FailureKind,
+    HttpResponse,
     Money,
     Outcome,
     Reply,
@@ -93,7 +94,14 @@ class Reader:
         """What one attempt brought. Never raises, whatever was received."""
         if attempt.response is None:
             return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
-        answer = self.dialect.decode(attempt.response, now_s=attempt.sent_at_s + attempt.latency_s)
+        try:
+            return self._read(attempt, attempt.response, asked)
+        except Exception as error:  # a fault of ours must not end a run or buy the row again: the raw answer is kept
+            message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
+            return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, attempt.response.status))
+
+    def _read(self, attempt: Attempt, response: HttpResponse, asked: Asked) -> Read:
+        answer = self.dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         if isinstance(answer, Failure):
             return Read(attempt, failure=answer)
         reading = asked.toolbox.read(
@@ -106,10 +114,11 @@ class Reader:
         last = reads[-1]
         deciding = next((read for read in reversed(reads) if read.reply is not None), last)
         usage = _sum_of_usage(reads)
-        base = _after(asked, last, usage, self._cost(asked, usage))
+        base = _after(asked, last, usage, self.cost(asked, usage))
         return _of_failure(base, deciding) if deciding.reply is None else _of_reply(base, deciding)
 
-    def _cost(self, asked: Asked, usage: Usage) -> float | None:
+    def cost(self, asked: Asked, usage: Usage) -> float | None:
+        """USD for these tokens, None where no price is known."""
         return self.pricing(asked.request.shape.model, usage)
 
 

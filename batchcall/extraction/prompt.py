@@ -7,34 +7,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 from uuid import UUID
 
-from jinja2 import (
-    StrictUndefined,
-    TemplateSyntaxError,
-    Undefined,
-    UndefinedError,
-    meta,
-    nodes,
-    pass_environment,
-)
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes, pass_environment
 from jinja2 import Template as Compiled
 from jinja2.environment import Environment
-from jinja2.filters import FILTERS, do_batch, do_indent, do_round, do_slice, make_attrgetter
+from jinja2.filters import FILTERS, do_batch, do_indent, do_round, do_wordwrap, make_attrgetter, sync_do_slice
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
-MAX_CHARACTERS = 4 * 1024 * 1024  # of a rendered template, and of any text on the way to it
-_MAX_ITEMS = 100_000  # of a list that a template makes; what the sandbox allows a range
-_MAX_BITS = 1 << 17  # of an integer that a template computes
-_MAX_INDENT = 16
+from batchcall.extraction.growth import (
+    METHODS,
+    OPERATORS,
+    TooMuch,
+    check_call,
+    check_format,
+    check_items,
+    check_length,
+    joined,
+    number,
+    replaced,
+)
+
+_MAX_INDENT = 16  # of JSON, in spaces
 _MAX_DECIMALS = 300  # a float has no more
 _SHOWN = 300  # characters of a foreign message in an error
 
@@ -57,7 +59,7 @@ class Template(Protocol):
 
     @property
     def columns(self) -> frozenset[str]:
-        """Columns it names. A row may lack those that it has a default for."""
+        """Columns it names. A row may lack one that it has a default for."""
 
     @property
     def needs_all(self) -> bool:
@@ -74,7 +76,7 @@ def compile_template(text: str, *, key: str) -> Template:
     """
     try:
         tree = _SANDBOX.parse(text)
-        _refuse_other_templates(tree, key)
+        _refuse_what_is_no_prompt(tree, key)
         pieces = _plain_pieces(tree)
         return _plain_template(pieces, key) if pieces is not None else _jinja_template(tree, key)
     except TemplateSyntaxError as error:
@@ -83,33 +85,30 @@ def compile_template(text: str, *, key: str) -> Template:
         raise TemplateError(key, "the template is nested too deep") from error
 
 
-_LOADING: Mapping[type[nodes.Node], str] = {
+_REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Include: "include",
     nodes.Import: "import",
-    nodes.FromImport: "from … import",
+    nodes.FromImport: "from",
     nodes.Extends: "extends",
     nodes.ScopedEvalContextModifier: "autoescape",
 }
 
 
-def _refuse_other_templates(tree: nodes.Template, key: str) -> None:
+def _refuse_what_is_no_prompt(tree: nodes.Template, key: str) -> None:
     """A template stands alone, and its text is no HTML."""
-    found = next(tree.find_all(tuple(_LOADING)), None)
+    found = next(tree.find_all(tuple(_REFUSED)), None)
     if found is not None:
-        raise TemplateError(key, f"line {found.lineno}: {{% {_LOADING[type(found)]} %}} is not possible in a prompt")
-
-
-# A template of text and columns alone, which most are, costs a tenth of what it would in Jinja.
+        raise TemplateError(key, f"line {found.lineno}: {{% {_REFUSED[type(found)]} %}} is not possible in a prompt")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plain:
-    """Text with columns in it. Renders exactly what Jinja would."""
+    """Text with columns in it, as most prompts are. Renders exactly what Jinja would at a tenth of the cost."""
 
     key: str
     columns: frozenset[str]
-    pieces: list[str]  # with room for the columns
-    places: tuple[tuple[int, str], ...]  # of the columns in `pieces`
+    pieces: list[str]  # with an empty place for each column
+    places: tuple[tuple[int, str], ...]
     needs_all: bool = False
 
     def render(self, values: Mapping[str, Any]) -> str:
@@ -118,32 +117,34 @@ class _Plain:
             for place, column in self.places:
                 value = values[column]
                 pieces[place] = value if type(value) is str else _as_text(value)
+            text = "".join(pieces)
+            check_length(len(text))
         except KeyError as error:
             raise RowError(f"{self.key}: {_missing_column(error.args[0])}") from error
-        except Exception as error:
+        except Exception as error:  # a number of 5,000 digits, bytes that are no text
             raise RowError(f"{self.key}: {_reason(error)}") from error
-        text = "".join(pieces)
-        if len(text) > MAX_CHARACTERS:
-            raise RowError(f"{self.key}: {_TooLong()}")
         return text
 
 
-def _plain_pieces(tree: nodes.Template) -> list[nodes.TemplateData | nodes.Name] | None:
+_Pieces = Sequence[nodes.TemplateData | nodes.Name]
+
+
+def _plain_pieces(tree: nodes.Template) -> _Pieces | None:
     """The parts of a template that is text and columns alone; None for any other."""
     pieces: list[nodes.TemplateData | nodes.Name] = []
     for output in tree.body:
         if not isinstance(output, nodes.Output):
             return None
         for piece in output.nodes:
-            is_column = isinstance(piece, nodes.Name) and piece.name not in ("row", "self")
-            if not (is_column or isinstance(piece, nodes.TemplateData)):
+            if not isinstance(piece, nodes.TemplateData | nodes.Name):
                 return None
-            assert isinstance(piece, nodes.TemplateData | nodes.Name)
+            if isinstance(piece, nodes.Name) and piece.name in ("row", "self"):
+                return None
             pieces.append(piece)
     return pieces
 
 
-def _plain_template(pieces: Sequence[nodes.TemplateData | nodes.Name], key: str) -> _Plain:
+def _plain_template(pieces: _Pieces, key: str) -> _Plain:
     places = tuple((place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name))
     texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
     return _Plain(key, frozenset(name for _, name in places), texts, places)
@@ -157,74 +158,85 @@ class _Jinja:
     columns: frozenset[str]
     needs_all: bool
     uses_row: bool
-    functions: Mapping[str, Any]  # the global functions it calls
+    functions: Mapping[str, Any]  # the global functions that it calls
     compiled: Compiled
 
     def render(self, values: Mapping[str, Any]) -> str:
         try:
-            names = {**values, **self.functions}
+            names = dict(values)
+            for column in self.columns:  # filters would see b'…'
+                if type(names.get(column)) is bytes:
+                    names[column] = names[column].decode()
             if self.uses_row:
-                names["row"] = _WholeRow(values)
-            return _joined("", self.compiled.root_render_func(self.compiled.new_context(names, shared=True)))
+                names["row"] = _WholeRow(names)
+            names.update(self.functions)
+            return joined("", self.compiled.root_render_func(self.compiled.new_context(names, shared=True)))
         except UndefinedError as error:
             raise RowError(f"{self.key}: {_reason(error)}") from error
         except Exception as error:  # whatever a template does with a row is that row's failure
-            raise RowError(f"{self.key}: {self._line(error)}{_reason(error)}") from error
+            raise RowError(f"{self.key}: {self._line_of(error)}{_reason(error)}") from error
 
-    def _line(self, error: Exception) -> str:
+    def _line_of(self, error: Exception) -> str:
+        own_file = self.compiled.root_render_func.__code__.co_filename
         step, line = error.__traceback__, 0
         while step is not None:
-            if step.tb_frame.f_code.co_filename == self.compiled.root_render_func.__code__.co_filename:
+            if step.tb_frame.f_code.co_filename == own_file:
                 line = self.compiled.get_corresponding_lineno(step.tb_lineno)
             step = step.tb_next
         return f"line {line}: " if line else ""
 
 
 def _jinja_template(tree: nodes.Template, key: str) -> _Jinja:
-    tree = _BoundedConcat().visit(tree)
-    undeclared = meta.find_undeclared_variables(tree)
-    functions = {name: _FUNCTIONS[name] for name in _called(tree) & undeclared & _FUNCTIONS.keys()}
-    columns = undeclared - functions.keys() - {"row"}
-    uses_row, needs_all = "row" in undeclared, False
+    bounded = _JoinForConcat().visit(tree)
+    names = meta.find_undeclared_variables(bounded)
+    functions = {name: _FUNCTIONS[name] for name in names & _called_only(bounded) & _FUNCTIONS.keys()}
+    columns = names - functions.keys() - {"row"}
+    uses_row, needs_all = "row" in names, False
     if uses_row:
-        named, needs_all = _columns_of_row(tree)
-        columns |= named
-    return _Jinja(key, frozenset(columns), needs_all, uses_row, functions, _SANDBOX.from_string(tree))
+        of_row, needs_all = _columns_of_row(bounded)
+        columns |= of_row
+    return _Jinja(key, frozenset(columns), needs_all, uses_row, functions, _SANDBOX.from_string(bounded))
 
 
-def _called(tree: nodes.Template) -> set[str]:
-    """Names that are only ever called: an input may well have a column `range`."""
-    called = [call.node for call in tree.find_all(nodes.Call) if isinstance(call.node, nodes.Name)]
-    other = {id(name) for name in tree.find_all(nodes.Name)} - {id(name) for name in called}
-    return {name.name for name in called} - {name.name for name in tree.find_all(nodes.Name) if id(name) in other}
+class _JoinForConcat(NodeTransformer):
+    """`a ~ b` is written as `[a, b] | join`, which has a bound and renders a null as nothing."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        inner = nodes.List([self.visit(one) for one in node.nodes], lineno=node.lineno, environment=node.environment)
+        return nodes.Filter(inner, "join", [], [], None, None, lineno=node.lineno, environment=node.environment)
+
+
+def _called_only(tree: nodes.Template) -> set[str]:
+    """Names that are functions wherever they stand. `{{ range }}` is a column of that name."""
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    every = list(tree.find_all(nodes.Name))
+    return {name.name for name in every} - {name.name for name in every if id(name) not in called}
 
 
 def _columns_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
     """Columns named as `row["x"]`, `row.x` or `row.get("x")`, and whether `row` is used in any other way."""
-    accesses = [
-        access
-        for access in tree.find_all((nodes.Getattr, nodes.Getitem))
-        if isinstance(access.node, nodes.Name) and access.node.name == "row"
-    ]
+    found: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
+    accesses = [access for access in found if isinstance(access.node, nodes.Name) and access.node.name == "row"]
     calls = {id(call.node): call for call in tree.find_all(nodes.Call)}
-    named = [_column_named(access, calls.get(id(access))) for access in accesses]
+    names = [_column_named(access, calls.get(id(access))) for access in accesses]
     uses = sum(name.name == "row" for name in tree.find_all(nodes.Name))
-    return {name for name in named if name is not None}, None in named or uses > len(accesses)
+    return {name for name in names if name is not None}, None in names or uses > len(accesses)
 
 
-def _column_named(access: nodes.Expr, call: nodes.Call | None) -> str | None:
-    if isinstance(access, nodes.Getattr) and call is None:
-        return access.attr
+def _column_named(access: nodes.Getattr | nodes.Getitem, call: nodes.Call | None) -> str | None:
     if isinstance(access, nodes.Getitem):
-        name: nodes.Node | None = access.arg
-    else:
-        assert isinstance(access, nodes.Getattr)
-        name = call.args[0] if access.attr == "get" and call is not None and call.args else None
-    return name.value if isinstance(name, nodes.Const) and isinstance(name.value, str) else None
+        return _constant(access.arg)
+    if call is None:
+        return access.attr
+    return _constant(call.args[0]) if access.attr == "get" and call.args else None
+
+
+def _constant(node: nodes.Node) -> str | None:
+    return node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else None
 
 
 class _WholeRow(dict[str, Any]):
-    """`row`, whose columns come before the methods of a dict: `row.items` is the column where there is one."""
+    """`row`. Its columns come before the methods of a dict: `row.items` is the column where there is one."""
 
 
 def _as_text(value: Any) -> str:
@@ -236,7 +248,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if callable(value) and not isinstance(value, Undefined):
-        raise TypeError('a function would be rendered; a field of that name is reached as value["name"]')
+        raise TypeError('this is a function; a field that has its name is reached as value["name"]')
     return str(value)
 
 
@@ -245,146 +257,31 @@ def _missing_column(name: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "the template recurses too deep"
-    if isinstance(error, MemoryError):
-        return "the template needs too much memory"
-    if isinstance(error, UnicodeDecodeError):
-        return "a value is bytes that are no UTF-8 text"
-    if isinstance(error, LookupError):
-        return _sentence(f"{type(error).__name__} {error}")
-    return _sentence(str(error)) or type(error).__name__
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    told = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+    return _sentence(told) or type(error).__name__
+
+
+_REASONS: Mapping[type[Exception], str] = {
+    RecursionError: "the template recurses too deep",
+    MemoryError: "the template needs too much memory",
+    UnicodeDecodeError: "a value is bytes that are no UTF-8 text",
+}
 
 
 def _sentence(message: str) -> str:
     return " ".join(message[:_SHOWN].split()).rstrip(".")
 
 
-class _TooLong(ValueError):
-    def __init__(self) -> None:
-        super().__init__(f"the text would be longer than {MAX_CHARACTERS:,} characters")
-
-
-def _joined(separator: str, pieces: Iterable[str]) -> str:
-    kept: list[str] = []
-    left = MAX_CHARACTERS
-    for piece in pieces:
-        left -= len(piece) + len(separator)
-        if left < 0:
-            raise _TooLong
-        kept.append(piece)
-    return separator.join(kept)
-
-
-# What an operator may grow a value to, checked before it does.
-
-
-def _check_sum(left: Any, right: Any) -> None:
-    if isinstance(left, str | bytes | list | tuple) and isinstance(right, str | bytes | list | tuple):
-        _check_length(len(left) + len(right))
-
-
-def _check_product(left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
-    for sequence, times in ((left, right), (right, left)):
-        if isinstance(times, int) and isinstance(sequence, str | bytes):
-            _check_length(len(sequence) * times)
-        elif isinstance(times, int) and isinstance(sequence, list | tuple):
-            _check_items(len(sequence) * times)
-
-
-def _check_power(base: Any, exponent: Any) -> None:
-    if isinstance(base, int) and isinstance(exponent, int):
-        _check_bits(base.bit_length() * exponent)
-
-
-_PRINTF = re.compile(r"%(?:\((?P<name>[^)]*)\))?[#0\- +]*(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?")
-
-
-def _check_printf(text: Any, arguments: Any) -> None:
-    """Widths are added up as if every place were as wide as the longest argument."""
-    if not isinstance(text, str | bytes):
-        return
-    values = _listed(arguments)
-    longest = max((len(value) for value in values if isinstance(value, str | bytes)), default=0)
-    widest = max((value for value in values if isinstance(value, int)), default=0)
-    total = 0
-    for place in _PRINTF.finditer(text if isinstance(text, str) else text.decode("latin-1")):
-        for width in place.group("width", "precision"):
-            total += widest if width == "*" else _number(width or "0")
-        total += longest
-        _check_length(total)
-
-
-def _listed(arguments: Any) -> Sequence[Any]:
-    if isinstance(arguments, tuple):
-        return arguments
-    return list(arguments.values()) if isinstance(arguments, Mapping) else [arguments]
-
-
-def _number(digits: str) -> int:
-    return int(digits) if len(digits) < 10 else MAX_CHARACTERS + 1
-
-
-def _check_length(length: int) -> None:
-    if length > MAX_CHARACTERS:
-        raise _TooLong
-
-
-def _check_items(count: int) -> None:
-    if count > _MAX_ITEMS:
-        raise ValueError(f"a list would have more than {_MAX_ITEMS:,} items")
-
-
-def _check_bits(bits: int) -> None:
-    if bits > _MAX_BITS:
-        raise ValueError(f"a number would have more than {_MAX_BITS:,} bits")
-
-
-_OPERATORS: Mapping[str, Callable[[Any, Any], None]] = {
-    "+": _check_sum,
-    "*": _check_product,
-    "**": _check_power,
-    "%": _check_printf,
-}
-
-
-# Methods of text that can make much of little.
-
-
-def _join_method(separator: Any, pieces: Iterable[Any]) -> Any:
-    listed = list(pieces)
-    _check_length(sum(len(piece) + len(separator) for piece in listed))
-    return separator.join(listed)
-
-
-def _replace_method(text: Any, old: Any, new: Any, count: int = -1) -> Any:
-    found = text.count(old)
-    times = found if count < 0 else min(found, count)
-    _check_length(len(text) + times * (len(new) - len(old)))
-    return text.replace(old, new, count)
-
-
-def _expandtabs_method(text: Any, tabsize: int = 8) -> Any:
-    _check_length(len(text) + len(text) * max(0, tabsize))
-    return text.expandtabs(tabsize)
-
-
-_METHODS: Mapping[str, Callable[..., Any]] = {
-    "join": _join_method,
-    "replace": _replace_method,
-    "expandtabs": _expandtabs_method,
-}
-
-
-# Filters, where Jinja's own are made for HTML or grow without bound.
+# The filters that Jinja makes for HTML, or lets grow without bound.
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
     """Plain JSON in the order of the value: nothing escaped for HTML, every letter as it is, integers exact."""
-    if indent is not None and not 0 <= indent <= _MAX_INDENT:
-        raise ValueError(f"tojson indents by at most {_MAX_INDENT}")
+    if indent is not None and indent > _MAX_INDENT:
+        raise TooMuch(f"tojson indents by at most {_MAX_INDENT}")
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=_as_jsonable)
 
 
@@ -395,9 +292,7 @@ def _as_jsonable(value: Any) -> Any:
         return str(value)
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Iterator | set | frozenset | range) or type(value).__name__ == "dict_values":
+    if isinstance(value, Iterator | ValuesView | set | frozenset | range):
         return list(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
@@ -405,50 +300,56 @@ def _as_jsonable(value: Any) -> Any:
 @pass_environment
 def _join(environment: Environment, value: Iterable[Any], d: Any = "", attribute: str | int | None = None) -> str:
     parts = value if attribute is None else map(make_attrgetter(environment, attribute), value)
-    return _joined(_as_text(d), map(_as_text, parts))
+    return joined(_as_text(d), map(_as_text, parts))
 
 
 def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
-    return str(_replace_method(_as_text(text), str(old), str(new), -1 if count is None else count))
+    return str(replaced(_as_text(text), str(old), str(new), -1 if count is None else count))
 
 
 def _center(text: Any, width: int = 80) -> str:
-    _check_length(width)
+    check_length(width)
     return _as_text(text).center(width)
 
 
 def _indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
     plain = _as_text(text)
-    _check_length(len(plain) + (len(plain.splitlines()) + 1) * (width if isinstance(width, int) else len(width)))
+    check_length(len(plain) + (len(plain.splitlines()) + 1) * (width if isinstance(width, int) else len(width)))
     return do_indent(plain, width, first, blank)
+
+
+@pass_environment
+def _wordwrap(environment: Environment, text: Any, width: int = 79, *args: Any, **kwargs: Any) -> str:
+    if any(isinstance(argument, str) and len(argument) > _MAX_INDENT for argument in (*args, *kwargs.values())):
+        raise TooMuch(f"wordwrap puts at most {_MAX_INDENT} characters between lines")
+    return do_wordwrap(environment, _as_text(text), width, *args, **kwargs)
 
 
 def _format(text: Any, *args: Any, **kwargs: Any) -> str:
     if args and kwargs:
         raise TypeError("format takes arguments by place or by name, not both")
-    template = _as_text(text)
-    _check_printf(template, kwargs or args)
-    return template % (kwargs or args)
+    check_format(text, kwargs or args)
+    return str(_as_text(text) % (kwargs or args))
 
 
 def _batch(value: Iterable[Any], linecount: int, fill_with: Any = None) -> Iterator[list[Any]]:
-    _check_items(linecount)
+    check_items(linecount)
     return do_batch(value, linecount, fill_with)
 
 
 def _slice(value: Iterable[Any], slices: int, fill_with: Any = None) -> Iterator[list[Any]]:
-    _check_items(slices)
-    return do_slice_now(value, slices, fill_with)
+    check_items(slices)
+    return sync_do_slice(list(value), slices, fill_with)
 
 
 def _round(value: Any, precision: int = 0, method: Any = "common") -> float:
     if abs(precision) > _MAX_DECIMALS:
-        raise ValueError(f"round takes at most {_MAX_DECIMALS} decimals")
+        raise TooMuch(f"round takes at most {_MAX_DECIMALS} decimals")
     return do_round(value, precision, method)
 
 
-# Left out: what is drawn by lot (a row's request must come out the same every time) and what is for HTML pages.
-_NO_FILTERS = {"random", "urlize", "xmlattr", "forceescape", "wordwrap"}
+# Left out: what is drawn by lot, since a row must make the same request every time; and what is for web pages.
+_NO_FILTERS = {"random", "urlize", "xmlattr"}
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: function for name, function in FILTERS.items() if name not in _NO_FILTERS},
     "tojson": _tojson,
@@ -456,8 +357,86 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "replace": _replace,
     "center": _center,
     "indent": _indent,
+    "wordwrap": _wordwrap,
     "format": _format,
     "batch": _batch,
     "slice": _slice,
     "round": _round,
 }
+
+
+class _Missing(StrictUndefined):
+    """Raises as soon as it is used, with a sentence about the row instead of one about Jinja."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_hint:
+            return self._undefined_hint
+        if self._undefined_obj is missing or isinstance(self._undefined_obj, _WholeRow):
+            return _missing_column(self._undefined_name)
+        if self._undefined_obj is None:
+            return f"{self._undefined_name!r} is looked for in a null"
+        return f"{self._undefined_name!r} is missing in a {type(self._undefined_obj).__name__} of this row"
+
+
+class _BoundedFormatter(SandboxedFormatter):
+    """`"{:>10}".format(…)`, as wide as the bounds allow in total."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self.length = 0
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        check_length(self.length + sum(map(number, re.findall(r"\d+", format_spec))))
+        field = str(super().format_field(value, format_spec))
+        self.length += len(field)
+        return field
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """What a template may do: nothing with private attributes, files, other templates, or gigabytes."""
+
+    intercepted_binops = frozenset(OPERATORS)
+    concat = staticmethod(lambda pieces: joined("", pieces))  # of macros and blocks
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        OPERATORS[operator](left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        check_call(method, (*args, *kwargs.values()))
+        bounded = METHODS.get(getattr(method, "__name__", ""))
+        text = getattr(method, "__self__", None)
+        if bounded is not None and isinstance(text, str | bytes):
+            return bounded(text, *args, **kwargs)
+        return super().call(context, method, *args, **kwargs)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, _WholeRow) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr != "translate" and super().is_safe_attribute(obj, attr, value)  # one letter to a megabyte
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        text, vformat = str(value.__self__), _BoundedFormatter(self).vformat
+        if value.__name__ == "format_map":
+            return lambda mapping: vformat(text, (), mapping)
+        return lambda *args, **kwargs: vformat(text, args, kwargs)
+
+
+def _make_sandbox() -> _Sandbox:
+    sandbox = _Sandbox(autoescape=False, undefined=_Missing, keep_trailing_newline=True, finalize=_as_text)
+    sandbox.filters.clear()
+    sandbox.filters.update(_FILTERS)
+    return sandbox
+
+
+_SANDBOX = _make_sandbox()
+_FUNCTIONS = {name: function for name, function in _SANDBOX.globals.items() if name != "lipsum"}  # random text
+_SANDBOX.globals.clear()  # they are handed to the templates that call them: a column may have such a name

@@ -1,4 +1,4 @@
-"""Whether a column names rows: present in each, no value twice. Nine bytes a row, however many there are."""
+"""Whether a column names rows: present in each, no value twice. About a dozen bytes a row."""
 
 from __future__ import annotations
 

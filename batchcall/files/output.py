@@ -48,14 +48,17 @@ SUCCESS = "_SUCCESS"
 Kept = Mapping[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Earlier:
     """What an earlier run left of one row that is not done yet."""
 
-    attempts: list[Attempt] = field(default_factory=list)
+    attempts: tuple[Attempt, ...] = ()
     number: int = 0  # requests sent so far
     is_ended: bool = False  # given up: the attempts are all there will be
     outcome: Outcome | None = None  # of a row that failed and is tried again
+
+
+NOTHING_KNOWN = Earlier()
 
 
 @dataclass(slots=True)
@@ -177,9 +180,11 @@ class Output:
     def earlier(self, part: OpenPart, row: int) -> Earlier:
         """What is known of a row that is not in the part yet."""
         found = part.recovered
+        if row not in found.sent and row not in found.attempts and row not in part.retried:
+            return NOTHING_KNOWN
         before = part.retried[row][1] if row in part.retried else None
         merged = before.attempts if before else 0  # these are counted in `before` already
-        attempts = [attempt for attempt in found.attempts.get(row, ()) if attempt.number > merged]
+        attempts = tuple(attempt for attempt in found.attempts.get(row, ()) if attempt.number > merged)
         return Earlier(
             attempts=attempts,
             number=max(merged, found.sent.get(row, 0), *(attempt.number for attempt in attempts)),
@@ -190,9 +195,11 @@ class Output:
     def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None:
         """Reserve room for the answer and note the request. Raises OutputError: then it must not be sent."""
         journal = self._journal_of(row)
-        with _as_output_error(self.folder):
+        try:
             journal.make_room(self.in_flight + 1)
             journal.append(sent_line(row, number, request_hash, now_s))
+        except OSError as error:
+            raise _output_error(self.folder, error) from error
         self.in_flight += 1
 
     def answered(self, attempt: Attempt) -> None:
@@ -210,9 +217,11 @@ class Output:
 
     def _append(self, row: int, line: bytes) -> None:
         journal = self._journal_of(row)
-        with _as_output_error(self.folder):
+        try:
             journal.append(line)
             self._committer.appended(journal)
+        except OSError as error:
+            raise _output_error(self.folder, error) from error
 
     def _journal_of(self, row: int) -> Journal:
         return self._parts[row // self.part_rows].journal
@@ -322,7 +331,11 @@ def _as_output_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            hint="make room or mend the permissions, then run the same command again: what arrived is kept",
-        ) from error
+        raise _output_error(folder, error) from error
+
+
+def _output_error(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{folder} cannot be written: {error.strerror or error}",
+        hint="make room or mend the permissions, then run the same command again: what arrived is kept",
+    )

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from batchcall.errors import OutputError
 from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
 from batchcall.files.disk import Disk, whole_file, write_fully
-from batchcall.records import NO_USAGE, Attempt, Outcome, Row, Status, Usage
+from batchcall.records import Attempt, Outcome, Row, Status
 
 BATCH_ROWS = 500
 _FOOTER_KEY = b"batchcall"
@@ -26,55 +26,60 @@ _JOURNAL_NAME = re.compile(r"part-(\d{6,})\.journal")
 
 @dataclass(slots=True)
 class Totals:
-    """What rows came to: of a part (in its footer), of a run, of an output."""
+    """What rows came to: of a part (in its footer), of a run, of an output. Tokens are None until a row has some."""
 
     rows: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     attempts: int = 0
-    usage: Usage = NO_USAGE
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     cost: float | None = None  # USD; None when no row has a price
 
-    def count(self, outcome: Outcome) -> None:
-        self.rows += 1
+    def count(self, outcome: Outcome, times: int = 1) -> None:
+        """Take a row in. With `times` = -1, out again: it is done anew, and will count what it cost so far as well."""
         status = outcome.status.value
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-        self.attempts += outcome.attempts
-        if outcome.usage is not NO_USAGE:
-            self.usage = self.usage + outcome.usage
+        self.rows += times
+        self.statuses[status] = self.statuses.get(status, 0) + times
+        self.attempts += outcome.attempts * times
+        usage = outcome.usage
+        if usage.prompt_tokens is not None:
+            self.prompt_tokens = (self.prompt_tokens or 0) + usage.prompt_tokens * times
+        if usage.completion_tokens is not None:
+            self.completion_tokens = (self.completion_tokens or 0) + usage.completion_tokens * times
+        if usage.total_tokens is not None:
+            self.total_tokens = (self.total_tokens or 0) + usage.total_tokens * times
+        if usage.cached_tokens is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + usage.cached_tokens * times
+        if usage.reasoning_tokens is not None:
+            self.reasoning_tokens = (self.reasoning_tokens or 0) + usage.reasoning_tokens * times
         if outcome.cost is not None:
-            self.cost = (self.cost or 0.0) + outcome.cost
-
-    def discount(self, outcome: Outcome) -> None:
-        """Take a row out again that is done anew; its next outcome counts what it cost so far as well."""
-        self.rows -= 1
-        self.statuses[outcome.status.value] -= 1
-        self.attempts -= outcome.attempts
-        self.usage = self.usage + Usage(*(-(getattr(outcome.usage, name) or 0) for name in USAGE_COLUMNS))
-        if outcome.cost is not None:
-            self.cost = (self.cost or 0.0) - outcome.cost
+            self.cost = (self.cost or 0.0) + outcome.cost * times
 
     def add(self, other: Totals) -> None:
         self.rows += other.rows
         for status, count in other.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
         self.attempts += other.attempts
-        self.usage = self.usage + other.usage
-        if other.cost is not None:
-            self.cost = (self.cost or 0.0) + other.cost
+        for name in (*USAGE_COLUMNS, "cost"):
+            theirs = getattr(other, name)
+            if theirs is not None:
+                setattr(self, name, (getattr(self, name) or 0) + theirs)
 
     @property
     def failed(self) -> int:
         return self.rows - self.statuses.get(Status.OK, 0)
 
     def as_json(self) -> dict[str, Any]:
-        tokens = {name: getattr(self.usage, name) for name in USAGE_COLUMNS}
         return {
             "rows": self.rows,
             "ok": self.statuses.get(Status.OK, 0),
             "failed": self.failed,
-            "statuses": dict(sorted(self.statuses.items())),
+            "statuses": {status: count for status, count in sorted(self.statuses.items()) if count},
             "attempts": self.attempts,
-            **tokens,
+            **{name: getattr(self, name) for name in USAGE_COLUMNS},
             "cost": self.cost,
         }
 
@@ -84,7 +89,7 @@ class Totals:
             rows=written["rows"],
             statuses=dict(written["statuses"]),
             attempts=written["attempts"],
-            usage=Usage(**{name: written[name] for name in USAGE_COLUMNS}),
+            **{name: written[name] for name in USAGE_COLUMNS},
             cost=written["cost"],
         )
 

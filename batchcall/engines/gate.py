@@ -1,0 +1,221 @@
+"""The place where requests wait: for room in flight, for the two budgets of a minute, for a pause a server asked for.
+
+One queue, first in first out; only its head waits for anything, so a large request never starves behind small ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from types import TracebackType
+
+from aiolimiter import AsyncLimiter
+
+# Budgets are paid in seconds of themselves: at 600 requests a minute one costs about a tenth of a second. Three
+# numbers keep any minute and any second that a provider may count within its limit (a lease in the bucket, one in
+# hand: `_USED * (1 + _LATE_S + 2 * _LEASE_S) < 1`), and 98 % of it in use.
+_USED = 0.983  # share of the allowed rate that is asked for
+_LATE_S = 0.007  # by which a timer may fire late, the lost time being made up for
+_LEASE_S = 0.005  # least that is taken at a time: AsyncLimiter costs 100 µs for each taking that waits
+_MOST_AT_ONCE_S = 1.0  # dearer requests are paid for in parts
+_JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
+
+
+class Gate:
+    """Lets requests through. `requests_per_minute` and `tokens_per_minute` None or 0: no such budget.
+
+    Belongs to one event loop. The first request goes at once; nothing is saved up while nobody asks.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        roll: Callable[[], float] = random.random,
+    ) -> None:
+        self._limit = concurrency
+        self._requests = _Budget(requests_per_minute, most_at_once=1) if requests_per_minute else None
+        self._tokens = _Budget(tokens_per_minute) if tokens_per_minute else None
+        self._has_budgets = bool(requests_per_minute or tokens_per_minute)
+        self._roll = roll
+        self._not_before_s = 0.0  # on the loop's clock
+        self._in_line = 0
+        self._line = asyncio.Lock()  # wakes one waiter at a time, in order
+        self._room: asyncio.Future[None] | None = None  # the head's, while there is no room in flight
+        self._through: dict[Turn, None] = {}  # oldest first
+        self._waits_for = ""
+
+    def turn(self, tokens: float = 0.0) -> Turn:
+        """A place for one request expected to take `tokens`: `async with gate.turn(tokens) as turn`."""
+        return Turn(self, tokens)
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody through for this long from now, and up to a tenth longer. Never shortens a pause."""
+        until_s = asyncio.get_running_loop().time() + seconds * (1 + _JITTER * self._roll())
+        self._not_before_s = max(self._not_before_s, until_s)
+
+    def limit_in_flight(self, most: int) -> None:
+        """Let at most `most` (at least 1) be in flight from now on; those that are through stay through."""
+        self._limit = max(1, most)
+        self._wake_head()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are through and not yet back."""
+        return len(self._through)
+
+    @property
+    def oldest_age_s(self) -> float:
+        """How long the oldest request in flight has been so; 0 where there is none."""
+        oldest = next(iter(self._through), None)
+        return 0.0 if oldest is None else asyncio.get_running_loop().time() - oldest.through_at_s
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps more from going on: "requests", "tokens", "concurrency", "pause", or "" for nothing here."""
+        if self._waits_for:
+            return self._waits_for
+        return "concurrency" if len(self._through) >= self._limit else ""
+
+    async def _let_through(self, turn: Turn) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._has_budgets or self._in_line or len(self._through) >= self._limit or self._not_before_s > now_s:
+            entered_s = now_s
+            await self._wait_in_line(turn.reserved)
+            now_s = asyncio.get_running_loop().time()
+            turn.wait_s = now_s - entered_s
+        turn.through_at_s = now_s
+        self._through[turn] = None
+
+    async def _wait_in_line(self, tokens: float) -> None:
+        """Returns when the caller may go, without giving others a chance to run in between."""
+        self._in_line += 1
+        try:
+            async with self._line:
+                await self._wait_as_head(tokens)
+        finally:
+            self._in_line -= 1
+
+    async def _wait_as_head(self, tokens: float) -> None:
+        try:
+            await self._wait_for_room()
+            await self._pay_tokens(tokens)
+            await self._wait_for_pause_and_requests(tokens)
+        finally:
+            self._waits_for = ""
+
+    async def _wait_for_room(self) -> None:
+        while len(self._through) >= self._limit:
+            self._waits_for = "concurrency"
+            self._room = asyncio.get_running_loop().create_future()
+            try:
+                await self._room
+            finally:
+                self._room = None
+
+    async def _pay_tokens(self, tokens: float) -> None:
+        if self._tokens is not None:
+            self._waits_for = "tokens"
+            await self._tokens.pay(tokens)
+
+    async def _wait_for_pause_and_requests(self, tokens: float) -> None:
+        try:
+            await self._wait_for_pause()
+            await self._pay_request()
+        except BaseException:
+            self._give_back(tokens)
+            raise
+
+    async def _pay_request(self) -> None:
+        """Paid last, so that a request goes in the moment it is paid. A pause that begins meanwhile voids the
+        payment: after it, two would go together.
+        """
+        while self._requests is not None:
+            self._waits_for = "requests"
+            await self._requests.pay(1)
+            if not self._pause_left_s():
+                return
+            await self._wait_for_pause()
+
+    async def _wait_for_pause(self) -> None:
+        while left_s := self._pause_left_s():  # others may push it forward meanwhile
+            self._waits_for = "pause"
+            await asyncio.sleep(left_s)
+
+    def _pause_left_s(self) -> float:
+        return max(0.0, self._not_before_s - asyncio.get_running_loop().time())
+
+    def _leave(self, turn: Turn) -> None:
+        del self._through[turn]
+        self._wake_head()
+
+    def _wake_head(self) -> None:
+        if self._room is not None and not self._room.done() and len(self._through) < self._limit:
+            self._room.set_result(None)
+
+    def _give_back(self, tokens: float) -> None:
+        """Tokens that were reserved and not used; fewer than 0: used beyond what was reserved."""
+        if self._tokens is not None:
+            self._tokens.give_back(tokens)
+
+
+class Turn:
+    """One request's way through the gate. `wait_s` is how long it waited there."""
+
+    __slots__ = ("_gate", "reserved", "through_at_s", "wait_s")
+
+    def __init__(self, gate: Gate, tokens: float) -> None:
+        self._gate = gate
+        self.reserved = tokens  # tokens
+        self.wait_s = 0.0
+        self.through_at_s = 0.0  # on the loop's clock
+
+    async def __aenter__(self) -> Turn:
+        await self._gate._let_through(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate._leave(self)
+
+    def settle(self, tokens_used: float) -> None:
+        """Set right what was reserved by what was really used: too much is given back, too little is owed."""
+        self._gate._give_back(self.reserved - tokens_used)
+        self.reserved = tokens_used
+
+
+class _Budget:
+    """So many requests or tokens a minute. One payer at a time: the head of the line.
+
+    What was taken and not spent stays in hand, so whoever is cancelled midway has lost nothing; what was spent
+    beyond it is a debt that the next pays.
+    """
+
+    def __init__(self, per_minute: float, *, most_at_once: float | None = None) -> None:
+        """`most_at_once` is the largest single payment to expect; None: they differ."""
+        self._price_s = 60.0 / (_USED * per_minute)
+        at_once_s = _MOST_AT_ONCE_S if most_at_once is None else max(_LEASE_S, most_at_once * self._price_s)
+        self._part_s = min(_MOST_AT_ONCE_S, at_once_s)
+        self._capacity_s = self._part_s + _LATE_S
+        self._limiter = AsyncLimiter(self._capacity_s, self._capacity_s)  # gains a second a second
+        self._in_hand_s = 0.0
+        self._is_untouched = True
+
+    async def pay(self, amount: float) -> None:
+        price_s = amount * self._price_s
+        if self._is_untouched:  # the first goes at once, and leaves nothing for a burst
+            self._is_untouched = False
+            await self._limiter.acquire(self._capacity_s)
+            return
+        while self._in_hand_s < price_s:
+            part_s = min(max(price_s - self._in_hand_s, _LEASE_S), self._part_s)
+            await self._limiter.acquire(part_s)
+            self._in_hand_s += part_s
+        self._in_hand_s -= price_s
+
+    def give_back(self, amount: float) -> None:
+        self._in_hand_s += amount * self._price_s

@@ -1,0 +1,48 @@
+"""Whether and when a request that failed is sent again. Pure: the dice are an argument, nothing sleeps here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchcall.records import Failure, Money, Scope
+
+_SPREAD = 0.1  # of a wait that a server asked for: rows that were refused together do not come back together
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a row is tried, and how its waits grow."""
+
+    max_attempts: int  # requests per row
+    first_s: float = 1.0
+    longest_s: float = 60.0
+    max_ambiguous: int = 3  # failures of a row that may have been billed, i.e. at most two more tries after one
+
+    def decide(self, failure: Failure, *, attempt: int, ambiguous: int, roll: float) -> float | None:
+        """Return the seconds to wait before the next attempt, or None to give up.
+
+        `attempt` and `ambiguous` count this row's attempts and its possibly billed failures, this one included. `roll`
+        is a number in [0, 1) that spreads retries out. What is the whole job's fault and yet did not end it
+        (`Health` says when it does) is tried again: one bad channel behind a relay answers 401 now and then.
+        """
+        if self._is_final(failure, attempt, ambiguous):
+            return None
+        if not failure.retry_after_s:  # a wait of nothing is no advice
+            return self._full_jitter_s(attempt, roll)
+        if failure.kind.rule.slows:  # everybody waits at the gate, this row with them
+            return roll * _SPREAD * self.first_s
+        return failure.retry_after_s * (1 + _SPREAD * roll)
+
+    def pause_s(self, failure: Failure) -> float:
+        """Seconds for which everybody waits after a failure that asks to slow down."""
+        return failure.retry_after_s or self.first_s
+
+    def _is_final(self, failure: Failure, attempt: int, ambiguous: int) -> bool:
+        rule = failure.kind.rule
+        if rule.scope is Scope.ROW or attempt >= self.max_attempts:
+            return True
+        return rule.money is Money.AMBIGUOUS and ambiguous >= self.max_ambiguous
+
+    def _full_jitter_s(self, attempt: int, roll: float) -> float:
+        doublings = min(attempt - 1, 30)  # beyond that only `longest_s` counts, and floats have an end
+        return roll * min(self.longest_s, self.first_s * 2.0**doublings)
