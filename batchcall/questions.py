@@ -116,9 +116,11 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     if bought is None:
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
-    for attempt in attempts:
+    if bought.outcome is not None:
+        return Ended(row, replace(bought.outcome, row=row.index), attempts)
+    for attempt in attempts:  # the row may need more: what it has stands with it from now on
         run.output.carry(attempt)
-    return attempts if bought.outcome is None else Ended(row, replace(bought.outcome, row=row.index))
+    return attempts
 
 
 def _identities(run: Run, row: Row, request_hash: str) -> list[str]:

@@ -278,7 +278,7 @@ async def _drive(
         async for ended in outcomes:
             run.totals.count(ended.outcome)
             run.ended_here.count(ended.outcome)
-            complete = run.output.add(ended.row.values, ended.outcome)
+            complete = run.output.add(ended.row.values, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)
     return engine.stopped

@@ -15,7 +15,7 @@ from aiolimiter import AsyncLimiter
 # Budgets are paid in seconds of themselves: at 600 requests a minute one costs about a tenth of a second. Three
 # numbers keep any minute and any second that a provider may count within its limit (a lease in the bucket, one in
 # hand: `_USED * (1 + _LATE_S + 2 * _LEASE_S) < 1`), and 98 % of it in use.
-_USED = 0.983  # share of the allowed rate that is asked for
+_USED = 1.0  # share of the allowed rate that is asked for
 _LATE_S = 0.007  # by which a timer may fire late, the lost time being made up for
 _LEASE_S = 0.005  # least that is taken at a time: AsyncLimiter costs 100 µs for each taking that waits
 _MOST_AT_ONCE_S = 1.0  # dearer requests are paid for in parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
 from batchcall.pacing.retry import RetryPolicy
-from batchcall.records import NO_USAGE, Attempt, Failure, FailureKind, HttpResponse, Request, Scope, Status
+from batchcall.records import NO_USAGE, Attempt, Failure, FailureKind, HttpRequest, HttpResponse, Request, Scope, Status
 
 Item = TypeVar("Item")
 
@@ -61,6 +61,14 @@ class Ask:
     wait_s: float = 0.0
 
 
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One of those that live rows, one after the other. A stop leaves it alone while it is busy."""
+
+    task: asyncio.Task[None] | None = None
+    is_busy: bool = False  # something is in flight, or an outcome is being handed over
+
+
 @dataclass(slots=True)
 class LiveEngine:
     """One endpoint and the rules by which it is asked."""
@@ -80,8 +88,7 @@ class LiveEngine:
     roll: Callable[[], float]  # a number in [0, 1)
     traffic: Traffic = field(default_factory=Traffic)
     stopped: Stopped | BatchcallError | None = None
-    _workers: set[asyncio.Task[None]] = field(default_factory=set)
-    _busy: set[asyncio.Task[None]] = field(default_factory=set)
+    _workers: list[Worker] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
     async def outcomes(
@@ -103,8 +110,9 @@ class LiveEngine:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
         if self.stopped is None:
             self.stopped = why
-        for worker in self._workers - self._busy:
-            worker.cancel()
+        for worker in self._workers:
+            if worker.task is not None and not worker.is_busy:
+                worker.task.cancel()
 
     async def _run_workers(
         self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
@@ -115,7 +123,9 @@ class LiveEngine:
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.concurrency):
-                    self._workers.add(group.create_task(self._work(feed, prepare, results)))
+                    worker = Worker()
+                    worker.task = group.create_task(self._work(worker, feed, prepare, results))
+                    self._workers.append(worker)
                 if self.stopped is not None:  # before the first worker ran
                     self.stop(self.stopped)
         finally:
@@ -123,7 +133,9 @@ class LiveEngine:
             await feed.close()
         results.close()
 
-    async def _work(self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]) -> None:
+    async def _work(
+        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
+    ) -> None:
         while self.stopped is None:
             try:
                 item = await feed.next()
@@ -133,12 +145,13 @@ class LiveEngine:
             except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
                 self.stop(error)
                 return
-            ended = question if isinstance(question, Ended) else await self._live(question)
+            ended = question if isinstance(question, Ended) else await self._live(worker, question)
             if ended is not None:
-                with self._uninterrupted():
-                    await results.put(ended)
+                worker.is_busy = True
+                await results.put(ended)
+                worker.is_busy = False
 
-    async def _live(self, asked: Asked) -> Ended | None:
+    async def _live(self, worker: Worker, asked: Asked) -> Ended | None:
         """One row's life: ask, read, judge, perhaps ask again. None: the run stops and the row stays unmarked."""
         reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
         for read in reads:
@@ -148,7 +161,7 @@ class LiveEngine:
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
             sent += 1
-            read = await self._ask(asked, step, sent)
+            read = await self._ask(worker, asked, step, sent)
             if read is None:
                 return None
             if reads and reads[-1].failure is not None and reads[-1].is_ambiguous:
@@ -193,34 +206,45 @@ class LiveEngine:
                 request = self.reader.dialect.reask(request, read.reply, problem)
         return request
 
-    async def _ask(self, asked: Asked, step: Ask, number: int) -> Read | None:
+    async def _ask(self, worker: Worker, asked: Asked, step: Ask, number: int) -> Read | None:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
         http = self.reader.dialect.encode(step.request)
         async with self.gate.turn(self.estimate.tokens(len(http.body))) as turn:
-            with self._uninterrupted():
+            worker.is_busy = True
+            try:
                 if not self._note_sending(asked, number):
                     turn.settle(0)
                     return None
-                sent_at_s = self.now_s()
-                answer = await self.transport.post(http)
-                attempt = Attempt(
-                    row=asked.row.index,
-                    number=number,
-                    request_hash=asked.request_hash,
-                    response=answer if isinstance(answer, HttpResponse) else None,
-                    failure=answer if isinstance(answer, Failure) else None,
-                    sent_at_s=sent_at_s,
-                    latency_s=max(0.0, self.now_s() - sent_at_s),
-                    wait_s=turn.wait_s + step.wait_s,
-                    endpoint=self.endpoint,
-                )
-                self._record(attempt)
-                read = self.reader.read(attempt, asked)
-                self._spend(asked, read)
-                if read.usage.total_tokens is not None:
-                    turn.settle(read.usage.total_tokens)
-                    self.estimate.learn(len(http.body), read.usage)
+                attempt = await self._post(asked, http, number, turn.wait_s + step.wait_s)
+            finally:
+                worker.is_busy = False
+            read = self.reader.read(attempt, asked)
+            self._spend(asked, read)
+            if read.usage.total_tokens is not None:
+                turn.settle(read.usage.total_tokens)
+                self.estimate.learn(len(http.body), read.usage)
         return read
+
+    async def _post(self, asked: Asked, http: HttpRequest, number: int, wait_s: float) -> Attempt:
+        """Send, and put what comes back on disk, before anything looks at it."""
+        sent_at_s = self.now_s()
+        answer = await self.transport.post(http)
+        attempt = Attempt(
+            row=asked.row.index,
+            number=number,
+            request_hash=asked.request_hash,
+            response=answer if isinstance(answer, HttpResponse) else None,
+            failure=answer if isinstance(answer, Failure) else None,
+            sent_at_s=sent_at_s,
+            latency_s=max(0.0, self.now_s() - sent_at_s),
+            wait_s=wait_s,
+            endpoint=self.endpoint,
+        )
+        try:
+            self.recorder.answered(attempt)
+        except BatchcallError as error:
+            self.stop(error)
+        return attempt
 
     def _note_sending(self, asked: Asked, number: int) -> bool:
         if self.stopped is not None:
@@ -239,12 +263,6 @@ class LiveEngine:
             self.budget.spend(cost=self.reader.cost(asked, usage), tokens=usage.total_tokens)
         if (limit := self.budget.exhausted) is not None and self.stopped is None:
             self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
-
-    def _record(self, attempt: Attempt) -> None:
-        try:
-            self.recorder.answered(attempt)
-        except BatchcallError as error:
-            self.stop(error)
 
     def _ends_the_run(self, read: Read) -> bool:
         """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
@@ -268,7 +286,7 @@ class LiveEngine:
         verdict = self.health.saw_row_end(outcome.status) if len(reads) > len(asked.attempts) else None
         if verdict is not None:
             self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
-        return Ended(asked.row, outcome)
+        return Ended(asked.row, outcome, tuple(read.attempt for read in reads))
 
     def _note_giving_up(self, asked: Asked) -> None:
         try:
@@ -278,17 +296,6 @@ class LiveEngine:
 
     def _widen(self) -> None:
         self.gate.limit_in_flight(self.health.allowed_in_flight(self.concurrency))
-
-    @contextlib.contextmanager
-    def _uninterrupted(self) -> Iterator[None]:
-        """A stop leaves this worker alone until the block ends; a second signal does not."""
-        worker = asyncio.current_task()
-        assert worker is not None
-        self._busy.add(worker)
-        try:
-            yield
-        finally:
-            self._busy.discard(worker)
 
 
 _RAISE_IT = "raise it and run the same command to go on"

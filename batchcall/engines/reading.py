@@ -46,10 +46,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A row and how it ended."""
+    """A row, how it ended, and every attempt that led there."""
 
     row: Row
     outcome: Outcome
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

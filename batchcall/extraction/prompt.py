@@ -9,10 +9,8 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
-from datetime import date, time, timedelta
-from decimal import Decimal
+from datetime import date, time
 from typing import Any, Protocol
-from uuid import UUID
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes, pass_environment
 from jinja2 import Template as Compiled
@@ -288,13 +286,9 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 def _as_jsonable(value: Any) -> Any:
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal | UUID | timedelta | Undefined):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode()
     if isinstance(value, Iterator | ValuesView | set | frozenset | range):
         return list(value)
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+    return _as_text(value)  # decimals, durations, UUIDs
 
 
 @pass_environment

@@ -316,8 +316,15 @@ def _text_of(part: Any) -> str | bytes | None:
         return part
     try:
         return orjson.dumps(part, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:
+    except TypeError:  # integers beyond 64 bits, half a surrogate pair, decimals, a deep nest
+        return _repr(part)
+
+
+def _repr(part: Any) -> str:
+    try:
         return repr(part)
+    except (RecursionError, ValueError) as error:
+        raise RowError("a column is nested too deep, or holds a number of thousands of digits") from error
 
 
 def _renames(tools: Sequence[Tool]) -> dict[str, str]:
@@ -352,7 +359,8 @@ class _FromColumns:
     shape = None
 
     def __init__(self, job: _JobSays, says: _MessagesSource, tools: str | None, choice: str | None) -> None:
-        self.columns = None if says.columns is None else says.columns | ({tools, choice} - {None})
+        own = {column for column in (tools, choice) if column is not None}
+        self.columns = None if says.columns is None else says.columns | own
         self._job = job
         self._messages_of = says.messages_of
         self._tools_column = tools
@@ -376,11 +384,13 @@ class _FromColumns:
 
 
 def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
-    """The choice, which needs tools to choose among. Raises RowError when it forces one that is not there."""
+    """The choice; None without tools to choose among. Raises RowError when it forces one that is not there."""
+    if not tools:
+        return None
     name = forced_tool(choice)
     if name is not None and name not in {tool.name for tool in tools}:
         raise RowError(f"{where}: {name!r} is to be called, but is none of the tools")
-    return choice if tools else None
+    return choice
 
 
 class _FromBodies:
@@ -413,26 +423,23 @@ class _FromBodies:
         return self._make(plain)
 
     def _make(self, rest: Mapping[str, Json]) -> _Sent:
-        parameters = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
-        tools = read_tools(rest.get("tools"), "body.tools")
-        legacy = read_tools(parameters.get("functions"), "body.functions")
-        sent = with_sent_names(tools) if tools is not None else () if legacy else self._job.tools
-        renames = _renames(sent)
-        choice = rest.get("tool_choice")  # as written: the body is the request
+        own = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
+        tools = self._tools_of(rest)
+        renames = _renames(tools)
+        choice = rest.get("tool_choice")  # as written, sensible or not: the body is the request
         if choice is None:
-            choice = _checked_choice(self._job.tool_choice, sent, "request.tool_choice") if sent else None
-        return _Sent(
-            Shape(
-                _model_of(rest, self._job.model),
-                sent,
-                choice_as_sent(choice, renames),
-                {
-                    **parameters,
-                    **{name: self._job.parameters[name] for name in self._job.parameters if name not in parameters},
-                },
-            ),
-            renames,
-        )
+            choice = _checked_choice(self._job.tool_choice, tools, "request.tool_choice")
+        added = {name: part for name, part in self._job.parameters.items() if name not in own}
+        model = _model_of(rest, self._job.model)
+        return _Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
+
+    def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:
+        """The tools to send; legacy `functions` stay among the parameters and take the place of the job's tools."""
+        tools = read_tools(rest.get("tools"), "body.tools")
+        functions = read_tools(rest.get("functions"), "body.functions")
+        if tools is not None:
+            return with_sent_names(tools)
+        return () if functions else self._job.tools
 
 
 def _check_target(values: Values) -> None:

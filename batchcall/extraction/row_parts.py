@@ -1,6 +1,7 @@
 """Parts of a request that a row brings itself: messages, tools, tool choice, a whole body.
 
-JSON text is taken as it is written. In nested columns a null is an absent key: Arrow's structs all have every key.
+JSON text is taken as it is written. In nested columns a null is an absent key, since Arrow's structs all have every
+key; so is a NaN, which is the null of pandas.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, time
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from batchcall.extraction.prompt import RowError
 from batchcall.records import Json, Tool
@@ -96,10 +95,11 @@ def without_nulls_in_messages(messages: Any, where: str) -> Any:
 
 
 def _without_nulls_in_message(message: Any, where: str) -> Json:
-    plain = as_json(message, where)
-    if isinstance(plain, dict) and "content" not in plain and "content" in message:
-        return {"role": plain.get("role"), "content": None, **plain} if "role" in plain else {**plain, "content": None}
-    return plain
+    if not isinstance(message, Mapping):
+        return as_json(message, where)
+    return {
+        str(name): as_json(part, where) for name, part in message.items() if name == "content" or not _is_null(part)
+    }
 
 
 def as_json(value: Any, where: str) -> Json:
@@ -113,36 +113,31 @@ def as_json(value: Any, where: str) -> Json:
 
 
 def _as_json(value: Any, levels: int) -> Json:
-    if value is None or type(value) in _SCALARS:
-        return value  # type: ignore[no-any-return]  # a scalar, which mypy cannot tell from the set
+    if value is None or isinstance(value, str | int):
+        return value
     if levels == 0:
         raise ValueError(_TOO_DEEP)
     if isinstance(value, Mapping):
         return {
             str(name): _as_json(inner, levels - 1)
             for name, inner in value.items()
-            if inner is not None or name in _NULL_MEANS
+            if name in _NULL_MEANS or not _is_null(inner)
         }
     if isinstance(value, list | tuple):
         return [_as_json(inner, levels - 1) for inner in value]
     return _as_scalar(value)
 
 
-_SCALARS = frozenset({str, int, bool})
+def _is_null(value: Any) -> bool:
+    return value is None or (type(value) is float and not math.isfinite(value))
 
 
 def _as_scalar(value: Any) -> Json:
     if isinstance(value, float):
-        if math.isfinite(value):
-            return value
-        raise ValueError(f"{value} is no JSON")
+        return value if math.isfinite(value) else None
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal | UUID):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode()
-    raise ValueError(f"{type(value).__name__} is no JSON")
+    return value.decode() if isinstance(value, bytes) else str(value)  # decimals, durations, UUIDs
 
 
 def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
@@ -171,8 +166,8 @@ def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
 def _tool(written: Json, where: str) -> Tool:
     if not isinstance(written, dict):
         raise RowError(f"{where} is {_kind(written)}, not an object")
-    kind = written.get("type", "function")
-    if kind != "function" and ("function" in written or "name" not in written or "parameters" not in written):
+    kind = written.get("type")
+    if kind not in (None, "function"):
         raise RowError(f"{where} is of type {_cut(repr(kind))}; only functions can be called")
     function = written.get("function", written)
     if not isinstance(function, dict):
@@ -203,9 +198,9 @@ def _parameters_of(function: Mapping[str, Json], where: str) -> Mapping[str, Jso
 
 def sent_name(tool: Tool) -> str:
     """What the model calls a tool: its name, or one like it where that has letters that OpenAI does not allow."""
-    function = tool.written["function"]
-    assert isinstance(function, dict)
-    return str(function["name"])
+    function = tool.written.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else tool.name
 
 
 def names_as_sent(tools: Sequence[Tool]) -> dict[str, str]:
@@ -242,9 +237,8 @@ def _free_name(wanted: str, taken: set[str]) -> str:
 
 
 def _renamed(tool: Tool, name: str) -> Tool:
-    function = tool.written["function"]
-    assert isinstance(function, dict)
-    if function.get("name") == name:
+    function = tool.written.get("function")
+    if not isinstance(function, dict) or function.get("name") == name:
         return tool
     return Tool(tool.name, tool.parameters, {**tool.written, "function": {**function, "name": name}})
 
@@ -332,7 +326,7 @@ def _kind(value: Any) -> str:
         type(None): "null",
         bool: "a boolean",
     }
-    return kinds.get(type(value), "a number")
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
 def _cut(text: str) -> str:

@@ -6,7 +6,7 @@ A part's content is always previous part ⊕ journal, the journal winning. That 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from batchcall.files.journal import (
     attempt_line,
     ended_line,
     lost_line,
-    read_journal,
     recover,
     sent_line,
 )
 from batchcall.files.parts import (
     BATCH_ROWS,
+    AnswersFile,
     Totals,
     journal_name,
     journal_number,
@@ -37,7 +37,6 @@ from batchcall.files.parts import (
     read_raw,
     read_rows,
     read_totals,
-    write_answers,
     write_part,
 )
 from batchcall.records import Attempt, Outcome, Status
@@ -70,11 +69,20 @@ class OpenPart:
     rows: int  # how many it will have; fewer than its range when the input ends in it
     journal: Journal
     recovered: Recovered
+    answers: AnswersFile | None  # None: they are not kept
     totals: Totals = field(default_factory=Totals)
+    failure: OSError | None = None  # the answers could not be written; the journal has them
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
     retried: dict[int, tuple[Kept, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
     _waiting: dict[int, list[tuple[Kept, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
     _batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
+
+    def keep_answers(self, attempts: Iterable[Attempt]) -> None:
+        if self.answers is not None and self.failure is None:
+            try:
+                self.answers.add(attempts)
+            except OSError as error:
+                self.failure = error
 
     def add(self, kept: Kept, outcome: Outcome, layout: Layout) -> None:
         self.totals.count(outcome)
@@ -154,7 +162,9 @@ class Output:
         with _as_output_error(self.folder):
             journal_path = self.own / journal_name(number)
             recovered = recover(self._disk, journal_path) if self._disk.exists(journal_path) else Recovered()
-            part = OpenPart(number, start, self.rows_of(number), Journal(self._disk, journal_path), recovered)
+            journal = Journal(self._disk, journal_path)
+            answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
+            part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
             if self._disk.exists(self.folder / part_name(number)):
                 self._take_up(part, retry_before_s)
         self._count_lost(part)
@@ -169,6 +179,9 @@ class Output:
             else:
                 part.add(kept, outcome, self.layout)
                 part.done_before.add(outcome.row)
+        if self._disk.exists(self.answers_path(part.number)):
+            known = part.done_before | part.retried.keys()
+            part.keep_answers(attempt for attempt in read_raw(self.answers_path(part.number)) if attempt.row in known)
 
     def _count_lost(self, part: OpenPart) -> None:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""
@@ -226,10 +239,11 @@ class Output:
     def _journal_of(self, row: int) -> Journal:
         return self._parts[row // self.part_rows].journal
 
-    def add(self, kept: Kept, outcome: Outcome) -> OpenPart | None:
-        """Take in how a row ended. Returns its part when that is complete now and is to be sealed."""
+    def add(self, kept: Kept, outcome: Outcome, attempts: Iterable[Attempt]) -> OpenPart | None:
+        """Take in how a row ended, and its attempts. Returns its part when that is complete now and is to be sealed."""
         part = self._parts[outcome.row // self.part_rows]
         part.add(kept, outcome, self.layout)
+        part.keep_answers(attempts)
         return part if part.is_complete else None
 
     def seal(self, part: OpenPart) -> None:
@@ -238,8 +252,11 @@ class Output:
         with _as_output_error(self.folder):
             for kept, outcome in list(part.retried.values()):
                 part.add(kept, outcome, self.layout)
-            if self._keep_answers:
-                write_answers(self._disk, self.answers_path(part.number), self._all_attempts(part.number))
+            if part.failure is not None:
+                raise part.failure
+            if part.answers is not None:
+                part.answers.finish()
+                part.answers = None
             path = self.folder / part_name(part.number)
             write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
             self._close(part)
@@ -249,15 +266,6 @@ class Output:
 
     def answers_path(self, number: int) -> Path:
         return self.own / "answers" / part_name(number)
-
-    def _all_attempts(self, number: int) -> list[Attempt]:
-        """Every attempt of a part, ordered: its answers file ⊕ its journal."""
-        attempts: dict[tuple[int, int], Attempt] = {}
-        if self._disk.exists(self.answers_path(number)):
-            attempts = {(one.row, one.number): one for one in read_raw(self.answers_path(number))}
-        for of_row in read_journal(self._disk, self.own / journal_name(number)).attempts.values():
-            attempts |= {(one.row, one.number): one for one in of_row}
-        return [attempts[key] for key in sorted(attempts)]
 
     def _close(self, part: OpenPart) -> None:
         self._parts.pop(part.number, None)
@@ -290,6 +298,8 @@ class Output:
             finally:
                 for part in self._parts.values():
                     part.journal.close()
+                    if part.answers is not None:
+                        part.answers.abandon()
                 self._parts.clear()
 
 

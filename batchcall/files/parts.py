@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -129,30 +130,59 @@ def in_batches(ended: Sequence[tuple[Mapping[str, Any], Outcome]], layout: Layou
         yield layout.batch(ended[start : start + BATCH_ROWS])
 
 
-def write_answers(disk: Disk, path: Path, attempts: Iterable[Attempt]) -> None:
-    """Write the raw answers of a part, whole. Raises OSError."""
-    _write_table(disk, path, ANSWERS_SCHEMA, _answer_batches(attempts))
+class AnswersFile:
+    """The raw answers of a part, written as rows end, so that memory stays small. Stands once it is finished.
+
+    Raises OSErrors of the disk; then it is abandoned.
+    """
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._stack = contextlib.ExitStack()
+        self._held: list[Attempt] = []
+        with self._stack:
+            self._writer = self._stack.enter_context(_table_writer(disk, path, ANSWERS_SCHEMA))
+            self._stack = self._stack.pop_all()
+
+    def add(self, attempts: Iterable[Attempt]) -> None:
+        self._held.extend(attempts)
+        if len(self._held) >= BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_batch(answers_batch(self._held))
+            self._held = []
+
+    def finish(self) -> None:
+        """Put the file under its name, durably."""
+        with self._stack:
+            self._flush()
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        with contextlib.suppress(_Abandoned, OSError), self._stack:
+            raise _Abandoned
 
 
-def _answer_batches(attempts: Iterable[Attempt]) -> Iterator[pa.RecordBatch]:
-    held: list[Attempt] = []
-    for attempt in attempts:
-        held.append(attempt)
-        if len(held) == BATCH_ROWS:
-            yield answers_batch(held)
-            held = []
-    if held:
-        yield answers_batch(held)
+class _Abandoned(Exception):
+    """Ends a file that is not to stand."""
 
 
 def _write_table(disk: Disk, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with _table_writer(disk, path, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch.replace_schema_metadata(schema.metadata), row_group_size=BATCH_ROWS * 20)
+
+
+@contextlib.contextmanager
+def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
+    """A Parquet file to write; it stands at `path` once the block ends well."""
     with (
         whole_file(disk, path) as handle,
         pa.PythonFile(_Sink(disk, handle), mode="w") as sink,
         pq.ParquetWriter(sink, schema, compression="zstd") as writer,
     ):
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(schema.metadata), row_group_size=BATCH_ROWS * 20)
+        yield writer
 
 
 class _Sink(io.RawIOBase):

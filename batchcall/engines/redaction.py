@@ -1,0 +1,73 @@
+"""Keys taken out of whatever an endpoint, a proxy or a library says, at one place, before it is stored or shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
+
+HIDDEN = "***"
+
+_SHORTEST_SECRET = 8  # characters; "EMPTY" or "none", as local servers like it, is a word of the answers
+_SHORTEST_FORM = 8  # characters of a form; the stable part of a short key in base64 could be anything
+
+# What looks like a key, whoever's it is: relays echo the one of the channel behind them.
+_KEY_LIKE = re.compile(
+    rb"(?<![A-Za-z0-9_-])(?:sk|pk|rk|gsk|xai|key)-[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic and most relays
+    rb"|(?<![A-Za-z0-9_-])(?:gsk_|r8_|hf_)[A-Za-z0-9]{16,}"
+    rb"|(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{30,}"  # Google
+    rb"|(?i:(?<=bearer )|(?<=basic ))[A-Za-z0-9._~+/-]{16,}=*"
+    rb"|(?i:(?<=[?&]key=)|(?<=api_key=)|(?<=api-key=)|(?<=apikey=))[A-Za-z0-9._~%-]{8,}"
+    rb"|(?<=://)[^\s/:@\"'<>]{1,200}:[^\s/@\"'<>]{1,200}(?=@)"  # user and password in a URL
+)
+
+
+class Redactor:
+    """Replaces secrets by `***`: in their own form and in those in which an echo may carry them."""
+
+    __slots__ = ("_forms",)
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        """Secrets of fewer than 8 characters are left alone: they would mutilate answers."""
+        forms = {form for secret in secrets if len(secret) >= _SHORTEST_SECRET for form in _forms_of(secret)}
+        # The longest first, so that no remainder of a form stays behind a shorter one.
+        self._forms = tuple(sorted((form.encode() for form in forms), key=len, reverse=True))
+
+    def hide_secrets(self, body: bytes) -> bytes:
+        """Without the endpoint's own key. For answers: what a model says must stay as it is otherwise."""
+        for form in self._forms:
+            if form in body:
+                body = body.replace(form, HIDDEN.encode())
+        return body
+
+    def hide_all(self, body: bytes) -> bytes:
+        """Without the endpoint's own key and whatever looks like one. For errors and messages."""
+        return _KEY_LIKE.sub(HIDDEN.encode(), self.hide_secrets(body))
+
+    def hide_in_text(self, text: str) -> str:
+        """`hide_all` for text."""
+        return self.hide_all(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+
+def _forms_of(secret: str) -> Iterator[str]:
+    """The secret as it is, in a URL, in JSON, and within base64 of anything around it."""
+    yield secret
+    yield quote(secret, safe="")
+    yield quote(secret, safe="").lower()
+    in_json = json.dumps(secret)[1:-1]
+    yield in_json
+    yield in_json.replace("/", "\\/")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for offset in range(3):
+            form = _within_base64(encode(b"\0" * offset + secret.encode()).decode(), offset)
+            if len(form) >= _SHORTEST_FORM:
+                yield form
+
+
+def _within_base64(encoded: str, offset: int) -> str:
+    """The characters that depend on the secret alone, not on what stands before or after it."""
+    start = (0, 2, 3)[offset]
+    padding = encoded.count("=")
+    return encoded[start : len(encoded) - (padding + 1 if padding else 0)]

@@ -1,0 +1,323 @@
+"""The only HTTP client. One POST in, an answer or a failure out; nothing is followed, retried or remembered here."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import math
+import ssl
+import urllib.request
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from batchcall.engines.redaction import Redactor
+from batchcall.errors import JobError
+from batchcall.records import Failure, FailureKind, HttpRequest, HttpResponse
+from batchcall.version import VERSION
+
+MAX_BODY = 16 * 1024 * 1024  # bytes of an answer, decoded; the start of a longer one is kept
+MAX_ERROR_BODY = 256 * 1024  # bytes of what is no success
+MAX_EXPANSION = 200  # times its compressed size that an answer may grow to,
+ALWAYS_EXPANDED = 1024 * 1024  # unless it stays below this many bytes: leading spaces compress a thousandfold
+
+KEPT_HEADERS = frozenset(
+    {
+        "content-type",
+        "llm_provider-retry-after",  # LiteLLM's name for what it passes on
+        "request-id",
+        "retry-after",
+        "retry-after-ms",
+        "x-request-id",
+        "x-should-retry",
+    }
+)
+KEPT_FAMILIES = ("x-ratelimit-", "anthropic-ratelimit-")
+
+_MAX_HEADER = 300  # characters of a header's value that are kept
+_MAX_MESSAGE = 300  # characters
+_MAX_HEADER_LINE = 64 * 1024  # bytes; aiohttp's 8,190 turn a longer one into an exception that says "400"
+_CONNECT_S = 30.0  # most for name, connection, TLS and proxy together; always less than the whole attempt's time
+_CONNECT_SHARE = 0.9
+_KEEP_ALIVE_S = 4.0  # below the 5 s of uvicorn and Node: a POST on a connection the server just closed is ambiguous
+
+_OWN_HEADERS = {
+    "User-Agent": f"batchcall/{VERSION}",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",  # what the official clients ask for, and what is decoded here
+    "Content-Type": "application/json",
+}
+
+
+@contextlib.asynccontextmanager
+async def open_transport(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    concurrency: int,
+    ca_file: str | None = None,
+    trust_env: bool = False,
+    secrets: tuple[str, ...] = (),
+) -> AsyncIterator[Transport]:
+    """A client of the endpoint at `url` until the block ends, with `headers` on every request.
+
+    `timeout_s` is for one attempt, the last byte of its answer included. `ca_file` replaces the system's authorities.
+    `trust_env` takes a proxy from the environment, and nothing else from there. `secrets` are taken out of whatever
+    comes back. Raises JobError where the URL, a header, the CA file or the proxy cannot be used.
+    """
+    endpoint = _checked_url(url, has_secret=bool(secrets))
+    proxy = _proxy_for(endpoint) if trust_env else None
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=concurrency,
+            ssl=_verifying_context(ca_file),
+            resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
+            keepalive_timeout=_KEEP_ALIVE_S,
+        ),
+        headers=_merged_headers(headers),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=_timeouts(timeout_s),
+        auto_decompress=False,  # it would inflate a bomb
+        max_line_size=_MAX_HEADER_LINE,
+        max_field_size=_MAX_HEADER_LINE,
+        trust_env=False,  # it would read .netrc and refuse our own Authorization
+    )
+    async with session:
+        redactor = Redactor((*secrets, *(proxy.secrets if proxy else ())))
+        yield Transport(session, endpoint, proxy.options if proxy else {}, redactor, timeout_s)
+
+
+class Transport:
+    """Posts to one endpoint. Made by `open_transport`."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: URL,
+        options: Mapping[str, Any],
+        redactor: Redactor,
+        timeout_s: float,
+    ) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._options = options
+        self._redactor = redactor
+        self._timeout_s = timeout_s
+        self._urls: dict[str, URL] = {}  # a job has one path or two
+
+    async def post(self, request: HttpRequest) -> HttpResponse | Failure:
+        """Send it once and return what came, whatever its status; or how far it got. Raises only CancelledError.
+
+        A connection that the server closed just when it was taken from the pool counts as disconnected, that is
+        possibly billed: aiohttp does not tell whether a byte was read at the other end, and repeats no POST.
+        """
+        url = self._urls.get(request.path) or self._url_of(request.path)
+        try:
+            async with self._session.post(url, data=request.body, allow_redirects=False, **self._options) as response:
+                raw, is_cut = await _read(response, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
+                if is_cut:
+                    response.close()  # the rest is not read, so the connection is of no more use
+                return self._as_response(response, raw, is_cut)
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            return self._as_failure(error)
+
+    def _url_of(self, path: str) -> URL:
+        """The endpoint's path and then this one, before the query that Azure has in its URLs."""
+        whole = self._endpoint.raw_path.rstrip("/") + path
+        url = self._endpoint.with_path(whole, encoded=True, keep_query=True)
+        self._urls[path] = url
+        return url
+
+    def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
+        is_success = response.status < 300
+        encoding = response.headers.get("Content-Encoding", "")
+        if encoding or raw.startswith(_GZIP_MAGIC):
+            raw, is_longer = _decode(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)
+            is_cut = is_cut or is_longer
+        hide = self._redactor.hide_secrets if is_success else self._redactor.hide_all
+        return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
+
+    def _as_failure(self, error: Exception) -> Failure:
+        kind, telling = next((kind, telling) for cause, kind, telling in _READINGS if isinstance(error, cause))
+        told = telling.format(host=self._endpoint.authority, timeout_s=self._timeout_s, why=_why(error))
+        return Failure(kind, self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE])
+
+
+# What an exception means, the most particular first: how far the request got decides who pays.
+# fmt: off
+_READINGS: tuple[tuple[type[Exception], FailureKind, str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, FailureKind.UNCONNECTED,
+     "the certificate of {host} is not trusted: {why}; name your own authority's with endpoint.ca_file"),
+    (aiohttp.ClientConnectorSSLError, FailureKind.UNCONNECTED,
+     "no secure connection to {host}: {why}; does it speak https at all?"),
+    (aiohttp.ClientConnectorDNSError, FailureKind.UNCONNECTED, "the name of {host} is not known: {why}"),
+    (aiohttp.ClientProxyConnectionError, FailureKind.UNCONNECTED, "no connection to the proxy: {why}"),
+    (aiohttp.ClientHttpProxyError, FailureKind.UNCONNECTED, "the proxy refuses to connect to {host}: {why}"),
+    (aiohttp.ClientConnectorError, FailureKind.UNCONNECTED, "no connection to {host}: {why}"),
+    (aiohttp.ConnectionTimeoutError, FailureKind.UNCONNECTED, "no connection to {host} in time"),
+    (UnicodeError, FailureKind.UNCONNECTED, "{host} is no name of a host: {why}"),
+    (TimeoutError, FailureKind.TIMED_OUT, "no whole answer from {host} within {timeout_s:g} s"),
+    (aiohttp.ClientPayloadError, FailureKind.DISCONNECTED, "the answer of {host} breaks off: {why}"),
+    (aiohttp.ClientResponseError, FailureKind.UNREADABLE, "the answer of {host} is not HTTP: {why}"),
+    (aiohttp.ServerDisconnectedError, FailureKind.DISCONNECTED, "{host} hung up without an answer"),
+    (Exception, FailureKind.DISCONNECTED, "the connection to {host} was lost: {why}"),
+)
+# fmt: on
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = error.certificate_error
+        return reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message
+    return str(error) or type(error).__name__
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:
+    """The body as sent, no more than `most` bytes of it, and whether there was more."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.content.readany():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            return b"".join(pieces)[:most], True
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces), False
+
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15  # zlib's wbits
+_MOST_MEMBERS = 16  # of a gzip body; each costs a copy of the rest
+
+
+def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
+    """The body without its compression, no more than `most` bytes of it, and whether there was more.
+
+    Told by its first bytes rather than by the header, which lies now and then. What cannot be decoded stays as it is.
+    """
+    most = min(most, max(ALWAYS_EXPANDED, MAX_EXPANSION * len(raw)))
+    if raw.startswith(_GZIP_MAGIC):
+        windows: tuple[int, ...] = (_GZIP,)
+    elif encoding.strip().lower() == "deflate":
+        windows = (_ZLIB, _RAW_DEFLATE)
+    else:
+        return raw, False
+    for window in windows:
+        with contextlib.suppress(zlib.error):
+            whole = _inflate(raw, window, most + 1)
+            return whole[:most], len(whole) > most
+    return raw, False
+
+
+def _inflate(raw: bytes, window: int, most: int) -> bytes:
+    """At most `most` bytes. Of a body that breaks off, what there is. Raises zlib.error."""
+    whole = b""
+    for _ in range(_MOST_MEMBERS):
+        stream = zlib.decompressobj(window)
+        whole += stream.decompress(raw, most - len(whole))
+        raw = stream.unused_data
+        if len(whole) >= most or not raw.startswith(_GZIP_MAGIC):
+            break
+    return whole
+
+
+def _kept_headers(headers: Mapping[str, str], hide: Callable[[bytes], bytes]) -> dict[str, str]:
+    """The few that say something, names in lower case. All values are searched at once, and seldom touched."""
+    kept = {name: value for written, value in headers.items() if (name := _kept_name(written))}
+    values = "\n".join(kept.values()).encode("utf-8", "surrogatepass")
+    if len(values) > _MAX_HEADER or not values.isascii() or hide(values) is not values:
+        kept = {name: hide(value.encode("utf-8", "replace")).decode()[:_MAX_HEADER] for name, value in kept.items()}
+    return kept
+
+
+@lru_cache(maxsize=512)  # a server's names repeat; one that invents them does not fill the memory
+def _kept_name(written: str) -> str | None:
+    name = written.lower()
+    return name if name in KEPT_HEADERS or name.startswith(KEPT_FAMILIES) else None
+
+
+def _timeouts(timeout_s: float) -> aiohttp.ClientTimeout:
+    """One for the whole attempt, and an earlier one for connecting, so that the two can be told apart."""
+    return aiohttp.ClientTimeout(
+        total=timeout_s,
+        connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
+        ceil_threshold=math.inf,  # else both are rounded up to the same second
+    )
+
+
+def _checked_url(url: str, *, has_secret: bool) -> URL:
+    """Raises JobError. Says nothing of what stands in the URL: it may hold a password."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        raise JobError("endpoint.url is no URL", hint='write it as in "https://api.openai.com/v1"') from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise JobError("endpoint.url is neither http nor https", hint='write it as in "https://api.openai.com/v1"')
+    if parsed.user or parsed.password:
+        raise JobError("endpoint.url holds a user or password", hint="use endpoint.api_key and endpoint.auth")
+    if parsed.scheme == "http" and has_secret and not _is_this_machine(parsed.host):
+        raise JobError(
+            f"endpoint.url would send the key to {parsed.host} unencrypted",
+            hint="use https; plain http takes a key only to this machine",
+        )
+    return parsed
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _verifying_context(ca_file: str | None) -> ssl.SSLContext | bool:
+    """True is aiohttp's own, which verifies by the system's authorities. There is none that does not verify."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise JobError(
+            f"endpoint.ca_file {ca_file} cannot be used: {error.strerror or error}", hint="it must be a PEM file"
+        ) from error
+
+
+def _merged_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not name or not value.isprintable() or not name.isprintable():
+            raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
+    given = {name.lower() for name in headers}
+    return {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    options: Mapping[str, Any]  # of every request
+    secrets: tuple[str, ...]
+
+
+def _proxy_for(endpoint: URL) -> _Proxy | None:
+    """What the environment says for this host; never a proxy on the way to this machine. Raises JobError."""
+    host = endpoint.host or ""
+    written = urllib.request.getproxies().get(endpoint.scheme)
+    if not written or _is_this_machine(host) or urllib.request.proxy_bypass(host):
+        return None
+    proxy = URL(written if "://" in written else f"http://{written}")
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        raise JobError(
+            f"the proxy that the environment names for {endpoint.scheme} is neither http nor https",
+            hint=f"set {endpoint.scheme}_proxy, or endpoint.trust_env = false",
+        )
+    password = proxy.password or ""
+    pair = base64.b64encode(f"{proxy.user or ''}:{password}".encode()).decode()
+    return _Proxy({"proxy": proxy}, (password, pair) if password else ())

@@ -1,0 +1,317 @@
+"""Prompt templates: what they render, which columns they need, and what they can not be made to do."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import StrictUndefined, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from batchcall.extraction.growth import MAX_CHARACTERS
+from batchcall.extraction.prompt import RowError, Template, TemplateError, compile_template
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def template(text: str) -> Template:
+    return compile_template(text, key="request.prompt")
+
+
+def render(text: str, /, **values: Any) -> str:
+    return template(text).render(values)
+
+
+def refusal(text: str, /, **values: Any) -> str:
+    with pytest.raises(RowError) as refused:
+        render(text, **values)
+    return str(refused.value)
+
+
+def test_a_column_stands_where_its_name_stands() -> None:
+    assert render("Receipt:\n{{ text }}\n", text="2 apples") == "Receipt:\n2 apples\n"
+
+
+def test_a_value_is_never_template_source() -> None:
+    value = "{{ secret }}{% for x in y %}{# #}"
+
+    assert render("{{ text }}", text=value, secret="s") == value
+    assert render("{{ text | trim }}", text=value, secret="s") == value
+
+
+@pytest.mark.parametrize("text", ["{{ value }}", "{{ value }}{% if true %}{% endif %}", "{{ [value] | join }}"])
+@pytest.mark.parametrize(
+    ("value", "rendered"),
+    [
+        (None, ""),
+        (True, "True"),
+        (2**80, "1208925819614629174706176"),
+        (1.5, "1.5"),
+        ("<b>&é</b>", "<b>&é</b>"),
+        ("é".encode(), "é"),
+        (Decimal("1.10"), "1.10"),
+        (date(2024, 5, 1), "2024-05-01"),
+        (["a", None], "['a', None]"),
+        ("\ud83d", "\ud83d"),
+    ],
+)
+def test_values_render_alike_in_every_kind_of_template(text: str, value: Any, rendered: str) -> None:
+    assert render(text, value=value) == rendered
+
+
+def test_a_null_joined_to_text_is_nothing_too() -> None:
+    assert render("{{ 'Name: ' ~ name }}", name=None) == "Name: "
+
+
+ODD_TEXT = st.text(alphabet="{}%#-+ \n\rabxéd'\"|.0<&", max_size=30)
+
+
+@given(st.lists(ODD_TEXT | st.sampled_from(["{{ a }}", "{{b}}", "{{- a -}}", "{# a #}", "{% raw %}", "{% endraw %}"])))
+def test_any_text_renders_as_in_plain_jinja(pieces: list[str]) -> None:
+    values = {"a": "<é>", "b": None, "x": 1, "d": ["&"]}
+    text = "".join(pieces)
+
+    assert outcome_here(text, values) == outcome_in_jinja(text, values)
+
+
+def outcome_here(text: str, values: dict[str, Any]) -> str | type:
+    try:
+        return template(text).render(values)
+    except (TemplateError, RowError) as error:
+        return type(error)
+
+
+def outcome_in_jinja(text: str, values: dict[str, Any]) -> str | type:
+    plain = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=lambda value: "" if value is None else value
+    )
+    try:
+        compiled = plain.from_string(text)
+    except TemplateSyntaxError:
+        return TemplateError
+    try:
+        return compiled.render(values)
+    except Exception:
+        return RowError
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=3), JSON))
+def test_whatever_is_in_a_row_it_renders_or_is_refused(values: dict[str, Any]) -> None:
+    for text in TEMPLATES_OF_ALL_KINDS:
+        rendered = text_or_refusal(text, {"x": 1, **values})
+
+        assert isinstance(rendered, str) or str(rendered).startswith("request.prompt: ")
+
+
+def text_or_refusal(text: Template, values: dict[str, Any]) -> str | RowError:
+    try:
+        return text.render(values)
+    except RowError as error:
+        return error
+
+
+TEMPLATES_OF_ALL_KINDS = [
+    template(text)
+    for text in (
+        "{{ x }}", "{{ x }}{{ a }}", "{{ row | tojson }}", "{{ row }}", "{{ x + 1 }}", "{{ x * x }}", "{{ x ** x }}",
+        "{{ x % a }}", "{{ x.items() }}", "{{ x[0] }}", "{{ x | join(x) }}", "{{ 7 / x }}", "{{ x | indent(x) }}",
+        "{{ x.y.z }}", "{{ x() }}", "{{ x | sort }}", "{{ x | round(2) | int }}", "{% for y in x %}{{ y }}{% endfor %}",
+        "{{ x.format(x) }}", "{{ range(x) | list }}", "{{ x | replace(x, row) }}", "{{ x | default(a) }}",
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ nope }}", "{{ nope | upper }}", '{{ row["nope"] }}', "{{ row.nope }}", "{{ nope.x }}", "{{ nope() }}"]
+)
+def test_a_missing_column_is_named(text: str) -> None:
+    assert refusal(text, text="a") == "request.prompt: column 'nope' is missing in this row"
+
+
+def test_a_missing_column_may_have_a_default() -> None:
+    assert render("{{ nope | default('none') }}, {{ 1 if nope is defined else 0 }}") == "none, 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "needs_all"),
+    [
+        ("no columns", set(), False),
+        ("{{ a }} {{ _id }}", {"a", "_id"}, False),
+        ("{% for x in xs %}{{ x }}{{ loop.index }}{% endfor %}", {"xs"}, False),
+        ("{% set y = b %}{{ y }}{% if a %}{{ c | upper }}{% endif %}", {"a", "b", "c"}, False),
+        ("{{ a ~ b }}", {"a", "b"}, False),
+        ('{{ row["Receipt ID"] }}{{ row.text }}{{ row.get("x") }}', {"Receipt ID", "text", "x"}, False),
+        ("{{ row | tojson }}", set(), True),
+        ("{{ row[a] }}", {"a"}, True),
+        ("{% for k, v in row.items() %}{{ k }}{% endfor %}", set(), True),
+        ("{{ row.items }}", {"items"}, False),
+        ("{{ range }}", {"range"}, False),
+        ("{% for i in range(3) %}{{ i }}{% endfor %}", set(), False),
+        ("{% for row in rows %}{{ row.x }}{% endfor %}", {"rows"}, False),
+        ("{% macro f(x) %}{{ x }}{{ y }}{% endmacro %}{{ f(1) }}", {"y"}, False),
+    ],
+)
+def test_the_columns_that_a_template_needs_are_known(text: str, columns: set[str], needs_all: bool) -> None:
+    compiled = template(text)
+
+    assert compiled.columns == columns
+    assert compiled.needs_all is needs_all
+
+
+def test_a_column_may_have_the_name_of_a_method_or_function() -> None:
+    values = {"items": [1], "range": 5, "keys": "k", "self": "me", "row": "r"}
+
+    assert template("{{ row.items }}{{ row.keys }}{{ range }}").render(values) == "[1]k5"
+    assert template('{{ row["self"] }}{{ row["row"] }}').render(values) == "mer"
+    assert template("{{ range(2) | list }}").render(values) == "[0, 1]"
+
+
+def test_a_method_is_not_rendered_by_mistake() -> None:
+    assert 'value["name"]' in refusal("{{ address.items }}", address={"city": "Ulm"})
+
+
+def test_tojson_is_plain_json() -> None:
+    value = {"b": "<é>'&", "a": [2**80, None, True, 1.5, date(2024, 5, 1), Decimal("1.10"), b"x"]}
+
+    text = render("{{ value | tojson }}", value=value)
+
+    assert text == ("""{"b": "<é>'&", "a": [1208925819614629174706176, null, true, 1.5, "2024-05-01", "1.10", "x"]}""")
+    assert render("{{ row | tojson }}", at=datetime(2024, 5, 1, 12)) == '{"at": "2024-05-01T12:00:00"}'
+    assert json.loads(render("{{ value | tojson(indent=2) }}", value=[1])) == [1]
+    assert "JSON" in refusal("{{ value | tojson }}", value=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("one\n{{ text", "request.prompt: line 2: "),
+        ("{% for x in xs %}", "request.prompt: line 1: "),
+        ("a\nb {{ text | nofilter }}", "request.prompt: line 2: No filter named 'nofilter'"),
+        ("{{ xs | random }}", "No filter named 'random'"),
+        ("{% include 'x' %}", "line 1: {% include %} is not possible in a prompt"),
+        ("\n{% extends 'x' %}", "line 2: {% extends %} is not possible in a prompt"),
+        ("{% import 'x' as y %}", "{% import %} is not possible in a prompt"),
+        ("{% from 'x' import y %}", "{% from %} is not possible in a prompt"),
+        ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "nested too deep"),
+        ("{% for x in xs %}" * 40 + "{% endfor %}" * 40, "nested too deep"),
+    ],
+)
+def test_a_broken_template_is_told_with_its_key_and_line(text: str, what: str) -> None:
+    with pytest.raises(TemplateError) as refused:
+        template(text)
+
+    assert what in str(refused.value)
+    assert refused.value.key == "request.prompt"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ text.__class__ }}",
+        "{{ text['__class__'] }}",
+        "{{ text | attr('__class__') }}",
+        "{{ '{0.__class__}'.format(text) }}",
+        "{{ f.__globals__ }}{% macro f() %}{% endmacro %}",
+        "{{ xs.append(1) }}",
+        "{{ row.update(a=1) }}",
+        "{{ lipsum.__globals__ }}",
+    ],
+)
+def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
+    assert refusal(text, text="a", xs=[1]).startswith("request.prompt: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'x' * 10**10 }}",
+        "{{ 10**10 * 'x' }}",
+        "{{ [big] * 100000 }}",
+        "{{ [1] * 10**10 }}",
+        "{{ 10 ** (10 ** 10) }}",
+        "{{ '%010000000000d' % 1 }}",
+        "{{ '%*d' % (10**9, 1) }}",
+        "{{ '%.10000000000f' | format(1) }}",
+        "{{ '%(a)s%(a)s%(a)s%(a)s%(a)s' % {'a': big} }}",
+        "{{ '{:>10000000000}'.format(1) }}",
+        "{{ '{:>{w}}'.format(1, w=10**9) }}",
+        "{{ '{0}{0}{0}{0}{0}'.format(big) }}",
+        "{{ '{a:>10000000000}'.format_map({'a': 1}) }}",
+        "{{ 'x'.center(10**10) }}",
+        "{{ 'x'.ljust(10**10) }}",
+        "{{ 'x' | attr('rjust')(10**10) }}",
+        "{{ ['x'] | map('center', 10**10) | list }}",
+        "{{ 'x' | center(10**10) }}",
+        "{{ 'x\ny' | indent(10**10) }}",
+        "{{ '\t'.expandtabs(10**10) }}",
+        "{{ big.replace('x', big) }}",
+        "{{ big | replace('', big) }}",
+        "{{ big.join([big] * 9) }}",
+        "{{ [big] * 9 | join }}",
+        "{{ 'x'.translate({120: big}) }}",
+        "{{ (1).to_bytes(10**10, 'big') }}",
+        "{{ [1] | batch(10**10, 0) | list }}",
+        "{{ [1] | slice(10**10) | list }}",
+        "{{ 1 | round(10**10, 'ceil') }}",
+        "{{ xs | tojson(indent=10**8) }}",
+        "{{ big | wordwrap(1, true, big) }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{% for i in range(100000) %}{{ big }}{% endfor %}",
+        "{% set x %}{% for i in range(100000) %}{{ big }}{% endfor %}{% endset %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% set n = namespace(x=big) %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x=big) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=10) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    ],
+)
+def test_a_template_cannot_eat_the_machine(text: str) -> None:
+    assert refusal(text, big="x" * 1_000_000, xs=[1]).startswith("request.prompt: ")
+
+
+@pytest.mark.parametrize("text", ["{{ text }}", "{{ text | lower }}", "{{ text }}{{ row.text }}"])
+def test_a_prompt_has_a_longest_length(text: str) -> None:
+    longer = "x" * (MAX_CHARACTERS + 1)
+
+    assert refusal(text, text=longer) == "request.prompt: the text would be longer than 4,194,304 characters"
+    assert len(render("{{ text }}", text=longer[1:])) == MAX_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{{ 'ab' * 3 + 'c' }} {{ 2 ** 10 }} {{ '%05.1f|%s' % (1.25, 'x') }} {{ 7 % 4 }}", "abababc 1024 001.2|x 3"),
+        ("{{ '{:,.2f} {n}'.format(1234.5, n=1) }}", "1,234.50 1"),
+        ("{{ 'a-b'.replace('-', '+') }} {{ ','.join(['a', 'b']) }} {{ 'a'.center(3) }}.", "a+b a,b  a ."),
+        ("{{ [1, none, 'x'] | join(', ') }} {{ users | join('/', attribute='n') }}", "1, , x a/b"),
+        ("{{ 'a\nb' | indent(2) }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 'a' | center(3) }}.", "a\n  b bba  a ."),
+        ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1, 2], [3, 0]] [[1, 2], [3]]"),
+        ("{{ 2.567 | round(1) }} {{ 'a b c' | wordwrap(3) }} {{ '%s' | format('x') }}", "2.6 a b\nc x"),
+    ],
+)
+def test_what_is_bounded_still_works(text: str, rendered: str) -> None:
+    assert render(text, users=[{"n": "a"}, {"n": "b"}]) == rendered
+
+
+def test_an_error_names_the_line_of_the_template() -> None:
+    assert refusal("one\ntwo\n{{ text + 1 }}", text="a").startswith("request.prompt: line 3: ")
+    assert refusal("{{ 1 / zero }}", zero=0) == "request.prompt: line 1: division by zero"
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    for text in ("{{ value }}", "{{ value | trim }}", "{{ row | tojson }}"):
+        assert refusal(text, value=b"\xff").endswith("a value is bytes that are no UTF-8 text")
+    assert render("{{ value | upper }}", value=b"abc") == "ABC"
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    for text in ("{{ value }}", "{{ value | string }}"):
+        assert "digits" in refusal(text, value=10**5000)

@@ -1,0 +1,218 @@
+"""When an endpoint is given up, and how carefully it is approached."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchcall.errors import ExitCode
+from batchcall.pacing.health import Health, Verdict
+from batchcall.records import Failure, FailureKind, Status
+
+RELAY = "https://relay.example/v1"
+FIRST_PARTY = [
+    "api.openai.com",
+    "https://api.openai.com/v1",
+    "https://API.OpenAI.com:443/v1",
+    "https://team-a.openai.azure.com/openai/deployments/x?api-version=1",
+    "https://api.anthropic.com",
+    "https://generativelanguage.googleapis.com/v1beta",
+]
+NOT_FIRST_PARTY = [
+    RELAY,
+    "https://api.openai.com.relay.example/v1",
+    "https://relay.example/api.openai.com",
+    "https://evil-openai.azure.com",
+    "http://127.0.0.1:8000/v1",
+    "",
+]
+
+
+def failed(kind: FailureKind, *, http_status: int | None = 401) -> Failure:
+    return Failure(kind, "HTTP 401: no", http_status=http_status)
+
+
+def health_that_worked(host: str = RELAY) -> Health:
+    health = Health(host=host)
+    health.saw_reply()
+    return health
+
+
+def failures_until_the_end(health: Health, failure: Failure, *, at_most: int = 50) -> tuple[int, Verdict | None]:
+    for count in range(1, at_most + 1):
+        if verdict := health.saw(failure):
+            return count, verdict
+    return at_most, None
+
+
+@pytest.mark.parametrize("host", [FIRST_PARTY[0], RELAY])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FailureKind.BAD_KEY,
+        FailureKind.RELAY_DENIED,
+        FailureKind.NO_QUOTA,
+        FailureKind.UNKNOWN_MODEL,
+        FailureKind.REDIRECTED,
+    ],
+    ids=lambda kind: kind.label,
+)
+def test_a_refusal_before_anything_worked_ends_the_job_at_once(kind: FailureKind, host: str) -> None:
+    verdict = Health(host=host).saw(failed(kind))
+
+    assert verdict is not None
+    assert verdict.exit_code == ExitCode.ENDPOINT_REFUSES
+    assert "HTTP 401: no" in verdict.reason
+    assert verdict.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "count"),
+    [
+        *((FailureKind.BAD_KEY, host, 3) for host in FIRST_PARTY),
+        *((FailureKind.BAD_KEY, host, 10) for host in NOT_FIRST_PARTY),
+        (FailureKind.RELAY_DENIED, RELAY, 10),
+        (FailureKind.UNKNOWN_MODEL, RELAY, 10),
+        (FailureKind.UNKNOWN_MODEL, FIRST_PARTY[0], 10),
+        (FailureKind.NO_QUOTA, RELAY, 1),
+        (FailureKind.REDIRECTED, RELAY, 1),
+    ],
+)
+def test_after_something_worked_so_many_refusals_in_a_row_end_the_job(
+    kind: FailureKind, host: str, count: int
+) -> None:
+    ended_after, verdict = failures_until_the_end(health_that_worked(host), failed(kind))
+
+    assert ended_after == count
+    assert verdict is not None
+    assert verdict.exit_code == ExitCode.ENDPOINT_REFUSES
+
+
+def test_a_reply_in_between_forgives_refusals() -> None:
+    health = health_that_worked(FIRST_PARTY[0])
+
+    for _ in range(20):
+        assert health.saw(failed(FailureKind.BAD_KEY)) is None
+        assert health.saw(failed(FailureKind.BAD_KEY)) is None
+        health.saw_reply()
+
+
+@pytest.mark.parametrize("health", [Health(host=RELAY), health_that_worked()])
+def test_a_wait_beyond_what_anybody_waits_stops_the_run_resumably(health: Health) -> None:
+    verdict = health.saw(failed(FailureKind.LONG_WAIT, http_status=429))
+
+    assert verdict is not None
+    assert verdict.exit_code == ExitCode.STOPPED_EARLY
+
+
+@pytest.mark.parametrize("http_status", [413, 422])
+def test_the_very_first_judgement_413_or_422_ends_the_job(http_status: int) -> None:
+    health = Health(host=RELAY)
+    assert health.saw(failed(FailureKind.OVERLOADED, http_status=503)) is None  # judges nothing
+
+    verdict = health.saw(failed(FailureKind.REJECTED, http_status=http_status))
+
+    assert verdict is not None
+    assert verdict.exit_code == ExitCode.ENDPOINT_REFUSES
+
+
+@pytest.mark.parametrize("first", [FailureKind.REJECTED, FailureKind.FILTERED, None])
+@pytest.mark.parametrize("http_status", [413, 422])
+def test_later_413_and_422_are_the_rows_own_fault(http_status: int, first: FailureKind | None) -> None:
+    health = Health(host=RELAY)
+    if first is None:
+        health.saw_reply()
+    else:
+        assert health.saw(failed(first, http_status=400)) is None
+
+    assert health.saw(failed(FailureKind.REJECTED, http_status=http_status)) is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        FailureKind.UNCONNECTED,
+        FailureKind.DISCONNECTED,
+        FailureKind.TIMED_OUT,
+        FailureKind.RATE_LIMITED,
+        FailureKind.OVERLOADED,
+        FailureKind.SERVER_ERROR,
+        FailureKind.RELAY_ERROR,
+        FailureKind.UNREADABLE,
+    ],
+    ids=lambda kind: kind.label,
+)
+def test_a_failure_that_may_pass_never_ends_the_run_by_itself(kind: FailureKind) -> None:
+    _, verdict = failures_until_the_end(Health(host=RELAY), failed(kind, http_status=None), at_most=200)
+
+    assert verdict is None
+
+
+@pytest.mark.parametrize("status", [Status.UNREACHABLE, Status.TIMED_OUT, Status.OVERLOADED])
+@pytest.mark.parametrize(("has_worked", "rows"), [(True, 20), (False, 3)])
+def test_an_endpoint_that_is_down_stops_the_run_after_so_many_lost_rows(
+    status: Status, has_worked: bool, rows: int
+) -> None:
+    health = health_that_worked() if has_worked else Health(host=RELAY)
+
+    verdicts = [health.saw_row_end(status) for _ in range(rows)]
+
+    assert verdicts[:-1] == [None] * (rows - 1)
+    assert verdicts[-1] is not None
+    assert verdicts[-1].exit_code == ExitCode.STOPPED_EARLY
+
+
+def test_lost_rows_with_replies_in_between_do_not_stop_the_run() -> None:
+    health = health_that_worked()
+
+    for _ in range(100):
+        assert health.saw_row_end(Status.TIMED_OUT) is None
+        health.saw_reply()
+        assert health.saw_row_end(Status.OK) is None
+
+
+@pytest.mark.parametrize(
+    ("alike", "rest", "is_stopped"),
+    [
+        ([Status.REQUEST_REJECTED] * 45, [Status.OK] * 5, True),
+        ([Status.BAD_RESPONSE] * 50, [], True),
+        ([Status.REQUEST_REJECTED] * 44, [Status.OK] * 6, False),
+        ([Status.REQUEST_REJECTED] * 25, [Status.BAD_RESPONSE] * 25, False),
+        ([Status.NO_CALL] * 50, [], False),  # the model's doing, and every one of them is paid for
+        ([Status.OK] * 50, [Status.REQUEST_REJECTED] * 100, False),  # only the first fifty are a sample
+        ([Status.BAD_ROW] * 50, [Status.OK] * 50, False),  # never sent
+    ],
+)
+def test_nine_of_ten_first_rows_failing_alike_stop_the_run(
+    alike: list[Status], rest: list[Status], is_stopped: bool
+) -> None:
+    health = health_that_worked()
+
+    verdicts = [verdict for status in alike + rest if (verdict := health.saw_row_end(status))]
+
+    assert [verdict.exit_code for verdict in verdicts] == [ExitCode.STOPPED_EARLY] * is_stopped
+
+
+def test_row_one_goes_alone_then_eight_then_all() -> None:
+    health = Health(host=RELAY)
+    allowed = [health.allowed_in_flight(64)]
+
+    for _ in range(10):
+        health.saw_reply()
+        allowed.append(health.allowed_in_flight(64))
+
+    assert allowed == [1, *[8] * 8, 64, 64]
+    assert health.is_canary_over
+
+
+def test_the_ramp_never_allows_more_than_the_job_does() -> None:
+    assert health_that_worked().allowed_in_flight(3) == 3
+
+
+def test_a_filtered_first_row_ends_the_canary_and_a_rejected_one_does_not() -> None:
+    filtered, rejected = Health(host=RELAY), Health(host=RELAY)
+
+    filtered.saw(failed(FailureKind.FILTERED, http_status=400))
+    rejected.saw(failed(FailureKind.REJECTED, http_status=400))
+
+    assert filtered.is_canary_over
+    assert not rejected.is_canary_over
