@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(cls: Class) -> Class:
+    """A value that nobody changes. Frozen to the type checker only: at run time `frozen` makes an object of twenty
+    fields take 5 µs instead of 1, and a row makes ten of them."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)  # type: ignore[return-value]  # slots make a new class
 
 
 class Status(StrEnum):
@@ -84,7 +93,7 @@ class FailureKind(Enum):
         self.rule = rule
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One row of the input."""
 
@@ -94,7 +103,7 @@ class Row:
     fault: str | None = None  # why the row cannot be read; it then ends as bad_row
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tool:
     """A function the model may call."""
 
@@ -114,7 +123,7 @@ class Shape:
     parameters: Mapping[str, Json] = field(default_factory=dict)  # every other key of the body, as written
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What is asked, in no vendor's words (messages are in the chat-completions form, the common one)."""
 
@@ -122,7 +131,7 @@ class Request:
     messages: list[Json]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpRequest:
     """One POST, without the endpoint's constant headers."""
 
@@ -130,7 +139,7 @@ class HttpRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpResponse:
     """What came back, whole and unread."""
 
@@ -140,7 +149,7 @@ class HttpResponse:
     is_cut: bool = False  # the body was longer than the cap; the start is here
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """Tokens as the endpoint counted them; None where it said nothing. Totals include cached and reasoning."""
 
@@ -169,7 +178,7 @@ def _sum(left: int | None, right: int | None) -> int | None:
 NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Failure:
     """Why a request brought no answer to read."""
 
@@ -181,7 +190,7 @@ class Failure:
     usage: Usage = NO_USAGE  # some endpoints bill a failure and say so
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RawCall:
     """A function call as the endpoint sent it."""
 
@@ -191,7 +200,7 @@ class RawCall:
     is_object: bool = False  # the arguments came as a JSON object instead of a string
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """A completion in our words, not yet checked against any schema."""
 
@@ -206,7 +215,7 @@ class Reply:
     repairs: tuple[str, ...] = ()  # what had to be mended to read the body at all
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """One request that was sent and what came of it: what the journal keeps of a row, and all that is needed to
     read the row's outcome again at any time."""
@@ -222,7 +231,7 @@ class Attempt:
     endpoint: str  # URL of the endpoint that was asked
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolCall:
     """A function call as the `calls` column shows it."""
 
@@ -232,7 +241,7 @@ class ToolCall:
     error: str | None  # why it is not valid, with a JSON pointer; None when it is
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How one row ended. Exactly one is written for every row a run finishes. Field by field the output's columns."""
 

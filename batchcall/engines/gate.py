@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
@@ -15,7 +16,7 @@ from aiolimiter import AsyncLimiter
 # Budgets are paid in seconds of themselves: at 600 requests a minute one costs about a tenth of a second. Three
 # numbers keep any minute and any second that a provider may count within its limit (a lease in the bucket, one in
 # hand: `_USED * (1 + _LATE_S + 2 * _LEASE_S) < 1`), and 98 % of it in use.
-_USED = 1.0  # share of the allowed rate that is asked for
+_USED = 0.983  # share of the allowed rate that is asked for
 _LATE_S = 0.007  # by which a timer may fire late, the lost time being made up for
 _LEASE_S = 0.005  # least that is taken at a time: AsyncLimiter costs 100 µs for each taking that waits
 _MOST_AT_ONCE_S = 1.0  # dearer requests are paid for in parts
@@ -45,6 +46,7 @@ class Gate:
         self._in_line = 0
         self._line = asyncio.Lock()  # wakes one waiter at a time, in order
         self._room: asyncio.Future[None] | None = None  # the head's, while there is no room in flight
+        self._unbudgeted: deque[tuple[Turn, asyncio.Future[None]]] = deque()  # the line where there are no budgets
         self._through: dict[Turn, None] = {}  # oldest first
         self._waits_for = ""
 
@@ -60,7 +62,10 @@ class Gate:
     def limit_in_flight(self, most: int) -> None:
         """Let at most `most` (at least 1) be in flight from now on; those that are through stay through."""
         self._limit = max(1, most)
-        self._wake_head()
+        if self._has_budgets:
+            self._wake_head()
+        else:
+            self._let_many_through()
 
     @property
     def in_flight(self) -> int:
@@ -82,13 +87,46 @@ class Gate:
 
     async def _let_through(self, turn: Turn) -> None:
         now_s = asyncio.get_running_loop().time()
-        if self._has_budgets or self._in_line or len(self._through) >= self._limit or self._not_before_s > now_s:
+        if not self._has_budgets:
+            if self._unbudgeted or len(self._through) >= self._limit or self._not_before_s > now_s:
+                await self._wait_unbudgeted(turn)
+                turn.wait_s = turn.through_at_s - now_s
+                return
+        else:
             entered_s = now_s
             await self._wait_in_line(turn.reserved)
             now_s = asyncio.get_running_loop().time()
             turn.wait_s = now_s - entered_s
         turn.through_at_s = now_s
         self._through[turn] = None
+
+    async def _wait_unbudgeted(self, turn: Turn) -> None:
+        """In line for room alone. As many as there is room for go together: one after the other, each waiting for the
+        event loop to come round, would leave most of the room empty."""
+        told = asyncio.get_running_loop().create_future()
+        self._unbudgeted.append((turn, told))
+        self._let_many_through()
+        try:
+            await told
+        except asyncio.CancelledError:
+            if turn in self._through:  # told in the same moment
+                self._leave(turn)
+            raise
+
+    def _let_many_through(self) -> None:
+        loop = asyncio.get_running_loop() if self._unbudgeted else None
+        while loop is not None and self._unbudgeted and len(self._through) < self._limit:
+            now_s = loop.time()
+            if self._not_before_s > now_s:
+                self._waits_for = "pause"
+                loop.call_at(self._not_before_s, self._let_many_through)
+                return
+            turn, told = self._unbudgeted.popleft()
+            if not told.done():
+                turn.through_at_s = now_s
+                self._through[turn] = None
+                told.set_result(None)
+        self._waits_for = "concurrency" if self._unbudgeted else ""
 
     async def _wait_in_line(self, tokens: float) -> None:
         """Returns when the caller may go, without giving others a chance to run in between."""
@@ -150,7 +188,10 @@ class Gate:
 
     def _leave(self, turn: Turn) -> None:
         del self._through[turn]
-        self._wake_head()
+        if self._has_budgets:
+            self._wake_head()
+        elif self._unbudgeted:
+            self._let_many_through()
 
     def _wake_head(self) -> None:
         if self._room is not None and not self._room.done() and len(self._through) < self._limit:

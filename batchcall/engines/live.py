@@ -17,7 +17,18 @@ from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
 from batchcall.pacing.retry import RetryPolicy
-from batchcall.records import NO_USAGE, Attempt, Failure, FailureKind, HttpRequest, HttpResponse, Request, Scope, Status
+from batchcall.records import (
+    NO_USAGE,
+    Attempt,
+    Failure,
+    FailureKind,
+    HttpRequest,
+    HttpResponse,
+    Request,
+    Scope,
+    Status,
+    record,
+)
 
 Item = TypeVar("Item")
 
@@ -53,7 +64,7 @@ class Traffic:
         self.possibly_paid_twice[kind.label] = self.possibly_paid_twice.get(kind.label, 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """The next thing to do for a row: send this, after a wait."""
 

@@ -25,12 +25,13 @@ from batchcall.records import (
     Shape,
     Status,
     Usage,
+    record,
 )
 
 Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """A row with what is to be asked, and what earlier runs already know of it."""
 
@@ -44,7 +45,7 @@ class Asked:
     before: Outcome | None = None  # how the row failed in an earlier run, where it is tried again
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """A row, how it ended, and every attempt that led there."""
 
@@ -53,7 +54,7 @@ class Ended:
     attempts: tuple[Attempt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """One attempt, read: either a failure, or a reply with what its call came to."""
 
@@ -115,8 +116,12 @@ class Reader:
         last = reads[-1]
         deciding = next((read for read in reversed(reads) if read.reply is not None), last)
         usage = _sum_of_usage(reads)
-        base = _after(asked, last, usage, self.cost(asked, usage))
-        return _of_failure(base, deciding) if deciding.reply is None else _of_reply(base, deciding)
+        cost = self.cost(asked, usage)
+        if asked.before is not None:
+            usage = asked.before.usage + usage
+            cost = None if cost is None and asked.before.cost is None else (cost or 0.0) + (asked.before.cost or 0.0)
+        said = deciding.reading or _of_failure(deciding.failure or _NOTHING_KNOWN)
+        return _outcome(asked, deciding, last.attempt, usage=usage, cost=cost, said=said)
 
     def cost(self, asked: Asked, usage: Usage) -> float | None:
         """USD for these tokens, None where no price is known."""
@@ -157,63 +162,38 @@ def _sum_of_usage(reads: Sequence[Read]) -> Usage:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What an outcome says whatever the answer was."""
-
-    asked: Asked
-    last: Read
-    usage: Usage
-    cost: float | None
-    wait_s: float
-
-
-def _after(asked: Asked, last: Read, usage: Usage, cost: float | None) -> _Base:
-    before = asked.before
-    wait_s = last.attempt.wait_s
-    if before is None:
-        return _Base(asked, last, usage, cost, wait_s)
-    both = None if cost is None and before.cost is None else (cost or 0.0) + (before.cost or 0.0)
-    return _Base(asked, last, before.usage + usage, both, wait_s)
-
-
-def _of_failure(base: _Base, deciding: Read) -> Outcome:
-    failure = deciding.failure
-    assert failure is not None
-    return _outcome(base, failure.kind.rule.status, failure.message, None, Reply(), deciding)
-
-
-def _of_reply(base: _Base, deciding: Read) -> Outcome:
-    assert deciding.reply is not None
-    assert deciding.reading is not None
-    return _outcome(base, deciding.reading.status, deciding.reading.error, deciding.reading, deciding.reply, deciding)
-
-
 def _outcome(
-    base: _Base, status: Status, error: str | None, reading: Reading | None, reply: Reply, deciding: Read
+    asked: Asked, deciding: Read, attempt: Attempt, *, usage: Usage, cost: float | None, said: Reading
 ) -> Outcome:
-    attempt = base.last.attempt
+    reply = deciding.reply or _NO_REPLY
     response = attempt.response
     return Outcome(
-        row=base.asked.row.index,
-        status=status,
-        error=error,
-        tool=reading.tool if reading else None,
-        arguments=reading.arguments if reading else None,
-        calls=reading.calls if reading else (),
+        row=asked.row.index,
+        status=said.status,
+        error=said.error,
+        tool=said.tool,
+        arguments=said.arguments,
+        calls=said.calls,
         content=reply.content if reply.refusal is None else reply.refusal,
-        repairs=reply.repairs + reading.repairs if reading else (),
+        repairs=reply.repairs + said.repairs,
         finish_reason=reply.finish_reason,
         model=reply.model,
         response_id=reply.response_id,
         system_fingerprint=reply.system_fingerprint,
         attempts=attempt.number,
-        usage=base.usage,
-        cost=base.cost,
+        usage=usage,
+        cost=cost,
         latency_s=attempt.latency_s,
-        wait_s=base.wait_s,
+        wait_s=attempt.wait_s,
         http_status=response.status if response else None,
         endpoint=deciding.attempt.endpoint,
         request_hash=attempt.request_hash,
         finished_at_s=attempt.sent_at_s + attempt.latency_s,
     )
+
+
+_NO_REPLY = Reply()
+
+
+def _of_failure(failure: Failure) -> Reading:
+    return Reading(failure.kind.rule.status, failure.message, None, None, (), ())

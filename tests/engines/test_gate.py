@@ -439,6 +439,21 @@ def test_what_was_paid_in_parts_before_a_cancellation_is_given_back() -> None:
     assert run_virtual(main()) == pytest.approx(61 - 50, abs=1.1)
 
 
+def test_tokens_reserved_before_a_pause_are_given_back_when_it_is_not_sat_out() -> None:
+    async def main() -> float:
+        gate, passed_at, start_s = open_gate(tokens_per_minute=600), list[float](), now()
+        await pass_through(gate, passed_at, tokens=1)
+        gate.pause(100)
+        doomed = asyncio.create_task(pass_through(gate, passed_at, tokens=600))
+        await asyncio.sleep(99)
+        assert gate.bound_by == "pause"
+        doomed.cancel()
+        await pass_through(gate, passed_at, tokens=600)
+        return now() - start_s
+
+    assert run_virtual(main()) == pytest.approx(100, abs=1)
+
+
 def test_a_failure_inside_a_turn_frees_its_place() -> None:
     async def main() -> int:
         gate = open_gate(1)

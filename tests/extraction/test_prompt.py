@@ -253,6 +253,7 @@ def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
         "{{ 'x' | center(10**10) }}",
         "{{ 'x\ny' | indent(10**10) }}",
         "{{ '\t'.expandtabs(10**10) }}",
+        "{{ tabs.expandtabs(100000) }}",
         "{{ big.replace('x', big) }}",
         "{{ big | replace('', big) }}",
         "{{ big.join([big] * 9) }}",
@@ -274,7 +275,7 @@ def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
     ],
 )
 def test_a_template_cannot_eat_the_machine(text: str) -> None:
-    assert refusal(text, big="x" * 1_000_000, xs=[1]).startswith("request.prompt: ")
+    assert refusal(text, big="x" * 1_000_000, xs=[1], tabs="\t" * 100).startswith("request.prompt: ")
 
 
 @pytest.mark.parametrize("text", ["{{ text }}", "{{ text | lower }}", "{{ text }}{{ row.text }}"])

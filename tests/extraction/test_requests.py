@@ -72,6 +72,13 @@ def function(name: str = "f", **more: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}, **more}}
 
 
+def nested(levels: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
 def job_tool(name: str = "f") -> Tool:
     return Tool(name, {"type": "object"}, function(name))
 
@@ -376,6 +383,9 @@ def test_the_prompt_may_be_a_template_where_the_tools_are_a_column() -> None:
         ({"messages": '[{"role": "user", "content": 1e999}]'}, "column 'messages': no JSON: 1e999"),
         ({"messages": '[{"x": ' + "[" * 5000}, "column 'messages': nested deeper than 100"),
         ({"messages": '[{"role": "user", "content": ' + "[" * 150 + "]" * 150 + "}]"}, "nested deeper than 100"),
+        ({"messages": [{"role": "user", "content": nested(150)}]}, "column 'messages': nested deeper than 100"),
+        ({"messages": [{"role": "user", "content": b"\xff"}]}, "column 'messages': bytes that are no UTF-8 text"),
+        ({"messages": QUESTION, "tools": nested(5000)}, "a column is nested too deep"),
         ({"messages": QUESTION, "tools": "[{"}, "column 'tools': no JSON: "),
         ({"messages": QUESTION, "tools": 5}, "column 'tools': tools are a list, not a number"),
         ({"messages": QUESTION, "tools": ["f"]}, "column 'tools': tool 1 is a text, not an object"),
@@ -526,6 +536,15 @@ def test_rows_with_equal_tools_share_a_shape(as_column: Any) -> None:
     assert ready.shape is None
     assert [shape is shapes[0] for shape in shapes] == [True, True, False, True, False]
     assert shapes[2] is shapes[4]
+
+
+def test_many_different_tools_in_a_row_are_no_matter_either() -> None:
+    ready = builder(columns=COLUMNS)
+    tools = [function(f"f{number}", description="x" * 1000) for number in range(500)]
+
+    requests = [ready.build({"messages": QUESTION, "tools": [*tools, function(f"g{number}")]}) for number in range(50)]
+
+    assert [request.shape.tools[-1].name for request in requests] == [f"g{number}" for number in range(50)]
 
 
 def test_bodies_that_differ_in_their_messages_alone_share_a_shape() -> None:
