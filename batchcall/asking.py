@@ -89,7 +89,9 @@ def make_asker(job: Job) -> Asker:
         )
     except (TemplateError, ValueError) as error:
         raise JobError(f"{job.file.name} has a fault", faults=(str(error),)) from error
-    return Asker(builder, job.endpoints[0].protocol, tools, has_own_tools=builder.shape is None)
+    shape = builder.shape
+    # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
+    return Asker(builder, job.endpoints[0].protocol, shape.tools if shape else (), has_own_tools=shape is None)
 
 
 def _as_tool(spec: ToolSpec) -> Tool:

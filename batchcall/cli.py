@@ -259,7 +259,7 @@ def _print(text: str) -> None:
         click.echo(printable(text))
         sys.stdout.flush()
     except (BrokenPipeError, OSError, ValueError):
-        sys.stdout = None  # type: ignore[assignment]  # so that nothing is flushed into it at exit
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # so that nothing fails to be flushed into it at exit
 
 
 def _leave(error: BatchcallError) -> NoReturn:

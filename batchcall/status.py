@@ -33,7 +33,7 @@ class OutputStatus:
     def left(self) -> int | None:
         if self.rows_expected is None:
             return None
-        return max(0, self.rows_expected - self.totals["rows"] - self.waiting)
+        return max(0, self.rows_expected - int(self.totals["rows"]) - self.waiting)
 
     def as_json(self) -> dict[str, Any]:
         return {

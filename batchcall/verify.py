@@ -81,7 +81,8 @@ def verify_output(folder: Path) -> Proof:
 
 
 def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
-    totals, schemas = Totals(), {}
+    totals = Totals()
+    schemas: dict[str, str] = {}  # the first part that has it, by what it says
     for number in part_numbers(disk, folder):
         path = folder / part_name(number)
         proof.parts += 1

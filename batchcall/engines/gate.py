@@ -47,6 +47,7 @@ class Gate:
         self._line = asyncio.Lock()  # wakes one waiter at a time, in order
         self._room: asyncio.Future[None] | None = None  # the head's, while there is no room in flight
         self._unbudgeted: deque[tuple[Turn, asyncio.Future[None]]] = deque()  # the line where there are no budgets
+        self._alarm: asyncio.TimerHandle | None = None  # at the end of a pause, for that line
         self._through: dict[Turn, None] = {}  # oldest first
         self._waits_for = ""
 
@@ -111,22 +112,32 @@ class Gate:
         except asyncio.CancelledError:
             if turn in self._through:  # told in the same moment
                 self._leave(turn)
+            self._let_many_through()
             raise
 
     def _let_many_through(self) -> None:
-        loop = asyncio.get_running_loop() if self._unbudgeted else None
-        while loop is not None and self._unbudgeted and len(self._through) < self._limit:
-            now_s = loop.time()
-            if self._not_before_s > now_s:
-                self._waits_for = "pause"
-                loop.call_at(self._not_before_s, self._let_many_through)
-                return
-            turn, told = self._unbudgeted.popleft()
-            if not told.done():
-                turn.through_at_s = now_s
+        self._waits_for = ""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        while self._unbudgeted:
+            turn, told = self._unbudgeted[0]
+            if not told.done():  # else it was cancelled
+                if self._must_wait():
+                    return
+                turn.through_at_s = asyncio.get_running_loop().time()
                 self._through[turn] = None
                 told.set_result(None)
-        self._waits_for = "concurrency" if self._unbudgeted else ""
+            self._unbudgeted.popleft()
+
+    def _must_wait(self) -> bool:
+        """Whether the head of the line stays where it is; if for a pause, the line is looked at again at its end."""
+        if len(self._through) >= self._limit:
+            self._waits_for = "concurrency"
+        elif self._pause_left_s():
+            self._waits_for = "pause"
+            self._alarm = asyncio.get_running_loop().call_at(self._not_before_s, self._let_many_through)
+        return bool(self._waits_for)
 
     async def _wait_in_line(self, tokens: float) -> None:
         """Returns when the caller may go, without giving others a chance to run in between."""

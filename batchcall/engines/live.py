@@ -100,6 +100,7 @@ class LiveEngine:
     traffic: Traffic = field(default_factory=Traffic)
     stopped: Stopped | BatchcallError | None = None
     _workers: list[Worker] = field(default_factory=list)
+    _allowed: int = 0  # in flight: one, then a few, then all
 
     @contextlib.asynccontextmanager
     async def outcomes(
@@ -165,8 +166,8 @@ class LiveEngine:
     async def _live(self, worker: Worker, asked: Asked) -> Ended | None:
         """One row's life: ask, read, judge, perhaps ask again. None: the run stops and the row stays unmarked."""
         reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
-        for read in reads:
-            self._spend(asked, read)
+        for earlier in reads:
+            self._spend(asked, earlier)
         sent = asked.sent
         while (step := self._next_step(asked, reads)) is not None:
             if step.wait_s:
@@ -177,9 +178,9 @@ class LiveEngine:
                 return None
             if reads and reads[-1].failure is not None and reads[-1].is_ambiguous:
                 self.traffic.sent_after(reads[-1].failure.kind)
+            reads.append(read)
             if self._ends_the_run(read):
                 return None
-            reads.append(read)
         return self._end(asked, reads)
 
     def _next_step(self, asked: Asked, reads: list[Read]) -> Ask | None:
@@ -234,6 +235,8 @@ class LiveEngine:
             if read.usage.total_tokens is not None:
                 turn.settle(read.usage.total_tokens)
                 self.estimate.learn(len(http.body), read.usage)
+            if read.failure is not None and read.failure.kind.rule.slows:
+                self.gate.pause(self.retry.pause_s(read.failure))  # before anybody takes this place
         return read
 
     async def _post(self, asked: Asked, http: HttpRequest, number: int, wait_s: float) -> Attempt:
@@ -282,8 +285,6 @@ class LiveEngine:
             self.health.saw_reply()
             self._widen()
             return False
-        if read.failure.kind.rule.slows:
-            self.gate.pause(self.retry.pause_s(read.failure))
         verdict = self.health.saw(read.failure)
         if verdict is not None:
             self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
@@ -306,7 +307,10 @@ class LiveEngine:
             self.stop(error)
 
     def _widen(self) -> None:
-        self.gate.limit_in_flight(self.health.allowed_in_flight(self.concurrency))
+        allowed = self.health.allowed_in_flight(self.concurrency)
+        if allowed != self._allowed:
+            self._allowed = allowed
+            self.gate.limit_in_flight(allowed)
 
 
 _RAISE_IT = "raise it and run the same command to go on"

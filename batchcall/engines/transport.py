@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from batchcall.engines.redaction import Redactor
@@ -75,7 +76,7 @@ async def open_transport(
     endpoint = _checked_url(url, has_secret=bool(secrets))
     proxy = _proxy_for(endpoint) if trust_env else None
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
+        connector=_Connector(
             limit=concurrency,
             ssl=_verifying_context(ca_file),
             resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
@@ -125,7 +126,7 @@ class Transport:
                 if is_cut:
                     response.close()  # the rest is not read, so the connection is of no more use
                 return self._as_response(response, raw, is_cut)
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
 
     def _url_of(self, path: str) -> URL:
@@ -145,31 +146,61 @@ class Transport:
         return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
 
     def _as_failure(self, error: Exception) -> Failure:
-        kind, telling = next((kind, telling) for cause, kind, telling in _READINGS if isinstance(error, cause))
-        told = telling.format(host=self._endpoint.authority, timeout_s=self._timeout_s, why=_why(error))
+        if isinstance(error, _Unsent):
+            kind, cause, tellings = FailureKind.UNCONNECTED, error.cause, _BEFORE_IT_WAS_SENT
+        else:
+            kind, cause, tellings = _kind_once_sent(error), error, _ONCE_SENT
+        telling = next(telling for kind_of_error, telling in tellings if isinstance(cause, kind_of_error))
+        told = telling.format(host=self._endpoint.authority, timeout_s=self._timeout_s, why=_why(cause))
         return Failure(kind, self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE])
 
 
-# What an exception means, the most particular first: how far the request got decides who pays.
+class _Unsent(aiohttp.ClientError):
+    """Whatever went wrong before there was a connection to send on: name, pool, TCP, TLS, proxy."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells failures to connect from later ones: some, like a proxy that hangs up, aiohttp raises as the same."""
+
+    async def connect(self, *request: Any, **settings: Any) -> Connection:
+        try:
+            return await super().connect(*request, **settings)
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise _Unsent(error) from error
+
+
+# What is said of an exception, the most particular first.
+_Tellings = tuple[tuple[type[Exception], str], ...]
 # fmt: off
-_READINGS: tuple[tuple[type[Exception], FailureKind, str], ...] = (
-    (aiohttp.ClientConnectorCertificateError, FailureKind.UNCONNECTED,
+_BEFORE_IT_WAS_SENT: _Tellings = (
+    (aiohttp.ClientConnectorCertificateError,
      "the certificate of {host} is not trusted: {why}; name your own authority's with endpoint.ca_file"),
-    (aiohttp.ClientConnectorSSLError, FailureKind.UNCONNECTED,
-     "no secure connection to {host}: {why}; does it speak https at all?"),
-    (aiohttp.ClientConnectorDNSError, FailureKind.UNCONNECTED, "the name of {host} is not known: {why}"),
-    (aiohttp.ClientProxyConnectionError, FailureKind.UNCONNECTED, "no connection to the proxy: {why}"),
-    (aiohttp.ClientHttpProxyError, FailureKind.UNCONNECTED, "the proxy refuses to connect to {host}: {why}"),
-    (aiohttp.ClientConnectorError, FailureKind.UNCONNECTED, "no connection to {host}: {why}"),
-    (aiohttp.ConnectionTimeoutError, FailureKind.UNCONNECTED, "no connection to {host} in time"),
-    (UnicodeError, FailureKind.UNCONNECTED, "{host} is no name of a host: {why}"),
-    (TimeoutError, FailureKind.TIMED_OUT, "no whole answer from {host} within {timeout_s:g} s"),
-    (aiohttp.ClientPayloadError, FailureKind.DISCONNECTED, "the answer of {host} breaks off: {why}"),
-    (aiohttp.ClientResponseError, FailureKind.UNREADABLE, "the answer of {host} is not HTTP: {why}"),
-    (aiohttp.ServerDisconnectedError, FailureKind.DISCONNECTED, "{host} hung up without an answer"),
-    (Exception, FailureKind.DISCONNECTED, "the connection to {host} was lost: {why}"),
+    (aiohttp.ClientConnectorSSLError, "no secure connection to {host}: {why}; does it speak https at all?"),
+    (aiohttp.ClientConnectorDNSError, "no host of the name in {host}: {why}"),
+    (aiohttp.ClientProxyConnectionError, "no connection to the proxy: {why}"),
+    (aiohttp.ClientHttpProxyError, "the proxy refuses to connect to {host}: {why}"),
+    (aiohttp.ServerDisconnectedError, "the proxy hung up instead of connecting to {host}"),
+    (TimeoutError, "no connection to {host} in time"),
+    (Exception, "no connection to {host}: {why}"),
+)
+_ONCE_SENT: _Tellings = (
+    (TimeoutError, "no whole answer from {host} within {timeout_s:g} s"),
+    (aiohttp.ClientPayloadError, "the answer of {host} breaks off: {why}"),
+    (aiohttp.ClientResponseError, "the answer of {host} is not HTTP: {why}"),
+    (aiohttp.ServerDisconnectedError, "{host} hung up without an answer"),
+    (Exception, "the connection to {host} was lost: {why}"),
 )
 # fmt: on
+
+
+def _kind_once_sent(error: Exception) -> FailureKind:
+    if isinstance(error, TimeoutError):
+        return FailureKind.TIMED_OUT
+    return FailureKind.UNREADABLE if isinstance(error, aiohttp.ClientResponseError) else FailureKind.DISCONNECTED
 
 
 def _why(error: Exception) -> str:
@@ -178,7 +209,9 @@ def _why(error: Exception) -> str:
         return reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"{error.status} {error.message}"
+    if isinstance(error, aiohttp.ClientResponseError):  # its status is no server's
         return error.message
     return str(error) or type(error).__name__
 
@@ -225,6 +258,8 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
     for _ in range(_MOST_MEMBERS):
         stream = zlib.decompressobj(window)
         whole += stream.decompress(raw, most - len(whole))
+        if window == _RAW_DEFLATE and not stream.eof and len(whole) < most:
+            raise zlib.error("plain text, most likely: raw deflate has no mark to tell it by")
         raw = stream.unused_data
         if len(whole) >= most or not raw.startswith(_GZIP_MAGIC):
             break

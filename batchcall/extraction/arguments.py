@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from batchcall.extraction.field_types import FieldType, StructOf, shortened
 from batchcall.extraction.repair import NotJson, match_tool, mend, read_json
+from batchcall.extraction.row_parts import sent_name
 from batchcall.extraction.schema import CompiledTool, SchemaError, compile_tool
 from batchcall.records import Json, RawCall, Reply, Status, Tool, ToolCall
 
@@ -57,7 +58,7 @@ _ENDINGS: Mapping[str, Status] = {
 class Toolbox:
     """The tools of a request, ready to read replies to it."""
 
-    tools: Mapping[str, CompiledTool]
+    tools: Mapping[str, CompiledTool]  # by the name that the model calls it by
     arguments_type: FieldType | None  # of the `arguments` column; None: JSON text
     rewrites: tuple[str, ...]  # "tool: path: what" of each change to a schema as it was written
 
@@ -66,9 +67,10 @@ class Toolbox:
         """Compile tools. Raises SchemaError, which names the tool and the place in its schema."""
         compiled: dict[str, CompiledTool] = {}
         for tool in tools:
-            if tool.name in compiled:
+            called = sent_name(tool)
+            if called in compiled:
                 raise SchemaError("", "two tools have this name", tool=tool.name)
-            compiled[tool.name] = compile_tool(tool)
+            compiled[called] = compile_tool(tool)
         return cls(
             compiled,
             _common_type(list(compiled.values())),

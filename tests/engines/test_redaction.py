@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import string
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchcall.engines.redaction import Redactor
 
-KEY = "sk-proj-A/b+c=d é\"q\\w0123456789"
+KEY = 'sk-proj-A/b+c=d é"q\\w0123456789'
 OTHERS_KEYS = [
     "sk-abcdefghijklmnop1234",
     "sk-ant-api03-abcdefghijklmnop",
@@ -50,9 +50,7 @@ def test_the_key_is_hidden_in_every_form(form: str, words: str) -> None:
     before=st.binary(max_size=7),
     after=st.binary(max_size=7),
 )
-def test_base64_of_anything_around_the_key_does_not_carry_it_through(
-    secret: str, before: bytes, after: bytes
-) -> None:
+def test_base64_of_anything_around_the_key_does_not_carry_it_through(secret: str, before: bytes, after: bytes) -> None:
     carried = base64.b64encode(before + secret.encode() + after)
 
     hidden = Redactor([secret]).hide_secrets(carried)

@@ -1,0 +1,383 @@
+"""One row's life, in virtual time: what is sent, when, how often, and what everybody learns from it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from virtual_time import run_virtual
+
+from batchcall.dialects import DIALECTS
+from batchcall.engines.feed import Feed
+from batchcall.engines.gate import Gate
+from batchcall.engines.live import LiveEngine, Stopped
+from batchcall.engines.reading import Asked, Ended, Reader
+from batchcall.errors import ExitCode, OutputError
+from batchcall.extraction.arguments import Toolbox
+from batchcall.pacing.budget import Budget
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.health import Health
+from batchcall.pacing.retry import RetryPolicy
+from batchcall.records import (
+    Attempt,
+    Failure,
+    FailureKind,
+    HttpRequest,
+    HttpResponse,
+    Request,
+    Row,
+    Shape,
+    Status,
+    Tool,
+)
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+TOOL = Tool("f", SCHEMA, {"type": "function", "function": {"name": "f", "parameters": SCHEMA}})
+SHAPE = Shape("m", (TOOL,))
+TOOLBOX = Toolbox.of([TOOL])
+
+Answer = HttpResponse | Failure
+
+
+def completion(arguments: str = '{"n": 1}', **usage: int) -> HttpResponse:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    body = {
+        "id": "r",
+        "model": "m",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+        ],
+        "usage": usage or {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }
+    return HttpResponse(200, {}, json.dumps(body).encode())
+
+
+def refusal(status: int, code: str, **headers: str) -> HttpResponse:
+    body = {"error": {"message": f"it says {code}", "type": code, "code": code}}
+    return HttpResponse(status, headers, json.dumps(body).encode())
+
+
+TIMED_OUT = Failure(FailureKind.TIMED_OUT, "no answer within 60 s")
+UNCONNECTED = Failure(FailureKind.UNCONNECTED, "no connection")
+BUSY = refusal(429, "rate_limit_exceeded", **{"retry-after": "7"})
+BAD_KEY = refusal(401, "invalid_api_key")
+
+
+@dataclass
+class ScriptedTransport:
+    """Answers as told: a list for all rows in turn, or a function of the body and how often it came."""
+
+    script: list[Answer] | Callable[[str, int], Answer]
+    latency_s: float = 1.0
+    sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # when, what
+    most_in_flight: int = 0
+    _in_flight: int = 0
+
+    async def post(self, request: HttpRequest) -> HttpResponse | Failure:
+        body = json.loads(request.body)
+        self.sent.append((asyncio.get_running_loop().time(), body))
+        self._in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            await asyncio.sleep(self.latency_s)
+        finally:
+            self._in_flight -= 1
+        if callable(self.script):
+            text = body["messages"][0]["content"]
+            return self.script(text, sum(sent["messages"][0]["content"] == text for _, sent in self.sent))
+        return self.script.pop(0)
+
+
+@dataclass
+class MemoryRecorder:
+    """What a run made durable, in the order it did."""
+
+    events: list[tuple[str, int]] = field(default_factory=list)
+    is_full: bool = False
+
+    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None:
+        if self.is_full:
+            raise OutputError("no space")
+        self.events.append(("send", row))
+
+    def answered(self, attempt: Attempt) -> None:
+        self.events.append(("answered", attempt.row))
+
+    def gave_up(self, row: int) -> None:
+        self.events.append(("gave up", row))
+
+
+def question(row: int) -> Asked:
+    request = Request(SHAPE, [{"role": "user", "content": f"row {row}"}])
+    return Asked(Row(row, {}, f"rows:{row}"), request, f"hash{row}", TOOLBOX)
+
+
+@dataclass
+class Outcome:
+    ended: list[Ended]
+    engine: LiveEngine
+    transport: ScriptedTransport
+    recorder: MemoryRecorder
+    seconds: float
+
+    @property
+    def only(self) -> Ended:
+        assert len(self.ended) == 1
+        return self.ended[0]
+
+
+def live(
+    transport: ScriptedTransport,
+    questions: Iterable[Asked] = (),
+    *,
+    concurrency: int = 4,
+    attempts: int = 6,
+    reasks: int = 0,
+    budget: Budget | None = None,
+    recorder: MemoryRecorder | None = None,
+    stop_after_s: float | None = None,
+) -> Outcome:
+    """Run questions to their end in virtual time."""
+    recorder = recorder or MemoryRecorder()
+    asked = list(questions) or [question(0)]
+
+    async def main() -> Outcome:
+        loop = asyncio.get_running_loop()
+        engine = LiveEngine(
+            transport=transport,
+            reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
+            gate=Gate(concurrency=concurrency, requests_per_minute=None, tokens_per_minute=None),
+            retry=RetryPolicy(max_attempts=attempts),
+            health=Health(host="relay.example"),
+            estimate=TokenEstimate(),
+            budget=budget or Budget(),
+            recorder=recorder,
+            endpoint="http://relay.example/v1",
+            concurrency=concurrency,
+            reasks=reasks,
+            now_s=loop.time,
+            roll=lambda: 0.5,
+        )
+        if stop_after_s is not None:
+            loop.call_later(stop_after_s, engine.stop, Stopped("told to", ExitCode.TERMINATED))
+        ended, began = [], loop.time()
+        feed: Feed[Asked] = Feed(iter([asked]))
+        async with engine.outcomes(feed, lambda one: one) as outcomes:
+            async for one in outcomes:
+                ended.append(one)
+        return Outcome(sorted(ended, key=lambda one: one.row.index), engine, transport, recorder, loop.time() - began)
+
+    return run_virtual(main())
+
+
+def test_an_answer_is_on_disk_before_the_row_ends_and_after_it_was_announced() -> None:
+    run = live(ScriptedTransport([completion()]))
+
+    assert run.recorder.events == [("send", 0), ("answered", 0)]
+    assert run.only.outcome.status is Status.OK
+    assert run.only.outcome.arguments == {"n": 1}
+    assert [attempt.number for attempt in run.only.attempts] == [1]
+
+
+def test_a_throttled_row_waits_as_long_as_the_server_asks() -> None:
+    run = live(ScriptedTransport([BUSY, completion()]))
+
+    first, second = (at for at, _ in run.transport.sent)
+    assert 7 <= second - first - 1.0 <= 7 * 1.1 + 0.1  # one second for the first answer
+    assert run.only.outcome.attempts == 2
+    assert run.only.outcome.wait_s is not None
+    assert run.only.outcome.wait_s >= 7
+
+
+def test_a_throttled_row_makes_everybody_wait() -> None:
+    def busy_once(text: str, times: int) -> Answer:
+        return BUSY if text == "row 0" and times == 1 else completion()
+
+    run = live(ScriptedTransport(busy_once), [question(row) for row in range(6)])
+
+    assert all(at >= 1_000 + 7 for at, _ in run.transport.sent[1:])
+    assert {one.outcome.status for one in run.ended} == {Status.OK}
+
+
+def test_what_never_left_is_tried_as_often_as_the_job_allows() -> None:
+    run = live(ScriptedTransport([UNCONNECTED] * 4), attempts=4)
+
+    assert run.only.outcome.status is Status.UNREACHABLE
+    assert run.only.outcome.attempts == 4
+    assert run.recorder.events[-1] == ("gave up", 0)
+    assert run.engine.traffic.possibly_paid_twice == {}
+
+
+def test_what_may_be_billed_is_tried_twice_more_at_most_and_counted() -> None:
+    run = live(ScriptedTransport([TIMED_OUT] * 3), attempts=6)
+
+    assert run.only.outcome.status is Status.TIMED_OUT
+    assert run.only.outcome.attempts == 3
+    assert run.engine.traffic.possibly_paid_twice == {"timed_out": 2}
+
+
+def test_an_answer_that_was_paid_for_is_never_bought_again_of_its_own() -> None:
+    run = live(ScriptedTransport([completion('{"n": "no number"}')]))
+
+    assert run.only.outcome.status is Status.INVALID_ARGUMENTS
+    assert len(run.transport.sent) == 1
+
+
+def test_a_reask_quotes_the_call_and_the_fault_and_adds_up_the_tokens() -> None:
+    run = live(ScriptedTransport([completion('{"n": "x"}'), completion('{"n": 2}')]), reasks=1)
+
+    messages = run.transport.sent[1][1]["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool"]
+    assert messages[1]["tool_calls"][0]["function"]["arguments"] == '{"n": "x"}'
+    assert "/n" in messages[2]["content"]
+    assert run.only.outcome.status is Status.OK
+    assert run.only.outcome.usage.total_tokens == 30
+
+
+def test_a_reask_that_gets_no_answer_leaves_the_row_with_the_answer_it_has() -> None:
+    run = live(ScriptedTransport([completion('{"n": "x"}'), *[TIMED_OUT] * 3]), reasks=1)
+
+    assert run.only.outcome.status is Status.INVALID_ARGUMENTS
+    assert run.only.outcome.calls[0].arguments == '{"n": "x"}'
+    assert run.only.outcome.usage.total_tokens == 15
+
+
+def test_a_bad_key_costs_one_request_and_marks_no_row() -> None:
+    run = live(ScriptedTransport(lambda text, times: BAD_KEY), [question(row) for row in range(50)])
+
+    assert run.ended == []
+    assert len(run.transport.sent) == 1
+    assert isinstance(run.engine.stopped, Stopped)
+    assert run.engine.stopped.exit_code is ExitCode.ENDPOINT_REFUSES
+
+
+def test_a_relay_that_has_worked_may_refuse_a_row_now_and_then() -> None:
+    def refuses_once(text: str, times: int) -> Answer:
+        return BAD_KEY if text == "row 3" and times == 1 else completion()
+
+    run = live(ScriptedTransport(refuses_once), [question(row) for row in range(8)])
+
+    assert [one.outcome.status for one in run.ended] == [Status.OK] * 8
+    assert run.ended[3].outcome.attempts == 2
+
+
+def test_row_1_goes_alone_then_8_then_all() -> None:
+    run = live(
+        ScriptedTransport(lambda text, times: completion()), [question(row) for row in range(60)], concurrency=32
+    )
+
+    times = [at for at, _ in run.transport.sent]
+    assert sum(at == times[0] for at in times) == 1
+    assert sum(at == times[1] for at in times) == 8
+    assert run.transport.most_in_flight == 32
+    assert len(run.ended) == 60
+
+
+def test_a_stop_drains_what_is_in_flight_and_sends_nothing_more() -> None:
+    transport = ScriptedTransport(lambda text, times: completion(), latency_s=10.0)
+    run = live(transport, [question(row) for row in range(100)], stop_after_s=12.0)
+
+    assert len(run.ended) == len(run.transport.sent) == 5  # the first, and the four in flight when it came
+    assert run.seconds == pytest.approx(20.0)
+
+
+def test_a_row_that_waits_for_a_retry_stays_unmarked_when_the_run_stops() -> None:
+    def one_is_refused(text: str, times: int) -> Answer:
+        return refusal(503, "overloaded", **{"retry-after": "600"}) if text == "row 1" else completion()
+
+    run = live(ScriptedTransport(one_is_refused), [question(row) for row in range(2)], stop_after_s=30.0)
+
+    assert [one.row.index for one in run.ended] == [0]
+    assert run.seconds == pytest.approx(30.0)
+    assert ("gave up", 1) not in run.recorder.events
+
+
+def test_a_full_disk_stops_the_sending_and_loses_nothing_in_flight() -> None:
+    recorder = MemoryRecorder()
+
+    def fills_up(text: str, times: int) -> Answer:
+        recorder.is_full = text == "row 6"
+        return completion()
+
+    run = live(ScriptedTransport(fills_up), [question(row) for row in range(40)], recorder=recorder)
+
+    assert isinstance(run.engine.stopped, OutputError)
+    assert len(run.ended) == len(run.transport.sent) < 40
+
+
+def test_a_spent_budget_lets_only_what_is_in_flight_go_beyond() -> None:
+    transport = ScriptedTransport(lambda text, times: completion())
+    run = live(transport, [question(row) for row in range(100)], budget=Budget(max_tokens=150))
+
+    assert 10 <= len(run.ended) < 10 + 4
+    assert isinstance(run.engine.stopped, Stopped)
+    assert "max_tokens_total" in run.engine.stopped.reason
+
+
+def test_a_budget_that_is_spent_already_sends_nothing() -> None:
+    run = live(ScriptedTransport([]), budget=Budget(max_cost=1.0, cost=1.0))
+
+    assert run.transport.sent == []
+    assert run.ended == []
+
+
+def attempt(number: int, answer: Answer) -> Attempt:
+    is_response = isinstance(answer, HttpResponse)
+    return Attempt(
+        row=0,
+        number=number,
+        request_hash="hash0",
+        response=answer if isinstance(answer, HttpResponse) else None,
+        failure=None if is_response else answer,  # type: ignore[arg-type]  # mypy does not follow the flag
+        sent_at_s=1.0,
+        latency_s=1.0,
+        wait_s=0.0,
+        endpoint="e",
+    )
+
+
+def test_an_answer_of_an_earlier_run_ends_the_row_without_a_request() -> None:
+    run = live(ScriptedTransport([]), [replace(question(0), attempts=(attempt(1, completion()),), sent=1)])
+
+    assert run.only.outcome.status is Status.OK
+    assert run.transport.sent == []
+
+
+def test_a_failure_of_an_earlier_run_is_gone_on_from_without_a_wait() -> None:
+    asked = replace(question(0), attempts=(attempt(1, BUSY),), sent=1)
+    run = live(ScriptedTransport([completion()]), [asked])
+
+    assert run.transport.sent[0][0] == pytest.approx(1_000.0)
+    assert run.only.outcome.attempts == 2
+
+
+def test_a_bad_key_of_an_earlier_run_counts_for_nothing_now() -> None:
+    asked = replace(question(0), attempts=(attempt(1, BAD_KEY),), sent=1)
+    run = live(ScriptedTransport([completion()]), [asked], attempts=1)
+
+    assert run.only.outcome.status is Status.OK
+
+
+def test_a_row_that_was_given_up_stays_so() -> None:
+    asked = replace(question(0), attempts=(attempt(1, TIMED_OUT),), sent=1, is_ended=True)
+    run = live(ScriptedTransport([]), [asked])
+
+    assert run.only.outcome.status is Status.TIMED_OUT
+    assert run.transport.sent == []
+
+
+def test_a_fault_in_our_reading_ends_the_row_and_keeps_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Toolbox, "read", broken)
+    run = live(ScriptedTransport([completion()]))
+
+    assert run.only.outcome.status is Status.BAD_RESPONSE
+    assert "ZeroDivisionError" in (run.only.outcome.error or "")
+    assert len(run.transport.sent) == 1
+    assert run.recorder.events == [("send", 0), ("answered", 0)]
