@@ -24,7 +24,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # chosen at run time
+class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
         self._loop = loop

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 from aiohttp.connector import Connection
-from yarl import URL
 
 from batchcall.engines.redaction import Redactor
 from batchcall.errors import JobError
@@ -75,6 +75,7 @@ async def open_transport(
     """
     endpoint = _checked_url(url, has_secret=bool(secrets))
     proxy = _proxy_for(endpoint) if trust_env else None
+    all_headers = _merged_headers(headers)
     session = aiohttp.ClientSession(
         connector=_Connector(
             limit=concurrency,
@@ -82,7 +83,7 @@ async def open_transport(
             resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
             keepalive_timeout=_KEEP_ALIVE_S,
         ),
-        headers=_merged_headers(headers),
+        headers=None if proxy else all_headers,  # aiohttp sends a session's headers to the proxy too, key and all
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=_timeouts(timeout_s),
         auto_decompress=False,  # it would inflate a bomb
@@ -91,8 +92,9 @@ async def open_transport(
         trust_env=False,  # it would read .netrc and refuse our own Authorization
     )
     async with session:
+        options = {"proxy": proxy.url, "headers": all_headers} if proxy else {}
         redactor = Redactor((*secrets, *(proxy.secrets if proxy else ())))
-        yield Transport(session, endpoint, proxy.options if proxy else {}, redactor, timeout_s)
+        yield Transport(session, endpoint, options, redactor, timeout_s)
 
 
 class Transport:
@@ -101,7 +103,7 @@ class Transport:
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        endpoint: URL,
+        endpoint: SplitResult,
         options: Mapping[str, Any],
         redactor: Redactor,
         timeout_s: float,
@@ -111,7 +113,7 @@ class Transport:
         self._options = options
         self._redactor = redactor
         self._timeout_s = timeout_s
-        self._urls: dict[str, URL] = {}  # a job has one path or two
+        self._urls: dict[str, str] = {}  # a job has one path or two
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
         """Send it once and return what came, whatever its status; or how far it got. Raises only CancelledError.
@@ -122,17 +124,16 @@ class Transport:
         url = self._urls.get(request.path) or self._url_of(request.path)
         try:
             async with self._session.post(url, data=request.body, allow_redirects=False, **self._options) as response:
-                raw, is_cut = await _read(response, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
+                raw, is_cut = await _read(response.content, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
                 if is_cut:
                     response.close()  # the rest is not read, so the connection is of no more use
                 return self._as_response(response, raw, is_cut)
         except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
 
-    def _url_of(self, path: str) -> URL:
+    def _url_of(self, path: str) -> str:
         """The endpoint's path and then this one, before the query that Azure has in its URLs."""
-        whole = self._endpoint.raw_path.rstrip("/") + path
-        url = self._endpoint.with_path(whole, encoded=True, keep_query=True)
+        url = self._endpoint._replace(path=self._endpoint.path.rstrip("/") + path, fragment="").geturl()
         self._urls[path] = url
         return url
 
@@ -151,7 +152,7 @@ class Transport:
         else:
             kind, cause, tellings = _kind_once_sent(error), error, _ONCE_SENT
         telling = next(telling for kind_of_error, telling in tellings if isinstance(cause, kind_of_error))
-        told = telling.format(host=self._endpoint.authority, timeout_s=self._timeout_s, why=_why(cause))
+        told = telling.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
         return Failure(kind, self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE])
 
 
@@ -216,16 +217,17 @@ def _why(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:
+async def _read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
     """The body as sent, no more than `most` bytes of it, and whether there was more."""
-    pieces: list[bytes] = []
-    size = 0
-    while piece := await response.content.readany():
+    body = await content.readany()
+    if content.at_eof() and len(body) <= most:  # as nearly every answer: all of it is here by now
+        return body, False
+    pieces = [body]
+    size = len(body)
+    while size <= most and (piece := await content.readany()):
         pieces.append(piece)
         size += len(piece)
-        if size > most:
-            return b"".join(pieces)[:most], True
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces), False
+    return b"".join(pieces)[:most], size > most
 
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -290,22 +292,29 @@ def _timeouts(timeout_s: float) -> aiohttp.ClientTimeout:
     )
 
 
-def _checked_url(url: str, *, has_secret: bool) -> URL:
+def _checked_url(url: str, *, has_secret: bool) -> SplitResult:
     """Raises JobError. Says nothing of what stands in the URL: it may hold a password."""
-    try:
-        parsed = URL(url)
-    except ValueError:
-        raise JobError("endpoint.url is no URL", hint='write it as in "https://api.openai.com/v1"') from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise JobError("endpoint.url is neither http nor https", hint='write it as in "https://api.openai.com/v1"')
-    if parsed.user or parsed.password:
+    parsed, host = _parsed(url)
+    if parsed is None or parsed.scheme not in ("http", "https") or not host:
+        raise JobError("endpoint.url is no http or https URL", hint='write it as in "https://api.openai.com/v1"')
+    if "@" in parsed.netloc:
         raise JobError("endpoint.url holds a user or password", hint="use endpoint.api_key and endpoint.auth")
-    if parsed.scheme == "http" and has_secret and not _is_this_machine(parsed.host):
+    if parsed.scheme == "http" and has_secret and not _is_this_machine(host):
         raise JobError(
-            f"endpoint.url would send the key to {parsed.host} unencrypted",
+            f"endpoint.url would send the key to {host} unencrypted",
             hint="use https; plain http takes a key only to this machine",
         )
     return parsed
+
+
+def _parsed(url: str) -> tuple[SplitResult | None, str]:
+    """The URL and its host in lower case; None where it is none."""
+    try:
+        parsed = urlsplit(url)
+        _ = parsed.port  # checked by being asked for
+        return parsed, parsed.hostname or ""
+    except ValueError:
+        return None, ""
 
 
 def _is_this_machine(host: str) -> bool:
@@ -337,22 +346,28 @@ def _merged_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Proxy:
-    options: Mapping[str, Any]  # of every request
+    url: str  # with user and password, where it has them
     secrets: tuple[str, ...]
 
 
-def _proxy_for(endpoint: URL) -> _Proxy | None:
+def _proxy_for(endpoint: SplitResult) -> _Proxy | None:
     """What the environment says for this host; never a proxy on the way to this machine. Raises JobError."""
-    host = endpoint.host or ""
+    host = endpoint.hostname or ""
     written = urllib.request.getproxies().get(endpoint.scheme)
     if not written or _is_this_machine(host) or urllib.request.proxy_bypass(host):
         return None
-    proxy = URL(written if "://" in written else f"http://{written}")
-    if proxy.scheme not in ("http", "https") or not proxy.host:
+    url = written if "://" in written else f"http://{written}"
+    proxy, proxy_host = _parsed(url)
+    if proxy is None or proxy.scheme not in ("http", "https") or not proxy_host:
         raise JobError(
             f"the proxy that the environment names for {endpoint.scheme} is neither http nor https",
             hint=f"set {endpoint.scheme}_proxy, or endpoint.trust_env = false",
         )
-    password = proxy.password or ""
-    pair = base64.b64encode(f"{proxy.user or ''}:{password}".encode()).decode()
-    return _Proxy({"proxy": proxy}, (password, pair) if password else ())
+    return _Proxy(url, _secrets_of(proxy))
+
+
+def _secrets_of(proxy: SplitResult) -> tuple[str, ...]:
+    if not proxy.password:
+        return ()
+    user, password = unquote(proxy.username or ""), unquote(proxy.password)
+    return password, proxy.password, base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -19,7 +19,10 @@ from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, ans
 from batchcall.files.disk import Disk, whole_file, write_fully
 from batchcall.records import Attempt, Outcome, Row, Status
 
-BATCH_ROWS = 500
+BATCH_ROWS = 100  # turned into Arrow together: few enough that they are still in the processor's cache
+_READ_ROWS = 500
+_GROUP_ROWS = 10_000  # of a Parquet row group
+_ANSWERS_GROUP_ROWS = 1_000  # raw answers are large, and held until their group is written
 _FOOTER_KEY = b"batchcall"
 _PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
 _JOURNAL_NAME = re.compile(r"part-(\d{6,})\.journal")
@@ -139,6 +142,7 @@ class AnswersFile:
     def __init__(self, disk: Disk, path: Path) -> None:
         self._stack = contextlib.ExitStack()
         self._held: list[Attempt] = []
+        self._group: list[pa.RecordBatch] = []
         with self._stack:
             self._writer = self._stack.enter_context(_table_writer(disk, path, ANSWERS_SCHEMA))
             self._stack = self._stack.pop_all()
@@ -146,17 +150,22 @@ class AnswersFile:
     def add(self, attempts: Iterable[Attempt]) -> None:
         self._held.extend(attempts)
         if len(self._held) >= BATCH_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._held:
-            self._writer.write_batch(answers_batch(self._held))
+            self._group.append(answers_batch(self._held))
             self._held = []
+        if len(self._group) * BATCH_ROWS >= _ANSWERS_GROUP_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        if self._group:
+            self._writer.write_table(pa.Table.from_batches(self._group))
+            self._group = []
 
     def finish(self) -> None:
         """Put the file under its name, durably."""
         with self._stack:
-            self._flush()
+            if self._held:
+                self._group.append(answers_batch(self._held))
+            self._write_group()
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -170,8 +179,8 @@ class _Abandoned(Exception):
 
 def _write_table(disk: Disk, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     with _table_writer(disk, path, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(schema.metadata), row_group_size=BATCH_ROWS * 20)
+        table = pa.Table.from_batches(list(batches), schema.remove_metadata()).replace_schema_metadata(schema.metadata)
+        writer.write_table(table, row_group_size=_GROUP_ROWS)
 
 
 @contextlib.contextmanager
@@ -180,9 +189,17 @@ def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     with (
         whole_file(disk, path) as handle,
         pa.PythonFile(_Sink(disk, handle), mode="w") as sink,
-        pq.ParquetWriter(sink, schema, compression="zstd") as writer,
+        pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=_repeating(schema)) as writer,
     ):
         yield writer
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns whose values repeat; looking for repetitions in the others costs and finds none."""
+    return [name for name in schema.names if name not in _EACH_ITS_OWN]
+
+
+_EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_at", "latency_s", "finished_at"})
 
 
 class _Sink(io.RawIOBase):
@@ -250,7 +267,7 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Re
     """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read."""
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
-            yield from file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
+            yield from file.iter_batches(_READ_ROWS, columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{path} cannot be read: {str(error)[:200]}", hint="`batchcall verify` says more") from error
 

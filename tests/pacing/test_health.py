@@ -77,9 +77,7 @@ def test_a_refusal_before_anything_worked_ends_the_job_at_once(kind: FailureKind
         (FailureKind.REDIRECTED, RELAY, 1),
     ],
 )
-def test_after_something_worked_so_many_refusals_in_a_row_end_the_job(
-    kind: FailureKind, host: str, count: int
-) -> None:
+def test_after_something_worked_so_many_refusals_in_a_row_end_the_job(kind: FailureKind, host: str, count: int) -> None:
     ended_after, verdict = failures_until_the_end(health_that_worked(host), failed(kind))
 
     assert ended_after == count
