@@ -18,13 +18,19 @@ PACKAGE = ROOT / "batchcall"
 
 # A unit is a file or a folder directly in the package. Within a unit everybody may import everybody.
 LEVELS = {
-    "records": 0, "errors": 0, "secret": 0, "version": 0,
-    "extraction": 1, "dialects": 1, "pacing": 1, "job": 1,
+    "records": 0, "errors": 0, "secret": 0, "version": 0, "terminal": 0,
+    "extraction": 1, "dialects": 1, "pacing": 1, "job": 1, "job_schema": 1,
     "engines": 2, "files": 2,
-    "run": 3, "asking": 3, "resume": 3, "report": 3, "sandbox": 3, "starter": 3,
-    "cli": 4, "on_ray": 4, "__init__": 4, "__main__": 4,
+    "report": 3, "sandbox": 3, "starter": 3,
+    "run": 3, "asking": 3, "resume": 3, "questions": 3, "state": 3, "watching": 3, "closing": 3,
+    "check": 3, "status": 3, "verify": 3, "revalidate": 3,
+    "cli": 4, "api": 4, "on_ray": 4, "__init__": 4, "__main__": 4,
 }  # fmt: skip
-SPINE = {"run", "asking", "resume"}  # where the parts meet: they alone may import others of their own level 3
+# Where the parts meet: they alone may import others of their own level 3. And the job file is two files.
+SPINE = {
+    "run", "asking", "resume", "questions", "state", "watching", "closing", "check", "status", "verify", "revalidate",
+    "job",
+}  # fmt: skip
 LOWEST_THAT_MAY_WAIT = 2  # below it nothing reads a clock, throws dice, logs or touches a disk or a socket
 
 WAITING = {
@@ -48,7 +54,7 @@ HOMES = {
     "pyarrow": ("files/*",),
     "ray": ("on_ray.py",),
     "tqdm": ("report/*",),
-    "uvloop": ("run.py", "sandbox/*"),
+    "uvloop": ("api.py", "sandbox/*"),
 }
 
 

@@ -1,0 +1,200 @@
+"""What a job file may say: its JSON Schema, for checking and for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
+DURATION = r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+$"
+_AUTH = r"^(bearer|x-api-key|x-goog-api-key|none|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$"
+
+
+def _object(description: str, properties: dict[str, Any], *, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    section: dict[str, Any] = {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "additionalProperties": False,
+    }
+    return {**section, "required": list(required)} if required else section
+
+
+def _text(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "string", "description": description, **more}
+
+
+def _number(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "number", "description": description, **more}
+
+
+def _whole(description: str, **more: Any) -> dict[str, Any]:
+    return {"type": "integer", "description": description, **more}
+
+
+def _flag(description: str) -> dict[str, Any]:
+    return {"type": "boolean", "description": description}
+
+
+def _template(description: str) -> dict[str, Any]:
+    file = _object("a file to read it from", {"file": _text("path, from the job file's folder")}, required=("file",))
+    return {"description": description, "anyOf": [{"type": "string"}, file]}
+
+
+_ENDPOINT = _object(
+    "where the model is",
+    {
+        "url": _text('base URL up to "/v1", or "sandbox" for the embedded endpoint', pattern=r"^(sandbox$|https?://.)"),
+        "protocol": _text("what it speaks", enum=list(PROTOCOLS)),
+        "api_key": _text('"env:NAME" or "file:PATH", never the key itself'),
+        "auth": _text("bearer, x-api-key, x-goog-api-key, none or header:NAME", pattern=_AUTH),
+        "headers": {
+            "type": "object",
+            "description": "further headers, texts by name",
+            "additionalProperties": {"type": "string"},
+        },
+        "ca_file": _text("own certificate authority, PEM"),
+        "trust_env": _flag("take a proxy from the environment"),
+    },
+    required=("url",),
+)
+
+_TOOL = _object(
+    "a function the model may call",
+    {
+        "file": _text("an OpenAI tool object as JSON"),
+        "python": _text('"module:PydanticModel"', pattern=r"^[\w.]+:\w+$"),
+        "name": _text("letters, digits, _ and -, at most 64"),
+        "description": _text("what the function is for"),
+        "parameters": {"type": "object", "description": "JSON Schema of the arguments"},
+        "strict": _flag("let the endpoint hold the model to the schema"),
+    },
+)
+
+_MESSAGE = {
+    "type": "object",
+    "description": "role and content, both of which may be templates",
+    "properties": {"role": _text("system, user, assistant, tool …")},
+    "required": ["role"],
+}
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "batchcall job",
+    **_object(
+        "a batchcall job file",
+        {
+            "input": _object(
+                "the rows",
+                {
+                    "path": _text("file, directory, glob or URI; .parquet .jsonl .jsonl.gz .jsonl.zst", minLength=1),
+                    "id": _text("a column that names a row; unique"),
+                },
+                required=("path",),
+            ),
+            "endpoint": {
+                "description": "one endpoint",
+                "if": {"type": "array"},
+                "then": {"type": "array", "items": _ENDPOINT, "minItems": 1},
+                "else": _ENDPOINT,
+            },
+            "request": {
+                "type": "object",
+                "description": "what is asked; keys that are not named here go into the body as written",
+                "properties": {
+                    "model": _text("the model's name", minLength=1),
+                    "system": _template("a system message, Jinja over the row's columns"),
+                    "prompt": _template("a user message, Jinja over the row's columns"),
+                    "messages": {
+                        "type": "array",
+                        "description": "messages with templates, instead of prompt",
+                        "items": _MESSAGE,
+                        "minItems": 1,
+                    },
+                    "columns": _object(
+                        "parts of the request that come from the row: names of columns",
+                        {name: _text("a column") for name in ("messages", "tools", "tool_choice")},
+                    ),
+                    "tool_choice": {
+                        "type": ["string", "object"],
+                        "description": "auto, required, none, or a tool's name",
+                    },
+                },
+            },
+            "tool": {"type": "array", "description": "[[tool]], the functions", "items": _TOOL},
+            "limits": _object(
+                "how fast, how often, how much",
+                {
+                    "requests_per_minute": _number("0 or absent: none", minimum=0),
+                    "tokens_per_minute": _number("0 or absent: none", minimum=0),
+                    "concurrency": {
+                        "description": 'most requests in flight, from 1, or "auto"',
+                        "if": {"type": "string"},
+                        "then": {"const": "auto"},
+                        "else": {"type": "integer", "minimum": 1, "maximum": 10_000},
+                    },
+                    "timeout": {
+                        "description": 'of one attempt, as "60s" or a number of seconds',
+                        "if": {"type": "string"},
+                        "then": {"pattern": DURATION},
+                        "else": {"type": "number", "exclusiveMinimum": 0},
+                    },
+                    "attempts": _whole("requests per row at most", minimum=1, maximum=100),
+                    "max_cost": _number("USD", exclusiveMinimum=0),
+                    "max_tokens_total": _whole("tokens of the whole output", minimum=1),
+                    "max_failed": {
+                        "description": 'rows that may fail, as a number or a share like "2%"',
+                        "if": {"type": "string"},
+                        "then": {"pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"},
+                        "else": {"type": "integer", "minimum": 0},
+                    },
+                },
+            ),
+            "validate": _object(
+                "how answers are read",
+                {
+                    "repair": _flag("mend arguments by the recorded ladder"),
+                    "coerce": _flag('lossless scalar coercion, "5" to 5'),
+                    "reask": _whole("ask again with the validator's message, at most this often", minimum=0, maximum=5),
+                },
+            ),
+            "output": _object(
+                "where results go",
+                {
+                    "path": _text("a folder", minLength=1),
+                    "keep": {
+                        "type": "array",
+                        "description": "columns of the input to carry over; default: all",
+                        "items": {"type": "string"},
+                    },
+                    "response": _flag("keep raw answers, for revalidate"),
+                    "part_rows": _whole("rows of a part", minimum=1, maximum=10_000_000),
+                },
+                required=("path",),
+            ),
+            "prices": {
+                "type": "object",
+                "description": '[prices."model"], USD per million tokens',
+                "additionalProperties": _object(
+                    "USD per million tokens",
+                    {name: _number("USD per million tokens", minimum=0) for name in ("prompt", "completion", "cached")},
+                    required=("prompt", "completion"),
+                ),
+            },
+            "sandbox": _object(
+                "what the embedded endpoint does",
+                {
+                    "latency": _number("median seconds to answer", minimum=0),
+                    "requests_per_minute": _whole("answers 429 above this", minimum=1),
+                    "tokens_per_minute": _whole("answers 429 above this", minimum=1),
+                    "faults": {
+                        "type": "object",
+                        "description": "share of answers by fault name, 0 to 1",
+                        "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+                    },
+                    "seed": _whole("other answers for another number"),
+                },
+            ),
+        },
+        required=("input", "endpoint", "output"),
+    ),
+}
