@@ -16,9 +16,9 @@ def test_a_second_run_is_refused_and_told_who_holds_the_output(tmp_path: Path) -
     path = tmp_path / "_batchcall" / "lock"
     path.parent.mkdir()
 
-    with hold_lock(path), pytest.raises(LockedError, match=r"another run holds .*process \d+ on .*, since") as refused:
-        with hold_lock(path):
-            pytest.fail("both hold it")
+    holder = r"another run holds .*process \d+ on .*, since"
+    with hold_lock(path), pytest.raises(LockedError, match=holder) as refused, hold_lock(path):
+        pytest.fail("both hold it")
 
     assert refused.value.exit_code == ExitCode.LOCKED
 

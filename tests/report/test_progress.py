@@ -38,7 +38,8 @@ class Terminal(io.StringIO):
 
 def test_a_line_says_rows_rate_tokens_money_failures_and_what_it_waits_for() -> None:
     assert snapshot_text(NOW) == (
-        "1,250 of 10,000 rows, 25.0 rows/s, 98,765 tokens, 1.50 USD, 3 failed, waits for requests, oldest request 12.0 s"
+        "1,250 of 10,000 rows, 25.0 rows/s, 98,765 tokens, 1.50 USD, 3 failed, waits for requests,"
+        " oldest request 12.0 s"
     )
 
 

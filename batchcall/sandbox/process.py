@@ -1,0 +1,91 @@
+"""The embedded endpoint as a process of its own, which ends when the one that started it does, even by kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from batchcall.errors import BatchcallError
+from batchcall.sandbox.server import run_server, stop_on_signals
+from batchcall.sandbox.settings import Settings, describe_faults, parse_faults
+
+__all__ = ["SandboxProcess", "Settings", "describe_faults", "open_sandbox", "parse_faults", "serve"]
+
+_STARTS_WITHIN_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxProcess:
+    """An endpoint that runs."""
+
+    url: str  # "http://127.0.0.1:PORT/v1"
+    pid: int
+
+    async def ledger(self) -> dict[str, Any]:
+        """What it was asked and what it billed: requests, billed, billed_tokens, in_flight, statuses."""
+        url = self.url.removesuffix("/v1") + "/sandbox/ledger"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            told: dict[str, Any] = orjson.loads(await response.read())
+            return told
+
+
+@contextlib.asynccontextmanager
+async def open_sandbox(settings: Settings) -> AsyncIterator[SandboxProcess]:
+    """Start an endpoint and end it with the block. Raises BatchcallError when it does not come up."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "batchcall.sandbox",
+        orjson.dumps(asdict(settings)).decode(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C is for the run, which drains; the endpoint must still answer then
+    )
+    try:
+        yield await _started(process)
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()  # at its end, the endpoint leaves
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def _started(process: asyncio.subprocess.Process) -> SandboxProcess:
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(_STARTS_WITHIN_S):
+            told = orjson.loads(await process.stdout.readline())
+    except (TimeoutError, ValueError):
+        raise BatchcallError(
+            "the embedded endpoint did not start", hint="see whether `batchcall sandbox --port 0` says why"
+        ) from None
+    return SandboxProcess(told["url"], told["pid"])
+
+
+def serve(settings: Settings) -> None:
+    """Serve in this process until SIGINT or SIGTERM, telling the URL on stdout."""
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    try:
+        await run_server(settings, ready=_tell, stop=stop)
+    except OSError as error:
+        raise BatchcallError(
+            f"port {settings.port} cannot be taken: {error.strerror}", hint="--port 0 takes any free one"
+        ) from error
+
+
+def _tell(url: str) -> None:
+    sys.stdout.write(f"batchcall sandbox on {url}  (Ctrl-C ends it; what it billed: /sandbox/ledger)\n")
+    sys.stdout.flush()
