@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from running import batchcall, edit, some_rows, write_job, write_rows
 
 

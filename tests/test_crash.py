@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from running import batchcall, command, results, write_job
 
 from batchcall import verify_output
+from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from running import batchcall, command, results, write_job
 
 ROWS = 400
 IN_FLIGHT = 8

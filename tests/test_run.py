@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from running import edit, results, some_rows, write_job, write_rows
 
 from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, verify_output
 from batchcall.files.lock import hold_lock
+from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from running import edit, results, some_rows, write_job, write_rows
 
 
 @pytest_asyncio.fixture

@@ -193,7 +193,7 @@ async def _sent(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
 async def run_server(settings: Settings, *, ready: Callable[[str], None], stop: asyncio.Event) -> None:
     """Serve until `stop` is set. `ready` is told the base URL. Raises OSError when the port is taken."""
     sandbox = Sandbox(settings)
-    server = web.Server(sandbox.handle, access_log=None, client_max_size=_LARGEST)
+    server = web.Server(sandbox.handle, request_factory=_request, access_log=None)
     runner = web.ServerRunner(server)
     await runner.setup()
     site = web.TCPSite(runner, HOST, settings.port, backlog=1024, shutdown_timeout=0.1)
@@ -206,6 +206,14 @@ async def run_server(settings: Settings, *, ready: Callable[[str], None], stop: 
         await stop.wait()
     finally:
         await runner.cleanup()
+
+
+def _request(*parts: Any) -> web.BaseRequest:
+    """A request that may be larger than the megabyte which aiohttp allows."""
+    message, payload, protocol, writer, task = parts
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=_LARGEST
+    )
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -12,9 +12,9 @@ from itertools import accumulate
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from virtual_time import run_virtual
 
 from batchcall.engines.gate import Gate
+from virtual_time import run_virtual
 
 
 def now() -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from virtual_time import run_virtual
 
 from batchcall.dialects import DIALECTS
 from batchcall.engines.feed import Feed
@@ -34,6 +33,7 @@ from batchcall.records import (
     Status,
     Tool,
 )
+from virtual_time import run_virtual
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 TOOL = Tool("f", SCHEMA, {"type": "function", "function": {"name": "f", "parameters": SCHEMA}})

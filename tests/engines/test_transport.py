@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from virtual_time import run_virtual
 
 from batchcall.engines.transport import (
     ALWAYS_EXPANDED,
@@ -31,6 +30,7 @@ from batchcall.engines.transport import (
 from batchcall.errors import JobError
 from batchcall.records import Failure, FailureKind, HttpRequest, HttpResponse
 from batchcall.version import VERSION
+from virtual_time import run_virtual
 
 KEY = "sk-proj-0123456789abcdefghij"
 REQUEST = HttpRequest("/chat/completions", b'{"model":"m"}')
