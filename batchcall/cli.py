@@ -249,12 +249,14 @@ def _json(value: Any, *, indent: bool = False) -> str:
 
 
 def _say(text: str, *, quiet: bool = False) -> None:
-    if not quiet:
+    if not quiet and sys.stderr is not None:
         click.echo(printable(text), err=True)
 
 
 def _print(text: str) -> None:
     """To stdout; a reader that has gone away (a closed pipe) is no fault of the run."""
+    if sys.stdout is None:  # it was closed before we began
+        return
     try:
         click.echo(printable(text))
         sys.stdout.flush()

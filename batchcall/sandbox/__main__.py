@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 
@@ -40,5 +41,6 @@ def _tell(url: str) -> None:
     sys.stdout.buffer.flush()
 
 
+gc.set_threshold(50_000, 20, 100)  # an answer makes no cycles
 with asyncio.Runner(loop_factory=LOOP) as runner:
     runner.run(main(Settings(**orjson.loads(sys.argv[1]))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import math
 import random
@@ -194,15 +193,12 @@ async def run_server(settings: Settings, *, ready: Callable[[str], None], stop: 
     """Serve until `stop` is set. `ready` is told the base URL. Raises OSError when the port is taken."""
     sandbox = Sandbox(settings)
     server = web.Server(sandbox.handle, request_factory=_request, access_log=None)
-    runner = web.ServerRunner(server)
+    runner = web.ServerRunner(server, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, HOST, settings.port, backlog=1024, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, HOST, settings.port, backlog=1024)
     try:
         await site.start()
         ready(f"http://{HOST}:{runner.addresses[0][1]}/v1")
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
         await stop.wait()
     finally:
         await runner.cleanup()

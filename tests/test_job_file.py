@@ -1,0 +1,380 @@
+"""The job file: complete as promised, all faults told at once, never a key in a message."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from batchcall.errors import JobError
+from batchcall.job import (
+    describe_change,
+    job_schema,
+    load_job,
+    masked,
+    parse_duration,
+    request_identity,
+    resolve_key,
+    resolve_tool_choice,
+)
+from batchcall.resume import stored_job
+from batchcall.starter import write_starter
+
+# As the README has it.
+WHOLE = """
+[input]
+path = "receipts.parquet"
+id = "receipt_id"
+
+[endpoint]
+url = "https://api.openai.com/v1"
+protocol = "openai-chat"
+api_key = "env:OPENAI_API_KEY"
+auth = "bearer"
+headers = { X-Team = "data" }
+
+[request]
+model = "gpt-4o-mini"
+system = "You read receipts."
+prompt = "Receipt:\\n{{ text }}"
+tool_choice = "required"
+temperature = 0
+
+[[tool]]
+file = "receipt.json"
+
+[limits]
+requests_per_minute = 500
+tokens_per_minute = 200_000
+concurrency = 64
+timeout = "60s"
+attempts = 6
+max_cost = 5.00
+max_tokens_total = 10_000_000
+max_failed = "2%"
+
+[prices."gpt-4o-mini"]
+prompt = 0.15
+completion = 0.60
+cached = 0.075
+
+[validate]
+repair = true
+coerce = false
+reask = 1
+
+[output]
+path = "out/receipts"
+keep = ["receipt_id", "text"]
+response = true
+part_rows = 10_000
+"""
+SMALL = """
+[input]
+path = "rows.jsonl"
+[endpoint]
+url = "sandbox"
+[request]
+model = "m"
+prompt = "{{ text }}"
+[output]
+path = "out"
+"""
+FUNCTION = {"name": "record", "description": "d", "parameters": {"type": "object", "properties": {}}}
+TOOL = {"type": "function", "function": FUNCTION}
+
+
+def write(folder: Path, text: str = SMALL) -> Path:
+    (folder / "receipt.json").write_text(json.dumps(TOOL))
+    (folder / "job.toml").write_text(text, encoding="utf-8")
+    return folder / "job.toml"
+
+
+def faults_of(path: Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(JobError) as refused:
+        load_job(path, overrides=overrides)
+    return refused.value.faults
+
+
+def test_the_whole_job_file_loads_with_every_key_in_its_place(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, WHOLE))
+
+    assert job.input.path == str(tmp_path / "receipts.parquet")
+    assert job.output.path == tmp_path / "out" / "receipts"
+    assert job.request.parameters == {"temperature": 0}
+    assert job.tools[0].written == TOOL
+    assert (job.limits.timeout_s, job.limits.max_failed_share, job.limits.max_failed_rows) == (60.0, 0.02, None)
+    assert job.prices["gpt-4o-mini"].cached == 0.075
+    assert job.warnings == []
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path))
+
+    assert (job.endpoints[0].protocol, job.limits.concurrency, job.limits.attempts) == ("openai-chat", None, 6)
+    assert (job.validate.repair, job.validate.reask, job.output.part_rows, job.output.response) == (
+        True,
+        0,
+        10_000,
+        True,
+    )
+    assert (job.limits.requests_per_minute, job.limits.max_failed_rows) == (None, None)
+
+
+def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
+    text = WHOLE.replace("concurrency = 64", "concurrency = 0\ntimout = '5s'").replace('"2%"', '"two"')
+    text = text.replace("part_rows = 10_000", 'part_rows = "many"\nkep = []').replace("[prices", "[price")
+
+    faults = faults_of(write(tmp_path, text))
+
+    named = ["limits.concurrency", "limits.timout", "limits.max_failed", "output.part_rows", "output.kep", "price"]
+    assert [name for name in named if not any(fault.startswith(name) for fault in faults)] == []
+    assert any("did you mean timeout?" in fault for fault in faults)
+    assert any("did you mean prices?" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('model = "m"', "", "request.model"),
+        ('prompt = "{{ text }}"', 'prompt = "a"\nmessages = [{ role = "user", content = "b" }]', "request:"),
+        ('prompt = "{{ text }}"', 'prompt = { file = "none.txt" }', "none.txt"),
+        ('prompt = "{{ text }}"', 'prompt = "a"\ntools = []', "request.tools"),
+        ('prompt = "{{ text }}"', 'prompt = "a"\ntool_choice = "recrd"', "request.tool_choice"),
+        ('url = "sandbox"', 'url = "ftp://x"', "endpoint.url"),
+        ('url = "sandbox"', 'url = "http://example.com/v1"\napi_key = "env:K"', "endpoint.url"),
+        ('url = "sandbox"', 'url = "sandbox"\nprotocol = "anthropic"', "not supported by this version"),
+        ('url = "sandbox"', 'url = "sandbox"\nprotocol = "antropic"', "endpoint.protocol"),
+        ('url = "sandbox"', 'url = "sandbox"\nauth = "basic"', "endpoint.auth"),
+        ('url = "sandbox"', 'url = "sandbox"\nheaders = { Authorization = "x" }', "endpoint.headers.Authorization"),
+        ("[output]", "[limits]\nmax_cost = 1.0\n[output]", "limits.max_cost"),
+        ("[output]", '[limits]\ntimeout = "soon"\n[output]', "limits.timeout"),
+        ("[output]", "[limits]\nattempts = 0\n[output]", "limits.attempts"),
+        ("[output]", '[[tool]]\nfile = "none.json"\n[output]', "none.json"),
+        ("[output]", '[[tool]]\nname = "no good"\nparameters = {}\n[output]', "no good"),
+        ("[output]", '[[tool]]\ndescription = "neither"\n[output]', "tool.0"),
+        ("[output]", '[[tool]]\nfile = "receipt.json"\n[[tool]]\nfile = "receipt.json"\n[output]', "two tools"),
+        ("[output]", '[[tool]]\npython = "no_such_module:Model"\n[output]', "no_such_module"),
+        ('[endpoint]\nurl = "sandbox"', '[[endpoint]]\nurl = "sandbox"\n[[endpoint]]\nurl = "sandbox"', "one endpoint"),
+    ],
+)
+def test_a_fault_names_its_key(tmp_path: Path, old: str, new: str, named: str) -> None:
+    assert old in SMALL
+
+    faults = faults_of(write(tmp_path, SMALL.replace(old, new, 1)))
+
+    assert any(named in fault for fault in faults), faults
+
+
+def test_a_key_in_the_job_file_is_an_error_that_does_not_repeat_it(tmp_path: Path) -> None:
+    text = SMALL.replace('url = "sandbox"', 'url = "sandbox"\napi_key = "sk-canary-123456"\nauth = "sk-canary-123456"')
+
+    faults = faults_of(write(tmp_path, text))
+
+    assert any("endpoint.a" in fault for fault in faults)
+    assert not any("sk-canary" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("text", ["[input\n", 'a = "\\x"\n', "a = 1\na = 2\n"])
+def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(JobError, match="line"):
+        load_job(write(tmp_path, text))
+
+
+def test_a_job_that_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="no job file"):
+        load_job(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b'a = "\xe9"')
+    with pytest.raises(JobError, match="UTF-8"):
+        load_job(tmp_path / "latin.toml")
+    with pytest.raises(JobError):
+        load_job(tmp_path)
+
+
+def test_any_other_key_of_request_goes_into_the_body_as_written(tmp_path: Path) -> None:
+    job = load_job(
+        write(
+            tmp_path, SMALL.replace('model = "m"', 'model = "m"\nseen = 7\nlogit_bias = { 50256 = -100 }\npromt = "x"')
+        )
+    )
+
+    assert job.request.parameters == {"seen": 7, "logit_bias": {"50256": -100}, "promt": "x"}
+    assert any("did you mean prompt?" in warning for warning in job.warnings)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("limits.concurrency=8", 8),
+        ("limits.concurrency = 9", 9),
+    ],
+)
+def test_set_changes_one_key(tmp_path: Path, override: str, expected: int) -> None:
+    assert load_job(write(tmp_path), overrides=(override,)).limits.concurrency == expected
+
+
+def test_set_takes_toml_or_bare_text_quoted_keys_and_places(tmp_path: Path) -> None:
+    overrides = ('prices."a.b".prompt=1', 'prices."a.b".completion=2', "request.model=a.b", "tool.0.file=receipt.json")
+    job = load_job(write(tmp_path, WHOLE.replace("max_cost = 5.00", "")), overrides=overrides)
+
+    assert job.request.model == "a.b"
+    assert job.prices["a.b"].completion == 2
+
+
+@pytest.mark.parametrize("override", ["nonsense", "input.path.deeper=1", "tool.7.file=x", "=1"])
+def test_a_bad_set_is_a_fault(tmp_path: Path, override: str) -> None:
+    assert any("--set" in fault for fault in faults_of(write(tmp_path, WHOLE), override))
+
+
+def test_tools_come_from_a_file_inline_or_a_pydantic_model(tmp_path: Path) -> None:
+    (tmp_path / "bare.json").write_text(json.dumps({**FUNCTION, "name": "bare", "strict": True}))
+    (tmp_path / "people.py").write_text(
+        "from pydantic import BaseModel\nclass Person(BaseModel):\n    'Somebody.'\n    age: int\n"
+    )
+    tools = """
+[[tool]]
+file = "receipt.json"
+[[tool]]
+file = "bare.json"
+[[tool]]
+name = "inline"
+parameters = { type = "object" }
+strict = false
+[[tool]]
+python = "people:Person"
+[output]"""
+    job = load_job(write(tmp_path, SMALL.replace("[output]", tools)))
+
+    functions = [tool.written["function"] for tool in job.tools]
+    assert [function["name"] for function in functions] == ["record", "bare", "inline", "Person"]
+    assert functions[1]["strict"] is True
+    assert functions[3]["description"] == "Somebody."
+    assert functions[3]["parameters"]["properties"]["age"]["type"] == "integer"
+    assert resolve_tool_choice(job) == "required"
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, {"type": "function", "function": {"name": "record"}}),
+        ('"auto"', "auto"),
+        ('"none"', "none"),
+        ('"record"', {"type": "function", "function": {"name": "record"}}),
+        ('{ type = "function", function = { name = "record" } }', {"type": "function", "function": {"name": "record"}}),
+    ],
+)
+def test_the_tool_choice_is_the_tool_unless_the_job_says_otherwise(
+    tmp_path: Path, choice: str | None, expected: Any
+) -> None:
+    text = SMALL.replace("[output]", '[[tool]]\nfile = "receipt.json"\n[output]')
+    if choice is not None:
+        text = text.replace('model = "m"', f'model = "m"\ntool_choice = {choice}')
+
+    assert resolve_tool_choice(load_job(write(tmp_path, text))) == expected
+
+
+def test_without_tools_no_tool_choice_is_sent(tmp_path: Path) -> None:
+    assert resolve_tool_choice(load_job(write(tmp_path))) is None
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("90s", 90), ("1m30s", 90), ("500ms", 0.5), ("2h", 7200), (7, 7)])
+def test_durations_are_read(written: str, seconds: float) -> None:
+    assert parse_duration(written, key="k") == seconds
+
+
+@pytest.mark.parametrize("written", ["", "soon", "5 parsecs", "0s", "-3s"])
+def test_what_is_no_duration_is_refused(written: str) -> None:
+    with pytest.raises(JobError, match="no duration"):
+        parse_duration(written, key="k")
+
+
+def test_keys_come_from_the_environment_or_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", " sk-1\n")
+    (tmp_path / "key").write_text("sk-2\n")
+    (tmp_path / "key").chmod(0o600)
+
+    from_environment, from_file = resolve_key("env:SOME_KEY"), resolve_key(f"file:{tmp_path / 'key'}")
+
+    assert from_environment is not None
+    assert from_file is not None
+    assert (from_environment.reveal(), from_file.reveal()) == ("sk-1", "sk-2")
+    assert (repr(from_file), f"{from_file}") == ("***", "***")
+    assert resolve_key(None) is None
+
+
+def test_a_key_that_is_not_set_or_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-2")
+    (tmp_path / "key").chmod(0o644)
+
+    with pytest.raises(JobError, match="is not set"):
+        resolve_key("env:NO_SUCH_KEY_IS_SET")
+    with pytest.raises(JobError, match="others may read"):
+        resolve_key(f"file:{tmp_path / 'key'}")
+    with pytest.raises(JobError, match="cannot be read"):
+        resolve_key(f"file:{tmp_path / 'none'}")
+
+
+def test_the_schema_is_a_schema_and_takes_the_whole_job_file() -> None:
+    import tomllib  # noqa: PLC0415  # only here
+
+    jsonschema_rs.meta.validate(job_schema())
+    jsonschema_rs.validate(job_schema(), tomllib.loads(WHOLE))
+
+
+def test_a_change_is_told_key_by_key_and_long_texts_in_part(tmp_path: Path) -> None:
+    old = request_identity(load_job(write(tmp_path, WHOLE)))
+    text = (
+        WHOLE.replace("gpt-4o-mini", "gpt-4.1").replace("temperature = 0", "top_p = 1").replace("Receipt:", "x" * 500)
+    )
+    new = request_identity(load_job(write(tmp_path, text)))
+
+    changes = describe_change(old, new)
+
+    assert 'model: "gpt-4o-mini" -> "gpt-4.1"' in changes
+    assert "parameters.temperature: 0 -> (absent)" in changes
+    assert "parameters.top_p: (absent) -> 1" in changes
+    assert all(len(change) < 300 for change in changes)
+
+
+def test_limits_keys_and_places_are_no_part_of_what_is_asked(tmp_path: Path) -> None:
+    before = request_identity(load_job(write(tmp_path, WHOLE)))
+    text = WHOLE.replace("concurrency = 64", "concurrency = 2").replace("OPENAI_API_KEY", "OTHER").replace("60s", "9s")
+
+    assert request_identity(load_job(write(tmp_path, text.replace("api.openai.com", "relay.example")))) == before
+
+
+def test_a_job_comes_back_from_the_record_as_it_was(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, WHOLE))
+
+    again = stored_job(json.loads(json.dumps(masked(job))))
+
+    assert request_identity(again) == request_identity(job)
+    assert again.input == job.input
+
+
+def test_no_password_of_a_uri_is_recorded(tmp_path: Path) -> None:
+    text = SMALL.replace("rows.jsonl", "s3://me:canary@bucket/rows.jsonl")
+
+    assert "canary" not in json.dumps(masked(load_job(write(tmp_path, text))))
+
+
+def test_the_starter_overwrites_nothing(tmp_path: Path) -> None:
+    written = write_starter(tmp_path / "job")
+
+    assert load_job(written[0]).request.model
+    with pytest.raises(JobError, match="there already"):
+        write_starter(tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.name for path in (Path(__file__).parents[1] / "jobs").iterdir() if path.is_dir())
+)
+def test_every_job_of_the_project_loads(name: str) -> None:
+    job = load_job(Path(__file__).parents[1] / "jobs" / name / "job.toml")
+
+    assert job.endpoints[0].url == "sandbox"
+    assert os.path.isabs(job.input.path)
