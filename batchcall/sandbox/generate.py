@@ -18,6 +18,8 @@ _DEEPEST = 6  # below it a recursive schema is given its smallest values
 _TRIES = 24  # schemas with `not` or overlapping `oneOf` are met by trying
 
 
+_LOOKED_AT = 600  # characters that words and numbers are taken from
+_WORD = re.compile(r"[^\W_][\w'-]*")
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,9}(?:\.\d{1,6})?(?![\w.])")
 
 
@@ -28,11 +30,12 @@ class Source:
         self.dice = random.Random(digest)
         self._text = text
         self._words: list[str] | None = None
+        self._numbers: list[str] | None = None
 
     @property
     def words(self) -> list[str]:
         if self._words is None:
-            self._words = re.findall(r"[^\W_][\w'-]*", self._text[:4_000])[:400] or ["word"]
+            self._words = _WORD.findall(self._text[:_LOOKED_AT]) or ["word"]
         return self._words
 
     def labelled(self, name: str) -> str | None:
