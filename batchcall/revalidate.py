@@ -21,7 +21,7 @@ from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
 from batchcall.files.parts import Totals, in_batches, kept_schema_of, part_name, read_raw, read_rows, write_part
 from batchcall.files.runfile import RunFile, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
-from batchcall.records import Attempt, Outcome, Request, Row
+from batchcall.records import Attempt, Json, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
 from batchcall.resume import layout_fingerprint, marks_of
 from batchcall.run import reader_of
@@ -45,9 +45,16 @@ class Revalidation:
 
     def count(self, old: Outcome, new: Outcome) -> None:
         self.rows += 1
-        self.changed += (old.status, old.arguments) != (new.status, new.arguments)
+        self.changed += old.status != new.status or _said(old.arguments) != _said(new.arguments)
         self.before[old.status] += 1
         self.after[new.status] += 1
+
+
+def _said(arguments: Json) -> Json:
+    """Without what is null: a typed column says null for a field that is not there."""
+    if isinstance(arguments, dict):
+        return {name: _said(value) for name, value in arguments.items() if value is not None}
+    return [_said(value) for value in arguments] if isinstance(arguments, list) else arguments
 
 
 def revalidate_job(job: Job) -> Revalidation:
@@ -58,6 +65,7 @@ def revalidate_job(job: Job) -> Revalidation:
     disk, folder = RealDisk(), job.output.path
     runfile = require_runfile(disk, folder)
     _refuse_other_changes(runfile, job)
+    _refuse_without_answers(disk, folder)
     asker, reader = make_asker(job), reader_of(job)
     result = Revalidation(str(folder))
     with hold_lock(folder / OWN_FOLDER / "lock"):
@@ -114,12 +122,18 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     return totals
 
 
+def _refuse_without_answers(disk: Disk, folder: Path) -> None:
+    """Before anything is touched."""
+    for number in part_numbers(disk, folder):
+        path = folder / OWN_FOLDER / "answers" / part_name(number)
+        if not disk.exists(path):
+            raise OutputError(
+                f"{path} is missing: no raw answers were kept, so there is nothing to read anew",
+                hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
+            )
+
+
 def _answers(path: Path) -> dict[int, list[Attempt]]:
-    if not path.exists():
-        raise OutputError(
-            f"{path} is missing: no raw answers were kept, so there is nothing to read anew",
-            hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
-        )
     rows: dict[int, list[Attempt]] = {}
     for attempt in read_raw(path):
         rows.setdefault(attempt.row, []).append(attempt)

@@ -1,0 +1,96 @@
+"""A changed tool schema applied to stored answers: new statuses, new columns, no request."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from batchcall import ExitCode, OutputError, ResumeError, revalidate_job, run_job, verify_output
+from batchcall.job import load_job
+from batchcall.sandbox.process import Settings, open_sandbox
+from running import TOOL, edit, results, some_rows, write_job, write_rows
+
+
+def with_tool(folder: Path, **changed: object) -> None:
+    tool = copy.deepcopy(TOOL)
+    tool["function"]["parameters"]["properties"].update(changed)
+    (folder / "tool.json").write_text(json.dumps(tool))
+
+
+async def test_stored_answers_are_read_anew_without_a_request(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        with_tool(tmp_path, age={"type": "integer", "maximum": 9})
+
+        result = revalidate_job(load_job(job))
+
+        assert (await endpoint.ledger())["requests"] == 25
+    rows = results(tmp_path / "out")
+    too_old = [row for row in rows if row["status"] == "invalid_arguments"]
+    assert result.rows == 25
+    assert result.changed == len(too_old) > 0
+    assert all(row["arguments"] is None and "/age" in row["error"] for row in too_old)
+    assert all(row["total_tokens"] for row in rows)
+    assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_the_typed_columns_follow_the_new_schema(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        with_tool(tmp_path, age={"type": "number"}, motto={"type": "string"})
+
+        revalidate_job(load_job(job))
+
+        rows = results(tmp_path / "out")
+        assert {row["status"] for row in rows} == {"ok"}
+        assert all(isinstance(row["arguments"]["age"], float) and row["arguments"]["motto"] is None for row in rows)
+
+        # The job goes on from there: nothing is refused, and only what is new is asked.
+        assert (await run_job(job)).requests == 0
+        write_rows(tmp_path / "rows.jsonl", some_rows(30))
+        grown = await run_job(job)
+        assert (grown.requests, grown.exit_code) == (5, ExitCode.OK)
+        assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_rows_with_their_own_tools_are_read_with_them(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        edit(job, 'prompt = "Who is this?\\n{{ text }}"', 'columns = { messages = "text", tools = "tools" }')
+        edit(job, '[[tool]]\nfile = "tool.json"', "")
+        write_rows(tmp_path / "rows.jsonl", [{**row, "tools": [TOOL]} for row in some_rows(12)])
+        await run_job(job)
+        before = results(tmp_path / "out")
+
+        result = revalidate_job(load_job(job))
+
+    assert (result.rows, result.changed) == (12, 0)
+    assert results(tmp_path / "out") == before
+
+
+async def test_more_than_the_tools_may_not_have_changed(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        edit(job, "test-model", "other-model")
+
+        with pytest.raises(ResumeError, match="other-model"):
+            revalidate_job(load_job(job))
+
+
+async def test_without_stored_answers_it_says_so_and_touches_nothing(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, output="response = false")
+        await run_job(job)
+        before = results(tmp_path / "out")
+
+        with pytest.raises(OutputError, match="no raw answers"):
+            revalidate_job(load_job(job))
+
+    assert results(tmp_path / "out") == before
+    assert (tmp_path / "out" / "_SUCCESS").exists()
