@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from batchcall.extraction.arguments import Toolbox
 from batchcall.extraction.prompt import RowError, TemplateError
 from batchcall.extraction.requests import RequestBuilder, make_builder, request_hash, tools_of
 from batchcall.extraction.schema import FieldType, SchemaError
-from batchcall.job import Job, ToolSpec, resolve_tool_choice
+from batchcall.job import Job, RequestSection, ToolSpec, resolve_tool_choice
 from batchcall.records import Request, Row, Shape, Tool
 
 _TOOLBOXES_HELD = 512
@@ -21,8 +22,18 @@ _NO_TOOLS = Toolbox.of(())
 class Asker:
     """How a job turns rows into requests, and which tools an answer is read with."""
 
-    def __init__(self, builder: RequestBuilder, protocol: str, tools: tuple[Tool, ...], has_own_tools: bool) -> None:
+    def __init__(
+        self,
+        builder: RequestBuilder,
+        protocol: str,
+        tools: tuple[Tool, ...],
+        *,
+        has_own_tools: bool,
+        optional: frozenset[str],
+    ) -> None:
+        """`optional` are columns that requests can be made without."""
         self.builder = builder
+        self._optional = optional
         self.protocol = protocol
         self.job_toolbox = None if has_own_tools else _compile_job_tools(tools)
         self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
@@ -31,6 +42,11 @@ class Asker:
     def columns(self) -> frozenset[str] | None:
         """Columns of the input that requests are made from; None: all of them."""
         return self.builder.columns
+
+    @property
+    def required_columns(self) -> frozenset[str]:
+        """Columns without which no row makes a request."""
+        return (self.columns or frozenset()) - self._optional
 
     @property
     def arguments_type(self) -> FieldType | None:
@@ -91,7 +107,25 @@ def make_asker(job: Job) -> Asker:
         raise JobError(f"{job.file.name} has a fault", faults=(str(error),)) from error
     shape = builder.shape
     # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
-    return Asker(builder, job.endpoints[0].protocol, shape.tools if shape else (), has_own_tools=shape is None)
+    return Asker(
+        builder,
+        job.endpoints[0].protocol,
+        shape.tools if shape else (),
+        has_own_tools=shape is None,
+        optional=_optional_columns(job.request),
+    )
+
+
+def _optional_columns(request: RequestSection) -> frozenset[str]:
+    """Columns that a template asks about before it uses them, and those that a batch file's rows may leave out."""
+    if request.prompt is None and request.messages is None and request.columns is None:
+        return frozenset({"method", "url"})
+    contents = [str(message.get("content")) for message in request.messages or ()]
+    text = "\n".join([request.prompt or "", request.system or "", *contents])
+    return frozenset(_ASKED_ABOUT.findall(text))
+
+
+_ASKED_ABOUT = re.compile(r"\b(\w+)\s*(?:\|\s*(?:default|d)\b|is\s+(?:not\s+)?(?:un)?defined\b)")
 
 
 def _as_tool(spec: ToolSpec) -> Tool:

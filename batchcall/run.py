@@ -144,7 +144,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     asker = make_asker(job)
     source = open_input(job.input.path, id_column=job.input.id)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
-    source.require(asker.columns or (), what="the request")
+    source.require(asker.required_columns, what="the request")
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")

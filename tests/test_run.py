@@ -6,6 +6,8 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import pytest_asyncio
 
@@ -350,3 +352,29 @@ async def test_raw_answers_are_kept_unless_switched_off(tmp_path: Path, endpoint
     answers = sorted((tmp_path / "kept" / "out" / "_batchcall" / "answers").iterdir())
     assert [path.name for path in answers] == [f"part-00000{number}.parquet" for number in range(3)]
     assert list((tmp_path / "not" / "out" / "_batchcall" / "answers").iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+async def test_a_column_that_a_template_has_a_default_for_may_be_missing(
+    tmp_path: Path, endpoint: SandboxProcess, suffix: str
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=3)
+    edit(job, "{{ text }}", "{{ text }} {{ nick | default('nobody') }}")
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(some_rows(3)), tmp_path / "rows.parquet")
+        edit(job, "rows.jsonl", "rows.parquet")
+
+    assert (await run_job(job)).totals["ok"] == 3
+
+
+async def test_batch_file_rows_may_leave_out_method_and_url(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = tmp_path / "job.toml"
+    job.write_text(f'[input]\npath = "rows.jsonl"\n[endpoint]\nurl = "{endpoint.url}"\n[output]\npath = "out"\n')
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+    write_rows(tmp_path / "rows.jsonl", [{"custom_id": str(number), "body": body} for number in range(3)])
+
+    await run_job(job)
+
+    rows = results(tmp_path / "out")
+    assert [(row["custom_id"], row["status"]) for row in rows] == [("0", "ok"), ("1", "ok"), ("2", "ok")]
+    assert all(row["content"] for row in rows)
