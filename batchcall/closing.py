@@ -28,7 +28,7 @@ def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | Non
     summary = _summary(run, engine, totals, stopped)
     run.entry.ended_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
-    run.entry.rows, run.entry.requests = run.ended_here.rows, engine.traffic.requests
+    run.entry.rows, run.entry.requests = run.rows_here, engine.traffic.requests
     run.entry.answered = engine.traffic.answered
     run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
@@ -56,7 +56,7 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
         totals=totals.as_json(),
         is_complete=run.resumption.runfile.is_complete,
         rows_expected=run.rows_seen or run.rows_expected,
-        rows_here=run.ended_here.rows,
+        rows_here=run.rows_here,
         requests=engine.traffic.requests,
         possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
         indeterminate=run.output.indeterminate,

@@ -277,7 +277,7 @@ async def _drive(
         sealer = await stack.enter_async_context(_Sealer(run, engine))
         async for ended in outcomes:
             run.totals.count(ended.outcome)
-            run.ended_here.count(ended.outcome)
+            run.rows_here += 1
             complete = run.output.add(ended.row.values, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)

@@ -40,6 +40,6 @@ class Run:
     library: Library | None
     disk: Disk
     totals: Totals = field(default_factory=Totals)  # of the whole output, as far as rows are in
-    ended_here: Totals = field(default_factory=Totals)  # of the rows that ended in this run
+    rows_here: int = 0  # rows that ended in this run
     rows_expected: int | None = None  # for the progress line
     rows_seen: int | None = None  # rows of the input, once its end was reached
