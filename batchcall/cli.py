@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -114,6 +115,8 @@ def run(
         _say(warning, quiet=quiet)
     with open_progress(quiet=quiet, log_format=log_format) as progress:
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: what is left is to say so
+        signal.signal(number, signal.SIG_IGN)
     _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary))
     _exit(summary.exit_code)
 
