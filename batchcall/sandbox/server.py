@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import random
@@ -182,8 +183,9 @@ async def _sent(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     if answer.cut_at > 0:
         response.content_length = len(answer.body)
-        await response.prepare(request)
-        await response.write(answer.body[: answer.cut_at])
+        with contextlib.suppress(ConnectionError):  # the client was quicker
+            await response.prepare(request)
+            await response.write(answer.body[: answer.cut_at])
     if request.transport is not None:
         request.transport.close() if answer.cut_at > 0 else request.transport.abort()
     return response
