@@ -133,8 +133,15 @@ def _take(library: Library, hashes: list[str]) -> Bought | None:
     return next((bought for one in hashes if (bought := library.take(one)) is not None), None)
 
 
-def complete_plan(run: Run, plan: Plan, library: Library) -> None:
+def complete_plan(run: Run, plan: Plan) -> None:
     """Count what each row that is not in place would find, before anything is sent."""
+    if run.library is None:  # every part is in place
+        plan.new = max(0, run.source.count_rows() - plan.kept)
+        return
+    _ask_library(run, plan, run.library)
+
+
+def _ask_library(run: Run, plan: Plan, library: Library) -> None:
     done = {number: totals.rows for number, totals in run.output.published().items()}
     rows_before = plan.kept + plan.gone
     part_rows = run.output.part_rows

@@ -162,8 +162,8 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
     run = Run(job, options, output, source, asker, resumption, entry, library, disk)
     for totals in output.published().values():
         run.totals.add(totals)
-    if resumption.plan is not None and library is not None:
-        complete_plan(run, resumption.plan, library)
+    if resumption.plan is not None:
+        complete_plan(run, resumption.plan)
     for note in resumption.notes:
         say(note)
     if resumption.plan is not None:

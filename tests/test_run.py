@@ -63,9 +63,11 @@ async def test_grown_input_costs_only_the_new_rows(tmp_path: Path, endpoint: San
     job = write_job(tmp_path, url=endpoint.url, rows=25)
     await run_job(job)
     write_rows(tmp_path / "rows.jsonl", some_rows(37))
+    notes: list[str] = []
 
-    summary = await run_job(job)
+    summary = await run_job(job, say=notes.append)
 
+    assert any("25 kept, 0 edited, 12 new, 0 gone" in note for note in notes)
     assert (summary.requests, summary.totals["rows"]) == (12, 37)
     assert [row["row"] for row in results(tmp_path / "out")] == list(range(37))
     assert verify_output(tmp_path / "out").faults == []
