@@ -19,7 +19,7 @@ from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, ans
 from batchcall.files.disk import Disk, whole_file, write_fully
 from batchcall.records import Attempt, Outcome, Row, Status
 
-BATCH_ROWS = 100  # turned into Arrow together: few enough that they are still in the processor's cache
+BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 _READ_ROWS = 500
 _GROUP_ROWS = 10_000  # of a Parquet row group
 _ANSWERS_GROUP_ROWS = 1_000  # raw answers are large, and held until their group is written
