@@ -12,7 +12,7 @@ from batchcall.extraction.arguments import Toolbox
 from batchcall.extraction.prompt import RowError, TemplateError
 from batchcall.extraction.requests import RequestBuilder, make_builder, request_hash, tools_of
 from batchcall.extraction.schema import FieldType, SchemaError
-from batchcall.job import Job, RequestSection, ToolSpec, resolve_tool_choice
+from batchcall.job import Job, RequestSection, ToolSpec, resolve_tool_choice, spoken_by
 from batchcall.records import Request, Row, Shape, Tool
 
 _TOOLBOXES_HELD = 512
@@ -34,7 +34,7 @@ class Asker:
         """`optional` are columns that requests can be made without."""
         self.builder = builder
         self._optional = optional
-        self.protocol = protocol
+        self._protocol = protocol
         self.job_toolbox = None if has_own_tools else _compile_job_tools(tools)
         self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
 
@@ -63,7 +63,7 @@ class Asker:
         return self.builder.build(values)
 
     def hash_of(self, request: Request) -> str:
-        return request_hash(self.protocol, request)
+        return request_hash(self._protocol, request)
 
     def hash_of_row(self, row: Row) -> str | None:
         """The identity of a row's request, None when none can be built from it."""
@@ -109,7 +109,7 @@ def make_asker(job: Job) -> Asker:
     # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
     return Asker(
         builder,
-        job.endpoints[0].protocol,
+        spoken_by(job),
         shape.tools if shape else (),
         has_own_tools=shape is None,
         optional=_optional_columns(job.request),

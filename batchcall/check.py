@@ -12,12 +12,11 @@ from batchcall.dialects import DIALECTS
 from batchcall.engines.reading import max_tokens_of
 from batchcall.errors import BatchcallError, JobError
 from batchcall.extraction.prompt import RowError
-from batchcall.files.columns import Layout
 from batchcall.files.disk import RealDisk
 from batchcall.files.input import Input
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.job import Job, request_identity, resolve_key
+from batchcall.job import Job, describe_change, request_identity, resolve_key
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
@@ -91,10 +90,10 @@ class CheckReport:
 def check_job(job: Job) -> CheckReport:
     """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
     asker, source, layout = prepare(job)
-    warnings = list(job.warnings) + _key_warning(job) + list(asker.rewrites)
+    warnings = [*job.warnings, *_key_warning(job), *_change_warning(job), *asker.rewrites]
     rows = source.count_rows()
     runfile = _own_record(job)
-    sample = _sample(asker, source, layout, warnings)
+    sample = _sample(asker, source, job.endpoints[0].protocol, warnings)
     tokens, basis = _tokens_per_row(runfile, sample)
     done = min(rows, _done(job, runfile))
     left = rows - done
@@ -123,6 +122,21 @@ def _key_warning(job: Job) -> list[str]:
     return []
 
 
+def _change_warning(job: Job) -> list[str]:
+    """What `run` would say of an output that is another job's."""
+    try:
+        runfile = read_runfile(RealDisk(), job.output.path / OWN_FOLDER)
+    except BatchcallError as error:
+        return [str(error)]
+    if runfile is None or runfile.identity == request_identity(job):
+        return []
+    rows = read_status(job.output.path).totals["rows"]
+    changes = "; ".join(describe_change(runfile.identity, request_identity(job)))
+    return (
+        [f"the output holds {rows:,} rows of another job ({changes}): run refuses without --on-change"] if rows else []
+    )
+
+
 def _own_record(job: Job) -> RunFile | None:
     """The record of earlier runs of this very job, None where there is none or it was another job's."""
     try:
@@ -142,10 +156,10 @@ def _done(job: Job, runfile: RunFile | None) -> int:
 Sampled = tuple[Request, HttpRequest]
 
 
-def _sample(asker: Asker, source: Input, layout: Layout, warnings: list[str]) -> list[Sampled]:
+def _sample(asker: Asker, source: Input, protocol: str, warnings: list[str]) -> list[Sampled]:
     """The first rows as they would be sent. Rows from which nothing can be made are named in `warnings`."""
     columns: Any = source.columns if asker.columns is None else asker.columns
-    dialect = DIALECTS[asker.protocol]
+    dialect = DIALECTS[protocol]
     sampled, bad = [], []
     for row in _first_rows(source, columns):
         try:
@@ -187,7 +201,7 @@ def _tokens_per_row(runfile: RunFile | None, sample: list[Sampled]) -> tuple[tup
     estimate = TokenEstimate()
     prompts = [estimate.prompt_tokens(len(http.body)) for _, http in sample]
     completions = [estimate.completion_tokens(max_tokens_of(request.shape)) for request, _ in sample]
-    basis = f"by the size of the first {len(sample):,} rows, ±30 %; a first `--limit 50` measures it"
+    basis = f"a guess by the size of the first {len(sample):,} rows; `batchcall run --limit 50` measures it"
     return (sum(prompts) / len(prompts), sum(completions) / len(completions)), basis
 
 

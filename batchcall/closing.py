@@ -24,7 +24,8 @@ def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | Non
     for of_part in output.published().values():
         totals.add(of_part)
     runfile.totals = totals.as_json()
-    runfile.is_complete = run.rows_seen is not None and totals.rows >= run.rows_seen
+    rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
+    runfile.is_complete = rows is not None and totals.rows >= rows
     summary = _summary(run, engine, totals, stopped)
     run.entry.ended_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
@@ -55,7 +56,7 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
         output=str(run.output.folder),
         totals=totals.as_json(),
         is_complete=run.resumption.runfile.is_complete,
-        rows_expected=run.rows_seen or run.rows_expected,
+        rows_expected=run.rows_seen or run.output.rows or run.rows_expected,
         rows_here=run.rows_here,
         requests=engine.traffic.requests,
         possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
@@ -63,7 +64,8 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
         damaged=run.output.damaged,
         seconds=time.time() - run.entry.started_at_s,
         reason=_reason(run, stopped),
-        hint=stopped.hint if stopped is not None else "",
+        hint=stopped.hint if stopped is not None else _hint(run, totals),
+        an_error=run.an_error,
         exit_code=_exit_code(run, totals, stopped),
     )
 
@@ -72,6 +74,12 @@ def _reason(run: Run, stopped: Stopped | BatchcallError | None) -> str:
     if stopped is not None:
         return str(stopped)
     return "every row is in" if run.resumption.runfile.is_complete else "the limit of rows is reached"
+
+
+def _hint(run: Run, totals: Totals) -> str:
+    if totals.failed <= _tolerated(run, totals):
+        return ""
+    return "the column `error` says why rows failed; --retry-failed tries them again, limits.max_failed tolerates some"
 
 
 def _exit_code(run: Run, totals: Totals, stopped: Stopped | BatchcallError | None) -> ExitCode:

@@ -168,7 +168,8 @@ def _parsed(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise JobError(f"{path} is not TOML: {error}", hint="mend that line; texts stand in quotes") from error
     except OSError as error:
-        raise JobError(f"{path} cannot be read: {error.strerror}") from error
+        hint = f"did you mean {path / 'job.toml'}?" if path.is_dir() else ""
+        raise JobError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _override(draft: _Draft, override: str) -> None:
@@ -568,7 +569,7 @@ def request_identity(job: Job) -> dict[str, Any]:
     """What shapes the requests of a job: when it differs, so does every request."""
     request = job.request
     return {
-        "protocol": job.endpoints[0].protocol,
+        "protocol": spoken_by(job),
         "model": request.model,
         "system": request.system,
         "prompt": request.prompt,
@@ -578,6 +579,13 @@ def request_identity(job: Job) -> dict[str, Any]:
         "parameters": msgspec.to_builtins(request.parameters),
         "tools": [tool.written for tool in job.tools],
     }
+
+
+def spoken_by(job: Job) -> str:
+    """The protocol, and whether it is the embedded endpoint that speaks: what that one invents is never taken for a
+    model's answer. Any other change of host is none of the request's."""
+    endpoint = job.endpoints[0]
+    return f"{endpoint.protocol} of the sandbox" if endpoint.url == "sandbox" else endpoint.protocol
 
 
 def describe_change(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -39,6 +39,10 @@ class Plan:
     new: int = 0  # rows beyond what was there
     gone: int = 0  # answers whose request no row makes any more
 
+    @property
+    def is_worth_saying(self) -> bool:
+        return bool(self.edited or self.new or self.gone)
+
     def __str__(self) -> str:
         return f"{self.kept:,} kept, {self.edited:,} edited, {self.new:,} new, {self.gone:,} gone"
 
@@ -93,7 +97,7 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
             hint="run `batchcall revalidate` again, it costs nothing",
         )
     resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)])
-    is_changed = old.identity != fresh.identity
+    is_changed = old.identity != fresh.identity or (on_change == RERUN and bool(old.kept_jobs))
     if is_changed:
         _settle_change(resumption, old, output, on_change=on_change, disk=disk)
     is_kept = is_changed and on_change == KEEP
@@ -164,6 +168,8 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
         resumption.askers.append(_old_asker(old.job))
         resumption.notes.append(f"the job has changed; {rows:,} rows that are done stay as they are")
         return
+    resumption.runfile.kept_jobs.clear()
+    del resumption.askers[1:]
     set_aside(disk, output.folder, output.own, _all_numbers(output))
     if rows:
         resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")

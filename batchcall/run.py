@@ -166,7 +166,7 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
         complete_plan(run, resumption.plan)
     for note in resumption.notes:
         say(note)
-    if resumption.plan is not None:
+    if resumption.plan is not None and resumption.plan.is_worth_saying:
         say(f"the input or the columns have changed: {resumption.plan}")
     output.mark_success(False)
     resumption.runfile.is_complete = False
@@ -278,6 +278,7 @@ async def _drive(
         async for ended in outcomes:
             run.totals.count(ended.outcome)
             run.rows_here += 1
+            run.an_error = run.an_error or ended.outcome.error
             complete = run.output.add(ended.row.values, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)

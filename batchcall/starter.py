@@ -32,6 +32,11 @@ file = "record_receipt.json"
 requests_per_minute = 500              # of your account
 timeout = "60s"
 
+# max_cost = 5.00                      # USD; stops there, and goes on when it is raised. Needs prices:
+# [prices."gpt-4o-mini"]               # USD per million tokens
+# prompt = 0.15
+# completion = 0.60
+
 [validate]
 reask = 1                              # ask once more with the validator's message
 

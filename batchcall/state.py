@@ -41,5 +41,6 @@ class Run:
     disk: Disk
     totals: Totals = field(default_factory=Totals)  # of the whole output, as far as rows are in
     rows_here: int = 0  # rows that ended in this run
+    an_error: str | None = None  # of the first row that failed in this run
     rows_expected: int | None = None  # for the progress line
     rows_seen: int | None = None  # rows of the input, once its end was reached

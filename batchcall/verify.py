@@ -53,7 +53,7 @@ class Proof:
         }
 
     def as_text(self) -> str:
-        verdict = "proven" if self.is_proven else f"NOT proven, {len(self.faults)} faults"
+        verdict = "proven" if self.is_proven else "NOT proven"
         looked_at = f"{self.rows:,} rows in {self.parts:,} parts, {self.answers:,} raw answers"
         lines = [("output", self.folder), ("verdict", verdict), ("read", looked_at)]
         lines.append(("requests", f"{self.compared:,} made again from the input and found the same"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import pytest_asyncio
 
-from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, verify_output
+from batchcall import ExitCode, LockedError, ResumeError, RunOptions, StopSwitch, run_job, verify_output
 from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import edit, results, some_rows, write_job, write_rows
@@ -380,3 +381,53 @@ async def test_batch_file_rows_may_leave_out_method_and_url(tmp_path: Path, endp
     rows = results(tmp_path / "out")
     assert [(row["custom_id"], row["status"]) for row in rows] == [("0", "ok"), ("1", "ok"), ("2", "ok")]
     assert all(row["content"] for row in rows)
+
+
+async def test_what_the_sandbox_invents_is_never_taken_for_an_answer_of_a_real_endpoint(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, rows=5)
+    assert (await run_job(job)).totals["ok"] == 5
+    edit(job, 'url = "sandbox"', f'url = "{endpoint.url}"')
+
+    with pytest.raises(ResumeError, match="sandbox"):
+        await run_job(job)
+    again = await run_job(job, RunOptions(on_change="rerun"))
+
+    assert (again.requests, again.totals["ok"]) == (5, 5)
+    assert {row["endpoint"] for row in results(tmp_path / "out")} == {endpoint.url}
+
+
+async def test_rows_that_were_kept_from_another_job_are_done_again_when_told_so(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job, RunOptions(limit=12))
+    edit(job, "test-model", "other-model")
+    await run_job(job, RunOptions(on_change="keep"))
+
+    again = await run_job(job, RunOptions(on_change="rerun"))
+
+    assert again.requests == 12  # those that the present job has answered already are found again
+    assert {row["model"] for row in results(tmp_path / "out")} == {"other-model"}
+
+
+async def test_a_limit_on_a_complete_output_leaves_it_complete(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+
+    summary = await run_job(job, RunOptions(limit=3, retry_failed=True))
+
+    assert (summary.is_complete, summary.rows_expected) == (True, 25)
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+async def test_an_outage_takes_no_attempts_of_the_next_run(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    async with open_sandbox(Settings(faults={"bad_gateway": 1.0})) as down:
+        job = write_job(tmp_path, url=down.url, rows=1, limits="attempts = 2")
+        stop = StopSwitch()
+        asyncio.get_running_loop().call_later(0.4, stop.pull, "told to", ExitCode.TERMINATED)
+        await run_job(job, stop=stop)
+    edit(job, _url_in(job), endpoint.url)
+
+    assert (await run_job(job)).totals["ok"] == 1

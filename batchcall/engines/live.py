@@ -197,8 +197,7 @@ class LiveEngine:
         return replace(step, wait_s=0.0) if step and is_from_before else step
 
     def _after_failure(self, asked: Asked, reads: list[Read], failure: Failure) -> Ask | None:
-        new = reads[len(asked.attempts) :]
-        tries = sum(not read.ends_nothing for read in reads) + sum(read.ends_nothing for read in new)
+        tries = len(reads) - len(asked.attempts)  # an outage of yesterday takes none of today's
         ambiguous = sum(read.is_ambiguous for read in reads)
         wait_s = self.retry.decide(failure, attempt=tries, ambiguous=ambiguous, roll=self.roll())
         return None if wait_s is None else Ask(self._request_after(asked, reads), wait_s)

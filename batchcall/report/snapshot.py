@@ -42,6 +42,7 @@ class Summary:
     seconds: float
     reason: str
     hint: str
+    an_error: str | None  # why one of the rows that failed in this run did
     exit_code: ExitCode
 
     def as_json(self) -> dict[str, Any]:
@@ -60,5 +61,6 @@ class Summary:
                 "indeterminate": self.indeterminate,
                 "damaged_records": self.damaged,
                 "seconds": round(self.seconds, 3),
+                "an_error": self.an_error,
             },
         }

@@ -17,6 +17,7 @@ def summary_text(summary: Summary) -> str:
         ("output", summary.output),
         ("rows", _rows(summary)),
         ("failed", failures_text(totals)),
+        *([("for example", summary.an_error[:200])] if summary.an_error and totals["failed"] else []),
         ("tokens", tokens_text(totals)),
         ("cost", money_text(totals["cost"])),
         ("this run", _this_run(summary)),
@@ -68,6 +69,8 @@ def money_text(cost: float | None) -> str:
 
 
 def _this_run(summary: Summary) -> str:
+    if not summary.rows_here and not summary.requests:
+        return "nothing was left to do"
     pace = summary.rows_here / summary.seconds if summary.seconds > 0 else 0.0
     return (
         f"{summary.rows_here:,} rows with {summary.requests:,} requests in"

@@ -26,7 +26,7 @@ class Settings:
         for name, share in self.faults.items():
             if name not in FAULTS:
                 near = difflib.get_close_matches(name, FAULTS, n=1)
-                meant = f"did you mean {near[0]}?" if near else "`batchcall sandbox --faults` lists them"
+                meant = (f"did you mean {near[0]}? " if near else "") + "`batchcall sandbox --faults` lists them"
                 raise JobError(f"sandbox.faults: {name} is no fault of the sandbox", hint=meant)
             if not 0 <= share <= 1:
                 raise JobError(f"sandbox.faults.{name}: a share lies between 0 and 1", hint="0.05 is one in twenty")

@@ -146,6 +146,7 @@ def test_the_summary_names_every_possible_double_payment() -> None:
             seconds=9.0,
             reason="the deadline of 9 s has passed",
             hint="the same command goes on",
+            an_error="no answer within 60 s",
             exit_code=ExitCode.STOPPED_EARLY,
         )
     )
@@ -154,3 +155,4 @@ def test_the_summary_names_every_possible_double_payment() -> None:
     assert "10 (7 no_call, 3 timed_out)" in text
     assert "2 after timed_out, 4 in flight when a run died" in text
     assert "no price known" in text
+    assert "no answer within 60 s" in text
