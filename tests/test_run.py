@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import pytest_asyncio
 
-from batchcall import ExitCode, LockedError, ResumeError, RunOptions, StopSwitch, run_job, verify_output
+from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, verify_output
 from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import edit, results, some_rows, write_job, write_rows
@@ -420,14 +419,3 @@ async def test_a_limit_on_a_complete_output_leaves_it_complete(tmp_path: Path, e
 
     assert (summary.is_complete, summary.rows_expected) == (True, 25)
     assert (tmp_path / "out" / "_SUCCESS").exists()
-
-
-async def test_an_outage_takes_no_attempts_of_the_next_run(tmp_path: Path, endpoint: SandboxProcess) -> None:
-    async with open_sandbox(Settings(faults={"bad_gateway": 1.0})) as down:
-        job = write_job(tmp_path, url=down.url, rows=1, limits="attempts = 2")
-        stop = StopSwitch()
-        asyncio.get_running_loop().call_later(0.4, stop.pull, "told to", ExitCode.TERMINATED)
-        await run_job(job, stop=stop)
-    edit(job, _url_in(job), endpoint.url)
-
-    assert (await run_job(job)).totals["ok"] == 1

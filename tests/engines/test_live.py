@@ -355,6 +355,16 @@ def test_a_failure_of_an_earlier_run_is_gone_on_from_without_a_wait() -> None:
     assert run.only.outcome.attempts == 2
 
 
+def test_an_outage_takes_no_attempts_of_the_next_run() -> None:
+    before = (attempt(1, UNCONNECTED), attempt(2, UNCONNECTED))
+    run = live(
+        ScriptedTransport([UNCONNECTED, completion()]), [replace(question(0), attempts=before, sent=2)], attempts=2
+    )
+
+    assert run.only.outcome.status is Status.OK
+    assert run.only.outcome.attempts == 4
+
+
 def test_a_bad_key_of_an_earlier_run_counts_for_nothing_now() -> None:
     asked = replace(question(0), attempts=(attempt(1, BAD_KEY),), sent=1)
     run = live(ScriptedTransport([completion()]), [asked], attempts=1)
