@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
-DURATION = r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+$"
+_DURATION = r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+$"
+_SHARE = r"^\s*(100(\.0+)?|\d{1,2}(\.\d+)?)\s*%\s*$"
+_URL = r"^(sandbox|https?://[^/\s].*)$"
 _AUTH = r"^(bearer|x-api-key|x-goog-api-key|none|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$"
 
 
@@ -35,15 +37,29 @@ def _flag(description: str) -> dict[str, Any]:
     return {"type": "boolean", "description": description}
 
 
-def _template(description: str) -> dict[str, Any]:
-    file = _object("a file to read it from", {"file": _text("path, from the job file's folder")}, required=("file",))
-    return {"description": description, "anyOf": [{"type": "string"}, file]}
+def _path(description: str) -> dict[str, Any]:
+    return _text(description, minLength=1, pattern=r"^[^\u0000]*$")
+
+
+def _either(description: str, kind: str, then: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
+    """One thing for values of a JSON type, another for the rest. Not `anyOf`: its errors tell what would be right in
+    every branch but not which one was meant."""
+    return {"description": description, "if": {"type": kind}, "then": then, "else": otherwise}
+
+
+def _template(description: str, *, otherwise: tuple[str, ...] = ("string",)) -> dict[str, Any]:
+    file = _object("a file to read it from", {"file": _path("a path from the job file's folder")}, required=("file",))
+    return _either(description, "object", file, {"type": list(otherwise)})
+
+
+def _duration(description: str, **of_number: Any) -> dict[str, Any]:
+    return _either(description, "string", {"pattern": _DURATION}, {"type": "number", "maximum": 86_400, **of_number})
 
 
 _ENDPOINT = _object(
     "where the model is",
     {
-        "url": _text('base URL up to "/v1", or "sandbox" for the embedded endpoint', pattern=r"^(sandbox$|https?://.)"),
+        "url": _text('an http or https URL up to "/v1", or "sandbox" for the embedded endpoint', pattern=_URL),
         "protocol": _text("what it speaks", enum=list(PROTOCOLS)),
         "api_key": _text('"env:NAME" or "file:PATH", never the key itself'),
         "auth": _text("bearer, x-api-key, x-goog-api-key, none or header:NAME", pattern=_AUTH),
@@ -52,7 +68,7 @@ _ENDPOINT = _object(
             "description": "further headers, texts by name",
             "additionalProperties": {"type": "string"},
         },
-        "ca_file": _text("own certificate authority, PEM"),
+        "ca_file": _path("own certificate authority, PEM"),
         "trust_env": _flag("take a proxy from the environment"),
     },
     required=("url",),
@@ -61,11 +77,11 @@ _ENDPOINT = _object(
 _TOOL = _object(
     "a function the model may call",
     {
-        "file": _text("an OpenAI tool object as JSON"),
+        "file": _path("an OpenAI tool object as JSON, or a list of them"),
         "python": _text('"module:PydanticModel"', pattern=r"^[\w.]+:\w+$"),
         "name": _text("letters, digits, _ and -, at most 64"),
         "description": _text("what the function is for"),
-        "parameters": {"type": "object", "description": "JSON Schema of the arguments"},
+        "parameters": {"type": "object", "description": "JSON Schema of the arguments, or { file = … }"},
         "strict": _flag("let the endpoint hold the model to the schema"),
     },
 )
@@ -73,7 +89,10 @@ _TOOL = _object(
 _MESSAGE = {
     "type": "object",
     "description": "role and content, both of which may be templates",
-    "properties": {"role": _text("system, user, assistant, tool …")},
+    "properties": {
+        "role": _text("system, user, assistant, tool …"),
+        "content": _template("text, { file = … }, or a list of parts", otherwise=("string", "array")),
+    },
     "required": ["role"],
 }
 
@@ -86,17 +105,12 @@ SCHEMA: dict[str, Any] = {
             "input": _object(
                 "the rows",
                 {
-                    "path": _text("file, directory, glob or URI; .parquet .jsonl .jsonl.gz .jsonl.zst", minLength=1),
+                    "path": _path("file, directory, glob or URI; .parquet .jsonl .jsonl.gz .jsonl.zst"),
                     "id": _text("a column that names a row; unique"),
                 },
                 required=("path",),
             ),
-            "endpoint": {
-                "description": "one endpoint",
-                "if": {"type": "array"},
-                "then": {"type": "array", "items": _ENDPOINT, "minItems": 1},
-                "else": _ENDPOINT,
-            },
+            "endpoint": _either("where the model is", "array", {"items": _ENDPOINT, "minItems": 1}, _ENDPOINT),
             "request": {
                 "type": "object",
                 "description": "what is asked; keys that are not named here go into the body as written",
@@ -126,27 +140,22 @@ SCHEMA: dict[str, Any] = {
                 {
                     "requests_per_minute": _number("0 or absent: none", minimum=0),
                     "tokens_per_minute": _number("0 or absent: none", minimum=0),
-                    "concurrency": {
-                        "description": 'most requests in flight, from 1, or "auto"',
-                        "if": {"type": "string"},
-                        "then": {"const": "auto"},
-                        "else": {"type": "integer", "minimum": 1, "maximum": 10_000},
-                    },
-                    "timeout": {
-                        "description": 'of one attempt, as "60s" or a number of seconds',
-                        "if": {"type": "string"},
-                        "then": {"pattern": DURATION},
-                        "else": {"type": "number", "exclusiveMinimum": 0},
-                    },
+                    "concurrency": _either(
+                        'most requests in flight, from 1, or "auto"',
+                        "string",
+                        {"const": "auto"},
+                        {"type": "integer", "minimum": 1, "maximum": 10_000},
+                    ),
+                    "timeout": _duration('of one attempt, as "60s" or a number of seconds', exclusiveMinimum=0),
                     "attempts": _whole("requests per row at most", minimum=1, maximum=100),
                     "max_cost": _number("USD", exclusiveMinimum=0),
                     "max_tokens_total": _whole("tokens of the whole output", minimum=1),
-                    "max_failed": {
-                        "description": 'rows that may fail, as a number or a share like "2%"',
-                        "if": {"type": "string"},
-                        "then": {"pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"},
-                        "else": {"type": "integer", "minimum": 0},
-                    },
+                    "max_failed": _either(
+                        'rows that may fail, as a number or a share like "2%", up to "100%"',
+                        "string",
+                        {"pattern": _SHARE},
+                        {"type": "integer", "minimum": 0},
+                    ),
                 },
             ),
             "validate": _object(
@@ -160,11 +169,12 @@ SCHEMA: dict[str, Any] = {
             "output": _object(
                 "where results go",
                 {
-                    "path": _text("a folder", minLength=1),
+                    "path": _path("a folder on this machine"),
                     "keep": {
                         "type": "array",
                         "description": "columns of the input to carry over; default: all",
                         "items": {"type": "string"},
+                        "uniqueItems": True,
                     },
                     "response": _flag("keep raw answers, for revalidate"),
                     "part_rows": _whole("rows of a part", minimum=1, maximum=10_000_000),
@@ -183,7 +193,7 @@ SCHEMA: dict[str, Any] = {
             "sandbox": _object(
                 "what the embedded endpoint does",
                 {
-                    "latency": _number("median seconds to answer", minimum=0),
+                    "latency": _duration('median time to answer, as "200ms" or a number of seconds', minimum=0),
                     "requests_per_minute": _whole("answers 429 above this", minimum=1),
                     "tokens_per_minute": _whole("answers 429 above this", minimum=1),
                     "faults": {
@@ -198,3 +208,26 @@ SCHEMA: dict[str, Any] = {
         required=("input", "endpoint", "output"),
     ),
 }
+
+
+_KINDS: dict[str, type] = {"array": list, "object": dict, "string": str}
+
+
+def branch_for(value: Any, schema: dict[str, Any]) -> dict[str, Any]:
+    """What a schema says of values of this one's type."""
+    if "if" not in schema:
+        return schema
+    branch: dict[str, Any] = schema["then" if isinstance(value, _KINDS[schema["if"]["type"]]) else "else"]
+    return branch
+
+
+def for_editors(schema: Any) -> Any:
+    """The same schema with `anyOf` for our if, then and else: editors complete keys from it, and not from those."""
+    if isinstance(schema, list):
+        return [for_editors(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "if" not in schema:
+        return {name: for_editors(inner) for name, inner in schema.items()}
+    branches = [{**schema["if"], **schema["then"]}, schema["else"]]
+    return {"description": schema["description"], "anyOf": for_editors(branches)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from batchcall.errors import JobError
@@ -92,13 +93,14 @@ def write_starter(folder: Path) -> list[Path]:
         "record_receipt.json": json.dumps(_TOOL, indent=2) + "\n",
         "receipts.jsonl": "".join(json.dumps(_receipt(number)) + "\n" for number in range(10)),
     }
-    there = [name for name in files if (folder / name).exists()]
+    there = [name for name in files if os.path.lexists(folder / name)]
     if there:
         raise JobError(f"{folder / there[0]} is there already", hint="choose an empty folder: batchcall init my-job")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_text(content, encoding="utf-8")
+            with (folder / name).open("x", encoding="utf-8", newline="\n") as file:
+                file.write(content)
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror}") from error
     return [folder / name for name in files]

@@ -187,7 +187,11 @@ def test_all_faults_of_a_job_file_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp_path: Path) -> None:
-    job = write_job(tmp_path, url="https://api.example.invalid/v1", endpoint='api_key = "env:TEST_KEY"')
+    job = write_job(
+        tmp_path,
+        url="https://api.example.invalid/v1",
+        endpoint='api_key = "env:TEST_KEY"\nheaders = { X-Team = "data", X-Proxy-Token = "canary-2" }',
+    )
 
     shown = batchcall("check", job, "--json", TEST_KEY="sk-secret-canary-1")
 
@@ -195,10 +199,11 @@ def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp
     report = json.loads(shown.stdout)
     assert report["rows_left"] == 25
     assert report["first_request"]["url"] == "https://api.example.invalid/v1/chat/completions"
-    assert report["first_request"]["headers"]["Authorization"] == "Bearer ***"
+    headers = report["first_request"]["headers"]
+    assert (headers["Authorization"], headers["X-Team"], headers["X-Proxy-Token"]) == ("Bearer ***", "data", "***")
     assert report["first_request"]["body"]["messages"][0]["content"].startswith("Who is this?")
     assert report["estimated_tokens"] > 25 * 10
-    assert "sk-secret-canary-1" not in shown.stdout + shown.stderr
+    assert "canary" not in shown.stdout + shown.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from batchcall.job import (
     resolve_tool_choice,
 )
 from batchcall.resume import stored_job
-from batchcall.starter import write_starter
 
 # As the README has it.
 WHOLE = """
@@ -86,6 +86,7 @@ path = "out"
 """
 FUNCTION = {"name": "record", "description": "d", "parameters": {"type": "object", "properties": {}}}
 TOOL = {"type": "function", "function": FUNCTION}
+FLAT_TOOL = {"type": "function", "name": "flat", "parameters": {}}  # as in OpenAI's Responses
 
 
 def write(folder: Path, text: str = SMALL) -> Path:
@@ -232,6 +233,8 @@ def test_a_bad_set_is_a_fault(tmp_path: Path, override: str) -> None:
 
 def test_tools_come_from_a_file_inline_or_a_pydantic_model(tmp_path: Path) -> None:
     (tmp_path / "bare.json").write_text(json.dumps({**FUNCTION, "name": "bare", "strict": True}))
+    (tmp_path / "two.json").write_text(json.dumps([TOOL | {"function": FUNCTION | {"name": "one"}}, FLAT_TOOL]))
+    (tmp_path / "object.json").write_text('{"type": "object"}')
     (tmp_path / "people.py").write_text(
         "from pydantic import BaseModel\nclass Person(BaseModel):\n    'Somebody.'\n    age: int\n"
     )
@@ -245,16 +248,45 @@ name = "inline"
 parameters = { type = "object" }
 strict = false
 [[tool]]
+name = "apart"
+parameters = { file = "object.json" }
+[[tool]]
+file = "two.json"
+[[tool]]
 python = "people:Person"
 [output]"""
     job = load_job(write(tmp_path, SMALL.replace("[output]", tools)))
 
     functions = [tool.written["function"] for tool in job.tools]
-    assert [function["name"] for function in functions] == ["record", "bare", "inline", "Person"]
+    assert [function["name"] for function in functions] == [
+        "record",
+        "bare",
+        "inline",
+        "apart",
+        "one",
+        "flat",
+        "Person",
+    ]
     assert functions[1]["strict"] is True
-    assert functions[3]["description"] == "Somebody."
-    assert functions[3]["parameters"]["properties"]["age"]["type"] == "integer"
+    assert functions[2] == {"name": "inline", "parameters": {"type": "object"}, "strict": False}
+    assert functions[3]["parameters"] == {"type": "object"}
+    assert functions[5] == {"name": "flat", "parameters": {}}
+    assert functions[6]["description"] == "Somebody."
+    assert functions[6]["parameters"]["properties"]["age"]["type"] == "integer"
     assert resolve_tool_choice(job) == "required"
+
+
+def test_each_folder_has_its_own_python_tools(tmp_path: Path) -> None:
+    fields = []
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        model = f"from pydantic import BaseModel\nclass Model(BaseModel):\n    {name}: int\n"
+        (folder / "same_name.py").write_text(model)
+        job = load_job(write(folder, SMALL.replace("[output]", '[[tool]]\npython = "same_name:Model"\n[output]')))
+        fields.append(list(job.tools[0].written["function"]["parameters"]["properties"]))
+
+    assert fields == [["first"], ["second"]]
 
 
 @pytest.mark.parametrize(
@@ -319,8 +351,6 @@ def test_a_key_that_is_not_set_or_that_others_may_read_is_refused(tmp_path: Path
 
 
 def test_the_schema_is_a_schema_and_takes_the_whole_job_file() -> None:
-    import tomllib  # noqa: PLC0415  # only here
-
     jsonschema_rs.meta.validate(job_schema())
     jsonschema_rs.validate(job_schema(), tomllib.loads(WHOLE))
 
@@ -362,12 +392,20 @@ def test_no_password_of_a_uri_is_recorded(tmp_path: Path) -> None:
     assert "canary" not in json.dumps(masked(load_job(write(tmp_path, text))))
 
 
-def test_the_starter_overwrites_nothing(tmp_path: Path) -> None:
-    written = write_starter(tmp_path / "job")
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    text = SMALL.replace("rows.jsonl", "~/rows.jsonl").replace('"sandbox"', '"sandbox"\napi_key = "file:~/key"')
 
-    assert load_job(written[0]).request.model
-    with pytest.raises(JobError, match="there already"):
-        write_starter(tmp_path / "job")
+    job = load_job(write(tmp_path, text))
+
+    assert job.input.path == str(tmp_path / "home" / "rows.jsonl")
+    assert job.endpoints[0].api_key == f"file:{tmp_path / 'home' / 'key'}"
+
+
+def test_a_batch_file_needs_neither_model_nor_request(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, SMALL.replace('[request]\nmodel = "m"\nprompt = "{{ text }}"\n', "")))
+
+    assert (job.request.model, job.request.prompt, job.request.columns) == (None, None, None)
 
 
 @pytest.mark.parametrize(

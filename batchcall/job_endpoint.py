@@ -1,0 +1,162 @@
+"""[endpoint] of a job file: where the model is, and where its key stands. The key itself stands in no job file."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import msgspec
+
+from batchcall.errors import JobError
+from batchcall.job_reading import Draft, located
+from batchcall.secret import Secret
+
+SUPPORTED_PROTOCOLS = ("openai-chat",)
+
+
+class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str  # "sandbox" starts the embedded endpoint
+    protocol: str = "openai-chat"
+    api_key: str | None = None  # "env:NAME" or "file:PATH", never the key itself
+    auth: str | None = None  # bearer | x-api-key | x-goog-api-key | none | header:NAME; None: by protocol
+    headers: dict[str, str] = {}
+    ca_file: str | None = None  # own certificate authority, PEM
+    trust_env: bool = False  # take a proxy from the environment
+
+
+def read_endpoints(draft: Draft) -> list[EndpointSection]:
+    """[endpoint] or all [[endpoint]]s, paths absolute; none where their shape is wrong."""
+    written = draft.section("endpoint", instead=[])
+    return [_endpoint(draft, one) for one in (written if isinstance(written, list) else [written])]
+
+
+def _endpoint(draft: Draft, written: Mapping[str, Any]) -> EndpointSection:
+    more = {"url": written["url"].rstrip("/")}
+    if "ca_file" in written:
+        more["ca_file"] = located(draft, written["ca_file"])
+    source, _, place = written.get("api_key", "").partition(":")
+    if source == "file" and place:
+        more["api_key"] = f"file:{located(draft, place)}"
+    return EndpointSection(**{**written, **more})
+
+
+def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
+    """What is allowed of keys and yet looks like a slip."""
+    return [
+        'endpoint.api_key is never sent, as endpoint.auth is "none"'
+        for endpoint in endpoints
+        if endpoint.api_key is not None and endpoint.auth == "none"
+    ]
+
+
+def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
+    """Tell the draft what cannot be used, and never what may be a secret."""
+    if len(endpoints) > 1:
+        draft.fault("endpoint", "this version asks one endpoint; give one [endpoint]")
+    for endpoint in endpoints:
+        _check_endpoint(draft, endpoint)
+
+
+def _check_endpoint(draft: Draft, endpoint: EndpointSection) -> None:
+    if endpoint.protocol not in SUPPORTED_PROTOCOLS:
+        supported = ", ".join(SUPPORTED_PROTOCOLS)
+        told = f"{endpoint.protocol} is not supported by this version; supported: {supported}"
+        draft.fault("endpoint.protocol", told)
+    if endpoint.url != "sandbox":
+        _check_url(draft, endpoint)
+    if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", endpoint.api_key):
+        draft.fault("endpoint.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
+    if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
+        draft.fault("endpoint.ca_file", f"there is no file {endpoint.ca_file}")
+    for name, value in endpoint.headers.items():
+        _check_header(draft, name, value)
+
+
+def _check_url(draft: Draft, endpoint: EndpointSection) -> None:
+    """Says nothing of what stands in the URL: it may hold a password."""
+    url = _split(endpoint.url)
+    if url is None:
+        draft.fault("endpoint.url", 'it is no URL; write it as in "https://api.openai.com/v1"')
+        return
+    if "@" in url.netloc or any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(url.query)):
+        draft.fault("endpoint.url", "a key or password stands in it: use endpoint.api_key and endpoint.auth")
+    if url.path.rstrip("/").endswith("/chat/completions"):
+        draft.fault("endpoint.url", "leave out /chat/completions, it is added")
+    if url.scheme == "http" and endpoint.api_key is not None and not _is_this_machine(url.hostname or ""):
+        draft.fault("endpoint.url", "a key goes over https only, except to this machine")
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # checked by being asked for
+    except ValueError:
+        return None
+    return url if url.hostname and not re.search(r"[\s\x00-\x1f\x7f]", text) else None
+
+
+_KEY_PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "token", "access_token", "sig", "signature"})
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_header(draft: Draft, name: str, value: str) -> None:
+    if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+        draft.fault(
+            f"endpoint.headers.{name!r}", "a header has a name without spaces, and a value of one printable line"
+        )
+    elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
+        draft.fault(f"endpoint.headers.{name}", "no key stands in a job file: use endpoint.api_key and endpoint.auth")
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
+_KEY_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
+# How the keys of the usual vendors begin, and web tokens.
+_KEY_VALUE = re.compile(r"^(?:bearer|basic)\s+\S|\b(?:sk-|xai-|gsk_|hf_|AIza|eyJ)[\w-]{12,}", re.IGNORECASE)
+
+
+def resolve_key(reference: str | None) -> Secret | None:
+    """The key that "env:NAME" or "file:PATH" refers to. Raises JobError when it is not there, or others may read it."""
+    if reference is None:
+        return None
+    source, _, place = reference.partition(":")
+    key = (os.environ.get(place, "") if source == "env" else _key_in_file(place)).strip()
+    if not key:
+        hint = f"set it: export {place}=…" if source == "env" else f"write the key into {place}"
+        raise JobError(f"endpoint.api_key: {reference} is not set", hint=hint)
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise JobError(
+            f"endpoint.api_key: {reference} holds characters that no key has",
+            hint="it must be the key alone, without Bearer, in one line",
+        )
+    return Secret(key)
+
+
+def _key_in_file(path: str) -> str:
+    try:
+        if os.name != "nt" and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+            raise JobError(f"endpoint.api_key: others may read {path}", hint=f"chmod 600 {path}")
+        return Path(path).read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise JobError(
+            f"endpoint.api_key: {path} cannot be read: {error.strerror}", hint="it holds the key, in one line"
+        ) from error
+
+
+def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as they may be shown and recorded."""
+    return {name: "***" if _SECRET_NAME.search(name) else value for name, value in headers.items()}
+
+
+_SECRET_NAME = re.compile(r"auth|cookie|credential|key|password|secret|token", re.IGNORECASE)

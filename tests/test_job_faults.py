@@ -1,0 +1,306 @@
+"""What a job file must not say: every fault with its key and what would be right, no secret repeated, no traceback."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tomllib
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+from batchcall.errors import JobError
+from batchcall.job import job_schema, load_job, masked, resolve_key
+from batchcall.secret import Secret
+
+SMALL = """
+[input]
+path = "rows.jsonl"
+[endpoint]
+url = "sandbox"
+[request]
+model = "m"
+prompt = "{{ text }}"
+[limits]
+attempts = 6
+[output]
+path = "out"
+"""
+URL = 'url = "sandbox"'
+MODEL = 'model = "m"'
+PROMPT = 'prompt = "{{ text }}"'
+LIMITS = "attempts = 6"
+OUTPUT = "[output]"
+TOOL = {"type": "function", "function": {"name": "record", "parameters": {"type": "object"}}}
+
+
+def write(folder: Path, text: str = SMALL) -> Path:
+    (folder / "receipt.json").write_text(json.dumps(TOOL))
+    (folder / "job.toml").write_text(text, encoding="utf-8")
+    return folder / "job.toml"
+
+
+def changed(old: str, new: str) -> str:
+    assert old in SMALL
+    return SMALL.replace(old, new, 1)
+
+
+def with_tool(lines: str) -> str:
+    return changed(OUTPUT, f"[[tool]]\n{lines}\n[output]")
+
+
+def faults_of(path: Path, *overrides: str) -> tuple[str, ...]:
+    with pytest.raises(JobError) as refused:
+        load_job(path, overrides=overrides)
+    return refused.value.faults
+
+
+def test_a_fault_of_one_section_hides_none_of_another(tmp_path: Path) -> None:
+    text = changed(PROMPT, 'prompt = "a"\nsystem = 5').replace(
+        OUTPUT, '[[tool]]\nfile = "none.json"\n[output]\nparts = 1'
+    )
+    text = text.replace(URL, 'url = "http://example.com"\napi_key = "env:K"').replace(LIMITS, 'timeout = "0s"')
+    text += '[sandbox]\nlatency = "2 weeks"\n'
+
+    faults = faults_of(write(tmp_path, text))
+
+    assert sorted(fault.partition(":")[0] for fault in faults) == [
+        "endpoint.url",
+        "limits.timeout",
+        "output.parts",
+        "request.system",
+        "sandbox.latency",
+        "tool.0.file",
+    ]
+
+
+def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Path) -> None:
+    text = with_tool('file = "none.json"').replace(MODEL, 'model = "m"\ntool_choice = "record"')
+
+    faults = faults_of(write(tmp_path, text.replace("[endpoint]", "[endpiont]")))
+
+    assert faults[0] == "endpiont: unknown key; did you mean endpoint?"
+    assert faults[1].startswith("tool.0.file: none.json cannot be read")
+    assert len(faults) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "input: is missing"),
+        (changed(LIMITS, "attempts = 0"), "limits.attempts: 0 is not right: it must be at least 1"),
+        (changed(LIMITS, "attempts = true"), "limits.attempts: true is not right: it must be a whole number"),
+        (changed(LIMITS, 'concurrency = "many"'), 'limits.concurrency: "many" is not right: it must be "auto"'),
+        (changed(LIMITS, 'max_failed = "150%"'), 'a share like "2%"'),
+        (changed(LIMITS, 'timeout = "2d"'), "limits.timeout: '2d' is longer than a day"),
+        (changed(LIMITS, "max_cost = 1.0"), 'limits.max_cost: what m costs must be known: give [prices."m"]'),
+        (changed(OUTPUT, "[prices.m]\nprompt = 1\n[output]"), "prices.m.completion: is missing"),
+        (changed(OUTPUT, "[validate]\nreask = 9\n[output]"), "validate.reask: 9 is not right: it must be at most 5"),
+        (changed(URL, 'url = "sandbox"\nprotocol = "antropic"'), "did you mean anthropic?"),
+        (changed(URL, 'url = "sandbox"\nca_file = "no.pem"'), "no.pem"),
+        (changed(URL, 'url = "sandbox"\napi_key = "file:"'), "endpoint.api_key"),
+        (changed(URL, 'url = "sandbox"\nheaders = { "X Y" = "z" }'), "endpoint.headers.'X Y'"),
+        (changed(URL, 'url = "sandbox"\nheaders = { X = "a\\nb" }'), "endpoint.headers.'X'"),
+        (changed(URL, 'url = "https://[::1/v1"'), "endpoint.url"),
+        (changed(URL, 'url = "https://h:99999/v1"'), "endpoint.url"),
+        (changed(URL, 'url = "https://h/v1/chat/completions"'), "leave out /chat/completions"),
+        (changed(PROMPT, 'prompt = { fiel = "none.txt" }'), "request.prompt.fiel: unknown key; did you mean file?"),
+        (changed(PROMPT, 'prompt = { file = "a\\u0000" }'), "request.prompt.file"),
+        (changed(PROMPT, 'columns = { tools = "t" }'), "request.columns: where do the messages come from?"),
+        (
+            changed(PROMPT, 'columns = { mesages = "t" }'),
+            "request.columns.mesages: unknown key; did you mean messages?",
+        ),
+        (changed(PROMPT, 'messages = [{ content = "b" }]'), "request.messages.0.role: is missing"),
+        (changed(PROMPT, 'messages = [{ role = "user", content = { file = "no.txt" } }]'), "no.txt"),
+        (changed(PROMPT, 'system = "a"\nmessages = [{ role = "user" }]'), "request.system"),
+        (changed(MODEL, 'model = "m"\ntool_choice = "required"'), "request.tool_choice: there is no tool to choose"),
+        (changed(MODEL, 'model = "m"\ntemperature = nan'), "request.temperature: nan is no number of JSON"),
+        (changed(MODEL, 'model = "m"\nseed = 99999999999999999999'), "request.seed: the number is beyond 64 bits"),
+        (changed(MODEL, 'model = "m"\nmetadata = { day = 2026-01-31 }'), "request.metadata.day: JSON has no dates"),
+        (changed('path = "out"', 'path = "out"\nkeep = ["a", "a"]'), "it must not name anything twice"),
+        (changed('path = "out"', 'path = "s3://bucket/out"'), "a folder on this machine"),
+        (changed('path = "out"', 'path = ""'), "it must not be empty"),
+        (changed(OUTPUT, '[tool]\nfile = "receipt.json"\n[output]'), "tool: "),
+        (with_tool('file = "receipt.json"\nstrict = true'), "tool.0: with file, leave out strict"),
+        (with_tool('name = "f"\nparameters = { file = "none.json" }'), "none.json"),
+    ],
+)
+def test_a_fault_says_where_it_is_and_what_would_be_right(tmp_path: Path, text: str, told: str) -> None:
+    faults = faults_of(write(tmp_path, text))
+
+    assert told in faults[0]
+    assert len(faults) == 1 or text == ""
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["{", "[" * 100_000, '{"name": "f", "parameters": {"minimum": NaN}}', '{"name": "f", "parameters": []}', "{}", "5"],
+    ids=["broken", "endless", "not-a-number", "no-schema", "nameless", "scalar"],
+)
+def test_a_file_that_holds_no_tool_is_a_fault(tmp_path: Path, written: str) -> None:
+    (tmp_path / "odd.json").write_text(written)
+
+    faults = faults_of(write(tmp_path, with_tool('file = "odd.json"')))
+
+    assert len(faults) == 1
+    assert faults[0].startswith("tool.0")
+
+
+@pytest.mark.parametrize("source", ["raise SystemExit(3)", "def (", "Model = 5", "class Model: pass", ""])
+def test_a_python_tool_that_is_no_model_is_a_fault_without_traceback(tmp_path: Path, source: str) -> None:
+    (tmp_path / "ill.py").write_text(source)
+
+    faults = faults_of(write(tmp_path, with_tool('python = "ill:Model"')))
+
+    assert len(faults) == 1
+    assert faults[0].startswith("tool.0.python: ill:Model is no pydantic model here")
+
+
+def test_toml_that_nests_without_end_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="too deep"):
+        load_job(write(tmp_path, f"a = {'[' * 100_000}"))
+
+
+def test_a_folder_instead_of_a_job_file_is_told_with_the_file_in_it(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="is a folder") as refused:
+        load_job(tmp_path)
+
+    assert str(tmp_path / "job.toml") in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key = "sk-canary-123456"',
+        'api_key = "env:sk-canary-123456"',
+        'api_key = { env = "sk-canary-123456" }',
+        'auth = "sk-canary-123456"',
+        'apikey = "sk-canary-123456"',
+        'headers = { X-Extra = "sk-canary-123456" }',
+        'headers = { X-Extra = "Bearer canary" }',
+        'headers = { api-key = "canary" }',
+        'headers = { X-Extra = ["canary"] }',
+        'headers = "canary"',
+    ],
+)
+def test_a_secret_in_the_endpoint_is_a_fault_that_does_not_repeat_it(tmp_path: Path, line: str) -> None:
+    faults = faults_of(write(tmp_path, changed(URL, f"{URL}\n{line}")))
+
+    assert len(faults) == 1
+    assert "canary" not in faults[0]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:canary@host/v1", "ftp://me:canary@host", "https://host/v1?key=canary", "canary"]
+)
+def test_a_url_is_never_repeated_as_it_may_hold_a_password(tmp_path: Path, url: str) -> None:
+    faults = faults_of(write(tmp_path, changed(URL, f'url = "{url}"')))
+
+    assert len(faults) == 1
+    assert faults[0].startswith("endpoint.url: ")
+    assert "canary" not in faults[0]
+
+
+def test_the_query_that_azure_has_in_its_urls_is_allowed(tmp_path: Path) -> None:
+    url = "https://host/openai/deployments/d?api-version=2024-10-21"
+
+    assert load_job(write(tmp_path, changed("sandbox", url))).endpoints[0].url == url
+
+
+def test_a_value_given_by_set_is_not_repeated(tmp_path: Path) -> None:
+    faults = faults_of(write(tmp_path), "endpoint.url.key=sk-canary", "sk-canary")
+
+    assert len(faults) == 2
+    assert not any("canary" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("override", ["tool.0.file=receipt.json", "tool.-1.file=x", "request.messages.0.role=user"])
+def test_set_makes_no_lists_and_counts_from_their_start(tmp_path: Path, override: str) -> None:
+    assert any("no such place" in fault for fault in faults_of(write(tmp_path), override))
+
+
+def test_a_set_value_is_one_value_and_no_further_toml(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path), overrides=("request.system=1\n[sandbox]\nseed = 7",))
+
+    assert (job.request.system, job.sandbox.seed) == ("1\n[sandbox]\nseed = 7", 0)
+
+
+@pytest.mark.parametrize("key", ["Bearer canary", "canary\nother", "canaryä", "\x07canary"])
+def test_what_no_key_looks_like_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("ODD_KEY", key)
+
+    with pytest.raises(JobError, match="characters that no key has") as refused:
+        resolve_key("env:ODD_KEY")
+
+    assert "canary" not in f"{refused.value} {refused.value.hint}"
+
+
+def test_a_secret_is_not_pickled() -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(Secret("canary"))
+
+
+def test_headers_that_are_named_like_secrets_are_not_recorded(tmp_path: Path) -> None:
+    headers = 'headers = { X-Team = "data", X-Access-Token = "canary" }'
+
+    job = load_job(write(tmp_path, changed(URL, f"{URL}\n{headers}")))
+
+    assert job.endpoints[0].headers["X-Access-Token"] == "canary"
+    assert masked(job)["endpoints"][0]["headers"] == {"X-Team": "data", "X-Access-Token": "***"}
+
+
+def test_a_key_that_is_never_sent_is_warned_of(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, changed(URL, f'{URL}\napi_key = "env:K"\nauth = "none"')))
+
+    assert job.warnings == ['endpoint.api_key is never sent, as endpoint.auth is "none"']
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        changed(LIMITS, 'concurrency = "many"'),
+        changed(LIMITS, "attempts = 0"),
+        changed(LIMITS, 'timeout = "soon"'),
+        changed(OUTPUT, '[tool]\nfile = "receipt.json"\n[output]'),
+        changed(OUTPUT, "[outputs]"),
+        changed(PROMPT, 'prompt = { fiel = "a" }'),
+        changed("[endpoint]", "[[endpoint]]").replace("url", "ulr"),
+    ],
+)
+def test_editors_and_the_program_refuse_the_same(tmp_path: Path, text: str) -> None:
+    assert not jsonschema_rs.is_valid(job_schema(), tomllib.loads(text))
+    assert faults_of(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SMALL,
+        changed(LIMITS, 'concurrency = "auto"\ntimeout = 9.5\nmax_failed = 3'),
+        changed(LIMITS, 'concurrency = 8\ntimeout = "1m 30s"\nmax_failed = "100%"'),
+        changed("[endpoint]", "[[endpoint]]"),
+        changed(PROMPT, 'messages = [{ role = "user", content = [{ type = "text", text = "{{ text }}" }] }]'),
+        changed(PROMPT, 'prompt = { file = "receipt.json" }\nseen = 7'),
+        changed(OUTPUT, '[sandbox]\nlatency = "200ms"\n[output]'),
+    ],
+)
+def test_editors_and_the_program_accept_the_same(tmp_path: Path, text: str) -> None:
+    jsonschema_rs.validate(job_schema(), tomllib.loads(text))
+    assert load_job(write(tmp_path, text)).file == tmp_path / "job.toml"
+
+
+def test_editors_find_every_key_described_and_only_what_they_understand() -> None:
+    sections = job_schema()["properties"]
+
+    undescribed = [
+        f"{section}.{key}"
+        for section, schema in sections.items()
+        for key, value in schema.get("properties", {}).items()
+        if not value.get("description")
+    ]
+
+    assert undescribed == []
+    assert '"if"' not in json.dumps(job_schema())
