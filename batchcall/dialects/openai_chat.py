@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -22,6 +21,7 @@ from batchcall.dialects.jsontext import (
     unpack,
     without_lone_surrogates,
 )
+from batchcall.dialects.reask import follow_up
 from batchcall.dialects.sse import assemble, has_chunks, is_event_stream, read_events
 from batchcall.dialects.usage import read_usage
 from batchcall.records import (
@@ -66,8 +66,7 @@ class OpenAIChat:
 
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
         """The follow-up that shows the model its own answer and what was wrong with it."""
-        turn = _quoted_calls(reply, problem, position=len(request.messages)) or _quoted_text(reply, problem)
-        return Request(request.shape, [*request.messages, *turn])
+        return follow_up(request, reply, problem)
 
 
 def reply_from(document: Json) -> Reply | None:
@@ -248,48 +247,3 @@ def _saying(body: Body) -> str:
 
 def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:
     return Failure(kind, f"HTTP {response.status}: the answer {why}", http_status=response.status)
-
-
-def _quoted_calls(reply: Reply, problem: str, *, position: int) -> list[Json]:
-    """The model's calls and the answer of a tool to each; empty where a call cannot be quoted as one.
-
-    Many servers parse the arguments that they are sent back, and fail on those that are not JSON.
-    """
-    if not reply.calls or not all(_is_quotable(call) for call in reply.calls):
-        return []
-    ids = _call_ids(reply.calls, position)
-    calls: list[Json] = [
-        {"id": id_, "type": "function", "function": {"name": call.name, "arguments": call.arguments.strip() or "{}"}}
-        for id_, call in zip(ids, reply.calls, strict=True)
-    ]
-    said: Json = {"role": "assistant", "content": reply.content, "tool_calls": calls}
-    answers: list[Json] = [{"role": "tool", "tool_call_id": id_, "content": f"{problem}\n{_CALL_AGAIN}"} for id_ in ids]
-    return [said, *answers]
-
-
-def _quoted_text(reply: Reply, problem: str) -> list[Json]:
-    calls = [f"{call.name}({call.arguments})" for call in reply.calls]
-    said = "\n".join(filter(None, [reply.content or reply.refusal, *calls]))
-    quoted: list[Json] = [{"role": "assistant", "content": said}] if said else []
-    return [*quoted, {"role": "user", "content": f"{problem}\n{_CALL_AGAIN}"}]
-
-
-_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_CALL_AGAIN = "Call the function again, with arguments that satisfy its schema."
-
-
-def _call_ids(calls: tuple[RawCall, ...], position: int) -> list[str]:
-    """An id per call: its own, or one made of its place where it has none or another call has the same."""
-    ids: list[str] = []
-    for number, call in enumerate(calls):
-        ids.append(call.id if call.id and call.id not in ids else f"call_{position}_{number}")
-    return ids
-
-
-def _is_quotable(call: RawCall) -> bool:
-    if not _TOOL_NAME.fullmatch(call.name):  # "functions.f" would be refused in a message
-        return False
-    try:
-        return not call.arguments.strip() or isinstance(orjson.loads(call.arguments), dict)
-    except ValueError:
-        return False
