@@ -16,6 +16,7 @@ from batchcall.state import Run
 def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:
     """Publish what is in, write down what the run came to. Runs in a thread."""
     output, runfile = run.output, run.resumption.runfile
+    output.make_way()
     if run.rows_seen is not None:
         output.end_of_input(run.rows_seen)
         runfile.input.rows = run.rows_seen

@@ -16,10 +16,10 @@ from batchcall.errors import JobError, OutputError, ResumeError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
 from batchcall.files.input import Input, Mark
-from batchcall.files.journal import Recovered, read_journal
+from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.library import set_aside
 from batchcall.files.output import OWN_FOLDER, Output, part_numbers
-from batchcall.files.parts import fits, journal_name, part_name
+from batchcall.files.parts import fits, part_name
 from batchcall.files.runfile import InputEntry, RunFile, read_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Row
@@ -220,12 +220,12 @@ def needed_columns(source: Input, layout: Layout, asker: Asker) -> set[str]:
 
 def _fits(askers: list[Asker], rows: list[Row], output: Output, number: int, *, disk: Disk) -> bool:
     hashes = {row.index: {asker.hash_of_row(row) for asker in askers} for row in rows}
-    path, journal = output.folder / part_name(number), output.own / journal_name(number)
-    recovered = read_journal(disk, journal) if disk.exists(journal) else Recovered()
+    path = output.folder / part_name(number)
+    recovered = read_journals(disk, journals_in(disk, output.own).get(number, ()))
     for index, attempts in recovered.attempts.items():
         if attempts[-1].request_hash not in hashes.get(index, ()):
             return False
-    return not disk.exists(path) or fits(path, rows, hashes, output.layout)
+    return not disk.exists(path) or fits(disk, path, rows, hashes, output.layout)
 
 
 def marks_of(runfile: RunFile) -> list[Mark]:

@@ -75,7 +75,7 @@ def revalidate_job(job: Job) -> Revalidation:
         totals = Totals()
         layout = None
         for number in part_numbers(disk, folder):
-            layout = Layout(kept_schema_of(folder / part_name(number)), asker.arguments_type)
+            layout = Layout(kept_schema_of(disk, folder / part_name(number)), asker.arguments_type)
             work = _Work(disk, job, asker, reader, layout, marks_of(runfile))
             totals.add(_revalidate_part(work, number, result))
         _record(disk, runfile, job, layout, totals)
@@ -107,11 +107,11 @@ class _Work(NamedTuple):
 
 def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     folder = work.job.output.path
-    answers = _answers(folder / OWN_FOLDER / "answers" / part_name(number))
+    answers = _answers(work.disk, folder / OWN_FOLDER / "answers" / part_name(number))
     requests = _requests(work, number)
     totals = Totals()
     ended = []
-    for kept, outcome in read_rows(folder / part_name(number), work.layout):
+    for kept, outcome in read_rows(work.disk, folder / part_name(number), work.layout):
         new = outcome
         if outcome.row in answers:
             new = _read_anew(work, requests, outcome, answers[outcome.row])
@@ -133,9 +133,9 @@ def _refuse_without_answers(disk: Disk, folder: Path) -> None:
             )
 
 
-def _answers(path: Path) -> dict[int, list[Attempt]]:
+def _answers(disk: Disk, path: Path) -> dict[int, list[Attempt]]:
     rows: dict[int, list[Attempt]] = {}
-    for attempt in read_raw(path):
+    for attempt in read_raw(disk, path):
         rows.setdefault(attempt.row, []).append(attempt)
     return rows
 

@@ -80,6 +80,7 @@ async def run_job(
     show: Show | None = None,
     say: Say | None = None,
     stop: StopSwitch | None = None,
+    disk: Disk | None = None,
 ) -> Summary:
     """Run a job to its end, or as far as it goes, and return what came of it; `Summary.exit_code` tells the rest.
 
@@ -90,7 +91,7 @@ async def run_job(
     options = options or RunOptions()
     job = _as_asked(job if isinstance(job, Job) else load_job(Path(job)), options)
     key = resolve_key(job.endpoints[0].api_key)
-    async with _opened(job, options, say or _say_nothing) as run:
+    async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
         async with _opened_engine(run, key) as engine:
             stopped = await _drive(run, engine, show, stop)
         return await asyncio.to_thread(finish, run, engine, stopped)
@@ -112,15 +113,14 @@ def _as_asked(job: Job, options: RunOptions) -> Job:
 
 
 @contextlib.asynccontextmanager
-async def _opened(job: Job, options: RunOptions, say: Say) -> AsyncIterator[Run]:
+async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
     """Everything that can be wrong before a request is sent is found here; the output is locked meanwhile."""
     asker, source, layout = await asyncio.to_thread(prepare, job)
-    disk = RealDisk()
     folder = job.output.path
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
     with hold_lock(folder / OWN_FOLDER / "lock"), open_output(job, layout, disk) as output:
-        run = await asyncio.to_thread(_taken_up, job, options, asker, source, output, disk, say)
+        run = await asyncio.to_thread(taken_up, job, options, asker, source, output, disk, say)
         try:
             yield run
         finally:
@@ -152,7 +152,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
 
 
-def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
     now = datetime.datetime.now(datetime.UTC)
     resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
     library = Library(disk, output.folder, output.own) if has_earlier(disk, output.own) else None

@@ -8,10 +8,10 @@ from typing import Any
 
 from batchcall.errors import OutputError
 from batchcall.files.disk import Disk, RealDisk
-from batchcall.files.journal import read_journal
+from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.lock import holder_of
-from batchcall.files.output import OWN_FOLDER, journal_numbers, part_numbers
-from batchcall.files.parts import Totals, journal_name, part_name, read_totals
+from batchcall.files.output import OWN_FOLDER, part_numbers
+from batchcall.files.parts import Totals, part_name, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.report.text import failures_text, money_text, table, tokens_text
 
@@ -69,14 +69,17 @@ def read_status(folder: Path) -> OutputStatus:
     totals = Totals()
     rows = {}
     for number in part_numbers(disk, folder):
-        of_part = read_totals(folder / part_name(number))
+        of_part = read_totals(disk, folder / part_name(number))
         rows[number] = of_part.rows
         totals.add(of_part)
     last = runfile.runs[-1] if runfile.runs else None
     return OutputStatus(
         folder=str(folder),
         totals=totals.as_json(),
-        waiting=sum(_waiting(disk, folder, number, rows.get(number, 0)) for number in journal_numbers(disk, folder)),
+        waiting=sum(
+            _waiting(disk, paths, rows.get(number, 0))
+            for number, paths in journals_in(disk, folder / OWN_FOLDER).items()
+        ),
         rows_expected=runfile.input.rows,
         is_complete=runfile.is_complete,
         holder=holder_of(folder / OWN_FOLDER / "lock"),
@@ -105,9 +108,9 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     return runfile
 
 
-def _waiting(disk: Disk, folder: Path, number: int, published: int) -> int:
+def _waiting(disk: Disk, journals: list[Path], published: int) -> int:
     """Rows with an answer in a journal that are not in the part. Rows of a short part stand in both."""
-    recovered = read_journal(disk, folder / OWN_FOLDER / journal_name(number))
+    recovered = read_journals(disk, journals)
     answered = {row for row, attempts in recovered.attempts.items() if attempts[-1].response} | recovered.ended
     return max(0, len(answered) - published)
 

@@ -11,10 +11,10 @@ from batchcall.asking import Asker, make_asker
 from batchcall.errors import BatchcallError
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input, open_input
-from batchcall.files.journal import read_journal
+from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lock import holder_of
-from batchcall.files.output import OWN_FOLDER, SUCCESS, journal_numbers, part_numbers
-from batchcall.files.parts import Totals, journal_name, part_name, read_footer_and_rows, read_raw
+from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
+from batchcall.files.parts import Totals, part_name, read_footer_and_rows, read_raw
 from batchcall.files.runfile import RunFile
 from batchcall.records import Outcome
 from batchcall.report.text import table
@@ -87,7 +87,7 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
         path = folder / part_name(number)
         proof.parts += 1
         try:
-            schema, footer, outcomes = read_footer_and_rows(path)
+            schema, footer, outcomes = read_footer_and_rows(disk, path)
             counted = _read_rows(runfile, number, outcomes, proof)
         except BatchcallError as error:
             proof.faults.append(f"{error}. {error.hint}")
@@ -127,7 +127,7 @@ def _read_answers(disk: Disk, folder: Path, runfile: RunFile, number: int, proof
     if not runfile.job["output"]["response"] or not disk.exists(path):
         return
     try:
-        proof.answers += sum(1 for _ in read_raw(path))
+        proof.answers += sum(1 for _ in read_raw(disk, path))
     except BatchcallError as error:
         proof.faults.append(f"{error}. The rows are in their part; `revalidate` will not work for them")
 
@@ -155,8 +155,8 @@ def _told(totals: dict[str, Any]) -> str:
 
 
 def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
-    for number in journal_numbers(disk, folder):
-        damaged = read_journal(disk, folder / OWN_FOLDER / journal_name(number)).damaged
+    for number, paths in journals_in(disk, folder / OWN_FOLDER).items():
+        damaged = read_journals(disk, paths).damaged
         if damaged:
             proof.faults.append(f"{journal_name(number)}: {damaged} damaged records. Run the job again, it asks again")
 
@@ -212,7 +212,7 @@ def _all_columns(askers: list[Asker]) -> set[str]:
 def _written_hashes(disk: Disk, folder: Path) -> Iterator[tuple[int, str | None]]:
     for number in part_numbers(disk, folder):
         try:
-            for outcome in read_footer_and_rows(folder / part_name(number))[2]:
+            for outcome in read_footer_and_rows(disk, folder / part_name(number))[2]:
                 yield outcome.row, outcome.request_hash
         except BatchcallError:
             continue  # named already

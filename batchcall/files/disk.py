@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h: blocks are taken, the file's length stays
@@ -23,17 +25,20 @@ class Disk(Protocol):
     def make_folder(self, folder: Path) -> None: ...
     def names(self, folder: Path) -> list[str]: ...
     def exists(self, path: Path) -> bool: ...
+    def is_folder(self, path: Path) -> bool: ...
     def read(self, path: Path) -> bytes: ...
+    def open_read(self, path: Path) -> pa.NativeFile: ...
     def open_append(self, path: Path) -> int: ...
     def create(self, path: Path) -> int: ...
     def write(self, handle: int, content: bytes) -> int: ...
     def size(self, handle: int) -> int: ...
-    def reserve(self, handle: int, offset: int, length: int) -> None: ...
+    def reserve(self, handle: int, offset: int, length: int) -> bool: ...
     def truncate(self, handle: int, length: int) -> None: ...
     def sync(self, handle: int) -> None: ...
     def close(self, handle: int) -> None: ...
     def rename(self, source: Path, target: Path) -> None: ...
     def remove(self, path: Path) -> None: ...
+    def remove_folder(self, folder: Path) -> None: ...
     def sync_folder(self, folder: Path) -> None: ...
 
 
@@ -41,7 +46,7 @@ class RealDisk:
     """The machine's own file system."""
 
     def make_folder(self, folder: Path) -> None:
-        folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
     def names(self, folder: Path) -> list[str]:
         try:
@@ -52,8 +57,14 @@ class RealDisk:
     def exists(self, path: Path) -> bool:
         return path.exists()
 
+    def is_folder(self, path: Path) -> bool:
+        return path.is_dir()
+
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
+
+    def open_read(self, path: Path) -> pa.NativeFile:
+        return pa.OSFile(os.fspath(path))
 
     def open_append(self, path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, PRIVATE_FILE)
@@ -73,17 +84,20 @@ class RealDisk:
     def size(self, handle: int) -> int:
         return os.fstat(handle).st_size
 
-    def reserve(self, handle: int, offset: int, length: int) -> None:
+    def reserve(self, handle: int, offset: int, length: int) -> bool:
         """Take blocks for [offset, offset + length) without changing the file's length.
 
-        Raises OSError(ENOSPC) when there is no room. Where the system has no such call, nothing is reserved.
+        False where the system cannot do so. Raises OSError(ENOSPC) when there is no room.
         """
         if _FALLOCATE is None:
-            return
-        if _FALLOCATE(handle, _KEEP_SIZE, offset, length) != 0:
+            return False
+        while _FALLOCATE(handle, _KEEP_SIZE, offset, length) != 0:
             code = ctypes.get_errno()
-            if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR):
+            if code in (errno.EOPNOTSUPP, errno.ENOSYS):
+                return False
+            if code != errno.EINTR:
                 raise OSError(code, os.strerror(code))
+        return True
 
     def truncate(self, handle: int, length: int) -> None:
         os.ftruncate(handle, length)
@@ -100,15 +114,45 @@ class RealDisk:
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
+    def remove_folder(self, folder: Path) -> None:
+        folder.rmdir()
+
     def sync_folder(self, folder: Path) -> None:
-        """Make renames and removals in `folder` survive a power cut."""
+        """Make the names in `folder` survive a power cut: what was created, renamed and removed there."""
         if sys.platform == "win32":  # folders cannot be opened there; NTFS journals names itself
             return
-        handle = os.open(folder, os.O_RDONLY)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except PermissionError:  # a folder above the output that is not ours to read
+            return
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that keep names their own way
+                raise
         finally:
             os.close(handle)
+
+
+def ensure_folder(disk: Disk, folder: Path) -> None:
+    """Make a folder, and those above it, where they are missing; its name is durable afterwards. Raises OSError.
+
+    A folder that stands may have been made by a run that died before it could sync, so the name is synced each time.
+    """
+    if not disk.exists(folder):
+        ensure_folder(disk, folder.parent)
+        disk.make_folder(folder)
+    disk.sync_folder(folder.parent)
+
+
+def remove_tree(disk: Disk, folder: Path) -> None:
+    """Remove a folder of folders and files. Raises OSError."""
+    for name in disk.names(folder):
+        if disk.is_folder(folder / name):
+            remove_tree(disk, folder / name)
+        else:
+            disk.remove(folder / name)
+    disk.remove_folder(folder)
 
 
 def write_fully(disk: Disk, handle: int, content: bytes) -> None:

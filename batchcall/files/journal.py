@@ -1,35 +1,62 @@
-"""The one file that grows: a log of whole lines, one per event of a row. `crc32hex SP json LF`.
+"""The one file that grows: a part's log of whole lines (`lines.py`), synced in groups, recovered after a crash.
 
-A newline cannot occur inside a record, so damage costs one record and a torn tail is seen. Readable with cut and jq.
+A file whose sync or write fails is never trusted again: what it may not hold goes to a second file beside it,
+`part-000002.1.journal`, and so do the answers that are still in flight. All files of a part are read as one.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
+import errno
+import re
 import threading
 import time
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from batchcall.files.disk import Disk, write_fully
-from batchcall.records import Attempt, Failure, FailureKind, HttpResponse
+from batchcall.files.ballast import Ballast
+from batchcall.files.disk import Disk, whole_file, write_fully, write_whole
+from batchcall.files.lines import as_attempt, checked
+from batchcall.records import Attempt
 
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
 COMMIT_AFTER_RECORDS = 64
 _REST_S = 0.05  # between two commits, however many records come: each costs the run a switch of threads
 _ROOM_STEP = 1 << 20  # bytes reserved at a time
 _LEAST_ROOM = 1 << 14  # bytes expected of an answer before any was seen
+_READ_BYTES = 1 << 20
+_NAME = re.compile(r"part-(\d{6,})(?:\.\d+)?\.journal")
+
+
+def journal_name(number: int, rescue: int = 0) -> str:
+    """The file name of a part's journal, or of the file that took over when a disk failed (`rescue` from 1)."""
+    return f"part-{number:06d}.{rescue}.journal" if rescue else f"part-{number:06d}.journal"
+
+
+def journal_number(name: str) -> int | None:
+    """The number of the part that a journal's file name speaks of, None for any other name."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def journals_in(disk: Disk, folder: Path) -> dict[int, list[Path]]:
+    """The journals in a folder by part number; those of one part in the order they were written."""
+    found: dict[int, list[Path]] = {}
+    for name in disk.names(folder):
+        if (number := journal_number(name)) is not None:
+            found.setdefault(number, []).append(folder / name)
+    return {number: sorted(paths, key=_order) for number, paths in sorted(found.items())}
+
+
+def _order(path: Path) -> int:
+    rescue = path.name.split(".")[1]
+    return int(rescue) if rescue.isdigit() else 0
 
 
 @dataclass(slots=True)
 class Recovered:
-    """What a journal says about the rows of its part."""
+    """What the journals of a part say about its rows."""
 
     attempts: dict[int, list[Attempt]] = field(default_factory=dict)  # by row, in order
     ended: set[int] = field(default_factory=set)  # rows that were given up
@@ -41,58 +68,134 @@ class Recovered:
 class Journal:
     """The journal of one part, open for appending. Written from one thread; `sync` may come from another."""
 
-    def __init__(self, disk: Disk, path: Path) -> None:
-        """Open or create. The caller has cut a torn tail off (`recover`)."""
+    def __init__(self, disk: Disk, path: Path, ballast: Ballast) -> None:
+        """Open or create. The caller has cut a torn tail off (`recover`). Raises OSError."""
         self.path = path
+        self.trouble: OSError | None = None  # what was appended is kept, but the disk has failed: send no more
         self._disk = disk
+        self._ballast = ballast
         self._handle = disk.open_append(path)
         self._length = disk.size(self._handle)
         self._reserved_to = self._length
         self._largest = _LEAST_ROOM
-        self.unsynced = 0
+        self._unsynced: list[bytes] = []  # at most what comes in 0.2 s
+        self._is_named = False  # whether the file's name survives a power cut
+        self._is_torn = False  # half a record is at its end, and cannot be cut off
+        self._guard = threading.Lock()  # held while the file is written or changed for another, not while it is synced
+
+    @property
+    def unsynced(self) -> int:
+        """Records that a power cut could take."""
+        return len(self._unsynced)
+
+    @property
+    def is_durable(self) -> bool:
+        return self._is_named and not self._unsynced
 
     def make_room(self, in_flight: int) -> None:
         """Reserve blocks for the answers of `in_flight` requests, before they are sent. Raises OSError when full."""
+        if self.trouble is not None:
+            raise self.trouble
         needed_to = self._length + (in_flight + 1) * self._largest
         if needed_to > self._reserved_to:
-            self._disk.reserve(self._handle, self._reserved_to, needed_to + _ROOM_STEP - self._reserved_to)
-            self._reserved_to = needed_to + _ROOM_STEP
+            to = needed_to + _ROOM_STEP
+            if not self._disk.reserve(self._handle, self._reserved_to, to - self._reserved_to):
+                self._ballast.hold((in_flight + 1) * self._largest)
+            self._reserved_to = to
 
     def append(self, line: bytes) -> None:
         """Append one record with a plain write: it survives the death of this process at once.
 
-        A write that fails midway is cut back to the last whole record. Raises OSError.
+        A write that fails midway is cut back to the last whole record. On a full disk the ballast makes room, on a
+        failing one another file takes over; then `trouble` says so. Raises OSError when nothing could take the record.
         """
-        try:
-            write_fully(self._disk, self._handle, line)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._disk.truncate(self._handle, self._length)
-            raise
-        self._length += len(line)
+        with self._guard:
+            try:
+                self._write(line)
+            except OSError as error:
+                self.trouble = self.trouble or error
+                self._write_anyway(line, error)
+            self._unsynced.append(line)
+            self._length += len(line)
         self._largest = max(self._largest, len(line))
-        self.unsynced += 1
 
     def sync(self) -> None:
-        """Make all that was appended survive a power cut. Raises OSError; then this file is never synced again."""
-        self.unsynced = 0
-        self._disk.sync(self._handle)
+        """Make all that was appended survive a power cut.
+
+        Raises the OSError of a sync that fails. It is never tried again for that file, as the kernel may have dropped
+        the pages and say success the next time: what was not synced yet is in another file then.
+        """
+        with self._guard:
+            count = len(self._unsynced)
+        try:
+            self._sync_now()
+        except OSError as error:
+            with self._guard:
+                self.trouble = self.trouble or error
+                self._move_on()
+            raise
+        with self._guard:
+            del self._unsynced[:count]
 
     def close(self) -> None:
         self._disk.close(self._handle)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            write_fully(self._disk, self._handle, line)
+        except OSError:
+            self._is_torn = True
+            self._disk.truncate(self._handle, self._length)
+            self._is_torn = False
+            raise
+
+    def _write_anyway(self, line: bytes, error: OSError) -> None:
+        if error.errno == errno.ENOSPC:
+            self._ballast.release()
+        if error.errno != errno.ENOSPC or self._is_torn:
+            self._move_on()
+        self._write(line)
+
+    def _move_on(self) -> None:
+        """Go on in a new file, which begins with what the old one may not hold. Raises OSError when that fails too."""
+        number = journal_number(self.path.name)
+        assert number is not None
+        taken = journals_in(self._disk, self.path.parent).get(number, [])
+        path = self.path.with_name(journal_name(number, rescue=max(map(_order, taken), default=0) + 1))
+        handle = self._disk.open_append(path)
+        try:
+            write_fully(self._disk, handle, b"".join(self._unsynced))
+            self._disk.sync(handle)
+            self._disk.sync_folder(path.parent)
+        except OSError:
+            self._disk.close(handle)
+            raise
+        self._disk.close(self._handle)
+        self.path, self._handle = path, handle
+        self._length = self._reserved_to = self._disk.size(handle)
+        self._unsynced.clear()
+        self._is_torn = False
+
+    def _sync_now(self) -> None:
+        self._disk.sync(self._handle)
+        if not self._is_named:
+            self._disk.sync_folder(self.path.parent)
+            self._is_named = True
 
 
 class Committer:
     """Syncs journals in a thread: at most 0.2 s or 64 records after the first unsynced one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_thread: bool = True) -> None:
+        """Without a thread nothing is synced but by `commit`."""
         self._journals: set[Journal] = set()
         self._wake = threading.Event()
         self._guard = threading.Lock()
         self._is_closed = False
-        self.failure: OSError | None = None  # the first failed sync; final
+        self.failure: OSError | None = None  # the first failed sync
         self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
-        self._thread.start()
+        if has_thread:
+            self._thread.start()
 
     def add(self, journal: Journal) -> None:
         with self._guard:
@@ -104,18 +207,29 @@ class Committer:
             self._journals.discard(journal)
 
     def appended(self, journal: Journal) -> None:
-        """Tell of a record. Raises the OSError of an earlier sync that failed: nothing later can be trusted."""
-        if self.failure is not None:
-            raise self.failure
+        """Tell of a record. Raises the OSError of a disk that failed: the record is kept, but send no more."""
+        if (failure := self.failure or journal.trouble) is not None:
+            raise failure
         if journal.unsynced == COMMIT_AFTER_RECORDS:
             self._wake.set()
+
+    def commit(self) -> None:
+        """Sync every journal that has something to sync. A failure is told by `failure`."""
+        with self._guard:
+            for journal in self._journals:
+                if not journal.is_durable:
+                    try:
+                        journal.sync()
+                    except OSError as error:
+                        self.failure = self.failure or error
 
     def close(self) -> None:
         """Sync what is left and end the thread. Raises the OSError of a sync that failed."""
         self._is_closed = True
         self._wake.set()
-        self._thread.join()
-        self._commit()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.commit()
         if self.failure is not None:
             raise self.failure
 
@@ -123,152 +237,72 @@ class Committer:
         while not self._is_closed:
             self._wake.wait(COMMIT_AFTER_S - _REST_S)
             self._wake.clear()
-            self._commit()
+            self.commit()
             time.sleep(_REST_S)
 
-    def _commit(self) -> None:
-        with self._guard:
-            if self.failure is not None:
-                return
-            try:
-                for journal in self._journals:
-                    if journal.unsynced:
-                        journal.sync()
-            except OSError as error:
-                # After one failed fsync the kernel may have dropped the pages and say success the next time.
-                self.failure = error
 
+def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
+    """Read the journals of a part as they stand, whole lines only. Changes nothing, so a live run's can be read.
 
-def sent_line(row: int, number: int, request_hash: str, sent_at_s: float) -> bytes:
-    """A request is about to be sent. Without an answer behind it, it is indeterminate."""
-    return _line({"row": row, "n": number, "sent": sent_at_s, "hash": request_hash})
-
-
-def attempt_line(attempt: Attempt) -> bytes:
-    return _line(attempt_record(attempt))
-
-
-def lost_line(row: int, number: int) -> bytes:
-    """A run died with this request in flight; it has been counted as possibly paid."""
-    return _line({"row": row, "n": number, "lost": True})
-
-
-def ended_line(row: int) -> bytes:
-    """The row was given up: no more attempts will be made unless somebody asks for them."""
-    return _line({"row": row, "ended": True})
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    content = orjson.dumps(record)
-    return b"%08x %b\n" % (zlib.crc32(content), content)
-
-
-def attempt_record(attempt: Attempt) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "row": attempt.row,
-        "n": attempt.number,
-        "at": attempt.sent_at_s,
-        "latency": attempt.latency_s,
-        "wait": attempt.wait_s,
-        "endpoint": attempt.endpoint,
-        "hash": attempt.request_hash,
-    }
-    if attempt.response is not None:
-        record |= _from_response(attempt.response)
-    if attempt.failure is not None:
-        record["failure"] = attempt.failure.kind.label
-        record["message"] = attempt.failure.message
-    return record
-
-
-def _from_response(response: HttpResponse) -> dict[str, Any]:
-    record: dict[str, Any] = {"status": response.status, "headers": dict(response.headers)}
-    try:
-        record["body"] = response.body.decode()
-    except UnicodeDecodeError:
-        record["body64"] = base64.b64encode(response.body).decode()
-    if response.is_cut:
-        record["cut"] = True
-    return record
-
-
-def as_attempt(record: Mapping[str, Any]) -> Attempt:
-    failure = None
-    if "failure" in record:
-        failure = Failure(kind=_KINDS[record["failure"]], message=record["message"])
-    return Attempt(
-        row=record["row"],
-        number=record["n"],
-        request_hash=record["hash"],
-        response=_as_response(record) if "status" in record else None,
-        failure=failure,
-        sent_at_s=record["at"],
-        latency_s=record["latency"],
-        wait_s=record["wait"],
-        endpoint=record["endpoint"],
-    )
-
-
-def _as_response(record: Mapping[str, Any]) -> HttpResponse:
-    body = base64.b64decode(record["body64"]) if "body64" in record else record["body"].encode()
-    return HttpResponse(record["status"], record["headers"], body, is_cut=record.get("cut", False))
-
-
-_KINDS = {kind.label: kind for kind in FailureKind}
-
-
-def read_journal(disk: Disk, path: Path) -> Recovered:
-    """Read a journal as it stands, whole lines only. Changes nothing, so a live run's journal can be read."""
-    content = disk.read(path)
+    Raises OSError.
+    """
     recovered = Recovered()
-    for line in content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]:
-        if (record := _checked(line)) is None:
-            recovered.damaged += 1
-        else:
-            _learn(recovered, record)
+    for path in paths:
+        for line in _whole_lines(disk, path):
+            if (record := checked(line)) is None:
+                recovered.damaged += 1
+            else:
+                _learn(recovered, record)
     return recovered
 
 
-def recover(disk: Disk, path: Path) -> Recovered:
-    """Read a journal after a crash: cut its torn tail, put damaged lines aside in `<name>.damaged`. Raises OSError."""
-    _cut_torn_tail(disk, path)
-    recovered = read_journal(disk, path)
-    if recovered.damaged:
-        _put_damaged_aside(disk, path)
+def recover(disk: Disk, paths: Iterable[Path]) -> Recovered:
+    """Read the journals of a part after a crash: a torn tail is cut, damaged lines go to `<name>.damaged`.
+
+    Raises OSError.
+    """
+    recovered = Recovered()
+    for path in paths:
+        whole = 0
+        damaged = []
+        for line in _whole_lines(disk, path):
+            whole += len(line) + 1
+            if (record := checked(line)) is None:
+                damaged.append(line)
+            else:
+                _learn(recovered, record)
+        _cut(disk, path, whole)
+        if damaged:
+            _put_aside(disk, path, damaged)
+        recovered.damaged += len(damaged)
     return recovered
 
 
-def _cut_torn_tail(disk: Disk, path: Path) -> None:
-    content = disk.read(path)
-    whole = content.rfind(b"\n") + 1
-    if whole == len(content):
-        return
+def _whole_lines(disk: Disk, path: Path) -> Iterator[bytes]:
+    torn = b""
+    with disk.open_read(path) as file:
+        while chunk := file.read(_READ_BYTES):
+            *lines, torn = (torn + chunk).split(b"\n")
+            yield from lines
+
+
+def _cut(disk: Disk, path: Path, whole: int) -> None:
     handle = disk.open_append(path)
     try:
-        disk.truncate(handle, whole)
-        disk.sync(handle)
+        if disk.size(handle) > whole:
+            disk.truncate(handle, whole)
     finally:
         disk.close(handle)
 
 
-def _put_damaged_aside(disk: Disk, path: Path) -> None:
-    damaged = [line for line in disk.read(path).split(b"\n")[:-1] if _checked(line) is None]
-    handle = disk.create(path.with_name(path.name + ".damaged"))
-    try:
-        write_fully(disk, handle, b"\n".join(damaged) + b"\n")
-    finally:
-        disk.close(handle)
-
-
-def _checked(line: bytes) -> dict[str, Any] | None:
-    """The record of a line, or None when its checksum or its form is wrong."""
-    try:
-        if int(line[:8], 16) != zlib.crc32(line[9:]):
-            return None
-        record = orjson.loads(line[9:])
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
+    """Keep damaged lines for a person, and the journal without them, so that they are counted once."""
+    aside = path.with_name(path.name + ".damaged")
+    before = disk.read(aside) if disk.exists(aside) else b""
+    write_whole(disk, aside, before + b"".join(line + b"\n" for line in damaged))
+    sound = [line for line in _whole_lines(disk, path) if checked(line) is not None]
+    with whole_file(disk, path) as handle:
+        write_fully(disk, handle, b"".join(line + b"\n" for line in sound))
 
 
 def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
@@ -279,8 +313,13 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
     number = record["n"]
     if "sent" in record:
         recovered.sent[row] = max(number, recovered.sent.get(row, 0))
-        recovered.unseen.add((row, number))
+        if not _has_attempt(recovered, row, number):
+            recovered.unseen.add((row, number))
         return
     recovered.unseen.discard((row, number))
-    if "lost" not in record:
+    if "lost" not in record and not _has_attempt(recovered, row, number):  # a second file may say it again
         recovered.attempts.setdefault(row, []).append(as_attempt(record))
+
+
+def _has_attempt(recovered: Recovered, row: int, number: int) -> bool:
+    return any(attempt.number == number for attempt in recovered.attempts.get(row, ()))

@@ -7,22 +7,34 @@ was answered takes that answer, wherever either stands; each answer is taken onc
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
-from batchcall.files.disk import Disk, whole_file, write_fully
-from batchcall.files.journal import as_attempt, attempt_line, attempt_record, read_journal
-from batchcall.files.parts import journal_name, journal_number, part_name, part_number, read_batches, read_raw
+from batchcall.files.disk import Disk, ensure_folder, remove_tree, whole_file, write_fully
+from batchcall.files.journal import journal_name, journals_in, read_journals
+from batchcall.files.lines import as_attempt, attempt_line, attempt_record
+from batchcall.files.parts import (
+    AnswersFile,
+    Totals,
+    in_batches,
+    part_name,
+    part_number,
+    read_batches,
+    read_raw,
+    write_part,
+)
 from batchcall.records import Attempt, Outcome
 
 EARLIER = "earlier"
+_GENERATION_ROWS = 10_000  # of a part of answers that nobody took
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +50,23 @@ def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> No
 
     A journal goes first: while its part stands, a crash leaves nothing that the next run does not move as well.
     """
-    target = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
-    disk.make_folder(target / "answers")
+    target = _new_generation(disk, own)
+    journals = journals_in(disk, own)
     for number in numbers:
-        for source, goal in (
-            (own / journal_name(number), target / journal_name(number)),
-            (own / "answers" / part_name(number), target / "answers" / part_name(number)),
-            (folder / part_name(number), target / part_name(number)),
-        ):
+        moves = [(journal, target / journal.name) for journal in journals.get(number, ())]
+        moves.append((own / "answers" / part_name(number), target / "answers" / part_name(number)))
+        moves.append((folder / part_name(number), target / part_name(number)))
+        for source, goal in moves:
             if disk.exists(source):
                 disk.rename(source, goal)
-    for changed in (target / "answers", target, own / EARLIER, own / "answers", own, folder):
-        disk.sync_folder(changed)
+    disk.sync_folder(target / "answers")
+    disk.sync_folder(target)
+
+
+def _new_generation(disk: Disk, own: Path) -> Path:
+    folder = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
+    ensure_folder(disk, folder / "answers")
+    return folder
 
 
 def has_earlier(disk: Disk, own: Path) -> bool:
@@ -71,9 +88,7 @@ class Library:
         self._own = own
         self._layout = Layout(pa.schema([]), None)
         self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
-        path = own / "_tmp-library.sqlite"
-        path.unlink(missing_ok=True)
-        self._table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file that nobody sees
         self._table.executescript(
             "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
             "CREATE TABLE bought (hash TEXT, finished_us INTEGER, schema INTEGER, outcome BLOB, attempts BLOB,"
@@ -84,7 +99,6 @@ class Library:
             self._learn(generation)
         self._forget_present(folder)
         self._table.execute("COMMIT")
-        self._path = path
 
     def __len__(self) -> int:
         return int(self._table.execute("SELECT count(*) FROM bought").fetchone()[0])
@@ -111,22 +125,49 @@ class Library:
 
     def close(self) -> None:
         self._table.close()
-        self._path.unlink(missing_ok=True)
 
     def compact(self) -> None:
-        """Once every row is in: keep what nobody took as one journal, remove the generations. Raises OSError."""
+        """Once every row is in: keep what nobody took as one generation, remove the others. Raises OSError.
+
+        A removal that a crash undoes does no harm: an answer that stands twice is known once.
+        """
         generations = self._generations()
         if not generations:
             return
         if len(self):
-            target = self._own / EARLIER / f"{_last_generation(self._disk, self._own) + 1:04d}"
-            self._disk.make_folder(target)
-            with whole_file(self._disk, target / journal_name(0)) as handle:
-                for (written,) in self._table.execute("SELECT attempts FROM bought ORDER BY hash, finished_us"):
-                    for attempt in _as_attempts(written):
-                        write_fully(self._disk, handle, attempt_line(attempt))
+            self._write_generation(_new_generation(self._disk, self._own))
         for generation in generations:
-            shutil.rmtree(generation)
+            remove_tree(self._disk, generation)
+
+    def _write_generation(self, folder: Path) -> None:
+        """Every answer as a row of its own: those that stood at one row in turn are told apart."""
+        left = self._table.execute("SELECT schema, outcome, attempts FROM bought ORDER BY hash, finished_us")
+        number = 0
+        while some := left.fetchmany(_GENERATION_ROWS):
+            first = number * _GENERATION_ROWS
+            bought = [
+                _as_row(row, Bought(self._as_outcome(schema, outcome), _as_attempts(attempts)))
+                for row, (schema, outcome, attempts) in enumerate(some, start=first)
+            ]
+            self._write_bought(folder, number, bought)
+            number += 1
+
+    def _write_bought(self, folder: Path, number: int, bought: list[Bought]) -> None:
+        """The rows without an outcome go to a journal, the others to a part with its raw answers."""
+        outcomes = [(_NOTHING, one.outcome) for one in bought if one.outcome is not None]
+        unread = [attempt for one in bought if one.outcome is None for attempt in one.attempts]
+        if outcomes:
+            answers = AnswersFile(self._disk, folder / "answers" / part_name(number))
+            answers.add(attempt for one in bought if one.outcome is not None for attempt in one.attempts)
+            answers.finish()
+            totals = Totals()
+            for _, outcome in outcomes:
+                totals.count(outcome)
+            path = folder / part_name(number)
+            write_part(self._disk, path, self._layout, in_batches(outcomes, self._layout), totals)
+        if unread:
+            with whole_file(self._disk, folder / journal_name(number)) as handle:
+                write_fully(self._disk, handle, b"".join(map(attempt_line, unread)))
 
     def _generations(self) -> list[Path]:
         earlier = self._own / EARLIER
@@ -136,13 +177,13 @@ class Library:
         for name in self._disk.names(generation):
             if (number := part_number(name)) is not None:
                 self._learn_part(generation, number)
-            elif journal_number(name) is not None:
-                self._learn_journal(generation / name)
+        for paths in journals_in(self._disk, generation).values():
+            self._learn_journal(paths)
 
     def _learn_part(self, generation: Path, number: int) -> None:
         answers = generation / "answers" / part_name(number)
-        raw = _by_row(read_raw(answers)) if self._disk.exists(answers) else {}
-        for batch in read_batches(generation / part_name(number), columns=list(OUTCOME_COLUMNS)):
+        raw = _by_row(read_raw(self._disk, answers)) if self._disk.exists(answers) else {}
+        for batch in read_batches(self._disk, generation / part_name(number), columns=list(OUTCOME_COLUMNS)):
             schema = self._remember(batch.schema)
             for place, (_, outcome) in enumerate(self._layout.read(batch)):
                 if outcome.request_hash is not None and outcome.attempts:
@@ -150,8 +191,8 @@ class Library:
                     attempts = raw.get(outcome.row, [])
                     self._insert(outcome.request_hash, outcome.finished_at_s, attempts, schema, written)
 
-    def _learn_journal(self, path: Path) -> None:
-        for attempts in read_journal(self._disk, path).attempts.values():
+    def _learn_journal(self, paths: list[Path]) -> None:
+        for attempts in read_journals(self._disk, paths).attempts.values():
             if attempts[-1].response is not None:
                 self._insert(attempts[-1].request_hash, finished_at_s(attempts[-1]), attempts, None, None)
 
@@ -180,19 +221,23 @@ class Library:
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
         for name in self._disk.names(folder):
             if part_number(name) is not None:
-                for batch in read_batches(folder / name, columns=["request_hash", "finished_at"]):
+                for batch in read_batches(self._disk, folder / name, columns=["request_hash", "finished_at"]):
                     finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
                     yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
-        for name in self._disk.names(self._own):
-            if journal_number(name) is not None:
-                for attempts in read_journal(self._disk, self._own / name).attempts.values():
-                    yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
+        for paths in journals_in(self._disk, self._own).values():
+            for attempts in read_journals(self._disk, paths).attempts.values():
+                yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
 
     def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
         if schema is None or written is None:
             return None
         batch = pa.ipc.read_record_batch(pa.py_buffer(written), self._schemas[schema])
         return self._layout.read(batch)[0][1]
+
+
+def _as_row(row: int, bought: Bought) -> Bought:
+    outcome = replace(bought.outcome, row=row) if bought.outcome is not None else None
+    return Bought(outcome, tuple(replace(attempt, row=row) for attempt in bought.attempts))
 
 
 def finished_at_s(attempt: Attempt) -> float:

@@ -6,6 +6,7 @@ A part's content is always previous part ⊕ journal, the journal winning. That 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,25 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchcall.errors import OutputError
+from batchcall.errors import ExitCode, OutputError
+from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout
-from batchcall.files.disk import Disk, is_temporary
-from batchcall.files.journal import (
-    Committer,
-    Journal,
-    Recovered,
-    attempt_line,
-    ended_line,
-    lost_line,
-    recover,
-    sent_line,
-)
+from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
+from batchcall.files.journal import Committer, Journal, Recovered, journal_name, journals_in, recover
+from batchcall.files.lines import attempt_line, ended_line, lost_line, sent_line
 from batchcall.files.parts import (
     BATCH_ROWS,
     AnswersFile,
     Totals,
-    journal_name,
-    journal_number,
     part_name,
     part_number,
     read_raw,
@@ -117,7 +109,17 @@ class Output:
     `open_part` and `seal` may run in a thread; the others belong to the event loop.
     """
 
-    def __init__(self, folder: Path, layout: Layout, *, disk: Disk, part_rows: int, keep_answers: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        layout: Layout,
+        *,
+        disk: Disk,
+        part_rows: int,
+        keep_answers: bool,
+        committer: Committer | None = None,
+    ) -> None:
+        """Raises OutputError when there is no room to begin."""
         self.folder = folder
         self.own = folder / OWN_FOLDER
         self.layout = layout
@@ -129,7 +131,9 @@ class Output:
         self._disk = disk
         self._keep_answers = keep_answers
         self._parts: dict[int, OpenPart] = {}
-        self._committer = Committer()
+        with _as_output_error(folder):
+            self._ballast = Ballast(disk, temporary_of(self.own / "ballast"))
+        self._committer = committer or Committer()
 
     def published(self) -> dict[int, Totals]:
         """Totals of each part that stands in the folder, by part number. Raises OutputError for an unreadable one."""
@@ -137,10 +141,10 @@ class Output:
 
     def journals(self) -> set[int]:
         """Numbers of the parts that have a journal: something of them is not in the part yet."""
-        return set(journal_numbers(self._disk, self.folder))
+        return set(journals_in(self._disk, self.own))
 
     def totals_of(self, number: int) -> Totals:
-        return read_totals(self.folder / part_name(number))
+        return read_totals(self._disk, self.folder / part_name(number))
 
     def end_of_input(self, rows: int) -> None:
         """The input has `rows` rows: its last part may be complete by that knowledge."""
@@ -160,9 +164,8 @@ class Output:
         """
         start = number * self.part_rows
         with _as_output_error(self.folder):
-            journal_path = self.own / journal_name(number)
-            recovered = recover(self._disk, journal_path) if self._disk.exists(journal_path) else Recovered()
-            journal = Journal(self._disk, journal_path)
+            recovered = recover(self._disk, journals_in(self._disk, self.own).get(number, ()))
+            journal = Journal(self._disk, self.own / journal_name(number), self._ballast)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
             part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
             if self._disk.exists(self.folder / part_name(number)):
@@ -173,7 +176,7 @@ class Output:
         return part
 
     def _take_up(self, part: OpenPart, retry_before_s: float | None) -> None:
-        for kept, outcome in read_rows(self.folder / part_name(part.number), self.layout):
+        for kept, outcome in read_rows(self._disk, self.folder / part_name(part.number), self.layout):
             if _is_to_retry(outcome, retry_before_s) or _has_newer(part.recovered, outcome):
                 part.retried[outcome.row] = (kept, outcome)
             else:
@@ -181,7 +184,9 @@ class Output:
                 part.done_before.add(outcome.row)
         if self._disk.exists(self.answers_path(part.number)):
             known = part.done_before | part.retried.keys()
-            part.keep_answers(attempt for attempt in read_raw(self.answers_path(part.number)) if attempt.row in known)
+            part.keep_answers(
+                attempt for attempt in read_raw(self._disk, self.answers_path(part.number)) if attempt.row in known
+            )
 
     def _count_lost(self, part: OpenPart) -> None:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""
@@ -259,19 +264,20 @@ class Output:
                 part.answers = None
             path = self.folder / part_name(part.number)
             write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
-            self._close(part)
-            if is_done:
-                self._disk.remove(part.journal.path)
-                self._disk.sync_folder(self.own)
+            self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:
         return self.own / "answers" / part_name(number)
 
-    def _close(self, part: OpenPart) -> None:
+    def _close(self, part: OpenPart, *, is_done: bool) -> None:
         self._parts.pop(part.number, None)
         self._committer.drop(part.journal)
-        part.journal.sync()
+        if not is_done:
+            part.journal.sync()
         part.journal.close()
+        if is_done:  # a removal that a power cut undoes does no harm: the part has it all
+            for path in journals_in(self._disk, self.own).get(part.number, ()):
+                self._disk.remove(path)
 
     def part(self, number: int) -> OpenPart | None:
         """A part that was opened and is not sealed yet."""
@@ -290,6 +296,11 @@ class Output:
                 self._disk.remove(path)
             self._disk.sync_folder(self.folder)
 
+    def make_way(self) -> None:
+        """Give the ballast away: nothing more is sent, what is left to write finds room. Raises OutputError."""
+        with _as_output_error(self.folder):
+            self._ballast.release()
+
     def close(self) -> None:
         """Make everything durable and let go. Raises OutputError when a sync failed."""
         with _as_output_error(self.folder):
@@ -301,13 +312,14 @@ class Output:
                     if part.answers is not None:
                         part.answers.abandon()
                 self._parts.clear()
+                self._ballast.release()
 
 
 def make_folders(disk: Disk, folder: Path) -> None:
     """Make the folders of an output where they are missing. Raises OutputError."""
     with _as_output_error(folder):
         for each in (folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"):
-            disk.make_folder(each)
+            ensure_folder(disk, each)
 
 
 def clear_remains(disk: Disk, folder: Path) -> None:
@@ -321,11 +333,6 @@ def clear_remains(disk: Disk, folder: Path) -> None:
 def part_numbers(disk: Disk, folder: Path) -> list[int]:
     """The numbers of the parts that stand in a folder, in order."""
     return sorted(number for name in disk.names(folder) if (number := part_number(name)) is not None)
-
-
-def journal_numbers(disk: Disk, folder: Path) -> list[int]:
-    """The numbers of the parts that have a journal, in order."""
-    return sorted(number for name in disk.names(folder / OWN_FOLDER) if (number := journal_number(name)) is not None)
 
 
 def _is_to_retry(outcome: Outcome, retry_before_s: float | None) -> bool:
@@ -345,7 +352,14 @@ def _as_output_error(folder: Path) -> Iterator[None]:
 
 
 def _output_error(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
+    told = OutputError(
         f"{folder} cannot be written: {error.strerror or error}",
         hint="make room or mend the permissions, then run the same command again: what arrived is kept",
     )
+    if error.errno in _PASSES:
+        told.exit_code = ExitCode.STOPPED_EARLY
+    return told
+
+
+# What the disk is to blame for, not the command: with room, or on a sound disk, the same command goes on.
+_PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

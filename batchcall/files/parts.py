@@ -25,7 +25,6 @@ _GROUP_ROWS = 10_000  # of a Parquet row group
 _ANSWERS_GROUP_ROWS = 1_000  # raw answers are large, and held until their group is written
 _FOOTER_KEY = b"batchcall"
 _PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
-_JOURNAL_NAME = re.compile(r"part-(\d{6,})\.journal")
 
 
 @dataclass(slots=True)
@@ -105,19 +104,9 @@ def part_name(number: int) -> str:
     return f"part-{number:06d}.parquet"
 
 
-def journal_name(number: int) -> str:
-    return f"part-{number:06d}.journal"
-
-
 def part_number(name: str) -> int | None:
     """The number in a part's file name, None for any other name."""
     found = _PART_NAME.fullmatch(name)
-    return int(found[1]) if found else None
-
-
-def journal_number(name: str) -> int | None:
-    """The number in a journal's file name, None for any other name."""
-    found = _JOURNAL_NAME.fullmatch(name)
     return int(found[1]) if found else None
 
 
@@ -189,7 +178,9 @@ def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     with (
         whole_file(disk, path) as handle,
         pa.PythonFile(_Sink(disk, handle), mode="w") as sink,
-        pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=_repeating(schema)) as writer,
+        pq.ParquetWriter(
+            sink, schema, compression="zstd", use_dictionary=_repeating(schema), write_page_checksum=True
+        ) as writer,
     ):
         yield writer
 
@@ -224,65 +215,75 @@ class _Sink(io.RawIOBase):
         return True
 
 
-def read_totals(path: Path) -> Totals:
+def read_totals(disk: Disk, path: Path) -> Totals:
     """The totals in a part's footer; its rows are not read. Raises OutputError when it is no part of ours."""
+    with _readable(path, as_what="as a part"), disk.open_read(path) as file:
+        return Totals.from_json(orjson.loads(pq.read_metadata(file).metadata[_FOOTER_KEY]))
+
+
+def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
+    """The kept columns of a part, as they stand in it. Raises OutputError when it cannot be read."""
+    return pa.schema([column for column in _schema_of(disk, path) if column.name not in OUTCOME_COLUMNS])
+
+
+def _schema_of(disk: Disk, path: Path) -> pa.Schema:
+    with _readable(path), disk.open_read(path) as file:
+        return pq.read_schema(file).remove_metadata()
+
+
+def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
+    """The rows of a part: kept columns and outcome. Raises OutputError when it cannot be read."""
+    for batch in read_batches(disk, path):
+        yield from layout.read(batch)
+
+
+def read_footer_and_rows(disk: Disk, path: Path) -> tuple[pa.Schema, Totals, Iterator[Outcome]]:
+    """A part as it stands, whatever its kept columns: its schema, the totals it claims, its rows as they are read.
+
+    Raises OutputError when it cannot be read, the iterator too.
+    """
+    layout = Layout(kept_schema_of(disk, path), None)
+    totals = read_totals(disk, path)
+    return _schema_of(disk, path), totals, (outcome for _, outcome in read_rows(disk, path, layout))
+
+
+def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read.
+
+    The checksums of its pages are held against their content.
+    """
+    with (
+        _readable(path),
+        disk.open_read(path) as source,
+        pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True) as file,
+    ):
+        yield from file.iter_batches(_READ_ROWS, columns=columns, use_threads=False)
+
+
+def read_raw(disk: Disk, path: Path) -> Iterator[Attempt]:
+    """The attempts of an answers file, in the order written. Raises OutputError when it cannot be read."""
+    for batch in read_batches(disk, path):
+        with _readable(path):
+            yield from read_answers(batch)
+
+
+@contextlib.contextmanager
+def _readable(path: Path, *, as_what: str = "") -> Iterator[None]:
     try:
-        metadata = pq.read_metadata(path)
-        return Totals.from_json(orjson.loads(metadata.metadata[_FOOTER_KEY]))
+        yield
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise OutputError(
-            f"{path} cannot be read as a part: {type(error).__name__}: {str(error)[:200]}",
+            f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {str(error)[:200]}",
             hint="move the file away and run the same command again: its rows are done anew from the stored answers"
             " where they are there, else asked again",
         ) from error
 
 
-def kept_schema_of(path: Path) -> pa.Schema:
-    """The kept columns of a part, as they stand in it. Raises OutputError when it cannot be read."""
-    try:
-        schema = pq.read_schema(path)
-    except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"{path} cannot be read: {str(error)[:200]}", hint="`batchcall verify` says more") from error
-    return pa.schema([column for column in schema if column.name not in OUTCOME_COLUMNS])
-
-
-def read_rows(path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
-    """The rows of a part: kept columns and outcome. Raises OutputError when it cannot be read."""
-    for batch in read_batches(path):
-        yield from layout.read(batch)
-
-
-def read_footer_and_rows(path: Path) -> tuple[pa.Schema, Totals, Iterator[Outcome]]:
-    """A part as it stands, whatever its kept columns: its schema, the totals it claims, its rows as they are read.
-
-    Raises OutputError when it cannot be read, the iterator too.
-    """
-    kept = kept_schema_of(path)
-    layout = Layout(kept, None)
-    totals = read_totals(path)
-    return pq.read_schema(path).remove_metadata(), totals, (outcome for _, outcome in read_rows(path, layout))
-
-
-def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read."""
-    try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
-            yield from file.iter_batches(_READ_ROWS, columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"{path} cannot be read: {str(error)[:200]}", hint="`batchcall verify` says more") from error
-
-
-def read_raw(path: Path) -> Iterator[Attempt]:
-    """The attempts of an answers file, in the order written."""
-    for batch in read_batches(path):
-        yield from read_answers(batch)
-
-
-def fits(path: Path, rows: Sequence[Row], hashes: Mapping[int, set[str | None]], layout: Layout) -> bool:
+def fits(disk: Disk, path: Path, rows: Sequence[Row], hashes: Mapping[int, set[str | None]], layout: Layout) -> bool:
     """Whether every row of a part makes one of these requests (by row) and would keep the columns that stand there."""
     by_index = {row.index: row for row in rows}
     kept = [column.name for column in layout.kept_columns]
-    for batch in read_batches(path, columns=["row", "request_hash", *kept]):
+    for batch in read_batches(disk, path, columns=["row", "request_hash", *kept]):
         indexes = batch.column("row").to_pylist()
         if any(index not in by_index for index in indexes):
             return False

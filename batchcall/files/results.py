@@ -24,7 +24,7 @@ def read(folder: Path | str, *, columns: list[str] | None = None) -> Iterator[pa
     if not disk.exists(folder / OWN_FOLDER):
         raise OutputError(f"{folder} is not an output of batchcall", hint="give the folder that output.path names")
     for number in part_numbers(disk, folder):
-        yield from read_batches(folder / part_name(number), columns)
+        yield from read_batches(disk, folder / part_name(number), columns)
 
 
 def read_table(folder: Path | str, *, columns: list[str] | None = None) -> pa.Table:

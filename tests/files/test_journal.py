@@ -11,18 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.files.disk import RealDisk
-from batchcall.files.journal import (
-    COMMIT_AFTER_RECORDS,
-    Committer,
-    Journal,
-    attempt_line,
-    ended_line,
-    lost_line,
-    read_journal,
-    recover,
-    sent_line,
-)
+from batchcall.files.ballast import Ballast
+from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.journal import COMMIT_AFTER_RECORDS, Committer, Journal, journals_in, read_journals, recover
+from batchcall.files.lines import attempt_line, ended_line, lost_line, sent_line
 from batchcall.records import Attempt, Failure, FailureKind, HttpResponse
 
 
@@ -54,8 +46,13 @@ def failed(row: int, number: int = 1) -> Attempt:
     )
 
 
+def open_journal(path: Path, disk: Disk | None = None) -> Journal:
+    disk = disk or RealDisk()
+    return Journal(disk, path, Ballast(disk, path.with_name("_tmp-ballast")))
+
+
 def write(path: Path, *lines: bytes) -> None:
-    journal = Journal(RealDisk(), path)
+    journal = open_journal(path)
     for line in lines:
         journal.append(line)
     journal.close()
@@ -65,7 +62,7 @@ def test_answers_and_failures_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, attempt_line(failed(7)), attempt_line(answered(7, 2)), attempt_line(answered(8)))
 
-    recovered = recover(RealDisk(), path)
+    recovered = recover(RealDisk(), [path])
 
     assert recovered.attempts == {7: [failed(7), answered(7, 2)], 8: [answered(8)]}
     assert recovered.damaged == 0
@@ -82,23 +79,23 @@ def test_the_bytes_received_are_kept_exactly(
     )
     write(path, attempt_line(attempt))
 
-    assert recover(RealDisk(), path).attempts == {1: [attempt]}
+    assert recover(RealDisk(), [path]).attempts == {1: [attempt]}
 
 
 def test_a_row_that_was_given_up_is_known_as_ended(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, attempt_line(failed(3)), ended_line(3))
 
-    assert recover(RealDisk(), path).ended == {3}
+    assert recover(RealDisk(), [path]).ended == {3}
 
 
 def test_a_request_without_an_answer_is_unseen_until_it_was_counted_as_lost(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, sent_line(1, 1, "hash1", 0.0), attempt_line(answered(1)), sent_line(2, 1, "hash2", 0.0))
 
-    first = recover(RealDisk(), path)
+    first = recover(RealDisk(), [path])
     write(path, *(lost_line(row, number) for row, number in first.unseen))
-    second = recover(RealDisk(), path)
+    second = recover(RealDisk(), [path])
 
     assert first.unseen == {(2, 1)}
     assert second.unseen == set()
@@ -112,7 +109,7 @@ def test_a_torn_tail_is_cut_at_every_place_it_can_tear(tmp_path: Path) -> None:
         path = tmp_path / f"part-{length:06d}.journal"
         path.write_bytes(whole + torn[:length])
 
-        recovered = recover(RealDisk(), path)
+        recovered = recover(RealDisk(), [path])
 
         assert recovered.attempts == {1: [answered(1)]}
         assert recovered.damaged == 0
@@ -127,7 +124,7 @@ def test_every_flipped_bit_costs_one_record_and_is_put_aside(tmp_path: Path) -> 
         damaged = bytes(middle[:place]) + bytes([middle[place] ^ 0x04]) + bytes(middle[place + 1 :])
         path.write_bytes(lines[0] + damaged + lines[2])
 
-        recovered = recover(RealDisk(), path)
+        recovered = recover(RealDisk(), [path])
 
         assert set(recovered.attempts) == {0, 2}
         assert recovered.damaged == 1 + damaged[:-1].count(b"\n")
@@ -139,24 +136,49 @@ def test_reading_a_live_journal_changes_nothing(tmp_path: Path) -> None:
     content = attempt_line(answered(1)) + attempt_line(answered(2))[:20]
     path.write_bytes(content)
 
-    assert set(read_journal(RealDisk(), path).attempts) == {1}
+    assert set(read_journals(RealDisk(), [path]).attempts) == {1}
     assert path.read_bytes() == content
 
 
-def test_a_write_that_fails_midway_is_cut_back_to_the_last_whole_record(tmp_path: Path) -> None:
-    class FullAfter(RealDisk):
-        left = 1_000_000
+class DiskOfSize(RealDisk):
+    """Takes `left` bytes, and gets back what is removed."""
 
-        def write(self, handle: int, content: bytes) -> int:
-            if self.left == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            taken = super().write(handle, content[: self.left])
-            self.left -= taken
-            return taken
+    left = 1_000_000
 
-    disk = FullAfter()
-    journal = Journal(disk, tmp_path / "part-000000.journal")
+    def write(self, handle: int, content: bytes) -> int:
+        if self.left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = super().write(handle, content[: self.left])
+        self.left -= taken
+        return taken
+
+    def remove(self, path: Path) -> None:
+        self.left += path.stat().st_size if path.exists() else 0
+        super().remove(path)
+
+
+def test_on_a_full_disk_what_is_in_flight_takes_the_place_of_the_ballast_and_no_more_is_sent(tmp_path: Path) -> None:
+    disk = DiskOfSize()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
     journal.append(attempt_line(answered(1)))
+    disk.left = 25
+
+    journal.append(attempt_line(answered(2)))
+    journal.append(attempt_line(answered(3)))
+
+    with pytest.raises(OSError, match="No space left"):
+        journal.make_room(1)
+    journal.close()
+    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"])
+    assert set(recovered.attempts) == {1, 2, 3}
+    assert recovered.damaged == 0
+
+
+def test_a_write_that_fails_midway_is_cut_back_to_the_last_whole_record(tmp_path: Path) -> None:
+    disk = DiskOfSize()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+    journal.append(attempt_line(answered(1)))
+    (tmp_path / "_tmp-ballast").unlink()
     disk.left = 25
 
     with pytest.raises(OSError, match="No space left"):
@@ -165,14 +187,42 @@ def test_a_write_that_fails_midway_is_cut_back_to_the_last_whole_record(tmp_path
     journal.append(attempt_line(answered(3)))
     journal.close()
 
-    recovered = recover(RealDisk(), tmp_path / "part-000000.journal")
+    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"])
     assert set(recovered.attempts) == {1, 3}
     assert recovered.damaged == 0
 
 
+def test_when_a_disk_fails_to_write_another_file_takes_over_with_what_was_not_synced(tmp_path: Path) -> None:
+    class Failing(RealDisk):
+        bad: int | None = None
+
+        def write(self, handle: int, content: bytes) -> int:
+            if handle == self.bad:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().write(handle, content)
+
+        def open_append(self, path: Path) -> int:
+            handle = super().open_append(path)
+            self.bad = handle if path.name == "part-000000.journal" and not path.stat().st_size else self.bad
+            return handle
+
+    disk = Failing()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+
+    journal.append(attempt_line(answered(1)))
+    journal.append(attempt_line(answered(2)))
+
+    assert journal.trouble is not None
+    journal.close()
+    assert journals_in(RealDisk(), tmp_path) == {
+        0: [tmp_path / "part-000000.journal", tmp_path / "part-000000.1.journal"]
+    }
+    assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}
+
+
 def test_room_for_every_answer_in_flight_is_there_before_it_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
-    journal = Journal(RealDisk(), path)
+    journal = open_journal(path)
 
     journal.make_room(in_flight=64)
 
@@ -182,22 +232,19 @@ def test_room_for_every_answer_in_flight_is_there_before_it_is_asked_for(tmp_pat
 
 
 class CountingDisk(RealDisk):
-    def __init__(self, failure: OSError | None = None) -> None:
-        self.failure = failure
+    def __init__(self) -> None:
         self.synced = threading.Event()
         self.syncs = 0
 
     def sync(self, handle: int) -> None:
         self.syncs += 1
         self.synced.set()
-        if self.failure is not None:
-            raise self.failure
         super().sync(handle)
 
 
 def test_what_was_appended_is_synced_without_being_asked(tmp_path: Path) -> None:
     disk, committer = CountingDisk(), Committer()
-    journal = Journal(disk, tmp_path / "part-000000.journal")
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
     committer.add(journal)
 
     for row in range(COMMIT_AFTER_RECORDS):
@@ -210,19 +257,31 @@ def test_what_was_appended_is_synced_without_being_asked(tmp_path: Path) -> None
     journal.close()
 
 
-def test_the_first_failed_sync_is_final(tmp_path: Path) -> None:
-    disk = CountingDisk(OSError(errno.EIO, os.strerror(errno.EIO)))
-    committer = Committer()
-    journal = Journal(disk, tmp_path / "part-000000.journal")
+def test_the_first_failed_sync_is_final_and_what_it_may_have_lost_is_in_another_file(tmp_path: Path) -> None:
+    class Failing(RealDisk):
+        def __init__(self) -> None:
+            self.synced: list[int] = []
+
+        def sync(self, handle: int) -> None:
+            self.synced.append(handle)
+            if len(self.synced) == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync(handle)
+
+    disk, committer = Failing(), Committer(has_thread=False)
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
     committer.add(journal)
     journal.append(attempt_line(answered(1)))
-    assert disk.synced.wait(10)
 
+    committer.commit()
+    with pytest.raises(OSError, match="Input/output error"):
+        committer.appended(journal)
     journal.append(attempt_line(answered(2)))
     with pytest.raises(OSError, match="Input/output error"):
         committer.close()
-    with pytest.raises(OSError, match="Input/output error"):
-        committer.appended(journal)
 
-    assert disk.syncs == 1  # never tried again: the kernel may say success although the pages are gone
+    first, second, third = disk.synced
+    assert first != second == third  # never tried again: the kernel may say success although the pages are gone
     journal.close()
+    (tmp_path / "part-000000.journal").unlink()
+    assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}
