@@ -15,9 +15,9 @@ from batchcall.asking import Asker, make_asker
 from batchcall.errors import JobError, OutputError, ResumeError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
+from batchcall.files.generations import set_aside
 from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
-from batchcall.files.library import set_aside
 from batchcall.files.output import OWN_FOLDER, Output, part_numbers
 from batchcall.files.parts import fits, part_name
 from batchcall.files.runfile import InputEntry, RunFile, read_runfile

@@ -57,12 +57,12 @@ def _said(arguments: Json) -> Json:
     return [_said(value) for value in arguments] if isinstance(arguments, list) else arguments
 
 
-def revalidate_job(job: Job) -> Revalidation:
+def revalidate_job(job: Job, *, disk: Disk | None = None) -> Revalidation:
     """Read every stored answer anew with the job's tools and validation. Sends nothing; may be run again at any time.
 
     Raises ResumeError when more than the tools has changed, OutputError when no raw answers were kept.
     """
-    disk, folder = RealDisk(), job.output.path
+    disk, folder = disk or RealDisk(), job.output.path
     runfile = require_runfile(disk, folder)
     _refuse_other_changes(runfile, job)
     _refuse_without_answers(disk, folder)

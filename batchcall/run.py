@@ -25,8 +25,9 @@ from batchcall.engines.transport import open_transport
 from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.generations import has_earlier
 from batchcall.files.input import Input, open_input
-from batchcall.files.library import Library, has_earlier
+from batchcall.files.library import Library
 from batchcall.files.lock import hold_lock
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, clear_remains, make_folders
 from batchcall.files.runfile import RunEntry, write_runfile

@@ -100,7 +100,7 @@ def read_status(folder: Path) -> OutputStatus:
 
 def require_runfile(disk: Disk, folder: Path) -> RunFile:
     """The run.json of an output. Raises OutputError when the folder is none."""
-    runfile = read_runfile(disk, folder / OWN_FOLDER) if folder.is_dir() else None
+    runfile = read_runfile(disk, folder / OWN_FOLDER) if disk.is_folder(folder) else None
     if runfile is None:
         raise OutputError(
             f"{folder} is not an output of batchcall", hint="give the folder that output.path of the job file names"

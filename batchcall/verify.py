@@ -14,7 +14,7 @@ from batchcall.files.input import Input, open_input
 from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lock import holder_of
 from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
-from batchcall.files.parts import Totals, part_name, read_footer_and_rows, read_raw
+from batchcall.files.parts import Totals, open_part, part_name, read_batches, read_raw
 from batchcall.files.runfile import RunFile
 from batchcall.records import Outcome
 from batchcall.report.text import table
@@ -61,12 +61,12 @@ class Proof:
         return table(lines)
 
 
-def verify_output(folder: Path) -> Proof:
+def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
     """Read everything in an output and hold it against its input and its record. Changes nothing.
 
     Raises OutputError when the folder is no output at all; every other fault is in the proof.
     """
-    disk = RealDisk()
+    disk = disk or RealDisk()
     runfile = require_runfile(disk, folder)
     proof = Proof(str(folder))
     if (holder := holder_of(folder / OWN_FOLDER / "lock")) is not None:
@@ -87,13 +87,13 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
         path = folder / part_name(number)
         proof.parts += 1
         try:
-            schema, footer, outcomes = read_footer_and_rows(disk, path)
-            counted = _read_rows(runfile, number, outcomes, proof)
+            with open_part(disk, path) as part:
+                counted = _read_rows(runfile, number, part.outcomes(), proof)
         except BatchcallError as error:
             proof.faults.append(f"{error}. {error.hint}")
             continue
-        schemas.setdefault(str(schema), path.name)
-        if not _is_same(footer.as_json(), counted.as_json()):
+        schemas.setdefault(str(part.schema), path.name)
+        if not _is_same(part.totals.as_json(), counted.as_json()):
             proof.faults.append(f"{path.name}: its footer says other totals than its rows. {_MOVE_AWAY}")
         totals.add(counted)
         _read_answers(disk, folder, runfile, number, proof)
@@ -212,8 +212,8 @@ def _all_columns(askers: list[Asker]) -> set[str]:
 def _written_hashes(disk: Disk, folder: Path) -> Iterator[tuple[int, str | None]]:
     for number in part_numbers(disk, folder):
         try:
-            for outcome in read_footer_and_rows(disk, folder / part_name(number))[2]:
-                yield outcome.row, outcome.request_hash
+            for batch in read_batches(disk, folder / part_name(number), columns=["row", "request_hash"]):
+                yield from zip(batch.column("row").to_pylist(), batch.column("request_hash").to_pylist(), strict=True)
         except BatchcallError:
             continue  # named already
 

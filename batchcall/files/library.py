@@ -1,6 +1,6 @@
 """What was bought before, found again by request when the input, the job or the columns changed.
 
-Parts that no longer fit are moved to `_batchcall/earlier/`, never just deleted. A row whose request equals one that
+A row whose request equals one that
 was answered takes that answer, wherever either stands; each answer is taken once.
 """
 
@@ -17,7 +17,8 @@ import orjson
 import pyarrow as pa
 
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
-from batchcall.files.disk import Disk, ensure_folder, remove_tree, whole_file, write_fully
+from batchcall.files.disk import Disk, remove_tree, whole_file, write_fully
+from batchcall.files.generations import EARLIER, new_generation
 from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lines import as_attempt, attempt_line, attempt_record
 from batchcall.files.parts import (
@@ -32,7 +33,6 @@ from batchcall.files.parts import (
 )
 from batchcall.records import Attempt, Outcome
 
-EARLIER = "earlier"
 _GENERATION_ROWS = 10_000  # of a part of answers that nobody took
 _NOTHING: Mapping[str, Any] = {}
 
@@ -43,39 +43,6 @@ class Bought:
 
     outcome: Outcome | None
     attempts: tuple[Attempt, ...]
-
-
-def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> None:
-    """Move parts with their answers and journals to a new generation under `earlier`. Raises OSError.
-
-    A journal goes first: while its part stands, a crash leaves nothing that the next run does not move as well.
-    """
-    target = _new_generation(disk, own)
-    journals = journals_in(disk, own)
-    for number in numbers:
-        moves = [(journal, target / journal.name) for journal in journals.get(number, ())]
-        moves.append((own / "answers" / part_name(number), target / "answers" / part_name(number)))
-        moves.append((folder / part_name(number), target / part_name(number)))
-        for source, goal in moves:
-            if disk.exists(source):
-                disk.rename(source, goal)
-    disk.sync_folder(target / "answers")
-    disk.sync_folder(target)
-
-
-def _new_generation(disk: Disk, own: Path) -> Path:
-    folder = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
-    ensure_folder(disk, folder / "answers")
-    return folder
-
-
-def has_earlier(disk: Disk, own: Path) -> bool:
-    """Whether anything was ever set aside."""
-    return _last_generation(disk, own) > 0
-
-
-def _last_generation(disk: Disk, own: Path) -> int:
-    return max((int(name) for name in disk.names(own / EARLIER) if name.isdigit()), default=0)
 
 
 class Library:
@@ -135,7 +102,7 @@ class Library:
         if not generations:
             return
         if len(self):
-            self._write_generation(_new_generation(self._disk, self._own))
+            self._write_generation(new_generation(self._disk, self._own))
         for generation in generations:
             remove_tree(self._disk, generation)
 

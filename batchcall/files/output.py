@@ -18,6 +18,7 @@ from batchcall.errors import ExitCode, OutputError
 from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
+from batchcall.files.generations import generations
 from batchcall.files.journal import Committer, Journal, Recovered, journal_name, journals_in, recover
 from batchcall.files.lines import attempt_line, ended_line, lost_line, sent_line
 from batchcall.files.parts import (
@@ -323,11 +324,14 @@ def make_folders(disk: Disk, folder: Path) -> None:
 
 
 def clear_remains(disk: Disk, folder: Path) -> None:
-    """Remove what a crash left half-written. The caller holds the lock. Raises OutputError."""
+    """Remove what a crash left half-written, and make what it left whole survive the next one too: a run that was
+    killed may have moved files and not synced the folders. The caller holds the lock. Raises OutputError."""
+    own = folder / OWN_FOLDER
     with _as_output_error(folder):
-        for each in (folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"):
+        for each in (folder, own, own / "answers", *generations(disk, own)):
             for name in filter(is_temporary, disk.names(each)):
                 disk.remove(each / name)
+            disk.sync_folder(each)
 
 
 def part_numbers(disk: Disk, folder: Path) -> list[int]:

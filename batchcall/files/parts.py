@@ -21,6 +21,8 @@ from batchcall.records import Attempt, Outcome, Row, Status
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 _READ_ROWS = 500
+_WRITE_BYTES = 1 << 18
+_COMPRESSION = "zstd"
 _GROUP_ROWS = 10_000  # of a Parquet row group
 _ANSWERS_GROUP_ROWS = 1_000  # raw answers are large, and held until their group is written
 _FOOTER_KEY = b"batchcall"
@@ -177,9 +179,10 @@ def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     """A Parquet file to write; it stands at `path` once the block ends well."""
     with (
         whole_file(disk, path) as handle,
-        pa.PythonFile(_Sink(disk, handle), mode="w") as sink,
+        io.BufferedWriter(_Sink(disk, handle), _WRITE_BYTES) as buffer,  # pyarrow writes by the page
+        pa.PythonFile(buffer, mode="w") as sink,
         pq.ParquetWriter(
-            sink, schema, compression="zstd", use_dictionary=_repeating(schema), write_page_checksum=True
+            sink, schema, compression=_COMPRESSION, use_dictionary=_repeating(schema), write_page_checksum=True
         ) as writer,
     ):
         yield writer
@@ -237,14 +240,28 @@ def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[dict[str
         yield from layout.read(batch)
 
 
-def read_footer_and_rows(disk: Disk, path: Path) -> tuple[pa.Schema, Totals, Iterator[Outcome]]:
-    """A part as it stands, whatever its kept columns: its schema, the totals it claims, its rows as they are read.
+@contextlib.contextmanager
+def open_part(disk: Disk, path: Path) -> Iterator[PartReader]:
+    """A part as it stands, whatever its columns. Raises OutputError when it cannot be read, the reader too."""
+    with _readable(path), _opened(disk, path) as file:
+        yield PartReader(path, file)
 
-    Raises OutputError when it cannot be read, the iterator too.
-    """
-    layout = Layout(kept_schema_of(disk, path), None)
-    totals = read_totals(disk, path)
-    return _schema_of(disk, path), totals, (outcome for _, outcome in read_rows(disk, path, layout))
+
+class PartReader:
+    """One part, opened: what it says of itself, and its rows."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path = path
+        self._file = file
+        self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+        self.totals = Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Its rows without the kept columns."""
+        layout = Layout(pa.schema([]), None)
+        with _readable(self._path):
+            for batch in self._file.iter_batches(_READ_ROWS, columns=list(OUTCOME_COLUMNS), use_threads=False):
+                yield from (outcome for _, outcome in layout.read(batch))
 
 
 def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -252,12 +269,17 @@ def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> It
 
     The checksums of its pages are held against their content.
     """
+    with _readable(path), _opened(disk, path) as file:
+        yield from file.iter_batches(_READ_ROWS, columns=columns, use_threads=False)
+
+
+@contextlib.contextmanager
+def _opened(disk: Disk, path: Path) -> Iterator[Any]:
     with (
-        _readable(path),
         disk.open_read(path) as source,
         pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 16, page_checksum_verification=True) as file,
     ):
-        yield from file.iter_batches(_READ_ROWS, columns=columns, use_threads=False)
+        yield file
 
 
 def read_raw(disk: Disk, path: Path) -> Iterator[Attempt]:

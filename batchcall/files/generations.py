@@ -1,0 +1,53 @@
+"""Parts that no longer fit, set aside in `_batchcall/earlier/NNNN`: moved, never just deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from batchcall.files.disk import Disk, ensure_folder
+from batchcall.files.journal import journals_in
+from batchcall.files.parts import part_name
+
+EARLIER = "earlier"
+
+
+def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> None:
+    """Move parts with their answers and journals to a new generation under `earlier`. Raises OSError.
+
+    A journal goes first: while its part stands, a crash leaves nothing that the next run does not move as well.
+    """
+    target = new_generation(disk, own)
+    journals = journals_in(disk, own)
+    for number in numbers:
+        moves = [(journal, target / journal.name) for journal in journals.get(number, ())]
+        moves.append((own / "answers" / part_name(number), target / "answers" / part_name(number)))
+        moves.append((folder / part_name(number), target / part_name(number)))
+        for source, goal in moves:
+            if disk.exists(source):
+                disk.rename(source, goal)
+    disk.sync_folder(target / "answers")
+    disk.sync_folder(target)
+
+
+def new_generation(disk: Disk, own: Path) -> Path:
+    folder = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
+    ensure_folder(disk, folder / "answers")
+    return folder
+
+
+def has_earlier(disk: Disk, own: Path) -> bool:
+    """Whether anything was ever set aside."""
+    return _last_generation(disk, own) > 0
+
+
+def _last_generation(disk: Disk, own: Path) -> int:
+    return max((int(name) for name in disk.names(own / EARLIER) if name.isdigit()), default=0)
+
+
+def generations(disk: Disk, own: Path) -> list[Path]:
+    """The folders of all generations with those of their answers; what holds them comes first."""
+    earlier = own / EARLIER
+    numbered = [earlier / name for name in disk.names(earlier) if name.isdigit()]
+    found = [earlier, *numbered, *(each / "answers" for each in numbered)]
+    return [each for each in found if disk.exists(each)]

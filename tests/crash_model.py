@@ -1,0 +1,386 @@
+"""Whole runs on a model disk, cut off at any step: what is needed to tell whether a promise held.
+
+The spine is the real one, from the job file to the last line; only the disk and the wire are models. An endpoint of a
+few lines answers; a ledger beside it knows what was asked, and which answers were on disk, or durable, at each step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import batchcall.run
+from batchcall.errors import BatchcallError
+from batchcall.files.journal import Committer
+from batchcall.files.output import OpenPart, Output
+from batchcall.files.parts import part_number, read_batches
+from batchcall.files.runfile import read_runfile
+from batchcall.job import Job, load_job
+from batchcall.records import Attempt, HttpRequest, HttpResponse
+from batchcall.report.snapshot import Summary
+from batchcall.revalidate import revalidate_job
+from batchcall.run import run_job
+from batchcall.state import RunOptions
+from batchcall.verify import verify_output
+from model_disk import ModelDisk
+from running import edit, write_job, write_rows
+from virtual_time import run_virtual
+
+COMMIT_EVERY = 3  # answers
+
+
+@dataclass
+class Ledger:
+    """Answers that were paid, and what of them the run had made its own. Counted by request hash."""
+
+    paid: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)  # in a journal or part
+    durable: Counter[str] = field(default_factory=Counter)  # and there after a power cut
+
+    def forget(self, hashes: set[str]) -> None:
+        """These may be asked again: that is what the next command is for."""
+        for one in hashes:
+            self.written[one] = self.durable[one] = 0
+
+
+@dataclass
+class Endpoint:
+    """Answers by what is asked: a row that says "fail" gets no call, one that says "busy" a 503 first."""
+
+    ledger: Ledger
+    committer: Committer
+    answered: int = 0
+
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        text = json.loads(request.body)["messages"][-1]["content"]
+        await asyncio.sleep(1.0 + len(text) % 3)
+        self.answered += 1
+        if self.answered % COMMIT_EVERY == 0:
+            before = Counter(self.ledger.written)
+            self.committer.commit()
+            if self.committer.failure is None:
+                self.ledger.durable |= before
+        return answer_to(text, is_first="busy" in text and self.answered % 2 == 1)
+
+
+def answer_to(text: str, *, is_first: bool) -> HttpResponse:
+    if is_first:
+        return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
+    call = {"id": "c", "type": "function", "function": {"name": "record_person", "arguments": arguments_for(text)}}
+    message: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [call]}
+    if "fail" in text:
+        message = {"role": "assistant", "content": "I would rather not."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+    return HttpResponse(200, {}, json.dumps({"id": "r", "model": "m", "choices": [choice], "usage": usage}).encode())
+
+
+def arguments_for(text: str) -> str:
+    return json.dumps({"name": text.rpartition("\n")[2], "age": len(text)})
+
+
+@dataclass
+class World:
+    """A job with its input (real files, read only) and an output on a model disk."""
+
+    job: Job
+    disk: ModelDisk
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def out(self) -> Path:
+        return self.job.output.path
+
+    def copy(self) -> World:
+        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger))
+
+    def run(self, options: RunOptions) -> Summary:
+        """`batchcall run`, to its end. Raises what it raises."""
+        committer = Committer(has_thread=False)
+        with _models(self.ledger, Endpoint(self.ledger, committer), committer):
+            summary = run_virtual(run_job(self.job, options, disk=self.disk))
+        self.ledger.durable |= self.ledger.written
+        return summary
+
+    def rows(self) -> list[dict[str, Any]]:
+        names = [name for name in self.disk.names(self.out) if part_number(name) is not None]
+        columns = ["row", "id", "text", "status", "content", "arguments", "request_hash"]
+        batches = [batch for name in names for batch in read_batches(self.disk, self.out / name, columns)]
+        return [row for batch in batches for row in batch.to_pylist()]
+
+
+def new_world(job: Path) -> World:
+    """Nothing has run yet. The lock is a real file, so its folder is there for real."""
+    loaded = load_job(job)
+    (loaded.output.path / "_batchcall").mkdir(parents=True)
+    return World(loaded, ModelDisk(job.parent))
+
+
+@contextlib.contextmanager
+def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterator[None]:
+    """Threads run where they are started, the wire is a model, and the ledger watches what goes to disk."""
+
+    @contextlib.asynccontextmanager
+    async def open_model(*_: Any, **__: Any) -> AsyncIterator[Endpoint]:
+        yield endpoint
+
+    async def at_once(call: Callable[..., Any], *args: Any) -> Any:
+        return call(*args)
+
+    with (
+        mock.patch.object(batchcall.run, "open_transport", open_model),
+        mock.patch("batchcall.files.output.Committer", return_value=committer),
+        mock.patch.object(asyncio, "to_thread", at_once),
+        mock.patch("batchcall.files.parts._COMPRESSION", "none"),  # half of the time, for files of a few rows
+        mock.patch.object(Output, "answered", _watched_answer(ledger)),
+        mock.patch.object(Output, "seal", _watched_seal(ledger)),
+    ):
+        yield
+
+
+_answered, _seal = Output.answered, Output.seal
+
+
+def _watched_answer(ledger: Ledger) -> Callable[..., None]:
+    def answered(output: Output, attempt: Attempt) -> None:
+        is_final = attempt.response is not None and attempt.response.status == 200
+        ledger.paid[attempt.request_hash] += is_final
+        _answered(output, attempt)
+        ledger.written[attempt.request_hash] += is_final
+
+    return answered
+
+
+def _watched_seal(ledger: Ledger) -> Callable[..., None]:
+    def seal(output: Output, part: OpenPart) -> None:
+        rows = Counter(outcome.request_hash for batch in part._waiting.values() for _, outcome in batch)
+        _seal(output, part)
+        ledger.durable |= Counter({one: rows[one] for one in rows if one is not None}) & ledger.written
+
+    return seal
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command and what was edited before it was given. `is_free` rows may be asked again: that is what it is for."""
+
+    name: str
+    options: RunOptions | None  # None: `batchcall revalidate`
+    edit: Callable[[Path], None] = lambda folder: None
+    is_free: Callable[[str], bool] = lambda text: False
+
+    def begin(self, world: World) -> None:
+        """Edit the files, and forget what may be bought anew."""
+        folder = world.job.file.parent
+        self.edit(folder)
+        world.job = load_job(world.job.file)
+        world.ledger.forget({row["request_hash"] for row in world.rows() if self.is_free(row["text"])})
+
+    def begin_again(self, world: World) -> None:
+        """Given once more after it had done its work, `--retry-failed` is a new command."""
+        if self.options is not None and self.options.retry_failed and _has_ended(world):
+            world.ledger.forget({row["request_hash"] for row in world.rows() if self.is_free(row["text"])})
+
+    def run(self, world: World) -> Summary | None:
+        if self.options is not None:
+            return world.run(self.options)
+        revalidate_job(world.job, disk=world.disk)
+        return None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.options is None or self.options.limit is None
+
+
+def write_first_job(folder: Path) -> Path:
+    job = write_job(folder, url="http://127.0.0.1:9/v1", part_rows=4)
+    edit(job, "concurrency = 8", "concurrency = 3")
+    write_texts(folder, ["a", "bb busy", "c fail", "dd", "e", "ff", "g"])
+    return job
+
+
+def write_texts(folder: Path, texts: Sequence[str]) -> None:
+    write_rows(folder / "rows.jsonl", [{"id": f"r{place}", "text": text} for place, text in enumerate(texts)])
+
+
+def _change_tool(folder: Path) -> None:
+    edit(folder / "tool.json", '"maximum": 130', '"maximum": 131')
+
+
+def _change_prompt_and_grow(folder: Path) -> None:
+    edit(folder / "job.toml", "Who is this?", "Who is it?")
+    write_texts(folder, ["bb busy", "a", "c fail", "DD", "e", "g", "hh", "i fail", "a", "new busy"])
+
+
+# What the life of an output may hold, in turn. Each finds what the ones before it have left.
+LIFE = (
+    Command("the first rows", RunOptions(limit=5)),
+    Command("the rest", RunOptions()),
+    Command("failed rows again", RunOptions(retry_failed=True), is_free=lambda text: "fail" in text),
+    Command(
+        "edited, moved and grown input",
+        RunOptions(),
+        edit=lambda folder: write_texts(folder, ["bb busy", "a", "c fail", "DD", "e", "g", "hh", "i fail", "a"]),
+        is_free=lambda text: text == "a",  # a second "a" is bought for itself
+    ),
+    Command("a changed tool on stored answers", None, edit=_change_tool),
+    Command("another prompt for what is new", RunOptions(on_change="keep"), edit=_change_prompt_and_grow),
+    Command("everything anew", RunOptions(on_change="rerun"), is_free=lambda text: True),
+    Command(
+        "the old input again",
+        RunOptions(),
+        edit=lambda folder: write_texts(folder, ["a", "bb busy", "c fail", "dd", "e", "ff", "g"]),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Just before one act of a run on its disk."""
+
+    command: Command
+    act: str
+    path: Path
+    world: World
+
+
+def moments_of(world: World, command: Command) -> list[Moment]:
+    """Run the command in `world`, and return what the world was like before each act, and when all was done."""
+    moments: list[Moment] = []
+    world.disk.before = lambda act, path: moments.append(Moment(command, act, path, world.copy()))
+    command.run(world)
+    world.disk.before = lambda act, path: None
+    return [*moments, Moment(command, "end", world.out, world.copy())]
+
+
+def after_power_cut(moment: Moment, dice: random.Random, keeps: float) -> World:
+    world = moment.world.copy()
+    world.disk.cut_power(dice, keeps=keeps)
+    world.ledger.written &= world.ledger.durable  # what else was written may be gone
+    return world
+
+
+def faults_after(world: World, command: Command, *, has_proof: bool = True) -> list[str]:
+    """Give the same command again; what is wrong then with the output, the bill or the record."""
+    command.begin_again(world)
+    known, paid = Counter(world.ledger.written), Counter(world.ledger.paid)
+    try:
+        summary = command.run(world)
+    except (BatchcallError, OSError) as error:
+        return [f"the command broke off: {error!r}"]
+    wanted = Counter(row["request_hash"] for row in world.rows())
+    bought = world.ledger.paid - paid
+    faults = [
+        f"{one} was bought {bought[one]} times although {known[one]} of {wanted[one]} answers were there"
+        for one in bought
+        if bought[one] > max(0, wanted[one] - known[one])
+    ]
+    if command.is_whole and summary is not None and not summary.is_complete:
+        faults.append("not every row is in")
+    faults += _faults_of_rows(world, command)
+    if command.is_whole and has_proof:
+        faults += verify_output(world.out, disk=world.disk).faults
+    own = world.disk.names(world.out / "_batchcall")
+    return faults + [f"{name} is left" for name in own if name.startswith("_tmp-")]
+
+
+def _has_ended(world: World) -> bool:
+    runfile = read_runfile(world.disk, world.out / "_batchcall")
+    return runfile is not None and bool(runfile.runs) and runfile.runs[-1].exit_code in (0, 1)
+
+
+def _faults_of_rows(world: World, command: Command) -> list[str]:
+    limit = command.options.limit if command.options is not None else None
+    expected = [json.loads(line) for line in Path(world.job.input.path).read_text().splitlines()][:limit]
+    rows = world.rows()
+    if [row["row"] for row in rows] != list(range(len(expected))):
+        return [f"rows {[row['row'] for row in rows]} instead of {len(expected)}"]
+    return [
+        f"row {row['row']} says {row}"
+        for row, asked in zip(rows, expected, strict=True)
+        if (row["id"], row["text"]) != (asked["id"], asked["text"]) or not _is_right(row, asked["text"])
+    ]
+
+
+def _is_right(row: dict[str, Any], text: str) -> bool:
+    if "fail" in text:
+        return row["status"] == "no_call" and row["content"] == "I would rather not."
+    return row["status"] == "ok" and row["arguments"]["name"] == text
+
+
+@dataclass
+class Exploration:
+    """What was looked at, and what was wrong."""
+
+    states: int = 0
+    syncs: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+
+    def look(self, moment: Moment, how: str, world: World) -> None:
+        self.states += 1
+        for fault in faults_after(world, moment.command, has_proof=self.states % PROVE_EVERY == 0)[:2]:
+            self.faults.append(f"{moment.command.name}, before {moment.act} of {moment.path.name}, {how}: {fault}")
+
+
+def explore(
+    folder: Path,
+    commands: Sequence[Command],
+    *,
+    states: int,
+    seed: int,
+    share: tuple[int, int] = (0, 1),
+    left_out: frozenset[str] = frozenset(),
+    stops_at_first: bool = False,
+) -> Exploration:
+    """Give the commands one after the other; cut each off at every step in many ways, and give it again.
+
+    About `states` different states are looked at, of which share (n, of) takes every of-th moment. With `left_out`
+    these syncs do nothing.
+    """
+    found = Exploration()
+    dice = random.Random(seed)
+    world = new_world(write_first_job(folder))
+    world.disk.left_out = left_out
+    seen: set[int] = set()
+    per_moment = max(1, states // (MOMENTS_GUESSED * len(commands)))
+    for command in commands:
+        command.begin(world)
+        for number, moment in enumerate(moments_of(world, command)):
+            if number % share[1] == share[0]:
+                _explore_moment(moment, found, dice, seen, per_moment)
+            if found.faults and stops_at_first:
+                return found
+        found.syncs |= world.disk.syncs
+        world = world.copy()
+    return found
+
+
+MOMENTS_GUESSED = 90  # of a command
+PROVE_EVERY = 7  # states: `verify` takes as long as the rest
+
+
+def _explore_moment(moment: Moment, found: Exploration, dice: random.Random, seen: set[int], count: int) -> None:
+    """A kill, and `count` power cuts of which every fourth hits the run that follows the first cut."""
+    found.look(moment, "killed", moment.world.copy())
+    for turn in range(count):
+        keeps = (0.0, 0.5, 0.9, 0.1)[turn % 4]
+        world = moment.world.copy() if turn % 8 == 3 else after_power_cut(moment, dice, keeps)
+        how = f"power cut that keeps {keeps}"
+        if turn % 4 == 3:  # a kill or a cut, and then a cut of the run that goes on
+            moment.command.begin_again(world)
+            later = dice.choice(moments_of(world, moment.command))
+            how += f", then before {later.act} of {later.path.name}"
+            world = after_power_cut(later, dice, keeps)
+        state = hash((moment.command.name, *sorted(world.disk.tree().items()), *sorted(world.ledger.written.items())))
+        if state not in seen:
+            seen.add(state)
+            found.look(moment, how, world)
