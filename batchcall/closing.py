@@ -7,6 +7,7 @@ import time
 
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
+from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import write_runfile
 from batchcall.report.snapshot import Summary
@@ -14,7 +15,12 @@ from batchcall.state import Run
 
 
 def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:
-    """Publish what is in, write down what the run came to. Runs in a thread."""
+    """Publish what is in, write down what the run came to. Runs in a thread. Raises OutputError."""
+    with as_output_error(run.output.folder):
+        return _finish(run, engine, stopped)
+
+
+def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:
     output, runfile = run.output, run.resumption.runfile
     output.make_way()
     if run.rows_seen is not None:

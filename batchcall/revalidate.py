@@ -17,7 +17,7 @@ from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Mark, open_input
 from batchcall.files.lock import hold_lock
-from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
+from batchcall.files.output import OWN_FOLDER, SUCCESS, as_output_error, part_numbers
 from batchcall.files.parts import Totals, in_batches, kept_schema_of, part_name, read_raw, read_rows, write_part
 from batchcall.files.runfile import RunFile, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
@@ -68,7 +68,7 @@ def revalidate_job(job: Job, *, disk: Disk | None = None) -> Revalidation:
     _refuse_without_answers(disk, folder)
     asker, reader = make_asker(job), reader_of(job)
     result = Revalidation(str(folder))
-    with hold_lock(folder / OWN_FOLDER / "lock"):
+    with hold_lock(folder / OWN_FOLDER / "lock"), as_output_error(folder):
         runfile.revalidating = True
         write_runfile(disk, folder / OWN_FOLDER, runfile)
         disk.remove(folder / SUCCESS)

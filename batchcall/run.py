@@ -29,7 +29,7 @@ from batchcall.files.generations import has_earlier
 from batchcall.files.input import Input, open_input
 from batchcall.files.library import Library
 from batchcall.files.lock import hold_lock
-from batchcall.files.output import OWN_FOLDER, OpenPart, Output, clear_remains, make_folders
+from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
 from batchcall.files.runfile import RunEntry, write_runfile
 from batchcall.job import Job, load_job, resolve_key
 from batchcall.pacing.budget import Budget
@@ -154,6 +154,15 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
 
 
 def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+    """The run as it begins: what is there is compared with what is asked for, and run.json says that it has begun.
+
+    Raises ResumeError for a changed job, OutputError.
+    """
+    with as_output_error(output.folder):
+        return _taken_up(job, options, asker, source, output, disk, say)
+
+
+def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
     now = datetime.datetime.now(datetime.UTC)
     resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
     library = Library(disk, output.folder, output.own) if has_earlier(disk, output.own) else None

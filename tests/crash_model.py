@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import errno
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -19,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import batchcall.run
-from batchcall.errors import BatchcallError
+from batchcall.errors import BatchcallError, ExitCode
 from batchcall.files.journal import Committer
 from batchcall.files.output import OpenPart, Output
 from batchcall.files.parts import part_number, read_batches
@@ -28,7 +30,7 @@ from batchcall.job import Job, load_job
 from batchcall.records import Attempt, HttpRequest, HttpResponse
 from batchcall.report.snapshot import Summary
 from batchcall.revalidate import revalidate_job
-from batchcall.run import run_job
+from batchcall.run import StopSwitch, run_job
 from batchcall.state import RunOptions
 from batchcall.verify import verify_output
 from model_disk import ModelDisk
@@ -36,11 +38,13 @@ from running import edit, write_job, write_rows
 from virtual_time import run_virtual
 
 COMMIT_EVERY = 3  # answers
+IN_VAIN = " in vain"
 
 
 @dataclass
 class Ledger:
-    """Answers that were paid, and what of them the run had made its own. Counted by request hash."""
+    """Answers that were paid, and what of them the run had made its own. Counted by request hash; those that were no
+    completion (a 503) are counted apart."""
 
     paid: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)  # in a journal or part
@@ -51,6 +55,10 @@ class Ledger:
         for one in hashes:
             self.written[one] = self.durable[one] = 0
 
+    def all_came(self, before: Ledger) -> None:
+        """What was paid since `before` is written, or should be."""
+        self.written = before.written + (self.paid - before.paid)
+
 
 @dataclass
 class Endpoint:
@@ -58,6 +66,8 @@ class Endpoint:
 
     ledger: Ledger
     committer: Committer
+    stop: StopSwitch
+    stops_after: int | None = None  # answers
     answered: int = 0
 
     async def post(self, request: HttpRequest) -> HttpResponse:
@@ -69,6 +79,8 @@ class Endpoint:
             self.committer.commit()
             if self.committer.failure is None:
                 self.ledger.durable |= before
+        if self.answered == self.stops_after:
+            self.stop.pull("that is enough", ExitCode.TERMINATED)
         return answer_to(text, is_first="busy" in text and self.answered % 2 == 1)
 
 
@@ -103,17 +115,18 @@ class World:
     def copy(self) -> World:
         return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger))
 
-    def run(self, options: RunOptions) -> Summary:
+    def run(self, options: RunOptions, *, stops_after: int | None = None) -> Summary:
         """`batchcall run`, to its end. Raises what it raises."""
-        committer = Committer(has_thread=False)
-        with _models(self.ledger, Endpoint(self.ledger, committer), committer):
-            summary = run_virtual(run_job(self.job, options, disk=self.disk))
+        committer, stop = Committer(has_thread=False), StopSwitch()
+        endpoint = Endpoint(self.ledger, committer, stop, stops_after)
+        with _models(self.ledger, endpoint, committer):
+            summary = run_virtual(run_job(self.job, options, disk=self.disk, stop=stop))
         self.ledger.durable |= self.ledger.written
         return summary
 
     def rows(self) -> list[dict[str, Any]]:
         names = [name for name in self.disk.names(self.out) if part_number(name) is not None]
-        columns = ["row", "id", "text", "status", "content", "arguments", "request_hash"]
+        columns = ["row", "id", "text", "status", "content", "arguments", "request_hash", "attempts"]
         batches = [batch for name in names for batch in read_batches(self.disk, self.out / name, columns)]
         return [row for batch in batches for row in batch.to_pylist()]
 
@@ -153,9 +166,10 @@ _answered, _seal = Output.answered, Output.seal
 def _watched_answer(ledger: Ledger) -> Callable[..., None]:
     def answered(output: Output, attempt: Attempt) -> None:
         is_final = attempt.response is not None and attempt.response.status == 200
-        ledger.paid[attempt.request_hash] += is_final
+        key = attempt.request_hash if is_final else attempt.request_hash + IN_VAIN
+        ledger.paid[key] += 1
         _answered(output, attempt)
-        ledger.written[attempt.request_hash] += is_final
+        ledger.written[key] += 1
 
     return answered
 
@@ -175,6 +189,7 @@ class Command:
 
     name: str
     options: RunOptions | None  # None: `batchcall revalidate`
+    stops_after: int | None = None  # answers; as by SIGTERM
     edit: Callable[[Path], None] = lambda folder: None
     is_free: Callable[[str], bool] = lambda text: False
 
@@ -192,13 +207,13 @@ class Command:
 
     def run(self, world: World) -> Summary | None:
         if self.options is not None:
-            return world.run(self.options)
+            return world.run(self.options, stops_after=self.stops_after)
         revalidate_job(world.job, disk=world.disk)
         return None
 
     @property
     def is_whole(self) -> bool:
-        return self.options is None or self.options.limit is None
+        return self.stops_after is None and (self.options is None or self.options.limit is None)
 
 
 def write_first_job(folder: Path) -> Path:
@@ -223,6 +238,7 @@ def _change_prompt_and_grow(folder: Path) -> None:
 
 # What the life of an output may hold, in turn. Each finds what the ones before it have left.
 LIFE = (
+    Command("stopped in the middle", RunOptions(), stops_after=3),
     Command("the first rows", RunOptions(limit=5)),
     Command("the rest", RunOptions()),
     Command("failed rows again", RunOptions(retry_failed=True), is_free=lambda text: "fail" in text),
@@ -279,10 +295,16 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True) -> l
         return [f"the command broke off: {error!r}"]
     wanted = Counter(row["request_hash"] for row in world.rows())
     bought = world.ledger.paid - paid
+    tried = Counter({row["request_hash"]: row["attempts"] for row in world.rows()})
     faults = [
+        f"{one} was asked {known[one + IN_VAIN]} times in vain, its row says {tried[one]} attempts in all"
+        for one in tried
+        if tried[one] < known[one + IN_VAIN] + bool(known[one])
+    ]
+    faults += [
         f"{one} was bought {bought[one]} times although {known[one]} of {wanted[one]} answers were there"
         for one in bought
-        if bought[one] > max(0, wanted[one] - known[one])
+        if bought[one] > max(0, wanted[one] - known[one]) and not one.endswith(IN_VAIN)
     ]
     if command.is_whole and summary is not None and not summary.is_complete:
         faults.append("not every row is in")
@@ -299,6 +321,8 @@ def _has_ended(world: World) -> bool:
 
 
 def _faults_of_rows(world: World, command: Command) -> list[str]:
+    if command.stops_after is not None:
+        return []
     limit = command.options.limit if command.options is not None else None
     expected = [json.loads(line) for line in Path(world.job.input.path).read_text().splitlines()][:limit]
     rows = world.rows()
@@ -384,3 +408,68 @@ def _explore_moment(moment: Moment, found: Exploration, dice: random.Random, see
         if state not in seen:
             seen.add(state)
             found.look(moment, how, world)
+
+
+def explore_failures(folder: Path, commands: Sequence[Command], *, share: tuple[int, int] = (0, 1)) -> Exploration:
+    """Give the commands one after the other; let every act on the disk fail once, by EIO and by ENOSPC, and from some
+    acts on all of them. Then, the disk being well again, give the command again."""
+    found = Exploration()
+    world = new_world(write_first_job(folder))
+    for command in commands:
+        command.begin(world)
+        before = world.copy()
+        acts = len(moments_of(world, command)) - 1
+        for number in range(share[0], acts, share[1]):
+            for code in (errno.EIO, errno.ENOSPC):
+                _fail_once(before.copy(), command, number, code, found)
+        world = world.copy()
+    return found
+
+
+def _fail_once(world: World, command: Command, number: int, code: int, found: Exploration) -> None:
+    count = -1
+    failed: list[str] = []
+    ledger = copy.deepcopy(world.ledger)
+
+    def before(act: str, path: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            failed.append(f"{act} of {path.name}")
+            raise OSError(code, os.strerror(code))
+
+    found.states += 1
+    world.disk.before = before
+    with contextlib.suppress(BatchcallError):  # any other exception fails the test
+        command.run(world)
+    world.disk.before = lambda act, path: None
+    world.ledger.all_came(ledger)
+    for fault in faults_after(world, command)[:2]:
+        found.faults.append(f"{command.name}, {failed} fails with {errno.errorcode[code]}: {fault}")
+
+
+def explore_full_disks(folder: Path, *, step: int) -> Exploration:
+    """The first command on disks of every size up to what it needs; then, with room, once more."""
+    found = Exploration()
+    job = write_first_job(folder)
+    edit(job, "part_rows = 4", "part_rows = 40")
+    write_texts(folder, [f"row {number}" for number in range(50)])
+    command = Command("all rows", RunOptions())
+    world = new_world(job)
+    is_enough = False
+    while not is_enough:
+        found.states += 1
+        trial = world.copy()
+        trial.disk.capacity = found.states * step
+        try:
+            summary = command.run(trial)
+            is_enough = summary is not None and summary.is_complete
+        except BatchcallError:
+            pass
+        if not is_enough and sum(trial.ledger.paid.values()) > sum(trial.ledger.written.values()):
+            found.faults.append(f"{trial.disk.capacity} bytes: answers came and found no room")
+        trial.disk.capacity = None
+        trial.ledger.all_came(world.ledger)
+        for fault in faults_after(trial, command)[:2]:
+            found.faults.append(f"{found.states * step} bytes: {fault}")
+    return found

@@ -132,7 +132,7 @@ class Output:
         self._disk = disk
         self._keep_answers = keep_answers
         self._parts: dict[int, OpenPart] = {}
-        with _as_output_error(folder):
+        with as_output_error(folder):
             self._ballast = Ballast(disk, temporary_of(self.own / "ballast"))
         self._committer = committer or Committer()
 
@@ -164,7 +164,7 @@ class Output:
         Failed rows that ended before `retry_before_s` (seconds since the epoch) are to be done again.
         """
         start = number * self.part_rows
-        with _as_output_error(self.folder):
+        with as_output_error(self.folder):
             recovered = recover(self._disk, journals_in(self._disk, self.own).get(number, ()))
             journal = Journal(self._disk, self.own / journal_name(number), self._ballast)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
@@ -253,19 +253,29 @@ class Output:
         return part if part.is_complete else None
 
     def seal(self, part: OpenPart) -> None:
-        """Publish a part with the rows it has. The journal of an incomplete one stays. Raises OutputError."""
+        """Publish a part with the rows it has. The journal of an incomplete one stays.
+
+        Raises OutputError. That is final for this run: the part stays open, and all of it is in its journal.
+        """
+        with as_output_error(self.folder):
+            try:
+                self._publish(part)
+            except OSError as error:
+                part.failure = error
+                raise
+
+    def _publish(self, part: OpenPart) -> None:
+        if part.failure is not None:
+            raise part.failure
         is_done = part.is_complete  # before the failed rows that were to be tried again are put back
-        with _as_output_error(self.folder):
-            for kept, outcome in list(part.retried.values()):
-                part.add(kept, outcome, self.layout)
-            if part.failure is not None:
-                raise part.failure
-            if part.answers is not None:
-                part.answers.finish()
-                part.answers = None
-            path = self.folder / part_name(part.number)
-            write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
-            self._close(part, is_done=is_done)
+        for kept, outcome in list(part.retried.values()):
+            part.add(kept, outcome, self.layout)
+        if part.answers is not None:
+            part.answers.finish()
+            part.answers = None
+        path = self.folder / part_name(part.number)
+        write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
+        self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:
         return self.own / "answers" / part_name(number)
@@ -290,7 +300,7 @@ class Output:
     def mark_success(self, is_complete: bool) -> None:
         """Put `_SUCCESS` where every row is in, take it away where not. Raises OutputError."""
         path = self.folder / SUCCESS
-        with _as_output_error(self.folder):
+        with as_output_error(self.folder):
             if is_complete:
                 self._disk.close(self._disk.create(path))
             else:
@@ -299,12 +309,12 @@ class Output:
 
     def make_way(self) -> None:
         """Give the ballast away: nothing more is sent, what is left to write finds room. Raises OutputError."""
-        with _as_output_error(self.folder):
+        with as_output_error(self.folder):
             self._ballast.release()
 
     def close(self) -> None:
         """Make everything durable and let go. Raises OutputError when a sync failed."""
-        with _as_output_error(self.folder):
+        with as_output_error(self.folder):
             try:
                 self._committer.close()
             finally:
@@ -318,7 +328,7 @@ class Output:
 
 def make_folders(disk: Disk, folder: Path) -> None:
     """Make the folders of an output where they are missing. Raises OutputError."""
-    with _as_output_error(folder):
+    with as_output_error(folder):
         for each in (folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"):
             ensure_folder(disk, each)
 
@@ -327,7 +337,7 @@ def clear_remains(disk: Disk, folder: Path) -> None:
     """Remove what a crash left half-written, and make what it left whole survive the next one too: a run that was
     killed may have moved files and not synced the folders. The caller holds the lock. Raises OutputError."""
     own = folder / OWN_FOLDER
-    with _as_output_error(folder):
+    with as_output_error(folder):
         for each in (folder, own, own / "answers", *generations(disk, own)):
             for name in filter(is_temporary, disk.names(each)):
                 disk.remove(each / name)
@@ -348,7 +358,8 @@ def _has_newer(recovered: Recovered, outcome: Outcome) -> bool:
 
 
 @contextlib.contextmanager
-def _as_output_error(folder: Path) -> Iterator[None]:
+def as_output_error(folder: Path) -> Iterator[None]:
+    """What the disk under an output refuses, as OutputError."""
     try:
         yield
     except OSError as error:
