@@ -22,7 +22,7 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
 from batchcall.report.text import duration_text, money_text, table
-from batchcall.run import AUTO_CONCURRENCY, prepare
+from batchcall.run import AUTO_CONCURRENCY, prepare, refuse_network
 from batchcall.status import read_status
 
 _SAMPLE_ROWS = 200
@@ -90,7 +90,10 @@ class CheckReport:
 
 def check_job(job: Job) -> CheckReport:
     """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
+    refuse_network(job)
     asker, source, layout = prepare(job)
+    if job.input.id is not None:
+        source.check_ids(job.input.id)
     warnings = [*job.warnings, *_key_warning(job), *_change_warning(job), *asker.rewrites]
     rows = source.count_rows()
     runfile = _own_record(job)

@@ -38,6 +38,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.rows, run.entry.requests = run.rows_here, engine.traffic.requests
     run.entry.answered = engine.traffic.answered
+    run.entry.rows_paid_once = engine.traffic.rows_paid_once
     run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
     if runfile.is_complete and run.library is not None:
@@ -66,6 +67,7 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
         rows_expected=run.rows_seen or run.output.rows or run.rows_expected,
         rows_here=run.rows_here,
         requests=engine.traffic.requests,
+        rows_paid_once=engine.traffic.rows_paid_once,
         possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
         indeterminate=run.output.indeterminate,
         damaged=run.output.damaged,

@@ -91,6 +91,7 @@ class OutputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keep: list[str] | None = None  # None: all columns of the input
     response: bool = True
     part_rows: int = 10_000
+    allow_network: bool = False  # write to a network file system all the same
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

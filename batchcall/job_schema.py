@@ -178,6 +178,7 @@ SCHEMA: dict[str, Any] = {
                     },
                     "response": _flag("keep raw answers, for revalidate"),
                     "part_rows": _whole("rows of a part", minimum=1, maximum=10_000_000),
+                    "allow_network": _flag("write to a network file system although its locks and syncs may not hold"),
                 },
                 required=("path",),
             ),

@@ -15,10 +15,9 @@ from batchcall.asking import Asker, make_asker
 from batchcall.errors import JobError, OutputError, ResumeError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
-from batchcall.files.generations import set_aside
 from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
-from batchcall.files.output import OWN_FOLDER, Output, part_numbers
+from batchcall.files.output import OWN_FOLDER, Output
 from batchcall.files.parts import fits, part_name
 from batchcall.files.runfile import InputEntry, RunFile, read_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
@@ -55,7 +54,7 @@ class Resumption:
     askers: list[Asker]  # the job's own first, then those of older jobs whose answers are kept as they are
     notes: list[str] = field(default_factory=list)  # for the person: what was found
     plan: Plan | None = None
-    retry_before_s: float | None = None
+    is_as_it_was: bool = False  # every row was in, and neither job nor input nor columns have changed
 
 
 def fingerprint(value: Any) -> str:
@@ -87,16 +86,20 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
     """
     layout = layout_fingerprint(output.layout, output.part_rows)
     fresh = _new_runfile(job, source, layout)
-    old = read_runfile(disk, output.own)
+    notes = output.put_damaged_aside()
+    try:
+        old = read_runfile(disk, output.own)
+    except OutputError as error:
+        notes.append(str(error))
+        old = None
     if old is None:
-        _refuse_without_record(disk, output)
-        return Resumption(fresh, [asker])
+        return _without_record(Resumption(fresh, [asker], notes), source, output, on_change=on_change, disk=disk)
     if old.revalidating:
         raise ResumeError(
             f"a revalidation of {output.folder} was interrupted",
             hint="run `batchcall revalidate` again, it costs nothing",
         )
-    resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)])
+    resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)], notes)
     is_changed = old.identity != fresh.identity or (on_change == RERUN and bool(old.kept_jobs))
     if is_changed:
         _settle_change(resumption, old, output, on_change=on_change, disk=disk)
@@ -107,6 +110,8 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
         resumption.runfile.input.marks = old.input.marks
         resumption.runfile.input.rows = old.input.rows
         output.rows = old.input.rows
+        resumption.is_as_it_was = old.is_complete and not is_changed and output.is_whole
+        resumption.runfile.is_complete = resumption.is_as_it_was
     return resumption
 
 
@@ -115,17 +120,33 @@ def _new_runfile(job: Job, source: Input, layout: str) -> RunFile:
         batchcall=VERSION,
         job=masked(job),
         identity=request_identity(job),
-        input=InputEntry(path=job.input.path, fingerprint=source.fingerprint),
+        input=InputEntry(path=job.input.path, fingerprint=source.fingerprint, unique_id=job.input.id),
         layout=layout,
     )
 
 
-def _refuse_without_record(disk: Disk, output: Output) -> None:
-    if part_numbers(disk, output.folder):
-        raise OutputError(
-            f"{output.folder} holds parts, but {OWN_FOLDER}/run.json that says what they are is missing",
-            hint="restore it from a backup, or choose a new folder",
+def _without_record(resumption: Resumption, source: Input, output: Output, *, on_change: str, disk: Disk) -> Resumption:
+    """A new output, or one whose run.json is missing or damaged: its parts may stay if they answer this very job.
+
+    Raises ResumeError where they do not and nobody said that they may be done again.
+    """
+    numbers = _all_numbers(output)
+    if not numbers:
+        return resumption
+    unfit = sorted(set(numbers) - set(_fitting_parts(resumption.askers, source, output, disk=disk)))
+    if unfit and on_change != RERUN:
+        raise ResumeError(
+            f"{output.folder}: run.json is missing or damaged, and {len(unfit):,} of {len(numbers):,} parts do not fit"
+            " the requests that this job and input make",
+            hint="restore run.json, or the job and the input; --on-change rerun keeps those parts aside and asks again;"
+            " or choose another --output",
         )
+    output.set_aside(unfit)
+    resumption.notes.append(
+        f"run.json was missing or damaged: {len(numbers) - len(unfit):,} parts were held against the job and the input"
+        " and fit, and are kept; what earlier runs came to is not known any more"
+    )
+    return resumption
 
 
 def _continued(old: RunFile, fresh: RunFile) -> RunFile:
@@ -170,7 +191,7 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
         return
     resumption.runfile.kept_jobs.clear()
     del resumption.askers[1:]
-    set_aside(disk, output.folder, output.own, _all_numbers(output))
+    output.set_aside(_all_numbers(output))
     if rows:
         resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")
 
@@ -187,7 +208,7 @@ def _settle_input(resumption: Resumption, source: Input, output: Output, *, disk
     if is_same_layout:
         unfit -= set(_fitting_parts(resumption.askers, source, output, disk=disk))
     if unfit:
-        set_aside(disk, output.folder, output.own, sorted(unfit))
+        output.set_aside(sorted(unfit))
     resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
     resumption.plan.gone = rows_before - resumption.plan.kept  # until the library is asked
 
@@ -219,6 +240,8 @@ def needed_columns(source: Input, layout: Layout, asker: Asker) -> set[str]:
 
 
 def _fits(askers: list[Asker], rows: list[Row], output: Output, number: int, *, disk: Disk) -> bool:
+    if not output.has_its_columns(number):
+        return False
     hashes = {row.index: {asker.hash_of_row(row) for asker in askers} for row in rows}
     path = output.folder / part_name(number)
     recovered = read_journals(disk, journals_in(disk, output.own).get(number, ()))

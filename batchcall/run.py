@@ -28,9 +28,10 @@ from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.generations import has_earlier
 from batchcall.files.input import Input, open_input
 from batchcall.files.library import Library
-from batchcall.files.lock import hold_lock
+from batchcall.files.lock import hold_lock, refuse_held
+from batchcall.files.mounts import network_file_system
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
-from batchcall.files.runfile import RunEntry, write_runfile
+from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
 from batchcall.job import Job, load_job, resolve_key
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
@@ -116,17 +117,51 @@ def _as_asked(job: Job, options: RunOptions) -> Job:
 @contextlib.asynccontextmanager
 async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
     """Everything that can be wrong before a request is sent is found here; the output is locked meanwhile."""
-    asker, source, layout = await asyncio.to_thread(prepare, job)
     folder = job.output.path
+    lock = folder / OWN_FOLDER / "lock"
+    refuse_held(lock)  # at once: preparing may take minutes
+    asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
-    with hold_lock(folder / OWN_FOLDER / "lock"), open_output(job, layout, disk) as output:
+    with hold_lock(lock), open_output(job, layout, disk) as output:
         run = await asyncio.to_thread(taken_up, job, options, asker, source, output, disk, say)
         try:
             yield run
         finally:
             if run.library is not None:
                 run.library.close()
+
+
+def _prepared(job: Job, disk: Disk) -> tuple[Asker, Input, Layout]:
+    """As `prepare`; ids that an earlier run has found unique in this very input are not read again."""
+    refuse_network(job)
+    asker, source, layout = prepare(job)
+    known = _known_input(disk, job.output.path)
+    is_checked = known is not None and (known.fingerprint, known.unique_id) == (source.fingerprint, job.input.id)
+    if job.input.id is not None and not is_checked:
+        source.check_ids(job.input.id)
+    return asker, source, layout
+
+
+def refuse_network(job: Job) -> None:
+    """Raise OutputError where the journal would be on a network file system and the job does not say that it may."""
+    found = network_file_system(job.output.path)
+    if found is not None and not job.output.allow_network:
+        raise OutputError(
+            f"{job.output.path} is on a network file system ({found[1]} at {found[0]}), where neither locks nor syncs"
+            " can be relied on: a crash there may lose answers that were paid for",
+            hint="give output.path on a local disk and copy the parts when they are done;"
+            " or --set output.allow_network=true",
+        )
+
+
+def _known_input(disk: Disk, folder: Path) -> InputEntry | None:
+    """The input of the last run, None where that is not known."""
+    try:
+        runfile = read_runfile(disk, folder / OWN_FOLDER)
+    except OutputError:
+        return None
+    return runfile.input if runfile is not None else None
 
 
 def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Output]:
@@ -138,7 +173,7 @@ def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Outp
 
 
 def prepare(job: Job) -> tuple[Asker, Input, Layout]:
-    """What a job needs of its templates, tools and input, checked. Nothing is sent and nothing written.
+    """What a job needs of its templates, tools and input, checked but for the ids. Nothing is sent or written.
 
     Raises JobError or InputError.
     """
@@ -149,7 +184,6 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
-        source.check_ids(job.input.id)
     return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
 
 
@@ -178,8 +212,9 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
         say(note)
     if resumption.plan is not None and resumption.plan.is_worth_saying:
         say(f"the input or the columns have changed: {resumption.plan}")
-    output.mark_success(False)
-    resumption.runfile.is_complete = False
+    if not resumption.is_as_it_was or options.retry_failed:
+        output.mark_success(False)
+        resumption.runfile.is_complete = False
     resumption.runfile.runs.append(entry)
     write_runfile(disk, output.own, resumption.runfile)
     return run

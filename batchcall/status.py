@@ -92,6 +92,7 @@ def read_status(folder: Path) -> OutputStatus:
             "reason": last.reason,
             "exit_code": last.exit_code,
             "requests": last.requests,
+            "rows_paid_once": last.rows_paid_once,
             "possibly_paid_twice": last.possibly_paid_twice,
             "indeterminate": last.indeterminate,
         },

@@ -102,7 +102,9 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
     return totals
 
 
-_MOVE_AWAY = "Move the part away and run the job again: its rows are asked again"
+_MOVE_AWAY = (
+    "Move the part away and run the job again: its rows are made anew from the stored answers, if those are there"
+)
 
 
 def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof: Proof) -> Totals:

@@ -25,7 +25,7 @@ from batchcall.errors import BatchcallError, ExitCode
 from batchcall.files.journal import Committer
 from batchcall.files.output import OpenPart, Output
 from batchcall.files.parts import part_number, read_batches
-from batchcall.files.runfile import read_runfile
+from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, load_job
 from batchcall.records import Attempt, HttpRequest, HttpResponse
 from batchcall.report.snapshot import Summary
@@ -69,6 +69,7 @@ class Endpoint:
     stop: StopSwitch
     stops_after: int | None = None  # answers
     answered: int = 0
+    asked: set[str] = field(default_factory=set)
 
     async def post(self, request: HttpRequest) -> HttpResponse:
         text = json.loads(request.body)["messages"][-1]["content"]
@@ -81,11 +82,13 @@ class Endpoint:
                 self.ledger.durable |= before
         if self.answered == self.stops_after:
             self.stop.pull("that is enough", ExitCode.TERMINATED)
-        return answer_to(text, is_first="busy" in text and self.answered % 2 == 1)
+        is_first = text not in self.asked
+        self.asked.add(text)
+        return answer_to(text, is_busy=is_first and "busy" in text)
 
 
-def answer_to(text: str, *, is_first: bool) -> HttpResponse:
-    if is_first:
+def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
+    if is_busy:
         return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
     call = {"id": "c", "type": "function", "function": {"name": "record_person", "arguments": arguments_for(text)}}
     message: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -238,7 +241,7 @@ def _change_prompt_and_grow(folder: Path) -> None:
 
 # What the life of an output may hold, in turn. Each finds what the ones before it have left.
 LIFE = (
-    Command("stopped in the middle", RunOptions(), stops_after=3),
+    Command("stopped in the middle", RunOptions(), stops_after=2),
     Command("the first rows", RunOptions(limit=5)),
     Command("the rest", RunOptions()),
     Command("failed rows again", RunOptions(retry_failed=True), is_free=lambda text: "fail" in text),
@@ -283,6 +286,26 @@ def after_power_cut(moment: Moment, dice: random.Random, keeps: float) -> World:
     world.disk.cut_power(dice, keeps=keeps)
     world.ledger.written &= world.ledger.durable  # what else was written may be gone
     return world
+
+
+def faults_of_crash(moment: Moment, world: World) -> list[str]:
+    """What must hold of the folder as the crash left it, before anything is run: for those who read it meanwhile."""
+    has_success = world.disk.exists(world.out / "_SUCCESS")
+    rows = len(world.rows())
+    runfile = read_runfile(world.disk, world.out / "_batchcall")
+    faults = []
+    if has_success and (runfile is None or rows != runfile.input.rows):
+        faults.append(f"_SUCCESS stands over {rows} rows")
+    if moment.act == "end":  # what the command has told must last
+        if has_success != moment.command.is_whole:
+            faults.append(f"_SUCCESS {'stands' if has_success else 'is gone'} after the end")
+        if runfile is None or runfile.is_complete != moment.command.is_whole or not _has_told_its_end(runfile):
+            faults.append("run.json has not what the command told")
+    return faults
+
+
+def _has_told_its_end(runfile: RunFile) -> bool:
+    return not runfile.revalidating and bool(runfile.runs) and runfile.runs[-1].ended_at is not None
 
 
 def faults_after(world: World, command: Command, *, has_proof: bool = True) -> list[str]:
@@ -351,7 +374,9 @@ class Exploration:
 
     def look(self, moment: Moment, how: str, world: World) -> None:
         self.states += 1
-        for fault in faults_after(world, moment.command, has_proof=self.states % PROVE_EVERY == 0)[:2]:
+        faults = faults_of_crash(moment, world)
+        faults += faults_after(world, moment.command, has_proof=self.states % PROVE_EVERY == 0)
+        for fault in faults[:2]:
             self.faults.append(f"{moment.command.name}, before {moment.act} of {moment.path.name}, {how}: {fault}")
 
 

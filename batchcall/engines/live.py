@@ -56,7 +56,8 @@ class Traffic:
     """What this run sent, whatever became of it."""
 
     requests: int = 0
-    answered: int = 0
+    answered: int = 0  # requests that brought a completion, valid or not: these are paid
+    rows_paid_once: int = 0  # that ended, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # by reason
 
     def sent_after(self, kind: FailureKind) -> None:
@@ -294,10 +295,16 @@ class LiveEngine:
         if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not asked.is_ended:
             self._note_giving_up(asked)
         outcome = self.reader.outcome(asked, reads)
+        self._count_paid(reads[len(asked.attempts) :])
         verdict = self.health.saw_row_end(outcome.status) if len(reads) > len(asked.attempts) else None
         if verdict is not None:
             self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
         return Ended(asked.row, outcome, tuple(read.attempt for read in reads))
+
+    def _count_paid(self, reads: list[Read]) -> None:
+        is_paid = any(read.reply is not None for read in reads)
+        if is_paid and not any(read.is_ambiguous for read in reads):
+            self.traffic.rows_paid_once += 1
 
     def _note_giving_up(self, asked: Asked) -> None:
         try:

@@ -321,5 +321,13 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
         recovered.attempts.setdefault(row, []).append(as_attempt(record))
 
 
+def add_attempts(recovered: Recovered, attempts: Iterable[Attempt]) -> None:
+    """Take in what is known from elsewhere: the stored answers of a part that is gone."""
+    for attempt in attempts:
+        if not _has_attempt(recovered, attempt.row, attempt.number):
+            recovered.attempts.setdefault(attempt.row, []).append(attempt)
+            recovered.unseen.discard((attempt.row, attempt.number))
+
+
 def _has_attempt(recovered: Recovered, row: int, number: int) -> bool:
     return any(attempt.number == number for attempt in recovered.attempts.get(row, ()))

@@ -32,6 +32,13 @@ def hold_lock(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def refuse_held(path: Path) -> None:
+    """Raise LockedError when another run holds the lock file at this moment. Takes nothing."""
+    if path.exists():
+        with contextlib.suppress(OSError), open(path, "r+b") as file:
+            _lock(file.fileno(), path)
+
+
 def holder_of(path: Path) -> str | None:
     """Who holds the lock file right now; None when nobody does. Takes nothing."""
     try:

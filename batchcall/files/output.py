@@ -18,13 +18,14 @@ from batchcall.errors import ExitCode, OutputError
 from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
-from batchcall.files.generations import generations
-from batchcall.files.journal import Committer, Journal, Recovered, journal_name, journals_in, recover
+from batchcall.files.generations import generations, set_aside
+from batchcall.files.journal import Committer, Journal, Recovered, add_attempts, journal_name, journals_in, recover
 from batchcall.files.lines import attempt_line, ended_line, lost_line, sent_line
 from batchcall.files.parts import (
     BATCH_ROWS,
     AnswersFile,
     Totals,
+    open_part,
     part_name,
     part_number,
     read_raw,
@@ -36,6 +37,7 @@ from batchcall.records import Attempt, Outcome, Status
 
 OWN_FOLDER = "_batchcall"
 SUCCESS = "_SUCCESS"
+DAMAGED = f"{OWN_FOLDER}/damaged"
 
 Kept = Mapping[str, Any]
 
@@ -132,20 +134,73 @@ class Output:
         self._disk = disk
         self._keep_answers = keep_answers
         self._parts: dict[int, OpenPart] = {}
+        self._totals: dict[int, Totals] = {}  # of the parts that stand, as far as they were read
         with as_output_error(folder):
             self._ballast = Ballast(disk, temporary_of(self.own / "ballast"))
         self._committer = committer or Committer()
 
     def published(self) -> dict[int, Totals]:
         """Totals of each part that stands in the folder, by part number. Raises OutputError for an unreadable one."""
-        return {number: self.totals_of(number) for number in part_numbers(self._disk, self.folder)}
+        for number in part_numbers(self._disk, self.folder):
+            if number not in self._totals:
+                self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
+        return dict(sorted(self._totals.items()))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row of the input, as far as that is known, stands in a part and nothing is under way."""
+        return not self.journals() and sum(totals.rows for totals in self.published().values()) == self.rows
 
     def journals(self) -> set[int]:
         """Numbers of the parts that have a journal: something of them is not in the part yet."""
         return set(journals_in(self._disk, self.own))
 
-    def totals_of(self, number: int) -> Totals:
-        return read_totals(self._disk, self.folder / part_name(number))
+    def has_its_columns(self, number: int) -> bool:
+        """Whether a part, if it stands, has the columns that this run writes. Raises OutputError."""
+        path = self.folder / part_name(number)
+        if not self._disk.exists(path):
+            return True
+        with open_part(self._disk, path) as part:
+            return bool(part.schema.equals(self.layout.schema.remove_metadata()))
+
+    def put_damaged_aside(self) -> list[str]:
+        """Move parts that cannot be read out of the way where their raw answers can be: those make them anew for
+        nothing. Returns what to say of it. Raises OutputError for a part that would have to be bought again."""
+        notes = []
+        for number in part_numbers(self._disk, self.folder):
+            try:
+                self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
+            except OutputError as error:
+                self._put_aside(number, error)
+                notes.append(f"{error}. It is in {DAMAGED} now; its rows are made anew from their stored answers")
+        return notes
+
+    def _put_aside(self, number: int, error: OutputError) -> None:
+        answers = self.answers_path(number)
+        if not self._disk.exists(answers):
+            raise error
+        for _ in read_raw(self._disk, answers):  # all of it must be readable
+            pass
+        self.mark_success(False)
+        with as_output_error(self.folder):
+            ensure_folder(self._disk, self.own / "damaged")
+            source = self.folder / part_name(number)
+            self._disk.rename(source, self.own / "damaged" / source.name)
+            self._disk.sync_folder(self.own / "damaged")
+
+    def set_aside(self, numbers: Iterable[int]) -> None:
+        """Move parts that no longer fit, with their answers and journals, to where `Library` finds them.
+
+        Raises OutputError.
+        """
+        numbers = list(numbers)
+        if not numbers:
+            return
+        self.mark_success(False)  # before a reader finds it over less
+        with as_output_error(self.folder):
+            set_aside(self._disk, self.folder, self.own, numbers)
+        for number in numbers:
+            self._totals.pop(number, None)
 
     def end_of_input(self, rows: int) -> None:
         """The input has `rows` rows: its last part may be complete by that knowledge."""
@@ -171,6 +226,8 @@ class Output:
             part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
             if self._disk.exists(self.folder / part_name(number)):
                 self._take_up(part, retry_before_s)
+            elif self._disk.exists(self.answers_path(number)):
+                add_attempts(part.recovered, read_raw(self._disk, self.answers_path(number)))
         self._count_lost(part)
         self._committer.add(part.journal)
         self._parts[number] = part
@@ -275,6 +332,7 @@ class Output:
             part.answers = None
         path = self.folder / part_name(part.number)
         write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
+        self._totals[part.number] = part.totals
         self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:
@@ -301,6 +359,8 @@ class Output:
         """Put `_SUCCESS` where every row is in, take it away where not. Raises OutputError."""
         path = self.folder / SUCCESS
         with as_output_error(self.folder):
+            if is_complete == self._disk.exists(path):
+                return
             if is_complete:
                 self._disk.close(self._disk.create(path))
             else:

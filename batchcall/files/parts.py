@@ -296,8 +296,8 @@ def _readable(path: Path, *, as_what: str = "") -> Iterator[None]:
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise OutputError(
             f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {str(error)[:200]}",
-            hint="move the file away and run the same command again: its rows are done anew from the stored answers"
-            " where they are there, else asked again",
+            hint="move the file away and run the same command again: its rows are made anew from the stored answers"
+            " where those are there, else asked again",
         ) from error
 
 

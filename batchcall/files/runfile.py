@@ -25,6 +25,7 @@ class RunEntry(msgspec.Struct, kw_only=True):
     rows: int = 0  # that ended in this run
     requests: int = 0  # sent by this run
     answered: int = 0  # requests that brought a completion, valid or not: these are paid
+    rows_paid_once: int = 0  # rows that ended, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int] = {}  # requests sent again although the one before may be billed, by reason
     indeterminate: int = 0  # requests in flight when the run before died
 
@@ -33,6 +34,7 @@ class InputEntry(msgspec.Struct, kw_only=True):
     path: str
     fingerprint: str
     rows: int | None = None  # None until its end was seen
+    unique_id: str | None = None  # the column whose values were found unique
     marks: list[list[int]] = []  # [row, file, offset, line]: where to seek to, so that what is done is skipped unread
 
 
@@ -61,7 +63,8 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise OutputError(
-            f"{path} cannot be read: {error}", hint="restore it from a backup, or choose a new output folder"
+            f"{path} cannot be read: {error}",
+            hint="run the same job again: the parts are held against it, and a new record is written",
         ) from error
 
 

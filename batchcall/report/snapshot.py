@@ -36,6 +36,7 @@ class Summary:
     rows_expected: int | None
     rows_here: int  # that ended in this run
     requests: int  # sent by this run
+    rows_paid_once: int  # that ended in this run, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int]  # requests sent again although the one before may be billed, by reason
     indeterminate: int  # requests that were in flight when an earlier run died, and are sent again
     damaged: int  # journal records that could not be read
@@ -57,6 +58,7 @@ class Summary:
             "this_run": {
                 "rows": self.rows_here,
                 "requests": self.requests,
+                "rows_paid_once": self.rows_paid_once,
                 "possibly_paid_twice": self.possibly_paid_twice,
                 "indeterminate": self.indeterminate,
                 "damaged_records": self.damaged,

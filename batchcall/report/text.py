@@ -22,8 +22,8 @@ def summary_text(summary: Summary) -> str:
         ("cost", money_text(totals["cost"])),
         ("this run", _this_run(summary)),
     ]
-    if summary.possibly_paid_twice or summary.indeterminate:
-        lines.append(("possibly paid twice", _doubtful(summary)))
+    if summary.requests or summary.indeterminate:
+        lines.append(("paid", _bill(summary)))
     if summary.damaged:
         lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
     lines.append(("ended", summary.reason))
@@ -78,11 +78,17 @@ def _this_run(summary: Summary) -> str:
     )
 
 
-def _doubtful(summary: Summary) -> str:
-    reasons = [f"{count:,} after {reason}" for reason, count in sorted(summary.possibly_paid_twice.items())]
+def _bill(summary: Summary) -> str:
+    """Rows that were paid once, requests that may be paid and brought nothing, each with its reason."""
+    text = f"{summary.rows_paid_once:,} rows once"
+    if doubtful := sum(summary.possibly_paid_twice.values()):
+        reasons = ", ".join(
+            f"{count:,} after {reason}" for reason, count in sorted(summary.possibly_paid_twice.items())
+        )
+        text += f"; {doubtful:,} requests possibly twice: {reasons}"
     if summary.indeterminate:
-        reasons.append(f"{summary.indeterminate:,} in flight when a run died")
-    return ", ".join(reasons)
+        text += f"; {summary.indeterminate:,} in flight when an earlier run died, indeterminate"
+    return text
 
 
 def duration_text(seconds: float) -> str:

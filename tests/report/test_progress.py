@@ -140,6 +140,7 @@ def test_the_summary_names_every_possible_double_payment() -> None:
             rows_expected=100,
             rows_here=90,
             requests=99,
+            rows_paid_once=88,
             possibly_paid_twice={"timed_out": 2},
             indeterminate=4,
             damaged=0,
@@ -153,6 +154,6 @@ def test_the_summary_names_every_possible_double_payment() -> None:
 
     assert "90 of 100 done, 10 left" in text
     assert "10 (7 no_call, 3 timed_out)" in text
-    assert "2 after timed_out, 4 in flight when a run died" in text
+    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when an earlier run died" in text
     assert "no price known" in text
     assert "no answer within 60 s" in text
