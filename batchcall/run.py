@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import errno
 import gc
 import random
 import time
@@ -90,10 +91,44 @@ async def run_job(
     options = options or RunOptions()
     job = _as_asked(job if isinstance(job, Job) else load_job(Path(job)), options)
     key = resolve_key(job.endpoints[0].api_key)
-    async with _opened(job, options, say or _say_nothing) as run:
-        async with _opened_engine(run, key) as engine:
-            stopped = await _drive(run, engine, show, stop)
-        return await asyncio.to_thread(finish, run, engine, stopped)
+    with _disk_faults(job.output.path) as disk_faults:
+        async with _opened(job, options, say or _say_nothing) as run:
+            disk_faults.can_have_sent = True
+            async with _opened_engine(run, key) as engine:
+                stopped = await _drive(run, engine, show, stop)
+            return await asyncio.to_thread(finish, run, engine, stopped)
+
+
+@dataclass(slots=True)
+class _DiskFaults:
+    can_have_sent: bool = False
+
+
+@contextlib.contextmanager
+def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
+    """A disk that is full or fails stops a run that can go on later, whichever step meets it: the command was right.
+
+    A folder that may not be written is the command's fault, as long as nothing was sent.
+    """
+    faults = _DiskFaults()
+    try:
+        yield faults
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            error.exit_code = _exit_code_of(error.__cause__, faults)
+        raise
+    except OSError as error:
+        told = OutputError(
+            f"{error.filename or folder} cannot be used: {error.strerror or error}",
+            hint="mend that, then run the same command again: what arrived is kept",
+        )
+        told.exit_code = _exit_code_of(error, faults)
+        raise told from error
+
+
+def _exit_code_of(error: OSError, faults: _DiskFaults) -> ExitCode:
+    is_forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return ExitCode.BAD_COMMAND if is_forbidden and not faults.can_have_sent else ExitCode.STOPPED_EARLY
 
 
 def _say_nothing(note: str) -> None:
