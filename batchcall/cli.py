@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -53,6 +54,8 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is None:  # Python found it closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
 
 
 def _overrides(command: Any) -> Any:
@@ -97,6 +100,7 @@ def run(
     log_format: str,
 ) -> None:
     """Do what is left of a job. The same command is always the right one."""
+    from batchcall.api import STOPPING_SIGNALS
     from batchcall.api import run as run_now
     from batchcall.job import parse_duration
     from batchcall.report.progress import open_progress
@@ -115,7 +119,7 @@ def run(
         _say(warning, quiet=quiet)
     with open_progress(quiet=quiet, log_format=log_format) as progress:
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
-    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: what is left is to say so
+    for number in STOPPING_SIGNALS:  # all is done: what is left is to say so
         signal.signal(number, signal.SIG_IGN)
     _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary))
     _exit(summary.exit_code)
@@ -252,8 +256,10 @@ def _json(value: Any, *, indent: bool = False) -> str:
 
 
 def _say(text: str, *, quiet: bool = False) -> None:
+    """To stderr; where that is full or gone, the exit code must say it alone."""
     if not quiet and sys.stderr is not None:
-        click.echo(printable(text), err=True)
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(printable(text), err=True)
 
 
 def _print(text: str) -> None:

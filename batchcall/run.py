@@ -212,10 +212,15 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
 
 def _retry_pass(resumption: Resumption, now_s: float) -> float:
     """The moment before which failures are tried again. A pass that was interrupted goes on, it does not begin anew."""
-    last = resumption.runfile.runs[-1] if resumption.runfile.runs else None
-    if last is not None and last.retries_failed_before_s is not None and last.exit_code not in _PASS_IS_OVER:
-        return last.retries_failed_before_s
-    return now_s
+    runs = resumption.runfile.runs
+    if runs and runs[-1].retries_failed_before_s is not None and runs[-1].exit_code not in _PASS_IS_OVER:
+        return runs[-1].retries_failed_before_s
+    return max([now_s, *map(_no_row_ended_after_s, runs)])  # the clock may have been set back since
+
+
+def _no_row_ended_after_s(run: RunEntry) -> float:
+    ended_at_s = datetime.datetime.fromisoformat(run.ended_at).timestamp() + 1 if run.ended_at else 0.0
+    return max(run.started_at_s, ended_at_s, run.retries_failed_before_s or 0.0)
 
 
 _PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)

@@ -6,7 +6,6 @@ import contextlib
 import fnmatch
 import os
 import resource
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from faulting import Calls, Fault, calls_of_a_run, violations_of_the_next_run, v
 from forked import forked, wait_until
 from killing import answered_rows, endpoint_process, ids_on_disk, ledger
 from running import batchcall, command, results, write_job
+from shims import SHORT_WRITES, build_shim
 
 
 @pytest.fixture(scope="module")
@@ -199,52 +199,18 @@ def test_a_disk_that_is_full_when_the_parts_are_written_keeps_every_answer(tmp_p
         assert verify_output(out).faults == []
 
 
-SHORT_WRITES = r"""
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-ssize_t write(int fd, const void *bytes, size_t count) {
-    static ssize_t (*real)(int, const void *, size_t);
-    static unsigned times;
-    char link[64], path[4096];
-    if (!real) real = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0) return real(fd, bytes, count);
-    path[length] = 0;
-    if (!strstr(path, "/out/")) return real(fd, bytes, count);
-    times++;
-    if (times % 7 == 0) { errno = EINTR; return -1; }
-    if (times % 3 == 0 && count > 1) count = 1 + count / 3;
-    return real(fd, bytes, count);
-}
-"""
-
-
 def test_writes_that_take_only_a_part_or_are_interrupted_tear_no_record(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
-    if shutil.which("cc") is None:
-        pytest.skip("there is no C compiler")
-    source, shim = tmp_path / "short.c", tmp_path / "short.so"
-    source.write_text(SHORT_WRITES)
-    made = subprocess.run(
-        ["cc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], capture_output=True, text=True, check=False
-    )
-    if made.returncode != 0:
-        pytest.skip(f"the C compiler makes no shared object here: {made.stderr[:100]}")
+    shim = build_shim(tmp_path, SHORT_WRITES)
     job = write_job(tmp_path, url=endpoint.url, rows=200, part_rows=70, request="seed = 41")
     before = ledger(endpoint)["billed"]
-    with subprocess.Popen(command("run", job, "--quiet"), env={**os.environ, "LD_PRELOAD": str(shim)}) as run:
+    with subprocess.Popen(command("run", job, "--quiet"), env={**os.environ, "LD_PRELOAD": shim}) as run:
         wait_until(lambda: run.poll() is not None or answered_rows(tmp_path / "out") > 40)
         run.kill()
     seen = ids_on_disk(tmp_path / "out")
 
-    done = batchcall("run", job, "--quiet", LD_PRELOAD=str(shim))
+    done = batchcall("run", job, "--quiet", LD_PRELOAD=shim)
 
     assert done.returncode == 0, done.stderr
     assert len(seen) > 40

@@ -240,7 +240,8 @@ class LiveEngine:
 
     async def _post(self, asked: Asked, http: HttpRequest, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""
-        sent_at_s = self.now_s()
+        sent_at_s, clock = self.now_s(), asyncio.get_running_loop().time  # the other one may be set meanwhile
+        began_s = clock()
         answer = await self.transport.post(http)
         attempt = Attempt(
             row=asked.row.index,
@@ -249,7 +250,7 @@ class LiveEngine:
             response=answer if isinstance(answer, HttpResponse) else None,
             failure=answer if isinstance(answer, Failure) else None,
             sent_at_s=sent_at_s,
-            latency_s=max(0.0, self.now_s() - sent_at_s),
+            latency_s=clock() - began_s,
             wait_s=wait_s,
             endpoint=self.endpoint,
         )
