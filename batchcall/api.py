@@ -40,9 +40,11 @@ class InterruptedRun(BatchcallError):
 def run(
     job: Job | Path | str, options: RunOptions | None = None, *, show: Show | None = None, say: Say | None = None
 ) -> Summary:
-    """Run a job and wait for its end; see `run_job`. The first SIGINT, SIGTERM or SIGHUP drains, a second stops at once.
+    """Run a job and wait for its end; see `run_job`. The first signal drains, a second stops at once.
 
-    A signal that the caller had ignored (nohup, a shell's `&`) stays ignored. Raises BatchcallError when the run could not start, InterruptedRun after a second signal.
+    Signals are SIGINT, SIGTERM and SIGHUP; one that the caller ignores (nohup, a shell's `&`) stays ignored.
+
+    Raises BatchcallError when the run could not start, InterruptedRun after a second signal.
     """
     with asyncio.Runner(loop_factory=_LOOP) as runner:
         return runner.run(_run_with_signals(job, options, show, say))

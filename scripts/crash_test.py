@@ -37,7 +37,7 @@ must leave with 0 or 3 (2 for a forbidden folder before anything was sent) and s
 traceback; the next run must complete the job, every row once, no bill without an answer or a report.
 
 Exit code: 0 nothing was violated, 1 something was; each violation is printed. A seed gives the same campaigns, not the
-same moments to the microsecond. Takes about a second per kill and 1.5 per fault; ends early, and says so, after --seconds.
+same moments to the microsecond. Takes about a second per kill and 1.5 per fault; starts nothing after --seconds.
 """
 
 

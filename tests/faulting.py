@@ -1,4 +1,4 @@
-"""System calls that fail on purpose, by strace: which ones a run makes in its output, and what it does when one fails."""
+"""System calls that fail on purpose, by strace: which ones a run makes in its output, and what it does then."""
 
 from __future__ import annotations
 
@@ -53,7 +53,20 @@ def why_no_strace() -> str | None:
 def calls_of_a_run(folder: Path, endpoint: SandboxProcess) -> Calls:
     """What a run in good health asks of the file system in its output."""
     job, log = _job(folder, endpoint), folder / "strace.log"
-    traced = ["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-s", "0", "-o", str(log), "-e", f"trace={CALLS}", *command("run", job)]
+    traced = [
+        "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "--seccomp-bpf",
+        "-s",
+        "0",
+        "-o",
+        str(log),
+        "-e",
+        f"trace={CALLS}",
+        *command("run", job),
+    ]
     subprocess.run(traced, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=True)
     named = re.compile(rf"^\d+ +(\w+)\(.*?[<\"]{re.escape(str(folder / 'out'))}/?([^>\"]*)[>\"]")
     found = (named.match(line) for line in log.read_text(errors="replace").splitlines())
@@ -97,16 +110,16 @@ def violations_under(fault: Fault, folder: Path, endpoint: SandboxProcess) -> li
     return found + violations_of_the_next_run(job, endpoint, before, rows=ROWS, rerun=lambda: _plain_run(job, folder))
 
 
-def _said_badly(
-    run: subprocess.CompletedProcess[str], fault: Fault, folder: Path, *, is_sent: bool
-) -> Iterator[str]:
+def _said_badly(run: subprocess.CompletedProcess[str], fault: Fault, folder: Path, *, is_sent: bool) -> Iterator[str]:
     told = run.stdout + run.stderr
     is_wrong_place = fault.error in ("EACCES", "EROFS") and not is_sent  # then it is the command that is wrong
     if run.returncode not in (0, 2 if is_wrong_place else 3):
         yield f"left with {run.returncode}: {told[-300:]}"
     if "Traceback" in told or "Exception" in told:
         yield f"a traceback: {told[-1500:]}"
-    if run.returncode != 0 and (str(folder / "out") not in told or os.strerror(getattr(errno, fault.error)) not in told):
+    if run.returncode != 0 and (
+        str(folder / "out") not in told or os.strerror(getattr(errno, fault.error)) not in told
+    ):
         yield f"does not say what is wrong and where: {told[-500:]}"
 
 
@@ -135,4 +148,3 @@ def violations_of_the_next_run(
 
 def _job(folder: Path, endpoint: SandboxProcess) -> Path:
     return write_job(folder, url=endpoint.url, rows=ROWS, part_rows=PART_ROWS)
-

@@ -54,7 +54,7 @@ class Forked:
 
 @contextlib.contextmanager
 def forked(*words: str | Path, into: Path) -> Iterator[Forked]:
-    """Start `batchcall WORDS`; it is killed when the block ends before it does. What it says goes to files in `into`."""
+    """Start `batchcall WORDS`; killed when the block ends before it does. What it says goes to files in `into`."""
     into.mkdir(parents=True, exist_ok=True)
     out, err = into / "stdout", into / "stderr"
     process = _FORKS.Process(target=_command, args=([str(word) for word in words], str(out), str(err)))

@@ -77,7 +77,8 @@ class Figures:
             f"{self.kills} kills in {self.runs} runs ({moments}): {self.rows:,} rows, {self.billed:,} bills,"
             f" {self.held:,} answers held, {self.not_held} lost in flight"
             f" (reported: {self.indeterminate} indeterminate, {self.possibly_paid_twice} possibly paid twice);"
-            f" {self.lost} answers lost, {self.doubled} rows doubled, {self.bought_again} bought again, {self.unreported} bills unreported"
+            f" {self.lost} answers lost, {self.doubled} rows doubled, {self.bought_again} bought again,"
+            f" {self.unreported} bills unreported"
         )
 
 
@@ -132,8 +133,8 @@ class Campaign:
     @contextlib.contextmanager
     def _run(self) -> Iterator[Forked]:
         self.figures.runs += 1
-        words: list[str | Path] = ["run", self.job, "--quiet"] + (["--retry-failed"] if self._is_retry else [])
-        with forked(*words, into=self.folder / "said") as run:
+        more = ["--retry-failed"] if self._is_retry else []
+        with forked("run", self.job, "--quiet", *more, into=self.folder / "said") as run:
             yield run
 
     def _expect_end(self, run: Forked) -> None:
@@ -182,7 +183,9 @@ class Campaign:
         if not self.plan.faults:  # where nothing goes wrong, one answer a row is all there may be
             self.figures.bought_again = sum(count - 1 for count in held.values())
             self._expect(not self.figures.bought_again, f"{self.figures.bought_again} rows were answered twice")
-        named = [(row["attempts"], bills[row["response_id"].encode()[:_ID_DIGITS]]) for row in rows if row["response_id"]]
+        named = [
+            (row["attempts"], bills[row["response_id"].encode()[:_ID_DIGITS]]) for row in rows if row["response_id"]
+        ]
         few = sum(attempts < billed for attempts, billed in named)
         self._expect(not few, f"{few} rows say fewer attempts than were billed")
 

@@ -65,7 +65,9 @@ def build_shim(folder: Path, source: str) -> str:
         pytest.skip("there is no C compiler")
     code, shim = folder / "shim.c", folder / "shim.so"
     code.write_text(source)
-    made = subprocess.run(["cc", "-shared", "-fPIC", "-o", shim, code, "-ldl"], capture_output=True, text=True, check=False)
+    made = subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", shim, code, "-ldl"], capture_output=True, text=True, check=False
+    )
     if made.returncode != 0:
         pytest.skip(f"the C compiler makes no shared object here: {made.stderr[:100]}")
     return str(shim)

@@ -34,8 +34,8 @@ def calls(tmp_path_factory: pytest.TempPathFactory, endpoint: SandboxProcess) ->
     return calls_of_a_run(tmp_path_factory.mktemp("healthy"), endpoint)
 
 
-# BUG in batchcall/files/output.py, Output.seal: a part whose raw answers could not be finished keeps the closed writer in
-# `part.answers`; the end of the run seals it once more, and pyarrow's assert ends the run with a traceback and exit 1.
+# BUG in batchcall/files/output.py, Output.seal: a part whose raw answers could not be finished keeps the closed writer
+# in `part.answers`; the end of the run seals it once more, and pyarrow's assert ends it with a traceback and exit 1.
 # The answers are safe in the journal. Fix: take the writer out of the part before finishing it, and put what went
 # wrong into `part.failure`. Then this mark goes.
 _SEALED_AGAIN = pytest.mark.xfail(strict=True, reason="a part whose raw answers cannot be written ends in a traceback")

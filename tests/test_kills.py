@@ -48,10 +48,10 @@ def test_killed_again_and_again_it_loses_no_answer_and_doubles_no_row(
     assert figures[name].kills >= kills - 2
 
 
-# BUG in batchcall/files/output.py, Output._count_lost, and batchcall/closing.py: what was in flight at a kill is counted
-# once, by the run that finds it, and that run writes the number to run.json only when it comes to its end. A run that is
-# killed takes the count with it; so do its `possibly_paid_twice`. Fix: let both numbers live in the footer of the part
-# (the journal's `lost` records and its attempts until then), and let the totals be their sum. Then this mark goes.
+# BUG in batchcall/files/output.py, Output._count_lost, and batchcall/closing.py: what was in flight at a kill is
+# counted once, by the run that finds it, and that run writes the number to run.json only when it comes to its end. A
+# run that is killed takes the count with it, its `possibly_paid_twice` too. Fix: let both numbers live in the footer of
+# the part (until then: the journal's `lost` records and its attempts), the totals being their sum. Then this mark goes.
 @pytest.mark.xfail(strict=True, reason="a run that is killed takes along what it had counted")
 def test_every_bill_in_vain_is_reported_by_some_run(figures: dict[str, Figures]) -> None:
     if len(figures) < len(CAMPAIGNS):

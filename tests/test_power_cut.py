@@ -1,4 +1,4 @@
-"""The power goes: a real ext4 on a loop device is shut down under a run, without flushing anything, and mounted again."""
+"""The power goes: a real ext4 on a loop device is shut down under a run, nothing flushed, and mounted again."""
 
 from __future__ import annotations
 

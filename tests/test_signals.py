@@ -226,16 +226,14 @@ def test_a_clock_that_is_set_back_between_runs_loses_nothing_and_failed_rows_are
     out = tmp_path / "out"
     with endpoint_process(Settings(faults={"no_call": 0.3}, seed=5)) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=25)
-        assert batchcall("run", job, **clock.env).returncode == 1
+        assert batchcall("run", job, cwd=None, **clock.env).returncode == 1
         failed = [row["row"] for row in results(out) if row["status"] != "ok"]
         assert failed
         clock.shift(-3 * 3600)
 
-        again = batchcall("run", job, "--retry-failed", "--log-format", "json", **clock.env)
+        again = batchcall("run", job, "--retry-failed", "--log-format", "json", cwd=None, **clock.env)
 
         assert json.loads(again.stdout)["this_run"]["requests"] == len(failed)
         assert ledger(endpoint)["billed"] == 60 + len(failed)
         assert [row["row"] for row in results(out)] == list(range(60))
         assert verify_output(out).faults == []
-
-
