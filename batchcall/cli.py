@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -100,6 +101,7 @@ def run(
     log_format: str,
 ) -> None:
     """Do what is left of a job. The same command is always the right one."""
+    _let_sigint_end_it()
     from batchcall.api import STOPPING_SIGNALS
     from batchcall.api import run as run_now
     from batchcall.job import parse_duration
@@ -225,6 +227,14 @@ def schema() -> None:
     from batchcall.job import job_schema
 
     _print(_json(job_schema(), indent=True))
+
+
+def _let_sigint_end_it() -> None:
+    """Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
+    import would come out as another error, with another exit code."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:

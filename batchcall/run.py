@@ -108,7 +108,7 @@ class _DiskFaults:
 def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
     """A disk that is full or fails stops a run that can go on later, whichever step meets it: the command was right.
 
-    A folder that may not be written is the command's fault, as long as nothing was sent.
+    A place that may not or cannot be written at all is the command's fault, as long as nothing was sent.
     """
     faults = _DiskFaults()
     try:
@@ -127,8 +127,8 @@ def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
 
 
 def _exit_code_of(error: OSError, faults: _DiskFaults) -> ExitCode:
-    is_forbidden = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    return ExitCode.BAD_COMMAND if is_forbidden and not faults.can_have_sent else ExitCode.STOPPED_EARLY
+    will_pass = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
+    return ExitCode.STOPPED_EARLY if will_pass or faults.can_have_sent else ExitCode.BAD_COMMAND
 
 
 def _say_nothing(note: str) -> None:

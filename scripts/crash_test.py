@@ -91,11 +91,12 @@ def a_plan(dice: random.Random) -> Plan:
             ({"rate_limited_bare": 0.005, "disconnect_before": 0.01, "truncated": 0.1}, 1),
         ]
     )
+    concurrency = dice.choice([1, 8, 32, 64])
     return Plan(
         rows=dice.choice([150, 300, 600]),
         part_rows=dice.choice([23, 60, 150, 1_000]),
-        concurrency=dice.choice([1, 8, 32, 64]),
-        latency_s=dice.choice([0.0, 0.005, 0.02, 0.05]),
+        concurrency=concurrency,
+        latency_s=dice.choice([0.0, 0.005, 0.02, 0.05]) if concurrency > 1 else 0.002,  # some seconds to the end
         faults=dict(faults),
         reask=reask,
         seed=dice.randrange(1_000_000),

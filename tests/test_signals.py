@@ -78,6 +78,23 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_that_arrived(tmp_path: 
         assert verify_output(out).faults == []
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.15])
+def test_ctrl_c_while_a_run_starts_says_so_by_its_exit_code(
+    tmp_path: Path, endpoint: SandboxProcess, after_s: float
+) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("only Linux tells what a process has loaded")
+    job = write_job(tmp_path, url=endpoint.url, rows=2_000, request=f"seed = {int(after_s * 100)}")
+    with subprocess.Popen(command("run", job, "--quiet"), stderr=subprocess.PIPE, text=True) as run:
+        wait_until(lambda: "libarrow" in Path(f"/proc/{run.pid}/maps").read_text())
+        time.sleep(after_s)  # it imports, reads the job, opens the output, asks
+        run.send_signal(signal.SIGINT)
+        _, stderr = run.communicate(timeout=60)
+
+    assert run.returncode in (-signal.SIGINT, 130)  # a shell says 130 to both
+    assert "Traceback" not in stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT], ids=["HUP", "INT"])
 def test_a_signal_that_the_caller_ignores_stays_ignored(
     tmp_path: Path, endpoint: SandboxProcess, number: signal.Signals
