@@ -46,23 +46,18 @@ _SEALED_AGAIN = pytest.mark.xfail(strict=True, reason="a part whose raw answers 
     [
         ("write", "*part-000000*journal*", "ENOSPC", 0.5, True),
         ("write", "*part-000001*journal*", "EIO", 0.5, False),
-        ("write", "*part-000001*journal*", "EIO", 0.0, True),
         ("fdatasync", "*part-000000*journal*", "EIO", 0.0, False),
-        ("fdatasync", "*part-000002*journal*", "EIO", 0.0, True),
         ("fallocate", "*part-000001*journal*", "ENOSPC", 0.0, True),
         ("openat", "*part-000001*journal*", "ENOSPC", 0.0, True),
         ("unlink", "*part-000000*journal*", "EIO", 0.0, True),
         ("write", "*tmp-part-000001.parquet", "ENOSPC", 0.5, True),
-        ("fdatasync", "*tmp-part-000000.parquet", "EIO", 0.0, True),
         ("rename", "*tmp-part-000001.parquet", "ENOSPC", 0.0, True),
         ("fsync", "", "EIO", 0.5, True),
         pytest.param("write", "*answers/*part-000001.parquet", "ENOSPC", 0.5, True, marks=_SEALED_AGAIN),
         pytest.param("rename", "*answers/*part-000000.parquet", "EIO", 0.0, True, marks=_SEALED_AGAIN),
-        ("write", "*run.json", "ENOSPC", 0.0, True),
         ("rename", "*run.json", "EIO", 0.5, True),
         ("fdatasync", "*run.json", "EIO", 1.0, True),
         ("openat", "*lock", "ENOSPC", 0.0, True),
-        ("pwrite64", "*lock", "EIO", 0.0, True),
         ("mkdir", "", "EROFS", 0.0, True),
     ],
 )
@@ -134,7 +129,7 @@ def small(tmp_path: Path) -> Iterator[SmallDisk]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-@pytest.mark.parametrize("kilobytes", [200, 1200, 2600])
+@pytest.mark.parametrize("kilobytes", [200, 2600])
 def test_a_disk_that_fills_up_stops_the_run_and_with_room_nothing_is_bought_twice(
     tmp_path: Path, small: SmallDisk, endpoint: SandboxProcess, kilobytes: int
 ) -> None:
@@ -241,7 +236,7 @@ def test_a_folder_that_may_not_be_written_is_named_before_anything_is_sent(
     assert ledger(endpoint)["requests"] == before
 
 
-@pytest.mark.parametrize("most_bytes", [0, 3_000, 60_000])
+@pytest.mark.parametrize("most_bytes", [0, 60_000])
 def test_a_limit_of_file_sizes_is_a_full_disk_too(tmp_path: Path, endpoint: SandboxProcess, most_bytes: int) -> None:
     job = write_job(tmp_path, url=endpoint.url, rows=100, part_rows=10_000, request=f"seed = {most_bytes}")
     before = ledger(endpoint)["billed"]
