@@ -113,7 +113,7 @@ def violations_under(fault: Fault, folder: Path, endpoint: SandboxProcess) -> li
 def _said_badly(run: subprocess.CompletedProcess[str], fault: Fault, folder: Path, *, is_sent: bool) -> Iterator[str]:
     told = run.stdout + run.stderr
     is_wrong_place = fault.error in ("EACCES", "EROFS") and not is_sent  # then it is the command that is wrong
-    if run.returncode not in (0, 2 if is_wrong_place else 3):
+    if run.returncode not in ((0, 2, 3) if is_wrong_place else (0, 3)):
         yield f"left with {run.returncode}: {told[-300:]}"
     if "Traceback" in told or "Exception" in told:
         yield f"a traceback: {told[-1500:]}"

@@ -12,10 +12,10 @@ from killing import Figures, Plan, answered_rows, endpoint_process, journals, le
 from running import write_job
 
 CAMPAIGNS = {
-    "plain": (Plan(seed=1), 8),
-    "small parts": (Plan(rows=400, part_rows=37, concurrency=32, latency_s=0.005, seed=2), 8),
+    "plain": (Plan(seed=1), 6),
+    "small parts": (Plan(rows=400, part_rows=37, concurrency=32, latency_s=0.005, seed=2), 6),
     "one large part": (Plan(rows=250, part_rows=1_000, concurrency=64, latency_s=0.05, seed=3), 6),
-    "failed rows are tried again": (Plan(rows=200, part_rows=60, faults={"no_call": 0.2}, seed=4), 8),
+    "failed rows are tried again": (Plan(rows=200, part_rows=60, faults={"no_call": 0.2}, seed=4), 6),
     "invalid answers are asked again, connections break": (
         Plan(
             rows=150,

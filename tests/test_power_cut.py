@@ -99,7 +99,7 @@ def test_after_a_power_cut_only_the_last_moment_is_asked_again(
     before = ledger(endpoint)["billed"]
     durable: set[bytes] = set()
     in_vain = 0  # as many answers as may be bought again
-    for _ in range(3):
+    for _ in range(2):
         with forked("run", job, "--output", out, into=tmp_path / "said") as run:
             wait_until(lambda: run.is_over or answered_rows(out) > 0)
             time.sleep(dice.uniform(0.05, 0.3))
