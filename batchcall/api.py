@@ -24,7 +24,9 @@ except ImportError:
 else:
     _LOOP = uvloop.new_event_loop  # a fifth less CPU a row
 
-_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+STOPPING_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
+if os.name != "nt":  # a terminal or an ssh connection that goes away
+    STOPPING_SIGNALS[signal.SIGHUP] = ExitCode.TERMINATED
 
 
 class InterruptedRun(BatchcallError):
@@ -38,7 +40,9 @@ class InterruptedRun(BatchcallError):
 def run(
     job: Job | Path | str, options: RunOptions | None = None, *, show: Show | None = None, say: Say | None = None
 ) -> Summary:
-    """Run a job and wait for its end; see `run_job`. The first SIGINT or SIGTERM drains, a second stops at once.
+    """Run a job and wait for its end; see `run_job`. The first signal drains, a second stops at once.
+
+    Signals are SIGINT, SIGTERM and SIGHUP; one that the caller ignores (nohup, a shell's `&`) stays ignored.
 
     Raises BatchcallError when the run could not start, InterruptedRun after a second signal.
     """
@@ -76,10 +80,11 @@ def _signals(running: asyncio.Task[Summary]) -> Iterator[tuple[StopSwitch, list[
             running.cancel()
 
     loop = asyncio.get_running_loop()
-    for number, code in _SIGNALS.items():
+    heard = {n: code for n, code in STOPPING_SIGNALS.items() if signal.getsignal(n) is not signal.SIG_IGN}
+    for number, code in heard.items():
         loop.add_signal_handler(number, on_signal, number, code)
     try:
         yield stop, second
     finally:
-        for number in _SIGNALS:
+        for number in heard:
             loop.remove_signal_handler(number)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -53,6 +55,8 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    if sys.stderr is None:  # Python found it closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
 
 
 def _overrides(command: Any) -> Any:
@@ -97,6 +101,8 @@ def run(
     log_format: str,
 ) -> None:
     """Do what is left of a job. The same command is always the right one."""
+    _let_sigint_end_it()
+    from batchcall.api import STOPPING_SIGNALS
     from batchcall.api import run as run_now
     from batchcall.job import parse_duration
     from batchcall.report.progress import open_progress
@@ -115,7 +121,7 @@ def run(
         _say(warning, quiet=quiet)
     with open_progress(quiet=quiet, log_format=log_format) as progress:
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
-    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: what is left is to say so
+    for number in STOPPING_SIGNALS:  # all is done: what is left is to say so
         signal.signal(number, signal.SIG_IGN)
     _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary))
     _exit(summary.exit_code)
@@ -223,6 +229,14 @@ def schema() -> None:
     _print(_json(job_schema(), indent=True))
 
 
+def _let_sigint_end_it() -> None:
+    """Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
+    import would come out as another error, with another exit code."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:
     """The job with what the command line changes. Paths of the command line start from where the person stands."""
     from batchcall.job import load_job
@@ -252,8 +266,10 @@ def _json(value: Any, *, indent: bool = False) -> str:
 
 
 def _say(text: str, *, quiet: bool = False) -> None:
+    """To stderr; where that is full or gone, the exit code must say it alone."""
     if not quiet and sys.stderr is not None:
-        click.echo(printable(text), err=True)
+        with contextlib.suppress(OSError, ValueError):
+            click.echo(printable(text), err=True)
 
 
 def _print(text: str) -> None:

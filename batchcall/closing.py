@@ -34,7 +34,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows
     summary = _summary(run, engine, totals, stopped)
-    run.entry.ended_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    run.entry.ended_at = _ended_at(run)
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.rows, run.entry.requests = run.rows_here, engine.traffic.requests
     run.entry.answered = engine.traffic.answered
@@ -46,6 +46,12 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     write_runfile(run.disk, output.own, runfile)
     output.mark_success(runfile.is_complete)
     return summary
+
+
+def _ended_at(run: Run) -> str:
+    """Now, but not before the rows of this run have ended: the clock may have been set back meanwhile."""
+    ended_at_s = max(time.time(), run.entry.started_at_s + run.elapsed_s)
+    return datetime.datetime.fromtimestamp(ended_at_s, datetime.UTC).isoformat(timespec="seconds")
 
 
 def _publish(run: Run) -> OutputError | None:
@@ -71,7 +77,7 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
         possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
         indeterminate=run.output.indeterminate,
         damaged=run.output.damaged,
-        seconds=time.time() - run.entry.started_at_s,
+        seconds=run.elapsed_s,
         reason=_reason(run, stopped),
         hint=stopped.hint if stopped is not None else _hint(run, totals),
         an_error=run.an_error,

@@ -112,6 +112,22 @@ class Tool:
     written: Mapping[str, Json]  # the whole OpenAI tool object as the user wrote it; this is what is sent
 
 
+@dataclass(slots=True)
+class Bill:
+    """Requests that may have been paid and brought nothing."""
+
+    indeterminate: int = 0  # in flight when a run died
+    possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # sent again, by how the one before had failed
+
+    def add(self, other: Bill) -> None:
+        self.indeterminate += other.indeterminate
+        for reason, count in other.possibly_paid_twice.items():
+            self.count(reason, count)
+
+    def count(self, reason: str, times: int = 1) -> None:
+        self.possibly_paid_twice[reason] = self.possibly_paid_twice.get(reason, 0) + times
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
     """What a request says besides its messages. One object serves every row of a job, so it is encoded and

@@ -18,7 +18,16 @@ from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Mark, open_input
 from batchcall.files.lock import hold_lock
 from batchcall.files.output import OWN_FOLDER, SUCCESS, as_output_error, part_numbers
-from batchcall.files.parts import Totals, in_batches, kept_schema_of, part_name, read_raw, read_rows, write_part
+from batchcall.files.parts import (
+    Totals,
+    in_batches,
+    kept_schema_of,
+    part_name,
+    read_raw,
+    read_rows,
+    read_totals,
+    write_part,
+)
 from batchcall.files.runfile import RunFile, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Attempt, Json, Outcome, Request, Row
@@ -109,7 +118,7 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     folder = work.job.output.path
     answers = _answers(work.disk, folder / OWN_FOLDER / "answers" / part_name(number))
     requests = _requests(work, number)
-    totals = Totals()
+    totals = Totals(bill=read_totals(work.disk, folder / part_name(number)).bill)
     ended = []
     for kept, outcome in read_rows(work.disk, folder / part_name(number), work.layout):
         new = outcome

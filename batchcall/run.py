@@ -93,10 +93,33 @@ async def run_job(
     options = options or RunOptions()
     job = _as_asked(job if isinstance(job, Job) else load_job(Path(job)), options)
     key = resolve_key(job.endpoints[0].api_key)
-    async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
-        async with _opened_engine(run, key) as engine:
-            stopped = await _drive(run, engine, show, stop)
-        return await asyncio.to_thread(finish, run, engine, stopped)
+    with _disk_faults(job.output.path) as disk_faults:
+        async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
+            disk_faults.can_have_sent = True
+            async with _opened_engine(run, key) as engine:
+                stopped = await _drive(run, engine, show, stop)
+            return await asyncio.to_thread(finish, run, engine, stopped)
+
+
+@dataclass(slots=True)
+class _DiskFaults:
+    can_have_sent: bool = False
+
+
+@contextlib.contextmanager
+def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
+    """Whichever step meets a disk that fails: once something was sent, the run stops and can go on later.
+
+    Before that, a place that may not or cannot be written is the command's fault.
+    """
+    faults = _DiskFaults()
+    try:
+        with as_output_error(folder):
+            yield faults
+    except OutputError as error:
+        if faults.can_have_sent:
+            error.exit_code = ExitCode.STOPPED_EARLY
+        raise
 
 
 def _say_nothing(note: str) -> None:
@@ -222,10 +245,15 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
 
 def _retry_pass(resumption: Resumption, now_s: float) -> float:
     """The moment before which failures are tried again. A pass that was interrupted goes on, it does not begin anew."""
-    last = resumption.runfile.runs[-1] if resumption.runfile.runs else None
-    if last is not None and last.retries_failed_before_s is not None and last.exit_code not in _PASS_IS_OVER:
-        return last.retries_failed_before_s
-    return now_s
+    runs = resumption.runfile.runs
+    if runs and runs[-1].retries_failed_before_s is not None and runs[-1].exit_code not in _PASS_IS_OVER:
+        return runs[-1].retries_failed_before_s
+    return max([now_s, *map(_no_row_ended_after_s, runs)])  # the clock may have been set back since
+
+
+def _no_row_ended_after_s(run: RunEntry) -> float:
+    ended_at_s = datetime.datetime.fromisoformat(run.ended_at).timestamp() + 1 if run.ended_at else 0.0
+    return max(run.started_at_s, ended_at_s, run.retries_failed_before_s or 0.0)
 
 
 _PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)

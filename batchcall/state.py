@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from batchcall.asking import Asker
@@ -44,3 +45,9 @@ class Run:
     an_error: str | None = None  # of the first row that failed in this run
     rows_expected: int | None = None  # for the progress line
     rows_seen: int | None = None  # rows of the input, once its end was reached
+    _began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the run began; a clock that is set meanwhile does not show."""
+        return time.monotonic() - self._began_s

@@ -93,6 +93,7 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
             proof.faults.append(f"{error}. {error.hint}")
             continue
         schemas.setdefault(str(part.schema), path.name)
+        counted.bill = part.totals.bill  # it is in no row
         if not _is_same(part.totals.as_json(), counted.as_json()):
             proof.faults.append(f"{path.name}: its footer says other totals than its rows. {_MOVE_AWAY}")
         totals.add(counted)

@@ -21,7 +21,6 @@ from batchcall.records import (
     NO_USAGE,
     Attempt,
     Failure,
-    FailureKind,
     HttpRequest,
     HttpResponse,
     Request,
@@ -36,7 +35,7 @@ Item = TypeVar("Item")
 class Recorder(Protocol):
     """Where what is sent and received is made to last. Each raises OutputError when it cannot."""
 
-    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None: ...
+    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None: ...
     def answered(self, attempt: Attempt) -> None: ...
     def gave_up(self, row: int) -> None: ...
 
@@ -60,9 +59,11 @@ class Traffic:
     rows_paid_once: int = 0  # that ended, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # by reason
 
-    def sent_after(self, kind: FailureKind) -> None:
-        """A request was sent again although the one before it may be billed."""
-        self.possibly_paid_twice[kind.label] = self.possibly_paid_twice.get(kind.label, 0) + 1
+    def sent(self, after: str | None) -> None:
+        """A request was sent; `after` is how the one before it failed, where that may be billed."""
+        self.requests += 1
+        if after is not None:
+            self.possibly_paid_twice[after] = self.possibly_paid_twice.get(after, 0) + 1
 
 
 @record
@@ -174,11 +175,9 @@ class LiveEngine:
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
             sent += 1
-            read = await self._ask(worker, asked, step, sent)
+            read = await self._ask(worker, asked, step, sent, after=_in_doubt(reads))
             if read is None:
                 return None
-            if reads and reads[-1].failure is not None and reads[-1].is_ambiguous:
-                self.traffic.sent_after(reads[-1].failure.kind)
             reads.append(read)
             if self._ends_the_run(read):
                 return None
@@ -218,13 +217,16 @@ class LiveEngine:
                 request = self.reader.dialect.reask(request, read.reply, problem)
         return request
 
-    async def _ask(self, worker: Worker, asked: Asked, step: Ask, number: int) -> Read | None:
-        """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
+    async def _ask(self, worker: Worker, asked: Asked, step: Ask, number: int, *, after: str | None) -> Read | None:
+        """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops.
+
+        `after` is how the one before it failed, where that may be billed.
+        """
         http = self.reader.dialect.encode(step.request)
         async with self.gate.turn(self.estimate.tokens(len(http.body))) as turn:
             worker.is_busy = True
             try:
-                if not self._note_sending(asked, number):
+                if not self._note_sending(asked, number, after):
                     turn.settle(0)
                     return None
                 attempt = await self._post(asked, http, number, turn.wait_s + step.wait_s)
@@ -241,7 +243,8 @@ class LiveEngine:
 
     async def _post(self, asked: Asked, http: HttpRequest, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""
-        sent_at_s = self.now_s()
+        sent_at_s, clock = self.now_s(), asyncio.get_running_loop().time  # the other one may be set meanwhile
+        began_s = clock()
         answer = await self.transport.post(http)
         attempt = Attempt(
             row=asked.row.index,
@@ -250,7 +253,7 @@ class LiveEngine:
             response=answer if isinstance(answer, HttpResponse) else None,
             failure=answer if isinstance(answer, Failure) else None,
             sent_at_s=sent_at_s,
-            latency_s=max(0.0, self.now_s() - sent_at_s),
+            latency_s=clock() - began_s,
             wait_s=wait_s,
             endpoint=self.endpoint,
         )
@@ -260,15 +263,15 @@ class LiveEngine:
             self.stop(error)
         return attempt
 
-    def _note_sending(self, asked: Asked, number: int) -> bool:
+    def _note_sending(self, asked: Asked, number: int, after: str | None) -> bool:
         if self.stopped is not None:
             return False
         try:
-            self.recorder.about_to_send(asked.row.index, number, asked.request_hash, self.now_s())
+            self.recorder.about_to_send(asked.row.index, number, asked.request_hash, self.now_s(), after)
         except BatchcallError as error:  # no room for the answer: what is in flight has its room already
             self.stop(error)
             return False
-        self.traffic.requests += 1
+        self.traffic.sent(after)
         return True
 
     def _spend(self, asked: Asked, read: Read) -> None:
@@ -317,6 +320,12 @@ class LiveEngine:
         if allowed != self._allowed:
             self._allowed = allowed
             self.gate.limit_in_flight(allowed)
+
+
+def _in_doubt(reads: list[Read]) -> str | None:
+    """How the last attempt failed, where it may be billed all the same."""
+    last = reads[-1] if reads else None
+    return last.failure.kind.label if last and last.failure is not None and last.is_ambiguous else None
 
 
 _RAISE_IT = "raise it and run the same command to go on"

@@ -17,13 +17,13 @@ from typing import Any
 
 from batchcall.files.ballast import Ballast
 from batchcall.files.disk import Disk, whole_file, write_fully, write_whole
-from batchcall.files.lines import as_attempt, checked
-from batchcall.records import Attempt
+from batchcall.files.lines import as_attempt, as_bill, checked
+from batchcall.records import Attempt, Bill
 
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
 COMMIT_AFTER_RECORDS = 64
 _REST_S = 0.05  # between two commits, however many records come: each costs the run a switch of threads
-_ROOM_STEP = 1 << 20  # bytes reserved at a time
+_ROOM_STEP = 1 << 18  # bytes reserved at a time
 _LEAST_ROOM = 1 << 14  # bytes expected of an answer before any was seen
 _READ_BYTES = 1 << 20
 _NAME = re.compile(r"part-(\d{6,})(?:\.\d+)?\.journal")
@@ -62,7 +62,19 @@ class Recovered:
     ended: set[int] = field(default_factory=set)  # rows that were given up
     sent: dict[int, int] = field(default_factory=dict)  # row → number of the last request that was sent
     unseen: set[tuple[int, int]] = field(default_factory=set)  # (row, number) sent, and nobody saw how it ended
+    lost: set[tuple[int, int]] = field(default_factory=set)  # (row, number) that were in flight when a run died
+    resent: dict[tuple[int, int], str] = field(default_factory=dict)  # by how the request before had failed
+    base: Bill = field(default_factory=Bill)  # of the time before this journal
     damaged: int = 0  # records that cannot be read; put aside in a file beside the journal
+
+    def bill(self) -> Bill:
+        """All that the journals say of requests that may have been paid and brought nothing. Each counts once,
+        however often a run has died with it."""
+        bill = Bill(len(self.lost))
+        bill.add(self.base)
+        for reason in self.resent.values():
+            bill.count(reason)
+        return bill
 
 
 class Journal:
@@ -222,6 +234,8 @@ class Committer:
                         journal.sync()
                     except OSError as error:
                         self.failure = self.failure or error
+                    except Exception as error:  # never end this thread in silence: nothing would be synced any more
+                        self.failure = self.failure or OSError(errno.EIO, f"the journal cannot be synced: {error!r}")
 
     def close(self) -> None:
         """Sync what is left and end the thread. Raises the OSError of a sync that failed."""
@@ -306,6 +320,9 @@ def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
 
 
 def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
+    if "base" in record:
+        recovered.base = as_bill(record)
+        return
     row = record["row"]
     if "ended" in record:
         recovered.ended.add(row)
@@ -313,11 +330,15 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
     number = record["n"]
     if "sent" in record:
         recovered.sent[row] = max(number, recovered.sent.get(row, 0))
+        if "after" in record:
+            recovered.resent[row, number] = record["after"]
         if not _has_attempt(recovered, row, number):
             recovered.unseen.add((row, number))
         return
     recovered.unseen.discard((row, number))
-    if "lost" not in record and not _has_attempt(recovered, row, number):  # a second file may say it again
+    if "lost" in record:
+        recovered.lost.add((row, number))
+    elif not _has_attempt(recovered, row, number):  # a second file may say it again
         recovered.attempts.setdefault(row, []).append(as_attempt(record))
 
 

@@ -12,12 +12,26 @@ from typing import Any
 
 import orjson
 
-from batchcall.records import Attempt, Failure, FailureKind, HttpResponse
+from batchcall.records import Attempt, Bill, Failure, FailureKind, HttpResponse
 
 
-def sent_line(row: int, number: int, request_hash: str, sent_at_s: float) -> bytes:
-    """A request is about to be sent. Without an answer behind it, it is indeterminate."""
-    return _line({"row": row, "n": number, "sent": sent_at_s, "hash": request_hash})
+def sent_line(row: int, number: int, request_hash: str, sent_at_s: float, after: str | None = None) -> bytes:
+    """A request is about to be sent. Without an answer behind it, it is indeterminate.
+
+    `after` is how the one before it failed, where that may have been billed all the same.
+    """
+    record: dict[str, Any] = {"row": row, "n": number, "sent": sent_at_s, "hash": request_hash}
+    return _line(record if after is None else {**record, "after": after})
+
+
+def base_line(bill: Bill) -> bytes:
+    """What a part says of the time before this journal: the first line of one that is begun for a part that stands."""
+    return _line({"base": {"indeterminate": bill.indeterminate, "possibly_paid_twice": bill.possibly_paid_twice}})
+
+
+def as_bill(record: Mapping[str, Any]) -> Bill:
+    """The bill in a `base_line`."""
+    return Bill(record["base"]["indeterminate"], dict(record["base"]["possibly_paid_twice"]))
 
 
 def attempt_line(attempt: Attempt) -> bytes:

@@ -20,7 +20,7 @@ from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
 from batchcall.files.generations import generations, set_aside
 from batchcall.files.journal import Committer, Journal, Recovered, add_attempts, journal_name, journals_in, recover
-from batchcall.files.lines import attempt_line, ended_line, lost_line, sent_line
+from batchcall.files.lines import attempt_line, base_line, ended_line, lost_line, sent_line
 from batchcall.files.parts import (
     BATCH_ROWS,
     AnswersFile,
@@ -33,7 +33,7 @@ from batchcall.files.parts import (
     read_totals,
     write_part,
 )
-from batchcall.records import Attempt, Outcome, Status
+from batchcall.records import Attempt, Bill, Outcome, Status
 
 OWN_FOLDER = "_batchcall"
 SUCCESS = "_SUCCESS"
@@ -220,10 +220,16 @@ class Output:
         """
         start = number * self.part_rows
         with as_output_error(self.folder):
-            recovered = recover(self._disk, journals_in(self._disk, self.own).get(number, ()))
+            journals = journals_in(self._disk, self.own).get(number, ())
+            recovered = recover(self._disk, journals)
+            if not journals and number in self.published():
+                recovered.base = self._totals[number].bill
             journal = Journal(self._disk, self.own / journal_name(number), self._ballast)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
             part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
+            part.totals.bill = recovered.bill()
+            if not journals and recovered.base != Bill():
+                journal.append(base_line(recovered.base))
             if self._disk.exists(self.folder / part_name(number)):
                 self._take_up(part, retry_before_s)
             elif self._disk.exists(self.answers_path(number)):
@@ -250,6 +256,7 @@ class Output:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""
         for row, number in sorted(part.recovered.unseen):
             self.indeterminate += 1
+            part.totals.bill.indeterminate += 1
             part.journal.append(lost_line(row, number))
         self.damaged += part.recovered.damaged
 
@@ -268,14 +275,16 @@ class Output:
             outcome=before,
         )
 
-    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None:
+    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None:
         """Reserve room for the answer and note the request. Raises OutputError: then it must not be sent."""
-        journal = self._journal_of(row)
+        part = self._parts[row // self.part_rows]
         try:
-            journal.make_room(self.in_flight + 1)
-            journal.append(sent_line(row, number, request_hash, now_s))
+            part.journal.make_room(self.in_flight + 1)
+            part.journal.append(sent_line(row, number, request_hash, now_s, after))
         except OSError as error:
             raise _output_error(self.folder, error) from error
+        if after is not None:
+            part.totals.bill.count(after)
         self.in_flight += 1
 
     def answered(self, attempt: Attempt) -> None:
@@ -437,4 +446,4 @@ def _output_error(folder: Path, error: OSError) -> OutputError:
 
 
 # What the disk is to blame for, not the command: with room, or on a sound disk, the same command goes on.
-_PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE})

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from batchcall.errors import OutputError
 from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
 from batchcall.files.disk import Disk, whole_file, write_fully
-from batchcall.records import Attempt, Outcome, Row, Status
+from batchcall.records import Attempt, Bill, Outcome, Row, Status
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 _READ_ROWS = 500
@@ -42,6 +42,7 @@ class Totals:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost: float | None = None  # USD; None when no row has a price
+    bill: Bill = field(default_factory=Bill)  # what may have been paid beside that, and brought nothing
 
     def count(self, outcome: Outcome, times: int = 1) -> None:
         """Take a row in. With `times` = -1, out again: it is done anew, and will count what it cost so far as well."""
@@ -68,6 +69,7 @@ class Totals:
         for status, count in other.statuses.items():
             self.statuses[status] = self.statuses.get(status, 0) + count
         self.attempts += other.attempts
+        self.bill.add(other.bill)
         for name in (*USAGE_COLUMNS, "cost"):
             theirs = getattr(other, name)
             if theirs is not None:
@@ -86,6 +88,8 @@ class Totals:
             "attempts": self.attempts,
             **{name: getattr(self, name) for name in USAGE_COLUMNS},
             "cost": self.cost,
+            "possibly_paid_twice": dict(sorted(self.bill.possibly_paid_twice.items())),
+            "indeterminate": self.bill.indeterminate,
         }
 
     @classmethod
@@ -96,6 +100,7 @@ class Totals:
             attempts=written["attempts"],
             **{name: written[name] for name in USAGE_COLUMNS},
             cost=written["cost"],
+            bill=Bill(written.get("indeterminate", 0), dict(written.get("possibly_paid_twice", {}))),
         )
 
 

@@ -67,7 +67,7 @@ class Lines:
 
     def _write(self, event: dict[str, Any], text: str) -> None:
         line = orjson.dumps(event).decode() if self._as_json else f"batchcall: {printable(text)}"
-        with contextlib.suppress(OSError, ValueError):  # stderr may be gone; the run is worth more
+        with _gone_terminal():
             print(line, file=self._stream, flush=True)
 
 
@@ -87,7 +87,8 @@ class Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        with _gone_terminal():
+            self._bar.close()
 
     def show(self, now: Snapshot) -> None:
         if self._is_first:
@@ -95,9 +96,16 @@ class Bar:
             self._is_first = False
         if now.rows_expected is not None:
             self._bar.total = now.rows_expected
-        self._bar.set_postfix_str(", ".join(extras(now)), refresh=False)
-        self._bar.update(now.rows - self._bar.n)
-        self._bar.refresh()
+        with _gone_terminal():
+            self._bar.set_postfix_str(", ".join(extras(now)), refresh=False)
+            self._bar.update(now.rows - self._bar.n)
+            self._bar.refresh()
 
     def say(self, note: str) -> None:
-        self._bar.write(printable(note), file=sys.stderr)
+        with _gone_terminal():
+            self._bar.write(printable(note), file=sys.stderr)
+
+
+def _gone_terminal() -> contextlib.suppress:
+    """Nobody is there to be shown anything any more (a broken ssh connection); the run is worth more."""
+    return contextlib.suppress(OSError, ValueError)

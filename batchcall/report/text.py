@@ -24,6 +24,8 @@ def summary_text(summary: Summary) -> str:
     ]
     if summary.requests or summary.indeterminate:
         lines.append(("paid", _bill(summary)))
+    if in_doubt := _doubts(totals["possibly_paid_twice"], totals["indeterminate"]):
+        lines.append(("in all runs", in_doubt))
     if summary.damaged:
         lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
     lines.append(("ended", summary.reason))
@@ -79,16 +81,19 @@ def _this_run(summary: Summary) -> str:
 
 
 def _bill(summary: Summary) -> str:
-    """Rows that were paid once, requests that may be paid and brought nothing, each with its reason."""
-    text = f"{summary.rows_paid_once:,} rows once"
-    if doubtful := sum(summary.possibly_paid_twice.values()):
-        reasons = ", ".join(
-            f"{count:,} after {reason}" for reason, count in sorted(summary.possibly_paid_twice.items())
-        )
-        text += f"; {doubtful:,} requests possibly twice: {reasons}"
-    if summary.indeterminate:
-        text += f"; {summary.indeterminate:,} in flight when an earlier run died, indeterminate"
-    return text
+    once = f"{summary.rows_paid_once:,} rows once"
+    return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate)]))
+
+
+def _doubts(possibly_paid_twice: Mapping[str, int], indeterminate: int) -> str:
+    """Requests that may be paid and brought nothing, with their reasons; empty when there are none."""
+    texts = []
+    if doubtful := sum(possibly_paid_twice.values()):
+        reasons = ", ".join(f"{count:,} after {reason}" for reason, count in sorted(possibly_paid_twice.items()))
+        texts.append(f"{doubtful:,} requests possibly twice: {reasons}")
+    if indeterminate:
+        texts.append(f"{indeterminate:,} in flight when a run died, indeterminate")
+    return "; ".join(texts)
 
 
 def duration_text(seconds: float) -> str:

@@ -149,6 +149,10 @@ class Sandbox:
     def told_ledger(self) -> web.Response:
         return web.Response(body=orjson.dumps(self.ledger.as_json()), content_type="application/json")
 
+    def told_bodies(self) -> web.Response:
+        """Bills by digest of the body: who holds a row's answer can tell how often that row was bought."""
+        return web.Response(body=orjson.dumps(self.ledger.bought), content_type="application/json")
+
     def told_models(self) -> web.Response:
         models = {"object": "list", "data": [{"id": "sandbox", "object": "model", "owned_by": "batchcall"}]}
         return web.Response(body=orjson.dumps(models), content_type="application/json")
@@ -159,6 +163,7 @@ class Sandbox:
 
 _ROUTES: dict[tuple[str, str], Callable[[Sandbox], web.Response]] = {
     ("GET", "/sandbox/ledger"): Sandbox.told_ledger,
+    ("GET", "/sandbox/bodies"): Sandbox.told_bodies,
     ("GET", "/models"): Sandbox.told_models,
     ("GET", "/health"): Sandbox.told_health,
 }

@@ -99,7 +99,7 @@ class MemoryRecorder:
     events: list[tuple[str, int]] = field(default_factory=list)
     is_full: bool = False
 
-    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float) -> None:
+    def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None:
         if self.is_full:
             raise OutputError("no space")
         self.events.append(("send", row))

@@ -131,6 +131,8 @@ def test_the_summary_names_every_possible_double_payment() -> None:
         "cached_tokens": 0,
         "reasoning_tokens": None,
         "cost": None,
+        "possibly_paid_twice": {"timed_out": 3},
+        "indeterminate": 4,
     }
     text = summary_text(
         Summary(
@@ -154,6 +156,7 @@ def test_the_summary_names_every_possible_double_payment() -> None:
 
     assert "90 of 100 done, 10 left" in text
     assert "10 (7 no_call, 3 timed_out)" in text
-    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when an earlier run died" in text
+    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when a run died" in text
+    assert "3 requests possibly twice: 3 after timed_out; 4 in flight" in text
     assert "no price known" in text
     assert "no answer within 60 s" in text

@@ -1,0 +1,256 @@
+"""Signals, second runs, clocks that go back, streams that are closed: the run ends as it should and its rows are in."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchcall import verify_output
+from batchcall.sandbox.process import SandboxProcess, Settings
+from forked import forked, wait_until
+from killing import answered_rows, bills_reported, endpoint_process, ids_on_disk, journal_bytes, ledger
+from running import batchcall, command, results, write_job
+from shims import SHIFTED_CLOCK, build_shim
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[SandboxProcess]:
+    with endpoint_process(Settings(latency_s=0.02)) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 143)], ids=["TERM", "INT", "HUP"]
+)
+def test_a_signal_drains_and_nothing_in_flight_is_paid_for_in_vain(
+    tmp_path: Path, endpoint: SandboxProcess, number: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "out"
+    job = write_job(tmp_path, url=endpoint.url, rows=ROWS, part_rows=100, request=f"seed = {int(number)}")
+    before = ledger(endpoint)["billed"]
+    with forked("run", job, "--log-format", "json", into=tmp_path / "said") as run:
+        wait_until(lambda: run.is_over or answered_rows(out) >= 20)
+        os.kill(run.pid, number)
+        assert run.wait() == code, run.stderr()
+
+    summary = json.loads(run.stdout())
+    assert number.name in summary["reason"]
+    assert 0 < summary["rows"] < ROWS
+    assert len(results(out)) == summary["rows"] == ledger(endpoint)["billed"] - before
+    with forked("run", job, into=tmp_path / "said") as rest:
+        assert rest.wait() == 0, rest.stderr()
+    assert ledger(endpoint)["billed"] - before == ROWS
+    assert bills_reported(out) == 0
+
+
+def test_a_second_signal_stops_at_once_and_loses_nothing_that_arrived(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with endpoint_process(Settings(latency_s=0.1)) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=100)
+        with forked("run", job, into=tmp_path / "said") as run:
+            wait_until(lambda: run.is_over or answered_rows(out) >= 12)
+            os.kill(run.pid, signal.SIGTERM)
+            time.sleep(0.02)  # two signals of one kind that are pending together are one
+            os.kill(run.pid, signal.SIGTERM)
+            assert run.wait(seconds=15) == 143, run.stderr()
+        assert "Traceback" not in run.stderr()
+        arrived = ids_on_disk(out)
+
+        with forked("run", job, into=tmp_path / "said") as rest:
+            assert rest.wait() == 0, rest.stderr()
+
+        wait_until(lambda: ledger(endpoint)["in_flight"] == 0)
+        assert len(arrived) >= 12
+        assert arrived <= ids_on_disk(out)
+        assert ledger(endpoint)["billed"] <= 60 + bills_reported(out)
+        assert bills_reported(out) <= 8
+        assert verify_output(out).faults == []
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.15])
+def test_ctrl_c_while_a_run_starts_says_so_by_its_exit_code(
+    tmp_path: Path, endpoint: SandboxProcess, after_s: float
+) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("only Linux tells what a process has loaded")
+    job = write_job(tmp_path, url=endpoint.url, rows=2_000, request=f"seed = {int(after_s * 100)}")
+    with subprocess.Popen(command("run", job, "--quiet"), stderr=subprocess.PIPE, text=True) as run:
+        wait_until(lambda: "libarrow" in Path(f"/proc/{run.pid}/maps").read_text())
+        time.sleep(after_s)  # it imports, reads the job, opens the output, asks
+        run.send_signal(signal.SIGINT)
+        _, stderr = run.communicate(timeout=60)
+
+    assert run.returncode in (-signal.SIGINT, 130)  # a shell says 130 to both
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT], ids=["HUP", "INT"])
+def test_a_signal_that_the_caller_ignores_stays_ignored(
+    tmp_path: Path, endpoint: SandboxProcess, number: signal.Signals
+) -> None:
+    """nohup does so for SIGHUP, a shell for the SIGINT of what it starts with `&`."""
+    out = tmp_path / "out"
+    job = write_job(tmp_path, url=endpoint.url, rows=100, part_rows=100, request=f"seed = {100 + int(number)}")
+    with subprocess.Popen(
+        command("run", job, "--quiet"), preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)
+    ) as run:
+        wait_until(lambda: run.poll() is not None or answered_rows(out) >= 10)
+        run.send_signal(number)
+        assert run.wait(timeout=60) == 0
+
+    assert len(results(out)) == 100
+
+
+def test_a_terminal_that_goes_away_drains_the_run(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    """An ssh connection that breaks: SIGHUP, and from then on every word to the terminal is an error."""
+    out = tmp_path / "out"
+    job = write_job(tmp_path, url=endpoint.url, rows=ROWS, part_rows=100, request="seed = 50")
+    before = ledger(endpoint)["billed"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, command("run", job))
+    try:
+        wait_until(lambda: answered_rows(out) >= 20)
+    finally:
+        os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 143
+    assert 0 < len(results(out)) < ROWS
+    assert len(results(out)) == ledger(endpoint)["billed"] - before
+    entry = json.loads((out / "_batchcall" / "run.json").read_bytes())["runs"][-1]
+    assert "SIGHUP" in entry["reason"]
+
+
+def test_a_second_run_leaves_with_5_and_touches_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with endpoint_process(Settings(latency_s=60.0)) as slow:
+        job = write_job(tmp_path, url=slow.url)
+        with forked("run", job, into=tmp_path / "first") as first:
+            wait_until(lambda: journal_bytes(out) > 0)
+            time.sleep(0.5)  # until it has nothing more to write but the answer
+            before = listing(out)
+            with forked("run", job, into=tmp_path / "second") as second:
+                assert second.wait(seconds=5) == 5
+            after = listing(out)
+            told = second.stderr()
+
+            assert not first.is_over
+            assert after == before
+            assert f"process {first.pid} " in told
+            assert "since 20" in told
+            assert ledger(slow)["requests"] == 1
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every path in a folder, itself too, with its size and the time of its last change."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")]}
+
+
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 0), ("2>/dev/full", 0)],
+)
+def test_a_stream_that_is_closed_or_full_is_no_fault_of_the_run(
+    tmp_path: Path, endpoint: SandboxProcess, streams: str, code: int
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=10, request=f"seed = {200 + len(streams)}")
+
+    left = subprocess.run(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", *command("run", job)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert left.returncode == code, left.stderr
+    assert "Traceback" not in left.stderr
+    assert len(results(tmp_path / "out")) == 10
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+def test_an_error_that_cannot_be_said_keeps_its_exit_code(tmp_path: Path, streams: str) -> None:
+    left = subprocess.run(
+        ["sh", "-c", f'exec "$@" {streams}', "sh", *command("run", tmp_path / "no-such-job.toml")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert left.returncode == 2
+
+
+class Clock:
+    """The time that a process believes it is: shifted by what stands in a file, which may change under way."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offset = folder / "offset"
+        self.shift(0)
+        self.env = {"LD_PRELOAD": build_shim(folder, SHIFTED_CLOCK), "CLOCK_OFFSET": str(self._offset)}
+
+    def shift(self, seconds: int) -> None:
+        whole = self._offset.with_name("offset.new")
+        whole.write_text(f"{seconds:+d}")
+        whole.rename(self._offset)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    return Clock(folder)
+
+
+def test_a_clock_that_is_set_back_during_a_run_loses_nothing(
+    tmp_path: Path, endpoint: SandboxProcess, clock: Clock
+) -> None:
+    out = tmp_path / "out"
+    job = write_job(tmp_path, url=endpoint.url, rows=ROWS, part_rows=100, request="seed = 60")
+    before = ledger(endpoint)["billed"]
+    words = command("run", job, "--log-format", "json")
+    with subprocess.Popen(words, env={**os.environ, **clock.env}, stdout=subprocess.PIPE, text=True) as run:
+        wait_until(lambda: run.poll() is not None or answered_rows(out) >= 20)
+        clock.shift(-3 * 3600)
+        stdout, _ = run.communicate(timeout=60)
+
+    assert run.returncode == 0
+    assert json.loads(stdout)["this_run"]["seconds"] >= 0
+    rows = results(out)
+    assert [row["row"] for row in rows] == list(range(ROWS))
+    assert min(row["latency_s"] for row in rows) >= 0
+    assert max(row["latency_s"] for row in rows) < 60
+    assert min(row["wait_s"] for row in rows) >= 0
+    assert ledger(endpoint)["billed"] - before == ROWS
+    assert verify_output(out).faults == []
+
+
+def test_a_clock_that_is_set_back_between_runs_loses_nothing_and_failed_rows_are_tried_again(
+    tmp_path: Path, clock: Clock
+) -> None:
+    out = tmp_path / "out"
+    with endpoint_process(Settings(faults={"no_call": 0.3}, seed=5)) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=25)
+        assert batchcall("run", job, cwd=None, **clock.env).returncode == 1
+        failed = [row["row"] for row in results(out) if row["status"] != "ok"]
+        assert failed
+        clock.shift(-3 * 3600)
+
+        again = batchcall("run", job, "--retry-failed", "--log-format", "json", cwd=None, **clock.env)
+
+        assert json.loads(again.stdout)["this_run"]["requests"] == len(failed)
+        assert ledger(endpoint)["billed"] == 60 + len(failed)
+        assert [row["row"] for row in results(out)] == list(range(60))
+        assert verify_output(out).faults == []
