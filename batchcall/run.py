@@ -227,8 +227,7 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
     if options.retry_failed:
         entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())
     run = Run(job, options, output, source, asker, resumption, entry, library, disk)
-    for totals in output.published().values():
-        run.totals.add(totals)
+    run.totals = output.done()
     if resumption.plan is not None:
         complete_plan(run, resumption.plan)
     for note in resumption.notes:

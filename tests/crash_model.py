@@ -15,13 +15,13 @@ import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import batchcall.run
-from batchcall.errors import BatchcallError, ExitCode
+from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.journal import Committer
 from batchcall.files.output import OpenPart, Output
 from batchcall.files.parts import part_number, read_batches
@@ -291,8 +291,11 @@ def after_power_cut(moment: Moment, dice: random.Random, keeps: float) -> World:
 def faults_of_crash(moment: Moment, world: World) -> list[str]:
     """What must hold of the folder as the crash left it, before anything is run: for those who read it meanwhile."""
     has_success = world.disk.exists(world.out / "_SUCCESS")
-    rows = len(world.rows())
-    runfile = read_runfile(world.disk, world.out / "_batchcall")
+    try:
+        rows = len(world.rows())
+        runfile = read_runfile(world.disk, world.out / "_batchcall")
+    except OutputError as error:
+        return [str(error)]
     faults = []
     if has_success and (runfile is None or rows != runfile.input.rows):
         faults.append(f"_SUCCESS stands over {rows} rows")
@@ -314,16 +317,19 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True) -> l
     known, paid = Counter(world.ledger.written), Counter(world.ledger.paid)
     try:
         summary = command.run(world)
+        if command.stops_after is not None:  # and to its end, to see what has become of every row
+            command = replace(command, stops_after=None)
+            summary = command.run(world)
     except (BatchcallError, OSError) as error:
         return [f"the command broke off: {error!r}"]
     wanted = Counter(row["request_hash"] for row in world.rows())
     bought = world.ledger.paid - paid
-    tried = Counter({row["request_hash"]: row["attempts"] for row in world.rows()})
-    faults = [
-        f"{one} was asked {known[one + IN_VAIN]} times in vain, its row says {tried[one]} attempts in all"
-        for one in tried
-        if tried[one] < known[one + IN_VAIN] + bool(known[one])
-    ]
+    faults = []
+    for row in world.rows():
+        one = row["request_hash"]
+        in_vain = known[one + IN_VAIN] + bought[one + IN_VAIN]
+        if wanted[one] == 1 and row["attempts"] < in_vain + 1:
+            faults.append(f"{one} was asked {in_vain} times in vain, its row says {row['attempts']} attempts in all")
     faults += [
         f"{one} was bought {bought[one]} times although {known[one]} of {wanted[one]} answers were there"
         for one in bought
@@ -344,8 +350,6 @@ def _has_ended(world: World) -> bool:
 
 
 def _faults_of_rows(world: World, command: Command) -> list[str]:
-    if command.stops_after is not None:
-        return []
     limit = command.options.limit if command.options is not None else None
     expected = [json.loads(line) for line in Path(world.job.input.path).read_text().splitlines()][:limit]
     rows = world.rows()
@@ -418,21 +422,30 @@ PROVE_EVERY = 7  # states: `verify` takes as long as the rest
 
 
 def _explore_moment(moment: Moment, found: Exploration, dice: random.Random, seen: set[int], count: int) -> None:
-    """A kill, and `count` power cuts of which every fourth hits the run that follows the first cut."""
+    """A kill, and `count` power cuts of which every fourth hits the run that follows a first crash."""
     found.look(moment, "killed", moment.world.copy())
     for turn in range(count):
         keeps = (0.0, 0.5, 0.9, 0.1)[turn % 4]
-        world = moment.world.copy() if turn % 8 == 3 else after_power_cut(moment, dice, keeps)
-        how = f"power cut that keeps {keeps}"
-        if turn % 4 == 3:  # a kill or a cut, and then a cut of the run that goes on
-            moment.command.begin_again(world)
-            later = dice.choice(moments_of(world, moment.command))
-            how += f", then before {later.act} of {later.path.name}"
-            world = after_power_cut(later, dice, keeps)
-        state = hash((moment.command.name, *sorted(world.disk.tree().items()), *sorted(world.ledger.written.items())))
+        hit, how = moment, f"power cut that keeps {keeps}"
+        if turn % 4 == 3:
+            try:
+                hit = _moment_after(moment, dice, keeps, is_killed=turn % 8 == 3)
+            except BatchcallError as error:
+                found.faults.append(f"{moment.command.name}, before {moment.act} of {moment.path.name}, {how}: {error}")
+                return
+            how += f", in the run after a crash before {moment.act} of {moment.path.name}"
+        world = after_power_cut(hit, dice, keeps)
+        state = hash((hit.command.name, *sorted(world.disk.tree().items()), *sorted(world.ledger.written.items())))
         if state not in seen:
             seen.add(state)
-            found.look(moment, how, world)
+            found.look(hit, how, world)
+
+
+def _moment_after(moment: Moment, dice: random.Random, keeps: float, *, is_killed: bool) -> Moment:
+    """After a kill or a power cut at this moment the command is given again: any moment of that run."""
+    world = moment.world.copy() if is_killed else after_power_cut(moment, dice, keeps)
+    moment.command.begin_again(world)
+    return dice.choice(moments_of(world, moment.command))
 
 
 def explore_failures(folder: Path, commands: Sequence[Command], *, share: tuple[int, int] = (0, 1)) -> Exploration:

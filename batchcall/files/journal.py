@@ -6,6 +6,7 @@ A file whose sync or write fails is never trusted again: what it may not hold go
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 import threading
@@ -262,11 +263,12 @@ def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
     """
     recovered = Recovered()
     for path in paths:
-        for line in _whole_lines(disk, path):
-            if (record := checked(line)) is None:
-                recovered.damaged += 1
-            else:
-                _learn(recovered, record)
+        with contextlib.suppress(FileNotFoundError):  # a live run has sealed its part meanwhile
+            for line in _whole_lines(disk, path):
+                if (record := checked(line)) is None:
+                    recovered.damaged += 1
+                else:
+                    _learn(recovered, record)
     return recovered
 
 

@@ -146,10 +146,17 @@ class Output:
                 self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
         return dict(sorted(self._totals.items()))
 
+    def done(self) -> Totals:
+        """What the rows in all parts came to. Raises OutputError."""
+        totals = Totals()
+        for of_part in self.published().values():
+            totals.add(of_part)
+        return totals
+
     @property
     def is_whole(self) -> bool:
         """Whether every row of the input, as far as that is known, stands in a part and nothing is under way."""
-        return not self.journals() and sum(totals.rows for totals in self.published().values()) == self.rows
+        return not self.journals() and self.done().rows == self.rows
 
     def journals(self) -> set[int]:
         """Numbers of the parts that have a journal: something of them is not in the part yet."""

@@ -259,13 +259,15 @@ class PartReader:
         self._path = path
         self._file = file
         self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+        if missing := set(OUTCOME_COLUMNS) - set(self.schema.names):
+            raise KeyError(f"no column {', '.join(sorted(missing))}")
         self.totals = Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Its rows without the kept columns."""
+        """Its rows without the kept columns; these are read as well, as damage shows only in what is read."""
         layout = Layout(pa.schema([]), None)
         with _readable(self._path):
-            for batch in self._file.iter_batches(_READ_ROWS, columns=list(OUTCOME_COLUMNS), use_threads=False):
+            for batch in self._file.iter_batches(_READ_ROWS, use_threads=False):
                 yield from (outcome for _, outcome in layout.read(batch))
 
 

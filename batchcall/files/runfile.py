@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from batchcall.errors import OutputError
+from batchcall.errors import DamagedRecordError, OutputError
 from batchcall.files.disk import Disk, write_whole
 
 NAME = "run.json"
@@ -55,14 +55,14 @@ class RunFile(msgspec.Struct, kw_only=True):
 
 
 def read_runfile(disk: Disk, own: Path) -> RunFile | None:
-    """The run.json of an output, None where there is none. Raises OutputError when it cannot be read."""
+    """The run.json of an output, None where there is none. Raises DamagedRecordError when it cannot be read."""
     path = own / NAME
     try:
         return msgspec.json.decode(disk.read(path), type=RunFile)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise OutputError(
+        raise DamagedRecordError(
             f"{path} cannot be read: {error}",
             hint="run the same job again: the parts are held against it, and a new record is written",
         ) from error
