@@ -64,6 +64,7 @@ class Library:
         self._table.execute("BEGIN")
         for generation in self._generations():
             self._learn(generation)
+        self._learnt = len(self)
         self._forget_present(folder)
         self._table.execute("COMMIT")
 
@@ -99,7 +100,7 @@ class Library:
         A removal that a crash undoes does no harm: an answer that stands twice is known once.
         """
         generations = self._generations()
-        if not generations:
+        if not generations or (len(generations) == 1 and len(self) == self._learnt):
             return
         if len(self):
             self._write_generation(new_generation(self._disk, self._own))

@@ -190,10 +190,9 @@ class Output:
             pass
         self.mark_success(False)
         with as_output_error(self.folder):
-            ensure_folder(self._disk, self.own / "damaged")
-            source = self.folder / part_name(number)
-            self._disk.rename(source, self.own / "damaged" / source.name)
-            self._disk.sync_folder(self.own / "damaged")
+            source, target = self.folder / part_name(number), self.own / "damaged"
+            self._disk.make_folder(target)
+            self._disk.rename(source, target / source.name)  # undone by a power cut, it is done again
 
     def set_aside(self, numbers: Iterable[int]) -> None:
         """Move parts that no longer fit, with their answers and journals, to where `Library` finds them.
@@ -227,11 +226,11 @@ class Output:
         """
         start = number * self.part_rows
         with as_output_error(self.folder):
-            journals = journals_in(self._disk, self.own).get(number, ())
-            recovered = recover(self._disk, journals)
+            journals, path = journals_in(self._disk, self.own).get(number, ()), self.own / journal_name(number)
+            recovered = recover(self._disk, journals, path)
             if not journals and number in self.published():
                 recovered.base = self._totals[number].bill
-            journal = Journal(self._disk, self.own / journal_name(number), self._ballast)
+            journal = Journal(self._disk, path, self._ballast)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
             part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
             part.totals.bill = recovered.bill()
@@ -355,10 +354,10 @@ class Output:
         return self.own / "answers" / part_name(number)
 
     def _close(self, part: OpenPart, *, is_done: bool) -> None:
-        self._parts.pop(part.number, None)
         self._committer.drop(part.journal)
         if not is_done:
-            part.journal.sync()
+            part.journal.settle()
+        self._parts.pop(part.number, None)
         part.journal.close()
         if is_done:  # a removal that a power cut undoes does no harm: the part has it all
             for path in journals_in(self._disk, self.own).get(part.number, ()):

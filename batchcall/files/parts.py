@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from batchcall.errors import OutputError
 from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
-from batchcall.files.disk import Disk, whole_file, write_fully
+from batchcall.files.disk import Disk, Sink, whole_file
 from batchcall.records import Attempt, Bill, Outcome, Row, Status
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
@@ -184,7 +184,7 @@ def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     """A Parquet file to write; it stands at `path` once the block ends well."""
     with (
         whole_file(disk, path) as handle,
-        io.BufferedWriter(_Sink(disk, handle), _WRITE_BYTES) as buffer,  # pyarrow writes by the page
+        io.BufferedWriter(Sink(disk, handle), _WRITE_BYTES) as buffer,  # pyarrow writes by the page
         pa.PythonFile(buffer, mode="w") as sink,
         pq.ParquetWriter(
             sink, schema, compression=_COMPRESSION, use_dictionary=_repeating(schema), write_page_checksum=True
@@ -199,28 +199,6 @@ def _repeating(schema: pa.Schema) -> list[str]:
 
 
 _EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_at", "latency_s", "finished_at"})
-
-
-class _Sink(io.RawIOBase):
-    """A file as pyarrow wants one, whose writes go through the disk module."""
-
-    def __init__(self, disk: Disk, handle: int) -> None:
-        super().__init__()
-        self._disk = disk
-        self._handle = handle
-        self._position = 0
-
-    def write(self, content: Any) -> int:
-        block = bytes(content)
-        write_fully(self._disk, self._handle, block)
-        self._position += len(block)
-        return len(block)
-
-    def tell(self) -> int:
-        return self._position
-
-    def writable(self) -> bool:
-        return True
 
 
 def read_totals(disk: Disk, path: Path) -> Totals:
