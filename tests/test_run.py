@@ -16,7 +16,7 @@ from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, v
 from batchcall.files.disk import RealDisk
 from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from running import edit, results, some_rows, write_job, write_rows
+from running import TOOL, edit, results, some_rows, write_job, write_rows
 
 
 @pytest_asyncio.fixture
@@ -446,3 +446,13 @@ async def test_opening_an_output_of_many_parts_reads_the_footer_of_each_once(
     assert Counter(name for name in disk.opened if name.endswith(".parquet")) == {
         f"part-{number:06d}.parquet": 1 for number in range(20)
     }
+
+
+async def test_a_tool_name_that_openai_does_not_allow_is_mapped_on_the_way_out_and_back(tmp_path: Path) -> None:
+    dotted = {**TOOL, "function": {**TOOL["function"], "name": "people.record"}}
+    job = write_job(tmp_path, tool=dotted, rows=3)
+
+    assert (await run_job(job)).exit_code == ExitCode.OK
+
+    assert {row["tool"] for row in results(tmp_path / "out")} == {"people.record"}
+    assert {row["calls"][0]["name"] for row in results(tmp_path / "out")} == {"people_record"}

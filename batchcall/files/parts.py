@@ -203,8 +203,8 @@ _EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_a
 
 def read_totals(disk: Disk, path: Path) -> Totals:
     """The totals in a part's footer; its rows are not read. Raises OutputError when it is no part of ours."""
-    with _readable(path, as_what="as a part"), disk.open_read(path) as file:
-        return Totals.from_json(orjson.loads(pq.read_metadata(file).metadata[_FOOTER_KEY]))
+    with _readable(path, as_what="as a part"), _opened(disk, path) as file:
+        return Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
 
 
 def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
@@ -213,8 +213,8 @@ def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
 
 
 def _schema_of(disk: Disk, path: Path) -> pa.Schema:
-    with _readable(path), disk.open_read(path) as file:
-        return pq.read_schema(file).remove_metadata()
+    with _readable(path), _opened(disk, path) as file:
+        return file.schema_arrow.remove_metadata()
 
 
 def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
