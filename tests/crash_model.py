@@ -55,6 +55,9 @@ class Ledger:
         for one in hashes:
             self.written[one] = self.durable[one] = 0
 
+    def came(self, attempt: Attempt) -> None:
+        """An answer is written; for ledgers that know more."""
+
     def all_came(self, before: Ledger) -> None:
         """What was paid since `before` is written, or should be."""
         self.written = before.written + (self.paid - before.paid)
@@ -87,7 +90,7 @@ class Endpoint:
         return answer_to(text, is_busy=is_first and "busy" in text)
 
 
-def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
+def answer_to(text: str, *, is_busy: bool, response_id: str = "r") -> HttpResponse:
     if is_busy:
         return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
     call = {"id": "c", "type": "function", "function": {"name": "record_person", "arguments": arguments_for(text)}}
@@ -96,7 +99,8 @@ def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
         message = {"role": "assistant", "content": "I would rather not."}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-    return HttpResponse(200, {}, json.dumps({"id": "r", "model": "m", "choices": [choice], "usage": usage}).encode())
+    body = {"id": response_id, "model": "m", "choices": [choice], "usage": usage}
+    return HttpResponse(200, {}, json.dumps(body).encode())
 
 
 def arguments_for(text: str) -> str:
@@ -110,18 +114,19 @@ class World:
     job: Job
     disk: ModelDisk
     ledger: Ledger = field(default_factory=Ledger)
+    open_endpoint: Callable[[Ledger, Committer, StopSwitch, int | None], Endpoint] = Endpoint
 
     @property
     def out(self) -> Path:
         return self.job.output.path
 
     def copy(self) -> World:
-        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger))
+        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger), self.open_endpoint)
 
     def run(self, options: RunOptions, *, stops_after: int | None = None) -> Summary:
         """`batchcall run`, to its end. Raises what it raises."""
         committer, stop = Committer(has_thread=False), StopSwitch()
-        endpoint = Endpoint(self.ledger, committer, stop, stops_after)
+        endpoint = self.open_endpoint(self.ledger, committer, stop, stops_after)
         with _models(self.ledger, endpoint, committer):
             summary = run_virtual(run_job(self.job, options, disk=self.disk, stop=stop))
         self.ledger.durable |= self.ledger.written
@@ -173,6 +178,7 @@ def _watched_answer(ledger: Ledger) -> Callable[..., None]:
         ledger.paid[key] += 1
         _answered(output, attempt)
         ledger.written[key] += 1
+        ledger.came(attempt)
 
     return answered
 
