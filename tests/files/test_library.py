@@ -1,0 +1,28 @@
+"""What was bought before is found again by request; see `library.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchcall.files.disk import RealDisk
+from batchcall.files.library import Library
+from batchcall.files.lines import attempt_line
+from batchcall.records import Attempt, HttpResponse
+
+
+def attempt(status: int, *, at_s: float) -> Attempt:
+    return Attempt(0, 1, "hash", HttpResponse(status, {}, b"{}"), None, at_s, 1.0, 0.0, "endpoint")
+
+
+def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp_path: Path) -> None:
+    own = tmp_path / "_batchcall"
+    for number, one in enumerate((attempt(503, at_s=1.0), attempt(200, at_s=2.0)), start=1):
+        generation = own / "earlier" / f"{number:04d}"
+        generation.mkdir(parents=True)
+        (generation / "part-000000.journal").write_bytes(attempt_line(one))
+    library = Library(RealDisk(), tmp_path, own)
+
+    taken = [library.take("hash"), library.take("hash")]
+
+    library.close()
+    assert [one.attempts[0].response.status for one in taken if one] == [200, 503]  # type: ignore[union-attr]
