@@ -237,3 +237,19 @@ async def test_a_bit_that_flips_in_the_record_is_seen_even_where_the_record_stil
     assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0)
     assert results(out) == before
     assert verify_output(out).faults == []
+
+
+async def test_damaged_raw_answers_of_a_sound_part_are_moved_away_and_the_output_is_proven_again(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = await finished(tmp_path, endpoint)
+    before, answers = results(out), out / "_batchcall" / "answers" / "part-000001.parquet"
+    flip_bit(answers, 100)
+
+    (fault,) = verify_output(out).faults
+    answers.unlink()
+    summary = await run_job(job)
+
+    assert "move the file away" in fault
+    assert (summary.requests, results(out)) == (0, before)
+    assert verify_output(out).faults == []

@@ -183,7 +183,8 @@ class Library:
         raw = orjson.dumps([attempt_record(one) for one in attempts])
         self._table.execute(
             "INSERT INTO bought VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " answered = max(answered, excluded.answered), schema = coalesce(schema, excluded.schema), outcome = coalesce(outcome, excluded.outcome),"
+            " answered = max(answered, excluded.answered), schema = coalesce(schema, excluded.schema),"
+            " outcome = coalesce(outcome, excluded.outcome),"
             " attempts = CASE WHEN length(attempts) >= length(excluded.attempts) THEN attempts"
             " ELSE excluded.attempts END",
             (request_hash, microseconds(finished_s), answered, schema, outcome, raw),
