@@ -149,8 +149,11 @@ class Library:
         for name in self._disk.names(generation):
             if (number := part_number(name)) is not None:
                 self._learn_part(generation, number)
+        for name in self._disk.names(generation / "answers"):
+            if part_number(name) is not None and not self._disk.exists(generation / name):  # a crash took the part
+                self._learn_attempts(_by_row(read_raw(self._disk, generation / "answers" / name)))
         for paths in journals_in(self._disk, generation).values():
-            self._learn_journal(paths)
+            self._learn_attempts(read_journals(self._disk, paths).attempts)
 
     def _learn_part(self, generation: Path, number: int) -> None:
         answers = generation / "answers" / part_name(number)
@@ -164,8 +167,9 @@ class Library:
                     answered = _is_success(outcome.http_status)
                     self._insert(outcome.request_hash, outcome.finished_at_s, answered, attempts, schema, written)
 
-    def _learn_journal(self, paths: list[Path]) -> None:
-        for attempts in read_journals(self._disk, paths).attempts.values():
+    def _learn_attempts(self, rows: Mapping[int, list[Attempt]]) -> None:
+        """Rows of which nobody has written how they ended."""
+        for attempts in rows.values():
             if attempts[-1].response is not None:
                 answered = any(one.response is not None and _is_success(one.response.status) for one in attempts)
                 self._insert(attempts[-1].request_hash, finished_at_s(attempts[-1]), answered, attempts, None, None)
