@@ -446,3 +446,16 @@ async def test_opening_an_output_of_many_parts_reads_the_footer_of_each_once(
     assert Counter(name for name in disk.opened if name.endswith(".parquet")) == {
         f"part-{number:06d}.parquet": 1 for number in range(20)
     }
+
+
+async def test_the_answers_of_a_part_that_is_gone_are_found_by_rows_that_have_moved(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=25, part_rows=10)
+    await run_job(job)
+    (tmp_path / "out" / "part-000001.parquet").unlink()
+    write_rows(tmp_path / "rows.jsonl", [*some_rows(25)[1:], *some_rows(1)])
+
+    summary = await run_job(job)
+
+    assert (summary.is_complete, summary.requests) == (True, 0)
