@@ -206,7 +206,8 @@ def _took(done: Totals) -> str:
 
 
 def _all_numbers(output: Output) -> list[int]:
-    return sorted(output.published().keys() | output.journals())
+    """Of parts of which anything stands: the raw answers of one that was damaged or lost are worth as much."""
+    return sorted(output.published().keys() | output.journals() | output.answers())
 
 
 def _settle_input(resumption: Resumption, source: Input, output: Output, *, disk: Disk, is_same_layout: bool) -> None:
@@ -257,7 +258,9 @@ def _fits(askers: list[Asker], rows: list[Row], output: Output, number: int, *, 
     for index, attempts in recovered.attempts.items():
         if attempts[-1].request_hash not in hashes.get(index, ()):
             return False
-    return not disk.exists(path) or fits(disk, path, rows, hashes, output.layout)
+    if not disk.exists(path):
+        return all(one.request_hash in hashes.get(one.row, ()) for one in output.raw_answers(number))
+    return fits(disk, path, rows, hashes, output.layout)
 
 
 def marks_of(runfile: RunFile) -> list[Mark]:

@@ -88,7 +88,9 @@ def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
     _read_journals(disk, folder, proof)
     _compare_input(disk, folder, runfile, proof, is_running=holder is not None)
     if disk.exists(folder / SUCCESS) and proof.rows != runfile.input.rows:
-        proof.faults.append(f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in")
+        proof.faults.append(
+            f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in. Run the job again"
+        )
     return proof
 
 
@@ -160,7 +162,13 @@ def _read_answers(disk: Disk, folder: Path, runfile: RunFile, number: int, proof
     try:
         proof.answers += sum(1 for _ in read_raw(disk, path))
     except BatchcallError as error:
-        proof.faults.append(f"{error}. The rows are in their part; `revalidate` will not work for them")
+        proof.faults.append(f"{error}. {_ANSWERS_LOST}")
+
+
+_ANSWERS_LOST = (
+    "The rows are sound, they are in their part: move the file away, nothing is bought again;"
+    " only `revalidate` will not work for them"
+)
 
 
 def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
@@ -210,10 +218,15 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, 
         proof.faults.append(f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again")
     if other:
         proof.faults.append(
-            f"{len(other):,} rows hold the answer to another request than the input makes: {_some(other)}. {_MOVE_AWAY}"
+            f"{', '.join(_parts_of(other, runfile))}: {len(other):,} rows hold the answer to another request than the"
+            f" input makes: {_some(other)}. {_MOVE_AWAY}"
         )
     if proof.rows > rows:
         proof.faults.append(f"{proof.rows:,} rows are in, the input has {rows:,}. Run the job again")
+
+
+def _parts_of(rows: list[int], runfile: RunFile) -> list[str]:
+    return [part_name(number) for number in sorted({row // runfile.job["output"]["part_rows"] for row in rows})]
 
 
 def _walk(

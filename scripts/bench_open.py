@@ -88,7 +88,7 @@ def write_record(path: Path, marks: list[list[int]]) -> None:
     """As a run leaves it that was killed when these parts were done."""
     record = json.loads(path.read_bytes())
     record["input"]["marks"] = marks[:-1]
-    record["runs"][-1]["ended_at"] = None
+    record["runs"][-1]["ended_at"], record["checksum"] = None, ""
     path.write_text(json.dumps(record))
 
 

@@ -61,6 +61,9 @@ class Ledger:
         for one in hashes:
             self.written[one] = self.durable[one] = 0
 
+    def came(self, attempt: Attempt) -> None:
+        """An answer is written; for ledgers that know more."""
+
     def all_came(self, before: Ledger) -> None:
         """What was paid since `before` is written, or should be."""
         self.written = before.written + (self.paid - before.paid)
@@ -93,7 +96,7 @@ class Endpoint:
         return answer_to(text, is_busy=is_first and "busy" in text)
 
 
-def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
+def answer_to(text: str, *, is_busy: bool, response_id: str = "r") -> HttpResponse:
     if is_busy:
         return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
     call = {"id": "c", "type": "function", "function": {"name": "record_person", "arguments": arguments_for(text)}}
@@ -102,7 +105,8 @@ def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
         message = {"role": "assistant", "content": "I would rather not."}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-    return HttpResponse(200, {}, json.dumps({"id": "r", "model": "m", "choices": [choice], "usage": usage}).encode())
+    body = {"id": response_id, "model": "m", "choices": [choice], "usage": usage}
+    return HttpResponse(200, {}, json.dumps(body).encode())
 
 
 def arguments_for(text: str) -> str:
@@ -117,13 +121,14 @@ class World:
     disk: ModelDisk
     ledger: Ledger = field(default_factory=Ledger)
     spoilt: bytes = b""  # a damaged line that must be kept for a person to look at
+    open_endpoint: Callable[[Ledger, Committer, StopSwitch, int | None], Endpoint] = Endpoint
 
     @property
     def out(self) -> Path:
         return self.job.output.path
 
     def copy(self) -> World:
-        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger), self.spoilt)
+        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger), self.spoilt, self.open_endpoint)
 
     def spoil(self, name: str, line: int) -> None:
         """Damage on the medium, in the middle of a line of a journal."""
@@ -135,7 +140,7 @@ class World:
     def run(self, options: RunOptions, *, stops_after: int | None = None) -> Summary:
         """`batchcall run`, to its end. Raises what it raises."""
         committer, stop = Committer(has_thread=False), StopSwitch()
-        endpoint = Endpoint(self.ledger, committer, stop, stops_after)
+        endpoint = self.open_endpoint(self.ledger, committer, stop, stops_after)
         with _models(self.ledger, endpoint, committer):
             summary = run_virtual(run_job(self.job, options, disk=self.disk, stop=stop))
         self.ledger.durable |= self.ledger.written
@@ -231,6 +236,7 @@ def _watched_answer(ledger: Ledger) -> Callable[..., None]:
         ledger.paid[key] += 1
         _answered(output, attempt)
         ledger.written[key] += 1
+        ledger.came(attempt)
 
     return answered
 

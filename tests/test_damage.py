@@ -221,3 +221,35 @@ async def test_a_network_file_system_under_the_journal_is_refused_unless_the_job
 
     edit(job, 'path = "out"', 'path = "out"\nallow_network = true')
     assert (await run_job(job)).exit_code == ExitCode.OK
+
+
+async def test_a_bit_that_flips_in_the_record_is_seen_even_where_the_record_still_reads_well(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = await finished(tmp_path, endpoint)
+    before, record = results(out), out / "_batchcall" / "run.json"
+    flip_bit(record, record.read_bytes().index(b"Who is this?"))
+
+    faults = verify_output(out).faults
+    summary = await run_job(job)
+
+    assert "run.json" in faults[0]
+    assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0)
+    assert results(out) == before
+    assert verify_output(out).faults == []
+
+
+async def test_damaged_raw_answers_of_a_sound_part_are_moved_away_and_the_output_is_proven_again(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = await finished(tmp_path, endpoint)
+    before, answers = results(out), out / "_batchcall" / "answers" / "part-000001.parquet"
+    flip_bit(answers, 100)
+
+    (fault,) = verify_output(out).faults
+    answers.unlink()
+    summary = await run_job(job)
+
+    assert "move the file away" in fault
+    assert (summary.requests, results(out)) == (0, before)
+    assert verify_output(out).faults == []

@@ -456,3 +456,16 @@ async def test_a_tool_name_that_openai_does_not_allow_is_mapped_on_the_way_out_a
 
     assert {row["tool"] for row in results(tmp_path / "out")} == {"people.record"}
     assert {row["calls"][0]["name"] for row in results(tmp_path / "out")} == {"people_record"}
+
+
+async def test_the_answers_of_a_part_that_is_gone_are_found_by_rows_that_have_moved(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=25, part_rows=10)
+    await run_job(job)
+    (tmp_path / "out" / "part-000001.parquet").unlink()
+    write_rows(tmp_path / "rows.jsonl", [*some_rows(25)[1:], *some_rows(1)])
+
+    summary = await run_job(job)
+
+    assert (summary.is_complete, summary.requests) == (True, 0)

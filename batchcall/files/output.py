@@ -162,6 +162,15 @@ class Output:
         """Numbers of the parts that have a journal: something of them is not in the part yet."""
         return set(journals_in(self._disk, self.own))
 
+    def answers(self) -> set[int]:
+        """Numbers of the parts whose raw answers stand, whether or not the part does."""
+        return set(part_numbers(self._disk, self.own / "answers"))
+
+    def raw_answers(self, number: int) -> Iterator[Attempt]:
+        """The raw answers of a part, none where they are not there. Raises OutputError."""
+        path = self.answers_path(number)
+        return read_raw(self._disk, path) if self._disk.exists(path) else iter(())
+
     def has_its_columns(self, number: int) -> bool:
         """Whether a part, if it stands, has the columns that this run writes. Raises OutputError."""
         path = self.folder / part_name(number)
