@@ -214,10 +214,12 @@ class Library:
 
     def _attempts_in_place(self, folder: Path) -> Iterator[list[Attempt]]:
         """Of rows that are in no part yet: a run that died between a part's answers and the part left these alone."""
-        for paths in journals_in(self._disk, self._own).values():
+        journals = journals_in(self._disk, self._own)
+        for paths in journals.values():
             yield from read_journals(self._disk, paths).attempts.values()
         for name in self._disk.names(self._own / "answers"):
-            if part_number(name) is not None and not self._disk.exists(folder / name):
+            number = part_number(name)
+            if number is not None and (number in journals or not self._disk.exists(folder / name)):
                 yield from _by_row(read_raw(self._disk, self._own / "answers" / name)).values()
 
     def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:

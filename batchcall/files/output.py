@@ -248,8 +248,8 @@ class Output:
                 journal.append(base_line(recovered.base))
             if self._disk.exists(self.folder / part_name(number)):
                 self._take_up(part, retry_before_s)
-            elif self._disk.exists(self.answers_path(number)):
-                add_attempts(part.recovered, read_raw(self._disk, self.answers_path(number)))
+            else:
+                add_attempts(part.recovered, self.raw_answers(number))
         self._count_lost(part)
         self._committer.add(part.journal)
         self._parts[number] = part
@@ -262,11 +262,10 @@ class Output:
             else:
                 part.add(kept, outcome, self.layout)
                 part.done_before.add(outcome.row)
-        if self._disk.exists(self.answers_path(part.number)):
-            known = part.done_before | part.retried.keys()
-            part.keep_answers(
-                attempt for attempt in read_raw(self._disk, self.answers_path(part.number)) if attempt.row in known
-            )
+        known = part.done_before | part.retried.keys()
+        part.keep_answers(attempt for attempt in self.raw_answers(part.number) if attempt.row in known)
+        # A run that died before it wrote the part anew has left answers to more rows than the part has.
+        add_attempts(part.recovered, (one for one in self.raw_answers(part.number) if one.row not in known))
 
     def _count_lost(self, part: OpenPart) -> None:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""
