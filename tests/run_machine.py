@@ -227,12 +227,14 @@ class Trouble:
 class RunMachine(RuleBasedStateMachine):
     """See the module. After each rule the folder is what a reader may trust; after each run its promises are held."""
 
+    first_part_rows = 4
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="batchcall-machine-"))
         self.texts = list(TEXTS[:7])
         self.prompt, self.tool = PROMPTS[0], json.loads(json.dumps(TOOL))
-        self.limits, self.host, self.keep, self.part_rows = "", "http://127.0.0.1:9/v1", "", 4
+        self.limits, self.host, self.keep, self.part_rows = "", "http://127.0.0.1:9/v1", "", self.first_part_rows
         self._write_job()
         self.world = new_world(self.folder / "job.toml")
         self.world.ledger, self.world.open_endpoint = Till(), Counterpart
@@ -524,7 +526,8 @@ class RunMachine(RuleBasedStateMachine):
         record = self._record()
         assert record is not None
         assert record["is_complete"] == summary.is_complete
-        assert self.world.disk.exists(self.world.out / "_SUCCESS") == summary.is_complete
+        stands = self.world.disk.exists(self.world.out / "_SUCCESS")
+        assert stands == summary.is_complete, f"_SUCCESS stands: {stands}"
         if options.limit is None:
             assert summary.is_complete, summary.reason
         if summary.is_complete:

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from batchcall.files.journal import Recovered
-from batchcall.files.lines import orjson
 from run_machine import RunMachine
 
 LIVES = int(os.environ.get("BATCHCALL_LIVES", "0"))  # the long form: not the same lives each time
@@ -38,11 +37,10 @@ def test_every_promise_holds_through_any_life_of_an_output() -> None:
     run_state_machine_as_test(RunMachine, settings=SUITE)
 
 
-def _unchecked(line: bytes) -> Any:
-    try:
-        return orjson.loads(line[9:])
-    except ValueError:
-        return None
+class LargeParts(RunMachine):
+    """Rows stay in journals for longer."""
+
+    first_part_rows = 40
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -53,12 +51,12 @@ def _nothing(*_: Any, **__: Any) -> None:
 CONTROLS: dict[str, tuple[str, Callable[..., Any]]] = {
     "was bought": ("batchcall.files.library.Library.take", lambda library, request_hash: None),
     "answers were there": ("batchcall.files.output.recover", lambda disk, paths: Recovered()),
-    "rows|hold|keeps|text": ("batchcall.resume._fits", lambda *_, **__: True),
+    "were there|holds|text": ("batchcall.resume._fits", lambda *_, **__: True),
     "_SUCCESS": ("batchcall.files.output.Output.mark_success", _nothing),
     "paid in vain": ("batchcall.files.output.Output._count_lost", _nothing),
     "power cut took": ("batchcall.files.journal.Journal._sync_now", _nothing),
     "refused|DID NOT RAISE": ("batchcall.resume.describe_change", lambda old, new: []),
-    "does not say so": ("batchcall.verify.Proof.faults", mock.PropertyMock(return_value=[])),
+    "does not say so|run.json": ("run_machine.RunMachine._verify", lambda machine: []),
 }
 
 
@@ -67,4 +65,4 @@ def test_with_a_mechanism_taken_out_a_life_is_found_that_breaks_a_promise(
     says: str, taken_out: str, instead: Callable[..., Any]
 ) -> None:
     with mock.patch(taken_out, instead), pytest.raises((AssertionError, pytest.fail.Exception), match=says):
-        run_state_machine_as_test(RunMachine, settings=CONTROL)
+        run_state_machine_as_test(LargeParts if "power" in says else RunMachine, settings=CONTROL)
