@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +38,9 @@ write, fdatasync, fsync, rename, unlink, openat, ftruncate, fallocate and mkdir,
 must leave with 0 or 3 (2 for a forbidden folder before anything was sent) and say what is wrong and where, without a
 traceback; the next run must complete the job, every row once, no bill without an answer or a report.
 
+With --lives it draws whole lives of an output by hypothesis, on a model disk: runs that end, stop, are killed, lose
+power and fail, between edits, changed jobs, revalidations and bits that flip. See tests/run_machine.py.
+
 Exit code: 0 nothing was violated, 1 something was; each violation is printed. A seed gives the same campaigns, not the
 same moments to the microsecond. Takes about a second per kill and 1.5 per fault; starts nothing after --seconds.
 """
@@ -46,6 +51,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300, help="how many runs to kill (300)")
     parser.add_argument("--seed", type=int, default=0, help="of the campaigns (0)")
     parser.add_argument("--faults", type=int, default=0, metavar="N", help="system calls to fail, spread over all (0)")
+    parser.add_argument("--lives", type=int, default=0, metavar="N", help="lives of an output on a model disk (0)")
     parser.add_argument("--seconds", type=float, default=1200.0, help="start nothing more after so long (1200)")
     asked = parser.parse_args()
     until_s = time.monotonic() + asked.seconds
@@ -54,6 +60,8 @@ def main() -> int:
         violations = killed(folder, asked.kills, asked.seed, until_s)
         if asked.faults:
             violations += faulted(folder, asked.faults, until_s)
+        if asked.lives:
+            violations += lived(asked.lives)
     finally:
         shutil.rmtree(folder)
     print(f"{violations} violations" if violations else "nothing was violated")
@@ -78,6 +86,14 @@ def killed(folder: Path, kills: int, seed: int, until_s: float) -> int:
         total.add(campaign)
     print(f"{total.as_text()} in {time.monotonic() - began_s:.0f} s", flush=True)
     return violations
+
+
+def lived(count: int) -> int:
+    """The long form of tests/test_state_machine.py: not the lives that the suite has seen."""
+    test = ["-m", "pytest", "tests/test_state_machine.py", "-k", "any_life"]
+    return subprocess.run(
+        [sys.executable, *test], cwd=ROOT, env={**os.environ, "BATCHCALL_LIVES": str(count)}, check=False
+    ).returncode
 
 
 def a_plan(dice: random.Random) -> Plan:
