@@ -9,7 +9,7 @@ from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
 from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
-from batchcall.files.runfile import write_runfile
+from batchcall.files.runfile import bill_aside, write_runfile
 from batchcall.report.snapshot import Summary
 from batchcall.state import Run
 
@@ -28,6 +28,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
         runfile.input.rows = run.rows_seen
     stopped = _publish(run) or stopped
     totals = output.done()
+    totals.bill.add(bill_aside(runfile))
     runfile.totals = totals.as_json()
     rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows

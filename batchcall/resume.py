@@ -19,7 +19,7 @@ from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.output import OWN_FOLDER, Output
 from batchcall.files.parts import Totals, fits, part_name
-from batchcall.files.runfile import InputEntry, RunFile, read_runfile
+from batchcall.files.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Row
 from batchcall.report.text import money_text
@@ -106,7 +106,7 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
         _settle_change(resumption, old, output, on_change=on_change, disk=disk)
     is_kept = is_changed and on_change == KEEP
     if old.input.fingerprint != fresh.input.fingerprint or (old.layout != layout and not is_kept):
-        _settle_input(resumption, source, output, disk=disk, is_same_layout=old.layout == layout)
+        _settle_input(resumption, old, source, output, disk=disk, is_same_layout=old.layout == layout)
     elif not is_changed or is_kept:
         resumption.runfile.input.marks = old.input.marks
         resumption.runfile.input.rows = old.input.rows
@@ -153,6 +153,7 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
 def _continued(old: RunFile, fresh: RunFile) -> RunFile:
     fresh.runs = old.runs
     fresh.kept_jobs = old.kept_jobs
+    fresh.bill_aside = old.bill_aside
     fresh.totals = old.totals
     return fresh
 
@@ -193,7 +194,7 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
         return
     resumption.runfile.kept_jobs.clear()
     del resumption.askers[1:]
-    output.set_aside(_all_numbers(output))
+    _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
     if rows:
         resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")
 
@@ -210,7 +211,25 @@ def _all_numbers(output: Output) -> list[int]:
     return sorted(output.published().keys() | output.journals() | output.answers())
 
 
-def _settle_input(resumption: Resumption, source: Input, output: Output, *, disk: Disk, is_same_layout: bool) -> None:
+def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: list[int], *, disk: Disk) -> None:
+    """What may have been paid in vain is told of rows that nobody wants any more as well.
+
+    It is written down first: a crash in between counts it twice, which is better than not at all.
+    """
+    bill = bill_aside(old)
+    bill.add(output.bill_of(numbers))
+    old.bill_aside = resumption.runfile.bill_aside = {
+        "indeterminate": bill.indeterminate,
+        "possibly_paid_twice": bill.possibly_paid_twice,
+    }
+    if numbers:
+        write_runfile(disk, output.own, old)
+    output.set_aside(numbers)
+
+
+def _settle_input(
+    resumption: Resumption, old: RunFile, source: Input, output: Output, *, disk: Disk, is_same_layout: bool
+) -> None:
     """The input or the columns differ: find the parts that stay as they are, set the others aside."""
     published = output.published()
     rows_before = sum(totals.rows for totals in published.values())
@@ -218,7 +237,7 @@ def _settle_input(resumption: Resumption, source: Input, output: Output, *, disk
     if is_same_layout:
         unfit -= set(_fitting_parts(resumption.askers, source, output, disk=disk))
     if unfit:
-        output.set_aside(sorted(unfit))
+        _set_aside(resumption, old, output, sorted(unfit), disk=disk)
     resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
     resumption.plan.gone = rows_before - resumption.plan.kept  # until the library is asked
 

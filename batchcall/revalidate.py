@@ -28,7 +28,7 @@ from batchcall.files.parts import (
     read_totals,
     write_part,
 )
-from batchcall.files.runfile import RunFile, write_runfile
+from batchcall.files.runfile import RunFile, bill_aside, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Attempt, Json, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
@@ -186,6 +186,7 @@ def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, total
     if identity != runfile.identity:
         runfile.kept_jobs.append(runfile.job)
     runfile.job, runfile.identity = masked(job), identity
+    totals.bill.add(bill_aside(runfile))
     runfile.totals = totals.as_json()
     if layout is not None:
         runfile.layout = layout_fingerprint(layout, job.output.part_rows)

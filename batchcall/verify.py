@@ -15,7 +15,7 @@ from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lock import holder_of
 from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
 from batchcall.files.parts import Totals, open_part, part_name, read_batches, read_raw
-from batchcall.files.runfile import RunFile
+from batchcall.files.runfile import RunFile, bill_aside
 from batchcall.records import Outcome
 from batchcall.report.text import table
 from batchcall.resume import stored_job
@@ -182,6 +182,7 @@ def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_runnin
         if not is_running:
             proof.notes.append("the last run died, so run.json has no totals of it; run the job again to complete it")
         return
+    totals.bill.add(bill_aside(runfile))
     if not _is_same(runfile.totals, totals.as_json()):
         proof.faults.append(
             f"run.json says {_told(runfile.totals)}, the parts say {_told(totals.as_json())}."

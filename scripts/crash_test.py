@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +41,8 @@ traceback; the next run must complete the job, every row once, no bill without a
 
 With --states whole runs are cut off at every step on a model of a disk that keeps any prefix of the bytes and any
 subset of the names that were not synced (tests/crash_model.py): about N different states, 50 a second.
+With --lives it draws whole lives of an output by hypothesis, on a model disk: runs that end, stop, are killed, lose
+power and fail, between edits, changed jobs, revalidations and bits that flip. See tests/run_machine.py.
 
 Exit code: 0 nothing was violated, 1 something was; each violation is printed. A seed gives the same campaigns, not the
 same moments to the microsecond. Takes about a second per kill and 1.5 per fault; starts nothing after --seconds.
@@ -51,6 +55,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the campaigns (0)")
     parser.add_argument("--faults", type=int, default=0, metavar="N", help="system calls to fail, spread over all (0)")
     parser.add_argument("--states", type=int, default=0, metavar="N", help="crashes on a model disk (0)")
+    parser.add_argument("--lives", type=int, default=0, metavar="N", help="lives of an output on a model disk (0)")
     parser.add_argument("--seconds", type=float, default=1200.0, help="start nothing more after so long (1200)")
     asked = parser.parse_args()
     until_s = time.monotonic() + asked.seconds
@@ -61,6 +66,8 @@ def main() -> int:
             violations += faulted(folder, asked.faults, until_s)
         if asked.states:
             violations += explored(folder, asked.states, asked.seed)
+        if asked.lives:
+            violations += lived(asked.lives)
     finally:
         shutil.rmtree(folder)
     print(f"{violations} violations" if violations else "nothing was violated")
@@ -85,6 +92,14 @@ def killed(folder: Path, kills: int, seed: int, until_s: float) -> int:
         total.add(campaign)
     print(f"{total.as_text()} in {time.monotonic() - began_s:.0f} s", flush=True)
     return violations
+
+
+def lived(count: int) -> int:
+    """The long form of tests/test_state_machine.py: not the lives that the suite has seen."""
+    test = ["-m", "pytest", "tests/test_state_machine.py", "-k", "any_life"]
+    return subprocess.run(
+        [sys.executable, *test], cwd=ROOT, env={**os.environ, "BATCHCALL_LIVES": str(count)}, check=False
+    ).returncode
 
 
 def a_plan(dice: random.Random) -> Plan:

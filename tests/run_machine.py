@@ -44,7 +44,6 @@ from running import TOOL, write_job
 TEXTS = ("a", "bb busy", "c fail", "dd", "e", "ff drop", "g", "hh fail", "iii")
 PROMPTS = ("Who is this?", "Who is it?")
 TOKENS = 12  # of every answer
-NOBILLS = bool(os.environ.get("NOBILLS"))
 
 
 class Wording(NamedTuple):
@@ -214,9 +213,11 @@ class Trouble:
     code: int = 0  # 0: the process ends there
     acts: int = 0
     left: World | None = None  # as it was when the process ended
+    sets_aside: bool = False  # parts that no longer fit
 
     def before(self, act: str, path: Path) -> None:
         self.acts += 1
+        self.sets_aside |= self.left is None and act == "rename" and "earlier" in path.parts
         if self.acts - 1 == self.at:
             if self.code:
                 raise OSError(self.code, os.strerror(self.code))
@@ -226,12 +227,14 @@ class Trouble:
 class RunMachine(RuleBasedStateMachine):
     """See the module. After each rule the folder is what a reader may trust; after each run its promises are held."""
 
+    first_part_rows = 4
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="batchcall-machine-"))
         self.texts = list(TEXTS[:7])
         self.prompt, self.tool = PROMPTS[0], json.loads(json.dumps(TOOL))
-        self.limits, self.host, self.keep, self.part_rows = "", "http://127.0.0.1:9/v1", "", 4
+        self.limits, self.host, self.keep, self.part_rows = "", "http://127.0.0.1:9/v1", "", self.first_part_rows
         self._write_job()
         self.world = new_world(self.folder / "job.toml")
         self.world.ledger, self.world.open_endpoint = Till(), Counterpart
@@ -470,6 +473,7 @@ class RunMachine(RuleBasedStateMachine):
     ) -> Iterator[None]:
         """Nothing is bought of which an answer stood there, unclaimed."""
         standing = Standing(self.world.disk, self.world.out, self.till)
+        in_vain = self._lost()
         had, sold = standing.of_text(wordings, self.till), len(self.till.sold)
         wanted, within = Counter(self.texts), Counter(self.texts[:limit])  # rows beyond the limit keep what they have
         try:
@@ -479,9 +483,13 @@ class RunMachine(RuleBasedStateMachine):
             bought = Counter(self.till.sold[serial].text for serial in new)
             for text, count in bought.items():
                 missing = min(within[text], max(0, wanted[text] - had[text]))
-                assert count <= missing + again[text], (
+                # A row that was turned away asks for itself again, whatever an older job has bought meanwhile.
+                is_torn = any(word in text for word in ("busy", "drop")) and len(wordings) > 1
+                assert count <= missing + again[text] + is_torn * within[text], (
                     f"{text!r} was bought {count} times although {had[text]} of {wanted[text]} answers were there"
                 )
+            if trouble.sets_aside:  # totals are those of the parts that stand: the others take their bill along
+                self.till.excused |= in_vain
             now = Standing(self.world.disk, self.world.out, self.till)
             lost = standing.serials - now.serials
             assert not lost or self.is_damaged, f"the answers {lost} are gone"
@@ -518,7 +526,8 @@ class RunMachine(RuleBasedStateMachine):
         record = self._record()
         assert record is not None
         assert record["is_complete"] == summary.is_complete
-        assert self.world.disk.exists(self.world.out / "_SUCCESS") == summary.is_complete
+        stands = self.world.disk.exists(self.world.out / "_SUCCESS")
+        assert stands == summary.is_complete, f"_SUCCESS stands: {stands}"
         if options.limit is None:
             assert summary.is_complete, summary.reason
         if summary.is_complete:
@@ -529,7 +538,7 @@ class RunMachine(RuleBasedStateMachine):
         assert [row["row"] for row in rows] == list(range(len(self.texts))), "rows are not one to one with the input"
         for row, (place, text) in zip(rows, enumerate(self.texts), strict=True):
             self._check_row(row, place, text)
-        serials = [row["response_id"] for row in rows]
+        serials = [row["response_id"] for row in rows if row["response_id"] is not None]
         assert len(set(serials)) == len(serials), f"one answer was given to two rows: {serials}"
         self._check_totals(record["totals"], rows)
         faults = verify_output(self.world.out, disk=self.world.disk).faults
@@ -542,9 +551,11 @@ class RunMachine(RuleBasedStateMachine):
         self.is_damaged = False
 
     def _check_row(self, row: dict[str, Any], place: int, text: str) -> None:
-        sold = self.till.sold[_serial(row["response_id"])]
         assert row["text"] == text, row
         assert "id" not in row or row["id"] == f"r{place}", row
+        if row["status"] == "unreachable" and "drop" in text:  # run after run: few such requests are sent again
+            return
+        sold = self.till.sold[_serial(row["response_id"])]
         assert sold.text == text, f"row {place} ({text!r}) holds the answer to {sold.text!r}"
         assert sold.wording in self._wordings(RunOptions()), f"row {place} holds the answer to {sold.wording}"
         if "fail" in text:
@@ -558,16 +569,16 @@ class RunMachine(RuleBasedStateMachine):
             "ok": sum(row["status"] == "ok" for row in rows),
             "failed": sum(row["status"] != "ok" for row in rows),
             "attempts": sum(row["attempts"] for row in rows),
-            "total_tokens": sum(row["total_tokens"] for row in rows),
+            "total_tokens": sum(row["total_tokens"] or 0 for row in rows),
         }
-        assert {name: totals[name] for name in found} == found, "run.json says other totals than the rows"
-        assert all(row["total_tokens"] % TOKENS == 0 for row in rows)
+        assert {name: totals[name] or 0 for name in found} == found, "run.json says other totals than the rows"
+        assert all((row["total_tokens"] or 0) % TOKENS == 0 for row in rows)
 
     def _check_bills(self, totals: dict[str, Any]) -> None:
         """What was paid and is not there, was told."""
         told = totals["indeterminate"] + sum(totals["possibly_paid_twice"].values())
         lost = self._lost()
-        assert NOBILLS or len(lost) <= told, f"the answers {sorted(lost)} were paid in vain, {told} are told"
+        assert len(lost) <= told, f"the answers {sorted(lost)} were paid in vain, {told} are told"
 
     def _lost(self) -> set[int]:
         standing = Standing(self.world.disk, self.world.out, self.till)
@@ -617,7 +628,7 @@ class RunMachine(RuleBasedStateMachine):
         return record
 
     def _failed(self) -> Counter[str]:
-        return Counter(text for text in self.texts if "fail" in text)
+        return Counter(text for text in self.texts if "fail" in text or "drop" in text)
 
     def _holds_something(self) -> bool:
         names = [*self.world.disk.names(self.world.out), *self.world.disk.names(self.world.out / "_batchcall")]

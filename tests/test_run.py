@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -469,3 +470,20 @@ async def test_the_answers_of_a_part_that_is_gone_are_found_by_rows_that_have_mo
     summary = await run_job(job)
 
     assert (summary.is_complete, summary.requests) == (True, 0)
+
+
+async def test_answers_stored_by_a_run_that_died_before_it_wrote_the_longer_part_are_not_bought_again(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=10, part_rows=10)
+    await run_job(job)
+    answers = tmp_path / "out" / "_batchcall" / "answers" / "part-000000.parquet"
+    stored = answers.read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    await run_job(job, RunOptions(limit=5))
+    answers.write_bytes(stored)
+
+    summary = await run_job(job)
+
+    assert (summary.is_complete, summary.requests) == (True, 0)
+    assert verify_output(tmp_path / "out").faults == []

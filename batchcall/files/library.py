@@ -210,9 +210,18 @@ class Library:
                 for batch in read_batches(self._disk, folder / name, columns=["request_hash", "finished_at"]):
                     finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
                     yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
-        for paths in journals_in(self._disk, self._own).values():
-            for attempts in read_journals(self._disk, paths).attempts.values():
-                yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
+        for attempts in self._attempts_in_place(folder):
+            yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
+
+    def _attempts_in_place(self, folder: Path) -> Iterator[list[Attempt]]:
+        """Of rows that are in no part yet: a run that died between a part's answers and the part left these alone."""
+        journals = journals_in(self._disk, self._own)
+        for paths in journals.values():
+            yield from read_journals(self._disk, paths).attempts.values()
+        for name in self._disk.names(self._own / "answers"):
+            number = part_number(name)
+            if number is not None and (number in journals or not self._disk.exists(folder / name)):
+                yield from _by_row(read_raw(self._disk, self._own / "answers" / name)).values()
 
     def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
         if schema is None or written is None:

@@ -19,7 +19,16 @@ from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
 from batchcall.files.generations import generations, set_aside
-from batchcall.files.journal import Committer, Journal, Recovered, add_attempts, journal_name, journals_in, recover
+from batchcall.files.journal import (
+    Committer,
+    Journal,
+    Recovered,
+    add_attempts,
+    journal_name,
+    journals_in,
+    read_journals,
+    recover,
+)
 from batchcall.files.lines import attempt_line, base_line, ended_line, lost_line, sent_line
 from batchcall.files.parts import (
     BATCH_ROWS,
@@ -203,6 +212,19 @@ class Output:
             self._disk.make_folder(target)
             self._disk.rename(source, target / source.name)  # undone by a power cut, it is done again
 
+    def bill_of(self, numbers: Iterable[int]) -> Bill:
+        """Requests of these parts that may have been paid in vain; those in flight when a run died, too."""
+        bill = Bill()
+        journals = journals_in(self._disk, self.own)
+        for number in numbers:
+            if number in journals:
+                found = read_journals(self._disk, journals[number])
+                bill.add(found.bill())
+                bill.indeterminate += len(found.unseen)
+            elif number in self.published():
+                bill.add(self._totals[number].bill)
+        return bill
+
     def set_aside(self, numbers: Iterable[int]) -> None:
         """Move parts that no longer fit, with their answers and journals, to where `Library` finds them.
 
@@ -247,8 +269,8 @@ class Output:
                 journal.append(base_line(recovered.base))
             if self._disk.exists(self.folder / part_name(number)):
                 self._take_up(part, retry_before_s)
-            elif self._disk.exists(self.answers_path(number)):
-                add_attempts(part.recovered, read_raw(self._disk, self.answers_path(number)))
+            else:
+                add_attempts(part.recovered, self.raw_answers(number))
         self._count_lost(part)
         self._committer.add(part.journal)
         self._parts[number] = part
@@ -261,11 +283,10 @@ class Output:
             else:
                 part.add(kept, outcome, self.layout)
                 part.done_before.add(outcome.row)
-        if self._disk.exists(self.answers_path(part.number)):
-            known = part.done_before | part.retried.keys()
-            part.keep_answers(
-                attempt for attempt in read_raw(self._disk, self.answers_path(part.number)) if attempt.row in known
-            )
+        known = part.done_before | part.retried.keys()
+        part.keep_answers(attempt for attempt in self.raw_answers(part.number) if attempt.row in known)
+        # A run that died before it wrote the part anew has left answers to more rows than the part has.
+        add_attempts(part.recovered, (one for one in self.raw_answers(part.number) if one.row not in known))
 
     def _count_lost(self, part: OpenPart) -> None:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""

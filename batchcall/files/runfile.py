@@ -10,6 +10,7 @@ import msgspec
 
 from batchcall.errors import DamagedRecordError, OutputError
 from batchcall.files.disk import Disk, write_whole
+from batchcall.records import Bill
 
 NAME = "run.json"
 
@@ -51,6 +52,7 @@ class RunFile(msgspec.Struct, kw_only=True):
     totals: dict[str, Any] = {}
     is_complete: bool = False
     revalidating: bool = False  # parts are being rewritten; run `revalidate` again when it was interrupted
+    bill_aside: dict[str, Any] = {}  # indeterminate, possibly_paid_twice: of parts that were set aside since
     kept_jobs: list[dict[str, Any]] = []  # older jobs whose answers stay as they are (--on-change keep, revalidate)
     runs: list[RunEntry] = []
     checksum: str = ""  # of all of the above; empty: written by a version that had none
@@ -71,6 +73,12 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
             f"{path} cannot be read: {error}",
             hint="run the same job again: the parts are held against it, and a new record is written",
         ) from error
+
+
+def bill_aside(runfile: RunFile) -> Bill:
+    """Requests that may have been paid in vain, of rows that stand in no part any more."""
+    aside = runfile.bill_aside
+    return Bill(aside.get("indeterminate", 0), dict(aside.get("possibly_paid_twice", {})))
 
 
 def write_runfile(disk: Disk, own: Path, runfile: RunFile) -> None:

@@ -15,6 +15,13 @@ def attempt(status: int, *, at_s: float) -> Attempt:
     return Attempt(0, 1, "hash", HttpResponse(status, {}, b"{}"), None, at_s, 1.0, 0.0, "endpoint")
 
 
+def write_answer(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    file = AnswersFile(RealDisk(), path)
+    file.add([attempt(200, at_s=1.0)])
+    file.finish()
+
+
 def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp_path: Path) -> None:
     own = tmp_path / "_batchcall"
     for number, one in enumerate((attempt(503, at_s=1.0), attempt(200, at_s=2.0)), start=1):
@@ -31,11 +38,7 @@ def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp
 
 def test_raw_answers_whose_part_a_crash_has_taken_are_found(tmp_path: Path) -> None:
     own = tmp_path / "_batchcall"
-    answers = own / "earlier" / "0001" / "answers" / "part-000003.parquet"
-    answers.parent.mkdir(parents=True)
-    file = AnswersFile(RealDisk(), answers)
-    file.add([attempt(200, at_s=1.0)])
-    file.finish()
+    write_answer(own / "earlier" / "0001" / "answers" / "part-000003.parquet")
     library = Library(RealDisk(), tmp_path, own)
 
     taken = library.take("hash")
@@ -43,3 +46,17 @@ def test_raw_answers_whose_part_a_crash_has_taken_are_found(tmp_path: Path) -> N
     library.close()
     assert taken is not None
     assert taken.attempts[0].response == HttpResponse(200, {}, b"{}")
+
+
+def test_an_answer_that_a_row_has_taken_already_is_not_given_to_another_although_its_part_was_not_written(
+    tmp_path: Path,
+) -> None:
+    own = tmp_path / "_batchcall"
+    write_answer(own / "earlier" / "0001" / "answers" / "part-000003.parquet")
+    write_answer(own / "answers" / "part-000000.parquet")
+    library = Library(RealDisk(), tmp_path, own)
+
+    taken = library.take("hash")
+
+    library.close()
+    assert taken is None
