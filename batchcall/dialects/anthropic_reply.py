@@ -65,14 +65,15 @@ def has_events(documents: list[Json]) -> bool:
 
 def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     """The content of a message; None where the document is no message, or one with nothing in it and no end."""
-    if document.get("type") != "message" and (document.get("role") != "assistant" or "choices" in document):
+    has_ended = bool(_string(document.get("stop_reason")))
+    if document.get("type") != "message" and not has_ended:
         return None
     content = document.get("content")
     if isinstance(content, str):  # as a request may write it
         content = [{"type": "text", "text": content}]
     listed = content if isinstance(content, list) else []
     blocks: list[Mapping[str, Any]] = [block for block in listed if isinstance(block, dict)]
-    return blocks if blocks or _string(document.get("stop_reason")) else None
+    return blocks if has_ended or any(block.get("type") in ("text", "tool_use") for block in blocks) else None
 
 
 def _call(block: Mapping[str, Any]) -> RawCall | None:
