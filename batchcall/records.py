@@ -213,7 +213,7 @@ class RawCall:
     name: str
     arguments: str  # exactly as received; JSON text of it where it came as an object
     id: str | None = None
-    is_object: bool = False  # the arguments came as a JSON object instead of a string
+    is_object: bool = False  # the arguments came as a JSON object where the protocol has a string
 
 
 @record

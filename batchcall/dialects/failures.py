@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
 from batchcall.dialects.usage import read_usage
-from batchcall.dialects.waits import LONGEST_WAIT_S, WAIT_HEADERS, asked_wait_s, say_wait
+from batchcall.dialects.waits import LONGEST_WAIT_S, RESET_HEADERS, WAIT_HEADERS, asked_wait_s, say_wait
 from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Scope, Usage
 
 MAX_MESSAGE = 300  # characters
 MAX_SEARCHED = 5_000  # characters of a message or page in which a wording is looked for
 _SHOULD_RETRY = "x-should-retry"
-HEADERS_READ = frozenset({*WAIT_HEADERS, _SHOULD_RETRY})  # all that any dialect looks at
+# All that any dialect looks at.
+HEADERS_READ = frozenset({*WAIT_HEADERS, *RESET_HEADERS, *RESET_HEADERS.values(), _SHOULD_RETRY})
 
 # fmt: off
 BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status and reasons, in lower case
@@ -200,12 +201,14 @@ WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
     Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
-            re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance", re.I)),
+            re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
+                       "|reached your specified API usage limits", re.I)),
+    Wording(FailureKind.BAD_KEY, frozenset({200, 400}), re.compile("organization has been disabled", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 500, 503}),
             re.compile("无可用渠道|no available channels?\\b", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}), re.compile("模型不存在|model not exist", re.I)),
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
-            re.compile("敏感词|内容安全|content management policy", re.I)),
+            re.compile("敏感词|内容安全|content (?:management|filtering) policy", re.I)),
     Wording(FailureKind.REJECTED, frozenset({200, 500}),
             re.compile(r"maximum context length is \d|exceeds the available context size", re.I)),
 )
@@ -353,6 +356,10 @@ def _plain_message(answer: Answer) -> str:
 
 def _usage_in(documents: list[Json]) -> Usage:
     for document in reversed(documents):
-        if isinstance(document, dict) and (usage := read_usage(document.get("usage"))) != NO_USAGE:
-            return usage
+        if not isinstance(document, dict):
+            continue
+        message = document.get("message")  # Anthropic's streams begin with a message that has counted the prompt
+        for around in (document, message if isinstance(message, dict) else {}):
+            if (usage := read_usage(around.get("usage"))) != NO_USAGE:
+                return usage
     return NO_USAGE

@@ -80,7 +80,7 @@ def may_hold_surrogates(text: str) -> bool:
 
 def as_json_text(value: Json) -> str:
     """The value as JSON text. NaN and infinities stay what they are: they are for the reader to refuse."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
 
 
 _BLANKS = re.compile(r"[\s\x00\ufeff]*")
@@ -139,5 +139,6 @@ def _int_or_infinity(digits: str) -> int | float:
         return float(digits)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Raw control characters inside strings are let through: some servers do not escape a newline.
 _DECODER = json.JSONDecoder(parse_int=_int_or_infinity, strict=False)

@@ -1,4 +1,4 @@
-"""Every oddity that an endpoint was seen to answer is a file in openai_chat/: what came, and what it means."""
+"""Every oddity that an endpoint was seen to answer is a file in its protocol's folder: what came, and what it means."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ import pytest
 from batchcall.dialects import DIALECTS
 from batchcall.records import NO_USAGE, Failure, HttpResponse, RawCall, Reply, Usage
 
-FOLDER = Path(__file__).parent / "openai_chat"
-CASES = sorted(FOLDER.glob("*.json"))
+HERE = Path(__file__).parent
+FOLDERS = {"openai-chat": "openai_chat", "anthropic": "anthropic"}
+LEAST = {"openai-chat": 250, "anthropic": 100}
+CASES = {protocol: sorted((HERE / folder).glob("*.json")) for protocol, folder in FOLDERS.items()}
 NOW_S = 1714564800.0  # 2024-05-01 12:00:00 UTC
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_an_answer_means_what_its_golden_file_says(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("protocol", "path"),
+    [pytest.param(protocol, path, id=f"{protocol}-{path.stem}") for protocol, paths in CASES.items() for path in paths],
+)
+def test_an_answer_means_what_its_golden_file_says(protocol: str, path: Path) -> None:
     case = json.loads(path.read_text(encoding="utf-8"))
 
-    answer = DIALECTS["openai-chat"].decode(response_of(case["response"]), now_s=NOW_S)
+    answer = DIALECTS[protocol].decode(response_of(case["response"]), now_s=NOW_S)
 
     (expected,) = case["expect"].items()
     check = {"reply": check_reply, "failure": check_failure}[expected[0]]
     check(answer, expected[1], case)
 
 
-def test_there_is_a_file_for_every_oddity_we_know() -> None:
-    assert len(CASES) >= 250
+@pytest.mark.parametrize("protocol", FOLDERS)
+def test_there_is_a_file_for_every_oddity_we_know(protocol: str) -> None:
+    assert len(CASES[protocol]) >= LEAST[protocol]
 
 
 def response_of(written: dict[str, Any]) -> HttpResponse:
