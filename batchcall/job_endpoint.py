@@ -17,7 +17,7 @@ from batchcall.errors import JobError
 from batchcall.job_reading import Draft, located
 from batchcall.secret import Secret
 
-SUPPORTED_PROTOCOLS = ("openai-chat",)
+SUPPORTED_PROTOCOLS = ("openai-chat", "gemini")
 
 
 class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

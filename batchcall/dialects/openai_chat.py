@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.failures import Answer, read_failure
-from batchcall.dialects.jsontext import (
-    Body,
-    TooDeep,
-    as_json_text,
-    may_hold_surrogates,
-    parse_documents,
-    unpack,
-    without_lone_surrogates,
-)
+from batchcall.dialects.careful import Form, decode_with_care
+from batchcall.dialects.jsontext import as_json_text
 from batchcall.dialects.reask import follow_up
-from batchcall.dialects.sse import assemble, has_chunks, is_event_stream, read_events
+from batchcall.dialects.sse import assemble, has_chunks
 from batchcall.dialects.usage import read_usage
 from batchcall.records import (
     Failure,
-    FailureKind,
     HttpRequest,
     HttpResponse,
     Json,
@@ -61,12 +51,16 @@ class OpenAIChat:
         except (ValueError, RecursionError):
             reply = None
         if reply is None or any(call.is_object for call in reply.calls):  # orjson made floats of big integers
-            return _decode_with_care(response, now_s=now_s)
+            return decode_with_care(response, _FORM, now_s=now_s)
         return reply
 
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
         """The follow-up that shows the model its own answer and what was wrong with it."""
         return follow_up(request, reply, problem)
+
+    def faults(self, shape: Shape) -> list[str]:
+        """Nothing: what a shape says is sent as it is written; see `Dialect.faults`."""
+        return []
 
 
 def reply_from(document: Json) -> Reply | None:
@@ -188,62 +182,11 @@ def _string(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _decode_with_care(response: HttpResponse, *, now_s: float) -> Reply | Failure:
-    """As `decode`, for the one answer in many thousands that is not a plain completion."""
-    try:
-        body = _read_body(response.body)
-        if reply := _reply_in(body.documents):
-            return replace(reply, repairs=body.repairs)
-    except (TooDeep, RecursionError):
-        body = Body([], "", is_too_deep=True)
-    is_success = 200 <= response.status < 300
-    if is_success and (response.is_cut or body.is_cut):
-        return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
-    if is_success and body.is_too_deep:
-        return _lost(FailureKind.UNDIGESTED, response, "nests too deep to be read")
-    saying = _saying(body) if is_success else ""
-    answer = Answer(response.status, response.headers, body.documents, body.text, saying)
-    return read_failure(answer, now_s=now_s)
-
-
-def _read_body(received: bytes) -> Body:
-    text, mends, is_cut = unpack(received)
-    is_stream = is_event_stream(text)
-    if is_stream:
-        documents = [document for event in read_events(text) for document in parse_documents(event)[0]]
-    else:
-        documents, leftover = parse_documents(text)
-        mends += _mends_of(documents, leftover)
-    if may_hold_surrogates(text):
-        whole: list[Json] = [without_lone_surrogates(document) for document in documents]
-        mends += ("lone_surrogate",) if whole != documents else ()
-        documents = whole
-    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
-
-
-def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
-    several = ("several_documents",) if len(documents) > 1 and not has_chunks(documents) else ()
-    trailing = ("trailing_text",) if documents and leftover else ()
-    return several + trailing
-
-
-def _reply_in(documents: list[Json]) -> Reply | None:
+def _reply_in(documents: list[Json], is_stream: bool) -> Reply | None:
     for document in documents:
         if reply := reply_from(document):
             return reply
     return reply_from(assemble(documents))
 
 
-def _saying(body: Body) -> str:
-    """What to tell of a body that has no error object in it."""
-    if body.is_stream or has_chunks(body.documents):
-        return "the stream ended before the answer did"
-    if body.documents:
-        return "the answer has no choices"
-    if body.text.lstrip().startswith(("{", "[")):
-        return "the answer is cut short or not JSON"
-    return ""
-
-
-def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:
-    return Failure(kind, f"HTTP {response.status}: the answer {why}", http_status=response.status)
+_FORM = Form(_reply_in, has_chunks, "the answer has no choices")

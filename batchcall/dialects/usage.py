@@ -24,6 +24,25 @@ def read_usage(written: Json) -> Usage:
     return Usage(prompt, completion, total, _cached(written), _reasoning(written))
 
 
+def read_usage_metadata(written: Json) -> Usage:
+    """The counts in Gemini's `usageMetadata`, whose parts leave out thoughts and what tools have read."""
+    if not isinstance(written, dict):
+        return NO_USAGE
+    reasoning = _first(written, "thoughtsTokenCount")
+    prompt = _sum(_first(written, "promptTokenCount"), _first(written, "toolUsePromptTokenCount"))
+    completion = _sum(_first(written, "candidatesTokenCount"), reasoning)
+    total = _first(written, "totalTokenCount")
+    if total is None and prompt is not None and completion is not None:
+        total = _sum(prompt, completion)
+    return Usage(prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return _count(left + right)
+
+
 def _cached(written: dict[str, Json]) -> int | None:
     for name in ("prompt_tokens_details", "input_tokens_details"):
         details = written.get(name)
