@@ -354,7 +354,8 @@ def _plain_message(answer: Answer) -> str:
 
 
 def _usage_in(documents: list[Json]) -> Usage:
-    for document in reversed(documents):
+    chunks = [chunk for document in documents for chunk in (document if isinstance(document, list) else [document])]
+    for document in reversed(chunks):
         if not isinstance(document, dict):
             continue
         usage = read_usage(document.get("usage"))

@@ -1,4 +1,4 @@
-"""Every oddity that an endpoint was seen to answer is a file in openai_chat/: what came, and what it means."""
+"""Every oddity that an endpoint was seen to answer is a file in its protocol's folder: what came, and what it means."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ import pytest
 from batchcall.dialects import DIALECTS
 from batchcall.records import NO_USAGE, Failure, HttpResponse, RawCall, Reply, Usage
 
-FOLDER = Path(__file__).parent / "openai_chat"
-CASES = sorted(FOLDER.glob("*.json"))
+FOLDERS = {"openai_chat": ("openai-chat", 250), "gemini": ("gemini", 100)}  # the protocol, and files at least
+CASES = sorted(path for folder in FOLDERS for path in (Path(__file__).parent / folder).glob("*.json"))
 NOW_S = 1714564800.0  # 2024-05-01 12:00:00 UTC
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_an_answer_means_what_its_golden_file_says(path: Path) -> None:
     case = json.loads(path.read_text(encoding="utf-8"))
 
-    answer = DIALECTS["openai-chat"].decode(response_of(case["response"]), now_s=NOW_S)
+    protocol, _ = FOLDERS[path.parent.name]
+    answer = DIALECTS[protocol].decode(response_of(case["response"]), now_s=NOW_S)
 
     (expected,) = case["expect"].items()
     check = {"reply": check_reply, "failure": check_failure}[expected[0]]
     check(answer, expected[1], case)
 
 
-def test_there_is_a_file_for_every_oddity_we_know() -> None:
-    assert len(CASES) >= 250
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_there_is_a_file_for_every_oddity_we_know(folder: str) -> None:
+    assert sum(path.parent.name == folder for path in CASES) >= FOLDERS[folder][1]
 
 
 def response_of(written: dict[str, Any]) -> HttpResponse:
