@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -48,10 +48,10 @@ class Gemini:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = reply_from(orjson.loads(response.body))
-        except (ValueError, RecursionError):
+            reply = reply_from(orjson.loads(response.body), as_text=_as_text_at_once)
+        except (ValueError, TypeError, RecursionError):  # TypeError: arguments that nest deeper than orjson writes
             reply = None
-        if reply is None or (reply.calls and _LONG_NUMBER.search(response.body)):  # orjson makes floats of big integers
+        if reply is None or any(_LARGE.search(call.arguments) for call in reply.calls):
             return decode_with_care(response, _FORM, now_s=now_s)
         return reply
 
@@ -64,14 +64,17 @@ class Gemini:
         return settings_of(shape).faults
 
 
-def reply_from(document: Json) -> Reply | None:
-    """The answer that a whole GenerateContentResponse holds; None where it holds none."""
+def reply_from(document: Json, *, as_text: Callable[[Json], str] = as_json_text) -> Reply | None:
+    """The answer that a whole GenerateContentResponse holds; None where it holds none.
+
+    `as_text` writes the arguments of calls, which come as objects.
+    """
     if not isinstance(document, dict):
         return None
     answers = [candidate for candidate in _candidates(document) if _is_complete(candidate)]
     if not answers:
         return None
-    calls = tuple([call for candidate in answers for call in _calls_in(candidate)])
+    calls = tuple([call for candidate in answers for call in _calls_in(candidate, as_text)])
     content = next((text for candidate in answers if (text := _text_of(candidate)) is not None), None)
     if document.get("error") and not (calls or content):
         return None  # an error beside an empty answer
@@ -124,9 +127,13 @@ _COLLECTIONS = ("models", "tunedModels")
 
 # Answers
 
-_LONG_NUMBER = re.compile(rb"\d{19}")
+_LARGE = re.compile(r"\de\+?\d")  # a float of 1e16 or more, which orjson may have made of a big integer
 # Where the model's own words stand that could not be read as a call.
 _TOLD_IN_MESSAGE = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
+
+
+def _as_text_at_once(value: Json) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _candidates(document: Document) -> list[Document]:
@@ -149,11 +156,11 @@ def _parts(candidate: Document) -> Iterator[Document]:
             yield part
 
 
-def _calls_in(candidate: Document) -> list[RawCall]:
-    return [call for part in _parts(candidate) if (call := _call(part.get("functionCall"))) is not None]
+def _calls_in(candidate: Document, as_text: Callable[[Json], str]) -> list[RawCall]:
+    return [call for part in _parts(candidate) if (call := _call(part.get("functionCall"), as_text)) is not None]
 
 
-def _call(written: Any) -> RawCall | None:
+def _call(written: Any, as_text: Callable[[Json], str]) -> RawCall | None:
     """A call. That its arguments are an object is as it should be here, so it is nothing to be mended."""
     if not isinstance(written, dict):
         return None
@@ -161,7 +168,7 @@ def _call(written: Any) -> RawCall | None:
     if not name and not arguments:
         return None
     is_missing = arguments is None or arguments == ""
-    return RawCall(name, "" if is_missing else as_json_text(arguments), _string(written.get("id")) or None)
+    return RawCall(name, "" if is_missing else as_text(arguments), _string(written.get("id")) or None)
 
 
 def _text_of(candidate: Document) -> str | None:
