@@ -18,6 +18,8 @@ from batchcall.job_reading import Draft, located
 from batchcall.secret import Secret
 
 SUPPORTED_PROTOCOLS = ("openai-chat", "gemini")
+SANDBOX_PROTOCOL = "openai-chat"
+ADDED_PATHS = ("/chat/completions", ":generateContent", ":streamGenerateContent")  # by the protocols
 
 
 class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +70,9 @@ def _check_endpoint(draft: Draft, endpoint: EndpointSection) -> None:
         supported = ", ".join(SUPPORTED_PROTOCOLS)
         told = f"{endpoint.protocol} is not supported by this version; supported: {supported}"
         draft.fault("endpoint.protocol", told)
+    elif endpoint.url == "sandbox" and endpoint.protocol != SANDBOX_PROTOCOL:
+        told = f"{endpoint.protocol} of the sandbox is not supported by this version; it speaks {SANDBOX_PROTOCOL}"
+        draft.fault("endpoint.protocol", told)
     if endpoint.url != "sandbox":
         _check_url(draft, endpoint)
     if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", endpoint.api_key):
@@ -86,8 +91,9 @@ def _check_url(draft: Draft, endpoint: EndpointSection) -> None:
         return
     if "@" in url.netloc or any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(url.query)):
         draft.fault("endpoint.url", "a key or password stands in it: use endpoint.api_key and endpoint.auth")
-    if url.path.rstrip("/").endswith("/chat/completions"):
-        draft.fault("endpoint.url", "leave out /chat/completions, it is added")
+    for path in ADDED_PATHS:
+        if url.path.rstrip("/").endswith(path):
+            draft.fault("endpoint.url", f"leave out {path}, it is added")
     if url.scheme == "http" and endpoint.api_key is not None and not _is_this_machine(url.hostname or ""):
         draft.fault("endpoint.url", "a key goes over https only, except to this machine")
 

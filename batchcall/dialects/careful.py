@@ -32,7 +32,7 @@ def decode_with_care(response: HttpResponse, form: Form, *, now_s: float) -> Rep
     try:
         body = _read_body(response.body, form)
         if reply := form.reply_in(body.documents, body.is_stream):
-            return replace(reply, repairs=body.repairs)
+            return replace(reply, repairs=body.repairs + reply.repairs)
     except (TooDeep, RecursionError):
         body = Body([], "", is_too_deep=True)
     is_success = 200 <= response.status < 300

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -229,7 +230,8 @@ def _chat_reply_in(documents: list[Document]) -> Reply | None:
     if any("candidates" in document for document in documents):
         return None
     several: list[Json] = [*documents]
-    return next(filter(None, map(chat_reply_from, several)), None) or chat_reply_from(assemble(several))
+    reply = next(filter(None, map(chat_reply_from, several)), None) or chat_reply_from(assemble(several))
+    return replace(reply, repairs=("other_protocol",)) if reply else None
 
 
 def _has_chunks(documents: list[Json]) -> bool:
