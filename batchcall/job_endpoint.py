@@ -17,9 +17,9 @@ from batchcall.errors import JobError
 from batchcall.job_reading import Draft, located
 from batchcall.secret import Secret
 
-SUPPORTED_PROTOCOLS = ("openai-chat", "anthropic")
+SUPPORTED_PROTOCOLS = ("openai-chat", "anthropic", "gemini")
 SANDBOX_PROTOCOL = "openai-chat"
-ADDED_PATHS = ("/chat/completions", "/messages")  # by the protocols
+ADDED_PATHS = ("/chat/completions", "/messages", ":generateContent", ":streamGenerateContent")  # by the protocols
 
 
 class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -151,7 +151,7 @@ class Request:
 class HttpRequest:
     """One POST, without the endpoint's constant headers."""
 
-    path: str  # appended to the endpoint's URL: "/chat/completions"
+    path: str  # appended to the endpoint's URL: "/chat/completions"; a query in it joins the URL's own
     body: bytes
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from batchcall.dialects.anthropic import Anthropic
 from batchcall.dialects.failures import HEADERS_READ
+from batchcall.dialects.gemini import Gemini
 from batchcall.dialects.openai_chat import OpenAIChat
 from batchcall.errors import JobError
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
@@ -46,9 +47,9 @@ class Dialect(Protocol):
         """
 
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), Anthropic())}
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), Anthropic(), Gemini())}
 
-PLANNED = ("openai-responses", "gemini")  # promised names that this version does not speak
+PLANNED = ("openai-responses",)  # promised names that this version does not speak
 
 
 def find_dialect(protocol: str) -> Dialect:

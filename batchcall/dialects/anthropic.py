@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
-from batchcall.dialects.anthropic_reply import has_events, message_reply_from, message_reply_in
+from batchcall.dialects.anthropic_reply import message_reply_from
 from batchcall.dialects.anthropic_turns import as_turns
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.careful import Form, decode_with_care
-from batchcall.dialects.openai_chat import as_json_bytes, chat_reply_in
+from batchcall.dialects.careful import decode_with_care
+from batchcall.dialects.jsontext import as_json_bytes, may_have_lost_digits
 from batchcall.dialects.reask import follow_up
-from batchcall.dialects.sse import has_chunks
 from batchcall.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 
 PATH = "/messages"
@@ -47,8 +44,8 @@ class Anthropic:
             reply = message_reply_from(orjson.loads(response.body))
         except (ValueError, RecursionError):
             reply = None
-        if reply is None or any(_HUGE_NUMBER.search(call.arguments) for call in reply.calls):
-            return decode_with_care(response, _FORM, now_s=now_s)
+        if reply is None or any(may_have_lost_digits(call.arguments) for call in reply.calls):
+            return decode_with_care(response, self.name, now_s=now_s)
         return reply
 
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
@@ -59,10 +56,6 @@ class Anthropic:
     def faults(self, shape: Shape) -> list[str]:
         """What of this shape Anthropic does not take; see `Dialect.faults`."""
         return [fault for find in _FINDERS for fault in find(shape)]
-
-
-# orjson makes floats of integers beyond 64 bits, and floats of that size are written with an exponent.
-_HUGE_NUMBER = re.compile(r"\d[eE]\+?\d")
 
 
 # Requests
@@ -238,24 +231,6 @@ def _choice(written: Json) -> dict[str, Json] | None:
 
 _CHOICES: Mapping[str, str] = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
 _OWN_CHOICES = ("auto", "any", "tool", "none")
-
-
-# Answers
-
-
-def _reply_in(documents: list[Json], is_stream: bool) -> Reply | None:
-    """The answer, also where a relay gives it as a chat completion."""
-    reply = message_reply_in(documents)
-    if reply is None and (reply := chat_reply_in(documents)):
-        return replace(reply, repairs=("other_protocol",))
-    return reply
-
-
-def _has_pieces(documents: list[Json]) -> bool:
-    return has_events(documents) or has_chunks(documents)
-
-
-_FORM = Form(_reply_in, _has_pieces, "the answer has no content")
 
 
 # Faults

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchcall.dialects.jsontext import as_json_text
+from batchcall.dialects.jsontext import as_json_text, string_or_none
 from batchcall.dialects.usage import read_usage
 from batchcall.records import Json, RawCall, Reply
 
 Event = dict[str, Json]
 
 
-def message_reply_in(documents: list[Json]) -> Reply | None:
+def message_reply_in(documents: list[Json], is_stream: bool = False) -> Reply | None:
     """The answer that the documents of a body hold, whole or in events; None where they hold none."""
     for document in documents:
         if reply := message_reply_from(document):
@@ -36,9 +36,9 @@ def message_reply_from(document: Json) -> Reply | None:
         calls=calls,
         content=content,
         refusal=None if content else _refusal_in(document),
-        finish_reason=_string(document.get("stop_reason")),
-        model=_string(document.get("model")),
-        response_id=_string(document.get("id")),
+        finish_reason=string_or_none(document.get("stop_reason")),
+        model=string_or_none(document.get("model")),
+        response_id=string_or_none(document.get("id")),
         usage=read_usage(document.get("usage")),
     )
 
@@ -52,7 +52,7 @@ def assemble_message(documents: list[Json]) -> Event | None:
     for document in documents:
         if isinstance(document, dict) and (take := _TAKES.get(_type_of(document))):
             take(stream, document)
-    if not _string(stream.message.get("stop_reason")):
+    if not string_or_none(stream.message.get("stop_reason")):
         return None
     content: list[Json] = [block.as_block() for block in stream.blocks]
     return {**stream.message, "type": "message", "usage": stream.usage, "content": content}
@@ -65,7 +65,7 @@ def has_events(documents: list[Json]) -> bool:
 
 def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     """The content of a message; None where the document is no message, or one with nothing in it and no end."""
-    has_ended = bool(_string(document.get("stop_reason")))
+    has_ended = bool(string_or_none(document.get("stop_reason")))
     if document.get("type") != "message" and not has_ended:
         return None
     content = document.get("content")
@@ -78,8 +78,8 @@ def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
 
 def _call(block: Mapping[str, Any]) -> RawCall | None:
     """A call; None for an empty husk."""
-    name, arguments = _string(block.get("name")) or "", _arguments_in(block)
-    return RawCall(name, arguments, _string(block.get("id")) or None) if name or arguments else None
+    name, arguments = string_or_none(block.get("name")) or "", _arguments_in(block)
+    return RawCall(name, arguments, string_or_none(block.get("id")) or None) if name or arguments else None
 
 
 def _arguments_in(block: Mapping[str, Any]) -> str:
@@ -100,13 +100,7 @@ def _text_in(blocks: list[Mapping[str, Any]]) -> str | None:
 
 def _refusal_in(document: Mapping[str, Any]) -> str | None:
     details = document.get("stop_details")
-    return _string(details.get("explanation")) or None if isinstance(details, dict) else None
-
-
-def _string(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    return string_or_none(details.get("explanation")) or None if isinstance(details, dict) else None
 
 
 # Streams
@@ -122,7 +116,7 @@ class _Block:
         """The block with what its deltas brought. The text of an input stays as it came: it may be cut."""
         block = {**self.start, "partial_json": "".join(self.jsons)}
         if self.texts:
-            block["text"] = "".join([_string(self.start.get("text")) or "", *self.texts])
+            block["text"] = "".join([string_or_none(self.start.get("text")) or "", *self.texts])
         return block
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from batchcall.dialects.anthropic_reply import has_events, message_reply_in
+from batchcall.dialects.chat_reply import chat_reply_in
 from batchcall.dialects.failures import Answer, read_failure
+from batchcall.dialects.gemini_reply import gemini_reply_in, has_gemini_chunks
 from batchcall.dialects.jsontext import (
     Body,
     TooDeep,
@@ -15,23 +18,31 @@ from batchcall.dialects.jsontext import (
     unpack,
     without_lone_surrogates,
 )
-from batchcall.dialects.sse import is_event_stream, read_events
+from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
 from batchcall.records import Failure, FailureKind, HttpResponse, Json, Reply
 
 
 class Form(NamedTuple):
     """What a protocol knows of its own answers."""
 
+    mark: str  # a name that stands at the top of its answers, and of no other protocol's
     reply_in: Callable[[list[Json], bool], Reply | None]  # of the documents of a body, and whether they were a stream
     has_chunks: Callable[[list[Json]], bool]  # whether any document is a piece of a streamed answer
     nothing: str  # what to tell of an answer with nothing in it
 
 
-def decode_with_care(response: HttpResponse, form: Form, *, now_s: float) -> Reply | Failure:
+FORMS: Mapping[str, Form] = {
+    "openai-chat": Form("choices", chat_reply_in, has_chunks, "the answer has no choices"),
+    "anthropic": Form("stop_reason", message_reply_in, has_events, "the answer has no content"),
+    "gemini": Form("candidates", gemini_reply_in, has_gemini_chunks, "the answer has no candidates"),
+}
+
+
+def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
     """What an answer means, however oddly it was sent. Never raises; see `Dialect.decode`."""
     try:
-        body = _read_body(response.body, form)
-        if reply := form.reply_in(body.documents, body.is_stream):
+        body = _read_body(response.body)
+        if reply := _reply_in(body, protocol):
             return replace(reply, repairs=body.repairs + reply.repairs)
     except (TooDeep, RecursionError):
         body = Body([], "", is_too_deep=True)
@@ -40,19 +51,36 @@ def decode_with_care(response: HttpResponse, form: Form, *, now_s: float) -> Rep
         return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
     if is_success and body.is_too_deep:
         return _lost(FailureKind.UNDIGESTED, response, "nests too deep to be read")
-    saying = _saying(body, form) if is_success else ""
+    saying = _saying(body, FORMS[protocol].nothing) if is_success else ""
     answer = Answer(response.status, response.headers, body.documents, body.text, saying)
     return read_failure(answer, now_s=now_s)
 
 
-def _read_body(received: bytes, form: Form) -> Body:
+def _reply_in(body: Body, protocol: str) -> Reply | None:
+    """The answer in the body, also where a relay passes on that of another protocol as it is."""
+    asked = FORMS[protocol]
+    if reply := asked.reply_in(body.documents, body.is_stream):
+        return reply
+    if any(asked.mark in document for document in body.documents if isinstance(document, dict)):
+        return None  # it is the protocol's own, and not finished
+    for form in FORMS.values():
+        if reply := form.reply_in(body.documents, body.is_stream):
+            return replace(reply, repairs=("other_protocol", *reply.repairs))
+    return None
+
+
+def _has_chunks(documents: list[Json]) -> bool:
+    return any(form.has_chunks(documents) for form in FORMS.values())
+
+
+def _read_body(received: bytes) -> Body:
     text, mends, is_cut = unpack(received)
     is_stream = is_event_stream(text)
     if is_stream:
         documents = [document for event in read_events(text) for document in parse_documents(event)[0]]
     else:
         documents, leftover = parse_documents(text)
-        mends += _mends_of(documents, leftover, form)
+        mends += _mends_of(documents, leftover)
     if may_hold_surrogates(text):
         whole: list[Json] = [without_lone_surrogates(document) for document in documents]
         mends += ("lone_surrogate",) if whole != documents else ()
@@ -60,18 +88,18 @@ def _read_body(received: bytes, form: Form) -> Body:
     return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
 
 
-def _mends_of(documents: list[Json], leftover: str, form: Form) -> tuple[str, ...]:
-    several = ("several_documents",) if len(documents) > 1 and not form.has_chunks(documents) else ()
+def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
+    several = ("several_documents",) if len(documents) > 1 and not _has_chunks(documents) else ()
     trailing = ("trailing_text",) if documents and leftover else ()
     return several + trailing
 
 
-def _saying(body: Body, form: Form) -> str:
+def _saying(body: Body, nothing: str) -> str:
     """What to tell of a body that has no error object in it."""
-    if body.is_stream or form.has_chunks(body.documents):
+    if body.is_stream or _has_chunks(body.documents):
         return "the stream ended before the answer did"
     if body.documents:
-        return form.nothing
+        return nothing
     if body.text.lstrip().startswith(("{", "[")):
         return "the answer is cut short or not JSON"
     return ""

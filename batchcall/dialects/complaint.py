@@ -65,8 +65,8 @@ _MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "des
 
 def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
     """The error of one document. The order is that of how telling the forms are."""
-    if isinstance(document, list):  # Gemini's OpenAI surface puts its error into a list
-        return _complaint_in(document[0], unwrapped + 1) if document and unwrapped < MAX_UNWRAPPING else None
+    if isinstance(document, list):  # Gemini puts its errors into a list, the first or, in a stream, the last in it
+        return _complaint_in_list(document, unwrapped + 1) if unwrapped < MAX_UNWRAPPING else None
     if isinstance(document, str):
         return _from_object({"message": document}, unwrapped)
     if not isinstance(document, dict):
@@ -77,6 +77,11 @@ def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
     if isinstance(source, str):
         return _from_text(source, document, unwrapped)
     return _from_object(source, unwrapped) if source else None
+
+
+def _complaint_in_list(documents: list[Json], unwrapped: int) -> Complaint | None:
+    several = (_complaint_in(document, unwrapped) for document in (*documents[:1], *documents[:0:-1][:1]))
+    return next(filter(None, several), None)
 
 
 def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:

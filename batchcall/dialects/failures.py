@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
-from batchcall.dialects.usage import read_usage
+from batchcall.dialects.usage import read_usage_beside
 from batchcall.dialects.waits import LONGEST_WAIT_S, RESET_HEADERS, WAIT_HEADERS, asked_wait_s, say_wait
 from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Scope, Usage
 
@@ -199,6 +199,8 @@ CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
+    Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # Gemini, with FAILED_PRECONDITION
+            re.compile("location is not supported for the API use|free tier is not available in your country", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
             re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
@@ -355,11 +357,8 @@ def _plain_message(answer: Answer) -> str:
 
 
 def _usage_in(documents: list[Json]) -> Usage:
-    for document in reversed(documents):
-        if not isinstance(document, dict):
-            continue
-        message = document.get("message")  # Anthropic's streams begin with a message that has counted the prompt
-        for around in (document, message if isinstance(message, dict) else {}):
-            if (usage := read_usage(around.get("usage"))) != NO_USAGE:
-                return usage
+    chunks = [chunk for document in documents for chunk in (document if isinstance(document, list) else [document])]
+    for document in reversed(chunks):
+        if isinstance(document, dict) and (usage := read_usage_beside(document)) != NO_USAGE:
+            return usage
     return NO_USAGE

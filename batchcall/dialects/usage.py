@@ -26,12 +26,44 @@ def read_usage(written: Json) -> Usage:
     return Usage(prompt, completion, total, _cached(written), _reasoning(written))
 
 
+def read_usage_metadata(written: Json) -> Usage:
+    """The counts in Gemini's `usageMetadata`, whose parts leave out thoughts and what tools have read."""
+    if not isinstance(written, dict):
+        return NO_USAGE
+    reasoning = _first(written, "thoughtsTokenCount")
+    prompt = _sum(_first(written, "promptTokenCount"), _first(written, "toolUsePromptTokenCount"))
+    completion = _sum(_first(written, "candidatesTokenCount"), reasoning)
+    total = _first(written, "totalTokenCount")
+    if total is None and prompt is not None and completion is not None:
+        total = _sum(prompt, completion)
+    return Usage(prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
+
+
+def read_usage_beside(document: dict[str, Json]) -> Usage:
+    """The counts that a document carries in the words of any protocol, or the message in it.
+
+    Anthropic's streams begin with a message that has counted the prompt.
+    """
+    message = document.get("message")
+    for around in (document, message if isinstance(message, dict) else {}):
+        for read, name in ((read_usage, "usage"), (read_usage_metadata, "usageMetadata")):
+            if (usage := read(around.get(name))) != NO_USAGE:
+                return usage
+    return NO_USAGE
+
+
 def _with_cache(prompt: int | None, written: dict[str, Json]) -> int | None:
     """Anthropic's `input_tokens` leave out what was written to the cache and what was read from it."""
     if prompt is None:
         return None
     beside = (_first(written, "cache_creation_input_tokens"), _first(written, "cache_read_input_tokens"))
     return _count(prompt + sum(count or 0 for count in beside))
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return _count(left + right)
 
 
 def _cached(written: dict[str, Json]) -> int | None:

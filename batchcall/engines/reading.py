@@ -133,8 +133,9 @@ _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and not
 
 def max_tokens_of(shape: Shape) -> int | None:
     """The cap on an answer's length that the request asks for, None where it asks for none."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        cap = shape.parameters.get(name)
+    config = shape.parameters.get("generationConfig")  # Gemini's own words for it win there
+    own = config.get("maxOutputTokens") if isinstance(config, dict) else None
+    for cap in (own, shape.parameters.get("max_completion_tokens"), shape.parameters.get("max_tokens")):
         if isinstance(cap, int) and not isinstance(cap, bool):
             return cap
     return None

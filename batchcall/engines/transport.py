@@ -132,8 +132,10 @@ class Transport:
             return self._as_failure(error)
 
     def _url_of(self, path: str) -> str:
-        """The endpoint's path and then this one, before the query that Azure has in its URLs."""
-        url = self._endpoint._replace(path=self._endpoint.path.rstrip("/") + path, fragment="").geturl()
+        """The endpoint's path and then this one, before the query that Azure has in its URLs and any of this one's."""
+        name, _, query = path.partition("?")
+        whole, both = self._endpoint.path.rstrip("/") + name, "&".join(filter(None, (self._endpoint.query, query)))
+        url = self._endpoint._replace(path=whole, query=both, fragment="").geturl()
         self._urls[path] = url
         return url
 

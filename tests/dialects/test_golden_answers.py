@@ -14,8 +14,8 @@ from batchcall.dialects import DIALECTS
 from batchcall.records import NO_USAGE, Failure, HttpResponse, RawCall, Reply, Usage
 
 HERE = Path(__file__).parent
-FOLDERS = {"openai-chat": "openai_chat", "anthropic": "anthropic"}
-LEAST = {"openai-chat": 250, "anthropic": 100}
+FOLDERS = {"openai-chat": "openai_chat", "anthropic": "anthropic", "gemini": "gemini"}
+LEAST = {"openai-chat": 250, "anthropic": 100, "gemini": 100}
 CASES = {protocol: sorted((HERE / folder).glob("*.json")) for protocol, folder in FOLDERS.items()}
 NOW_S = 1714564800.0  # 2024-05-01 12:00:00 UTC
 
