@@ -293,6 +293,21 @@ async def test_it_ends_when_the_one_who_started_it_is_gone() -> None:
     process.stdout.close()
 
 
+async def test_without_a_pipe_on_stdin_it_serves_until_a_signal_comes() -> None:
+    words = [sys.executable, "-m", "batchcall.sandbox", "{}"]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: ASYNC220  # as cron
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline() or b"{}")
+
+    try:
+        assert (await post(told["url"])).status == 200
+    finally:
+        process.terminate()
+
+    assert await asyncio.to_thread(process.wait, 10) == 0
+    process.stdout.close()
+
+
 async def test_it_listens_on_this_machine_only(plain_url: str) -> None:
     assert plain_url.startswith("http://127.0.0.1:")
 
