@@ -22,9 +22,9 @@ from batchcall.extraction.arguments import Toolbox
 from batchcall.records import Failure, FailureKind, HttpResponse, Status, Tool
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from batchcall.sandbox.server import run_server
 from batchcall.sandbox.settings import describe_faults, parse_faults
 from running import TOOL
+from vendors import serving
 
 PARAMETERS = TOOL["function"]["parameters"]
 TOOLBOX = Toolbox.of([Tool("record_person", PARAMETERS, TOOL)])
@@ -265,18 +265,6 @@ async def test_a_share_of_requests_goes_wrong_and_a_retry_may_not() -> None:
 
     assert 15 <= first.count(503) <= 45
     assert any(a == 503 and b == 200 for a, b in zip(first, again, strict=True))
-
-
-@contextlib.asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """The endpoint in this very process, to save the time of starting another."""
-    stop, told = asyncio.Event(), asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run_server(settings, ready=told.set_result, stop=stop))
-    try:
-        yield await told
-    finally:
-        stop.set()
-        await running
 
 
 async def test_it_ends_when_the_one_who_started_it_is_gone() -> None:
