@@ -22,7 +22,7 @@ from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.engines.reading import Reader
 from batchcall.engines.transport import open_transport
-from batchcall.errors import BatchcallError, ExitCode, OutputError
+from batchcall.errors import BatchcallError, ExitCode, JobError, OutputError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input, open_input
@@ -31,13 +31,14 @@ from batchcall.files.lock import hold_lock
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, clear_remains, make_folders
 from batchcall.files.runfile import RunEntry, write_runfile
 from batchcall.job import Job, load_job, resolve_key
+from batchcall.job_endpoint import SANDBOX_PROTOCOL, auth_of
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
 from batchcall.pacing.price import cost_of
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.questions import ask, complete_plan, questions
-from batchcall.records import Usage
+from batchcall.records import Shape, Usage
 from batchcall.report.snapshot import Summary
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
 from batchcall.sandbox.process import Settings, open_sandbox
@@ -103,6 +104,11 @@ def _say_nothing(note: str) -> None:
 def _as_asked(job: Job, options: RunOptions) -> Job:
     if not options.rehearse:
         return job
+    if job.endpoints[0].protocol != SANDBOX_PROTOCOL:
+        raise JobError(
+            f"the sandbox of this version does not speak {job.endpoints[0].protocol}",
+            hint=f"rehearse with --set 'endpoint.protocol=\"{SANDBOX_PROTOCOL}\"': the columns are the same",
+        )
     folder = job.output.path
     return msgspec.structs.replace(
         job,
@@ -142,6 +148,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     Raises JobError or InputError.
     """
     asker = make_asker(job)
+    _refuse_unspeakable(job, asker.job_shape)
     source = open_input(job.input.path, id_column=job.input.id)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
     source.require(asker.required_columns, what="the request")
@@ -150,6 +157,14 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
         source.require((job.input.id,), what="input.id")
         source.check_ids(job.input.id)
     return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
+
+
+def _refuse_unspeakable(job: Job, shape: Shape) -> None:
+    """What the protocol has no words for would be lost in silence, or refused for every row."""
+    protocol = job.endpoints[0].protocol
+    faults = DIALECTS[protocol].faults(shape)
+    if faults:
+        raise JobError(f"{job.file.name} says what {protocol} cannot", faults=tuple(faults))
 
 
 def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
@@ -200,7 +215,7 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
         transport = await stack.enter_async_context(
             open_transport(
                 url,
-                headers={**endpoint.headers, **dialect.headers(auth=endpoint.auth, key=secret)},
+                headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
                 timeout_s=limits.timeout_s,
                 concurrency=concurrency,
                 ca_file=endpoint.ca_file,

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.openai_chat import OpenAIChat
+from batchcall.dialects.openai_responses import OpenAIResponses
 from batchcall.errors import JobError
-from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request
+from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
 __all__ = ["DIALECTS", "HEADERS_READ", "PLANNED", "Dialect", "find_dialect"]
 
@@ -38,10 +39,16 @@ class Dialect(Protocol):
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
         """The follow-up that shows the model its own answer and what was wrong with it."""
 
+    def faults(self, shape: Shape) -> list[str]:
+        """What of this shape the protocol cannot express or refuses, each with the path of the key and what to do.
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(),)}
+        Empty: all of it can be said.
+        """
 
-PLANNED = ("openai-responses", "anthropic", "gemini")  # promised names that this version does not speak
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses())}
+
+PLANNED = ("anthropic", "gemini")  # promised names that this version does not speak
 
 
 def find_dialect(protocol: str) -> Dialect:

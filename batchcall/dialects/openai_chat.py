@@ -11,22 +11,15 @@ from typing import Any
 import orjson
 
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.failures import Answer, read_failure
-from batchcall.dialects.jsontext import (
-    Body,
-    TooDeep,
-    as_json_text,
-    may_hold_surrogates,
-    parse_documents,
-    unpack,
-    without_lone_surrogates,
-)
+from batchcall.dialects.careful import Form, decode_with_care
+from batchcall.dialects.jsontext import as_json_text
 from batchcall.dialects.reask import follow_up
-from batchcall.dialects.sse import assemble, has_chunks, is_event_stream, read_events
+from batchcall.dialects.responses_reply import has_response_events, response_reply_in
+from batchcall.dialects.sse import assemble, has_chunks
+from batchcall.dialects.strict_schema import strict_tool_faults
 from batchcall.dialects.usage import read_usage
 from batchcall.records import (
     Failure,
-    FailureKind,
     HttpRequest,
     HttpResponse,
     Json,
@@ -61,12 +54,19 @@ class OpenAIChat:
         except (ValueError, RecursionError):
             reply = None
         if reply is None or any(call.is_object for call in reply.calls):  # orjson made floats of big integers
-            return _decode_with_care(response, now_s=now_s)
+            return decode_with_care(response, _FORM, now_s=now_s)
         return reply
 
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
         """The follow-up that shows the model its own answer and what was wrong with it."""
         return follow_up(request, reply, problem)
+
+    def faults(self, shape: Shape) -> list[str]:
+        """What OpenAI refuses of tools that say `strict`; see `Dialect.faults`.
+
+        All else is sent as it is written: relays and local servers take more than OpenAI documents.
+        """
+        return strict_tool_faults(shape)
 
 
 def reply_from(document: Json) -> Reply | None:
@@ -188,62 +188,24 @@ def _string(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _decode_with_care(response: HttpResponse, *, now_s: float) -> Reply | Failure:
-    """As `decode`, for the one answer in many thousands that is not a plain completion."""
-    try:
-        body = _read_body(response.body)
-        if reply := _reply_in(body.documents):
-            return replace(reply, repairs=body.repairs)
-    except (TooDeep, RecursionError):
-        body = Body([], "", is_too_deep=True)
-    is_success = 200 <= response.status < 300
-    if is_success and (response.is_cut or body.is_cut):
-        return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
-    if is_success and body.is_too_deep:
-        return _lost(FailureKind.UNDIGESTED, response, "nests too deep to be read")
-    saying = _saying(body) if is_success else ""
-    answer = Answer(response.status, response.headers, body.documents, body.text, saying)
-    return read_failure(answer, now_s=now_s)
-
-
-def _read_body(received: bytes) -> Body:
-    text, mends, is_cut = unpack(received)
-    is_stream = is_event_stream(text)
-    if is_stream:
-        documents = [document for event in read_events(text) for document in parse_documents(event)[0]]
-    else:
-        documents, leftover = parse_documents(text)
-        mends += _mends_of(documents, leftover)
-    if may_hold_surrogates(text):
-        whole: list[Json] = [without_lone_surrogates(document) for document in documents]
-        mends += ("lone_surrogate",) if whole != documents else ()
-        documents = whole
-    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
-
-
-def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
-    several = ("several_documents",) if len(documents) > 1 and not has_chunks(documents) else ()
-    trailing = ("trailing_text",) if documents and leftover else ()
-    return several + trailing
-
-
-def _reply_in(documents: list[Json]) -> Reply | None:
+def chat_reply_in(documents: list[Json]) -> Reply | None:
+    """The completion that the documents of a body hold, whole or in chunks; None where they hold none."""
     for document in documents:
         if reply := reply_from(document):
             return reply
     return reply_from(assemble(documents))
 
 
-def _saying(body: Body) -> str:
-    """What to tell of a body that has no error object in it."""
-    if body.is_stream or has_chunks(body.documents):
-        return "the stream ended before the answer did"
-    if body.documents:
-        return "the answer has no choices"
-    if body.text.lstrip().startswith(("{", "[")):
-        return "the answer is cut short or not JSON"
-    return ""
+def _reply_in(documents: list[Json], is_stream: bool) -> Reply | None:
+    """The answer, also where a relay passes on that of the Responses protocol as it is."""
+    reply = chat_reply_in(documents)
+    if reply is None and (reply := response_reply_in(documents)):
+        return replace(reply, repairs=("other_protocol",))
+    return reply
 
 
-def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:
-    return Failure(kind, f"HTTP {response.status}: the answer {why}", http_status=response.status)
+def _has_pieces(documents: list[Json]) -> bool:
+    return has_chunks(documents) or has_response_events(documents)
+
+
+_FORM = Form(_reply_in, _has_pieces, "the answer has no choices")

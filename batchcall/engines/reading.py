@@ -133,7 +133,7 @@ _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and not
 
 def max_tokens_of(shape: Shape) -> int | None:
     """The cap on an answer's length that the request asks for, None where it asks for none."""
-    for name in ("max_completion_tokens", "max_tokens"):
+    for name in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
         cap = shape.parameters.get(name)
         if isinstance(cap, int) and not isinstance(cap, bool):
             return cap

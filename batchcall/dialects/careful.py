@@ -1,0 +1,81 @@
+"""Reads the one answer in many thousands that is not a plain completion: the same way for every protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from batchcall.dialects.failures import Answer, read_failure
+from batchcall.dialects.jsontext import (
+    Body,
+    TooDeep,
+    may_hold_surrogates,
+    parse_documents,
+    unpack,
+    without_lone_surrogates,
+)
+from batchcall.dialects.sse import is_event_stream, read_events
+from batchcall.records import Failure, FailureKind, HttpResponse, Json, Reply
+
+
+class Form(NamedTuple):
+    """What a protocol knows of its own answers."""
+
+    reply_in: Callable[[list[Json], bool], Reply | None]  # of the documents of a body, and whether they were a stream
+    has_chunks: Callable[[list[Json]], bool]  # whether any document is a piece of a streamed answer
+    nothing: str  # what to tell of an answer with nothing in it
+
+
+def decode_with_care(response: HttpResponse, form: Form, *, now_s: float) -> Reply | Failure:
+    """What an answer means, however oddly it was sent. Never raises; see `Dialect.decode`."""
+    try:
+        body = _read_body(response.body, form)
+        if reply := form.reply_in(body.documents, body.is_stream):
+            return replace(reply, repairs=body.repairs + reply.repairs)
+    except (TooDeep, RecursionError):
+        body = Body([], "", is_too_deep=True)
+    is_success = 200 <= response.status < 300
+    if is_success and (response.is_cut or body.is_cut):
+        return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
+    if is_success and body.is_too_deep:
+        return _lost(FailureKind.UNDIGESTED, response, "nests too deep to be read")
+    saying = _saying(body, form) if is_success else ""
+    answer = Answer(response.status, response.headers, body.documents, body.text, saying)
+    return read_failure(answer, now_s=now_s)
+
+
+def _read_body(received: bytes, form: Form) -> Body:
+    text, mends, is_cut = unpack(received)
+    is_stream = is_event_stream(text)
+    if is_stream:
+        documents = [document for event in read_events(text) for document in parse_documents(event)[0]]
+    else:
+        documents, leftover = parse_documents(text)
+        mends += _mends_of(documents, leftover, form)
+    if may_hold_surrogates(text):
+        whole: list[Json] = [without_lone_surrogates(document) for document in documents]
+        mends += ("lone_surrogate",) if whole != documents else ()
+        documents = whole
+    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
+
+
+def _mends_of(documents: list[Json], leftover: str, form: Form) -> tuple[str, ...]:
+    several = ("several_documents",) if len(documents) > 1 and not form.has_chunks(documents) else ()
+    trailing = ("trailing_text",) if documents and leftover else ()
+    return several + trailing
+
+
+def _saying(body: Body, form: Form) -> str:
+    """What to tell of a body that has no error object in it."""
+    if body.is_stream or form.has_chunks(body.documents):
+        return "the stream ended before the answer did"
+    if body.documents:
+        return form.nothing
+    if body.text.lstrip().startswith(("{", "[")):
+        return "the answer is cut short or not JSON"
+    return ""
+
+
+def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:
+    return Failure(kind, f"HTTP {response.status}: the answer {why}", http_status=response.status)
