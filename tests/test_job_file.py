@@ -149,8 +149,6 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         ('prompt = "{{ text }}"', 'prompt = "a"\ntool_choice = "recrd"', "request.tool_choice"),
         ('url = "sandbox"', 'url = "ftp://x"', "endpoint.url"),
         ('url = "sandbox"', 'url = "http://example.com/v1"\napi_key = "env:K"', "endpoint.url"),
-        ('url = "sandbox"', 'url = "sandbox"\nprotocol = "anthropic"', "not supported by this version"),
-        ('url = "sandbox"', 'url = "sandbox"\nprotocol = "gemini"', "gemini of the sandbox is not supported"),
         ('url = "sandbox"', 'url = "sandbox"\nprotocol = "antropic"', "endpoint.protocol"),
         ('url = "sandbox"', 'url = "https://api.anthropic.com/v1/messages"', "leave out /messages, it is added"),
         ('url = "sandbox"', 'url = "sandbox"\nauth = "basic"', "endpoint.auth"),

@@ -9,10 +9,10 @@ from batchcall.dialects.anthropic import Anthropic
 from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.gemini import Gemini
 from batchcall.dialects.openai_chat import OpenAIChat
-from batchcall.errors import JobError
+from batchcall.dialects.openai_responses import OpenAIResponses
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
-__all__ = ["DIALECTS", "HEADERS_READ", "PLANNED", "Dialect", "find_dialect"]
+__all__ = ["DIALECTS", "HEADERS_READ", "Dialect"]
 
 
 class Dialect(Protocol):
@@ -47,19 +47,6 @@ class Dialect(Protocol):
         """
 
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), Anthropic(), Gemini())}
-
-PLANNED = ("openai-responses",)  # promised names that this version does not speak
-
-
-def find_dialect(protocol: str) -> Dialect:
-    """The dialect of that name. Raises JobError, which tells a name that is not built yet from one that is wrong."""
-    if protocol in DIALECTS:
-        return DIALECTS[protocol]
-    known = ", ".join(DIALECTS)
-    if protocol in PLANNED:
-        raise JobError(
-            f'endpoint.protocol: "{protocol}" is not supported by this version',
-            hint=f"supported: {known}; many endpoints speak that as well, under a URL that ends in /v1",
-        )
-    raise JobError(f'endpoint.protocol: "{protocol}" is no protocol', hint=f"supported: {known}")
+DIALECTS: Mapping[str, Dialect] = {
+    dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses(), Anthropic(), Gemini())
+}

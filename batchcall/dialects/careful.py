@@ -18,6 +18,7 @@ from batchcall.dialects.jsontext import (
     unpack,
     without_lone_surrogates,
 )
+from batchcall.dialects.responses_reply import has_response_events, response_reply_in
 from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
 from batchcall.records import Failure, FailureKind, HttpResponse, Json, Reply
 
@@ -33,6 +34,9 @@ class Form(NamedTuple):
 
 FORMS: Mapping[str, Form] = {
     "openai-chat": Form("choices", chat_reply_in, has_chunks, "the answer has no choices"),
+    "openai-responses": Form(
+        "output", response_reply_in, has_response_events, "the answer has no output that is finished"
+    ),
     "anthropic": Form("stop_reason", message_reply_in, has_events, "the answer has no content"),
     "gemini": Form("candidates", gemini_reply_in, has_gemini_chunks, "the answer has no candidates"),
 }

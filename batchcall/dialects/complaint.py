@@ -91,6 +91,9 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
         error = error["error"]
     if error and isinstance(error, (dict, str)):
         yield error
+    response = document.get("response")  # of the event that ends a failed stream of the Responses API
+    if isinstance(response, dict) and isinstance(inner := response.get("error"), dict):
+        yield inner
     for several in (document.get("errors"), document.get("detail")):
         first = several[0] if isinstance(several, list) and several else several
         if first and isinstance(first, (dict, str)):

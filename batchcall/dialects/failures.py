@@ -87,13 +87,16 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "model_not_available":                  FailureKind.UNKNOWN_MODEL,
     "modelnotfound":                        FailureKind.UNKNOWN_MODEL,
     "model_price_error":                    FailureKind.UNKNOWN_MODEL,  # new-api: no price set for the model
-    "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure
+    "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure, with the next
+    "operationnotsupported":                FailureKind.UNKNOWN_MODEL,  # the model speaks another protocol
     "not_found_error":                      FailureKind.UNKNOWN_MODEL,
     "notfounderror":                        FailureKind.UNKNOWN_MODEL,  # vLLM
     "content_filter":                       FailureKind.FILTERED,
     "content_policy_violation":             FailureKind.FILTERED,
     "contentpolicyviolationerror":          FailureKind.FILTERED,       # LiteLLM
     "responsibleaipolicyviolation":         FailureKind.FILTERED,       # Azure
+    "bio_policy":                           FailureKind.FILTERED,       # Responses, with the next
+    "image_content_policy_violation":       FailureKind.FILTERED,
     "moderation_blocked":                   FailureKind.FILTERED,
     "sensitive_words_detected":             FailureKind.FILTERED,       # new-api, with the next two
     "prompt_blocked":                       FailureKind.FILTERED,
@@ -110,6 +113,20 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "convert_request_failed":               FailureKind.REJECTED,
     "bad_request_body":                     FailureKind.REJECTED,
     "count_token_failed":                   FailureKind.REJECTED,
+    "invalid_prompt":                       FailureKind.REJECTED,       # Responses, with those on images
+    "invalid_image":                        FailureKind.REJECTED,
+    "invalid_image_format":                 FailureKind.REJECTED,
+    "invalid_base64_image":                 FailureKind.REJECTED,
+    "invalid_image_url":                    FailureKind.REJECTED,
+    "image_too_large":                      FailureKind.REJECTED,
+    "image_too_small":                      FailureKind.REJECTED,
+    "image_parse_error":                    FailureKind.REJECTED,
+    "invalid_image_mode":                   FailureKind.REJECTED,
+    "image_file_too_large":                 FailureKind.REJECTED,
+    "unsupported_image_media_type":         FailureKind.REJECTED,
+    "empty_image_file":                     FailureKind.REJECTED,
+    "failed_to_download_image":             FailureKind.REJECTED,
+    "image_file_not_found":                 FailureKind.REJECTED,
     "invalid_function_parameters":          FailureKind.REJECTED,
     "invalid_value":                        FailureKind.REJECTED,
     "invalid_type":                         FailureKind.REJECTED,
@@ -163,6 +180,7 @@ BY_VAGUE_CODE: Mapping[str, FailureKind] = {
     "api_error":             FailureKind.SERVER_ERROR,
     "timeout_error":         FailureKind.SERVER_ERROR,
     "upstream_error":        FailureKind.SERVER_ERROR,
+    "vector_store_timeout":  FailureKind.SERVER_ERROR,
     "deadline_exceeded":     FailureKind.SERVER_ERROR,
 }
 

@@ -12,6 +12,7 @@ from batchcall.dialects.careful import decode_with_care
 from batchcall.dialects.chat_reply import chat_reply_from
 from batchcall.dialects.jsontext import as_json_bytes
 from batchcall.dialects.reask import follow_up
+from batchcall.dialects.strict_schema import strict_tool_faults
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
 PATH = "/chat/completions"
@@ -47,8 +48,11 @@ class OpenAIChat:
         return follow_up(request, reply, problem)
 
     def faults(self, shape: Shape) -> list[str]:
-        """Nothing: what a shape says is sent as it is written; see `Dialect.faults`."""
-        return []
+        """What OpenAI refuses of tools that say `strict`; see `Dialect.faults`.
+
+        All else is sent as it is written: relays and local servers take more than OpenAI documents.
+        """
+        return strict_tool_faults(shape)
 
 
 @lru_cache(maxsize=64)  # one entry in most jobs; rows that bring their own tools come and go

@@ -40,12 +40,13 @@ def read_usage_metadata(written: Json) -> Usage:
 
 
 def read_usage_beside(document: dict[str, Json]) -> Usage:
-    """The counts that a document carries in the words of any protocol, or the message in it.
+    """The counts that a document carries in the words of any protocol, or what is in it.
 
-    Anthropic's streams begin with a message that has counted the prompt.
+    Anthropic's streams begin with a message that has counted the prompt; those of the Responses API end with a
+    response, failed or not.
     """
-    message = document.get("message")
-    for around in (document, message if isinstance(message, dict) else {}):
+    inside = (document.get("message"), document.get("response"))
+    for around in (document, *(each for each in inside if isinstance(each, dict))):
         for read, name in ((read_usage, "usage"), (read_usage_metadata, "usageMetadata")):
             if (usage := read(around.get(name))) != NO_USAGE:
                 return usage

@@ -47,6 +47,7 @@ class _Ways(NamedTuple):
 _ENDINGS: Mapping[str, Status] = {
     **dict.fromkeys(("length", "max_tokens", "MAX_TOKENS", "max_output_tokens"), Status.TRUNCATED),
     **dict.fromkeys(("model_length", "model_context_window_exceeded", "pause_turn", "CONTINUATION"), Status.TRUNCATED),
+    "incomplete": Status.TRUNCATED,
     **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "SAFETY", "RECITATION"), Status.FILTERED),
     **dict.fromkeys(("BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"), Status.FILTERED),
     **dict.fromkeys(("IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR", "ESCALATION"), Status.FILTERED),

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchcall import run_job
-from batchcall.dialects import DIALECTS, find_dialect
+from batchcall.dialects import DIALECTS
 from batchcall.engines.reading import max_tokens_of
 from batchcall.errors import JobError
 from batchcall.extraction.arguments import Toolbox
@@ -701,10 +701,6 @@ def test_a_key_travels_in_a_header(auth: str | None, expected: dict[str, str]) -
 def test_an_unknown_way_to_authenticate_is_an_error_of_the_job() -> None:
     with pytest.raises(JobError, match=r"endpoint\.auth"):
         GEMINI.headers(auth="query", key="k-1")
-
-
-def test_the_dialect_is_found_by_its_name() -> None:
-    assert find_dialect("gemini") is GEMINI
 
 
 # From an answer to a status
