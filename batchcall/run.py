@@ -217,7 +217,7 @@ def _refuse_unspeakable(job: Job, shape: Shape) -> None:
     protocol = job.endpoints[0].protocol
     faults = DIALECTS[protocol].faults(shape)
     if faults:
-        raise JobError(f"{job.file.name} says what {protocol} cannot", faults=tuple(faults))
+        raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
 
 
 def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:

@@ -23,11 +23,11 @@ def response_reply_in(documents: list[Json], is_stream: bool = False) -> Reply |
 
 def response_reply(document: Json) -> Reply | None:
     """The response that a document is; None where it is none, has failed, or has not ended."""
-    if not isinstance(document, dict) or document.get("status", _COMPLETED) not in _ENDED:
+    if not isinstance(document, dict) or not _is_ended(document):
         return None
     items = _items_in(document)
     reason = _reason_of(document)
-    if not items and reason in (None, _COMPLETED):
+    if not items and not _is_cut(document, reason):
         return None
     calls = tuple([call for item in items if (call := _call_in(item))])
     content, refusal = _said(items, "text"), _said(items, "refusal") or None
@@ -70,15 +70,25 @@ def assemble_events(documents: list[Json]) -> Chunk | None:
 
 _COMPLETED = "completed"
 _CUT = "incomplete"
-_ENDED = (_COMPLETED, _CUT, None)  # relays leave it out; failed, cancelled, queued and in_progress are no answers
-_LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.done"})
+_NO_ANSWER = ("failed", "cancelled", "queued", "in_progress")  # any other status ends it, and relays leave it out
+_LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.done"})
+
+
+def _is_ended(document: Chunk) -> bool:
+    return ("output" in document or document.get("object") == "response") and document.get("status") not in _NO_ANSWER
+
+
+def _is_cut(document: Chunk, reason: str | None) -> bool:
+    """Whether there may be nothing in it although it was paid for: all tokens went into reasoning, say."""
+    status = string_or_none(document.get("status"))
+    return status == _CUT or reason != status
 
 
 def _items_in(document: Mapping[str, Any]) -> list[Chunk]:
     """The output items; none where this is no response: DashScope has an object of that name."""
     output = document.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
-    return items if all(isinstance(item.get("type", item.get("role")), str) for item in items) else []
+    return items if all(isinstance(item.get("type") or item.get("role"), str) for item in items) else []
 
 
 def _reason_of(document: Mapping[str, Any]) -> str | None:
@@ -113,7 +123,7 @@ def _call_in(item: Chunk) -> RawCall | None:
 
 def _said(items: list[Chunk], part: str) -> str | None:
     """What all messages say of `text` or `refusal`, put together; None where none says any."""
-    found = [text for item in items if item.get("type", "message") == "message" for text in _texts(item, part)]
+    found = [text for item in items if (item.get("type") or "message") == "message" for text in _texts(item, part)]
     return "".join(found) if found else None
 
 

@@ -80,7 +80,8 @@ def checked_messages(messages: Any, where: str) -> list[Json]:
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
             raise RowError(f"{where}: message {number} is {_kind(message)}, not an object")
-        if not isinstance(message.get("role"), str):
+        # An input item of the Responses API, a call for one, may have a type instead.
+        if not isinstance(message.get("role"), str) and not isinstance(message.get("type"), str):
             raise RowError(f"{where}: message {number} has no role")
     return messages
 
