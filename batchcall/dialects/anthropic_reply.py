@@ -26,7 +26,7 @@ def message_reply_from(document: Json) -> Reply | None:
     if not isinstance(document, dict):
         return None
     blocks = _blocks_of(document)
-    if blocks is None:
+    if blocks is None or (not blocks and document.get("stop_reason") == "tool_use"):  # a call that is not there
         return None
     calls = tuple([call for block in blocks if block.get("type") == "tool_use" and (call := _call(block))])
     content = _text_in(blocks)

@@ -81,7 +81,7 @@ def _read_body(received: bytes) -> Body:
     text, mends, is_cut = unpack(received)
     is_stream = is_event_stream(text)
     if is_stream:
-        documents = [document for event in read_events(text) for document in parse_documents(event)[0]]
+        documents = _streamed(text)
     else:
         documents, leftover = parse_documents(text)
         mends += _mends_of(documents, leftover)
@@ -90,6 +90,14 @@ def _read_body(received: bytes) -> Body:
         mends += ("lone_surrogate",) if whole != documents else ()
         documents = whole
     return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
+
+
+def _streamed(text: str) -> list[Json]:
+    """The documents of the events. What stands behind the first that says it is done is the same stream once more."""
+    events = list(read_events(text))
+    ended = next((place for place, event in enumerate(events) if event.strip() == "[DONE]"), len(events))
+    before = [document for event in events[:ended] for document in parse_documents(event)[0]]
+    return before or [document for event in events for document in parse_documents(event)[0]]
 
 
 def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:

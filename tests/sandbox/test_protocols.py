@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -17,13 +16,14 @@ from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import Settings
 from batchcall.sandbox.protocol import Address, BadRequest
 from batchcall.sandbox.routes import find_route
+from documents import documented, faults_by
 from vendors import FUNCTION, TEXT, VENDORS, Body, Got, ask, ledger_of, rooted
 
-DOCUMENTS = Path(__file__).resolve().parents[3] / "shared/data/vendor-openapi"
-documented = pytest.mark.skipif(not DOCUMENTS.exists(), reason="the vendors' documents are not part of the project")
 every_vendor = pytest.mark.parametrize("name", VENDORS)
 
-ANSWERS = {  # document, schema of an answer, of a stream's events, of an error
+ANSWERS: Mapping[
+    str, tuple[str, str, str, str | None]
+] = {  # document, schema of an answer, of a stream's events, of an error
     "chat": ("openai", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", "ErrorResponse"),
     "azure": ("openai", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", None),
     "responses": ("openai", "Response", "ResponseStreamEvent", "ErrorResponse"),
@@ -32,30 +32,10 @@ ANSWERS = {  # document, schema of an answer, of a stream's events, of an error
 }
 
 
-@cache
-def validator(document: str, schema: str) -> Any:
-    whole = with_nulls(json.loads((DOCUMENTS / f"{document}.json").read_bytes()))
-    return jsonschema_rs.Draft202012Validator(
-        {"$ref": f"#/components/schemas/{schema}", "components": whole["components"]}, validate_formats=False
-    )
-
-
-def with_nulls(schema: Any) -> Any:
-    """`nullable` is of OpenAPI 3.0, and stands in documents of 3.1 still, where validators pass over it."""
-    if isinstance(schema, list):
-        return [with_nulls(inner) for inner in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {key: with_nulls(inner) for key, inner in schema.items()}
-    return {"anyOf": [made, {"type": "null"}]} if made.pop("nullable", None) is True else made
-
-
 def check(name: str, place: int, value: Any) -> None:
-    schema = ANSWERS[name][place]
+    document, schema = ANSWERS[name][0], ANSWERS[name][place]
     assert schema is not None
-    faults = [
-        f"{error.instance_path}: {error.message}" for error in validator(ANSWERS[name][0], schema).iter_errors(value)
-    ]
+    faults = faults_by(document, schema, value)
     assert not faults, "\n".join(faults[:5])
 
 
