@@ -79,9 +79,10 @@ ADDITIONS: Mapping[str, tuple[Addition, ...]] = {
     "anthropic": (
         Addition("CreateMessageParams", {"thinking": {"type": "object"}}, _SDK + "thinking_config_param.py"),
         Addition("CreateMessageParams", {"output_config": {"type": "object"}}, _SDK + "output_config_param.py"),
-        Addition("CreateMessageParams", {**_CACHE, "service_tier": {"type": "string"}}, _SDK + "message_create_params.py"),
+        Addition("CreateMessageParams", {"service_tier": {"type": "string"}}, _SDK + "message_create_params.py"),
+        Addition("CreateMessageParams", _CACHE, _SDK + "message_create_params.py"),
         Addition("Tool", {**_CACHE, "strict": {"type": "boolean"}}, _SDK + "tool_param.py"),
-        Addition("Tool", {"|": _typed("web_search_20250305", "name", name={})}, _SDK + "web_search_tool_20250305_param.py"),
+        Addition("Tool", {"|": _typed("web_search_20250305", name={})}, _SDK + "web_search_tool_20250305_param.py"),
         Addition("ToolChoice", {"|": _typed("none")}, _SDK + "tool_choice_none_param.py"),
         Addition("RequestTextBlock", _CACHE, _SDK + "text_block_param.py"),
         Addition("RequestTextBlock", {"|": _DOCUMENT}, _SDK + "document_block_param.py"),

@@ -18,7 +18,7 @@ from batchcall.dialects.strict_schema import MAX_PROPERTIES, MAX_VALUES, schema_
 from batchcall.errors import JobError
 from batchcall.extraction.arguments import Toolbox
 from batchcall.records import Failure, FailureKind, HttpResponse, Json, RawCall, Reply, Request, Shape, Status, Tool
-from documents import faults_of
+from documents import documented, faults_of
 
 GOLDEN = Path(__file__).parent / "openai_responses"
 CHAT_GOLDEN = Path(__file__).parent / "openai_chat"
