@@ -150,7 +150,7 @@ async def test_another_protocol_changes_nothing_but_its_own_words(tmp_path: Path
 # The same faults
 
 FATAL = {  # the endpoint will not serve this job: nothing is in, nothing is lost
-    "quota", "relay_quota", "bad_key", "unknown_model", "no_channel", "redirect",
+    "quota", "relay_quota", "bad_key", "echoes_bad_key", "unknown_model", "no_channel", "redirect",
 }  # fmt: skip
 PASSING = {  # cured by waiting: every row is answered in the end, unless it met the fault too often
     "rate_limited": set(), "rate_limited_bare": set(), "relay_saturated": set(), "overloaded": set(),
@@ -160,7 +160,8 @@ PASSING = {  # cured by waiting: every row is answered in the end, unless it met
     "disconnect_mid_body": {"unreachable"}, "hang": {"timed_out"},
 }  # fmt: skip
 LASTING = {  # status of every row
-    "context_length": "request_rejected", "invalid_request_500": "request_rejected", "content_filter": "filtered",
+    "echoes_key": "request_rejected", "context_length": "request_rejected",
+    "invalid_request_500": "request_rejected", "content_filter": "filtered",
     "sensitive_words": "filtered", "truncated": "truncated", "refusal": "refused", "no_call": "no_call",
     "unknown_tool": "unknown_tool", "invalid_schema_arguments": "invalid_arguments", "nan": "bad_json",
     "deep_json": "bad_json", "arguments_empty": "bad_json", "arguments_null": "bad_json",
@@ -184,7 +185,7 @@ MENDED = FAULTS.keys() - FATAL - PASSING.keys() - LASTING.keys() - AT_FIRST
 
 
 def test_every_fault_has_its_meaning() -> None:
-    assert len(FAULTS) >= 61
+    assert len(FAULTS) >= 64
     assert FATAL | PASSING.keys() | LASTING.keys() | AT_FIRST <= FAULTS.keys()
 
 

@@ -6,11 +6,13 @@ done instead.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -26,6 +28,7 @@ class Fault:
 
     told: str  # for `batchcall sandbox --faults`
     instead: Callable[[Protocol], Answer] | None = None  # no answer is made, nothing is billed
+    echo: Callable[[Protocol, str], Answer] | None = None  # as `instead`, given the key that came with the request
     spoil: Callable[[Completion], None] | None = None  # the model does wrong; once it has a tool's result it does not
     bend: Callable[[Body, Protocol], None] | None = None  # the document is changed before it is written
     wrap: Callable[[Answer], Answer] | None = None  # what is sent is changed
@@ -54,6 +57,24 @@ def _page(status: int, title: str) -> Callable[[Protocol], Answer]:
 
 def _error_in_200(protocol: Protocol) -> Answer:
     return replace(protocol.refuse(Trouble(Kind.SERVER_ERROR, "The server is busy")), status=200)
+
+
+def _echoing(kind: Kind) -> Callable[[Protocol, str], Answer]:
+    def echo(protocol: Protocol, key: str) -> Answer:
+        """The key in every form that echoes were seen in, in the body and in headers."""
+        in_json = orjson.dumps(key).decode()
+        forms = (
+            key,
+            quote(key, safe=""),
+            base64.b64encode(key.encode()).decode(),
+            in_json,
+            orjson.dumps(in_json).decode(),
+        )
+        answer = protocol.refuse(Trouble(kind, "You sent " + " or ".join(forms)))
+        told = {"x-request-key": key, "set-cookie": f"key={forms[1]}", "www-authenticate": f"Basic {forms[2]}"}
+        return replace(answer, headers={**answer.headers, **told})
+
+    return echo
 
 
 def _each_choice(change: Callable[[Choice], None]) -> Callable[[Completion], None]:
@@ -207,6 +228,8 @@ FAULTS: Mapping[str, Fault] = {
     "sensitive_words": Fault("500 sensitive_words_detected of a relay, always", _relayed(500, "user sensitive words detected", code="sensitive_words_detected"), is_sticky=True),
     "invalid_request_500": Fault("500 invalid_request of a relay, always", _relayed(500, "field messages is required", code="invalid_request"), is_sticky=True),
     "unprocessable": Fault("422, always", _relayed(422, "Input should be a valid string", "invalid_request_error"), is_sticky=True),
+    "echoes_key": Fault("400 that tells the request's key back, always", echo=_echoing(Kind.REJECTED), is_sticky=True),
+    "echoes_bad_key": Fault("a key that is refused and told back, always", echo=_echoing(Kind.BAD_KEY), is_sticky=True),
     # ambiguous: may be billed elsewhere, is not here
     "server_error": Fault("500", _refusal(Kind.SERVER_ERROR)),
     "bad_gateway": Fault("502 page of nginx", _page(502, "502 Bad Gateway")),
