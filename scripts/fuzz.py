@@ -1,4 +1,4 @@
-"""The long form of tests/dialects/test_spoilt_answers.py: spoilt answers without end, within limits of time and memory."""
+"""The long form of tests/dialects/test_spoilt_answers.py: answers without end, within limits of time and memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ transplanted; bytes cut, flipped, inserted; bodies doubled, joined, shuffled, co
 dialects, its calls are read with and without repair, and asked about again. Every answer is a number: --seed S --only N
 reads one again.
 
-The reading is done in child processes. One that raises, takes longer than a second for an answer, or wants more than
+The reading is done in child processes. One that raises, takes longer than a second of CPU for an answer, or wants more than
 64 MB beyond what it had to begin with, is told with the number of its answer. Exit code: 0 none, 1 some.
 """
 ANSWERS_A_CHILD = 2_000
@@ -75,18 +75,18 @@ def _read_in_child(seed: int, first: int) -> tuple[int, str | None]:
 
 def _read_and_leave(seed: int, first: int, sending: int) -> None:
     """A dot for every answer before it is read; behind the last, why it failed."""
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MOST_BYTES, hard))
     try:
         for number in range(first, first + ANSWERS_A_CHILD):
             response = spoilt(_dice(seed, number))
             os.write(sending, b".")
-            signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+            signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
             check_in_every_dialect(response)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     except BaseException:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         os.write(sending, b"!" + traceback.format_exc(limit=-6).encode("utf-8", "replace"))
         os._exit(1)
@@ -94,7 +94,7 @@ def _read_and_leave(seed: int, first: int, sending: int) -> None:
 
 
 def _too_long(*_: object) -> None:
-    raise TimeoutError(f"longer than {LONGEST_S:g} s")
+    raise TimeoutError(f"longer than {LONGEST_S:g} s of CPU")
 
 
 def _address_space() -> int:

@@ -45,12 +45,17 @@ def read_usage_beside(document: dict[str, Json]) -> Usage:
     Anthropic's streams begin with a message that has counted the prompt; those of the Responses API end with a
     response, failed or not.
     """
+    if _COUNTED_IN.isdisjoint(document):
+        return NO_USAGE
     inside = (document.get("message"), document.get("response"))
     for around in (document, *(each for each in inside if isinstance(each, dict))):
         for read, name in ((read_usage, "usage"), (read_usage_metadata, "usageMetadata")):
             if (usage := read(around.get(name))) != NO_USAGE:
                 return usage
     return NO_USAGE
+
+
+_COUNTED_IN = frozenset({"usage", "usageMetadata", "message", "response"})
 
 
 def _with_cache(prompt: int | None, written: dict[str, Json]) -> int | None:
