@@ -23,8 +23,8 @@ transplanted; bytes cut, flipped, inserted; bodies doubled, joined, shuffled, co
 dialects, its calls are read with and without repair, and asked about again. Every answer is a number: --seed S --only N
 reads one again.
 
-The reading is done in child processes. One that raises, takes longer than a second of CPU for an answer, or wants more than
-64 MB beyond what it had to begin with, is told with the number of its answer. Exit code: 0 none, 1 some.
+The reading is done in child processes. One that raises, takes longer than a second of CPU for an answer, or wants more
+than 64 MB beyond what it had to begin with, is told with the number of its answer. Exit code: 0 none, 1 some.
 """
 ANSWERS_A_CHILD = 2_000
 LONGEST_S = 1.0

@@ -22,13 +22,15 @@ from batchcall.sandbox.protocol import Answer, Kind, Protocol, Trouble
 HTML = {"Content-Type": "text/html"}
 
 
+Instead = Callable[[Protocol, str], Answer]  # given the key that came with the request
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A way to go wrong. At least one of the functions is there."""
 
     told: str  # for `batchcall sandbox --faults`
-    instead: Callable[[Protocol], Answer] | None = None  # no answer is made, nothing is billed
-    echo: Callable[[Protocol, str], Answer] | None = None  # as `instead`, given the key that came with the request
+    instead: Instead | None = None  # no answer is made, nothing is billed
     spoil: Callable[[Completion], None] | None = None  # the model does wrong; once it has a tool's result it does not
     bend: Callable[[Body, Protocol], None] | None = None  # the document is changed before it is written
     wrap: Callable[[Answer], Answer] | None = None  # what is sent is changed
@@ -36,30 +38,30 @@ class Fault:
     is_sticky: bool = False  # the same request meets it every time
 
 
-def _refusal(kind: Kind, message: str = "", *, wait_s: float | None = None) -> Callable[[Protocol], Answer]:
-    return lambda protocol: protocol.refuse(Trouble(kind, message, wait_s=wait_s))
+def _refusal(kind: Kind, message: str = "", *, wait_s: float | None = None) -> Instead:
+    return lambda protocol, key: protocol.refuse(Trouble(kind, message, wait_s=wait_s))
 
 
-def _relayed(status: int, message: str, kind: str = "new_api_error", code: Any = None) -> Callable[[Protocol], Answer]:
+def _relayed(status: int, message: str, kind: str = "new_api_error", code: Any = None) -> Instead:
     """What a relay, a local server or a gateway says, in the envelope that it gives to clients of this protocol."""
-    return lambda protocol: Answer(status, orjson.dumps(protocol.relayed(message, kind, code)))
+    return lambda protocol, key: Answer(status, orjson.dumps(protocol.relayed(message, kind, code)))
 
 
-def _exactly(answer: Answer) -> Callable[[Protocol], Answer]:
+def _exactly(answer: Answer) -> Instead:
     """The same in every protocol: what speaks here knows of none."""
-    return lambda protocol: answer
+    return lambda protocol, key: answer
 
 
-def _page(status: int, title: str) -> Callable[[Protocol], Answer]:
+def _page(status: int, title: str) -> Instead:
     page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return _exactly(Answer(status, page.encode(), HTML))
 
 
-def _error_in_200(protocol: Protocol) -> Answer:
+def _error_in_200(protocol: Protocol, key: str) -> Answer:
     return replace(protocol.refuse(Trouble(Kind.SERVER_ERROR, "The server is busy")), status=200)
 
 
-def _echoing(kind: Kind) -> Callable[[Protocol, str], Answer]:
+def _echoing(kind: Kind) -> Instead:
     def echo(protocol: Protocol, key: str) -> Answer:
         """The key in every form that echoes were seen in, in the body and in headers."""
         in_json = orjson.dumps(key).decode()
@@ -228,8 +230,8 @@ FAULTS: Mapping[str, Fault] = {
     "sensitive_words": Fault("500 sensitive_words_detected of a relay, always", _relayed(500, "user sensitive words detected", code="sensitive_words_detected"), is_sticky=True),
     "invalid_request_500": Fault("500 invalid_request of a relay, always", _relayed(500, "field messages is required", code="invalid_request"), is_sticky=True),
     "unprocessable": Fault("422, always", _relayed(422, "Input should be a valid string", "invalid_request_error"), is_sticky=True),
-    "echoes_key": Fault("400 that tells the request's key back, always", echo=_echoing(Kind.REJECTED), is_sticky=True),
-    "echoes_bad_key": Fault("a key that is refused and told back, always", echo=_echoing(Kind.BAD_KEY), is_sticky=True),
+    "echoes_key": Fault("400 that tells the request's key back, always", _echoing(Kind.REJECTED), is_sticky=True),
+    "echoes_bad_key": Fault("a key that is refused and told back, always", _echoing(Kind.BAD_KEY), is_sticky=True),
     # ambiguous: may be billed elsewhere, is not here
     "server_error": Fault("500", _refusal(Kind.SERVER_ERROR)),
     "bad_gateway": Fault("502 page of nginx", _page(502, "502 Bad Gateway")),

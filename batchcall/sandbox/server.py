@@ -107,10 +107,8 @@ class Sandbox:
             times = self.ledger.seen[digest.hex()]
             fault = chosen(settings.faults, digest, times, settings.seed, protocol.nearest)
             if fault is not None and fault.instead is not None:
-                return fault.instead(protocol)
-            if fault is not None and fault.echo is not None:
                 keys = (_key_in(request, place) for place in protocol.keys)
-                return fault.echo(protocol, next(filter(None, keys), ""))
+                return fault.instead(protocol, next(filter(None, keys), ""))
         return self._completion(body, digest, fault, protocol, address)
 
     def _completion(

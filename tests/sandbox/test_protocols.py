@@ -21,9 +21,8 @@ from vendors import FUNCTION, TEXT, VENDORS, Body, Got, ask, ledger_of, rooted
 
 every_vendor = pytest.mark.parametrize("name", VENDORS)
 
-ANSWERS: Mapping[
-    str, tuple[str, str, str, str | None]
-] = {  # document, schema of an answer, of a stream's events, of an error
+# Of each protocol: the document, the schema of an answer, of a stream's events, of an error.
+ANSWERS: Mapping[str, tuple[str, str, str, str | None]] = {
     "chat": ("openai", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", "ErrorResponse"),
     "azure": ("openai", "CreateChatCompletionResponse", "CreateChatCompletionStreamResponse", None),
     "responses": ("openai", "Response", "ResponseStreamEvent", "ErrorResponse"),
