@@ -188,6 +188,8 @@ READ: dict[str, Any] = {  # what batchcall makes of each fault, where it is not 
     "quota": FailureKind.NO_QUOTA,
     "relay_quota": FailureKind.NO_QUOTA,
     "bad_key": FailureKind.BAD_KEY,
+    "echoes_bad_key": FailureKind.BAD_KEY,
+    "echoes_key": FailureKind.REJECTED,
     "unknown_model": FailureKind.UNKNOWN_MODEL,
     "no_channel": FailureKind.UNKNOWN_MODEL,
     "overloaded": FailureKind.OVERLOADED,
