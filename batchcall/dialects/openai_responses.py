@@ -200,8 +200,9 @@ def _as_verbosity(rest: dict[str, Any], name: str, value: Json) -> None:
 
 
 def _put_beneath(rest: dict[str, Any], name: str, part: str, value: Json) -> None:
+    around = rest.get(name)
     if value is not None:
-        rest[name] = {part: value, **(rest.get(name) or {})}
+        rest[name] = {part: value, **(around if isinstance(around, dict) else {})}
 
 
 def _as_inclusion(rest: dict[str, Any], name: str, value: Json) -> None:

@@ -138,6 +138,7 @@ def _as_call(call: Item, id_: str, unanswered: Unanswered) -> Item:
         unanswered[id_] = "custom_tool_call_output"
         return {"type": "custom_tool_call", "call_id": id_, "name": custom.get("name"), "input": custom.get("input")}
     unanswered[id_] = _FUNCTION_OUTPUT
+    # Never with an `id`: the API would look for the answer that it belongs to, and for the reasoning before it.
     told = call.get("function")
     function: Item = told if isinstance(told, dict) else {}
     return {

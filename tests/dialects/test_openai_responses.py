@@ -398,6 +398,50 @@ def test_encoding_leaves_the_messages_alone(written: list[Any]) -> None:
     assert json.dumps(written) == before
 
 
+NAMES = [
+    "response_format",
+    "reasoning_effort",
+    "reasoning",
+    "text",
+    "verbosity",
+    "logprobs",
+    "include",
+    "stream_options",
+    "max_tokens",
+    "n",
+    "stop",
+    "functions",
+    "function_call",
+    "json_schema",
+    "type",
+    "function",
+    "name",
+    "parameters",
+    "strict",
+    "allowed_tools",
+    "tools",
+    "effort",
+]
+parameters = st.dictionaries(
+    st.sampled_from(NAMES),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.sampled_from(["function", "allowed_tools", "json_schema"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+        max_leaves=10,
+    ),
+    max_size=5,
+)
+
+
+@unhurried
+@given(said=parameters, written=parameters, choice=parameters)
+def test_whatever_a_rows_body_says_can_be_encoded(said: Any, written: Any, choice: Any) -> None:
+    shape = Shape("m", (Tool("f", {}, written),), choice or None, said)
+
+    assert isinstance(json.loads(RESPONSES.encode(Request(shape, [user("Hi")])).body), dict)
+    assert isinstance(RESPONSES.faults(shape) + CHAT.faults(shape), list)
+
+
 # Headers
 
 
