@@ -27,9 +27,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
         output.end_of_input(run.rows_seen)
         runfile.input.rows = run.rows_seen
     stopped = _publish(run) or stopped
-    totals = Totals()
-    for of_part in output.published().values():
-        totals.add(of_part)
+    totals = output.done()
     runfile.totals = totals.as_json()
     rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows

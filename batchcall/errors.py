@@ -51,6 +51,10 @@ class OutputError(BatchcallError):
     """The output cannot be read or written: read-only, full, or damaged. What arrived before is kept; resumable."""
 
 
+class DamagedRecordError(OutputError):
+    """An output's run.json is missing or cannot be read. The next run holds the parts against the job instead."""
+
+
 class LockedError(BatchcallError):
     """Another run holds this output."""
 

@@ -137,12 +137,12 @@ def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[To
     elif not isinstance(function.get("parameters", {}), dict):
         draft.misshapen(f"{where}.parameters", "they must be a JSON Schema, an object")
     elif not _NAME.fullmatch(function["name"]):
-        draft.misshapen(where, f"{function['name']!r} is no name for a tool: letters, digits, _ and -, at most 64")
+        draft.misshapen(where, f"{function['name']!r} is no name for a tool: letters, digits and _-.:/, at most 64")
     else:
         yield ToolSpec(written=whole, origin=origin)
 
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # as OpenAI documents it
+_NAME = re.compile(r"[\w.:/-]{1,64}")  # what OpenAI does not allow of these is mapped on the way out and back
 
 
 def _as_whole(tool: Any) -> dict[str, Any]:

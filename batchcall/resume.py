@@ -18,10 +18,11 @@ from batchcall.files.disk import Disk
 from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.output import OWN_FOLDER, Output
-from batchcall.files.parts import fits, part_name
+from batchcall.files.parts import Totals, fits, part_name
 from batchcall.files.runfile import InputEntry, RunFile, read_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Row
+from batchcall.report.text import money_text
 from batchcall.version import VERSION
 
 RERUN = "rerun"
@@ -170,14 +171,15 @@ def stored_job(written: Mapping[str, Any]) -> Job:
 
 def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_change: str, disk: Disk) -> None:
     """The job asks something else than the one whose answers are here."""
-    rows = sum(totals.rows for totals in output.published().values())
+    done = output.done()
+    rows = done.rows
     changes = describe_change(old.identity, resumption.runfile.identity)
     if on_change == FAIL and (rows or output.journals()):
         raise ResumeError(
             f"{output.folder} holds {rows:,} rows of another job:\n  " + "\n  ".join(changes),
-            hint=f"--on-change rerun sends all rows again ({rows:,} are done); --on-change keep leaves what is done and"
-            " uses the new job for the rest; a changed tool schema alone: `batchcall revalidate` costs nothing;"
-            " or choose another --output",
+            hint=f"--on-change rerun sends all rows again: the {rows:,} that are done took {_took(done)};"
+            " --on-change keep leaves what is done and uses the new job for the rest; a changed tool schema alone:"
+            " `batchcall revalidate` costs nothing; or choose another --output",
         )
     if on_change == KEEP:
         if old.layout != resumption.runfile.layout:
@@ -196,8 +198,16 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
         resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")
 
 
+def _took(done: Totals) -> str:
+    """What rows have cost: what doing them again may cost."""
+    requests = f"{done.attempts:,} requests"
+    tokens = f", {done.total_tokens:,} tokens" if done.total_tokens is not None else ""
+    return requests + tokens + (f", {money_text(done.cost)}" if done.cost is not None else "")
+
+
 def _all_numbers(output: Output) -> list[int]:
-    return sorted(output.published().keys() | output.journals())
+    """Of parts of which anything stands: the raw answers of one that was damaged or lost are worth as much."""
+    return sorted(output.published().keys() | output.journals() | output.answers())
 
 
 def _settle_input(resumption: Resumption, source: Input, output: Output, *, disk: Disk, is_same_layout: bool) -> None:
@@ -248,7 +258,9 @@ def _fits(askers: list[Asker], rows: list[Row], output: Output, number: int, *, 
     for index, attempts in recovered.attempts.items():
         if attempts[-1].request_hash not in hashes.get(index, ()):
             return False
-    return not disk.exists(path) or fits(disk, path, rows, hashes, output.layout)
+    if not disk.exists(path):
+        return all(one.request_hash in hashes.get(one.row, ()) for one in output.raw_answers(number))
+    return fits(disk, path, rows, hashes, output.layout)
 
 
 def marks_of(runfile: RunFile) -> list[Mark]:

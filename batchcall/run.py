@@ -232,13 +232,13 @@ def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output:
 def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
     now = datetime.datetime.now(datetime.UTC)
     resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
-    library = Library(disk, output.folder, output.own) if has_earlier(disk, output.own) else None
+    may_ask = not resumption.is_as_it_was and has_earlier(disk, output.own)
+    library = Library(disk, output.folder, output.own) if may_ask else None
     entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
     if options.retry_failed:
         entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())
     run = Run(job, options, output, source, asker, resumption, entry, library, disk)
-    for totals in output.published().values():
-        run.totals.add(totals)
+    run.totals = output.done()
     if resumption.plan is not None:
         complete_plan(run, resumption.plan)
     for note in resumption.notes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchcall.errors import OutputError
+from batchcall.errors import DamagedRecordError, OutputError
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.lock import holder_of
@@ -28,6 +28,7 @@ class OutputStatus:
     holder: str | None  # who runs it now
     runs: int
     last_run: dict[str, Any] | None
+    faults: list[str]  # parts or a record that cannot be read
 
     @property
     def left(self) -> int | None:
@@ -46,6 +47,7 @@ class OutputStatus:
             "rows_left": self.left,
             "runs": self.runs,
             "last_run": self.last_run,
+            "faults": self.faults,
         }
 
     def as_text(self) -> str:
@@ -58,21 +60,21 @@ class OutputStatus:
                 ("cost", money_text(self.totals["cost"])),
                 ("left", _left(self)),
                 ("last run", _last_run(self)),
+                *(("fault", fault) for fault in self.faults),
             ]
         )
 
 
-def read_status(folder: Path) -> OutputStatus:
+def read_status(folder: Path, *, disk: Disk | None = None) -> OutputStatus:
     """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output."""
-    disk = RealDisk()
-    runfile = require_runfile(disk, folder)
-    totals = Totals()
-    rows = {}
-    for number in part_numbers(disk, folder):
-        of_part = read_totals(disk, folder / part_name(number))
-        rows[number] = of_part.rows
-        totals.add(of_part)
-    last = runfile.runs[-1] if runfile.runs else None
+    disk = disk or RealDisk()
+    totals, rows, faults = _read_parts(disk, folder)
+    try:
+        runfile = require_runfile(disk, folder)
+    except DamagedRecordError as error:
+        faults.append(f"{error}. {error.hint}")
+        runfile = None
+    last = runfile.runs[-1] if runfile and runfile.runs else None
     return OutputStatus(
         folder=str(folder),
         totals=totals.as_json(),
@@ -80,10 +82,11 @@ def read_status(folder: Path) -> OutputStatus:
             _waiting(disk, paths, rows.get(number, 0))
             for number, paths in journals_in(disk, folder / OWN_FOLDER).items()
         ),
-        rows_expected=runfile.input.rows,
-        is_complete=runfile.is_complete,
+        rows_expected=runfile.input.rows if runfile else None,
+        is_complete=runfile is not None and runfile.is_complete and not faults,
         holder=holder_of(folder / OWN_FOLDER / "lock"),
-        runs=len(runfile.runs),
+        runs=len(runfile.runs) if runfile else 0,
+        faults=faults,
         last_run=None
         if last is None
         else {
@@ -99,9 +102,28 @@ def read_status(folder: Path) -> OutputStatus:
     )
 
 
+def _read_parts(disk: Disk, folder: Path) -> tuple[Totals, dict[int, int], list[str]]:
+    """The totals of all parts that can be read, the rows of each, and what is wrong with the others."""
+    totals, rows, faults = Totals(), {}, []
+    for number in part_numbers(disk, folder):
+        try:
+            of_part = read_totals(disk, folder / part_name(number))
+        except OutputError as error:
+            faults.append(f"{error}. {error.hint}")
+            continue
+        rows[number] = of_part.rows
+        totals.add(of_part)
+    return totals, rows, faults
+
+
 def require_runfile(disk: Disk, folder: Path) -> RunFile:
-    """The run.json of an output. Raises OutputError when the folder is none."""
+    """The run.json of an output. Raises OutputError when the folder is none, DamagedRecordError when it is lost."""
     runfile = read_runfile(disk, folder / OWN_FOLDER) if disk.is_folder(folder) else None
+    if runfile is None and part_numbers(disk, folder) and disk.is_folder(folder / OWN_FOLDER):
+        raise DamagedRecordError(
+            f"{folder / OWN_FOLDER / 'run.json'} is missing",
+            hint="run the same job again: the parts are held against it, and a new record is written",
+        )
     if runfile is None:
         raise OutputError(
             f"{folder} is not an output of batchcall", hint="give the folder that output.path of the job file names"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchcall.asking import Asker, make_asker
-from batchcall.errors import BatchcallError
+from batchcall.errors import BatchcallError, DamagedRecordError
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input, open_input
 from batchcall.files.journal import journal_name, journals_in, read_journals
@@ -33,6 +33,8 @@ class Proof:
     parts: int = 0
     answers: int = 0  # raw answers read
     compared: int = 0  # rows whose request was made from the input again and found the same
+    missing: int = 0  # rows of the input that are not in
+    readable: list[int] = field(default_factory=list)  # numbers of the parts that can be read to their end
     faults: list[str] = field(default_factory=list)  # what is wrong and what to do
     notes: list[str] = field(default_factory=list)  # what could not be looked at
 
@@ -48,17 +50,24 @@ class Proof:
             "parts": self.parts,
             "answers": self.answers,
             "requests_compared": self.compared,
+            "rows_missing": self.missing,
             "faults": self.faults,
             "notes": self.notes,
         }
 
     def as_text(self) -> str:
-        verdict = "proven" if self.is_proven else "NOT proven"
         looked_at = f"{self.rows:,} rows in {self.parts:,} parts, {self.answers:,} raw answers"
-        lines = [("output", self.folder), ("verdict", verdict), ("read", looked_at)]
+        lines = [("output", self.folder), ("verdict", self._verdict()), ("read", looked_at)]
         lines.append(("requests", f"{self.compared:,} made again from the input and found the same"))
         lines += [("fault", fault) for fault in self.faults] + [("note", note) for note in self.notes]
         return table(lines)
+
+    def _verdict(self) -> str:
+        if self.is_proven:
+            return "proven"
+        if self.missing and len(self.faults) == 1:
+            return "incomplete; what is there is sound"
+        return "NOT proven"
 
 
 def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
@@ -67,8 +76,11 @@ def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
     Raises OutputError when the folder is no output at all; every other fault is in the proof.
     """
     disk = disk or RealDisk()
-    runfile = require_runfile(disk, folder)
     proof = Proof(str(folder))
+    try:
+        runfile = require_runfile(disk, folder)
+    except DamagedRecordError as error:
+        return _verify_without_record(disk, folder, proof, error)
     if (holder := holder_of(folder / OWN_FOLDER / "lock")) is not None:
         proof.notes.append(f"a run is under way ({holder}): what it has not published yet is not looked at")
     totals = _read_parts(disk, folder, runfile, proof)
@@ -76,7 +88,24 @@ def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
     _read_journals(disk, folder, proof)
     _compare_input(disk, folder, runfile, proof, is_running=holder is not None)
     if disk.exists(folder / SUCCESS) and proof.rows != runfile.input.rows:
-        proof.faults.append(f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in")
+        proof.faults.append(
+            f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in. Run the job again"
+        )
+    return proof
+
+
+def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: DamagedRecordError) -> Proof:
+    """The parts and journals for themselves, as nothing says what they should hold."""
+    proof.faults.append(f"{error}. {error.hint}")
+    for number in part_numbers(disk, folder):
+        proof.parts += 1
+        try:
+            with open_part(disk, folder / part_name(number)) as part:
+                proof.rows += sum(1 for _ in part.outcomes())
+        except BatchcallError as fault:
+            proof.faults.append(f"{fault}. {fault.hint}")
+    _read_journals(disk, folder, proof)
+    proof.notes.append("without run.json the rows could not be held against the job and the input")
     return proof
 
 
@@ -92,6 +121,7 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
         except BatchcallError as error:
             proof.faults.append(f"{error}. {error.hint}")
             continue
+        proof.readable.append(number)
         schemas.setdefault(str(part.schema), path.name)
         counted.bill = part.totals.bill  # it is in no row
         if not _is_same(part.totals.as_json(), counted.as_json()):
@@ -132,7 +162,13 @@ def _read_answers(disk: Disk, folder: Path, runfile: RunFile, number: int, proof
     try:
         proof.answers += sum(1 for _ in read_raw(disk, path))
     except BatchcallError as error:
-        proof.faults.append(f"{error}. The rows are in their part; `revalidate` will not work for them")
+        proof.faults.append(f"{error}. {_ANSWERS_LOST}")
+
+
+_ANSWERS_LOST = (
+    "The rows are sound, they are in their part: move the file away, nothing is bought again;"
+    " only `revalidate` will not work for them"
+)
 
 
 def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
@@ -178,20 +214,26 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, 
         return
     missing, other, rows = _walk(disk, folder, askers, source, proof)
     if missing and not is_running:
+        proof.missing = len(missing)
         proof.faults.append(f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again")
     if other:
         proof.faults.append(
-            f"{len(other):,} rows hold the answer to another request than the input makes: {_some(other)}. {_MOVE_AWAY}"
+            f"{', '.join(_parts_of(other, runfile))}: {len(other):,} rows hold the answer to another request than the"
+            f" input makes: {_some(other)}. {_MOVE_AWAY}"
         )
     if proof.rows > rows:
         proof.faults.append(f"{proof.rows:,} rows are in, the input has {rows:,}. Run the job again")
+
+
+def _parts_of(rows: list[int], runfile: RunFile) -> list[str]:
+    return [part_name(number) for number in sorted({row // runfile.job["output"]["part_rows"] for row in rows})]
 
 
 def _walk(
     disk: Disk, folder: Path, askers: list[Asker], source: Input, proof: Proof
 ) -> tuple[list[int], list[int], int]:
     columns: Any = source.columns if any(asker.columns is None for asker in askers) else _all_columns(askers)
-    written = _written_hashes(disk, folder)
+    written = _written_hashes(disk, folder, proof.readable)
     current = next(written, None)
     missing, other, rows = [], [], 0
     for batch in source.batches(columns):
@@ -212,13 +254,10 @@ def _all_columns(askers: list[Asker]) -> set[str]:
     return {name for asker in askers for name in asker.columns or ()}
 
 
-def _written_hashes(disk: Disk, folder: Path) -> Iterator[tuple[int, str | None]]:
-    for number in part_numbers(disk, folder):
-        try:
-            for batch in read_batches(disk, folder / part_name(number), columns=["row", "request_hash"]):
-                yield from zip(batch.column("row").to_pylist(), batch.column("request_hash").to_pylist(), strict=True)
-        except BatchcallError:
-            continue  # named already
+def _written_hashes(disk: Disk, folder: Path, numbers: list[int]) -> Iterator[tuple[int, str | None]]:
+    for number in numbers:
+        for batch in read_batches(disk, folder / part_name(number), columns=["row", "request_hash"]):
+            yield from zip(batch.column("row").to_pylist(), batch.column("request_hash").to_pylist(), strict=True)
 
 
 def _some(rows: list[int]) -> str:

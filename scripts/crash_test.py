@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from batchcall.sandbox.process import Settings  # noqa: E402  # found by the line above
+from crash_model import explore  # noqa: E402
 from faulting import calls_of_a_run, faults_of, violations_under, why_no_strace  # noqa: E402
 from killing import Figures, Plan, endpoint_process, run_campaign  # noqa: E402
 
@@ -36,6 +37,9 @@ write, fdatasync, fsync, rename, unlink, openat, ftruncate, fallocate and mkdir,
 must leave with 0 or 3 (2 for a forbidden folder before anything was sent) and say what is wrong and where, without a
 traceback; the next run must complete the job, every row once, no bill without an answer or a report.
 
+With --states whole runs are cut off at every step on a model of a disk that keeps any prefix of the bytes and any
+subset of the names that were not synced (tests/crash_model.py): about N different states, 50 a second.
+
 Exit code: 0 nothing was violated, 1 something was; each violation is printed. A seed gives the same campaigns, not the
 same moments to the microsecond. Takes about a second per kill and 1.5 per fault; starts nothing after --seconds.
 """
@@ -46,6 +50,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300, help="how many runs to kill (300)")
     parser.add_argument("--seed", type=int, default=0, help="of the campaigns (0)")
     parser.add_argument("--faults", type=int, default=0, metavar="N", help="system calls to fail, spread over all (0)")
+    parser.add_argument("--states", type=int, default=0, metavar="N", help="crashes on a model disk (0)")
     parser.add_argument("--seconds", type=float, default=1200.0, help="start nothing more after so long (1200)")
     asked = parser.parse_args()
     until_s = time.monotonic() + asked.seconds
@@ -54,6 +59,8 @@ def main() -> int:
         violations = killed(folder, asked.kills, asked.seed, until_s)
         if asked.faults:
             violations += faulted(folder, asked.faults, until_s)
+        if asked.states:
+            violations += explored(folder, asked.states, asked.seed)
     finally:
         shutil.rmtree(folder)
     print(f"{violations} violations" if violations else "nothing was violated")
@@ -122,6 +129,13 @@ def faulted(folder: Path, count: int, until_s: float) -> int:
             violations += bool(found)
     print(f"{tried} of {len(faults)} faults tried, {violations} not borne as promised", flush=True)
     return violations
+
+
+def explored(folder: Path, states: int, seed: int) -> int:
+    found = explore(folder / "model", states=states, seed=seed)
+    print("\n".join(found.faults))
+    print(f"{found.states:,} states of a model disk, {len(found.faults)} faults")
+    return len(found.faults)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,27 @@ import asyncio
 import contextlib
 import copy
 import errno
+import functools
+import itertools
 import json
 import os
 import random
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import batchcall.run
-from batchcall.errors import BatchcallError, ExitCode
+from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.journal import Committer
 from batchcall.files.output import OpenPart, Output
-from batchcall.files.parts import part_number, read_batches
+from batchcall.files.parts import part_number, read_batches, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, load_job
 from batchcall.records import Attempt, HttpRequest, HttpResponse
@@ -54,6 +60,9 @@ class Ledger:
         """These may be asked again: that is what the next command is for."""
         for one in hashes:
             self.written[one] = self.durable[one] = 0
+
+    def came(self, attempt: Attempt) -> None:
+        """An answer is written; for ledgers that know more."""
 
     def all_came(self, before: Ledger) -> None:
         """What was paid since `before` is written, or should be."""
@@ -87,7 +96,7 @@ class Endpoint:
         return answer_to(text, is_busy=is_first and "busy" in text)
 
 
-def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
+def answer_to(text: str, *, is_busy: bool, response_id: str = "r") -> HttpResponse:
     if is_busy:
         return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
     call = {"id": "c", "type": "function", "function": {"name": "record_person", "arguments": arguments_for(text)}}
@@ -96,7 +105,8 @@ def answer_to(text: str, *, is_busy: bool) -> HttpResponse:
         message = {"role": "assistant", "content": "I would rather not."}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
-    return HttpResponse(200, {}, json.dumps({"id": "r", "model": "m", "choices": [choice], "usage": usage}).encode())
+    body = {"id": response_id, "model": "m", "choices": [choice], "usage": usage}
+    return HttpResponse(200, {}, json.dumps(body).encode())
 
 
 def arguments_for(text: str) -> str:
@@ -110,27 +120,38 @@ class World:
     job: Job
     disk: ModelDisk
     ledger: Ledger = field(default_factory=Ledger)
+    spoilt: bytes = b""  # a damaged line that must be kept for a person to look at
+    open_endpoint: Callable[[Ledger, Committer, StopSwitch, int | None], Endpoint] = Endpoint
 
     @property
     def out(self) -> Path:
         return self.job.output.path
 
     def copy(self) -> World:
-        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger))
+        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger), self.spoilt, self.open_endpoint)
+
+    def spoil(self, name: str, line: int) -> None:
+        """Damage on the medium, in the middle of a line of a journal."""
+        path = self.out / "_batchcall" / name
+        lines = self.disk.read(path).splitlines(keepends=True)
+        self.disk.flip_bit(path, sum(map(len, lines[:line])) + 20)
+        self.spoilt = self.disk.read(path).splitlines()[line]
 
     def run(self, options: RunOptions, *, stops_after: int | None = None) -> Summary:
         """`batchcall run`, to its end. Raises what it raises."""
         committer, stop = Committer(has_thread=False), StopSwitch()
-        endpoint = Endpoint(self.ledger, committer, stop, stops_after)
+        endpoint = self.open_endpoint(self.ledger, committer, stop, stops_after)
         with _models(self.ledger, endpoint, committer):
             summary = run_virtual(run_job(self.job, options, disk=self.disk, stop=stop))
         self.ledger.durable |= self.ledger.written
         return summary
 
+    def part_names(self) -> list[str]:
+        return [name for name in self.disk.names(self.out) if part_number(name) is not None]
+
     def rows(self) -> list[dict[str, Any]]:
-        names = [name for name in self.disk.names(self.out) if part_number(name) is not None]
         columns = ["row", "id", "text", "status", "content", "arguments", "request_hash", "attempts"]
-        batches = [batch for name in names for batch in read_batches(self.disk, self.out / name, columns)]
+        batches = [batch for name in self.part_names() for batch in read_batches(self.disk, self.out / name, columns)]
         return [row for batch in batches for row in batch.to_pylist()]
 
 
@@ -156,11 +177,53 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         mock.patch.object(batchcall.run, "open_transport", open_model),
         mock.patch("batchcall.files.output.Committer", return_value=committer),
         mock.patch.object(asyncio, "to_thread", at_once),
-        mock.patch("batchcall.files.parts._COMPRESSION", "none"),  # half of the time, for files of a few rows
+        # What follows is there for the sake of time: the same bytes read alike, and nobody else takes the lock.
+        mock.patch("batchcall.files.parts._COMPRESSION", "none"),
+        mock.patch("batchcall.files.parts._opened", _opened_once),
+        mock.patch.object(batchcall.run, "prepare", _prepare_once),
+        mock.patch.object(batchcall.run, "hold_lock", return_value=contextlib.nullcontext()),
         mock.patch.object(Output, "answered", _watched_answer(ledger)),
         mock.patch.object(Output, "seal", _watched_seal(ledger)),
     ):
         yield
+
+
+@dataclass
+class ReadOnce:
+    """A Parquet file that gives the same batches again without reading them again."""
+
+    file: Any
+    schema_arrow: Any
+    metadata: Any
+    read: dict[tuple[str, ...] | None, list[Any]] = field(default_factory=dict)
+
+    def iter_batches(self, rows: int, columns: list[str] | None = None, *, use_threads: bool) -> Iterator[Any]:
+        key = None if columns is None else tuple(columns)
+        if key not in self.read:
+            self.read[key] = list(self.file.iter_batches(rows, columns=columns, use_threads=use_threads))
+        return iter(self.read[key])
+
+
+@functools.lru_cache(maxsize=2000)
+def _read_once(content: bytes) -> ReadOnce:
+    file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+    return ReadOnce(file, file.schema_arrow, file.metadata)
+
+
+@contextlib.contextmanager
+def _opened_once(disk: ModelDisk, path: Path) -> Iterator[ReadOnce]:
+    yield _read_once(disk.read(path))
+
+
+_prepare = batchcall.run.prepare
+_prepared: list[tuple[Job, Any]] = []
+
+
+def _prepare_once(job: Job) -> Any:
+    """A job is loaded anew whenever it or its input is edited."""
+    if not _prepared or _prepared[-1][0] is not job:
+        _prepared[:] = [(job, _prepare(job))]
+    return _prepared[-1][1]
 
 
 _answered, _seal = Output.answered, Output.seal
@@ -173,6 +236,7 @@ def _watched_answer(ledger: Ledger) -> Callable[..., None]:
         ledger.paid[key] += 1
         _answered(output, attempt)
         ledger.written[key] += 1
+        ledger.came(attempt)
 
     return answered
 
@@ -193,6 +257,8 @@ class Command:
     name: str
     options: RunOptions | None  # None: `batchcall revalidate`
     stops_after: int | None = None  # answers; as by SIGTERM
+    failing_sync: str | None = None  # the file whose first sync fails; the run stops for it
+    spoilt_line: tuple[str, int] | None = None  # before the command: a bit of this journal flips, in this line
     edit: Callable[[Path], None] = lambda folder: None
     is_free: Callable[[str], bool] = lambda text: False
 
@@ -202,6 +268,9 @@ class Command:
         self.edit(folder)
         world.job = load_job(world.job.file)
         world.ledger.forget({row["request_hash"] for row in world.rows() if self.is_free(row["text"])})
+        world.disk.failing_sync = self.failing_sync
+        if self.spoilt_line is not None:
+            world.spoil(*self.spoilt_line)
 
     def begin_again(self, world: World) -> None:
         """Given once more after it had done its work, `--retry-failed` is a new command."""
@@ -216,7 +285,7 @@ class Command:
 
     @property
     def is_whole(self) -> bool:
-        return self.stops_after is None and (self.options is None or self.options.limit is None)
+        return not (self.stops_after or self.failing_sync) and (self.options is None or self.options.limit is None)
 
 
 def write_first_job(folder: Path) -> Path:
@@ -242,7 +311,8 @@ def _change_prompt_and_grow(folder: Path) -> None:
 # What the life of an output may hold, in turn. Each finds what the ones before it have left.
 LIFE = (
     Command("stopped in the middle", RunOptions(), stops_after=2),
-    Command("the first rows", RunOptions(limit=5)),
+    Command("the first rows", RunOptions(limit=5), spoilt_line=("part-000000.journal", 0)),
+    Command("a disk that cannot sync", RunOptions(), failing_sync="part-000001.journal"),
     Command("the rest", RunOptions()),
     Command("failed rows again", RunOptions(retry_failed=True), is_free=lambda text: "fail" in text),
     Command(
@@ -267,18 +337,26 @@ class Moment:
     """Just before one act of a run on its disk."""
 
     command: Command
-    act: str
+    act: str  # "end": when all was done
     path: Path
     world: World
+    is_told_complete: bool = False  # what the command said at its end
 
 
-def moments_of(world: World, command: Command) -> list[Moment]:
-    """Run the command in `world`, and return what the world was like before each act, and when all was done."""
+def moments_of(world: World, command: Command, *, only: int | None = None) -> list[Moment]:
+    """Run the command in `world`, and return what the world was like before each act (or before one of them, counted
+    from 0), and when all was done."""
     moments: list[Moment] = []
-    world.disk.before = lambda act, path: moments.append(Moment(command, act, path, world.copy()))
-    command.run(world)
+    acts = itertools.count()
+
+    def before(act: str, path: Path) -> None:
+        if next(acts) == only or only is None:
+            moments.append(Moment(command, act, path, world.copy()))
+
+    world.disk.before = before
+    summary = command.run(world)
     world.disk.before = lambda act, path: None
-    return [*moments, Moment(command, "end", world.out, world.copy())]
+    return [*moments, Moment(command, "end", world.out, world.copy(), summary is None or summary.is_complete)]
 
 
 def after_power_cut(moment: Moment, dice: random.Random, keeps: float) -> World:
@@ -291,15 +369,20 @@ def after_power_cut(moment: Moment, dice: random.Random, keeps: float) -> World:
 def faults_of_crash(moment: Moment, world: World) -> list[str]:
     """What must hold of the folder as the crash left it, before anything is run: for those who read it meanwhile."""
     has_success = world.disk.exists(world.out / "_SUCCESS")
-    rows = len(world.rows())
-    runfile = read_runfile(world.disk, world.out / "_batchcall")
+    try:
+        rows = sum(read_totals(world.disk, world.out / name).rows for name in world.part_names())
+        runfile = read_runfile(world.disk, world.out / "_batchcall")
+    except OutputError as error:
+        return [str(error)]
     faults = []
     if has_success and (runfile is None or rows != runfile.input.rows):
         faults.append(f"_SUCCESS stands over {rows} rows")
+    if world.spoilt and not any(world.spoilt in content for content in world.disk.tree().values()):
+        faults.append("the damaged line is gone")
     if moment.act == "end":  # what the command has told must last
-        if has_success != moment.command.is_whole:
+        if has_success != moment.is_told_complete:
             faults.append(f"_SUCCESS {'stands' if has_success else 'is gone'} after the end")
-        if runfile is None or runfile.is_complete != moment.command.is_whole or not _has_told_its_end(runfile):
+        if runfile is None or runfile.is_complete != moment.is_told_complete or not _has_told_its_end(runfile):
             faults.append("run.json has not what the command told")
     return faults
 
@@ -314,16 +397,20 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True) -> l
     known, paid = Counter(world.ledger.written), Counter(world.ledger.paid)
     try:
         summary = command.run(world)
+        if command.stops_after or command.failing_sync:  # and to its end, to see what has become of every row
+            command = replace(command, stops_after=None, failing_sync=None)
+            summary = command.run(world)
     except (BatchcallError, OSError) as error:
         return [f"the command broke off: {error!r}"]
-    wanted = Counter(row["request_hash"] for row in world.rows())
+    rows = world.rows()
+    wanted = Counter(row["request_hash"] for row in rows)
     bought = world.ledger.paid - paid
-    tried = Counter({row["request_hash"]: row["attempts"] for row in world.rows()})
-    faults = [
-        f"{one} was asked {known[one + IN_VAIN]} times in vain, its row says {tried[one]} attempts in all"
-        for one in tried
-        if tried[one] < known[one + IN_VAIN] + bool(known[one])
-    ]
+    faults = []
+    for row in rows:
+        one = row["request_hash"]
+        in_vain = known[one + IN_VAIN] + bought[one + IN_VAIN]
+        if wanted[one] == 1 and row["attempts"] < in_vain + 1:
+            faults.append(f"{one} was asked {in_vain} times in vain, its row says {row['attempts']} attempts in all")
     faults += [
         f"{one} was bought {bought[one]} times although {known[one]} of {wanted[one]} answers were there"
         for one in bought
@@ -331,7 +418,7 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True) -> l
     ]
     if command.is_whole and summary is not None and not summary.is_complete:
         faults.append("not every row is in")
-    faults += _faults_of_rows(world, command)
+    faults += _faults_of_rows(world, command, rows)
     if command.is_whole and has_proof:
         faults += verify_output(world.out, disk=world.disk).faults
     own = world.disk.names(world.out / "_batchcall")
@@ -343,12 +430,9 @@ def _has_ended(world: World) -> bool:
     return runfile is not None and bool(runfile.runs) and runfile.runs[-1].exit_code in (0, 1)
 
 
-def _faults_of_rows(world: World, command: Command) -> list[str]:
-    if command.stops_after is not None:
-        return []
+def _faults_of_rows(world: World, command: Command, rows: list[dict[str, Any]]) -> list[str]:
     limit = command.options.limit if command.options is not None else None
     expected = [json.loads(line) for line in Path(world.job.input.path).read_text().splitlines()][:limit]
-    rows = world.rows()
     if [row["row"] for row in rows] != list(range(len(expected))):
         return [f"rows {[row['row'] for row in rows]} instead of {len(expected)}"]
     return [
@@ -382,7 +466,6 @@ class Exploration:
 
 def explore(
     folder: Path,
-    commands: Sequence[Command],
     *,
     states: int,
     seed: int,
@@ -390,7 +473,7 @@ def explore(
     left_out: frozenset[str] = frozenset(),
     stops_at_first: bool = False,
 ) -> Exploration:
-    """Give the commands one after the other; cut each off at every step in many ways, and give it again.
+    """Give the commands of a life one after the other; cut each off at every step in many ways, and give it again.
 
     About `states` different states are looked at, of which share (n, of) takes every of-th moment. With `left_out`
     these syncs do nothing.
@@ -400,47 +483,65 @@ def explore(
     world = new_world(write_first_job(folder))
     world.disk.left_out = left_out
     seen: set[int] = set()
-    per_moment = max(1, states // (MOMENTS_GUESSED * len(commands)))
-    for command in commands:
+    per_moment = -(-states // STATES_PER_TURN)
+    for command in LIFE:
         command.begin(world)
-        for number, moment in enumerate(moments_of(world, command)):
-            if number % share[1] == share[0]:
-                _explore_moment(moment, found, dice, seen, per_moment)
+        moments = moments_of(world, command)
+        found.syncs |= world.disk.syncs
+        if left_out and not left_out & world.disk.syncs:
+            moments = []  # as without it
+        for moment in moments[share[0] :: share[1]]:
+            _explore_moment(moment, found, dice, seen, per_moment)
             if found.faults and stops_at_first:
                 return found
-        found.syncs |= world.disk.syncs
         world = world.copy()
     return found
 
 
-MOMENTS_GUESSED = 90  # of a command
+def is_missed(folder: Path, sync: str, states: int) -> bool:
+    """Whether the exploration finds nothing wrong although this sync does nothing."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    return not explore(folder, states=states, seed=3, left_out=frozenset({sync}), stops_at_first=True).faults
+
+
+MOMENTS_GUESSED = 70  # of a command
+STATES_PER_TURN = 480  # different ones that a turn over all moments finds
 PROVE_EVERY = 7  # states: `verify` takes as long as the rest
 
 
 def _explore_moment(moment: Moment, found: Exploration, dice: random.Random, seen: set[int], count: int) -> None:
-    """A kill, and `count` power cuts of which every fourth hits the run that follows the first cut."""
+    """A kill, and `count` power cuts of which every fourth hits the run that follows a first crash."""
     found.look(moment, "killed", moment.world.copy())
     for turn in range(count):
         keeps = (0.0, 0.5, 0.9, 0.1)[turn % 4]
-        world = moment.world.copy() if turn % 8 == 3 else after_power_cut(moment, dice, keeps)
-        how = f"power cut that keeps {keeps}"
-        if turn % 4 == 3:  # a kill or a cut, and then a cut of the run that goes on
-            moment.command.begin_again(world)
-            later = dice.choice(moments_of(world, moment.command))
-            how += f", then before {later.act} of {later.path.name}"
-            world = after_power_cut(later, dice, keeps)
-        state = hash((moment.command.name, *sorted(world.disk.tree().items()), *sorted(world.ledger.written.items())))
+        hit, how = moment, f"power cut that keeps {keeps}"
+        if turn % 4 == 3:
+            try:
+                hit = _moment_after(moment, dice, keeps, is_killed=turn % 8 == 3)
+            except BatchcallError as error:
+                found.faults.append(f"{moment.command.name}, before {moment.act} of {moment.path.name}, {how}: {error}")
+                return
+            how += f", in the run after a crash before {moment.act} of {moment.path.name}"
+        world = after_power_cut(hit, dice, keeps)
+        state = hash((hit.command.name, *sorted(world.disk.tree().items()), *sorted(world.ledger.written.items())))
         if state not in seen:
             seen.add(state)
-            found.look(moment, how, world)
+            found.look(hit, how, world)
 
 
-def explore_failures(folder: Path, commands: Sequence[Command], *, share: tuple[int, int] = (0, 1)) -> Exploration:
+def _moment_after(moment: Moment, dice: random.Random, keeps: float, *, is_killed: bool) -> Moment:
+    """After a kill or a power cut at this moment the command is given again: any moment of that run."""
+    world = moment.world.copy() if is_killed else after_power_cut(moment, dice, keeps)
+    moment.command.begin_again(world)
+    return moments_of(world, moment.command, only=dice.randrange(MOMENTS_GUESSED))[0]
+
+
+def explore_failures(folder: Path, *, share: tuple[int, int] = (0, 1)) -> Exploration:
     """Give the commands one after the other; let every act on the disk fail once, by EIO and by ENOSPC, and from some
     acts on all of them. Then, the disk being well again, give the command again."""
     found = Exploration()
     world = new_world(write_first_job(folder))
-    for command in commands:
+    for command in LIFE:
         command.begin(world)
         before = world.copy()
         acts = len(moments_of(world, command)) - 1

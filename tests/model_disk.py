@@ -13,7 +13,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,10 +29,13 @@ class File:
     content: bytes = b""
     pending: list[bytes | int] = field(default_factory=list)  # since the last sync: bytes appended, or a length cut to
     reserved_to: int = 0
+    is_forsaken: bool = False  # a sync has failed: later ones say success, and what was dirty then is not written
 
     def survivor(self, dice: random.Random, keeps: float) -> bytes:
         """What a power cut leaves: a prefix of what was done since the last sync."""
         left = self.durable
+        if self.is_forsaken:
+            return left
         for act in self.pending:
             if dice.random() >= keeps:
                 return left + act[: dice.randrange(len(act) + 1)] if isinstance(act, bytes) else left
@@ -84,9 +87,11 @@ class ModelDisk:
         self.home = home
         self.capacity = capacity
         self.before: Callable[[str, Path], None] = lambda act, path: None
+        self.failing_sync: str | None = None  # the next sync of the file of this name fails, and its pages are dropped
         self.left_out: frozenset[str] = frozenset()  # syncs that do nothing, by who asks for them
         self.syncs: set[str] = set()  # who asked for syncs
         self._root = Folder()
+        self._prefix = str(home)
         self._pending: list[Renaming] = []
         self._handles: dict[int, Handle] = {}
         self._last_handle = 1000
@@ -171,7 +176,10 @@ class ModelDisk:
     def sync(self, handle: int) -> None:
         file, path = self._at(handle)
         self.before("sync", path)
-        if self._is_left_out():
+        if path.name == self.failing_sync:
+            self.failing_sync, file.is_forsaken = None, True
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self._is_left_out() or file.is_forsaken:
             return
         file.durable, file.pending = file.content, []
 
@@ -216,7 +224,7 @@ class ModelDisk:
         def twin(node: Node) -> Node:
             if id(node) not in twins:
                 if isinstance(node, File):
-                    twins[id(node)] = File(node.durable, node.content, list(node.pending), node.reserved_to)
+                    twins[id(node)] = replace(node, pending=list(node.pending))
                 else:
                     made = twins[id(node)] = Folder()
                     made.names = {name: twin(inner) for name, inner in node.names.items()}
@@ -224,7 +232,7 @@ class ModelDisk:
             return twins[id(node)]
 
         other = ModelDisk(self.home, capacity=self.capacity)
-        other.left_out = self.left_out
+        other.left_out, other.failing_sync = self.left_out, self.failing_sync
         other._root = _as_folder(twin(self._root))
         other._pending = [
             Renaming(
@@ -250,7 +258,7 @@ class ModelDisk:
         for folder in _folders(self._root):
             for file in [node for node in folder.names.values() if isinstance(node, File)]:
                 file.durable = file.content = file.survivor(dice, keeps)
-                file.pending, file.reserved_to = [], 0
+                file.pending, file.reserved_to, file.is_forsaken = [], 0, False
 
     def flip_bit(self, path: Path, place: int) -> None:
         """Damage on the medium."""
@@ -303,8 +311,9 @@ class ModelDisk:
 
     def _find(self, path: Path) -> Node | None:
         node: Node | None = self._root
-        for name in path.relative_to(self.home).parts if path not in self.home.parents else ():
-            node = node.names.get(name) if isinstance(node, Folder) else None
+        for name in str(path)[len(self._prefix) :].split("/"):
+            if name:
+                node = node.names.get(name) if isinstance(node, Folder) else None
         return node
 
     def _folder(self, path: Path) -> Folder:

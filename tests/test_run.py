@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 import pytest_asyncio
 
 from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, verify_output
+from batchcall.files.disk import RealDisk
 from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from running import edit, results, some_rows, write_job, write_rows
+from running import TOOL, edit, results, some_rows, write_job, write_rows
 
 
 @pytest_asyncio.fixture
@@ -419,3 +421,51 @@ async def test_a_limit_on_a_complete_output_leaves_it_complete(tmp_path: Path, e
 
     assert (summary.is_complete, summary.rows_expected) == (True, 25)
     assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+async def test_opening_an_output_of_many_parts_reads_the_footer_of_each_once(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    """What keeps an output of ten million rows quick to open; `scripts/bench open` times it."""
+
+    class Counting(RealDisk):
+        def __init__(self) -> None:
+            self.opened: list[str] = []
+
+        def open_read(self, path: Path) -> pyarrow.NativeFile:
+            self.opened.append(path.name)
+            return super().open_read(path)
+
+    job = write_job(tmp_path, url=endpoint.url, rows=205)
+    await run_job(job, RunOptions(limit=200))
+    disk = Counting()
+
+    summary = await run_job(job, disk=disk)
+
+    assert (summary.exit_code, summary.requests, summary.totals["rows"]) == (ExitCode.OK, 5, 205)
+    assert Counter(name for name in disk.opened if name.endswith(".parquet")) == {
+        f"part-{number:06d}.parquet": 1 for number in range(20)
+    }
+
+
+async def test_a_tool_name_that_openai_does_not_allow_is_mapped_on_the_way_out_and_back(tmp_path: Path) -> None:
+    dotted = {**TOOL, "function": {**TOOL["function"], "name": "people.record"}}
+    job = write_job(tmp_path, tool=dotted, rows=3)
+
+    assert (await run_job(job)).exit_code == ExitCode.OK
+
+    assert {row["tool"] for row in results(tmp_path / "out")} == {"people.record"}
+    assert {row["calls"][0]["name"] for row in results(tmp_path / "out")} == {"people_record"}
+
+
+async def test_the_answers_of_a_part_that_is_gone_are_found_by_rows_that_have_moved(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=25, part_rows=10)
+    await run_job(job)
+    (tmp_path / "out" / "part-000001.parquet").unlink()
+    write_rows(tmp_path / "rows.jsonl", [*some_rows(25)[1:], *some_rows(1)])
+
+    summary = await run_job(job)
+
+    assert (summary.is_complete, summary.requests) == (True, 0)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import ctypes.util
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -163,6 +164,28 @@ def write_fully(disk: Disk, handle: int, content: bytes) -> None:
         if written == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         view = view[written:]
+
+
+class Sink(io.RawIOBase):
+    """An open file as buffers and pyarrow want one."""
+
+    def __init__(self, disk: Disk, handle: int) -> None:
+        super().__init__()
+        self._disk = disk
+        self._handle = handle
+        self._position = 0
+
+    def write(self, content: Any) -> int:
+        block = bytes(content)
+        write_fully(self._disk, self._handle, block)
+        self._position += len(block)
+        return len(block)
+
+    def tell(self) -> int:
+        return self._position
+
+    def writable(self) -> bool:
+        return True
 
 
 def write_whole(disk: Disk, path: Path, content: bytes) -> None:

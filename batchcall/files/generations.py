@@ -23,11 +23,22 @@ def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> No
         moves = [(journal, target / journal.name) for journal in journals.get(number, ())]
         moves.append((own / "answers" / part_name(number), target / "answers" / part_name(number)))
         moves.append((folder / part_name(number), target / part_name(number)))
+        for journal in journals.get(number, ()):
+            _sync(disk, journal)
         for source, goal in moves:
             if disk.exists(source):
                 disk.rename(source, goal)
     disk.sync_folder(target / "answers")
     disk.sync_folder(target)
+
+
+def _sync(disk: Disk, path: Path) -> None:
+    """A run that was killed has not synced its last answers, and nobody writes this file again."""
+    handle = disk.open_append(path)
+    try:
+        disk.sync(handle)
+    finally:
+        disk.close(handle)
 
 
 def new_generation(disk: Disk, own: Path) -> Path:

@@ -6,17 +6,19 @@ A file whose sync or write fails is never trusted again: what it may not hold go
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batchcall.files.ballast import Ballast
-from batchcall.files.disk import Disk, whole_file, write_fully, write_whole
+from batchcall.files.disk import Disk, Sink, whole_file, write_fully, write_whole
 from batchcall.files.lines import as_attempt, as_bill, checked
 from batchcall.records import Attempt, Bill
 
@@ -81,7 +83,7 @@ class Journal:
     """The journal of one part, open for appending. Written from one thread; `sync` may come from another."""
 
     def __init__(self, disk: Disk, path: Path, ballast: Ballast) -> None:
-        """Open or create. The caller has cut a torn tail off (`recover`). Raises OSError."""
+        """Open or create; what stands there is sound (`recover`). Raises OSError."""
         self.path = path
         self.trouble: OSError | None = None  # what was appended is kept, but the disk has failed: send no more
         self._disk = disk
@@ -149,6 +151,16 @@ class Journal:
         with self._guard:
             del self._unsynced[:count]
 
+    def settle(self) -> None:
+        """Make all that was appended survive a power cut, in this file or in the one that takes over.
+
+        Raises OSError when neither can.
+        """
+        try:
+            self.sync()
+        except OSError:
+            self.sync()
+
     def close(self) -> None:
         self._disk.close(self._handle)
 
@@ -177,16 +189,13 @@ class Journal:
         handle = self._disk.open_append(path)
         try:
             write_fully(self._disk, handle, b"".join(self._unsynced))
-            self._disk.sync(handle)
-            self._disk.sync_folder(path.parent)
         except OSError:
             self._disk.close(handle)
             raise
         self._disk.close(self._handle)
-        self.path, self._handle = path, handle
+        self.path, self._handle = path, handle  # the next commit syncs it
         self._length = self._reserved_to = self._disk.size(handle)
-        self._unsynced.clear()
-        self._is_torn = False
+        self._is_named = self._is_torn = False
 
     def _sync_now(self) -> None:
         self._disk.sync(self._handle)
@@ -200,7 +209,7 @@ class Committer:
 
     def __init__(self, *, has_thread: bool = True) -> None:
         """Without a thread nothing is synced but by `commit`."""
-        self._journals: set[Journal] = set()
+        self._journals: dict[Journal, None] = {}  # in order
         self._wake = threading.Event()
         self._guard = threading.Lock()
         self._is_closed = False
@@ -211,12 +220,12 @@ class Committer:
 
     def add(self, journal: Journal) -> None:
         with self._guard:
-            self._journals.add(journal)
+            self._journals[journal] = None
 
     def drop(self, journal: Journal) -> None:
         """Forget a journal; no sync of it is under way when this returns."""
         with self._guard:
-            self._journals.discard(journal)
+            self._journals.pop(journal, None)
 
     def appended(self, journal: Journal) -> None:
         """Tell of a record. Raises the OSError of a disk that failed: the record is kept, but send no more."""
@@ -238,14 +247,17 @@ class Committer:
                         self.failure = self.failure or OSError(errno.EIO, f"the journal cannot be synced: {error!r}")
 
     def close(self) -> None:
-        """Sync what is left and end the thread. Raises the OSError of a sync that failed."""
+        """Sync what is left and end the thread. Raises OSError where something could not be made to last.
+
+        A sync that failed before and whose records are in another file has been told by `appended`.
+        """
         self._is_closed = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.commit()
-        if self.failure is not None:
-            raise self.failure
+        for journal in self._journals:
+            if not journal.is_durable:
+                journal.settle()
 
     def _commit_forever(self) -> None:
         while not self._is_closed:
@@ -262,33 +274,40 @@ def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
     """
     recovered = Recovered()
     for path in paths:
-        for line in _whole_lines(disk, path):
-            if (record := checked(line)) is None:
-                recovered.damaged += 1
-            else:
-                _learn(recovered, record)
+        with contextlib.suppress(FileNotFoundError):  # a live run has sealed its part meanwhile
+            for line in _whole_lines(disk, path):
+                if (record := checked(line)) is None:
+                    recovered.damaged += 1
+                else:
+                    _learn(recovered, record)
     return recovered
 
 
-def recover(disk: Disk, paths: Iterable[Path]) -> Recovered:
-    """Read the journals of a part after a crash: a torn tail is cut, damaged lines go to `<name>.damaged`.
+def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
+    """Read the journals of a part after a crash, and put what is sound into one new file at `target`.
 
-    Raises OSError.
+    Torn tails are left out; damaged lines go to `<name>.damaged`. A new file, because the old one may have failed to
+    sync just before its run was killed: its next sync would say success, and what looks written might be nowhere but
+    in memory. Raises OSError.
     """
     recovered = Recovered()
-    for path in paths:
-        whole = 0
-        damaged = []
-        for line in _whole_lines(disk, path):
-            whole += len(line) + 1
-            if (record := checked(line)) is None:
-                damaged.append(line)
-            else:
-                _learn(recovered, record)
-        _cut(disk, path, whole)
+    if not paths:
+        return recovered
+    damaged = []
+    with whole_file(disk, target) as handle, io.BufferedWriter(Sink(disk, handle), _READ_BYTES) as sound:
+        for path in paths:
+            for line in _whole_lines(disk, path):
+                if (record := checked(line)) is None:
+                    damaged.append(line)
+                else:
+                    _learn(recovered, record)
+                    sound.write(line + b"\n")
         if damaged:
-            _put_aside(disk, path, damaged)
-        recovered.damaged += len(damaged)
+            _put_aside(disk, target, damaged)
+    for path in paths:
+        if path != target:
+            disk.remove(path)
+    recovered.damaged = len(damaged)
     return recovered
 
 
@@ -300,23 +319,11 @@ def _whole_lines(disk: Disk, path: Path) -> Iterator[bytes]:
             yield from lines
 
 
-def _cut(disk: Disk, path: Path, whole: int) -> None:
-    handle = disk.open_append(path)
-    try:
-        if disk.size(handle) > whole:
-            disk.truncate(handle, whole)
-    finally:
-        disk.close(handle)
-
-
 def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
-    """Keep damaged lines for a person, and the journal without them, so that they are counted once."""
+    """Keep damaged lines for a person to look at."""
     aside = path.with_name(path.name + ".damaged")
     before = disk.read(aside) if disk.exists(aside) else b""
     write_whole(disk, aside, before + b"".join(line + b"\n" for line in damaged))
-    sound = [line for line in _whole_lines(disk, path) if checked(line) is not None]
-    with whole_file(disk, path) as handle:
-        write_fully(disk, handle, b"".join(line + b"\n" for line in sound))
 
 
 def _learn(recovered: Recovered, record: dict[str, Any]) -> None:

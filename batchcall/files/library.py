@@ -58,12 +58,14 @@ class Library:
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file that nobody sees
         self._table.executescript(
             "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
-            "CREATE TABLE bought (hash TEXT, finished_us INTEGER, schema INTEGER, outcome BLOB, attempts BLOB,"
+            "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
+            " attempts BLOB,"
             " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
         )
         self._table.execute("BEGIN")
         for generation in self._generations():
             self._learn(generation)
+        self._learnt = len(self)
         self._forget_present(folder)
         self._table.execute("COMMIT")
 
@@ -71,9 +73,13 @@ class Library:
         return int(self._table.execute("SELECT count(*) FROM bought").fetchone()[0])
 
     def take(self, request_hash: str) -> Bought | None:
-        """The oldest answer to this request that nobody has taken, None when there is none."""
+        """The oldest answer to this request that nobody has taken, None when there is none.
+
+        Attempts that brought no completion come last: taken first, they would leave a paid answer where it is.
+        """
         found = self._table.execute(
-            "SELECT finished_us, schema, outcome, attempts FROM bought WHERE hash = ? ORDER BY finished_us LIMIT 1",
+            "SELECT finished_us, schema, outcome, attempts FROM bought WHERE hash = ?"
+            " ORDER BY answered DESC, finished_us LIMIT 1",
             (request_hash,),
         ).fetchone()
         if found is None:
@@ -99,7 +105,7 @@ class Library:
         A removal that a crash undoes does no harm: an answer that stands twice is known once.
         """
         generations = self._generations()
-        if not generations:
+        if not generations or (len(generations) == 1 and len(self) == self._learnt):
             return
         if len(self):
             self._write_generation(new_generation(self._disk, self._own))
@@ -144,8 +150,11 @@ class Library:
         for name in self._disk.names(generation):
             if (number := part_number(name)) is not None:
                 self._learn_part(generation, number)
+        for name in self._disk.names(generation / "answers"):
+            if part_number(name) is not None and not self._disk.exists(generation / name):  # a crash took the part
+                self._learn_attempts(_by_row(read_raw(self._disk, generation / "answers" / name)))
         for paths in journals_in(self._disk, generation).values():
-            self._learn_journal(paths)
+            self._learn_attempts(read_journals(self._disk, paths).attempts)
 
     def _learn_part(self, generation: Path, number: int) -> None:
         answers = generation / "answers" / part_name(number)
@@ -156,24 +165,34 @@ class Library:
                 if outcome.request_hash is not None and outcome.attempts:
                     written = batch.slice(place, 1).serialize().to_pybytes()  # read back exactly as it stood
                     attempts = raw.get(outcome.row, [])
-                    self._insert(outcome.request_hash, outcome.finished_at_s, attempts, schema, written)
+                    answered = _is_success(outcome.http_status)
+                    self._insert(outcome.request_hash, outcome.finished_at_s, answered, attempts, schema, written)
 
-    def _learn_journal(self, paths: list[Path]) -> None:
-        for attempts in read_journals(self._disk, paths).attempts.values():
+    def _learn_attempts(self, rows: Mapping[int, list[Attempt]]) -> None:
+        """Rows of which nobody has written how they ended."""
+        for attempts in rows.values():
             if attempts[-1].response is not None:
-                self._insert(attempts[-1].request_hash, finished_at_s(attempts[-1]), attempts, None, None)
+                answered = any(one.response is not None and _is_success(one.response.status) for one in attempts)
+                self._insert(attempts[-1].request_hash, finished_at_s(attempts[-1]), answered, attempts, None, None)
 
     def _insert(
-        self, request_hash: str, finished_s: float, attempts: list[Attempt], schema: int | None, outcome: bytes | None
+        self,
+        request_hash: str,
+        finished_s: float,
+        answered: bool,
+        attempts: list[Attempt],
+        schema: int | None,
+        outcome: bytes | None,
     ) -> None:
         """A row may stand in a part and in a journal that was kept: the outcome of the one, the longer attempts."""
         raw = orjson.dumps([attempt_record(one) for one in attempts])
         self._table.execute(
-            "INSERT INTO bought VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " schema = coalesce(schema, excluded.schema), outcome = coalesce(outcome, excluded.outcome),"
+            "INSERT INTO bought VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " answered = max(answered, excluded.answered), schema = coalesce(schema, excluded.schema),"
+            " outcome = coalesce(outcome, excluded.outcome),"
             " attempts = CASE WHEN length(attempts) >= length(excluded.attempts) THEN attempts"
             " ELSE excluded.attempts END",
-            (request_hash, microseconds(finished_s), schema, outcome, raw),
+            (request_hash, microseconds(finished_s), answered, schema, outcome, raw),
         )
 
     def _remember(self, schema: pa.Schema) -> int:
@@ -205,6 +224,10 @@ class Library:
 def _as_row(row: int, bought: Bought) -> Bought:
     outcome = replace(bought.outcome, row=row) if bought.outcome is not None else None
     return Bought(outcome, tuple(replace(attempt, row=row) for attempt in bought.attempts))
+
+
+def _is_success(http_status: int | None) -> bool:
+    return http_status is not None and 200 <= http_status < 300
 
 
 def finished_at_s(attempt: Attempt) -> float:

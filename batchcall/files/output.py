@@ -146,14 +146,30 @@ class Output:
                 self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
         return dict(sorted(self._totals.items()))
 
+    def done(self) -> Totals:
+        """What the rows in all parts came to. Raises OutputError."""
+        totals = Totals()
+        for of_part in self.published().values():
+            totals.add(of_part)
+        return totals
+
     @property
     def is_whole(self) -> bool:
         """Whether every row of the input, as far as that is known, stands in a part and nothing is under way."""
-        return not self.journals() and sum(totals.rows for totals in self.published().values()) == self.rows
+        return not self.journals() and self.done().rows == self.rows
 
     def journals(self) -> set[int]:
         """Numbers of the parts that have a journal: something of them is not in the part yet."""
         return set(journals_in(self._disk, self.own))
+
+    def answers(self) -> set[int]:
+        """Numbers of the parts whose raw answers stand, whether or not the part does."""
+        return set(part_numbers(self._disk, self.own / "answers"))
+
+    def raw_answers(self, number: int) -> Iterator[Attempt]:
+        """The raw answers of a part, none where they are not there. Raises OutputError."""
+        path = self.answers_path(number)
+        return read_raw(self._disk, path) if self._disk.exists(path) else iter(())
 
     def has_its_columns(self, number: int) -> bool:
         """Whether a part, if it stands, has the columns that this run writes. Raises OutputError."""
@@ -183,10 +199,9 @@ class Output:
             pass
         self.mark_success(False)
         with as_output_error(self.folder):
-            ensure_folder(self._disk, self.own / "damaged")
-            source = self.folder / part_name(number)
-            self._disk.rename(source, self.own / "damaged" / source.name)
-            self._disk.sync_folder(self.own / "damaged")
+            source, target = self.folder / part_name(number), self.own / "damaged"
+            self._disk.make_folder(target)
+            self._disk.rename(source, target / source.name)  # undone by a power cut, it is done again
 
     def set_aside(self, numbers: Iterable[int]) -> None:
         """Move parts that no longer fit, with their answers and journals, to where `Library` finds them.
@@ -220,11 +235,11 @@ class Output:
         """
         start = number * self.part_rows
         with as_output_error(self.folder):
-            journals = journals_in(self._disk, self.own).get(number, ())
-            recovered = recover(self._disk, journals)
+            journals, path = journals_in(self._disk, self.own).get(number, ()), self.own / journal_name(number)
+            recovered = recover(self._disk, journals, path)
             if not journals and number in self.published():
                 recovered.base = self._totals[number].bill
-            journal = Journal(self._disk, self.own / journal_name(number), self._ballast)
+            journal = Journal(self._disk, path, self._ballast)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
             part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
             part.totals.bill = recovered.bill()
@@ -348,10 +363,10 @@ class Output:
         return self.own / "answers" / part_name(number)
 
     def _close(self, part: OpenPart, *, is_done: bool) -> None:
-        self._parts.pop(part.number, None)
         self._committer.drop(part.journal)
         if not is_done:
-            part.journal.sync()
+            part.journal.settle()
+        self._parts.pop(part.number, None)
         part.journal.close()
         if is_done:  # a removal that a power cut undoes does no harm: the part has it all
             for path in journals_in(self._disk, self.own).get(part.number, ()):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from batchcall.errors import OutputError
 from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
-from batchcall.files.disk import Disk, whole_file, write_fully
+from batchcall.files.disk import Disk, Sink, whole_file
 from batchcall.records import Attempt, Bill, Outcome, Row, Status
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
@@ -184,7 +184,7 @@ def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     """A Parquet file to write; it stands at `path` once the block ends well."""
     with (
         whole_file(disk, path) as handle,
-        io.BufferedWriter(_Sink(disk, handle), _WRITE_BYTES) as buffer,  # pyarrow writes by the page
+        io.BufferedWriter(Sink(disk, handle), _WRITE_BYTES) as buffer,  # pyarrow writes by the page
         pa.PythonFile(buffer, mode="w") as sink,
         pq.ParquetWriter(
             sink, schema, compression=_COMPRESSION, use_dictionary=_repeating(schema), write_page_checksum=True
@@ -201,32 +201,10 @@ def _repeating(schema: pa.Schema) -> list[str]:
 _EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_at", "latency_s", "finished_at"})
 
 
-class _Sink(io.RawIOBase):
-    """A file as pyarrow wants one, whose writes go through the disk module."""
-
-    def __init__(self, disk: Disk, handle: int) -> None:
-        super().__init__()
-        self._disk = disk
-        self._handle = handle
-        self._position = 0
-
-    def write(self, content: Any) -> int:
-        block = bytes(content)
-        write_fully(self._disk, self._handle, block)
-        self._position += len(block)
-        return len(block)
-
-    def tell(self) -> int:
-        return self._position
-
-    def writable(self) -> bool:
-        return True
-
-
 def read_totals(disk: Disk, path: Path) -> Totals:
     """The totals in a part's footer; its rows are not read. Raises OutputError when it is no part of ours."""
-    with _readable(path, as_what="as a part"), disk.open_read(path) as file:
-        return Totals.from_json(orjson.loads(pq.read_metadata(file).metadata[_FOOTER_KEY]))
+    with _readable(path, as_what="as a part"), _opened(disk, path) as file:
+        return Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
 
 
 def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
@@ -235,8 +213,8 @@ def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
 
 
 def _schema_of(disk: Disk, path: Path) -> pa.Schema:
-    with _readable(path), disk.open_read(path) as file:
-        return pq.read_schema(file).remove_metadata()
+    with _readable(path), _opened(disk, path) as file:
+        return file.schema_arrow.remove_metadata()
 
 
 def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
@@ -259,13 +237,15 @@ class PartReader:
         self._path = path
         self._file = file
         self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+        if missing := set(OUTCOME_COLUMNS) - set(self.schema.names):
+            raise KeyError(f"no column {', '.join(sorted(missing))}")
         self.totals = Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Its rows without the kept columns."""
+        """Its rows without the kept columns; these are read as well, as damage shows only in what is read."""
         layout = Layout(pa.schema([]), None)
         with _readable(self._path):
-            for batch in self._file.iter_batches(_READ_ROWS, columns=list(OUTCOME_COLUMNS), use_threads=False):
+            for batch in self._file.iter_batches(_READ_ROWS, use_threads=False):
                 yield from (outcome for _, outcome in layout.read(batch))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from batchcall.errors import OutputError
+from batchcall.errors import DamagedRecordError, OutputError
 from batchcall.files.disk import Disk, write_whole
 
 NAME = "run.json"
@@ -52,17 +53,21 @@ class RunFile(msgspec.Struct, kw_only=True):
     revalidating: bool = False  # parts are being rewritten; run `revalidate` again when it was interrupted
     kept_jobs: list[dict[str, Any]] = []  # older jobs whose answers stay as they are (--on-change keep, revalidate)
     runs: list[RunEntry] = []
+    checksum: str = ""  # of all of the above; empty: written by a version that had none
 
 
 def read_runfile(disk: Disk, own: Path) -> RunFile | None:
-    """The run.json of an output, None where there is none. Raises OutputError when it cannot be read."""
+    """The run.json of an output, None where there is none. Raises DamagedRecordError when it cannot be read."""
     path = own / NAME
     try:
-        return msgspec.json.decode(disk.read(path), type=RunFile)
+        runfile = msgspec.json.decode(disk.read(path), type=RunFile)
+        if runfile.checksum not in ("", _checksum(runfile)):  # a bit that flips in a prompt leaves good JSON
+            raise msgspec.ValidationError("its content is not what was written")
+        return runfile
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise OutputError(
+        raise DamagedRecordError(
             f"{path} cannot be read: {error}",
             hint="run the same job again: the parts are held against it, and a new record is written",
         ) from error
@@ -70,7 +75,13 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
 
 def write_runfile(disk: Disk, own: Path, runfile: RunFile) -> None:
     """Replace run.json, whole. Raises OutputError."""
+    runfile.checksum = _checksum(runfile)
     try:
         write_whole(disk, own / NAME, msgspec.json.format(msgspec.json.encode(runfile), indent=1))
     except OSError as error:
         raise OutputError(f"{own / NAME} cannot be written: {error.strerror or error}") from error
+
+
+def _checksum(runfile: RunFile) -> str:
+    content = msgspec.structs.replace(runfile, checksum="")
+    return f"{zlib.crc32(msgspec.json.encode(content)):08x}"

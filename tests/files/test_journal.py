@@ -62,7 +62,7 @@ def test_answers_and_failures_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, attempt_line(failed(7)), attempt_line(answered(7, 2)), attempt_line(answered(8)))
 
-    recovered = recover(RealDisk(), [path])
+    recovered = recover(RealDisk(), [path], path)
 
     assert recovered.attempts == {7: [failed(7), answered(7, 2)], 8: [answered(8)]}
     assert recovered.damaged == 0
@@ -79,23 +79,23 @@ def test_the_bytes_received_are_kept_exactly(
     )
     write(path, attempt_line(attempt))
 
-    assert recover(RealDisk(), [path]).attempts == {1: [attempt]}
+    assert recover(RealDisk(), [path], path).attempts == {1: [attempt]}
 
 
 def test_a_row_that_was_given_up_is_known_as_ended(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, attempt_line(failed(3)), ended_line(3))
 
-    assert recover(RealDisk(), [path]).ended == {3}
+    assert recover(RealDisk(), [path], path).ended == {3}
 
 
 def test_a_request_without_an_answer_is_unseen_until_it_was_counted_as_lost(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, sent_line(1, 1, "hash1", 0.0), attempt_line(answered(1)), sent_line(2, 1, "hash2", 0.0))
 
-    first = recover(RealDisk(), [path])
+    first = recover(RealDisk(), [path], path)
     write(path, *(lost_line(row, number) for row, number in first.unseen))
-    second = recover(RealDisk(), [path])
+    second = recover(RealDisk(), [path], path)
 
     assert first.unseen == {(2, 1)}
     assert second.unseen == set()
@@ -109,7 +109,7 @@ def test_a_torn_tail_is_cut_at_every_place_it_can_tear(tmp_path: Path) -> None:
         path = tmp_path / f"part-{length:06d}.journal"
         path.write_bytes(whole + torn[:length])
 
-        recovered = recover(RealDisk(), [path])
+        recovered = recover(RealDisk(), [path], path)
 
         assert recovered.attempts == {1: [answered(1)]}
         assert recovered.damaged == 0
@@ -124,7 +124,7 @@ def test_every_flipped_bit_costs_one_record_and_is_put_aside(tmp_path: Path) -> 
         damaged = bytes(middle[:place]) + bytes([middle[place] ^ 0x04]) + bytes(middle[place + 1 :])
         path.write_bytes(lines[0] + damaged + lines[2])
 
-        recovered = recover(RealDisk(), [path])
+        recovered = recover(RealDisk(), [path], path)
 
         assert set(recovered.attempts) == {0, 2}
         assert recovered.damaged == 1 + damaged[:-1].count(b"\n")
@@ -169,7 +169,7 @@ def test_on_a_full_disk_what_is_in_flight_takes_the_place_of_the_ballast_and_no_
     with pytest.raises(OSError, match="No space left"):
         journal.make_room(1)
     journal.close()
-    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"])
+    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"], tmp_path / "part-000000.journal")
     assert set(recovered.attempts) == {1, 2, 3}
     assert recovered.damaged == 0
 
@@ -187,7 +187,7 @@ def test_a_write_that_fails_midway_is_cut_back_to_the_last_whole_record(tmp_path
     journal.append(attempt_line(answered(3)))
     journal.close()
 
-    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"])
+    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"], tmp_path / "part-000000.journal")
     assert set(recovered.attempts) == {1, 3}
     assert recovered.damaged == 0
 
@@ -277,11 +277,11 @@ def test_the_first_failed_sync_is_final_and_what_it_may_have_lost_is_in_another_
     with pytest.raises(OSError, match="Input/output error"):
         committer.appended(journal)
     journal.append(attempt_line(answered(2)))
-    with pytest.raises(OSError, match="Input/output error"):
-        committer.close()
+    committer.close()
 
-    first, second, third = disk.synced
-    assert first != second == third  # never tried again: the kernel may say success although the pages are gone
+    first, second = disk.synced
+    assert first != second  # never tried again: the kernel may say success although the pages are gone
+    assert journal.is_durable
     journal.close()
     (tmp_path / "part-000000.journal").unlink()
     assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}

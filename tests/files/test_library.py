@@ -1,0 +1,45 @@
+"""What was bought before is found again by request; see `library.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchcall.files.disk import RealDisk
+from batchcall.files.library import Library
+from batchcall.files.lines import attempt_line
+from batchcall.files.parts import AnswersFile
+from batchcall.records import Attempt, HttpResponse
+
+
+def attempt(status: int, *, at_s: float) -> Attempt:
+    return Attempt(0, 1, "hash", HttpResponse(status, {}, b"{}"), None, at_s, 1.0, 0.0, "endpoint")
+
+
+def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp_path: Path) -> None:
+    own = tmp_path / "_batchcall"
+    for number, one in enumerate((attempt(503, at_s=1.0), attempt(200, at_s=2.0)), start=1):
+        generation = own / "earlier" / f"{number:04d}"
+        generation.mkdir(parents=True)
+        (generation / "part-000000.journal").write_bytes(attempt_line(one))
+    library = Library(RealDisk(), tmp_path, own)
+
+    taken = [library.take("hash"), library.take("hash")]
+
+    library.close()
+    assert [one.attempts[0].response.status for one in taken if one] == [200, 503]  # type: ignore[union-attr]
+
+
+def test_raw_answers_whose_part_a_crash_has_taken_are_found(tmp_path: Path) -> None:
+    own = tmp_path / "_batchcall"
+    answers = own / "earlier" / "0001" / "answers" / "part-000003.parquet"
+    answers.parent.mkdir(parents=True)
+    file = AnswersFile(RealDisk(), answers)
+    file.add([attempt(200, at_s=1.0)])
+    file.finish()
+    library = Library(RealDisk(), tmp_path, own)
+
+    taken = library.take("hash")
+
+    library.close()
+    assert taken is not None
+    assert taken.attempts[0].response == HttpResponse(200, {}, b"{}")
