@@ -30,9 +30,12 @@ class Asker:
         *,
         has_own_tools: bool,
         optional: frozenset[str],
+        job_shape: Shape,
     ) -> None:
-        """`optional` are columns that requests can be made without."""
+        """`optional` are columns that requests can be made without; `job_shape` is what the job says of all requests,
+        or of those that do not say it themselves."""
         self.builder = builder
+        self.job_shape = job_shape
         self._optional = optional
         self._protocol = protocol
         self.job_toolbox = None if has_own_tools else _compile_job_tools(tools)
@@ -91,7 +94,7 @@ class Asker:
 def make_asker(job: Job) -> Asker:
     """The asker of a job. Raises JobError for a template or a tool that cannot be used."""
     tools = tuple(_as_tool(spec) for spec in job.tools)
-    request = job.request
+    request, choice = job.request, resolve_tool_choice(job)
     try:
         builder = make_builder(
             model=request.model,
@@ -99,7 +102,7 @@ def make_asker(job: Job) -> Asker:
             prompt=request.prompt,
             messages=request.messages,
             columns=request.columns,
-            tool_choice=resolve_tool_choice(job),
+            tool_choice=choice,
             parameters=request.parameters,
             tools=tools,
         )
@@ -112,7 +115,8 @@ def make_asker(job: Job) -> Asker:
         spoken_by(job),
         shape.tools if shape else (),
         has_own_tools=shape is None,
-        optional=_optional_columns(job.request),
+        optional=_optional_columns(request),
+        job_shape=shape or Shape(request.model or "", tools, choice, request.parameters),
     )
 
 

@@ -17,7 +17,7 @@ from batchcall.files.input import Input
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, describe_change, request_identity, resolve_key
-from batchcall.job_endpoint import masked_headers
+from batchcall.job_endpoint import auth_of, masked_headers, request_url
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
@@ -235,6 +235,6 @@ def _shown(job: Job, request: Request, http: HttpRequest) -> dict[str, Any]:
     endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
     key = "***" if endpoint.api_key else None
-    headers = {**masked_headers(endpoint.headers), **dialect.headers(auth=endpoint.auth, key=key)}
+    headers = {**masked_headers(endpoint.headers), **dialect.headers(auth=auth_of(endpoint), key=key)}
     url = endpoint.url if endpoint.url != "sandbox" else "http://127.0.0.1:(the sandbox)/v1"
-    return {"method": "POST", "url": url + http.path, "headers": headers, "body": orjson.loads(http.body)}
+    return {"method": "POST", "url": request_url(url, http.path), "headers": headers, "body": orjson.loads(http.body)}

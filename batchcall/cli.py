@@ -180,7 +180,11 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
 @click.option("--fault", "faults", metavar="NAME=SHARE", multiple=True, help="A share of answers, 0 to 1; repeatable.")
 @click.option("--faults", "list_faults", is_flag=True, help="List the faults and leave.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--api-key", metavar="KEY", help="Refuse any other key with 401. A test key: it is seen in argv.")
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    help="Refuse any other key, in the header of each protocol. A test key: it is seen in argv.",
+)
 def sandbox(
     port: int,
     latency: float,
@@ -191,7 +195,17 @@ def sandbox(
     seed: int,
     api_key: str | None,
 ) -> None:
-    """The embedded endpoint on its own, on this machine only, until Ctrl-C."""
+    """The embedded endpoint on its own, on this machine only, until Ctrl-C.
+
+    \b
+    It answers POST to
+      /v1/chat/completions                        OpenAI
+      /v1/responses                               OpenAI
+      /v1/messages                                Anthropic
+      /v1beta/models/MODEL:generateContent        Gemini, and :streamGenerateContent
+      /openai/deployments/NAME/chat/completions   Azure
+    and GET /sandbox/ledger tells what it billed.
+    """
     from batchcall.sandbox.process import Settings, describe_faults, parse_faults, serve
 
     if list_faults:

@@ -14,7 +14,6 @@ import msgspec
 from batchcall.errors import JobError
 from batchcall.job_change import describe_change
 from batchcall.job_endpoint import (
-    SUPPORTED_PROTOCOLS,
     EndpointSection,
     check_endpoints,
     idle_keys,
@@ -28,7 +27,6 @@ from batchcall.job_tools import ToolSpec, read_tools
 from batchcall.records import Json
 
 __all__ = [
-    "SUPPORTED_PROTOCOLS",
     "EndpointSection",
     "InputSection",
     "Job",

@@ -17,14 +17,21 @@ from batchcall.errors import JobError
 from batchcall.job_reading import Draft, located
 from batchcall.secret import Secret
 
-SUPPORTED_PROTOCOLS = ("openai-chat",)
+ADDED_PATHS = (  # by the protocols
+    "/chat/completions",
+    "/responses",
+    "/messages",
+    ":generateContent",
+    ":streamGenerateContent",
+)
+AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
 class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url: str  # "sandbox" starts the embedded endpoint
     protocol: str = "openai-chat"
     api_key: str | None = None  # "env:NAME" or "file:PATH", never the key itself
-    auth: str | None = None  # bearer | x-api-key | x-goog-api-key | none | header:NAME; None: by protocol
+    auth: str | None = None  # bearer | api-key | x-api-key | x-goog-api-key | none | header:NAME; None: see `auth_of`
     headers: dict[str, str] = {}
     ca_file: str | None = None  # own certificate authority, PEM
     trust_env: bool = False  # take a proxy from the environment
@@ -46,6 +53,29 @@ def _endpoint(draft: Draft, written: Mapping[str, Any]) -> EndpointSection:
     return EndpointSection(**{**written, **more})
 
 
+def auth_of(endpoint: EndpointSection) -> str | None:
+    """How the key is sent: as written, else as the host wants it. None: in the protocol's own way."""
+    if endpoint.auth is None and endpoint.protocol in ("openai-chat", "openai-responses") and _is_azure(endpoint.url):
+        return "api-key"
+    return endpoint.auth
+
+
+def _is_azure(url: str) -> bool:
+    parts = _split(url)
+    return parts is not None and (parts.hostname or "").endswith(AZURE_HOSTS)
+
+
+def request_url(endpoint_url: str, path: str) -> str:
+    """Where a request goes: the path behind the endpoint's own, and the query that Azure has in its URLs behind both.
+
+    A query of the path comes last.
+    """
+    url = urlsplit(endpoint_url)
+    name, _, query = path.partition("?")
+    queries = "&".join(filter(None, (url.query, query)))
+    return url._replace(path=url.path.rstrip("/") + name, query=queries, fragment="").geturl()
+
+
 def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
     """What is allowed of keys and yet looks like a slip."""
     return [
@@ -64,10 +94,6 @@ def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
 
 
 def _check_endpoint(draft: Draft, endpoint: EndpointSection) -> None:
-    if endpoint.protocol not in SUPPORTED_PROTOCOLS:
-        supported = ", ".join(SUPPORTED_PROTOCOLS)
-        told = f"{endpoint.protocol} is not supported by this version; supported: {supported}"
-        draft.fault("endpoint.protocol", told)
     if endpoint.url != "sandbox":
         _check_url(draft, endpoint)
     if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", endpoint.api_key):
@@ -86,8 +112,12 @@ def _check_url(draft: Draft, endpoint: EndpointSection) -> None:
         return
     if "@" in url.netloc or any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(url.query)):
         draft.fault("endpoint.url", "a key or password stands in it: use endpoint.api_key and endpoint.auth")
-    if url.path.rstrip("/").endswith("/chat/completions"):
-        draft.fault("endpoint.url", "leave out /chat/completions, it is added")
+    for path in ADDED_PATHS:
+        if url.path.rstrip("/").endswith(path):
+            draft.fault("endpoint.url", f"leave out {path}, it is added")
+    if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
+        told = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
+        draft.fault("endpoint.url", told)
     if url.scheme == "http" and endpoint.api_key is not None and not _is_this_machine(url.hostname or ""):
         draft.fault("endpoint.url", "a key goes over https only, except to this machine")
 

@@ -8,7 +8,7 @@ PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
 _DURATION = r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+$"
 _SHARE = r"^\s*(100(\.0+)?|\d{1,2}(\.\d+)?)\s*%\s*$"
 _URL = r"^(sandbox|https?://[^/\s].*)$"
-_AUTH = r"^(bearer|x-api-key|x-goog-api-key|none|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$"
+_AUTH = r"^(bearer|api-key|x-api-key|x-goog-api-key|none|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$"
 
 
 def _object(description: str, properties: dict[str, Any], *, required: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -62,7 +62,7 @@ _ENDPOINT = _object(
         "url": _text('an http or https URL up to "/v1", or "sandbox" for the embedded endpoint', pattern=_URL),
         "protocol": _text("what it speaks", enum=list(PROTOCOLS)),
         "api_key": _text('"env:NAME" or "file:PATH", never the key itself'),
-        "auth": _text("bearer, x-api-key, x-goog-api-key, none or header:NAME", pattern=_AUTH),
+        "auth": _text("bearer, api-key, x-api-key, x-goog-api-key, none or header:NAME", pattern=_AUTH),
         "headers": {
             "type": "object",
             "description": "further headers, texts by name",

@@ -146,7 +146,11 @@ _NAME = re.compile(r"[\w.:/-]{1,64}")  # what OpenAI does not allow of these is 
 
 
 def _as_whole(tool: Any) -> dict[str, Any]:
-    """The tool object of what is one, of the function alone, or of the flat form of OpenAI's Responses."""
+    """The tool object of what is one, of the function alone, of the flat form of OpenAI's Responses, or of
+    Anthropic's form."""
+    if isinstance(tool, dict) and "input_schema" in tool:
+        named = {key: value for key, value in tool.items() if key not in ("type", "input_schema")}
+        return {"type": "function", "function": {**named, "parameters": tool["input_schema"]}}
     if not isinstance(tool, dict) or tool.get("type") != "function":
         return {"type": "function", "function": tool}
     if "function" in tool:

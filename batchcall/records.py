@@ -151,7 +151,7 @@ class Request:
 class HttpRequest:
     """One POST, without the endpoint's constant headers."""
 
-    path: str  # appended to the endpoint's URL: "/chat/completions"
+    path: str  # appended to the endpoint's URL: "/chat/completions"; a query in it joins the URL's own
     body: bytes
 
 
@@ -213,7 +213,7 @@ class RawCall:
     name: str
     arguments: str  # exactly as received; JSON text of it where it came as an object
     id: str | None = None
-    is_object: bool = False  # the arguments came as a JSON object instead of a string
+    is_object: bool = False  # the arguments came as a JSON object where the protocol has a string
 
 
 @record

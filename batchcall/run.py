@@ -22,7 +22,7 @@ from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.engines.reading import Reader
 from batchcall.engines.transport import open_transport
-from batchcall.errors import BatchcallError, ExitCode, OutputError
+from batchcall.errors import BatchcallError, ExitCode, JobError, OutputError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.generations import has_earlier
@@ -33,13 +33,14 @@ from batchcall.files.mounts import network_file_system
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
 from batchcall.job import Job, load_job, resolve_key
+from batchcall.job_endpoint import auth_of
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
 from batchcall.pacing.price import cost_of
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.questions import ask, complete_plan, questions
-from batchcall.records import Usage
+from batchcall.records import Shape, Usage
 from batchcall.report.snapshot import Summary
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
 from batchcall.sandbox.process import Settings, open_sandbox
@@ -201,6 +202,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     Raises JobError or InputError.
     """
     asker = make_asker(job)
+    _refuse_unspeakable(job, asker.job_shape)
     source = open_input(job.input.path, id_column=job.input.id)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
     source.require(asker.required_columns, what="the request")
@@ -208,6 +210,14 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
     return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
+
+
+def _refuse_unspeakable(job: Job, shape: Shape) -> None:
+    """What the protocol has no words for would be lost in silence, or refused for every row."""
+    protocol = job.endpoints[0].protocol
+    faults = DIALECTS[protocol].faults(shape)
+    if faults:
+        raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
 
 
 def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
@@ -273,7 +283,7 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
         transport = await stack.enter_async_context(
             open_transport(
                 url,
-                headers={**endpoint.headers, **dialect.headers(auth=endpoint.auth, key=secret)},
+                headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
                 timeout_s=limits.timeout_s,
                 concurrency=concurrency,
                 ca_file=endpoint.ca_file,

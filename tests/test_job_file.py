@@ -87,6 +87,7 @@ path = "out"
 FUNCTION = {"name": "record", "description": "d", "parameters": {"type": "object", "properties": {}}}
 TOOL = {"type": "function", "function": FUNCTION}
 FLAT_TOOL = {"type": "function", "name": "flat", "parameters": {}}  # as in OpenAI's Responses
+ANTHROPIC_TOOL = {"name": "anthropic", "description": "d", "input_schema": {"type": "object"}}
 
 
 def write(folder: Path, text: str = SMALL) -> Path:
@@ -148,8 +149,8 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         ('prompt = "{{ text }}"', 'prompt = "a"\ntool_choice = "recrd"', "request.tool_choice"),
         ('url = "sandbox"', 'url = "ftp://x"', "endpoint.url"),
         ('url = "sandbox"', 'url = "http://example.com/v1"\napi_key = "env:K"', "endpoint.url"),
-        ('url = "sandbox"', 'url = "sandbox"\nprotocol = "anthropic"', "not supported by this version"),
         ('url = "sandbox"', 'url = "sandbox"\nprotocol = "antropic"', "endpoint.protocol"),
+        ('url = "sandbox"', 'url = "https://api.anthropic.com/v1/messages"', "leave out /messages, it is added"),
         ('url = "sandbox"', 'url = "sandbox"\nauth = "basic"', "endpoint.auth"),
         ('url = "sandbox"', 'url = "sandbox"\nheaders = { Authorization = "x" }', "endpoint.headers.Authorization"),
         ("[output]", "[limits]\nmax_cost = 1.0\n[output]", "limits.max_cost"),
@@ -233,7 +234,9 @@ def test_a_bad_set_is_a_fault(tmp_path: Path, override: str) -> None:
 
 def test_tools_come_from_a_file_inline_or_a_pydantic_model(tmp_path: Path) -> None:
     (tmp_path / "bare.json").write_text(json.dumps({**FUNCTION, "name": "bare", "strict": True}))
-    (tmp_path / "two.json").write_text(json.dumps([TOOL | {"function": FUNCTION | {"name": "one"}}, FLAT_TOOL]))
+    (tmp_path / "two.json").write_text(
+        json.dumps([TOOL | {"function": FUNCTION | {"name": "one"}}, FLAT_TOOL, ANTHROPIC_TOOL])
+    )
     (tmp_path / "object.json").write_text('{"type": "object"}')
     (tmp_path / "people.py").write_text(
         "from pydantic import BaseModel\nclass Person(BaseModel):\n    'Somebody.'\n    age: int\n"
@@ -265,14 +268,16 @@ python = "people:Person"
         "apart",
         "one",
         "flat",
+        "anthropic",
         "Person",
     ]
     assert functions[1]["strict"] is True
     assert functions[2] == {"name": "inline", "parameters": {"type": "object"}, "strict": False}
     assert functions[3]["parameters"] == {"type": "object"}
     assert functions[5] == {"name": "flat", "parameters": {}}
-    assert functions[6]["description"] == "Somebody."
-    assert functions[6]["parameters"]["properties"]["age"]["type"] == "integer"
+    assert functions[6] == {"name": "anthropic", "description": "d", "parameters": {"type": "object"}}
+    assert functions[7]["description"] == "Somebody."
+    assert functions[7]["parameters"]["properties"]["age"]["type"] == "integer"
     assert resolve_tool_choice(job) == "required"
 
 

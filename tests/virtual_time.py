@@ -16,21 +16,25 @@ _STUCK_S = 2.0  # real seconds to wait for a thread or a socket when no timer is
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Where the real loop would wait for its next timer, this one moves its clock there."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = 0.0) -> None:
+        """`patience_s`: real seconds that sockets and threads are given before the clock jumps."""
         self.now_s = 1_000.0
-        super().__init__(_JumpingSelector(self))
+        super().__init__(_JumpingSelector(self, patience_s))
 
     def time(self) -> float:
         return self.now_s
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, patience_s: float) -> None:
         super().__init__()
         self._loop = loop
+        self._patience_s = patience_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready: list[tuple[selectors.SelectorKey, int]] = super().select(_STUCK_S if timeout is None else 0)
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(
+            _STUCK_S if timeout is None else min(max(timeout, 0), self._patience_s)
+        )
         if timeout is None and not ready:
             raise RuntimeError("stuck: nothing is running and no timer is set")
         if not ready:
@@ -38,7 +42,10 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` to its end in virtual time; `asyncio.get_running_loop().time()` tells how late it is."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+def run_virtual(main: Coroutine[Any, Any, T], *, patience_s: float = 0.0) -> T:
+    """Run `main` to its end in virtual time; `asyncio.get_running_loop().time()` tells how late it is.
+
+    `patience_s` is for a `main` that has sockets or threads: real seconds that they are given before the clock jumps.
+    """
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(patience_s)) as runner:
         return runner.run(main)

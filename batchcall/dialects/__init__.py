@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from batchcall.dialects.anthropic import Anthropic
 from batchcall.dialects.failures import HEADERS_READ
+from batchcall.dialects.gemini import Gemini
 from batchcall.dialects.openai_chat import OpenAIChat
-from batchcall.errors import JobError
-from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request
+from batchcall.dialects.openai_responses import OpenAIResponses
+from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
-__all__ = ["DIALECTS", "HEADERS_READ", "PLANNED", "Dialect", "find_dialect"]
+__all__ = ["DIALECTS", "HEADERS_READ", "Dialect"]
 
 
 class Dialect(Protocol):
@@ -38,20 +40,13 @@ class Dialect(Protocol):
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
         """The follow-up that shows the model its own answer and what was wrong with it."""
 
+    def faults(self, shape: Shape) -> list[str]:
+        """What of this shape the protocol cannot express or refuses, each with the path of the key and what to do.
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(),)}
+        Empty: all of it can be said.
+        """
 
-PLANNED = ("openai-responses", "anthropic", "gemini")  # promised names that this version does not speak
 
-
-def find_dialect(protocol: str) -> Dialect:
-    """The dialect of that name. Raises JobError, which tells a name that is not built yet from one that is wrong."""
-    if protocol in DIALECTS:
-        return DIALECTS[protocol]
-    known = ", ".join(DIALECTS)
-    if protocol in PLANNED:
-        raise JobError(
-            f'endpoint.protocol: "{protocol}" is not supported by this version',
-            hint=f"supported: {known}; many endpoints speak that as well, under a URL that ends in /v1",
-        )
-    raise JobError(f'endpoint.protocol: "{protocol}" is no protocol', hint=f"supported: {known}")
+DIALECTS: Mapping[str, Dialect] = {
+    dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses(), Anthropic(), Gemini())
+}

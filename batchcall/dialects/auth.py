@@ -10,6 +10,7 @@ from batchcall.errors import JobError
 WAYS: Mapping[str, Mapping[str, str]] = {
     "bearer": {"Authorization": "Bearer {key}"},
     "x-api-key": {"x-api-key": "{key}", "anthropic-version": "2023-06-01"},
+    "api-key": {"api-key": "{key}"},  # Azure
     "x-goog-api-key": {"x-goog-api-key": "{key}"},
     "none": {},
 }

@@ -65,8 +65,8 @@ _MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "des
 
 def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
     """The error of one document. The order is that of how telling the forms are."""
-    if isinstance(document, list):  # Gemini's OpenAI surface puts its error into a list
-        return _complaint_in(document[0], unwrapped + 1) if document and unwrapped < MAX_UNWRAPPING else None
+    if isinstance(document, list):  # Gemini puts its errors into a list, the first or, in a stream, the last in it
+        return _complaint_in_list(document, unwrapped + 1) if unwrapped < MAX_UNWRAPPING else None
     if isinstance(document, str):
         return _from_object({"message": document}, unwrapped)
     if not isinstance(document, dict):
@@ -79,6 +79,11 @@ def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
     return _from_object(source, unwrapped) if source else None
 
 
+def _complaint_in_list(documents: list[Json], unwrapped: int) -> Complaint | None:
+    several = (_complaint_in(document, unwrapped) for document in (*documents[:1], *documents[:0:-1][:1]))
+    return next(filter(None, several), None)
+
+
 def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
     """Where endpoints put their errors: OpenAI, Cloudflare, FastAPI, OpenRouter, MiniMax, and bare ones."""
     error = document.get("error")
@@ -86,6 +91,9 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
         error = error["error"]
     if error and isinstance(error, (dict, str)):
         yield error
+    response = document.get("response")  # of the event that ends a failed stream of the Responses API
+    if isinstance(response, dict) and isinstance(inner := response.get("error"), dict):
+        yield inner
     for several in (document.get("errors"), document.get("detail")):
         first = several[0] if isinstance(several, list) and several else several
         if first and isinstance(first, (dict, str)):

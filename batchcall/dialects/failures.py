@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
-from batchcall.dialects.usage import read_usage
-from batchcall.dialects.waits import LONGEST_WAIT_S, WAIT_HEADERS, asked_wait_s, say_wait
+from batchcall.dialects.usage import read_usage_beside
+from batchcall.dialects.waits import LONGEST_WAIT_S, RESET_HEADERS, WAIT_HEADERS, asked_wait_s, say_wait
 from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Scope, Usage
 
 MAX_MESSAGE = 300  # characters
 MAX_SEARCHED = 5_000  # characters of a message or page in which a wording is looked for
 _SHOULD_RETRY = "x-should-retry"
-HEADERS_READ = frozenset({*WAIT_HEADERS, _SHOULD_RETRY})  # all that any dialect looks at
+# All that any dialect looks at.
+HEADERS_READ = frozenset({*WAIT_HEADERS, *RESET_HEADERS, *RESET_HEADERS.values(), _SHOULD_RETRY})
 
 # fmt: off
 BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status and reasons, in lower case
@@ -86,13 +87,16 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "model_not_available":                  FailureKind.UNKNOWN_MODEL,
     "modelnotfound":                        FailureKind.UNKNOWN_MODEL,
     "model_price_error":                    FailureKind.UNKNOWN_MODEL,  # new-api: no price set for the model
-    "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure
+    "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure, with the next
+    "operationnotsupported":                FailureKind.UNKNOWN_MODEL,  # the model speaks another protocol
     "not_found_error":                      FailureKind.UNKNOWN_MODEL,
     "notfounderror":                        FailureKind.UNKNOWN_MODEL,  # vLLM
     "content_filter":                       FailureKind.FILTERED,
     "content_policy_violation":             FailureKind.FILTERED,
     "contentpolicyviolationerror":          FailureKind.FILTERED,       # LiteLLM
     "responsibleaipolicyviolation":         FailureKind.FILTERED,       # Azure
+    "bio_policy":                           FailureKind.FILTERED,       # Responses, with the next
+    "image_content_policy_violation":       FailureKind.FILTERED,
     "moderation_blocked":                   FailureKind.FILTERED,
     "sensitive_words_detected":             FailureKind.FILTERED,       # new-api, with the next two
     "prompt_blocked":                       FailureKind.FILTERED,
@@ -109,6 +113,20 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "convert_request_failed":               FailureKind.REJECTED,
     "bad_request_body":                     FailureKind.REJECTED,
     "count_token_failed":                   FailureKind.REJECTED,
+    "invalid_prompt":                       FailureKind.REJECTED,       # Responses, with those on images
+    "invalid_image":                        FailureKind.REJECTED,
+    "invalid_image_format":                 FailureKind.REJECTED,
+    "invalid_base64_image":                 FailureKind.REJECTED,
+    "invalid_image_url":                    FailureKind.REJECTED,
+    "image_too_large":                      FailureKind.REJECTED,
+    "image_too_small":                      FailureKind.REJECTED,
+    "image_parse_error":                    FailureKind.REJECTED,
+    "invalid_image_mode":                   FailureKind.REJECTED,
+    "image_file_too_large":                 FailureKind.REJECTED,
+    "unsupported_image_media_type":         FailureKind.REJECTED,
+    "empty_image_file":                     FailureKind.REJECTED,
+    "failed_to_download_image":             FailureKind.REJECTED,
+    "image_file_not_found":                 FailureKind.REJECTED,
     "invalid_function_parameters":          FailureKind.REJECTED,
     "invalid_value":                        FailureKind.REJECTED,
     "invalid_type":                         FailureKind.REJECTED,
@@ -162,6 +180,7 @@ BY_VAGUE_CODE: Mapping[str, FailureKind] = {
     "api_error":             FailureKind.SERVER_ERROR,
     "timeout_error":         FailureKind.SERVER_ERROR,
     "upstream_error":        FailureKind.SERVER_ERROR,
+    "vector_store_timeout":  FailureKind.SERVER_ERROR,
     "deadline_exceeded":     FailureKind.SERVER_ERROR,
 }
 
@@ -198,16 +217,21 @@ CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
+    Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # Gemini, with FAILED_PRECONDITION
+            re.compile("location is not supported for the API use|free tier is not available in your country", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
-            re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance", re.I)),
+            re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
+                       "|reached your specified API usage limits", re.I)),
+    Wording(FailureKind.BAD_KEY, frozenset({200, 400}), re.compile("organization has been disabled", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 500, 503}),
             re.compile("无可用渠道|no available channels?\\b", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}), re.compile("模型不存在|model not exist", re.I)),
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
-            re.compile("敏感词|内容安全|content management policy", re.I)),
+            re.compile("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
     Wording(FailureKind.REJECTED, frozenset({200, 500}),
             re.compile(r"maximum context length is \d|exceeds the available context size", re.I)),
+    Wording(FailureKind.REJECTED, frozenset({500}), re.compile(r"^field \w+ is required")),  # new-api, as the first
 )
 
 # What is said where the endpoint found no words.
@@ -352,7 +376,8 @@ def _plain_message(answer: Answer) -> str:
 
 
 def _usage_in(documents: list[Json]) -> Usage:
-    for document in reversed(documents):
-        if isinstance(document, dict) and (usage := read_usage(document.get("usage"))) != NO_USAGE:
+    chunks = [chunk for document in documents for chunk in (document if isinstance(document, list) else [document])]
+    for document in reversed(chunks):
+        if isinstance(document, dict) and (usage := read_usage_beside(document)) != NO_USAGE:
             return usage
     return NO_USAGE

@@ -9,6 +9,9 @@ import json
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from batchcall.records import Json
 
@@ -78,14 +81,35 @@ def may_hold_surrogates(text: str) -> bool:
     return _SURROGATE_ESCAPE.search(text) is not None
 
 
+def may_have_lost_digits(text: str) -> bool:
+    """Whether a JSON text holds a float of the size that orjson makes of integers beyond 64 bits."""
+    return _HUGE_FLOAT.search(text) is not None
+
+
+def string_or_none(value: Any) -> str | None:
+    """What should be a name or an id; some endpoints give a number."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def as_json_text(value: Json) -> str:
     """The value as JSON text. NaN and infinities stay what they are: they are for the reader to refuse."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
+
+
+def as_json_bytes(value: Any) -> bytes:
+    """The value as JSON, whatever is in it: integers beyond 64 bits, lone surrogates and dates too."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":"), default=str).encode()
 
 
 _BLANKS = re.compile(r"[\s\x00\ufeff]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_HUGE_FLOAT = re.compile(r"\d[eE]\+?\d")  # 1e16 and more are written with an exponent
 _JSON_STRING = re.compile(r'"(?:[^"\\]+|\\.)*+\\?(?:"|\Z)', re.DOTALL)  # to the end where it never closes: linear
 _BRACKET = re.compile(r"[\[\]{}]")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -139,5 +163,6 @@ def _int_or_infinity(digits: str) -> int | float:
         return float(digits)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # Raw control characters inside strings are let through: some servers do not escape a newline.
 _DECODER = json.JSONDecoder(parse_int=_int_or_infinity, strict=False)

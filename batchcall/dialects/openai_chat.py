@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.failures import Answer, read_failure
-from batchcall.dialects.jsontext import (
-    Body,
-    TooDeep,
-    as_json_text,
-    may_hold_surrogates,
-    parse_documents,
-    unpack,
-    without_lone_surrogates,
-)
+from batchcall.dialects.careful import decode_with_care
+from batchcall.dialects.chat_reply import chat_reply_from
+from batchcall.dialects.jsontext import as_json_bytes
 from batchcall.dialects.reask import follow_up
-from batchcall.dialects.sse import assemble, has_chunks, is_event_stream, read_events
-from batchcall.dialects.usage import read_usage
-from batchcall.records import (
-    Failure,
-    FailureKind,
-    HttpRequest,
-    HttpResponse,
-    Json,
-    RawCall,
-    Reply,
-    Request,
-    Shape,
-)
+from batchcall.dialects.strict_schema import strict_tool_faults
+from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
 PATH = "/chat/completions"
 
@@ -57,49 +36,23 @@ class OpenAIChat:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = reply_from(orjson.loads(response.body))
+            reply = chat_reply_from(orjson.loads(response.body))
         except (ValueError, RecursionError):
             reply = None
         if reply is None or any(call.is_object for call in reply.calls):  # orjson made floats of big integers
-            return _decode_with_care(response, now_s=now_s)
+            return decode_with_care(response, self.name, now_s=now_s)
         return reply
 
     def reask(self, request: Request, reply: Reply, problem: str) -> Request:
         """The follow-up that shows the model its own answer and what was wrong with it."""
         return follow_up(request, reply, problem)
 
+    def faults(self, shape: Shape) -> list[str]:
+        """What OpenAI refuses of tools that say `strict`; see `Dialect.faults`.
 
-def reply_from(document: Json) -> Reply | None:
-    """The completion that a document holds; None where it holds none."""
-    if not isinstance(document, dict):
-        return None
-    choices: Any = document.get("choices")
-    if not isinstance(choices, list) or not (answers := [choice for choice in choices if _is_answer(choice)]):
-        return None
-    messages = [_message_of(choice) for choice in answers]
-    calls = tuple([call for message in messages for call in _calls_in(message)])
-    content = _first_text(messages, "content")
-    refusal = _first_text(messages, "refusal") or None  # relays send "" where nothing was refused
-    if document.get("error") and not (calls or content or refusal):
-        return None  # an error beside an empty message
-    return Reply(
-        calls=calls,
-        content=content,
-        refusal=refusal,
-        finish_reason=_string(answers[0].get("finish_reason")),
-        model=_string(document.get("model")),
-        response_id=_string(document.get("id")),
-        system_fingerprint=_string(document.get("system_fingerprint")),
-        usage=read_usage(document.get("usage") or answers[0].get("usage")),
-    )
-
-
-def as_json_bytes(value: Any) -> bytes:
-    """The value as JSON, whatever is in it: integers beyond 64 bits, lone surrogates and dates too."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, separators=(",", ":"), default=str).encode()
+        All else is sent as it is written: relays and local servers take more than OpenAI documents.
+        """
+        return strict_tool_faults(shape)
 
 
 @lru_cache(maxsize=64)  # one entry in most jobs; rows that bring their own tools come and go
@@ -113,137 +66,3 @@ def _around_messages(shape: Shape) -> tuple[bytes, bytes]:
     rest.update(shape.parameters)
     head = b'{"model":' + as_json_bytes(shape.model) + b',"messages":'
     return head, (b"," + as_json_bytes(rest)[1:]) if rest else b"}"
-
-
-def _is_answer(choice: Any) -> bool:
-    if not isinstance(choice, dict) or choice.get("finish_reason") == "error" or choice.get("error"):
-        return False  # OpenRouter: the upstream broke off in the middle
-    return isinstance(choice.get("message"), dict) or choice.get("finish_reason") == "content_filter"
-
-
-def _message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    message = choice.get("message")
-    return message if isinstance(message, dict) else {}
-
-
-def _calls_in(message: Mapping[str, Any]) -> list[RawCall]:
-    written = message.get("tool_calls")
-    if written:
-        several = written if isinstance(written, list) else [written]
-        calls = [call for each in several if (call := _tool_call(each))]
-        if calls:
-            return calls
-    legacy = _call(message.get("function_call"), None)
-    return [legacy] if legacy else []
-
-
-def _tool_call(written: Any) -> RawCall | None:
-    if not isinstance(written, dict):
-        return None
-    id_ = _string(written.get("id")) or None
-    custom = written.get("custom")
-    if isinstance(custom, dict):
-        return _call({"name": custom.get("name"), "arguments": custom.get("input")}, id_)
-    return _call(written.get("function", written), id_)
-
-
-def _call(function: Any, id_: str | None) -> RawCall | None:
-    """A call; None for an empty husk, which some relays send in every message."""
-    if not isinstance(function, dict):
-        return None
-    name, arguments = function.get("name"), function.get("arguments")
-    if not name and not arguments:
-        return None
-    name = _string(name) or ""
-    if isinstance(arguments, str):
-        return RawCall(name, arguments, id_)
-    if arguments is None:
-        return RawCall(name, "", id_)
-    return RawCall(name, as_json_text(arguments), id_, is_object=isinstance(arguments, dict))
-
-
-def _first_text(messages: list[Mapping[str, Any]], part: str) -> str | None:
-    for message in messages:
-        if (text := _text_of(message, part)) is not None:
-            return text
-    return None
-
-
-def _text_of(message: Mapping[str, Any], part: str) -> str | None:
-    content = message.get(part)
-    if isinstance(content, str):
-        return content
-    parts = message.get("content")  # a list of parts may hold text and refusal
-    if not isinstance(parts, list):
-        return None
-    wanted = "text" if part == "content" else part
-    texts = [each.get(wanted) for each in parts if isinstance(each, dict)]
-    found = [text for text in texts if isinstance(text, str)]
-    return "".join(found) if found else None
-
-
-def _string(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _decode_with_care(response: HttpResponse, *, now_s: float) -> Reply | Failure:
-    """As `decode`, for the one answer in many thousands that is not a plain completion."""
-    try:
-        body = _read_body(response.body)
-        if reply := _reply_in(body.documents):
-            return replace(reply, repairs=body.repairs)
-    except (TooDeep, RecursionError):
-        body = Body([], "", is_too_deep=True)
-    is_success = 200 <= response.status < 300
-    if is_success and (response.is_cut or body.is_cut):
-        return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
-    if is_success and body.is_too_deep:
-        return _lost(FailureKind.UNDIGESTED, response, "nests too deep to be read")
-    saying = _saying(body) if is_success else ""
-    answer = Answer(response.status, response.headers, body.documents, body.text, saying)
-    return read_failure(answer, now_s=now_s)
-
-
-def _read_body(received: bytes) -> Body:
-    text, mends, is_cut = unpack(received)
-    is_stream = is_event_stream(text)
-    if is_stream:
-        documents = [document for event in read_events(text) for document in parse_documents(event)[0]]
-    else:
-        documents, leftover = parse_documents(text)
-        mends += _mends_of(documents, leftover)
-    if may_hold_surrogates(text):
-        whole: list[Json] = [without_lone_surrogates(document) for document in documents]
-        mends += ("lone_surrogate",) if whole != documents else ()
-        documents = whole
-    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
-
-
-def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
-    several = ("several_documents",) if len(documents) > 1 and not has_chunks(documents) else ()
-    trailing = ("trailing_text",) if documents and leftover else ()
-    return several + trailing
-
-
-def _reply_in(documents: list[Json]) -> Reply | None:
-    for document in documents:
-        if reply := reply_from(document):
-            return reply
-    return reply_from(assemble(documents))
-
-
-def _saying(body: Body) -> str:
-    """What to tell of a body that has no error object in it."""
-    if body.is_stream or has_chunks(body.documents):
-        return "the stream ended before the answer did"
-    if body.documents:
-        return "the answer has no choices"
-    if body.text.lstrip().startswith(("{", "[")):
-        return "the answer is cut short or not JSON"
-    return ""
-
-
-def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:
-    return Failure(kind, f"HTTP {response.status}: the answer {why}", http_status=response.status)

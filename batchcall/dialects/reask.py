@@ -12,10 +12,11 @@ import orjson
 from batchcall.records import Json, RawCall, Reply, Request
 
 
-def follow_up(request: Request, reply: Reply, problem: str) -> Request:
+def follow_up(request: Request, reply: Reply, problem: str, *, as_text: bool = False) -> Request:
     """The request again, with the model's answer and `problem` behind it: as the result of each of its calls, else as
-    the user's next words."""
-    turn = _quoted_calls(reply, problem, position=len(request.messages)) or _quoted_text(reply, problem)
+    the user's next words. `as_text`: never as a call, where an endpoint wants more of one than we keep."""
+    turn = [] if as_text else _quoted_calls(reply, problem, position=len(request.messages))
+    turn = turn or _quoted_text(reply, problem)
     return Request(request.shape, [*request.messages, *turn])
 
 

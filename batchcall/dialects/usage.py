@@ -16,7 +16,9 @@ def read_usage(written: Json) -> Usage:
     """
     if not isinstance(written, dict):
         return NO_USAGE
-    prompt = _first(written, "prompt_tokens", "input_tokens")
+    prompt = _first(written, "prompt_tokens")
+    if prompt is None:
+        prompt = _with_cache(_first(written, "input_tokens"), written)
     completion = _first(written, "completion_tokens", "output_tokens")
     total = _count(written.get("total_tokens"))
     if total is None and prompt is not None and completion is not None:
@@ -24,18 +26,65 @@ def read_usage(written: Json) -> Usage:
     return Usage(prompt, completion, total, _cached(written), _reasoning(written))
 
 
+def read_usage_metadata(written: Json) -> Usage:
+    """The counts in Gemini's `usageMetadata`, whose parts leave out thoughts and what tools have read."""
+    if not isinstance(written, dict):
+        return NO_USAGE
+    reasoning = _first(written, "thoughtsTokenCount")
+    prompt = _sum(_first(written, "promptTokenCount"), _first(written, "toolUsePromptTokenCount"))
+    completion = _sum(_first(written, "candidatesTokenCount"), reasoning)
+    total = _first(written, "totalTokenCount")
+    if total is None and prompt is not None and completion is not None:
+        total = _sum(prompt, completion)
+    return Usage(prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
+
+
+def read_usage_beside(document: dict[str, Json]) -> Usage:
+    """The counts that a document carries in the words of any protocol, or what is in it.
+
+    Anthropic's streams begin with a message that has counted the prompt; those of the Responses API end with a
+    response, failed or not.
+    """
+    if _COUNTED_IN.isdisjoint(document):
+        return NO_USAGE
+    inside = (document.get("message"), document.get("response"))
+    for around in (document, *(each for each in inside if isinstance(each, dict))):
+        for read, name in ((read_usage, "usage"), (read_usage_metadata, "usageMetadata")):
+            if (usage := read(around.get(name))) != NO_USAGE:
+                return usage
+    return NO_USAGE
+
+
+_COUNTED_IN = frozenset({"usage", "usageMetadata", "message", "response"})
+
+
+def _with_cache(prompt: int | None, written: dict[str, Json]) -> int | None:
+    """Anthropic's `input_tokens` leave out what was written to the cache and what was read from it."""
+    if prompt is None:
+        return None
+    beside = (_first(written, "cache_creation_input_tokens"), _first(written, "cache_read_input_tokens"))
+    return _count(prompt + sum(count or 0 for count in beside))
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return _count(left + right)
+
+
 def _cached(written: dict[str, Json]) -> int | None:
     for name in ("prompt_tokens_details", "input_tokens_details"):
         details = written.get(name)
         if isinstance(details, dict) and (count := _count(details.get("cached_tokens"))) is not None:
             return count
-    return _first(written, "prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek, Moonshot
+    # DeepSeek, Moonshot, Anthropic
+    return _first(written, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
 
 
 def _reasoning(written: dict[str, Json]) -> int | None:
     for name in ("completion_tokens_details", "output_tokens_details"):
         details = written.get(name)
-        if isinstance(details, dict) and (count := _count(details.get("reasoning_tokens"))) is not None:
+        if isinstance(details, dict) and (count := _first(details, "reasoning_tokens", "thinking_tokens")) is not None:
             return count
     return None
 

@@ -17,6 +17,11 @@ WAIT_HEADERS: Mapping[str, float] = {
     "retry-after": 1.0,
     "llm_provider-retry-after": 1.0,
 }
+# When a limit of Anthropic's is full again, and what is left of it.
+RESET_HEADERS: Mapping[str, str] = {
+    f"anthropic-ratelimit-{limit}-reset": f"anthropic-ratelimit-{limit}-remaining"
+    for limit in ("requests", "tokens", "input-tokens", "output-tokens")
+}
 
 
 def asked_wait_s(headers: Mapping[str, str], details: list[Any], text: str, *, now_s: float) -> float | None:
@@ -62,6 +67,19 @@ def _asked_waits(headers: Mapping[str, str], details: list[Any], text: str, *, n
             yield read_duration(detail["retryDelay"])
     if said := _TRY_AGAIN.search(text):
         yield read_duration(said[1].rstrip(", "))
+    yield max(_exhausted_waits(headers, now_s=now_s), default=None)
+
+
+def _exhausted_waits(headers: Mapping[str, str], *, now_s: float) -> Iterator[float]:
+    """The waits until each limit is full again of which nothing is left: every answer names all of them."""
+    for reset, remaining in RESET_HEADERS.items():
+        if headers.get(remaining, "").strip() != "0":
+            continue
+        try:
+            moment = datetime.fromisoformat(headers.get(reset, "").strip())
+        except ValueError:
+            continue
+        yield _as_utc(moment).timestamp() - now_s
 
 
 def _header_wait_s(value: str, unit_s: float, *, now_s: float) -> float | None:
@@ -77,9 +95,11 @@ def _seconds_until(date: str, *, now_s: float) -> float | None:
         moment = parsedate_to_datetime(date)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.timestamp() - now_s
+    return _as_utc(moment).timestamp() - now_s
+
+
+def _as_utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def _unit(written: str) -> str:

@@ -131,10 +131,14 @@ class Reader:
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
 
 
+_CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+
+
 def max_tokens_of(shape: Shape) -> int | None:
     """The cap on an answer's length that the request asks for, None where it asks for none."""
-    for name in ("max_completion_tokens", "max_tokens"):
-        cap = shape.parameters.get(name)
+    config = shape.parameters.get("generationConfig")  # Gemini's own words for it win there
+    own = config.get("maxOutputTokens") if isinstance(config, dict) else None
+    for cap in (own, *(shape.parameters.get(name) for name in _CAPS)):
         if isinstance(cap, int) and not isinstance(cap, bool):
             return cap
     return None

@@ -12,6 +12,7 @@ HIDDEN = "***"
 
 _SHORTEST_SECRET = 8  # characters; "EMPTY" or "none", as local servers like it, is a word of the answers
 _SHORTEST_FORM = 8  # characters of a form; the stable part of a short key in base64 could be anything
+_JSON_IN_JSON = 4  # a relay's error quotes that of its upstream, which quotes a body
 
 # What looks like a key, whoever's it is: relays echo the one of the channel behind them.
 _KEY_LIKE = re.compile(
@@ -56,9 +57,11 @@ def _forms_of(secret: str) -> Iterator[str]:
     yield secret
     yield quote(secret, safe="")
     yield quote(secret, safe="").lower()
-    in_json = json.dumps(secret)[1:-1]
-    yield in_json
-    yield in_json.replace("/", "\\/")
+    in_json = secret
+    for _ in range(_JSON_IN_JSON):
+        in_json = json.dumps(in_json)[1:-1]
+        yield in_json
+        yield in_json.replace("/", "\\/")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for offset in range(3):
             form = _within_base64(encode(b"\0" * offset + secret.encode()).decode(), offset)

@@ -20,6 +20,7 @@ from aiohttp.connector import Connection
 
 from batchcall.engines.redaction import Redactor
 from batchcall.errors import JobError
+from batchcall.job_endpoint import request_url
 from batchcall.records import Failure, FailureKind, HttpRequest, HttpResponse
 from batchcall.version import VERSION
 
@@ -132,8 +133,7 @@ class Transport:
             return self._as_failure(error)
 
     def _url_of(self, path: str) -> str:
-        """The endpoint's path and then this one, before the query that Azure has in its URLs."""
-        url = self._endpoint._replace(path=self._endpoint.path.rstrip("/") + path, fragment="").geturl()
+        url = request_url(self._endpoint.geturl(), path)
         self._urls[path] = url
         return url
 

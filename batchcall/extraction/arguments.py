@@ -46,11 +46,14 @@ class _Ways(NamedTuple):
 # Finish reasons that decide whatever else came, in the words of all vendors.
 _ENDINGS: Mapping[str, Status] = {
     **dict.fromkeys(("length", "max_tokens", "MAX_TOKENS", "max_output_tokens"), Status.TRUNCATED),
-    **dict.fromkeys(("model_length", "model_context_window_exceeded"), Status.TRUNCATED),
+    **dict.fromkeys(("model_length", "model_context_window_exceeded", "pause_turn", "CONTINUATION"), Status.TRUNCATED),
+    "incomplete": Status.TRUNCATED,
     **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "SAFETY", "RECITATION"), Status.FILTERED),
-    **dict.fromkeys(("BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY"), Status.FILTERED),
+    **dict.fromkeys(("BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"), Status.FILTERED),
+    **dict.fromkeys(("IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR", "ESCALATION"), Status.FILTERED),
     "refusal": Status.REFUSED,
-    "MALFORMED_FUNCTION_CALL": Status.BAD_JSON,
+    **dict.fromkeys(("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"), Status.BAD_JSON),
+    "UNEXPECTED_TOOL_CALL": Status.UNKNOWN_TOOL,
 }
 
 
@@ -183,13 +186,19 @@ def _not_an_object(value: Json) -> tuple[Status, str]:
 def _ending(reply: Reply, status: Status) -> str:
     if status is Status.REFUSED:
         return f"the model refused: {_quoted(reply.refusal or reply.content or 'without a word')}"
-    return f"{_ENDING_WORDS[status]} (finish_reason {_quoted(reply.finish_reason or '')})"
+    words = _REASON_WORDS.get(reply.finish_reason or "", _ENDING_WORDS[status])
+    return f"{words} (finish_reason {_quoted(reply.finish_reason or '')})"
 
 
 _ENDING_WORDS: Mapping[Status, str] = {
     Status.TRUNCATED: "the answer was cut off by its token limit",
     Status.FILTERED: "a content filter ended the answer",
     Status.BAD_JSON: "the model's call was malformed",
+    Status.UNKNOWN_TOOL: "the model called what is none of the tools of the request",
+}
+_REASON_WORDS: Mapping[str, str] = {  # where those of the status would mislead
+    "pause_turn": "the endpoint paused the answer in the middle of it",
+    "model_context_window_exceeded": "the answer was cut off by the model's context window",
 }
 
 

@@ -80,7 +80,8 @@ def checked_messages(messages: Any, where: str) -> list[Json]:
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
             raise RowError(f"{where}: message {number} is {_kind(message)}, not an object")
-        if not isinstance(message.get("role"), str):
+        # An input item of the Responses API, a call for one, may have a type instead.
+        if not isinstance(message.get("role"), str) and not isinstance(message.get("type"), str):
             raise RowError(f"{where}: message {number} has no role")
     return messages
 
@@ -141,7 +142,7 @@ def _as_scalar(value: Any) -> Json:
 
 
 def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
-    """Tools as a row has them: nested or as JSON text; tool objects, bare functions or legacy `functions`.
+    """Tools as a row has them: nested or as JSON text; tool objects, bare or legacy functions, Anthropic's tools.
 
     None where the row says nothing of tools; none at all for an empty list. Raises RowError.
     """
@@ -167,7 +168,10 @@ def _tool(written: Json, where: str) -> Tool:
     if not isinstance(written, dict):
         raise RowError(f"{where} is {_kind(written)}, not an object")
     kind = written.get("type")
-    if kind not in (None, "function"):
+    if kind in (None, "custom") and "input_schema" in written:  # Anthropic's form
+        named = {name: part for name, part in written.items() if name not in ("type", "input_schema")}
+        written = {**named, "parameters": written["input_schema"]}
+    elif kind not in (None, "function"):
         raise RowError(f"{where} is of type {_cut(repr(kind))}; only functions can be called")
     function = written.get("function", written)
     if not isinstance(function, dict):

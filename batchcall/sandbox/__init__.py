@@ -1,1 +1,1 @@
-"""The embedded endpoint: an OpenAI-compatible server for rehearsals and tests, in a process of its own."""
+"""The embedded endpoint: the vendors' protocols for rehearsals and tests, in a process of its own."""

@@ -1,10 +1,12 @@
-"""`python -m batchcall.sandbox SETTINGS`: tells its URL on stdout, and serves until stdin ends or a signal comes."""
+"""`python -m batchcall.sandbox SETTINGS`: tells its URL on stdout, and serves until a signal comes or, where stdin is
+the pipe of the one who started it, until that ends."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import stat
 import sys
 
 import orjson
@@ -23,9 +25,20 @@ else:
 async def main(settings: Settings) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    watching = asyncio.create_task(_until_stdin_ends(stop))
+    watching = asyncio.create_task(_until_stdin_ends(stop)) if _is_held_by_a_pipe() else None
     await run_server(settings, ready=_tell, stop=stop)
-    watching.cancel()
+    if watching is not None:
+        watching.cancel()
+
+
+def _is_held_by_a_pipe() -> bool:
+    """Whether stdin is a pipe or a socket. Of /dev/null, as under cron and nohup, there is nothing to wait for, and
+    uvloop aborts the process when it is asked to."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:  # closed
+        return False
+    return sys.stdin is not None and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
 async def _until_stdin_ends(stop: asyncio.Event) -> None:

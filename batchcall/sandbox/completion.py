@@ -1,11 +1,12 @@
-"""An OpenAI chat completion for a request: a pure function of the request's body and a seed."""
+"""What a model answers to a request, in no protocol's words: a pure function of what was asked and a seed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -15,16 +16,91 @@ from batchcall.sandbox.generate import Source, conforming
 
 Body = dict[str, Any]
 
-_CREATED = 1_700_000_000  # always the same, as everything else here
+CREATED = 1_700_000_000  # always the same, as everything else here
 _SCHEMAS_HELD = 4_096
+_CACHED_FROM = 1_024  # tokens of a prompt; vendors cache no shorter ones
 
 
-class BadRequest(Exception):
-    """The request is not one; said with status 400 in OpenAI's envelope."""
+class Finish(Enum):
+    """Why the model stopped."""
 
-    def __init__(self, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param
+    STOP = "stop"
+    CALLS = "calls"
+    LENGTH = "length"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A tool on offer."""
+
+    name: str
+    parameters: Any  # its JSON Schema
+
+
+@dataclass(slots=True)
+class Asked:
+    """A request, whatever protocol it came in."""
+
+    model: str
+    text: str  # what the user said last, where the facts are
+    functions: Sequence[Function] = ()  # those that may be called; one of them is, where there is any
+    is_legacy: bool = False  # chat-completions as of 2023: `functions` instead of `tools`
+    is_json: bool = False  # without functions: JSON instead of prose
+    schema: Any = None  # of that JSON
+    count: int = 1
+    max_tokens: int | None = None
+    is_thinking: bool = False
+    is_stream: bool = False
+    tells_usage: bool = True  # in a stream
+    has_result: bool = False  # the last turn is a tool's result
+    body: Body = field(default_factory=dict)  # as it was sent, for what is told back
+
+
+@dataclass(slots=True)
+class Call:
+    """A function called. A fault may put anything into it."""
+
+    id: str  # without the vendor's prefix
+    name: str
+    arguments: Any  # text, as the model wrote it
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer."""
+
+    calls: list[Call]
+    content: str | None
+    finish: Finish
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as they are billed."""
+
+    prompt: int
+    cached: int  # part of the prompt
+    completion: int
+    reasoning: int  # part of the completion
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+@dataclass(slots=True)
+class Completion:
+    """The answer to a request, one choice or several."""
+
+    asked: Asked
+    id: str  # without the vendor's prefix
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    thought: str | None
+    is_legacy: bool
 
 
 @dataclass(slots=True)
@@ -34,55 +110,40 @@ class Answerer:
     seed: int = 0
     _schemas: OrderedDict[bytes, CompiledSchema | None] = field(default_factory=OrderedDict)
 
-    def answer(self, request: Body, digest: bytes, number: int) -> Body:
-        """The completion. Raises BadRequest."""
-        _check(request)
-        text = _text_of(request["messages"])
+    def answer(self, asked: Asked, digest: bytes, number: int, *, sent_bytes: int) -> Completion:
         digest = hashlib.blake2b(digest, digest_size=16, salt=self.seed.to_bytes(8, "big", signed=True)).digest()
-        count = request.get("n")
-        choices = [
-            self._choice(request, digest + bytes([place]), text, place)
-            for place in range(count if isinstance(count, int) and 1 <= count <= 16 else 1)
-        ]
-        return {
-            "id": f"chatcmpl-{digest[:8].hex()}{number:x}",
-            "object": "chat.completion",
-            "created": _CREATED,
-            "model": request["model"],
-            "choices": choices,
-            "usage": _usage(request, choices, text),
-            "system_fingerprint": "fp_sandbox",
-        }
+        cap = asked.max_tokens
+        reasoning = 16 + digest[1] % 64 if asked.is_thinking else 0
+        if cap:
+            reasoning = min(reasoning, cap // 2)
+        choices = [self._choice(asked, digest + bytes([place])) for place in range(asked.count)]
+        if cap:
+            for choice in choices:
+                _cut(choice, cap - reasoning)
+        return Completion(
+            asked,
+            id=f"{digest[:8].hex()}{number:x}",
+            model=asked.model,
+            choices=choices,
+            usage=_usage(sent_bytes, choices, reasoning),
+            thought="Let me look at what is asked for." if reasoning else None,
+            is_legacy=asked.is_legacy,
+        )
 
-    def _choice(self, request: Body, digest: bytes, text: str, place: int) -> Body:
-        message, reason, told = self._message(request, digest, text)
-        cap = request.get("max_completion_tokens") or request.get("max_tokens")
-        if isinstance(cap, int) and cap > 0 and _tokens(told) > cap:
-            _cut(message, cap * 4)
-            reason = "length"
-        return {"index": place, "message": message, "logprobs": None, "finish_reason": reason}
-
-    def _message(self, request: Body, digest: bytes, text: str) -> tuple[Body, str, str]:
-        function, is_legacy = _function_to_call(request, digest)
-        if function is None:
-            content = self._content(request, digest, text)
-            return {"role": "assistant", "content": content, "refusal": None}, "stop", content
-        schema = self._compiled(function.get("parameters"))
-        made = conforming(schema, digest, text) if schema is not None else {}
+    def _choice(self, asked: Asked, digest: bytes) -> Choice:
+        if not asked.functions:
+            return Choice([], self._content(asked, digest), Finish.STOP)
+        function = asked.functions[digest[0] % len(asked.functions)]
+        schema = self._compiled(function.parameters)
+        made = conforming(schema, digest, asked.text) if schema is not None else {}
         arguments = orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS).decode()
-        call = {"name": function.get("name", ""), "arguments": arguments}
-        if is_legacy:
-            return {"role": "assistant", "content": None, "function_call": call}, "function_call", arguments
-        calls = [{"id": f"call_{digest[:12].hex()}", "type": "function", "function": call}]
-        return {"role": "assistant", "content": None, "tool_calls": calls, "refusal": None}, "tool_calls", arguments
+        return Choice([Call(digest[:12].hex(), function.name, arguments)], None, Finish.CALLS)
 
-    def _content(self, request: Body, digest: bytes, text: str) -> str:
-        wanted = request.get("response_format")
-        if isinstance(wanted, dict) and wanted.get("type") in ("json_object", "json_schema"):
-            described = wanted.get("json_schema")
-            schema = self._compiled(described.get("schema") if isinstance(described, dict) else None)
-            return orjson.dumps(conforming(schema, digest, text) if schema else {"answer": "yes"}).decode()
-        source = Source(digest, text)
+    def _content(self, asked: Asked, digest: bytes) -> str:
+        if asked.is_json:
+            schema = self._compiled(asked.schema)
+            return orjson.dumps(conforming(schema, digest, asked.text) if schema else {"answer": "yes"}).decode()
+        source = Source(digest, asked.text)
         return "This is what it says: " + " ".join(source.words[: 5 + digest[0] % 20]) + "."
 
     def _compiled(self, parameters: Any) -> CompiledSchema | None:
@@ -100,111 +161,55 @@ class Answerer:
         return self._schemas[key]
 
 
-def _check(request: Any) -> None:
-    if not isinstance(request, dict):
-        raise BadRequest("the body must be a JSON object")
-    if not isinstance(request.get("model"), str):
-        raise BadRequest("you must provide a model parameter", "model")
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(one, dict) for one in messages):
-        raise BadRequest("messages must be a list of at least one message", "messages")
+def _tokens(characters: int) -> int:
+    """Plausible: about four characters a token."""
+    return max(1, (characters + 3) // 4)
 
 
-def _text_of(messages: list[Body]) -> str:
-    """What the user said last, where the facts are."""
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, list):
-                return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-            return str(content or "")
-    return ""
+def _said(choice: Choice) -> int:
+    """Characters of an answer, the names of its functions apart: those a vendor never cuts."""
+    return len(choice.content or "") + sum(len(call.arguments) for call in choice.calls)
 
 
-def _function_to_call(request: Body, digest: bytes) -> tuple[Body | None, bool]:
-    """The function that is called, and whether the request asks in the legacy way."""
-    tools = [tool.get("function") for tool in request.get("tools") or () if isinstance(tool, dict)]
-    offered, choice, is_legacy = tools, request.get("tool_choice"), False
-    if not tools and request.get("functions"):
-        offered, choice, is_legacy = request["functions"], request.get("function_call"), True
-    functions: list[Body] = [function for function in offered if isinstance(function, dict)]
-    if choice == "none" or not functions:
-        return None, is_legacy
-    if isinstance(choice, dict):
-        wanted = choice.get("function", choice)
-        name = wanted.get("name") if isinstance(wanted, dict) else None
-        named = [function for function in functions if function.get("name") == name]
-        if not named:
-            raise BadRequest(f"tool_choice names {name!r}, which is none of the tools", "tool_choice")
-        return named[0], is_legacy
-    return functions[digest[0] % len(functions)], is_legacy
+def _cut(choice: Choice, room: int) -> None:
+    """As if the tokens had run out, where there are more than `room`."""
+    if _tokens(_said(choice)) <= room:
+        return
+    choice.finish = Finish.LENGTH
+    for call in choice.calls:
+        call.arguments = call.arguments[: max(1, min(room * 4, len(call.arguments) - 1))]
+    if choice.content:
+        choice.content = choice.content[: room * 4]
 
 
-def _tokens(text: str) -> int:
-    return max(1, (len(text) + 3) // 4)
+def _usage(sent_bytes: int, choices: list[Choice], reasoning: int) -> Usage:
+    prompt = 8 + sent_bytes // 4
+    written = sum(_tokens(_said(choice) + sum(len(call.name) for call in choice.calls)) for choice in choices)
+    return Usage(prompt, prompt // 2 if prompt > _CACHED_FROM else 0, written + reasoning, reasoning)
 
 
-def _usage(request: Body, choices: list[Body], text: str) -> Body:
-    """Plausible: about four characters a token, all of the request counted."""
-    prompt = 8 + len(orjson.dumps([request["messages"], request.get("tools"), request.get("functions")])) // 4
-    completion = sum(_tokens(_said(choice["message"])) for choice in choices)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": prompt // 2 if prompt > 1_024 else 0, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-    }
-
-
-def _said(message: Mapping[str, Any]) -> str:
-    calls = [call["function"] for call in message.get("tool_calls") or ()] or [message.get("function_call")]
-    return (message.get("content") or "") + "".join(call["name"] + call["arguments"] for call in calls if call)
-
-
-def _cut(message: Body, characters: int) -> None:
-    """As if the tokens had run out."""
-    for call in [one["function"] for one in message.get("tool_calls") or ()] or [message.get("function_call")]:
-        if call:
-            call["arguments"] = call["arguments"][: max(1, min(characters, len(call["arguments"]) - 1))]
-    if message.get("content"):
-        message["content"] = message["content"][:characters]
-
-
-def as_stream(completion: Body, *, with_usage: bool) -> bytes:
-    """The completion as server-sent events, the way OpenAI cuts it up."""
-    frame = {key: completion[key] for key in ("id", "created", "model", "system_fingerprint")}
-    frame["object"] = "chat.completion.chunk"
-    events = []
-    for choice in completion["choices"]:
-        for delta in _deltas(choice["message"]):
-            events.append({**frame, "choices": [{"index": choice["index"], "delta": delta, "finish_reason": None}]})
-        events.append(
-            {**frame, "choices": [{"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}]}
-        )
-    if with_usage:
-        events.append({**frame, "choices": [], "usage": completion["usage"]})
-    return b"".join(b"data: %b\n\n" % orjson.dumps(event) for event in events) + b"data: [DONE]\n\n"
-
-
-def _deltas(message: Body) -> list[Body]:
-    deltas: list[Body] = [{"role": "assistant", "content": None}]
-    for place, call in enumerate(message.get("tool_calls") or ()):
-        function = call["function"]
-        opening = {**call, "index": place, "function": {"name": function["name"], "arguments": ""}}
-        deltas.append({"tool_calls": [opening]})
-        deltas += [
-            {"tool_calls": [{"index": place, "function": {"arguments": piece}}]}
-            for piece in _pieces(function["arguments"])
-        ]
-    if message.get("function_call"):
-        call = message["function_call"]
-        deltas.append({"function_call": {"name": call["name"], "arguments": ""}})
-        deltas += [{"function_call": {"arguments": piece}} for piece in _pieces(call["arguments"])]
-    deltas += [{"content": piece} for piece in _pieces(message.get("content") or "")]
-    deltas += [{"refusal": piece} for piece in _pieces(message.get("refusal") or "")]
-    return deltas
-
-
-def _pieces(text: str) -> list[str]:
+def pieces(text: str) -> list[str]:
+    """The text as a stream brings it."""
     return [text[start : start + 12] for start in range(0, len(text), 12)]
+
+
+def finished_part(arguments: str) -> Body:
+    """What was complete of arguments that were cut off: vendors that send objects send this much."""
+    for end in reversed([place for place, letter in enumerate(arguments) if letter == ","]):
+        try:
+            whole = orjson.loads(arguments[:end] + "}")
+        except ValueError:
+            continue
+        return whole if isinstance(whole, dict) else {}
+    return {}
+
+
+def as_object(arguments: Any) -> Any:
+    """Arguments for a vendor that sends objects: JSON in place of text, and the text itself where it is no JSON."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        orjson.loads(arguments)
+    except orjson.JSONDecodeError as error:
+        return orjson.Fragment(arguments) if "recursion" in str(error).lower() else arguments
+    return orjson.Fragment(arguments)

@@ -208,13 +208,14 @@ class _Maker:
         return self._bounded(schema, name, is_whole=True)
 
     def _bounded(self, schema: Mapping[str, Any], name: str, *, is_whole: bool) -> Any:
-        low, high = _bounds(schema, is_whole=is_whole)
+        least, greatest = _bounds(schema, is_whole=is_whole)
+        low, high = _usual_range(least, greatest)
         step = schema.get("multipleOf")
         if step:
             first = math.ceil(low / step)
             return self._dice.randint(first, max(first, math.floor(min(high, low + 50 * step) / step))) * step
         told = None if self._is_plain else self._source.number(name)
-        if told is not None and low <= told <= high and (not is_whole or told.is_integer()):
+        if told is not None and least <= told <= greatest and (not is_whole or told.is_integer()):
             return int(told) if told.is_integer() else told
         near = min(high, low + 100)
         if is_whole:
@@ -298,6 +299,7 @@ def _merged(left: dict[str, Any], right: Schema) -> dict[str, Any]:
 
 
 def _bounds(schema: Mapping[str, Any], *, is_whole: bool) -> tuple[float, float]:
+    """The least and the greatest that the schema allows; infinite where it says nothing."""
     nudge = 1 if is_whole else 1e-6
     lows = [schema["minimum"]] if "minimum" in schema else []
     highs = [schema["maximum"]] if "maximum" in schema else []
@@ -307,8 +309,14 @@ def _bounds(schema: Mapping[str, Any], *, is_whole: bool) -> tuple[float, float]
     if "exclusiveMaximum" in schema:
         high = schema["exclusiveMaximum"]
         highs.append(math.ceil(high) - 1 if is_whole else high - max(nudge, abs(high) * 1e-9))
-    low = max(lows, default=min(highs, default=0) - 100 if highs and min(highs) < 0 else 0)
-    return low, max(low, min(highs, default=max(low, 0) + 1_000))
+    return max(lows, default=-math.inf), min(highs, default=math.inf)
+
+
+def _usual_range(low: float, high: float) -> tuple[float, float]:
+    """Where a value is drawn from that the text does not tell: finite, and within what is allowed."""
+    if low == -math.inf:
+        low = high - 100 if high < 0 else 0
+    return low, max(low, min(high, max(low, 0) + 1_000))
 
 
 def _matching(pattern: str, dice: random.Random, least: int, most: int) -> str:

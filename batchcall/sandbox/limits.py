@@ -1,4 +1,4 @@
-"""The account's limits: two buckets that refill all the time, and the headers that tell of them."""
+"""The account's limits: two buckets that refill all the time. Each protocol tells of them in headers of its own."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ class Bucket:
         return max(0.0, (min(amount, self.per_minute) - self.left) * 60 / self.per_minute)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of a limit is left."""
+
+    name: str  # "requests" or "tokens"
+    per_minute: int
+    left: int
+    full_in_s: float
+
+
 @dataclass(slots=True)
 class Limits:
     """Requests and tokens, entered together."""
@@ -44,15 +54,18 @@ class Limits:
                 bucket.left -= min(amount, bucket.per_minute)
         return wait_s
 
-    def headers(self) -> dict[str, str]:
-        """x-ratelimit-*, as OpenAI sends them."""
-        told = {}
-        for name, bucket in (("requests", self.requests), ("tokens", self.tokens)):
-            if bucket is not None:
-                told[f"x-ratelimit-limit-{name}"] = str(bucket.per_minute)
-                told[f"x-ratelimit-remaining-{name}"] = str(max(0, int(bucket.left)))
-                told[f"x-ratelimit-reset-{name}"] = duration((bucket.per_minute - bucket.left) * 60 / bucket.per_minute)
-        return told
+    def standings(self) -> list[Standing]:
+        """How each bucket stands, for the headers that tell of it."""
+        return [
+            Standing(
+                name,
+                per_minute=bucket.per_minute,
+                left=max(0, int(bucket.left)),
+                full_in_s=(bucket.per_minute - bucket.left) * 60 / bucket.per_minute,
+            )
+            for name, bucket in (("requests", self.requests), ("tokens", self.tokens))
+            if bucket is not None
+        ]
 
 
 def duration(seconds: float) -> str:

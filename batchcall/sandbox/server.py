@@ -1,25 +1,31 @@
-"""The embedded endpoint: HTTP on this machine only. Parses, limits, bills, answers, and goes wrong as it is told."""
+"""The embedded endpoint: HTTP on this machine only. Parses, limits, bills, answers, and goes wrong as it is told.
+
+What it says it says in the protocol of the URL; `routes` knows which.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
-import math
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 from aiohttp import web
 
-from batchcall.sandbox.completion import Answerer, BadRequest, as_stream
-from batchcall.sandbox.faults import JSON, Answer, Fault, chosen, envelope
+from batchcall.sandbox.completion import Answerer, Asked, Completion
+from batchcall.sandbox.faults import Fault, chosen
 from batchcall.sandbox.limits import Bucket, Limits
+from batchcall.sandbox.protocol import JSON, Address, Answer, BadRequest, Kind, Protocol, Trouble
+from batchcall.sandbox.routes import find_route
 from batchcall.sandbox.settings import Settings
+from batchcall.sandbox.speak_chat import envelope
 
 HOST = "127.0.0.1"
 _TAIL = 0.5  # sigma of the lognormal latency: one in a hundred takes three times the median
@@ -63,19 +69,19 @@ class Sandbox:
         self.ledger = Ledger()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        route = (request.method, request.path.removeprefix("/v1"))
-        if route == ("POST", "/chat/completions"):
-            return await self._complete(request)
-        return _ROUTES.get(route, _not_found)(self)
+        path = request.path
+        if request.method == "POST" and (route := find_route(path, request.query)) is not None:
+            return await self._complete(request, *route)
+        return _PAGES.get((request.method, path.removeprefix("/v1")), _not_found)(self)
 
-    async def _complete(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _complete(self, request: web.BaseRequest, protocol: Protocol, address: Address) -> web.StreamResponse:
         body = await request.read()
         ledger = self.ledger
         ledger.requests += 1
         ledger.in_flight += 1
         ledger.most_in_flight = max(ledger.most_in_flight, ledger.in_flight)
         try:
-            answer = self._answer(request, body)
+            answer = self._answer(request, body, protocol, address)
             await self._take_time(body, answer)
             if answer.is_billed:
                 ledger.billed += 1
@@ -86,57 +92,47 @@ class Sandbox:
         finally:
             ledger.in_flight -= 1
 
-    def _answer(self, request: web.BaseRequest, body: bytes) -> Answer:
-        if not self._is_known(request):
-            return Answer(401, envelope("Incorrect API key provided.", "invalid_request_error", "invalid_api_key"))
+    def _answer(self, request: web.BaseRequest, body: bytes, protocol: Protocol, address: Address) -> Answer:
+        if not self._is_known(request, protocol):
+            return protocol.refuse(Trouble(Kind.BAD_KEY))
         digest = _digest(body)
         self.ledger.seen[digest.hex()] += 1
         if self._has_limits:
             wait_s = self._limits.admit(len(body) / 4 + 50, asyncio.get_running_loop().time())
             if wait_s:
-                return self._limited(wait_s)
+                return self._with_limits(protocol.refuse(Trouble(Kind.RATE_LIMITED, wait_s=wait_s)), protocol)
         settings = self._settings
         fault = None
         if settings.faults:
-            fault = chosen(settings.faults, digest, self.ledger.seen[digest.hex()], settings.seed)
+            times = self.ledger.seen[digest.hex()]
+            fault = chosen(settings.faults, digest, times, settings.seed, protocol.nearest)
             if fault is not None and fault.instead is not None:
-                return fault.instead()
-        return self._completion(body, digest, fault)
+                keys = (_key_in(request, place) for place in protocol.keys)
+                return fault.instead(protocol, next(filter(None, keys), ""))
+        return self._completion(body, digest, fault, protocol, address)
 
-    def _completion(self, body: bytes, digest: bytes, fault: Fault | None) -> Answer:
+    def _completion(
+        self, body: bytes, digest: bytes, fault: Fault | None, protocol: Protocol, address: Address
+    ) -> Answer:
         try:
-            asked = orjson.loads(body)
-        except ValueError:
-            return Answer(400, envelope("We could not parse the JSON body of your request.", "invalid_request_error"))
-        try:
-            completion = self._answerer.answer(asked, digest, self.ledger.requests)
+            asked = _asked(orjson.loads(body), protocol, address)
         except BadRequest as error:
-            return Answer(400, envelope(str(error), "invalid_request_error", None, error.param))
-        tokens = completion["usage"]["total_tokens"]
-        if fault is not None and fault.spoil is not None:
-            fault.spoil(completion)
-        headers = {**JSON, **self._limits.headers()} if self._has_limits else JSON
-        if asked.get("stream") and completion.get("choices"):
-            options = asked.get("stream_options")
-            with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-            content = as_stream(completion, with_usage=with_usage)
-            headers = {**headers, "Content-Type": "text/event-stream"}
-        else:
-            content = orjson.dumps(completion)
-        answer = Answer(200, content, headers, tokens=tokens, is_billed=True)
-        return fault.wrap(answer, completion) if fault is not None and fault.wrap is not None else answer
+            return protocol.refuse(Trouble(Kind.REJECTED, str(error), error.param, error.code))
+        except ValueError:
+            return protocol.refuse(Trouble(Kind.REJECTED, "We could not parse the JSON body of your request."))
+        completion = self._answerer.answer(asked, digest, self.ledger.requests, sent_bytes=len(body))
+        answer = _written(completion, fault, protocol)
+        if self._has_limits:
+            answer = self._with_limits(answer, protocol)
+        return fault.wrap(answer) if fault is not None and fault.wrap is not None else answer
 
-    def _is_known(self, request: web.BaseRequest) -> bool:
+    def _is_known(self, request: web.BaseRequest, protocol: Protocol) -> bool:
         key = self._settings.api_key
-        if key is None:
-            return True
-        given = [request.headers.get(name) for name in ("x-api-key", "x-goog-api-key", "api-key")]
-        return key in given or request.headers.get("Authorization") == f"Bearer {key}"
+        return key is None or any(_key_in(request, place) == key for place in protocol.keys)
 
-    def _limited(self, wait_s: float) -> Answer:
-        body = envelope("Rate limit reached for requests", "requests", "rate_limit_exceeded")
-        waiting = {"Retry-After": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(wait_s * 1000))}
-        return Answer(429, body, {**JSON, **self._limits.headers(), **waiting})
+    def _with_limits(self, answer: Answer, protocol: Protocol) -> Answer:
+        told = protocol.limit_headers(self._limits.standings(), time.time())
+        return replace(answer, headers={**answer.headers, **told})
 
     async def _take_time(self, body: bytes, answer: Answer) -> None:
         """The same time for the same request: a lognormal, whose tail is heavy."""
@@ -161,7 +157,7 @@ class Sandbox:
         return web.Response(text="ok")
 
 
-_ROUTES: dict[tuple[str, str], Callable[[Sandbox], web.Response]] = {
+_PAGES: dict[tuple[str, str], Callable[[Sandbox], web.Response]] = {
     ("GET", "/sandbox/ledger"): Sandbox.told_ledger,
     ("GET", "/sandbox/bodies"): Sandbox.told_bodies,
     ("GET", "/models"): Sandbox.told_models,
@@ -170,8 +166,40 @@ _ROUTES: dict[tuple[str, str], Callable[[Sandbox], web.Response]] = {
 
 
 def _not_found(sandbox: Sandbox) -> web.Response:
-    body = envelope("Unknown request URL", "invalid_request_error", "unknown_url")
+    body = orjson.dumps(envelope("Unknown request URL", "invalid_request_error", "unknown_url"))
     return web.Response(status=404, body=body, content_type="application/json")
+
+
+def _asked(document: Any, protocol: Protocol, address: Address) -> Asked:
+    """Raises BadRequest. A wrong type deep inside has no words of the vendor here, but no 500 either."""
+    try:
+        return protocol.read(document, address)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BadRequest(f"The request is invalid: {error}") from error
+
+
+def _written(completion: Completion, fault: Fault | None, protocol: Protocol) -> Answer:
+    """The completion in the protocol's form, spoilt and bent as the fault does, and billed as it would have been."""
+    asked = completion.asked
+    if fault is not None and fault.spoil is not None and not asked.has_result:
+        fault.spoil(completion)
+    document = protocol.render(completion)
+    if fault is not None and fault.bend is not None:
+        fault.bend(document, protocol)
+    is_stream = asked.is_stream or (fault is not None and fault.is_stream)
+    if is_stream and document.get(protocol.answers):  # what has no answers has nothing to stream
+        content, headers = protocol.stream(document, completion), {"Content-Type": protocol.stream_type}
+    else:
+        content, headers = orjson.dumps(document), JSON
+    return Answer(200, content, headers, tokens=completion.usage.total, is_billed=True)
+
+
+def _key_in(request: web.BaseRequest, place: str) -> str | None:
+    """The key that a header carries, or the query for a name with a question mark."""
+    if place.startswith("?"):
+        return request.query.get(place[1:])
+    given = request.headers.get(place)
+    return given.removeprefix("Bearer ") if given and place == "Authorization" else given
 
 
 def _bucket(per_minute: int | None) -> Bucket | None:

@@ -1,4 +1,4 @@
-"""Every oddity that an endpoint was seen to answer is a file in openai_chat/: what came, and what it means."""
+"""Every oddity that an endpoint was seen to answer is a file in its protocol's folder: what came, and what it means."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ import pytest
 from batchcall.dialects import DIALECTS
 from batchcall.records import NO_USAGE, Failure, HttpResponse, RawCall, Reply, Usage
 
-FOLDER = Path(__file__).parent / "openai_chat"
-CASES = sorted(FOLDER.glob("*.json"))
+FOLDERS = {name: Path(__file__).parent / name.replace("-", "_") for name in DIALECTS}
+CASES = [(protocol, path) for protocol, folder in FOLDERS.items() for path in sorted(folder.glob("*.json"))]
+LEAST = {"openai-chat": 300, "openai-responses": 150, "anthropic": 130, "gemini": 150}
 NOW_S = 1714564800.0  # 2024-05-01 12:00:00 UTC
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_an_answer_means_what_its_golden_file_says(path: Path) -> None:
+@pytest.mark.parametrize(("protocol", "path"), [pytest.param(*case, id=f"{case[0]}-{case[1].stem}") for case in CASES])
+def test_an_answer_means_what_its_golden_file_says(protocol: str, path: Path) -> None:
     case = json.loads(path.read_text(encoding="utf-8"))
 
-    answer = DIALECTS["openai-chat"].decode(response_of(case["response"]), now_s=NOW_S)
+    answer = DIALECTS[protocol].decode(response_of(case["response"]), now_s=NOW_S)
 
     (expected,) = case["expect"].items()
     check = {"reply": check_reply, "failure": check_failure}[expected[0]]
     check(answer, expected[1], case)
 
 
-def test_there_is_a_file_for_every_oddity_we_know() -> None:
-    assert len(CASES) >= 250
+@pytest.mark.parametrize("protocol", LEAST)
+def test_there_is_a_file_for_every_oddity_we_know(protocol: str) -> None:
+    assert sum(one == protocol for one, _ in CASES) >= LEAST[protocol]
 
 
 def response_of(written: dict[str, Any]) -> HttpResponse:

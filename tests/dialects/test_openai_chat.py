@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batchcall.dialects import DIALECTS, HEADERS_READ, PLANNED, find_dialect
+from batchcall.dialects import DIALECTS, HEADERS_READ
 from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, WORDINGS
 from batchcall.errors import JobError
+from batchcall.job_schema import PROTOCOLS
 from batchcall.records import (
     Failure,
     FailureKind,
@@ -161,19 +162,8 @@ def test_an_unknown_way_to_authenticate_is_an_error_of_the_job(auth: str) -> Non
 # The table
 
 
-def test_a_dialect_is_found_by_its_name() -> None:
-    assert find_dialect("openai-chat") is CHAT
-
-
-@pytest.mark.parametrize("protocol", PLANNED)
-def test_a_promised_protocol_that_is_not_built_is_said_to_be_so(protocol: str) -> None:
-    with pytest.raises(JobError, match="not supported by this version"):
-        find_dialect(protocol)
-
-
-def test_a_wrong_protocol_is_said_to_be_none() -> None:
-    with pytest.raises(JobError, match="is no protocol"):
-        find_dialect("openai")
+def test_every_protocol_of_the_job_file_is_spoken() -> None:
+    assert set(DIALECTS) == set(PROTOCOLS)
 
 
 def test_codes_are_listed_as_they_are_looked_up() -> None:

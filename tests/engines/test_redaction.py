@@ -113,3 +113,14 @@ def test_a_key_as_short_as_a_word_is_left_alone(key: str) -> None:
     answer = b'{"status": "none", "list": "EMPTY", "unit": "sk-1"}'
 
     assert Redactor([key]).hide_secrets(answer) == answer
+
+
+def test_a_secret_in_json_that_is_quoted_in_json_is_taken_out() -> None:
+    told = 'my"secret\\key+of/mine'
+    redactor = Redactor([told])
+
+    for _ in range(4):
+        told = json.dumps({"error": told})
+
+        assert b"secret" not in redactor.hide_secrets(told.encode())
+        assert b"key+of" not in redactor.hide_secrets(told.encode())

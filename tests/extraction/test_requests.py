@@ -328,6 +328,8 @@ def test_values_that_json_has_no_word_for_become_text() -> None:
         {"function": {"name": "f", "parameters": {"type": "object"}}},
         {"type": "function", "name": "f", "parameters": {"type": "object"}},
         {"name": "f", "parameters": {"type": "object"}},
+        {"name": "f", "input_schema": {"type": "object"}},
+        {"type": "custom", "name": "f", "input_schema": {"type": "object"}},
     ],
 )
 def test_tools_are_read_in_every_form_they_come_in(written: dict[str, Any]) -> None:

@@ -133,3 +133,18 @@ def test_an_address_and_a_date_come_from_the_text() -> None:
     made = conforming(compile_schema(schema), b"1234", "write to ada@engines.org before 1843-09-05")
 
     assert made == {"to": "ada@engines.org", "day": "1843-09-05"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "expected"),
+    [
+        ({"type": "integer"}, "Year: 1843", 1843),
+        ({"type": "number"}, "Year: 2500.75", 2500.75),
+        ({"type": "integer"}, "Year: -40", -40),
+        ({"type": "integer", "minimum": 1_000}, "Year: 98765", 98765),
+    ],
+)
+def test_only_the_schema_bounds_the_numbers_taken_from_the_text(schema: Any, text: str, expected: float) -> None:
+    whole = {"type": "object", "properties": {"year": schema}, "required": ["year"]}
+
+    assert conforming(compile_schema(whole), b"1234", text) == {"year": expected}

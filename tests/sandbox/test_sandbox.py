@@ -22,9 +22,9 @@ from batchcall.extraction.arguments import Toolbox
 from batchcall.records import Failure, FailureKind, HttpResponse, Status, Tool
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from batchcall.sandbox.server import run_server
 from batchcall.sandbox.settings import describe_faults, parse_faults
 from running import TOOL
+from vendors import serving
 
 PARAMETERS = TOOL["function"]["parameters"]
 TOOLBOX = Toolbox.of([Tool("record_person", PARAMETERS, TOOL)])
@@ -188,6 +188,8 @@ READ: dict[str, Any] = {  # what batchcall makes of each fault, where it is not 
     "quota": FailureKind.NO_QUOTA,
     "relay_quota": FailureKind.NO_QUOTA,
     "bad_key": FailureKind.BAD_KEY,
+    "echoes_bad_key": FailureKind.BAD_KEY,
+    "echoes_key": FailureKind.REJECTED,
     "unknown_model": FailureKind.UNKNOWN_MODEL,
     "no_channel": FailureKind.UNKNOWN_MODEL,
     "overloaded": FailureKind.OVERLOADED,
@@ -267,18 +269,6 @@ async def test_a_share_of_requests_goes_wrong_and_a_retry_may_not() -> None:
     assert any(a == 503 and b == 200 for a, b in zip(first, again, strict=True))
 
 
-@contextlib.asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """The endpoint in this very process, to save the time of starting another."""
-    stop, told = asyncio.Event(), asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(run_server(settings, ready=told.set_result, stop=stop))
-    try:
-        yield await told
-    finally:
-        stop.set()
-        await running
-
-
 async def test_it_ends_when_the_one_who_started_it_is_gone() -> None:
     words = [sys.executable, "-m", "batchcall.sandbox", "{}"]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: ASYNC220  # a moment
@@ -288,6 +278,21 @@ async def test_it_ends_when_the_one_who_started_it_is_gone() -> None:
     assert told["pid"] == process.pid
 
     process.stdin.close()  # what the kernel does when the parent is killed
+
+    assert await asyncio.to_thread(process.wait, 10) == 0
+    process.stdout.close()
+
+
+async def test_without_a_pipe_on_stdin_it_serves_until_a_signal_comes() -> None:
+    words = [sys.executable, "-m", "batchcall.sandbox", "{}"]
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: ASYNC220  # as cron
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline() or b"{}")
+
+    try:
+        assert (await post(told["url"])).status == 200
+    finally:
+        process.terminate()
 
     assert await asyncio.to_thread(process.wait, 10) == 0
     process.stdout.close()

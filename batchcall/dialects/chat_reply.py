@@ -1,0 +1,111 @@
+"""What a chat completion says, whole or streamed, whoever sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from batchcall.dialects.jsontext import as_json_text, string_or_none
+from batchcall.dialects.sse import assemble
+from batchcall.dialects.usage import read_usage
+from batchcall.records import Json, RawCall, Reply
+
+
+def chat_reply_in(documents: list[Json], is_stream: bool = False) -> Reply | None:
+    """The completion that the documents of a body hold, whole or in chunks; None where they hold none."""
+    for document in documents:
+        if reply := chat_reply_from(document):
+            return reply
+    return chat_reply_from(assemble(documents))
+
+
+def chat_reply_from(document: Json) -> Reply | None:
+    """The completion that a document holds; None where it holds none."""
+    if not isinstance(document, dict):
+        return None
+    choices: Any = document.get("choices")
+    if not isinstance(choices, list) or not (answers := [choice for choice in choices if _is_answer(choice)]):
+        return None
+    messages = [_message_of(choice) for choice in answers]
+    calls = tuple([call for message in messages for call in _calls_in(message)])
+    content = _first_text(messages, "content")
+    refusal = _first_text(messages, "refusal") or None  # relays send "" where nothing was refused
+    if document.get("error") and not (calls or content or refusal):
+        return None  # an error beside an empty message
+    return Reply(
+        calls=calls,
+        content=content,
+        refusal=refusal,
+        finish_reason=string_or_none(answers[0].get("finish_reason")),
+        model=string_or_none(document.get("model")),
+        response_id=string_or_none(document.get("id")),
+        system_fingerprint=string_or_none(document.get("system_fingerprint")),
+        usage=read_usage(document.get("usage") or answers[0].get("usage")),
+    )
+
+
+def _is_answer(choice: Any) -> bool:
+    if not isinstance(choice, dict) or choice.get("finish_reason") == "error" or choice.get("error"):
+        return False  # OpenRouter: the upstream broke off in the middle
+    return isinstance(choice.get("message"), dict) or choice.get("finish_reason") == "content_filter"
+
+
+def _message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    message = choice.get("message")
+    return message if isinstance(message, dict) else {}
+
+
+def _calls_in(message: Mapping[str, Any]) -> list[RawCall]:
+    written = message.get("tool_calls")
+    if written:
+        several = written if isinstance(written, list) else [written]
+        calls = [call for each in several if (call := _tool_call(each))]
+        if calls:
+            return calls
+    legacy = _call(message.get("function_call"), None)
+    return [legacy] if legacy else []
+
+
+def _tool_call(written: Any) -> RawCall | None:
+    if not isinstance(written, dict):
+        return None
+    id_ = string_or_none(written.get("id")) or None
+    custom = written.get("custom")
+    if isinstance(custom, dict):
+        return _call({"name": custom.get("name"), "arguments": custom.get("input")}, id_)
+    return _call(written.get("function", written), id_)
+
+
+def _call(function: Any, id_: str | None) -> RawCall | None:
+    """A call; None for an empty husk, which some relays send in every message."""
+    if not isinstance(function, dict):
+        return None
+    name, arguments = function.get("name"), function.get("arguments")
+    if not name and not arguments:
+        return None
+    name = string_or_none(name) or ""
+    if isinstance(arguments, str):
+        return RawCall(name, arguments, id_)
+    if arguments is None:
+        return RawCall(name, "", id_)
+    return RawCall(name, as_json_text(arguments), id_, is_object=isinstance(arguments, dict))
+
+
+def _first_text(messages: list[Mapping[str, Any]], part: str) -> str | None:
+    for message in messages:
+        if (text := _text_of(message, part)) is not None:
+            return text
+    return None
+
+
+def _text_of(message: Mapping[str, Any], part: str) -> str | None:
+    content = message.get(part)
+    if isinstance(content, str):
+        return content
+    parts = message.get("content")  # a list of parts may hold text and refusal
+    if not isinstance(parts, list):
+        return None
+    wanted = "text" if part == "content" else part
+    texts = [each.get(wanted) for each in parts if isinstance(each, dict)]
+    found = [text for text in texts if isinstance(text, str)]
+    return "".join(found) if found else None
