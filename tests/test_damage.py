@@ -223,12 +223,15 @@ async def test_a_network_file_system_under_the_journal_is_refused_unless_the_job
     assert (await run_job(job)).exit_code == ExitCode.OK
 
 
-async def test_a_bit_that_flips_in_the_record_is_seen_even_where_the_record_still_reads_well(
-    tmp_path: Path, endpoint: SandboxProcess
+@pytest.mark.parametrize("bit", [0, 7], ids=["still good JSON", "no text any more"])
+async def test_a_bit_that_flips_in_the_record_is_seen_and_buys_nothing(
+    tmp_path: Path, endpoint: SandboxProcess, bit: int
 ) -> None:
     job, out = await finished(tmp_path, endpoint)
     before, record = results(out), out / "_batchcall" / "run.json"
-    flip_bit(record, record.read_bytes().index(b"Who is this?"))
+    content = bytearray(record.read_bytes())
+    content[content.index(b"Who is this?")] ^= 1 << bit
+    record.write_bytes(content)
 
     faults = verify_output(out).faults
     summary = await run_job(job)

@@ -7,12 +7,14 @@ Each promise has a control: with the mechanism behind it taken out, the machine 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import run_state_machine_as_test
 
 from batchcall.files.journal import Recovered
@@ -30,17 +32,18 @@ SUITE = settings(
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate, Phase.shrink) if LIVES else (Phase.generate,),  # shrinking takes minutes
 )
-CONTROL = settings(SUITE, max_examples=150, phases=(Phase.generate,), derandomize=True)
+CONTROL = settings(SUITE, max_examples=60, phases=(Phase.generate,), derandomize=True)
 
 
 def test_every_promise_holds_through_any_life_of_an_output() -> None:
     run_state_machine_as_test(RunMachine, settings=SUITE)
 
 
-class LargeParts(RunMachine):
-    """Rows stay in journals for longer."""
+class JournalsOnly(RunMachine):
+    """Rows stay in journals for longer, and nothing but kills and cuts of the power meets them."""
 
     first_part_rows = 40
+    flip_a_bit = fill_the_disk = fail_an_act = revalidate = edit_what_shapes_no_request = None  # type: ignore[assignment]
 
 
 def _nothing(*_: Any, **__: Any) -> None:
@@ -51,12 +54,12 @@ def _nothing(*_: Any, **__: Any) -> None:
 CONTROLS: dict[str, tuple[str, Callable[..., Any]]] = {
     "was bought": ("batchcall.files.library.Library.take", lambda library, request_hash: None),
     "answers were there": ("batchcall.files.output.recover", lambda disk, paths, target: Recovered()),
-    "were there|holds|text": ("batchcall.resume._fits", lambda *_, **__: True),
+    "holds the answer|one to one|were there": ("batchcall.resume._fits", lambda *_, **__: True),
     "_SUCCESS": ("batchcall.files.output.Output.mark_success", _nothing),
     "paid in vain": ("batchcall.files.output.Output._count_lost", _nothing),
     "power cut took": ("batchcall.files.journal.Journal._sync_now", _nothing),
     "refused|DID NOT RAISE": ("batchcall.resume.describe_change", lambda old, new: []),
-    "does not say so|run.json": ("run_machine.RunMachine._verify", lambda machine: []),
+    "does not say so": ("run_machine.RunMachine._verify", lambda machine: []),
 }
 
 
@@ -64,5 +67,17 @@ CONTROLS: dict[str, tuple[str, Callable[..., Any]]] = {
 def test_with_a_mechanism_taken_out_a_life_is_found_that_breaks_a_promise(
     says: str, taken_out: str, instead: Callable[..., Any]
 ) -> None:
-    with mock.patch(taken_out, instead), pytest.raises((AssertionError, pytest.fail.Exception), match=says):
-        run_state_machine_as_test(LargeParts if "power" in says else RunMachine, settings=CONTROL)
+    with mock.patch(taken_out, instead):
+        found = _what_is_found(JournalsOnly if "power" in says else RunMachine)
+
+    assert re.search(says, found), found
+
+
+def _what_is_found(machine: type[RunMachine]) -> str:
+    try:
+        run_state_machine_as_test(machine, settings=CONTROL)
+    except (AssertionError, pytest.fail.Exception) as error:
+        return str(error)
+    except FlakyFailure as error:  # file sizes follow the clock, so that the same cut of the power may take less
+        return " ".join(map(str, error.exceptions))
+    return "nothing"

@@ -68,7 +68,7 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
         return runfile
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedRecordError(
             f"{path} cannot be read: {error}",
             hint="run the same job again: the parts are held against it, and a new record is written",
