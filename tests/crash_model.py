@@ -505,7 +505,7 @@ def is_missed(folder: Path, sync: str, states: int) -> bool:
 
 
 MOMENTS_GUESSED = 70  # of a command
-STATES_PER_TURN = 480  # different ones that a turn over all moments finds
+STATES_PER_TURN = 400  # different ones, at least, that a turn over all moments finds
 PROVE_EVERY = 7  # states: `verify` takes as long as the rest
 
 
