@@ -360,8 +360,9 @@ class RunMachine(RuleBasedStateMachine):
         assert self._tree() == before, "a run that was refused has touched something"
         assert refused.value.exit_code == ExitCode.BAD_COMMAND
         if "revalidation" not in str(refused.value):
-            assert ("prompt" in str(refused.value)) == (recorded[0].prompt != self.prompt)
-            assert ("tools" in str(refused.value)) == (recorded[0].tool != self.wording.tool)
+            told = str(refused.value)
+            assert ("prompt" in told) == (recorded[0].prompt != self.prompt), f"refused without saying why: {told}"
+            assert ("tools" in told) == (recorded[0].tool != self.wording.tool), f"refused without saying why: {told}"
             assert f"{done:,} that are done" in refused.value.hint
 
     # Damage

@@ -58,7 +58,6 @@ CONTROLS: dict[str, tuple[str, Callable[..., Any]]] = {
     "_SUCCESS": ("batchcall.files.output.Output.mark_success", _nothing),
     "paid in vain": ("batchcall.files.output.Output._count_lost", _nothing),
     "power cut took": ("batchcall.files.journal.Journal._sync_now", _nothing),
-    "refused|DID NOT RAISE": ("batchcall.resume.describe_change", lambda old, new: []),
     "does not say so": ("run_machine.RunMachine._verify", lambda machine: []),
 }
 
