@@ -151,8 +151,8 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
 
 
 def _continued(old: RunFile, fresh: RunFile) -> RunFile:
-    fresh.runs = old.runs
-    fresh.kept_jobs = old.kept_jobs
+    fresh.runs = list(old.runs)
+    fresh.kept_jobs = list(old.kept_jobs)  # the old record may be written once more
     fresh.bill_aside = old.bill_aside
     fresh.totals = old.totals
     return fresh
