@@ -34,8 +34,8 @@ from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
 from batchcall.job import Job, load_job, resolve_key
 from batchcall.pacing.budget import Budget
-from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
+from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.price import cost_of
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.questions import ask, complete_plan, questions
@@ -46,8 +46,6 @@ from batchcall.sandbox.process import Settings, open_sandbox
 from batchcall.secret import Secret
 from batchcall.state import Run, RunOptions
 from batchcall.watching import Show, shown
-
-AUTO_CONCURRENCY = 64  # in flight where the job says "auto"
 
 
 @dataclass(slots=True)
@@ -263,7 +261,12 @@ _PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)
 async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngine]:
     """The endpoint as the job describes it, the embedded one started where it asks for that."""
     job, endpoint, limits = run.job, run.job.endpoints[0], run.job.limits
-    concurrency = limits.concurrency or AUTO_CONCURRENCY
+    pacer = Pacer(
+        concurrency=limits.concurrency,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        max_outage_s=run.options.max_outage_s,
+    )
     dialect = DIALECTS[endpoint.protocol]
     secret = key.reveal() if key is not None else None
     async with contextlib.AsyncExitStack() as stack:
@@ -275,7 +278,7 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
                 url,
                 headers={**endpoint.headers, **dialect.headers(auth=endpoint.auth, key=secret)},
                 timeout_s=limits.timeout_s,
-                concurrency=concurrency,
+                concurrency=pacer.most_in_flight,
                 ca_file=endpoint.ca_file,
                 trust_env=endpoint.trust_env,
                 secrets=(secret,) if secret else (),
@@ -284,14 +287,10 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
         yield LiveEngine(
             transport=transport,
             reader=reader_of(job),
-            gate=Gate(
-                concurrency=concurrency,
-                requests_per_minute=limits.requests_per_minute,
-                tokens_per_minute=limits.tokens_per_minute,
-            ),
+            gate=Gate(concurrency=1),
             retry=RetryPolicy(max_attempts=limits.attempts),
-            health=Health(host=url),
-            estimate=TokenEstimate(),
+            health=Health(host=url, tolerates_all=limits.tolerates_all),
+            pacer=pacer,
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
@@ -300,7 +299,6 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
             ),
             recorder=run.output,
             endpoint=endpoint.url,
-            concurrency=concurrency,
             reasks=job.validate.reask,
             now_s=time.time,
             roll=random.random,

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from batchcall.dialects.failures import HEADERS_READ
+from batchcall.dialects.limits import read_limits
 from batchcall.dialects.openai_chat import OpenAIChat
 from batchcall.errors import JobError
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request
 
-__all__ = ["DIALECTS", "HEADERS_READ", "PLANNED", "Dialect", "find_dialect"]
+__all__ = ["DIALECTS", "HEADERS_READ", "PLANNED", "Dialect", "find_dialect", "read_limits"]
 
 
 class Dialect(Protocol):

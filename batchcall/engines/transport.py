@@ -39,7 +39,12 @@ KEPT_HEADERS = frozenset(
         "x-should-retry",
     }
 )
-KEPT_FAMILIES = ("x-ratelimit-", "anthropic-ratelimit-")
+KEPT_FAMILIES = (
+    "x-ratelimit-",
+    "anthropic-ratelimit-",
+    "llm_provider-x-ratelimit-",
+    "llm_provider-anthropic-ratelimit-",
+)
 
 _MAX_HEADER = 300  # characters of a header's value that are kept
 _MAX_MESSAGE = 300  # characters
