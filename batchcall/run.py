@@ -15,11 +15,12 @@ from pathlib import Path
 import msgspec
 
 from batchcall.asking import Asker, make_asker
-from batchcall.closing import finish
+from batchcall.closing import finish, too_many_failed
 from batchcall.dialects import DIALECTS
 from batchcall.engines.feed import Feed
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
+from batchcall.engines.metrics import watched_queue
 from batchcall.engines.reading import Reader
 from batchcall.engines.transport import open_transport
 from batchcall.errors import BatchcallError, ExitCode, OutputError
@@ -39,7 +40,7 @@ from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.price import cost_of
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.questions import ask, complete_plan, questions
-from batchcall.records import Usage
+from batchcall.records import Status, Usage
 from batchcall.report.snapshot import Summary
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
 from batchcall.sandbox.process import Settings, open_sandbox
@@ -343,6 +344,7 @@ async def _drive(
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_quiet_collector())
         stack.enter_context(_deadline(run.options.deadline_s, engine))
+        await stack.enter_async_context(watched_queue(engine.transport, engine.pacer))
         await stack.enter_async_context(shown(run, engine, feed, show))
         outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda question: ask(run, *question)))
         sealer = await stack.enter_async_context(_Sealer(run, engine))
@@ -350,6 +352,9 @@ async def _drive(
             run.totals.count(ended.outcome)
             run.rows_here += 1
             run.an_error = run.an_error or ended.outcome.error
+            run.failed_here += ended.outcome.status is not Status.OK
+            if (why := too_many_failed(run)) is not None:
+                engine.stop(why)
             complete = run.output.add(ended.row.values, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)

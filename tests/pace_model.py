@@ -122,7 +122,8 @@ class HiddenServer:
     outage: tuple[float, float] | None = None  # seconds from the start: 503
     change: tuple[float, float] | None = None  # from when on the limit is what
     answer_tokens: Callable[[random.Random], int] = lambda dice: PLAIN_TOKENS
-    latency_s: Callable[[random.Random, int], float] = lambda dice, in_flight: 1.0 * dice.lognormvariate(0.0, 0.5)
+    latency_s: Callable[[random.Random, int], float] = lambda dice, in_flight: dice.lognormvariate(0.0, 0.5)
+    token_s: float = 0.0  # that each token of an answer takes besides
     statuses: Counter[int] = field(default_factory=Counter)
     sent_at_s: list[float] = field(default_factory=list)
     in_flight: int = 0
@@ -135,7 +136,11 @@ class HiddenServer:
         self.in_flight += 1
         try:
             if status == 200:
-                await asyncio.sleep(self.latency_s(self.dice, self.in_flight))
+                await asyncio.sleep(self.latency_s(self.dice, self.in_flight) + self.token_s * tokens)
+                if self.tokens is not None:  # nobody knows an answer's length before it is there
+                    now_s = asyncio.get_running_loop().time()
+                    self.tokens.wait_s(0.0, now_s)
+                    self.tokens.take(float(tokens), now_s)
             else:
                 await asyncio.sleep(REFUSED_S)
         finally:
@@ -158,7 +163,7 @@ class HiddenServer:
         if self.change is not None and at_s >= self.change[0] and self.requests is not None:
             self.requests.per_minute = self.change[1]
         tokens = self.answer_tokens(self.dice)
-        wanted = [(self.requests, 1.0), (self.tokens, float(PROMPT_TOKENS + tokens))]
+        wanted = [(self.requests, 1.0), (self.tokens, float(PROMPT_TOKENS))]
         wait_s = max((limit.wait_s(amount, now_s) for limit, amount in wanted if limit is not None), default=0.0)
         if wait_s > 0:
             return 429, wait_s, 0

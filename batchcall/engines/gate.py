@@ -311,15 +311,15 @@ class _Budget:
         self._set(per_minute)
 
     def set_rate(self, per_minute: float) -> None:
-        """Another divisor; where the rate has become much higher, another bucket as well, an empty one."""
+        """Another divisor; where the rate has become quite another, another bucket as well, an empty one."""
         price_s = 60.0 / (_USED * per_minute)
         if price_s == self._price_s:
             return
         self._in_hand_s = min(self._in_hand_s * price_s / self._price_s, self._in_hand_s)
-        if price_s < 0.5 * self._bucket_price_s and self._most_at_once is not None:
-            self._set(per_minute)  # the old bucket holds the price of several
-        else:
+        if self._most_at_once is None or 0.5 <= price_s / self._bucket_price_s <= 4.0:
             self._price_s = price_s
+        else:  # the old one holds the price of several, or one would be paid in many parts
+            self._set(per_minute)
 
     def _set(self, per_minute: float) -> None:
         self._price_s = self._bucket_price_s = 60.0 / (_USED * per_minute)

@@ -17,6 +17,7 @@ from batchcall.engines.transport import Transport
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.pacing.breaker import is_of_endpoint
 from batchcall.pacing.budget import Budget, may_doubt
+from batchcall.pacing.deaths import Deaths
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Orders, Pacer
 from batchcall.pacing.retry import RetryPolicy
@@ -123,6 +124,8 @@ class LiveEngine:
     stopped: Stopped | BatchcallError | None = None
     _workers: list[Worker] = field(default_factory=list)
     waiting_retries: int = 0  # rows that wait to be tried again
+    deaths: Deaths = field(default_factory=Deaths)
+    _results: Results[Ended] | None = None
     _orders: Orders | None = None
     _aside: deque[Life] = field(default_factory=deque)  # rows that failed, the endpoint perhaps being down
 
@@ -135,12 +138,18 @@ class LiveEngine:
         `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
         """
         results: Results[Ended] = Results(most=4 * self.pacer.most_in_flight)
+        self._results = results
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(feed, prepare, results))
             try:
                 yield results.take()
             finally:
                 running.cancel()
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps more from going on: as `Gate.bound_by`, or "disk" while outcomes wait to be written."""
+        return "disk" if self._results is not None and self._results.is_full else self.gate.bound_by
 
     def stop(self, why: Stopped | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
@@ -311,8 +320,11 @@ class LiveEngine:
             else:
                 life.tries += 1
                 life.ambiguous += read.is_ambiguous
+            self.deaths.saw(failure, now_s - sent_at_s)
             if failure.limits is not None:
                 pacer.told_limits(failure.limits, now_s)
+        if read.usage.total_tokens:
+            pacer.used(read.usage.total_tokens, now_s)
         if read.attempt.response is not None and pacer.wants_limits(now_s):
             pacer.told_limits(read_limits(read.attempt.response.headers, now_s=self.now_s()), now_s)
         self._obey(now_s)

@@ -12,7 +12,7 @@ from batchcall.errors import ExitCode
 from batchcall.pacing.breaker import Breaker, is_of_endpoint
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Verdict
-from batchcall.pacing.rate import LearntRate
+from batchcall.pacing.rate import LastMinute, LearntRate
 from batchcall.pacing.window import CONCURRENCY_CODES, Window
 from batchcall.records import Failure, FailureKind, RateLimits, Scope
 
@@ -23,6 +23,9 @@ _RAMP_STEP = 2  # more in flight for each further reply, while no rate is known
 _JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
 _MAX_OUTAGE_S = 1800.0  # that is sat out, where nobody says how long,
 _MAX_OUTAGE_AT_START_S = 30.0  # and while nothing has ever worked: more likely a wrong URL
+# Tokens that came in the last minute, as a share of what it may hold, steer those that are let in: so much is aimed at,
+# and so much of what is missing or too much is made up for at a time.
+_AIM, _MAKES_UP, _LEAST_UP, _MOST_UP = 0.98, 0.3, 0.7, 1.1
 _PAUSE_S = 1.0  # for an endpoint that is overloaded and does not say for how long
 
 
@@ -54,6 +57,7 @@ class Pacer:
         self._has_own_rate = bool(requests_per_minute)
         self._tokens_per_minute = tokens_per_minute or None
         self._has_own_tokens = bool(tokens_per_minute)
+        self._minute = LastMinute()
         self._max_outage_s = max_outage_s
         self._replies = 0  # since the start, or since the endpoint came back
         self._not_before_s = 0.0
@@ -90,6 +94,11 @@ class Pacer:
             self._at_work(sent_at_s, now_s)
             self._replies += is_judged
 
+    def used(self, tokens: int, now_s: float) -> None:
+        """A request took so many tokens."""
+        if self._tokens_per_minute is not None:
+            self._minute.add(tokens, now_s)
+
     def wants_limits(self, now_s: float) -> bool:
         """Headers are worth reading again."""
         return now_s - self._limits_read_at_s >= 1.0
@@ -110,12 +119,16 @@ class Pacer:
     # What it says.
 
     def orders(self, now_s: float) -> Orders:
-        per_s = self._rate.per_s(now_s)
+        per_s, tokens_per_minute, room_at_s = self._rate.per_s(now_s), self._tokens_per_minute, 0.0
+        if tokens_per_minute is not None and self._minute.is_told:
+            room_at_s = self._minute.room_at_s(tokens_per_minute, now_s)
+            share = self._minute.used_share(tokens_per_minute)
+            tokens_per_minute *= min(_MOST_UP, max(_LEAST_UP, 1 + _MAKES_UP * (_AIM - share)))
         return Orders(
             None if per_s is None else per_s * 60,
-            self._tokens_per_minute,
+            tokens_per_minute,
             self._in_flight(per_s is not None),
-            max(self._not_before_s, self.breaker.next_probe_s if self.breaker.is_open else 0.0),
+            max(self._not_before_s, room_at_s, self.breaker.next_probe_s if self.breaker.is_open else 0.0),
         )
 
     @property
@@ -173,7 +186,7 @@ class Pacer:
         if self.window is not None and failure.code in CONCURRENCY_CODES:
             self.window.overloaded(sent_at_s, now_s)
             return
-        pause_s = self._rate.refused(sent_at_s, now_s)
+        pause_s = self._rate.refused(sent_at_s, now_s, is_else=self._tokens_per_minute is not None)
         if pause_s:
             self._open_before = self._open
         if failure.retry_after_s:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 _BIN_S = 0.25  # width of the counts that are kept
 _REMEMBERED_S = 60.0  # as long as the longest window by which providers count
+_OF_MINUTE = 0.995  # of the tokens of a minute: the prompts of what is in flight come on top
 _RECENT_S = 5.0
 _EPOCH_S = 1.0  # shorter ones say nothing
 _LONG_REFUSAL_S = 5.0  # whoever refuses longer than this counts a whole minute
@@ -13,7 +16,49 @@ _AGREE = 0.15  # two estimates nearer than this confirm each other
 _PROBE_S = 10.0  # after so long above what is known, the rate is 5 % higher; after twice as long, 40 %
 _LEAST_PER_S = 1 / 60
 _DEEPEST_CUT = 0.2  # at once
+_NOT_ELSE = 7  # refusals in a row that another budget does not explain
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
+
+
+class LastMinute:
+    """Tokens that were used in the last sixty seconds. Reservations are made for what is to come; whoever counts a
+    minute counts what came, and long answers come together now and then."""
+
+    def __init__(self) -> None:
+        self._used: deque[tuple[int, float]] = deque()  # bins, oldest first
+        self._sum = 0.0
+
+    @property
+    def is_told(self) -> bool:
+        """The endpoint says what it counts."""
+        return bool(self._used)
+
+    def add(self, tokens: float, now_s: float) -> None:
+        at = int(now_s / _BIN_S)
+        self._forget(at)
+        self._sum += tokens
+        if self._used and self._used[-1][0] == at:
+            tokens += self._used.pop()[1]
+        self._used.append((at, tokens))
+
+    def used_share(self, per_minute: float) -> float:
+        return self._sum / per_minute
+
+    def room_at_s(self, per_minute: float, now_s: float) -> float:
+        """The moment when less than `per_minute` was used in the minute before it."""
+        self._forget(int(now_s / _BIN_S))
+        over = self._sum - _OF_MINUTE * per_minute
+        if over < 0:
+            return 0.0
+        for at, tokens in self._used:
+            over -= tokens
+            if over < 0:
+                return (at + 1) * _BIN_S + _REMEMBERED_S
+        return now_s
+
+    def _forget(self, at: int) -> None:
+        while self._used and self._used[0][0] < at - _REMEMBERED_S / _BIN_S:
+            self._sum -= self._used.popleft()[1]
 
 
 class LearntRate:
@@ -32,6 +77,7 @@ class LearntRate:
         self._cut_at_s = float("-inf")
         self._hold_s = _FIRST_HOLD_S
         self._refusals = 0  # overloads in a row, nothing accepted in between
+        self._tolerated = 1  # of them, before one at a time is let in
         self._overloaded_since_s = 0.0
         self._counts_minutes = False  # it refused for long: its count is that of a minute, not of a moment
         self._minute_at_refusal = 0  # admitted in the minute before the last refusal
@@ -42,8 +88,8 @@ class LearntRate:
 
     @property
     def is_refused(self) -> bool:
-        """Nothing that was sent since the last overload was accepted so far, and it was not the first in a row."""
-        return self._refusals > 1
+        """Nothing that was sent since the last overload was accepted so far, nor was anything before it."""
+        return self._refusals > self._tolerated
 
     @property
     def cut_at_s(self) -> float:
@@ -72,15 +118,17 @@ class LearntRate:
                 self._recover(now_s)
             self._refusals = 0
 
-    def refused(self, sent_at_s: float, now_s: float) -> float:
+    def refused(self, sent_at_s: float, now_s: float, *, is_else: bool = False) -> float:
         """A request was refused for its rate. Returns the seconds for which nobody should send; 0 for an overload
-        that is known already."""
+        that is known already. `is_else`: another budget binds, and most likely that is what was overdrawn."""
         self._uncount(sent_at_s)
         if sent_at_s < self._cut_at_s:
             return 0.0
         self._minute_at_refusal = self._sent_since(now_s - _REMEMBERED_S)
-        if self._refusals == 0:
+        self._tolerated = _NOT_ELSE if is_else else 1
+        if self._refusals == (_NOT_ELSE if is_else else 0):
             self._learn(self._admitted_per_s(now_s))
+        if self._refusals == 0:
             self._overloaded_since_s = now_s
         self._refusals += 1
         self._cut_at_s = now_s
@@ -89,7 +137,7 @@ class LearntRate:
     def _recover(self, now_s: float) -> None:
         """Accepted again after it was refused for a while. Whoever refuses for long counts a whole minute, and takes
         more only when the minute has room: what the minute held at the last refusal is the limit, or little more."""
-        if now_s - self._overloaded_since_s >= _LONG_REFUSAL_S:
+        if self._known is not None and now_s - self._overloaded_since_s >= _LONG_REFUSAL_S:
             self._counts_minutes = True
             self._learn(self._minute_at_refusal / _REMEMBERED_S)
         self._cut_at_s = now_s

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 _FIRST = 8
-_DOUBLES = 1.6  # doubling goes on while each brings so much more
-_STEP = 1.41  # beyond that
-_CLOSE = 1.22  # neighbours this near need nothing measured in between
+_DOUBLES = 1.75  # doubling goes on while each brings so much more
+_CLOSE = 1.26  # neighbours this near need nothing measured in between
 _TIE = 1.03  # what a larger window must bring more than a smaller one
 _LEAST_ENDS, _LEAST_ROUND_S = 16, 0.25
 _ENDS_PER_PLACE = 2.5  # to tell close ones apart; one is enough while doubling
@@ -34,13 +35,18 @@ class Window:
         self._is_doubling = True
         self._found_at_s = 0.0
         self._cut_at_s = float("-inf")
-        self._begin(0.0)
+        self._is_cold = False
+        self._since_s = self._work = self._time_s = 0.0
+        self._ends = self._in_flight = 0
 
     def ended(self, sent_at_s: float, now_s: float, *, in_flight: int, work: float) -> None:
         """A request was answered; `in_flight` were so, itself included."""
         if in_flight > self.size + 1 and not self._ends:  # a larger window is still running empty
             self._since_s = now_s
         if sent_at_s < self._since_s:
+            return
+        if self._is_cold:  # what was sent while the window filled met an emptier server
+            self._is_cold, self._since_s = False, now_s
             return
         self._ends += 1
         self._work += work
@@ -79,6 +85,7 @@ class Window:
     def _set(self, size: int, now_s: float) -> None:
         self.size = max(1, min(self.most, size))
         self._begin(now_s)
+        self._is_cold = not self._is_doubling
 
     def _end_round(self, now_s: float) -> None:
         used = self._in_flight / self._ends
@@ -86,37 +93,32 @@ class Window:
         self._begin(now_s)
         if used < _FULL * self.size:
             return
-        self._brought[self.size] = per_s
-        if self.is_found:
-            if now_s - self._found_at_s >= _LOOK_AGAIN_S:
-                self._look_again(now_s)
-            return
         before = self._brought.get(self.size // 2)
-        if self._is_doubling and (before is None or per_s >= _DOUBLES * before) and self.size < self.most:
-            self._set(2 * self.size, now_s)
+        if self._is_doubling and before is not None and per_s < _DOUBLES * before:
+            self._is_doubling = False
+            del self._brought[self.size // 2]  # measured in passing, and so too well
+            self._set((self.size + self.size // 2) // 2, now_s)  # near the knee: carefully from here
             return
-        self._is_doubling = False
-        self._look_beside(now_s)
-
-    def _look_again(self, now_s: float) -> None:
-        """Servers change: measure above and below once more."""
-        self._brought = {self.size: self._brought[self.size]}
-        self.is_found = False
-        self._look_beside(now_s)
+        self._brought[self.size] = per_s
+        if self._is_doubling and self.size < self.most:
+            self._set(2 * self.size, now_s)
+        elif not self.is_found:
+            self._look_beside(now_s)
+        elif now_s - self._found_at_s >= _LOOK_AGAIN_S:  # servers change
+            self._brought = {self.size: per_s}
+            self.is_found = False
+            self._look_beside(now_s)
 
     def _look_beside(self, now_s: float) -> None:
         """Measure between the best and its neighbours, while they are far."""
         best = self._best()
         above = [size for size in self._brought if size > best]
         below = [size for size in self._brought if size < best]
-        if below and best / max(below) > _CLOSE:
-            return self._set(round((best * max(below)) ** 0.5), now_s)
-        if above and min(above) / best > _CLOSE:
-            return self._set(round((best * min(above)) ** 0.5), now_s)
-        if not above and best < self.most:
-            return self._set(int(best * (_STEP if below else _CLOSE)), now_s)
-        if not below and best > 1:
-            return self._set(int(best / _CLOSE), now_s)
+        if best > 1 and (not below or best / max(below) > _CLOSE):
+            return self._set(max(math.ceil(best / _CLOSE), round((best * max(below, default=1)) ** 0.5)), now_s)
+        if best < self.most and (not above or min(above) / best > _CLOSE):
+            farther = round((best * min(above)) ** 0.5) if above else self.most
+            return self._set(min(max(best + 1, int(best * _CLOSE)), farther), now_s)
         self.is_found, self._found_at_s = True, now_s
         return self._set(best, now_s)
 

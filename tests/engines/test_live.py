@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,11 +77,14 @@ class ScriptedTransport:
     latency_s: float = 1.0
     sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # when, what
     most_in_flight: int = 0
+    times: Counter[str] = field(default_factory=Counter)  # sent, by text
     _in_flight: int = 0
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
         body = json.loads(request.body)
         self.sent.append((asyncio.get_running_loop().time(), body))
+        text = body["messages"][0]["content"]
+        self.times[text] += 1
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
@@ -88,8 +92,7 @@ class ScriptedTransport:
         finally:
             self._in_flight -= 1
         if callable(self.script):
-            text = body["messages"][0]["content"]
-            return self.script(text, sum(sent["messages"][0]["content"] == text for _, sent in self.sent))
+            return self.script(text, self.times[text])
         return self.script.pop(0)
 
 
@@ -235,7 +238,7 @@ def test_a_row_that_fails_by_itself_blocks_nobody_even_with_one_worker() -> None
 
 
 @pytest.mark.parametrize("failure", ["unconnected", "timed_out", "refused"])
-@pytest.mark.parametrize("concurrency", [1, 4, 64])
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
 @pytest.mark.parametrize("down", [(0.0, 25.0), (30.0, 3_600.0)])
 def test_an_outage_fails_no_row_and_raises_no_storm(failure: str, concurrency: int, down: tuple[float, float]) -> None:
     failing = {"unconnected": UNCONNECTED, "timed_out": TIMED_OUT, "refused": REFUSED}[failure]
