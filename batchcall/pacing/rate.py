@@ -11,9 +11,10 @@ _RECENT_S = 5.0
 _EPOCH_S = 1.0  # shorter ones say nothing
 _LONG_REFUSAL_S = 5.0  # whoever refuses longer than this counts a whole minute
 _CUT = 0.95  # of what was admitted: an estimate that is good needs no deeper one
-_FIRST_HOLD_S, _LONGEST_HOLD_S = 6.0, 40.0
+_FIRST_HOLD_S, _LONGEST_HOLD_S = 2.0, 40.0
 _AGREE = 0.15  # two estimates nearer than this confirm each other
-_PROBE_S = 10.0  # after so long above what is known, the rate is 5 % higher; after twice as long, 40 %
+# After so long above what is known, the rate is 5 % higher; after twice as long, 40 %: quick while an estimate is new.
+_LEAST_PROBE_S, _MOST_PROBE_S = 1.0, 10.0
 _LEAST_PER_S = 1 / 60
 _DEEPEST_CUT = 0.2  # at once
 _NOT_ELSE = 7  # refusals in a row that another budget does not explain
@@ -182,4 +183,5 @@ def _curve(since_s: float, hold_s: float) -> float:
     """The share of what is known: cubic up to it, and cubic beyond it once it has held for long enough."""
     if since_s < hold_s:
         return 1 - (1 - _CUT) * ((hold_s - since_s) / hold_s) ** 3
-    return float(1 + 0.05 * ((since_s - hold_s) / _PROBE_S) ** 3)
+    probe_s = min(_MOST_PROBE_S, max(_LEAST_PROBE_S, hold_s / 2))
+    return float(1 + 0.05 * ((since_s - hold_s) / probe_s) ** 3)
