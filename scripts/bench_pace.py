@@ -1,7 +1,7 @@
 """How close to a hidden limit, and how often refused: the pacer beside the SDKs' retry loop and a fixed window.
 
-In virtual time, so that an hour of traffic takes a second; 100 workers, 600 requests a minute. Each cell: 429s a row, and
-the time to the last answer against the ideal.
+In virtual time, so that an hour of traffic takes a second; 100 workers, 600 requests a minute. Each cell: 429s a row,
+and the time to the last answer against the ideal.
 """
 
 from __future__ import annotations
