@@ -22,10 +22,11 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
 from batchcall.report.text import duration_text, money_text, table
-from batchcall.run import AUTO_CONCURRENCY, prepare, refuse_network
+from batchcall.run import prepare, refuse_network
 from batchcall.status import read_status
 
 _SAMPLE_ROWS = 200
+_ASSUMED_IN_FLIGHT = 64  # where the job says "auto"
 _ASSUMED_LATENCY_S = 2.0  # of an answer, where no run has measured it
 _SHOWN_BODY = 4_000  # characters of the first request
 
@@ -220,7 +221,7 @@ def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float
 def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:
     """The longest of what each limit allows."""
     limits = job.limits
-    concurrency = limits.concurrency or AUTO_CONCURRENCY
+    concurrency = limits.concurrency or _ASSUMED_IN_FLIGHT
     bounds = [
         (left * _ASSUMED_LATENCY_S / concurrency, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")
     ]

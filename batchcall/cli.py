@@ -85,6 +85,11 @@ def _overrides(command: Any) -> Any:
 )
 @click.option("--rehearse", is_flag=True, help="Against the embedded endpoint, into a folder of its own.")
 @click.option("--deadline", metavar="DURATION", help="Stop after this long: 90s, 30m, 2h.")
+@click.option(
+    "--max-outage",
+    metavar="DURATION",
+    help="Wait this long for an endpoint that is down, then stop: 10m, 1h. Default: 30m; 30s where it never worked.",
+)
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def run(
@@ -97,6 +102,7 @@ def run(
     on_change: str,
     rehearse: bool,
     deadline: str | None,
+    max_outage: str | None,
     quiet: bool,
     log_format: str,
 ) -> None:
@@ -115,6 +121,7 @@ def run(
         on_change=on_change,
         rehearse=rehearse,
         deadline_s=None if deadline is None else parse_duration(deadline, key="--deadline"),
+        max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
     )
     loaded = _load(job, input_path, output, settings)
     for warning in loaded.warnings:

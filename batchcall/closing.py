@@ -10,6 +10,7 @@ from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
 from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
+from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import Summary
 from batchcall.state import Run
 
@@ -47,6 +48,26 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     return summary
 
 
+def too_many_failed(run: Run) -> Stopped | None:
+    """Why to stop now, where limits.max_failed can no longer be met: nothing that is still to come mends it."""
+    if run.rows_seen is not None:  # every row is taken: there is nothing left to save
+        return None
+    limits, failed = run.job.limits, run.failed_here if run.options.retry_failed else run.totals.failed
+    if limits.max_failed_rows is not None:
+        most = float(limits.max_failed_rows)
+    elif limits.max_failed_share is not None and run.rows_expected is not None:
+        most = limits.max_failed_share * run.rows_expected
+    else:
+        return None
+    if failed <= most:
+        return None
+    return Stopped(
+        f"{failed:,} rows failed, more than limits.max_failed tolerates ({most:,.0f})",
+        ExitCode.STOPPED_EARLY,
+        "the column `error` says why; --retry-failed tries them again, a higher limits.max_failed goes on",
+    )
+
+
 def _ended_at(run: Run) -> str:
     """Now, but not before the rows of this run have ended: the clock may have been set back meanwhile."""
     ended_at_s = max(time.time(), run.entry.started_at_s + run.elapsed_s)
@@ -79,9 +100,17 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
         seconds=run.elapsed_s,
         reason=_reason(run, stopped),
         hint=stopped.hint if stopped is not None else _hint(run, totals),
+        advice=advice_text(
+            run.bounds,
+            given=frozenset(name for name in _PACE_KEYS if getattr(run.job.limits, name) is not None),
+            deaths=engine.deaths.same_second,
+        ),
         an_error=run.an_error,
         exit_code=_exit_code(run, totals, stopped),
     )
+
+
+_PACE_KEYS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 
 
 def _reason(run: Run, stopped: Stopped | BatchcallError | None) -> str:

@@ -77,6 +77,11 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_failed_rows: int | None = None  # `max_failed = 20` in the file
     max_failed_share: float | None = None  # `max_failed = "2%"` in the file: 0.02
 
+    @property
+    def tolerates_all(self) -> bool:
+        """Rows may fail as they like."""
+        return self.max_failed_share is not None and self.max_failed_share >= 1
+
 
 class ValidateSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repair: bool = True

@@ -195,6 +195,14 @@ NO_USAGE = Usage()
 
 
 @record
+class RateLimits:
+    """What an endpoint says of its limits; None where it says nothing."""
+
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+
+@record
 class Failure:
     """Why a request brought no answer to read."""
 
@@ -204,6 +212,7 @@ class Failure:
     code: str | None = None  # the endpoint's own code or type, where it gave one
     retry_after_s: float | None = None  # what the server asked for, finite and clamped to [0, 900]
     usage: Usage = NO_USAGE  # some endpoints bill a failure and say so
+    limits: RateLimits | None = None  # some name the limit that was met
 
 
 @record

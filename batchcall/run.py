@@ -15,11 +15,12 @@ from pathlib import Path
 import msgspec
 
 from batchcall.asking import Asker, make_asker
-from batchcall.closing import finish
+from batchcall.closing import finish, too_many_failed
 from batchcall.dialects import DIALECTS
 from batchcall.engines.feed import Feed
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
+from batchcall.engines.metrics import watched_queue
 from batchcall.engines.reading import Reader
 from batchcall.engines.transport import open_transport
 from batchcall.errors import BatchcallError, ExitCode, JobError, OutputError
@@ -35,20 +36,18 @@ from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_ru
 from batchcall.job import Job, load_job, resolve_key
 from batchcall.job_endpoint import auth_of
 from batchcall.pacing.budget import Budget
-from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
+from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.price import cost_of
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.questions import ask, complete_plan, questions
-from batchcall.records import Shape, Usage
+from batchcall.records import Shape, Status, Usage
 from batchcall.report.snapshot import Summary
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
 from batchcall.sandbox.process import Settings, open_sandbox
 from batchcall.secret import Secret
 from batchcall.state import Run, RunOptions
 from batchcall.watching import Show, shown
-
-AUTO_CONCURRENCY = 64  # in flight where the job says "auto"
 
 
 @dataclass(slots=True)
@@ -273,7 +272,12 @@ _PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)
 async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngine]:
     """The endpoint as the job describes it, the embedded one started where it asks for that."""
     job, endpoint, limits = run.job, run.job.endpoints[0], run.job.limits
-    concurrency = limits.concurrency or AUTO_CONCURRENCY
+    pacer = Pacer(
+        concurrency=limits.concurrency,
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        max_outage_s=run.options.max_outage_s,
+    )
     dialect = DIALECTS[endpoint.protocol]
     secret = key.reveal() if key is not None else None
     async with contextlib.AsyncExitStack() as stack:
@@ -285,7 +289,7 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
                 url,
                 headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
                 timeout_s=limits.timeout_s,
-                concurrency=concurrency,
+                concurrency=pacer.most_in_flight,
                 ca_file=endpoint.ca_file,
                 trust_env=endpoint.trust_env,
                 secrets=(secret,) if secret else (),
@@ -294,14 +298,10 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
         yield LiveEngine(
             transport=transport,
             reader=reader_of(job),
-            gate=Gate(
-                concurrency=concurrency,
-                requests_per_minute=limits.requests_per_minute,
-                tokens_per_minute=limits.tokens_per_minute,
-            ),
+            gate=Gate(concurrency=1),
             retry=RetryPolicy(max_attempts=limits.attempts),
-            health=Health(host=url),
-            estimate=TokenEstimate(),
+            health=Health(host=url, tolerates_all=limits.tolerates_all),
+            pacer=pacer,
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
@@ -310,7 +310,6 @@ async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngi
             ),
             recorder=run.output,
             endpoint=endpoint.url,
-            concurrency=concurrency,
             reasks=job.validate.reask,
             now_s=time.time,
             roll=random.random,
@@ -355,6 +354,7 @@ async def _drive(
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_quiet_collector())
         stack.enter_context(_deadline(run.options.deadline_s, engine))
+        await stack.enter_async_context(watched_queue(engine.transport, engine.pacer))
         await stack.enter_async_context(shown(run, engine, feed, show))
         outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda question: ask(run, *question)))
         sealer = await stack.enter_async_context(_Sealer(run, engine))
@@ -362,6 +362,9 @@ async def _drive(
             run.totals.count(ended.outcome)
             run.rows_here += 1
             run.an_error = run.an_error or ended.outcome.error
+            run.failed_here += ended.outcome.status is not Status.OK
+            if (why := too_many_failed(run)) is not None:
+                engine.stop(why)
             complete = run.output.add(ended.row.values, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)

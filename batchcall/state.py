@@ -13,6 +13,7 @@ from batchcall.files.output import Output
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import RunEntry
 from batchcall.job import Job
+from batchcall.report.advice import Bounds
 from batchcall.resume import FAIL, Resumption
 
 
@@ -25,6 +26,7 @@ class RunOptions:
     on_change: str = FAIL  # fail | rerun | keep
     rehearse: bool = False  # against the sandbox, into a folder of its own
     deadline_s: float | None = None
+    max_outage_s: float | None = None  # an endpoint that is down is waited for; None: 30 min, 30 s if it never worked
 
 
 @dataclass(slots=True)
@@ -42,8 +44,10 @@ class Run:
     disk: Disk
     totals: Totals = field(default_factory=Totals)  # of the whole output, as far as rows are in
     rows_here: int = 0  # rows that ended in this run
+    failed_here: int = 0  # of these
     an_error: str | None = None  # of the first row that failed in this run
     rows_expected: int | None = None  # for the progress line
+    bounds: Bounds = field(default_factory=Bounds)  # what it waited for, and for how long
     rows_seen: int | None = None  # rows of the input, once its end was reached
     _began_s: float = field(default_factory=time.monotonic)
 

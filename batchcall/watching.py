@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from batchcall.engines.feed import Feed
@@ -17,21 +18,26 @@ from batchcall.state import Run
 Show = Callable[[Snapshot], None]
 
 _SHOW_EVERY_S = 0.5
+_SPEED_OVER_S = 60.0
 
 
 @contextlib.asynccontextmanager
 async def shown(run: Run, engine: LiveEngine, feed: Feed[Question], show: Show | None) -> AsyncIterator[None]:
-    """Call `show` now and then while the block runs, and once at its end."""
-    if show is None:
-        yield
-        return
+    """Watch what binds while the block runs, and call `show` now and then, and once at its end."""
     started = time.monotonic()
     rows_at_start = run.totals.rows
+    speed = _Speed()
 
     async def keep_showing() -> None:
-        run.rows_expected = await asyncio.to_thread(_expected_rows, run)
+        if show is not None or run.job.limits.max_failed_share is not None:
+            run.rows_expected = await asyncio.to_thread(_expected_rows, run)
         while True:
-            show(_snapshot(run, engine, feed, rows_at_start, time.monotonic() - started))
+            elapsed_s = time.monotonic() - started
+            speed.saw(elapsed_s, run.rows_here)
+            if engine.stopped is None:
+                run.bounds.add(_waits_for(engine, feed), _SHOW_EVERY_S)
+            if show is not None:
+                show(_snapshot(run, engine, feed, rows_at_start, elapsed_s, speed))
             await asyncio.sleep(_SHOW_EVERY_S)
 
     showing = asyncio.create_task(keep_showing())
@@ -41,7 +47,25 @@ async def shown(run: Run, engine: LiveEngine, feed: Feed[Question], show: Show |
         showing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await showing
-        show(_snapshot(run, engine, feed, rows_at_start, time.monotonic() - started))
+        if show is not None:
+            show(_snapshot(run, engine, feed, rows_at_start, time.monotonic() - started, speed))
+
+
+class _Speed:
+    """Rows a second of late: what is left is told from that, not from the start, nor from the slow rows at the end."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque(maxlen=int(_SPEED_OVER_S / _SHOW_EVERY_S))
+
+    def saw(self, at_s: float, rows: int) -> None:
+        self._seen.append((at_s, rows))
+
+    def left_s(self, rows_left: int) -> float | None:
+        """Seconds for so many rows; None where nothing is known yet."""
+        (from_s, before), (to_s, now) = (self._seen[0], self._seen[-1]) if self._seen else ((0.0, 0), (0.0, 0))
+        if now <= before or to_s - from_s < 2:
+            return None
+        return rows_left * (to_s - from_s) / (now - before)
 
 
 def _expected_rows(run: Run) -> int | None:
@@ -53,7 +77,11 @@ def _expected_rows(run: Run) -> int | None:
     return rows if run.options.limit is None else min(rows, run.options.limit)
 
 
-def _snapshot(run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start: int, elapsed_s: float) -> Snapshot:
+def _snapshot(
+    run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start: int, elapsed_s: float, speed: _Speed
+) -> Snapshot:
+    gate, breaker = engine.gate, engine.pacer.breaker
+    untaken = None if run.rows_expected is None else run.rows_expected - run.totals.rows - gate.in_flight
     return Snapshot(
         rows=run.totals.rows,
         rows_expected=run.rows_expected,
@@ -64,6 +92,10 @@ def _snapshot(run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start:
         requests=engine.traffic.requests,
         in_flight=engine.gate.in_flight,
         waits_for=_waits_for(engine, feed),
+        pause_s=gate.pause_left_s,
+        retries_waiting=engine.waiting_retries,
+        down=breaker.last_failure.message if breaker.is_open and breaker.last_failure else "",
+        eta_s=None if untaken is None else speed.left_s(max(0, untaken)),
         oldest_age_s=engine.gate.oldest_age_s,
         elapsed_s=elapsed_s,
         is_stopping=engine.stopped is not None,
@@ -71,4 +103,4 @@ def _snapshot(run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start:
 
 
 def _waits_for(engine: LiveEngine, feed: Feed[Question]) -> str:
-    return "input" if feed.is_waiting else engine.gate.bound_by
+    return "input" if feed.is_waiting else engine.bound_by

@@ -290,6 +290,21 @@ async def test_tolerated_failures_decide_the_exit_code(
     assert (await run_job(job)).exit_code == code
 
 
+async def test_a_run_stops_as_soon_as_max_failed_can_no_longer_be_met(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url, limits="max_failed = 3")
+    write_rows(tmp_path / "rows.jsonl", [*({"id": "no text"} for _ in range(4)), *some_rows(600)])
+
+    stopped = await run_job(job)
+    again = await run_job(job)
+    edit(job, "max_failed = 3", "max_failed = 4")
+    whole = await run_job(job)
+
+    assert (stopped.exit_code, again.exit_code) == (ExitCode.STOPPED_EARLY, ExitCode.STOPPED_EARLY)
+    assert "limits.max_failed" in stopped.reason
+    assert stopped.requests < 200
+    assert (whole.exit_code, whole.totals["rows"]) == (ExitCode.OK, 604)
+
+
 async def test_a_spent_budget_stops_the_run_and_a_raised_one_goes_on(tmp_path: Path, endpoint: SandboxProcess) -> None:
     prices = '[prices."test-model"]\nprompt = 1000.0\ncompletion = 1000.0'
     job = write_job(tmp_path, url=endpoint.url, rows=60, limits="max_cost = 1.0\nconcurrency = 2", more=prices)

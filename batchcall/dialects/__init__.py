@@ -8,11 +8,12 @@ from typing import Protocol
 from batchcall.dialects.anthropic import Anthropic
 from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.gemini import Gemini
+from batchcall.dialects.limits import read_limits
 from batchcall.dialects.openai_chat import OpenAIChat
 from batchcall.dialects.openai_responses import OpenAIResponses
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
-__all__ = ["DIALECTS", "HEADERS_READ", "Dialect"]
+__all__ = ["DIALECTS", "HEADERS_READ", "Dialect", "read_limits"]
 
 
 class Dialect(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
+from batchcall.dialects.limits import quota_limits
 from batchcall.dialects.usage import read_usage_beside
 from batchcall.dialects.waits import LONGEST_WAIT_S, RESET_HEADERS, WAIT_HEADERS, asked_wait_s, say_wait
 from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Scope, Usage
@@ -295,6 +296,7 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
         code=complaint.code,
         retry_after_s=None if wait_s is None else min(wait_s, LONGEST_WAIT_S),
         usage=usage,
+        limits=quota_limits(complaint.details) if kind is FailureKind.RATE_LIMITED else None,
     )
 
 

@@ -66,6 +66,11 @@ class Results(Generic[Item]):
         self._room = asyncio.Event()
         self._room.set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether workers wait for the consumer."""
+        return len(self._items) >= self._most
+
     async def put(self, item: Item) -> None:
         """Hand an item over; waits while the consumer is far behind."""
         while len(self._items) >= self._most:

@@ -38,18 +38,21 @@ class Gate:
         roll: Callable[[], float] = random.random,
     ) -> None:
         self._limit = concurrency
-        self._requests = _Budget(requests_per_minute, most_at_once=1) if requests_per_minute else None
-        self._tokens = _Budget(tokens_per_minute) if tokens_per_minute else None
-        self._has_budgets = bool(requests_per_minute or tokens_per_minute)
+        self._requests: _Budget | None = None
+        self._tokens: _Budget | None = None
+        self._has_budgets = False
         self._roll = roll
         self._not_before_s = 0.0  # on the loop's clock
         self._in_line = 0
         self._line = asyncio.Lock()  # wakes one waiter at a time, in order
         self._room: asyncio.Future[None] | None = None  # the head's, while there is no room in flight
-        self._unbudgeted: deque[tuple[Turn, asyncio.Future[None]]] = deque()  # the line where there are no budgets
+        self._unbudgeted: deque[tuple[Turn, asyncio.Future[bool]]] = deque()  # the line where there are no budgets
         self._alarm: asyncio.TimerHandle | None = None  # at the end of a pause, for that line
         self._through: dict[Turn, None] = {}  # oldest first
         self._waits_for = ""
+        self._has_let_any = False
+        self._pause_over: asyncio.Future[None] | None = None  # the head's, while it waits for a pause to end
+        self.limit_rates(requests_per_minute, tokens_per_minute)
 
     def turn(self, tokens: float = 0.0) -> Turn:
         """A place for one request expected to take `tokens`: `async with gate.turn(tokens) as turn`."""
@@ -67,6 +70,45 @@ class Gate:
             self._wake_head()
         else:
             self._let_many_through()
+
+    def limit_rates(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        """Keep within these rates from now on; None or 0: as before."""
+        if requests_per_minute and self._requests is None:
+            self._requests = _Budget(requests_per_minute, most_at_once=1, is_first_free=not self._has_let_any)
+        elif requests_per_minute and self._requests is not None:
+            self._requests.set_rate(requests_per_minute)
+        if tokens_per_minute and self._tokens is None:
+            self._tokens = _Budget(tokens_per_minute, is_first_free=not self._has_let_any)
+        elif tokens_per_minute and self._tokens is not None:
+            self._tokens.set_rate(tokens_per_minute)
+        if not self._has_budgets and (self._requests is not None or self._tokens is not None):
+            self._has_budgets = True
+            self._send_to_the_other_line()
+
+    def hold_until(self, moment_s: float) -> None:
+        """Let nobody through before this moment on the loop's clock; an earlier one shortens the pause."""
+        if moment_s == self._not_before_s:
+            return
+        self._not_before_s = moment_s
+        if self._pause_over is not None:
+            _ring(self._pause_over)
+        if self._alarm is not None:
+            self._let_many_through()
+
+    def _send_to_the_other_line(self) -> None:
+        """Whoever waits for room alone waits for the budgets too, in the same order."""
+        for _, told in self._unbudgeted:
+            if not told.done():
+                told.set_result(False)
+        self._unbudgeted.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    @property
+    def pause_left_s(self) -> float:
+        """How long nobody is let through; 0 while somebody may be."""
+        return self._pause_left_s()
 
     @property
     def in_flight(self) -> int:
@@ -88,27 +130,27 @@ class Gate:
 
     async def _let_through(self, turn: Turn) -> None:
         now_s = asyncio.get_running_loop().time()
-        if not self._has_budgets:
-            if self._unbudgeted or len(self._through) >= self._limit or self._not_before_s > now_s:
-                await self._wait_unbudgeted(turn)
-                turn.wait_s = turn.through_at_s - now_s
-                return
-        else:
-            entered_s = now_s
+        entered_s = now_s
+        is_barred = bool(self._unbudgeted) or len(self._through) >= self._limit or self._not_before_s > now_s
+        if not self._has_budgets and is_barred and await self._wait_unbudgeted(turn):
+            turn.wait_s = turn.through_at_s - entered_s
+            return
+        if self._has_budgets:
             await self._wait_in_line(turn.reserved)
             now_s = asyncio.get_running_loop().time()
             turn.wait_s = now_s - entered_s
         turn.through_at_s = now_s
         self._through[turn] = None
+        self._has_let_any = True
 
-    async def _wait_unbudgeted(self, turn: Turn) -> None:
-        """In line for room alone. As many as there is room for go together: one after the other, each waiting for the
-        event loop to come round, would leave most of the room empty."""
-        told = asyncio.get_running_loop().create_future()
+    async def _wait_unbudgeted(self, turn: Turn) -> bool:
+        """In line for room alone; False when budgets have come up meanwhile. As many as there is room for go together:
+        one after the other, each waiting for the event loop to come round, would leave most of the room empty."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unbudgeted.append((turn, told))
         self._let_many_through()
         try:
-            await told
+            return await told
         except asyncio.CancelledError:
             if turn in self._through:  # told in the same moment
                 self._leave(turn)
@@ -127,7 +169,8 @@ class Gate:
                     return
                 turn.through_at_s = asyncio.get_running_loop().time()
                 self._through[turn] = None
-                told.set_result(None)
+                self._has_let_any = True
+                told.set_result(True)
             self._unbudgeted.popleft()
 
     def _must_wait(self) -> bool:
@@ -190,9 +233,16 @@ class Gate:
             await self._wait_for_pause()
 
     async def _wait_for_pause(self) -> None:
-        while left_s := self._pause_left_s():  # others may push it forward meanwhile
+        while left_s := self._pause_left_s():  # others may push it meanwhile
             self._waits_for = "pause"
-            await asyncio.sleep(left_s)
+            loop = asyncio.get_running_loop()
+            over: asyncio.Future[None] = loop.create_future()
+            self._pause_over, alarm = over, loop.call_later(left_s, _ring, over)
+            try:
+                await over
+            finally:
+                alarm.cancel()
+                self._pause_over = None
 
     def _pause_left_s(self) -> float:
         return max(0.0, self._not_before_s - asyncio.get_running_loop().time())
@@ -240,6 +290,11 @@ class Turn:
         self.reserved = tokens_used
 
 
+def _ring(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
+
+
 class _Budget:
     """So many requests or tokens a minute. One payer at a time: the head of the line.
 
@@ -247,27 +302,50 @@ class _Budget:
     beyond it is a debt that the next pays.
     """
 
-    def __init__(self, per_minute: float, *, most_at_once: float | None = None) -> None:
+    def __init__(self, per_minute: float, *, most_at_once: float | None = None, is_first_free: bool = True) -> None:
         """`most_at_once` is the largest single payment to expect; None: they differ."""
-        self._price_s = 60.0 / (_USED * per_minute)
-        at_once_s = _MOST_AT_ONCE_S if most_at_once is None else max(_LEASE_S, most_at_once * self._price_s)
+        self._most_at_once = most_at_once
+        self._in_hand_s = 0.0
+        self._price_s = 0.0
+        self._is_first_free = is_first_free
+        self._set(per_minute)
+
+    def set_rate(self, per_minute: float) -> None:
+        """Another divisor; where the rate has become quite another, another bucket as well, an empty one."""
+        price_s = 60.0 / (_USED * per_minute)
+        if price_s == self._price_s:
+            return
+        self._in_hand_s = min(self._in_hand_s * price_s / self._price_s, self._in_hand_s)
+        if self._most_at_once is None or 0.5 <= price_s / self._bucket_price_s <= 4.0:
+            self._price_s = price_s
+        else:  # the old one holds the price of several, or one would be paid in many parts
+            self._set(per_minute)
+
+    def _set(self, per_minute: float) -> None:
+        self._price_s = self._bucket_price_s = 60.0 / (_USED * per_minute)
+        at_once_s = _MOST_AT_ONCE_S if self._most_at_once is None else max(_LEASE_S, self._most_at_once * self._price_s)
         self._part_s = min(_MOST_AT_ONCE_S, at_once_s)
         self._capacity_s = self._part_s + _LATE_S
         self._limiter = AsyncLimiter(self._capacity_s, self._capacity_s)  # gains a second a second
-        self._in_hand_s = 0.0
         self._is_untouched = True
 
     async def pay(self, amount: float) -> None:
-        price_s = amount * self._price_s
-        if self._is_untouched:  # the first goes at once, and leaves nothing for a burst
-            self._is_untouched = False
-            await self._limiter.acquire(self._capacity_s)
-            return
-        while self._in_hand_s < price_s:
-            part_s = min(max(price_s - self._in_hand_s, _LEASE_S), self._part_s)
+        if self._is_untouched:  # what is there at first leaves as if spent: no burst
+            await self._empty_it()
+            if self._is_first_free:
+                self._is_first_free = False
+                return
+        while self._in_hand_s < amount * self._price_s:  # another rate may come meanwhile
+            if self._is_untouched:
+                await self._empty_it()
+            part_s = min(max(amount * self._price_s - self._in_hand_s, _LEASE_S), self._part_s)
             await self._limiter.acquire(part_s)
             self._in_hand_s += part_s
-        self._in_hand_s -= price_s
+        self._in_hand_s -= amount * self._price_s
+
+    async def _empty_it(self) -> None:
+        self._is_untouched = False
+        await self._limiter.acquire(self._capacity_s)
 
     def give_back(self, amount: float) -> None:
         self._in_hand_s += amount * self._price_s

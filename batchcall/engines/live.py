@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from batchcall.dialects import read_limits
 from batchcall.engines.feed import Feed, Results
 from batchcall.engines.gate import Gate
-from batchcall.engines.reading import Asked, Ended, Read, Reader
+from batchcall.engines.reading import Asked, Ended, Read, Reader, max_tokens_of
 from batchcall.engines.transport import Transport
 from batchcall.errors import BatchcallError, ExitCode
-from batchcall.pacing.budget import Budget
-from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.breaker import is_of_endpoint
+from batchcall.pacing.budget import Budget, may_doubt
+from batchcall.pacing.deaths import Deaths
 from batchcall.pacing.health import Health
+from batchcall.pacing.pacer import Orders, Pacer
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.records import (
     NO_USAGE,
     Attempt,
     Failure,
+    FailureKind,
     HttpRequest,
     HttpResponse,
+    Money,
     Request,
     Scope,
     Status,
@@ -58,6 +64,7 @@ class Traffic:
     answered: int = 0  # requests that brought a completion, valid or not: these are paid
     rows_paid_once: int = 0  # that ended, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # by reason
+    in_doubt: int = 0  # of these, while the endpoint was up
 
     def sent(self, after: str | None) -> None:
         """A request was sent; `after` is how the one before it failed, where that may be billed."""
@@ -72,6 +79,21 @@ class Ask:
 
     request: Request
     wait_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """A row on its way, and what was read of it so far."""
+
+    asked: Asked
+    reads: list[Read]
+    sent: int  # requests over all runs, the lost ones included
+    ambiguous: int  # failures that may be billed and count against the row
+    tries: int = 0  # of this run; what fails while the endpoint is down is none
+    probes: int = 0  # since it was last set aside
+    began_s: float = -1.0  # when its first try was sent
+    outages: int = 0  # that there had been when it was set aside
+    is_final: bool = False  # not set aside any more
 
 
 @dataclass(slots=True, eq=False)
@@ -91,18 +113,21 @@ class LiveEngine:
     gate: Gate
     retry: RetryPolicy
     health: Health
-    estimate: TokenEstimate
+    pacer: Pacer
     budget: Budget
     recorder: Recorder
     endpoint: str  # for the column
-    concurrency: int
     reasks: int
     now_s: Callable[[], float]  # seconds since the epoch
     roll: Callable[[], float]  # a number in [0, 1)
     traffic: Traffic = field(default_factory=Traffic)
     stopped: Stopped | BatchcallError | None = None
     _workers: list[Worker] = field(default_factory=list)
-    _allowed: int = 0  # in flight: one, then a few, then all
+    waiting_retries: int = 0  # rows that wait to be tried again
+    deaths: Deaths = field(default_factory=Deaths)
+    _results: Results[Ended] | None = None
+    _orders: Orders | None = None
+    _aside: deque[Life] = field(default_factory=deque)  # rows that failed, the endpoint perhaps being down
 
     @contextlib.asynccontextmanager
     async def outcomes(
@@ -112,13 +137,19 @@ class LiveEngine:
 
         `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
         """
-        results: Results[Ended] = Results(most=4 * self.concurrency)
+        results: Results[Ended] = Results(most=4 * self.pacer.most_in_flight)
+        self._results = results
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(feed, prepare, results))
             try:
                 yield results.take()
             finally:
                 running.cancel()
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps more from going on: as `Gate.bound_by`, or "disk" while outcomes wait to be written."""
+        return "disk" if self._results is not None and self._results.is_full else self.gate.bound_by
 
     def stop(self, why: Stopped | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
@@ -131,12 +162,12 @@ class LiveEngine:
     async def _run_workers(
         self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
     ) -> None:
-        self._widen()
+        self._obey()
         if (limit := self.budget.exhausted) is not None:
             self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.concurrency):
+                for _ in range(self.pacer.most_in_flight):
                     worker = Worker()
                     worker.task = group.create_task(self._work(worker, feed, prepare, results))
                     self._workers.append(worker)
@@ -151,40 +182,62 @@ class LiveEngine:
         self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
     ) -> None:
         while self.stopped is None:
-            try:
-                item = await feed.next()
-                if item is None:
+            life = self._from_aside()
+            if life is None:
+                try:
+                    item = await feed.next()
+                    question = None if item is None else prepare(item)
+                except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
+                    self.stop(error)
                     return
-                question = prepare(item)
-            except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
-                self.stop(error)
-                return
-            ended = question if isinstance(question, Ended) else await self._live(worker, question)
+                if isinstance(question, Ended):
+                    await self._hand_over(worker, question, results)
+                    continue
+                life = self._from_aside(is_end=True) if question is None else self._begun(question)
+                if life is None:
+                    return
+            ended = await self._live(worker, life)
             if ended is not None:
-                worker.is_busy = True
-                await results.put(ended)
-                worker.is_busy = False
+                await self._hand_over(worker, ended, results)
 
-    async def _live(self, worker: Worker, asked: Asked) -> Ended | None:
-        """One row's life: ask, read, judge, perhaps ask again. None: the run stops and the row stays unmarked."""
+    async def _hand_over(self, worker: Worker, ended: Ended, results: Results[Ended]) -> None:
+        worker.is_busy = True
+        await results.put(ended)
+        worker.is_busy = False
+
+    def _begun(self, asked: Asked) -> Life:
         reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
         for earlier in reads:
             self._spend(asked, earlier)
-        sent = asked.sent
-        while (step := self._next_step(asked, reads)) is not None:
-            if step.wait_s:
-                await asyncio.sleep(step.wait_s)
-            sent += 1
-            read = await self._ask(worker, asked, step, sent, after=_in_doubt(reads))
+        return Life(asked, reads, asked.sent, sum(read.is_ambiguous for read in reads))
+
+    async def _live(self, worker: Worker, life: Life) -> Ended | None:
+        """One row's life: ask, read, judge, perhaps ask again. None: the row stays unmarked, as the run stops, or is
+        set aside until it is known whether the endpoint is down."""
+        while (step := self._next_step(life)) is not None:
+            read = await (self._ask(worker, life, step) if not life.tries else self._ask_again(worker, life, step))
             if read is None:
                 return None
-            reads.append(read)
-            if self._ends_the_run(read):
+            life.reads.append(read)
+            if self._ends_the_run(read) or self._is_set_aside(life, read):
                 return None
-        return self._end(asked, reads)
+        if self._may_be_an_outage(life):
+            self._set_aside(life)
+            return None
+        return self._end(life.asked, life.reads)
 
-    def _next_step(self, asked: Asked, reads: list[Read]) -> Ask | None:
+    async def _ask_again(self, worker: Worker, life: Life, step: Ask) -> Read | None:
+        self.waiting_retries += 1
+        try:
+            if step.wait_s:
+                await asyncio.sleep(step.wait_s)
+        finally:
+            self.waiting_retries -= 1
+        return await self._ask(worker, life, step)
+
+    def _next_step(self, life: Life) -> Ask | None:
         """What to do next for a row after these attempts; None when it has ended."""
+        asked, reads = life.asked, life.reads
         is_from_before = len(reads) == len(asked.attempts)
         if is_from_before and asked.is_ended:
             return None
@@ -193,14 +246,18 @@ class LiveEngine:
         last = reads[-1]
         if last.failure is None:
             return self._after_reply(asked, reads, last)
-        step = self._after_failure(asked, reads, last.failure)
+        step = self._after_failure(life, last.failure)
         return replace(step, wait_s=0.0) if step and is_from_before else step
 
-    def _after_failure(self, asked: Asked, reads: list[Read], failure: Failure) -> Ask | None:
-        tries = len(reads) - len(asked.attempts)  # an outage of yesterday takes none of today's
-        ambiguous = sum(read.is_ambiguous for read in reads)
-        wait_s = self.retry.decide(failure, attempt=tries, ambiguous=ambiguous, roll=self.roll())
-        return None if wait_s is None else Ask(self._request_after(asked, reads), wait_s)
+    def _after_failure(self, life: Life, failure: Failure) -> Ask | None:
+        is_doubtful = bool(life.tries) and life.reads[-1].is_ambiguous  # in an outage such requests are few anyway
+        if is_doubtful and not may_doubt(self.traffic.in_doubt, self.traffic.answered):
+            return None
+        wait_s = self.retry.decide(failure, attempt=life.tries, ambiguous=life.ambiguous, roll=self.roll())
+        if wait_s is None:
+            return None
+        self.traffic.in_doubt += is_doubtful
+        return Ask(self._request_after(life.asked, life.reads), 0.0 if self.pacer.is_down else wait_s)
 
     def _after_reply(self, asked: Asked, reads: list[Read], last: Read) -> Ask | None:
         replies = sum(read.reply is not None for read in reads)
@@ -217,29 +274,60 @@ class LiveEngine:
                 request = self.reader.dialect.reask(request, read.reply, problem)
         return request
 
-    async def _ask(self, worker: Worker, asked: Asked, step: Ask, number: int, *, after: str | None) -> Read | None:
-        """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops.
-
-        `after` is how the one before it failed, where that may be billed.
-        """
+    async def _ask(self, worker: Worker, life: Life, step: Ask) -> Read | None:
+        """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
         http = self.reader.dialect.encode(step.request)
-        async with self.gate.turn(self.estimate.tokens(len(http.body))) as turn:
+        asked, clock = life.asked, asyncio.get_running_loop().time
+        async with self.gate.turn(
+            self.pacer.estimate.tokens(len(http.body), max_tokens_of(asked.request.shape))
+        ) as turn:
             worker.is_busy = True
             try:
-                if not self._note_sending(asked, number, after):
+                if not self._note_sending(asked, life.sent + 1, _in_doubt(life.reads)):
                     turn.settle(0)
                     return None
-                attempt = await self._post(asked, http, number, turn.wait_s + step.wait_s)
+                life.sent += 1
+                if life.began_s < 0:
+                    life.began_s = turn.through_at_s
+                self.pacer.sent(turn.through_at_s)
+                attempt = await self._post(asked, http, life.sent, turn.wait_s + step.wait_s)
             finally:
                 worker.is_busy = False
             read = self.reader.read(attempt, asked)
             self._spend(asked, read)
             if read.usage.total_tokens is not None:
                 turn.settle(read.usage.total_tokens)
-                self.estimate.learn(len(http.body), read.usage)
-            if read.failure is not None and read.failure.kind.rule.slows:
-                self.gate.pause(self.retry.pause_s(read.failure))  # before anybody takes this place
+                self.pacer.estimate.learn(len(http.body), read.usage)
+            elif read.failure is not None and read.failure.kind.rule.money in (Money.REFUSED, Money.UNSENT):
+                turn.settle(0)
+            self._tell_pacer(life, read, turn.through_at_s, clock())  # before anybody takes this place
         return read
+
+    def _tell_pacer(self, life: Life, read: Read, sent_at_s: float, now_s: float) -> None:
+        """What one attempt says of the endpoint; and whether it counts as one of the row's tries."""
+        pacer, failure = self.pacer, read.failure
+        if failure is None:
+            life.tries += 1
+            pacer.answered(
+                sent_at_s, now_s, in_flight=self.gate.in_flight, work=float(read.usage.completion_tokens or 1)
+            )
+        else:
+            is_judged = failure.kind is not FailureKind.REJECTED
+            row = life.asked.row.index
+            pacer.failed(row, failure, sent_at_s=sent_at_s, now_s=now_s, roll=self.roll(), is_judged=is_judged)
+            if pacer.is_down and failure.kind.rule.scope is Scope.RETRY:
+                life.probes += 1
+            else:
+                life.tries += 1
+                life.ambiguous += read.is_ambiguous
+            self.deaths.saw(failure, now_s - sent_at_s)
+            if failure.limits is not None:
+                pacer.told_limits(failure.limits, now_s)
+        if read.usage.total_tokens:
+            pacer.used(read.usage.total_tokens, now_s)
+        if read.attempt.response is not None and pacer.wants_limits(now_s):
+            pacer.told_limits(read_limits(read.attempt.response.headers, now_s=self.now_s()), now_s)
+        self._obey(now_s)
 
     async def _post(self, asked: Asked, http: HttpRequest, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""
@@ -286,12 +374,51 @@ class LiveEngine:
         if read.failure is None:
             self.traffic.answered += 1
             self.health.saw_reply()
-            self._widen()
             return False
-        verdict = self.health.saw(read.failure)
+        verdict = self.health.saw(read.failure) or self.pacer.verdict(asyncio.get_running_loop().time())
         if verdict is not None:
             self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
         return verdict is not None
+
+    def _is_set_aside(self, life: Life, read: Read) -> bool:
+        """Whether another row takes its turn at asking an endpoint that is down: this one has done so often enough."""
+        if not (self.pacer.breaker.is_open and life.probes >= _PROBES_OF_A_ROW and not life.is_final):
+            return False
+        self._set_aside(life)
+        return True
+
+    def _may_be_an_outage(self, life: Life) -> bool:
+        """The row has used up its tries, and nothing was answered meanwhile: it may not be the row's fault."""
+        failure = life.reads[-1].failure
+        if failure is None or not is_of_endpoint(failure) or not life.tries or life.is_final:
+            return False
+        return self.pacer.breaker.last_good_s <= life.began_s
+
+    def _set_aside(self, life: Life) -> None:
+        breaker = self.pacer.breaker
+        life.outages = breaker.outages - breaker.is_open  # one that is under way is one it has not seen the end of
+        life.probes = 0
+        if not breaker.is_open:
+            breaker.gave_up()
+        self._aside.append(life)
+
+    def _from_aside(self, *, is_end: bool = False) -> Life | None:
+        """A row that can go on: the endpoint came back, or answers others and so the row is at fault itself.
+
+        `is_end`: there are no other rows left to learn from.
+        """
+        breaker = self.pacer.breaker
+        if not self._aside or (breaker.is_open and not is_end):
+            return None
+        life = self._aside[0]
+        was_down = breaker.outages > life.outages
+        if not was_down and not is_end and breaker.last_good_s <= life.began_s:
+            return None
+        self._aside.popleft()
+        if was_down:
+            life.tries, life.ambiguous, life.began_s = 0, 0, -1.0
+        life.is_final = not was_down or is_end
+        return life
 
     def _end(self, asked: Asked, reads: list[Read]) -> Ended:
         last = reads[-1]
@@ -315,11 +442,20 @@ class LiveEngine:
         except BatchcallError as error:
             self.stop(error)
 
-    def _widen(self) -> None:
-        allowed = self.health.allowed_in_flight(self.concurrency)
-        if allowed != self._allowed:
-            self._allowed = allowed
-            self.gate.limit_in_flight(allowed)
+    def _obey(self, now_s: float | None = None) -> None:
+        """Let the gate do what the pacer says."""
+        now_s = asyncio.get_running_loop().time() if now_s is None else now_s
+        orders = self.pacer.orders(now_s)
+        if orders == self._orders:
+            return
+        last, self._orders = self._orders, orders
+        self.gate.limit_rates(orders.requests_per_minute, orders.tokens_per_minute)
+        self.gate.hold_until(orders.not_before_s)
+        if last is None or last.in_flight != orders.in_flight:
+            self.gate.limit_in_flight(orders.in_flight)
+
+
+_PROBES_OF_A_ROW = 3
 
 
 def _in_doubt(reads: list[Read]) -> str | None:

@@ -40,11 +40,18 @@ KEPT_HEADERS = frozenset(
         "x-should-retry",
     }
 )
-KEPT_FAMILIES = ("x-ratelimit-", "anthropic-ratelimit-")
+KEPT_FAMILIES = (
+    "x-ratelimit-",
+    "anthropic-ratelimit-",
+    "llm_provider-x-ratelimit-",
+    "llm_provider-anthropic-ratelimit-",
+)
 
 _MAX_HEADER = 300  # characters of a header's value that are kept
 _MAX_MESSAGE = 300  # characters
 _MAX_HEADER_LINE = 64 * 1024  # bytes; aiohttp's 8,190 turn a longer one into an exception that says "400"
+_MAX_LOOK = 4 * 1024 * 1024  # bytes of /metrics
+_LOOK_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _CONNECT_S = 30.0  # most for name, connection, TLS and proxy together; always less than the whole attempt's time
 _CONNECT_SHARE = 0.9
 _KEEP_ALIVE_S = 4.0  # below the 5 s of uvicorn and Node: a POST on a connection the server just closed is ambiguous
@@ -131,6 +138,21 @@ class Transport:
                 return self._as_response(response, raw, is_cut)
         except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
+
+    async def look(self, path: str) -> str | None:
+        """What stands at this path of the very host and port that is asked: None unless it is a text with status 200.
+
+        Raises only CancelledError.
+        """
+        url = f"{self._endpoint.scheme}://{self._endpoint.netloc}{path}"
+        try:
+            async with self._session.get(url, allow_redirects=False, timeout=_LOOK_TIMEOUT, **self._options) as answer:
+                raw, is_cut = await _read(answer.content, _MAX_LOOK)
+                if is_cut:
+                    answer.close()
+                return raw.decode(errors="replace") if answer.status == 200 and not is_cut else None
+        except (aiohttp.ClientError, OSError):
+            return None
 
     def _url_of(self, path: str) -> str:
         url = request_url(self._endpoint.geturl(), path)

@@ -26,3 +26,12 @@ class Budget:
         if self.max_tokens is not None and self.tokens >= self.max_tokens:
             return f"limits.max_tokens_total is spent ({self.tokens:,} of {self.max_tokens:,})"
         return None
+
+
+_FREE_DOUBTS = 100
+_DOUBTS_PER_ANSWER = 0.1
+
+
+def may_doubt(sent_again: int, answered: int) -> bool:
+    """Whether the job may send once more what may be billed already: a tenth of what was answered, and 100."""
+    return sent_again < _FREE_DOUBTS + _DOUBTS_PER_ANSWER * answered

@@ -20,9 +20,6 @@ FIRST_PARTY_HOSTS = (
     "generativelanguage.googleapis.com",
 )
 
-_RAMP = 8  # in flight after the first reply, until as many more have come
-_LOST_ROWS = 20  # in a row given up for the endpoint's sake, no reply in between: it is down
-_LOST_ROWS_AT_START = 3  # the same while nothing ever worked: more likely a wrong URL
 _SAMPLE = 50  # rows, and
 _SAMPLE_SHARE = 0.9  # of them failing alike, by which a fault of the job shows that no single answer names
 
@@ -73,38 +70,47 @@ _REFUSALS: Mapping[FailureKind, _Refusal] = {
 # fmt: on
 
 _TOO_MUCH_FOR_ANY_ROW = frozenset({413, 422})  # as the very first judgement: the job's own fault, not that row's
-_LOST = frozenset({Status.UNREACHABLE, Status.TIMED_OUT, Status.OVERLOADED})
-_ALIKE = frozenset({Status.REQUEST_REJECTED, Status.BAD_RESPONSE})
+# What one row may do by itself and nearly all of the first fifty only for the job's sake. Not what the endpoint does
+# when it is down or busy: that passes.
+_ALIKE = frozenset(
+    {
+        Status.REQUEST_REJECTED,
+        Status.BAD_RESPONSE,
+        Status.TRUNCATED,
+        Status.NO_CALL,
+        Status.INVALID_ARGUMENTS,
+        Status.BAD_JSON,
+        Status.UNKNOWN_TOOL,
+        Status.REFUSED,
+        Status.FILTERED,
+    }
+)
+_MEND: Mapping[Status, str] = {
+    Status.TRUNCATED: "raise max_tokens under [request]",
+    Status.NO_CALL: 'set request.tool_choice = "required", or mend the prompt',
+    Status.UNKNOWN_TOOL: "look at the tools' names and descriptions",
+    Status.INVALID_ARGUMENTS: "look at the tool's schema and description; validate.coerce and validate.reask may help",
+    Status.BAD_JSON: "look at request.max_tokens and the model; validate.reask may help",
+}
 
 
 class Health:
     """What is known of one endpoint. Told of every finished attempt and every finished row, in the order they end."""
 
-    def __init__(self, *, host: str) -> None:
-        """`host` is the endpoint's host name or its URL."""
+    def __init__(self, *, host: str, tolerates_all: bool = False) -> None:
+        """`host` is the endpoint's host name or its URL. `tolerates_all`: failing rows end nothing."""
+        self._tolerates_all = tolerates_all
         self._is_first_party = _is_first_party(host)
         self._replies = 0
         self._judged = 0  # requests that were read and judged: replies, and failures that are the row's own
         self._refused_in_a_row = 0
-        self._lost_in_a_row = 0
         self._finished: Counter[Status] = Counter()
-
-    @property
-    def is_canary_over(self) -> bool:
-        """Something has worked: key, model and URL are right."""
-        return self._replies > 0
-
-    def allowed_in_flight(self, concurrency: int) -> int:
-        """Row 1 goes alone, then 8 together, then all: a wrong key, model or URL costs one request."""
-        if not self._replies:
-            return 1
-        return min(_RAMP, concurrency) if self._replies <= _RAMP else concurrency
 
     def saw_reply(self) -> None:
         """A request was answered with a completion, whatever its arguments are worth."""
         self._judged += 1
         self._replies += 1
-        self._refused_in_a_row = self._lost_in_a_row = 0
+        self._refused_in_a_row = 0
 
     def saw(self, failure: Failure) -> Verdict | None:
         """A request failed. None: the run goes on, and `RetryPolicy` says what becomes of the row."""
@@ -120,9 +126,6 @@ class Health:
         """A row ended. None: the run goes on. Rows that were never sent tell nothing and are not counted."""
         if status is Status.BAD_ROW:
             return None
-        self._lost_in_a_row = self._lost_in_a_row + 1 if status in _LOST else 0
-        if self._lost_in_a_row >= (_LOST_ROWS if self._replies else _LOST_ROWS_AT_START):
-            return _given_up(self._lost_in_a_row, status)
         return self._sampled(status)
 
     def _refused(self, failure: Failure, refusal: _Refusal) -> Verdict | None:
@@ -144,7 +147,7 @@ class Health:
 
     def _sampled(self, status: Status) -> Verdict | None:
         seen = self._finished.total()
-        if seen >= _SAMPLE:
+        if seen >= _SAMPLE or self._tolerates_all:
             return None
         self._finished[status] += 1
         if seen + 1 < _SAMPLE:
@@ -161,17 +164,10 @@ def _is_fault_of_all(status: Status, rows: int) -> bool:
     return status in _ALIKE and rows >= _SAMPLE_SHARE * _SAMPLE
 
 
-def _given_up(rows: int, status: Status) -> Verdict:
-    return Verdict(
-        ExitCode.STOPPED_EARLY,
-        f"{rows} rows in a row were given up, the last as {status}, and nothing was answered in between",
-        "see whether the endpoint is up and endpoint.url right; the same command goes on, `--retry-failed` mends these",
-    )
-
-
 def _failing_alike(status: Status, rows: int) -> Verdict:
     return Verdict(
         ExitCode.STOPPED_EARLY,
         f"{rows} of the first {_SAMPLE} rows ended as {status}",
-        "look at their `error` column; the same command goes on, `--retry-failed` tries these again",
+        f"{_MEND.get(status, 'look at their `error` column')}; `--retry-failed` tries these again,"
+        ' limits.max_failed = "100%" lets the run go on all the same',
     )

@@ -33,10 +33,6 @@ class RetryPolicy:
             return roll * _SPREAD * self.first_s
         return failure.retry_after_s * (1 + _SPREAD * roll)
 
-    def pause_s(self, failure: Failure) -> float:
-        """Seconds for which everybody waits after a failure that asks to slow down."""
-        return failure.retry_after_s or self.first_s
-
     def _is_final(self, failure: Failure, attempt: int, ambiguous: int) -> bool:
         rule = failure.kind.rule
         if rule.scope is Scope.ROW or attempt >= self.max_attempts:

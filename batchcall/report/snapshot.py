@@ -20,7 +20,11 @@ class Snapshot:
     cost: float | None  # USD; None when no price is known
     requests: int  # sent by this run
     in_flight: int
-    waits_for: str  # requests | tokens | concurrency | pause | input; empty: nothing in particular
+    waits_for: str  # requests | tokens | concurrency | pause | input | disk; empty: nothing in particular
+    pause_s: float  # that is left of a pause
+    retries_waiting: int  # rows that wait to be tried again
+    down: str  # why the endpoint counts as down; empty while it does not
+    eta_s: float | None  # until the last row is taken, without the tail of slow ones; None: not known yet
     oldest_age_s: float  # of the requests in flight
     elapsed_s: float
     is_stopping: bool
@@ -43,6 +47,7 @@ class Summary:
     seconds: float
     reason: str
     hint: str
+    advice: str  # what bound it, and the key to change; empty: nothing worth saying
     an_error: str | None  # why one of the rows that failed in this run did
     exit_code: ExitCode
 
@@ -52,6 +57,7 @@ class Summary:
             "exit_code": int(self.exit_code),
             "reason": self.reason,
             "hint": self.hint,
+            "advice": self.advice,
             "is_complete": self.is_complete,
             **self.totals,
             "rows_left": None if self.rows_expected is None else max(0, self.rows_expected - self.totals["rows"]),

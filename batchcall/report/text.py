@@ -28,6 +28,8 @@ def summary_text(summary: Summary) -> str:
         lines.append(("in all runs", in_doubt))
     if summary.damaged:
         lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
+    if summary.advice:
+        lines.append(("pace", summary.advice))
     lines.append(("ended", summary.reason))
     if summary.hint:
         lines.append(("next", summary.hint))
@@ -126,8 +128,16 @@ def extras(now: Snapshot) -> list[str]:
         parts.append(f"{now.failed:,} failed")
     if now.is_stopping:
         parts.append(f"stopping, {now.in_flight:,} in flight")
+    elif now.down:
+        parts.append(f"the endpoint is down ({now.down[:80]}), next try in {now.pause_s:.0f} s")
+    elif now.waits_for == "pause":
+        parts.append(f"pause of {now.pause_s:.0f} s")
     elif now.waits_for:
-        parts.append(f"waits for {now.waits_for}")
+        parts.append(f"bound by {now.waits_for}")
+    if now.retries_waiting:
+        parts.append(f"{now.retries_waiting:,} to retry")
+    if now.eta_s is not None and now.eta_s >= 1 and not now.is_stopping:
+        parts.append(f"{duration_text(now.eta_s)} left")
     if now.oldest_age_s >= 10:
         parts.append(f"oldest request {duration_text(now.oldest_age_s)}")
     return parts

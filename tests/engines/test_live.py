@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,8 +19,8 @@ from batchcall.engines.reading import Asked, Ended, Reader
 from batchcall.errors import ExitCode, OutputError
 from batchcall.extraction.arguments import Toolbox
 from batchcall.pacing.budget import Budget
-from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health
+from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.records import (
     Attempt,
@@ -62,6 +63,7 @@ def refusal(status: int, code: str, **headers: str) -> HttpResponse:
 
 
 TIMED_OUT = Failure(FailureKind.TIMED_OUT, "no answer within 60 s")
+REFUSED = HttpResponse(503, {}, b'{"error": {"code": "overloaded", "message": "busy"}}')
 UNCONNECTED = Failure(FailureKind.UNCONNECTED, "no connection")
 BUSY = refusal(429, "rate_limit_exceeded", **{"retry-after": "7"})
 BAD_KEY = refusal(401, "invalid_api_key")
@@ -75,11 +77,14 @@ class ScriptedTransport:
     latency_s: float = 1.0
     sent: list[tuple[float, dict[str, Any]]] = field(default_factory=list)  # when, what
     most_in_flight: int = 0
+    times: Counter[str] = field(default_factory=Counter)  # sent, by text
     _in_flight: int = 0
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
         body = json.loads(request.body)
         self.sent.append((asyncio.get_running_loop().time(), body))
+        text = body["messages"][0]["content"]
+        self.times[text] += 1
         self._in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
@@ -87,8 +92,7 @@ class ScriptedTransport:
         finally:
             self._in_flight -= 1
         if callable(self.script):
-            text = body["messages"][0]["content"]
-            return self.script(text, sum(sent["messages"][0]["content"] == text for _, sent in self.sent))
+            return self.script(text, self.times[text])
         return self.script.pop(0)
 
 
@@ -140,6 +144,7 @@ def live(
     budget: Budget | None = None,
     recorder: MemoryRecorder | None = None,
     stop_after_s: float | None = None,
+    max_outage_s: float | None = None,
 ) -> Outcome:
     """Run questions to their end in virtual time."""
     recorder = recorder or MemoryRecorder()
@@ -150,14 +155,13 @@ def live(
         engine = LiveEngine(
             transport=transport,
             reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
-            gate=Gate(concurrency=concurrency, requests_per_minute=None, tokens_per_minute=None),
+            gate=Gate(concurrency=1),
             retry=RetryPolicy(max_attempts=attempts),
             health=Health(host="relay.example"),
-            estimate=TokenEstimate(),
+            pacer=Pacer(concurrency=concurrency, max_outage_s=max_outage_s),
             budget=budget or Budget(),
             recorder=recorder,
             endpoint="http://relay.example/v1",
-            concurrency=concurrency,
             reasks=reasks,
             now_s=loop.time,
             roll=lambda: 0.5,
@@ -203,21 +207,86 @@ def test_a_throttled_row_makes_everybody_wait() -> None:
     assert {one.outcome.status for one in run.ended} == {Status.OK}
 
 
-def test_what_never_left_is_tried_as_often_as_the_job_allows() -> None:
-    run = live(ScriptedTransport([UNCONNECTED] * 4), attempts=4)
+def one_row_fails(failure: Answer) -> Callable[[str, int], Answer]:
+    """Row 3 fails whenever it is asked, all others are answered: it is that row's own doing."""
+    return lambda text, times: failure if text == "row 3" else completion()
 
-    assert run.only.outcome.status is Status.UNREACHABLE
-    assert run.only.outcome.attempts == 4
-    assert run.recorder.events[-1] == ("gave up", 0)
+
+def test_what_was_not_billed_is_tried_as_often_as_the_job_allows() -> None:
+    run = live(ScriptedTransport(one_row_fails(REFUSED)), [question(row) for row in range(60)], attempts=4)
+
+    assert run.ended[3].outcome.status is Status.OVERLOADED
+    assert run.ended[3].outcome.attempts == 4
+    assert ("gave up", 3) in run.recorder.events
     assert run.engine.traffic.possibly_paid_twice == {}
 
 
 def test_what_may_be_billed_is_tried_twice_more_at_most_and_counted() -> None:
-    run = live(ScriptedTransport([TIMED_OUT] * 3), attempts=6)
+    run = live(ScriptedTransport(one_row_fails(TIMED_OUT)), [question(row) for row in range(60)], attempts=6)
 
-    assert run.only.outcome.status is Status.TIMED_OUT
-    assert run.only.outcome.attempts == 3
+    assert run.ended[3].outcome.status is Status.TIMED_OUT
+    assert run.ended[3].outcome.attempts == 3
     assert run.engine.traffic.possibly_paid_twice == {"timed_out": 2}
+    assert len(run.ended) == 60
+
+
+def test_a_row_that_fails_by_itself_blocks_nobody_even_with_one_worker() -> None:
+    run = live(ScriptedTransport(one_row_fails(REFUSED)), [question(row) for row in range(9)], concurrency=1)
+
+    assert [one.outcome.status for one in run.ended].count(Status.OK) == 8
+    assert run.ended[3].outcome.status is Status.OVERLOADED
+
+
+@pytest.mark.parametrize("failure", ["unconnected", "timed_out", "refused"])
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+@pytest.mark.parametrize("down", [(0.0, 25.0), (30.0, 3_600.0)])
+def test_an_outage_fails_no_row_and_raises_no_storm(failure: str, concurrency: int, down: tuple[float, float]) -> None:
+    failing = {"unconnected": UNCONNECTED, "timed_out": TIMED_OUT, "refused": REFUSED}[failure]
+
+    def down_for_a_while(text: str, times: int) -> Answer:
+        at_s = asyncio.get_running_loop().time() - 1_000 - 1.0  # when it was sent
+        return failing if down[0] <= at_s < down[1] else completion()
+
+    transport = ScriptedTransport(down_for_a_while)
+    rows = 100 * concurrency
+    run = live(transport, [question(row) for row in range(rows)], concurrency=concurrency, max_outage_s=3_700.0)
+
+    assert run.engine.stopped is None
+    assert [one.outcome.status for one in run.ended] == [Status.OK] * rows
+    assert len(transport.sent) - rows <= concurrency + (down[1] - down[0]) / 30 + 12
+
+
+def test_an_endpoint_that_is_down_from_the_start_costs_few_calls_and_marks_no_row() -> None:
+    run = live(ScriptedTransport(lambda text, times: UNCONNECTED), [question(row) for row in range(50)], attempts=2)
+
+    assert run.ended == []
+    assert len(run.transport.sent) <= 8
+    assert isinstance(run.engine.stopped, Stopped)
+    assert run.engine.stopped.exit_code is ExitCode.STOPPED_EARLY
+    assert "no connection" in run.engine.stopped.reason
+    assert run.seconds < 60
+
+
+def test_an_outage_longer_than_anybody_waits_stops_the_run_and_marks_no_row() -> None:
+    def goes_down(text: str, times: int) -> Answer:
+        return REFUSED if asyncio.get_running_loop().time() > 1_050 else completion()
+
+    run = live(ScriptedTransport(goes_down), [question(row) for row in range(500)], max_outage_s=600.0)
+
+    assert {one.outcome.status for one in run.ended} == {Status.OK}
+    assert isinstance(run.engine.stopped, Stopped)
+    assert "down for 10 min" in run.engine.stopped.reason
+    assert 600 <= run.seconds - 50 <= 640
+
+
+def test_requests_that_may_be_billed_are_sent_again_for_a_share_of_the_job_only() -> None:
+    def times_out_half_the_time(text: str, times: int) -> Answer:
+        return TIMED_OUT if times < 3 and int(text.split()[1]) % 2 else completion()
+
+    run = live(ScriptedTransport(times_out_half_the_time), [question(row) for row in range(600)], concurrency=16)
+
+    assert run.engine.traffic.in_doubt <= 100 + 0.1 * run.engine.traffic.answered + 16
+    assert len(run.ended) == 600
 
 
 def test_an_answer_that_was_paid_for_is_never_bought_again_of_its_own() -> None:
@@ -267,14 +336,14 @@ def test_a_relay_that_has_worked_may_refuse_a_row_now_and_then() -> None:
 
 def test_row_1_goes_alone_then_8_then_all() -> None:
     run = live(
-        ScriptedTransport(lambda text, times: completion()), [question(row) for row in range(60)], concurrency=32
+        ScriptedTransport(lambda text, times: completion()), [question(row) for row in range(100)], concurrency=32
     )
 
     times = [at for at, _ in run.transport.sent]
     assert sum(at == times[0] for at in times) == 1
     assert sum(at == times[1] for at in times) == 8
     assert run.transport.most_in_flight == 32
-    assert len(run.ended) == 60
+    assert len(run.ended) == 100
 
 
 def test_a_stop_drains_what_is_in_flight_and_sends_nothing_more() -> None:

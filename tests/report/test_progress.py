@@ -25,6 +25,10 @@ NOW = Snapshot(
     requests=260,
     in_flight=8,
     waits_for="requests",
+    pause_s=0.0,
+    retries_waiting=2,
+    down="",
+    eta_s=350.0,
     oldest_age_s=12.0,
     elapsed_s=10.0,
     is_stopping=False,
@@ -38,13 +42,19 @@ class Terminal(io.StringIO):
 
 def test_a_line_says_rows_rate_tokens_money_failures_and_what_it_waits_for() -> None:
     assert snapshot_text(NOW) == (
-        "1,250 of 10,000 rows, 25.0 rows/s, 98,765 tokens, 1.50 USD, 3 failed, waits for requests,"
-        " oldest request 12.0 s"
+        "1,250 of 10,000 rows, 25.0 rows/s, 98,765 tokens, 1.50 USD, 3 failed, bound by requests,"
+        " 2 to retry, 5m50s left, oldest request 12.0 s"
     )
 
 
 def test_a_stopping_run_says_what_it_still_waits_for() -> None:
     assert "stopping, 8 in flight" in snapshot_text(replace(NOW, is_stopping=True))
+
+
+def test_a_pause_and_an_outage_say_how_long_they_take() -> None:
+    assert "pause of 12 s" in snapshot_text(replace(NOW, waits_for="pause", pause_s=12.3))
+    down = snapshot_text(replace(NOW, waits_for="pause", pause_s=12.3, down="no connection to x"))
+    assert "the endpoint is down (no connection to x), next try in 12 s" in down
 
 
 def test_without_a_terminal_a_line_comes_every_30_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +102,7 @@ def test_the_bar_shows_rows_of_the_whole_output() -> None:
         bar.show(replace(NOW, rows=2_000, rows_here=1_000))
 
     assert "2000/10000" in stream.getvalue()
-    assert "waits for requests" in stream.getvalue()
+    assert "bound by requests" in stream.getvalue()
 
 
 def test_control_characters_never_reach_the_terminal() -> None:
@@ -149,6 +159,7 @@ def test_the_summary_names_every_possible_double_payment() -> None:
             seconds=9.0,
             reason="the deadline of 9 s has passed",
             hint="the same command goes on",
+            advice="bound by requests_per_minute for 93% of the run",
             an_error="no answer within 60 s",
             exit_code=ExitCode.STOPPED_EARLY,
         )
@@ -159,4 +170,5 @@ def test_the_summary_names_every_possible_double_payment() -> None:
     assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when a run died" in text
     assert "3 requests possibly twice: 3 after timed_out; 4 in flight" in text
     assert "no price known" in text
+    assert "bound by requests_per_minute for 93%" in text
     assert "no answer within 60 s" in text

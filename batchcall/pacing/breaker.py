@@ -1,0 +1,92 @@
+"""Whether an endpoint is down, and when one row may try whether it still is. Pure: every moment is an argument."""
+
+from __future__ import annotations
+
+from batchcall.records import Failure, FailureKind, Scope
+
+_IN_A_ROW = 10  # failures that are no row's own, of more than one row, nothing answered in between
+_UNCONNECTED = 3  # the same, of failures to connect, which are never a row's own
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 30.0
+_RETRIES_AT_FIRST = 100.0  # failures that may be tried again,
+_RETRIES_PER_ANSWER = 0.1  # and how many more each answer allows
+_AFTER_EMPTY = 20.0
+
+
+def is_of_endpoint(failure: Failure) -> bool:
+    """No row's own doing, or not surely: unreachable, out of time, overloaded, 5xx. A rate limit is another matter."""
+    return failure.kind.rule.scope is Scope.RETRY and failure.kind is not FailureKind.RATE_LIMITED
+
+
+class Breaker:
+    """Closed while an endpoint answers. Open: one row at a time asks, ever more seldom, until one is answered."""
+
+    def __init__(self) -> None:
+        self._has_worked = False
+        self._in_a_row = 0
+        self._rows: set[int] = set()  # that failed in a row; two are enough to know
+        self._retries_left = _RETRIES_AT_FIRST
+        self._opened_at_s: float | None = None
+        self._wait_s = _FIRST_WAIT_S
+        self.failing_since_s: float | None = None  # the first of the failures in a row
+        self.next_probe_s = 0.0
+        self.last_failure: Failure | None = None
+        self.last_good_s = float("-inf")  # when the latest request was sent that was answered
+        self.outages = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened_at_s is not None
+
+    @property
+    def has_worked(self) -> bool:
+        return self._has_worked
+
+    def down_for_s(self, now_s: float) -> float:
+        """How long nothing has been answered; 0 while it is not known to be down."""
+        return now_s - self.failing_since_s if self.is_open and self.failing_since_s is not None else 0.0
+
+    def answered(self, sent_at_s: float) -> None:
+        """Something came back that shows the endpoint at work, be it a refusal of this row."""
+        if self._opened_at_s is not None and sent_at_s < self._opened_at_s and self._has_worked:
+            return  # an answer from before it went down
+        self._has_worked = True
+        self.last_good_s = max(self.last_good_s, sent_at_s)
+        self._in_a_row = 0
+        self._rows.clear()
+        self._opened_at_s = self.failing_since_s = None
+        self._wait_s = _FIRST_WAIT_S
+        self._retries_left = min(_RETRIES_AT_FIRST, self._retries_left + _RETRIES_PER_ANSWER)
+
+    def failed(self, row: int, failure: Failure, sent_at_s: float, now_s: float) -> None:
+        """A request failed in a way that `is_of_endpoint`."""
+        self.last_failure = failure
+        if self._opened_at_s is not None:
+            if sent_at_s >= self._opened_at_s:  # a probe; earlier requests tell nothing new
+                self._wait_s = min(_LONGEST_WAIT_S, 2 * self._wait_s)
+                self.next_probe_s = now_s + max(self._wait_s, failure.retry_after_s or 0.0)
+            return
+        if self.failing_since_s is None:
+            self.failing_since_s = now_s
+        self._in_a_row += 1
+        self._rows.add(row)
+        self._retries_left -= 1
+        if self._is_down(failure):
+            self._open(now_s, failure)
+        elif self._retries_left <= 0:
+            self._retries_left = _AFTER_EMPTY
+            self._open(now_s, failure)
+
+    def gave_up(self) -> None:
+        """A row used up its attempts, and nothing was answered meanwhile: one more row that fails is enough."""
+        self._in_a_row = max(self._in_a_row, _IN_A_ROW - 1)
+
+    def _is_down(self, failure: Failure) -> bool:
+        if not self._has_worked or (failure.kind is FailureKind.UNCONNECTED and self._in_a_row >= _UNCONNECTED):
+            return True
+        return self._in_a_row >= _IN_A_ROW and len(self._rows) > 1
+
+    def _open(self, now_s: float, failure: Failure) -> None:
+        self._opened_at_s = now_s
+        self.outages += 1
+        self._wait_s = _FIRST_WAIT_S
+        self.next_probe_s = now_s + max(self._wait_s, failure.retry_after_s or 0.0)

@@ -1,0 +1,220 @@
+"""How fast one endpoint, with one model and one key, is asked: all that is learnt of it, and what follows. Pure.
+
+One pacer is told of every request and answer of its endpoint and says what the gate may let through. No request has a
+backoff of its own. A pool would be a choice among pacers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from batchcall.errors import ExitCode
+from batchcall.pacing.breaker import Breaker, is_of_endpoint
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.health import Verdict
+from batchcall.pacing.rate import LastMinute, LearntRate
+from batchcall.pacing.window import CONCURRENCY_CODES, Window
+from batchcall.records import Failure, FailureKind, RateLimits, Scope
+
+MOST_AUTO = 512  # in flight, where the job says "auto"
+
+_RAMP = 8  # in flight after the first reply, until as many more have come
+_RAMP_STEP = 2  # more in flight for each further reply, while no rate is known
+_JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
+_MAX_OUTAGE_S = 1800.0  # that is sat out, where nobody says how long,
+_MAX_OUTAGE_AT_START_S = 30.0  # and while nothing has ever worked: more likely a wrong URL
+# Tokens that came in the last minute, as a share of what it may hold, steer those that are let in: so much is aimed at,
+# and so much of what is missing or too much is made up for at a time.
+_AIM, _MAKES_UP, _LEAST_UP, _MOST_UP = 0.98, 0.3, 0.7, 1.1
+_PAUSE_S = 1.0  # for an endpoint that is overloaded and does not say for how long
+
+
+class Orders(NamedTuple):
+    """What the gate may let through from now on."""
+
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    in_flight: int
+    not_before_s: float
+
+
+class Pacer:
+    """`concurrency` None: found out. Rates None: taken from headers, else learnt. Times are on one monotonic clock."""
+
+    def __init__(
+        self,
+        *,
+        concurrency: int | None = None,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        max_outage_s: float | None = None,
+    ) -> None:
+        self.most_in_flight = MOST_AUTO if concurrency is None else concurrency
+        self.window = Window(self.most_in_flight) if concurrency is None else None
+        self.breaker = Breaker()
+        self.estimate = TokenEstimate()
+        self._rate = LearntRate(requests_per_minute / 60 if requests_per_minute else None)
+        self._has_own_rate = bool(requests_per_minute)
+        self._tokens_per_minute = tokens_per_minute or None
+        self._has_own_tokens = bool(tokens_per_minute)
+        self._minute = LastMinute()
+        self._max_outage_s = max_outage_s
+        self._replies = 0  # since the start, or since the endpoint came back
+        self._not_before_s = 0.0
+        self._limits_read_at_s = float("-inf")
+        self._open = 0  # in flight,
+        self._open_before = 0  # and of those, sent before the last overload was seen
+        self.refusals = 0
+
+    # What it is told.
+
+    def sent(self, now_s: float) -> None:
+        """A request goes out."""
+        self._rate.sent(now_s)
+        self._open += 1
+
+    def answered(self, sent_at_s: float, now_s: float, *, in_flight: int, work: float = 1.0) -> None:
+        """A completion came, worth `work` (its tokens), while so many were in flight, itself included."""
+        self._ended(sent_at_s)
+        self._at_work(sent_at_s, now_s)
+        self._replies += 1
+        if self.window is not None and self._replies > 1:
+            self.window.ended(sent_at_s, now_s, in_flight=in_flight, work=max(work, 1.0))
+
+    def failed(
+        self, row: int, failure: Failure, *, sent_at_s: float, now_s: float, roll: float, is_judged: bool = True
+    ) -> None:
+        """A request failed. `roll` in [0, 1) spreads pauses out."""
+        self._ended(sent_at_s)
+        if failure.kind is FailureKind.RATE_LIMITED:
+            self._refused(failure, sent_at_s, now_s, roll)
+        elif is_of_endpoint(failure):
+            self._broken(row, failure, sent_at_s, now_s, roll)
+        elif failure.kind.rule.scope is Scope.ROW:
+            self._at_work(sent_at_s, now_s)
+            self._replies += is_judged
+
+    def used(self, tokens: int, now_s: float) -> None:
+        """A request took so many tokens."""
+        if self._tokens_per_minute is not None:
+            self._minute.add(tokens, now_s)
+
+    def wants_limits(self, now_s: float) -> bool:
+        """Headers are worth reading again."""
+        return now_s - self._limits_read_at_s >= 1.0
+
+    def told_limits(self, limits: RateLimits, now_s: float) -> None:
+        """What the endpoint says of its limits. The job file's own words count more."""
+        self._limits_read_at_s = now_s
+        if limits.requests_per_minute is not None and not self._has_own_rate:
+            self._rate.ceiling_per_s = limits.requests_per_minute / 60
+        if limits.tokens_per_minute is not None and not self._has_own_tokens:
+            self._tokens_per_minute = limits.tokens_per_minute
+
+    def told_queue(self, running: float, waiting: float, now_s: float) -> None:
+        """What the server's own /metrics say."""
+        if self.window is not None:
+            self.window.told_queue(running, waiting, now_s)
+
+    # What it says.
+
+    def orders(self, now_s: float) -> Orders:
+        per_s, tokens_per_minute, room_at_s = self._rate.per_s(now_s), self._tokens_per_minute, 0.0
+        if tokens_per_minute is not None and self._minute.is_told:
+            room_at_s = self._minute.room_at_s(tokens_per_minute, now_s)
+            share = self._minute.used_share(tokens_per_minute)
+            tokens_per_minute *= min(_MOST_UP, max(_LEAST_UP, 1 + _MAKES_UP * (_AIM - share)))
+        return Orders(
+            None if per_s is None else per_s * 60,
+            tokens_per_minute,
+            self._in_flight(per_s is not None),
+            max(self._not_before_s, room_at_s, self.breaker.next_probe_s if self.breaker.is_open else 0.0),
+        )
+
+    @property
+    def is_down(self) -> bool:
+        """Nothing gets through: what fails now is no row's own doing, and takes none of its attempts."""
+        return self.breaker.is_open or self._rate.is_refused
+
+    @property
+    def needs_window(self) -> bool:
+        """Nothing but the window bounds what is sent."""
+        return self.window is not None and self._rate.per_s(0.0) is None
+
+    def verdict(self, now_s: float) -> Verdict | None:
+        """The endpoint has been down for longer than anybody wants to wait."""
+        breaker = self.breaker
+        if not breaker.is_open or breaker.failing_since_s is None:
+            return None
+        if now_s - breaker.failing_since_s < self._patience_s() - 1e-6:
+            return None
+        what = breaker.last_failure.message if breaker.last_failure else "no answer"
+        return Verdict(
+            ExitCode.STOPPED_EARLY,
+            f"the endpoint has been down for {_say(now_s - breaker.failing_since_s)} ({what})",
+            "see whether the endpoint is up and endpoint.url right, then run the same command; no row was given up for"
+            " it. --max-outage says how long to wait",
+        )
+
+    def _in_flight(self, is_rate_known: bool) -> int:
+        if self._replies == 0 or self.breaker.is_open:
+            return 1
+        if self._rate.is_refused:  # one at a time, beside those that are on their way, until one is accepted
+            return min(self._open_before + 1, self.most_in_flight)
+        if self._replies <= _RAMP:
+            return min(_RAMP, self.most_in_flight)
+        if is_rate_known:
+            return self.most_in_flight if self.window is None else self.window.most
+        if self.window is not None:
+            return self.window.size
+        return min(self.most_in_flight, _RAMP + _RAMP_STEP * (self._replies - _RAMP))
+
+    def _ended(self, sent_at_s: float) -> None:
+        self._open -= 1
+        if self._open_before and sent_at_s < self._rate.cut_at_s:
+            self._open_before -= 1
+
+    def _at_work(self, sent_at_s: float, now_s: float) -> None:
+        was_open = self.breaker.is_open
+        self.breaker.answered(sent_at_s)
+        if was_open and not self.breaker.is_open:
+            self._replies = 0  # carefully again
+        self._rate.accepted(sent_at_s, now_s)
+
+    def _refused(self, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
+        self.refusals += 1
+        if self.window is not None and failure.code in CONCURRENCY_CODES:
+            self.window.overloaded(sent_at_s, now_s)
+            return
+        pause_s = self._rate.refused(sent_at_s, now_s, is_else=self._tokens_per_minute is not None)
+        if pause_s:
+            self._open_before = self._open
+        if failure.retry_after_s:
+            self._hold(now_s + failure.retry_after_s * (1 + _JITTER * roll))
+        elif pause_s:
+            self._hold(now_s + pause_s * (1 + _JITTER * roll))
+
+    def _broken(self, row: int, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
+        """5xx and lost connections stop nothing but themselves, until there are too many. They cut no rate."""
+        self.breaker.failed(row, failure, sent_at_s, now_s)
+        if failure.kind.rule.slows:
+            self._hold(now_s + (failure.retry_after_s or _PAUSE_S) * (1 + _JITTER * roll))
+        if self.breaker.is_open and self.breaker.failing_since_s is not None:
+            last_s = self.breaker.failing_since_s + self._patience_s()
+            if last_s > now_s:
+                self.breaker.next_probe_s = min(self.breaker.next_probe_s, last_s)
+                self._not_before_s = min(self._not_before_s, last_s)
+        if self.window is not None and failure.kind is FailureKind.TIMED_OUT and not self.breaker.is_open:
+            self.window.overloaded(sent_at_s, now_s)
+
+    def _hold(self, until_s: float) -> None:
+        self._not_before_s = max(self._not_before_s, until_s)
+
+    def _patience_s(self) -> float:
+        if self._max_outage_s is not None:
+            return self._max_outage_s
+        return _MAX_OUTAGE_S if self.breaker.has_worked else _MAX_OUTAGE_AT_START_S
+
+
+def _say(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

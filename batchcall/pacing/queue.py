@@ -1,0 +1,35 @@
+"""What inference servers tell of their queue on /metrics, in the text format of Prometheus. Pure."""
+
+from __future__ import annotations
+
+import math
+
+# Gauges of vLLM, SGLang, llama.cpp: what is worked on, and what waits for it.
+_RUNNING = frozenset({"vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing"})
+_WAITING = frozenset({"vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred"})
+
+
+def read_queue(text: str) -> tuple[float, float] | None:
+    """Requests that run and that wait, over all models and ranks; None where the text does not tell both."""
+    running, waiting = _sum_of(text, _RUNNING), _sum_of(text, _WAITING)
+    return None if running is None or waiting is None else (running, waiting)
+
+
+def _sum_of(text: str, names: frozenset[str]) -> float | None:
+    found = [_value(line) for line in text.splitlines() if _name(line) in names]
+    values = [value for value in found if value is not None]
+    return sum(values) if values else None
+
+
+def _name(line: str) -> str:
+    return line.partition("{")[0].partition(" ")[0]
+
+
+def _value(line: str) -> float | None:
+    """The number after the labels; a timestamp may follow it."""
+    rest = line[line.rfind("}") + 1 :] if "{" in line else line.partition(" ")[2]
+    try:
+        value = float(rest.split()[0])
+    except (ValueError, IndexError):
+        return None
+    return value if math.isfinite(value) and value >= 0 else None

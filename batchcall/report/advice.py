@@ -1,0 +1,80 @@
+"""What a run was bound by, and the one key to change for a faster one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+_WORTH_SAYING = 0.2  # of the run
+_SHORTEST_S = 5.0  # of a run about which anything is said
+
+
+@dataclass(slots=True)
+class Bounds:
+    """Seconds of a run by what kept more from going on; "" for nothing in particular."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, bound_by: str, seconds: float) -> None:
+        self.seconds[bound_by] += seconds  # type: ignore[assignment]  # a Counter of floats counts as well
+
+    def share(self) -> tuple[str, float]:
+        """What bound for longest, and for which share of the run."""
+        whole = sum(self.seconds.values())
+        known = {name: seconds for name, seconds in self.seconds.items() if name}
+        if not known or whole < _SHORTEST_S:
+            return "", 0.0
+        name = max(known, key=lambda one: known[one])
+        return name, known[name] / whole
+
+
+def advice_text(bounds: Bounds, *, given: frozenset[str], deaths: tuple[int, int] | None) -> str:
+    """One sentence, two where requests were cut off; empty where there is nothing to advise.
+
+    `given` names the keys under [limits] that the job sets. `deaths`: so many requests died after so many seconds.
+    """
+    return " ".join(filter(None, [_of_deaths(deaths), _of_bound(bounds, given)]))
+
+
+def _of_deaths(deaths: tuple[int, int] | None) -> str:
+    if deaths is None:
+        return ""
+    died, seconds = deaths
+    return (
+        f"{died:,} requests were cut off after {seconds} s each: a proxy or gateway on the way ends them at that time;"
+        " raise it there, or ask for shorter answers (max_tokens)."
+    )
+
+
+def _of_bound(bounds: Bounds, given: frozenset[str]) -> str:
+    name, share = bounds.share()
+    if share < _WORTH_SAYING:
+        return ""
+    key = f"{name}_per_minute" if name in ("requests", "tokens") else name
+    told = _ADVICE[name] if key in given or name not in _ADVICE_WHERE_LEARNT else _ADVICE_WHERE_LEARNT[name]
+    said = key if key in given else _SAID.get(name, name)
+    return f"bound by {said} for {share:.0%} of the run; {told}"
+
+
+_SAID = {
+    "requests": "the account's requests per minute",
+    "tokens": "the account's tokens per minute",
+    "concurrency": "requests in flight (concurrency)",
+    "pause": "pauses that the endpoint asked for",
+    "input": "reading the input",
+    "disk": "writing the output",
+}
+_ADVICE = {
+    "requests": "raise limits.requests_per_minute if the account allows more",
+    "tokens": "raise limits.tokens_per_minute if the account allows more, or lower max_tokens and shorten the prompt",
+    "concurrency": 'raise limits.concurrency, or set it to "auto"',
+    "pause": "lower limits.requests_per_minute a little, or ask the provider for a higher limit",
+    "input": "read from a local, uncompressed or Parquet file (input.path)",
+    "disk": "write to a faster disk (output.path)",
+}
+_ADVICE_WHERE_LEARNT = {
+    "requests": "limits.requests_per_minute would start with it, a higher limit is the provider's to give",
+    "tokens": "a higher limit is the provider's to give; a shorter prompt or max_tokens needs less of it",
+    "concurrency": "the server brings no more with more in flight; limits.concurrency sets another number",
+    "pause": "set limits.requests_per_minute to what the account allows",
+}

@@ -1,0 +1,44 @@
+"""One sentence at the end: what bound the run, and the key to change."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchcall.report.advice import Bounds, advice_text
+
+
+def bounds(**seconds: float) -> Bounds:
+    found = Bounds()
+    for name, length in seconds.items():
+        found.add("" if name == "nothing" else name, length)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given", "said"),
+    [
+        (
+            {"requests": 93.0, "nothing": 7.0},
+            {"requests_per_minute"},
+            "bound by requests_per_minute for 93% of the run",
+        ),
+        ({"requests": 93.0, "nothing": 7.0}, set(), "limits.requests_per_minute would start with it"),
+        ({"tokens": 60.0, "requests": 40.0}, {"tokens_per_minute"}, "raise limits.tokens_per_minute"),
+        ({"concurrency": 100.0}, {"concurrency"}, "raise limits.concurrency"),
+        ({"disk": 100.0}, set(), "output.path"),
+        ({"input": 100.0}, set(), "input.path"),
+    ],
+)
+def test_the_advice_names_what_bound_and_the_key(seconds: dict[str, float], given: set[str], said: str) -> None:
+    assert said in advice_text(bounds(**seconds), given=frozenset(given), deaths=None)
+
+
+def test_a_run_bound_by_nothing_and_a_short_one_get_no_advice() -> None:
+    assert advice_text(bounds(nothing=90.0, requests=10.0), given=frozenset(), deaths=None) == ""
+    assert advice_text(bounds(requests=2.0), given=frozenset(), deaths=None) == ""
+
+
+def test_requests_that_die_at_the_same_second_are_laid_to_a_gateway() -> None:
+    said = advice_text(bounds(), given=frozenset(), deaths=(8, 60))
+
+    assert "8 requests were cut off after 60 s each: a proxy or gateway" in said

@@ -1,0 +1,233 @@
+"""As fast as the account allows, and no 429s: 5,000 rows and 100 workers against hidden limits, in virtual time.
+
+Each promise has a control beside it: the same server asked without the mechanism breaks it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from batchcall.pacing.pacer import Pacer
+from batchcall.records import Status
+from pace_model import (
+    LIMITS,
+    PER_MINUTE,
+    PROMPT_TOKENS,
+    ROWS,
+    WORKERS,
+    HiddenServer,
+    Refill,
+    RollingWindow,
+    SecondQuanta,
+    as_sdks_do,
+    crowd,
+    paced,
+    with_a_fixed_window,
+)
+
+EVERY_LIMIT = pytest.mark.parametrize("limit", LIMITS)
+TOLD = {
+    "openai": {"x-ratelimit-limit-requests": "600", "x-ratelimit-reset-requests": "100ms"},
+    "anthropic": {
+        "anthropic-ratelimit-requests-limit": "600",
+        "anthropic-ratelimit-requests-reset": "1970-01-01T00:16:40Z",
+    },
+    "relayed": {"llm_provider-x-ratelimit-limit-requests": "600"},
+}
+
+
+@EVERY_LIMIT
+def test_with_limits_given_98_percent_of_the_rate_are_used_and_nothing_is_refused(limit: str) -> None:
+    course = paced(HiddenServer(LIMITS[limit](PER_MINUTE)), Pacer(concurrency=WORKERS, requests_per_minute=PER_MINUTE))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.server.statuses[429] == 0
+    assert course.sent_per_minute >= 0.98 * PER_MINUTE
+
+
+@pytest.mark.parametrize(
+    ("limit", "family"),
+    [("rolling window", "openai"), ("refill", "anthropic"), ("quanta of a second", "relayed")],
+)
+def test_with_limits_in_headers_96_percent_of_the_rate_are_used_and_nothing_is_refused(limit: str, family: str) -> None:
+    course = paced(HiddenServer(LIMITS[limit](PER_MINUTE), headers=TOLD[family]), Pacer(concurrency=WORKERS))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.server.statuses[429] == 0
+    assert course.sent_per_minute >= 0.96 * PER_MINUTE
+
+
+@EVERY_LIMIT
+def test_without_any_word_95_percent_of_the_rate_are_used_and_2_of_100_requests_refused_at_most(limit: str) -> None:
+    course = paced(HiddenServer(LIMITS[limit](PER_MINUTE)), Pacer(concurrency=WORKERS))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.refused_per_row <= 0.02
+    assert course.sent_per_minute >= 0.95 * PER_MINUTE
+    assert course.server.statuses[429] > 0  # the control of the two tests above: only words keep it at none
+
+
+@EVERY_LIMIT
+def test_a_limit_that_drops_to_a_fifth_midway_refuses_5_of_100_requests_at_most(limit: str) -> None:
+    server = HiddenServer(LIMITS[limit](PER_MINUTE), change=(250.0, PER_MINUTE / 5))
+
+    course = paced(server, Pacer(concurrency=WORKERS))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.refused_per_row <= 0.05
+    ideal_s = 250 + (ROWS - 250 * PER_MINUTE / 60) / (PER_MINUTE / 5 / 60)
+    assert course.seconds <= 1.1 * ideal_s
+
+
+@pytest.mark.parametrize("way", [as_sdks_do, with_a_fixed_window])
+@EVERY_LIMIT
+def test_control_the_retry_loop_of_clients_is_refused_more_than_once_a_row(limit: str, way) -> None:  # type: ignore[no-untyped-def]
+    course = crowd(HiddenServer(LIMITS[limit](PER_MINUTE)), way, rows=1_500)
+
+    assert course.refused_per_row > 0.5
+
+
+def test_ten_minutes_of_503_cost_150_calls_at_most_no_row_and_5_percent_of_the_time() -> None:
+    server = HiddenServer(RollingWindow(PER_MINUTE), outage=(100.0, 700.0))
+
+    course = paced(server, Pacer(concurrency=WORKERS, requests_per_minute=PER_MINUTE))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert server.statuses[503] <= 150
+    assert course.seconds <= 1.05 * (600 + ROWS / PER_MINUTE * 60)
+
+
+def test_control_without_a_breaker_ten_minutes_of_503_cost_thousands_of_calls() -> None:
+    course = crowd(HiddenServer(RollingWindow(PER_MINUTE), outage=(0.0, 600.0)), as_sdks_do, rows=500)
+
+    assert course.server.statuses[503] > 5_000
+
+
+def heavy_tailed(dice: random.Random) -> int:
+    """The median answer has 200 tokens, one in a hundred more than 2,000."""
+    return min(8_000, int(200 * dice.lognormvariate(0.0, 1.0)))
+
+
+def half_a_second(dice: random.Random, in_flight: int) -> float:
+    return 0.5
+
+
+TOKENS_PER_MINUTE = 120_000
+
+
+@pytest.mark.parametrize("limit", ["rolling window", "refill"])
+@pytest.mark.parametrize("told", ["given", "in headers"])
+def test_a_job_bound_by_tokens_uses_95_percent_of_them_and_1_of_100_requests_is_refused_at_most(
+    limit: str, told: str
+) -> None:
+    headers = {"x-ratelimit-limit-tokens": str(TOKENS_PER_MINUTE)} if told == "in headers" else {}
+    server = HiddenServer(
+        tokens=LIMITS[limit](TOKENS_PER_MINUTE),
+        headers=headers,
+        answer_tokens=heavy_tailed,
+        latency_s=half_a_second,
+        token_s=0.005,
+    )
+    given = None if headers else TOKENS_PER_MINUTE
+
+    course = paced(server, Pacer(concurrency=WORKERS, tokens_per_minute=given))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.refused_per_row <= 0.01
+    assert server.tokens_used / (server.sent_at_s[-1] / 60) >= 0.95 * TOKENS_PER_MINUTE
+
+
+def test_control_without_settling_reservations_half_of_the_tokens_lie_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchcall.engines.gate.Turn.settle", lambda turn, tokens: None)
+    server = HiddenServer(
+        tokens=Refill(TOKENS_PER_MINUTE), answer_tokens=heavy_tailed, latency_s=half_a_second, token_s=0.005
+    )
+
+    paced(server, Pacer(concurrency=WORKERS, tokens_per_minute=TOKENS_PER_MINUTE), rows=1_500)
+
+    assert server.tokens_used / (server.sent_at_s[-1] / 60) < 0.6 * TOKENS_PER_MINUTE
+
+
+def test_a_request_above_the_minutes_budget_completes() -> None:
+    sizes = iter([40, 90_000, 40, 40])
+    server = HiddenServer(tokens=Refill(10_000), answer_tokens=lambda dice: next(sizes))
+
+    course = paced(server, Pacer(concurrency=WORKERS, tokens_per_minute=10_000), rows=4)
+
+    assert course.statuses == {Status.OK: 4}
+    assert server.sent_at_s[-1] >= 8 * 60  # what it took beyond the budget is owed by those after it
+
+
+def thrashing(peak: int):  # type: ignore[no-untyped-def]
+    """A server that works on so many at once, and on fewer a second when there are more."""
+
+    def latency_s(dice: random.Random, in_flight: int) -> float:
+        return dice.lognormvariate(0.0, 0.3) * (1.0 if in_flight <= peak else (in_flight / peak) ** 1.5)
+
+    return latency_s
+
+
+def rows_per_s_after(course, moment_s: float) -> float:  # type: ignore[no-untyped-def]
+    sent_at_s = course.server.sent_at_s
+    return float(sum(at_s >= moment_s for at_s in sent_at_s) / (sent_at_s[-1] - moment_s))
+
+
+@pytest.mark.parametrize("peak", [30, 48, 100])
+def test_concurrency_auto_finds_the_window_within_30_s_and_10_percent_of_the_best_fixed_one(peak: int) -> None:
+    pacer = Pacer()
+
+    auto = paced(HiddenServer(latency_s=thrashing(peak)), pacer, rows=60 * peak)
+
+    fixed = {
+        window: paced(HiddenServer(latency_s=thrashing(peak)), Pacer(concurrency=window), rows=40 * peak)
+        for window in (int(0.8 * peak), peak, int(1.25 * peak))
+    }
+    best = max(rows_per_s_after(course, 15) for course in fixed.values())
+    assert rows_per_s_after(auto, 30) >= 0.9 * best
+    assert 0.8 * peak <= [size for at_s, size in auto.windows if at_s <= 30][-1] <= 1.3 * peak
+    assert pacer.window is not None
+    assert pacer.window.is_found
+
+
+@pytest.mark.parametrize("window", [8, 512])
+def test_control_a_window_that_is_not_found_misses_the_best_by_far(window: int) -> None:
+    course = paced(HiddenServer(latency_s=thrashing(48)), Pacer(concurrency=window), rows=2_500)
+
+    assert rows_per_s_after(course, 30) < 0.7 * 48
+
+
+def test_a_relay_that_counts_what_is_in_flight_gets_no_more_than_it_takes() -> None:
+    class Relay(HiddenServer):
+        def _admit(self) -> tuple[int, float, int]:
+            return (503, 0.0, 0) if self.in_flight >= 20 else super()._admit()
+
+    course = paced(Relay(latency_s=lambda dice, in_flight: 2.0), Pacer(), rows=1_500)
+
+    assert course.statuses == {Status.OK: 1_500}
+
+
+def test_a_retry_after_is_waited_by_everybody() -> None:
+    course = paced(HiddenServer(RollingWindow(PER_MINUTE), says_when=True), Pacer(concurrency=WORKERS))
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.refused_per_row <= 0.02
+    assert course.sent_per_minute >= 0.95 * PER_MINUTE
+
+
+def test_the_models_of_the_limits_count_as_they_say() -> None:
+    async def let_in(limit, seconds: int) -> int:  # type: ignore[no-untyped-def]
+        taken = 0
+        for tick in range(seconds * 100):
+            if not limit.wait_s(1.0, tick / 100):
+                limit.take(1.0, tick / 100)
+                taken += 1
+        return taken
+
+    async def main() -> list[int]:
+        return [await let_in(limit(600.0), 120) for limit in (RollingWindow, Refill, SecondQuanta)]
+
+    assert asyncio.run(main()) == [1_200, pytest.approx(1_800, abs=2), 1_200]
+    assert PROMPT_TOKENS > 0
