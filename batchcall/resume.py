@@ -223,7 +223,7 @@ def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: li
         "possibly_paid_twice": bill.possibly_paid_twice,
     }
     if numbers:
-        write_runfile(disk, output.own, old)
+        write_runfile(disk, output.own, old, is_last=False)  # `set_aside` syncs that folder before it moves anything
     output.set_aside(numbers)
 
 

@@ -236,7 +236,7 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
         output.mark_success(False)
         resumption.runfile.is_complete = False
     resumption.runfile.runs.append(entry)
-    write_runfile(disk, output.own, resumption.runfile)
+    write_runfile(disk, output.own, resumption.runfile, is_last=False)  # the first journal's sync makes it durable
     return run
 
 
@@ -312,7 +312,8 @@ class _Sealer:
 
     def _seal(self, part: OpenPart) -> None:
         self._run.output.seal(part)
-        write_runfile(self._run.disk, self._run.output.own, self._run.resumption.runfile)
+        run = self._run  # it only tells where to seek to: an older one does no harm
+        write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
 
 
 @contextlib.contextmanager

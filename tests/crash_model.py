@@ -29,9 +29,11 @@ import pyarrow.parquet as pq
 import batchcall.opening
 import batchcall.run
 from batchcall.errors import BatchcallError, ExitCode, OutputError
-from batchcall.files.journal import Committer
+from batchcall.files.generations import has_earlier
+from batchcall.files.journal import Committer, journals_in, read_journals
+from batchcall.files.library import Library
 from batchcall.files.output import OpenPart, Output
-from batchcall.files.parts import part_number, read_batches, read_totals
+from batchcall.files.parts import part_number, read_batches, read_raw, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, load_job
 from batchcall.records import Attempt, HttpRequest, HttpResponse
@@ -121,6 +123,8 @@ class World:
     job: Job
     disk: ModelDisk
     ledger: Ledger = field(default_factory=Ledger)
+    parts_before: dict[str, bytes] = field(default_factory=dict)  # the command
+    identity_before: dict[str, Any] | None = None  # of the job in run.json
     spoilt: bytes = b""  # a damaged line that must be kept for a person to look at
     open_endpoint: Callable[[Ledger, Committer, StopSwitch, int | None], Endpoint] = Endpoint
 
@@ -129,7 +133,7 @@ class World:
         return self.job.output.path
 
     def copy(self) -> World:
-        return World(self.job, self.disk.copy(), copy.deepcopy(self.ledger), self.spoilt, self.open_endpoint)
+        return replace(self, disk=self.disk.copy(), ledger=copy.deepcopy(self.ledger))
 
     def spoil(self, name: str, line: int) -> None:
         """Damage on the medium, in the middle of a line of a journal."""
@@ -268,6 +272,9 @@ class Command:
         folder = world.job.file.parent
         self.edit(folder)
         world.job = load_job(world.job.file)
+        world.parts_before = {name: world.disk.read(world.out / name) for name in world.part_names()}
+        runfile = read_runfile(world.disk, world.out / "_batchcall")
+        world.identity_before = runfile.identity if runfile is not None else None
         world.ledger.forget({row["request_hash"] for row in world.rows() if self.is_free(row["text"])})
         world.disk.failing_sync = self.failing_sync
         if self.spoilt_line is not None:
@@ -313,7 +320,7 @@ def _change_prompt_and_grow(folder: Path) -> None:
 LIFE = (
     Command("stopped in the middle", RunOptions(), stops_after=2),
     Command("the first rows", RunOptions(limit=5), spoilt_line=("part-000000.journal", 0)),
-    Command("a disk that cannot sync", RunOptions(), failing_sync="part-000001.journal"),
+    Command("a disk that cannot sync", RunOptions(limit=6), failing_sync="part-000001.journal"),
     Command("the rest", RunOptions()),
     Command("failed rows again", RunOptions(retry_failed=True), is_free=lambda text: "fail" in text),
     Command(
@@ -376,6 +383,10 @@ def faults_of_crash(moment: Moment, world: World) -> list[str]:
     except OutputError as error:
         return [str(error)]
     faults = []
+    if moment.command.options is None and runfile is not None and not runfile.revalidating:
+        is_old = runfile.identity == world.identity_before
+        if is_old and any(world.disk.read(world.out / name) != world.parts_before[name] for name in world.part_names()):
+            faults.append("parts were read anew and run.json does not say so")
     if has_success and (runfile is None or rows != runfile.input.rows):
         faults.append(f"_SUCCESS stands over {rows} rows")
     if world.spoilt and not any(world.spoilt in content for content in world.disk.tree().values()):
@@ -420,10 +431,29 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True) -> l
     if command.is_whole and summary is not None and not summary.is_complete:
         faults.append("not every row is in")
     faults += _faults_of_rows(world, command, rows)
+    faults += _faults_of_store(world, rows, known)
     if command.is_whole and has_proof:
         faults += verify_output(world.out, disk=world.disk).faults
     own = world.disk.names(world.out / "_batchcall")
     return faults + [f"{name} is left" for name in own if name.startswith("_tmp-")]
+
+
+def _faults_of_store(world: World, rows: list[dict[str, Any]], known: Counter[str]) -> list[str]:
+    """What was answered is kept: raw, beside the rows it came to; and for later, where no row wants it any more."""
+    own, stored = world.out / "_batchcall", set[int]()
+    for name in world.part_names():
+        if world.disk.exists(own / "answers" / name):
+            stored |= {attempt.row for attempt in read_raw(world.disk, own / "answers" / name)}
+    for paths in journals_in(world.disk, own).values():
+        stored |= read_journals(world.disk, paths).attempts.keys()
+    faults = [f"row {row['row']} has no raw answer" for row in rows if row["attempts"] and row["row"] not in stored]
+    wanted = {row["request_hash"] for row in rows}
+    left = [one for one in known if known[one] and one not in wanted and not one.endswith(IN_VAIN)]
+    if left and has_earlier(world.disk, own):
+        with contextlib.closing(Library(world.disk, world.out, own)) as library:
+            taken = {one: library.take(one) for one in left}
+            return faults + [f"the answer to {one} is gone" for one, it in taken.items() if not it or not it.attempts]
+    return faults + [f"the answer to {one} is gone" for one in left]
 
 
 def _has_ended(world: World) -> bool:
@@ -471,38 +501,120 @@ def explore(
     states: int,
     seed: int,
     share: tuple[int, int] = (0, 1),
-    left_out: frozenset[str] = frozenset(),
-    stops_at_first: bool = False,
 ) -> Exploration:
     """Give the commands of a life one after the other; cut each off at every step in many ways, and give it again.
 
-    About `states` different states are looked at, of which share (n, of) takes every of-th moment. With `left_out`
-    these syncs do nothing.
+    About `states` different states are looked at, of which share (n, of) takes every of-th moment.
     """
     found = Exploration()
     dice = random.Random(seed)
     world = new_world(write_first_job(folder))
-    world.disk.left_out = left_out
     seen: set[int] = set()
     per_moment = -(-states // STATES_PER_TURN)
     for command in LIFE:
         command.begin(world)
         moments = moments_of(world, command)
         found.syncs |= world.disk.syncs
-        if left_out and not left_out & world.disk.syncs:
-            moments = []  # as without it
         for moment in moments[share[0] :: share[1]]:
             _explore_moment(moment, found, dice, seen, per_moment)
-            if found.faults and stops_at_first:
-                return found
         world = world.copy()
     return found
 
 
-def is_missed(folder: Path, sync: str, states: int) -> bool:
-    """Whether the exploration finds nothing wrong although this sync does nothing."""
-    folder = Path(tempfile.mkdtemp(dir=folder))
-    return not explore(folder, states=states, seed=3, left_out=frozenset({sync}), stops_at_first=True).faults
+def is_missed(folder: Path, sync: str) -> bool:
+    """Whether nothing is found wrong although this sync does nothing."""
+    found = Exploration()
+    for is_second in (False, True):
+        if not found.faults:
+            look_without(Path(tempfile.mkdtemp(dir=folder)), sync, found, is_second=is_second)
+    return not found.faults
+
+
+KILLED_EVERY = 5  # steps
+STEPS_IN_DOUBT = 8  # after a sync that is left out: later ones may do its work
+
+
+def look_without(folder: Path, sync: str, found: Exploration, *, is_second: bool) -> None:
+    """Leave a sync out and look at the states that tell most about it, until one breaks a promise: all that was not
+    synced is lost, or one thing of it, or all but one. At the steps that follow it, and at the end of the command;
+    `is_second`: of the runs that follow a kill at any step."""
+    world = new_world(write_first_job(folder))
+    world.disk.left_out = frozenset({sync})
+    seen: set[int] = set()
+    for command in LIFE:
+        command.begin(world)
+        starts = [Moment(command, "begin", world.out, world.copy())]
+        for moment in moments_of(world, command)[::KILLED_EVERY] if is_second else starts:
+            if is_second:
+                command.begin_again(moment.world)
+            for hit in moments_after(moment.world, command, sync):
+                for loss in losses(hit.world.disk):
+                    _look_once(hit, f"after a power cut that {loss}", loss, found, seen)
+                    if found.faults:
+                        return
+        if not is_second:
+            command.run(world)
+        world = world.copy()
+
+
+def moments_after(world: World, command: Command, sync: str) -> list[Moment]:
+    """The steps of a run that follow this sync."""
+    moments: list[Moment] = []
+    left = 0
+    world.disk.syncs.clear()
+
+    def before(act: str, path: Path) -> None:
+        nonlocal left
+        left = STEPS_IN_DOUBT if sync in world.disk.syncs else left - 1
+        world.disk.syncs.discard(sync)
+        if left > 0:
+            moments.append(Moment(command, act, path, world.copy()))
+
+    world.disk.before = before
+    summary = command.run(world)
+    world.disk.before = lambda act, path: None
+    if not moments and sync not in world.disk.syncs:
+        return []
+    return [*moments, Moment(command, "end", world.out, world.copy(), summary is None or summary.is_complete)]
+
+
+@dataclass
+class Loss(random.Random):
+    """Dice that fall as told: of what was not synced, in order, one thing is lost, or one alone survives."""
+
+    one: int
+    is_lost: bool
+    asked: int = -1
+
+    def random(self) -> float:
+        self.asked += 1
+        return float((self.asked == self.one) is self.is_lost)
+
+    def randrange(self, *_: Any) -> int:
+        return 0
+
+    def __str__(self) -> str:
+        if self.one < 0:
+            return "loses everything"
+        return f"{'loses' if self.is_lost else 'keeps'} only thing {self.one}"
+
+
+def losses(disk: ModelDisk) -> Iterator[Loss]:
+    """Every loss of one thing and of all but one, and the loss of everything."""
+    yield Loss(-1, is_lost=False)
+    count = disk.count_unsynced()
+    for one in range(count):
+        yield Loss(one, is_lost=True)
+    for one in range(count):
+        yield Loss(one, is_lost=False)
+
+
+def _look_once(hit: Moment, how: str, loss: Loss, found: Exploration, seen: set[int]) -> None:
+    world = after_power_cut(hit, loss, 0.5)
+    state = hash((hit.command.name, *sorted(world.disk.tree().items()), *sorted(world.ledger.written.items())))
+    if state not in seen:
+        seen.add(state)
+        found.look(hit, how, world)
 
 
 MOMENTS_GUESSED = 70  # of a command

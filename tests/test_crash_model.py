@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 
 import batchcall
-from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed
+from batchcall.files.disk import ensure_folder, write_whole
+from batchcall.files.generations import set_aside
+from batchcall.files.journal import journals_in, read_journals, recover
+from batchcall.files.lines import attempt_line
+from batchcall.records import Attempt, HttpResponse
+from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed, losses
+from model_disk import ModelDisk
 
 STATES = 10_000
 PROCESSES = 2
@@ -72,11 +78,69 @@ def test_on_a_disk_of_any_size_what_was_paid_for_finds_room(tmp_path: Path) -> N
 
 def test_with_any_one_sync_taken_out_a_promise_is_broken(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
     syncs = sorted(explore(tmp_path, states=1, seed=3).syncs)
+    lived = [sync for sync in syncs if JOINING not in sync]
 
-    missed = pool.map(partial(is_missed, tmp_path, states=STATES), syncs)
+    missed = pool.map(partial(is_missed, tmp_path), lived)
 
-    assert [sync for sync, is_needless in zip(syncs, missed, strict=True) if is_needless] == []
-    assert {label.split(": ")[1].split(" < ")[0] for label in syncs} == set(functions_that_sync())
+    assert [sync for sync, is_needless in zip(lived, missed, strict=True) if is_needless] == []
+    assert len(lived) == len(syncs) - 1
+    assert {label.split(": ")[1].split(" < ")[0] for label in (*syncs, ASIDE)} == set(functions_that_sync())
+
+
+# These two are needed after a kill alone, and a life that needs them takes minutes to find.
+JOINING, ASIDE = "sync_folder: whole_file < recover", "sync: _sync < set_aside"
+
+
+@pytest.mark.parametrize("is_synced", [True, False])
+def test_a_journal_of_a_killed_run_that_is_set_aside_survives_a_power_cut_but_without_the_sync(
+    is_synced: bool, tmp_path: Path
+) -> None:
+    disk, own = ModelDisk(tmp_path), tmp_path / "_batchcall"
+    ensure_folder(disk, own / "answers")
+    handle = disk.create(own / "part-000000.journal")
+    disk.sync_folder(own)
+    disk.write(handle, attempt_line(answered(0)))  # and the run is killed
+    disk.left_out = frozenset() if is_synced else frozenset({ASIDE})
+
+    set_aside(disk, tmp_path, own, [0])
+
+    lost = 0
+    for loss in losses(disk):
+        left = disk.copy()
+        left.cut_power(loss, keeps=0.5)
+        lost += (
+            0 not in journals_in(left, own / "earlier" / "0001")
+            or not read_journals(left, journals_in(left, own / "earlier" / "0001")[0]).attempts
+        )
+    assert (lost == 0) is is_synced
+
+
+@pytest.mark.parametrize("is_synced", [True, False])
+def test_two_journals_of_a_part_become_one_and_no_power_cut_loses_an_answer_but_without_the_sync(
+    is_synced: bool, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "part-000000.journal", tmp_path / "part-000000.1.journal"
+    disk = ModelDisk(tmp_path)
+    for row, path in enumerate((first, second)):
+        write_whole(disk, path, attempt_line(answered(row)))
+    disk.left_out = frozenset() if is_synced else frozenset({JOINING})
+    moments: list[ModelDisk] = []
+    disk.before = lambda act, path: moments.append(disk.copy())
+
+    recover(disk, [first, second], first)
+
+    lost = 0
+    for moment in [*moments, disk]:
+        for loss in losses(moment):
+            left = moment.copy()
+            left.cut_power(loss, keeps=0.5)
+            lost += read_journals(left, journals_in(left, tmp_path)[0]).attempts.keys() != {0, 1}
+    assert (lost == 0) is is_synced
+
+
+def answered(row: int) -> Attempt:
+    response = HttpResponse(200, {}, b"{}")
+    return Attempt(row, 1, f"hash{row}", response, None, sent_at_s=1.0, latency_s=1.0, wait_s=0.0, endpoint="e")
 
 
 def functions_that_sync() -> Iterator[str]:

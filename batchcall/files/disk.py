@@ -188,14 +188,17 @@ class Sink(io.RawIOBase):
         return True
 
 
-def write_whole(disk: Disk, path: Path, content: bytes) -> None:
-    """Replace `path` by `content`, whole or not at all: temporary file beside it, sync, rename, sync of the folder."""
-    with whole_file(disk, path) as handle:
+def write_whole(disk: Disk, path: Path, content: bytes, *, is_last: bool = True) -> None:
+    """Replace `path` by `content`, whole or not at all: temporary file beside it, sync, rename, sync of the folder.
+
+    `is_last` False: that folder is synced anyway before anything rests on the new content.
+    """
+    with whole_file(disk, path, is_last=is_last) as handle:
         write_fully(disk, handle, content)
 
 
 @contextlib.contextmanager
-def whole_file(disk: Disk, path: Path) -> Iterator[int]:
+def whole_file(disk: Disk, path: Path, *, is_last: bool = True) -> Iterator[int]:
     """A new file to write; it stands at `path` once the block ends well, and leaves nothing behind when not."""
     temporary = temporary_of(path)
     handle = disk.create(temporary)
@@ -210,7 +213,8 @@ def whole_file(disk: Disk, path: Path) -> Iterator[int]:
         with contextlib.suppress(OSError):
             disk.remove(temporary)
         raise
-    disk.sync_folder(path.parent)
+    if is_last:
+        disk.sync_folder(path.parent)
 
 
 def temporary_of(path: Path) -> Path:

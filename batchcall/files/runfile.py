@@ -81,11 +81,12 @@ def bill_aside(runfile: RunFile) -> Bill:
     return Bill(aside.get("indeterminate", 0), dict(aside.get("possibly_paid_twice", {})))
 
 
-def write_runfile(disk: Disk, own: Path, runfile: RunFile) -> None:
-    """Replace run.json, whole. Raises OutputError."""
+def write_runfile(disk: Disk, own: Path, runfile: RunFile, *, is_last: bool = True) -> None:
+    """Replace run.json, whole. `is_last` as for `write_whole`. Raises OutputError."""
     runfile.checksum = _checksum(runfile)
     try:
-        write_whole(disk, own / NAME, msgspec.json.format(msgspec.json.encode(runfile), indent=1))
+        content = msgspec.json.format(msgspec.json.encode(runfile), indent=1)
+        write_whole(disk, own / NAME, content, is_last=is_last)
     except OSError as error:
         raise OutputError(f"{own / NAME} cannot be written: {error.strerror or error}") from error
 
