@@ -7,7 +7,7 @@ from collections import deque
 _BIN_S = 0.25  # width of the counts that are kept
 _REMEMBERED_S = 60.0  # as long as the longest window by which providers count
 _OF_MINUTE = 0.995  # of the tokens of a minute: the prompts of what is in flight come on top
-_RECENT_S = 5.0
+_RECENT_S = 3.0
 _EPOCH_S = 1.0  # shorter ones say nothing
 _LONG_REFUSAL_S = 5.0  # whoever refuses longer than this counts a whole minute
 _CUT = 0.95  # of what was admitted: an estimate that is good needs no deeper one
