@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -16,8 +16,8 @@ from batchcall.files.disk import RealDisk
 from batchcall.files.input import Input
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.job import Job, describe_change, request_identity, resolve_key
-from batchcall.job_endpoint import auth_of, masked_headers, request_url
+from batchcall.job import EndpointSection, Job, LimitsSection, describe_change, pace_of, request_identity, resolve_key
+from batchcall.job_endpoint import auth_of, endpoint_names, masked_headers, request_url
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
@@ -45,6 +45,7 @@ class CheckReport:
     seconds: float
     bound_by: str  # what the time estimate rests on
     columns: str  # the typed columns of the arguments
+    endpoints: list[str] = field(default_factory=list)  # of a pool, by name
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -64,6 +65,7 @@ class CheckReport:
             "estimate_rests_on": self.basis,
             "bound_by": self.bound_by,
             "arguments": self.columns,
+            "endpoints": self.endpoints,
             "warnings": self.warnings,
         }
 
@@ -72,6 +74,7 @@ class CheckReport:
             ("job", f"{self.job} is well formed"),
             ("rows", f"{self.rows:,} in the input, {self.done:,} done, {self.left:,} to do"),
             ("arguments", self.columns),
+            *(("endpoint", endpoint) for endpoint in self.endpoints),
             ("tokens", f"about {self.tokens:,} ({self.basis})"),
             ("cost", f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)),
             ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
@@ -98,7 +101,7 @@ def check_job(job: Job) -> CheckReport:
     warnings = [*job.warnings, *_key_warning(job), *_change_warning(job), *asker.rewrites]
     rows = source.count_rows()
     runfile = _own_record(job)
-    sample = _sample(asker, source, job.endpoints[0].protocol, warnings)
+    sample = _sample(asker, source, job.endpoints[0], warnings)
     tokens, basis = _tokens_per_row(runfile, sample)
     done = min(rows, _done(job, runfile))
     left = rows - done
@@ -115,16 +118,28 @@ def check_job(job: Job) -> CheckReport:
         bound_by=bound_by,
         columns=layout.arguments_text,
         warnings=warnings,
+        endpoints=_named(job),
     )
+
+
+def _named(job: Job) -> list[str]:
+    """The members of a pool; nothing where there is one endpoint, whose first request is shown anyway."""
+    names = endpoint_names(job.endpoints) if len(job.endpoints) > 1 else []
+    told = zip(names, job.endpoints, strict=False)
+    return [
+        f"{name} ({one.protocol}, {one.model or job.request.model or 'the model of the row'})" for name, one in told
+    ]
 
 
 def _key_warning(job: Job) -> list[str]:
     """A missing key keeps `run` from starting; a check on another machine may well go without."""
-    try:
-        resolve_key(job.endpoints[0].api_key)
-    except JobError as error:
-        return [str(error)]
-    return []
+    told = []
+    for endpoint in job.endpoints:
+        try:
+            resolve_key(endpoint.api_key)
+        except JobError as error:
+            told.append(str(error))
+    return told
 
 
 def _change_warning(job: Job) -> list[str]:
@@ -161,15 +176,17 @@ def _done(job: Job, runfile: RunFile | None) -> int:
 Sampled = tuple[Request, HttpRequest]
 
 
-def _sample(asker: Asker, source: Input, protocol: str, warnings: list[str]) -> list[Sampled]:
+def _sample(asker: Asker, source: Input, endpoint: EndpointSection, warnings: list[str]) -> list[Sampled]:
     """The first rows as they would be sent. Rows from which nothing can be made are named in `warnings`."""
     columns: Any = source.columns if asker.columns is None else asker.columns
-    dialect = DIALECTS[protocol]
+    dialect = DIALECTS[endpoint.protocol]
     sampled, bad = [], []
     for row in _first_rows(source, columns):
         try:
             request = asker.ask(_values(row))
             asker.toolbox_of(request)
+            if endpoint.model is not None:
+                request = Request(replace(request.shape, model=endpoint.model), request.messages)
             sampled.append((request, dialect.encode(request)))
         except RowError as error:
             bad.append(f"{row.where}: {error}")
@@ -220,16 +237,20 @@ def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float
 
 def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:
     """The longest of what each limit allows."""
-    limits = job.limits
+    paces = [_pace(pace_of(job, endpoint), tokens) for endpoint in job.endpoints]
+    rows_per_s = sum(rate for rate, _ in paces)
+    return left / rows_per_s, max(paces)[1]
+
+
+def _pace(limits: LimitsSection, tokens: float) -> tuple[float, str]:
+    """Rows a second of one endpoint, and which of its limits that is."""
     concurrency = limits.concurrency or _ASSUMED_IN_FLIGHT
-    bounds = [
-        (left * _ASSUMED_LATENCY_S / concurrency, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")
-    ]
+    bounds = [(concurrency / _ASSUMED_LATENCY_S, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")]
     if limits.requests_per_minute:
-        bounds.append((left / limits.requests_per_minute * 60, "requests_per_minute"))
-    if limits.tokens_per_minute:
-        bounds.append((left * tokens / limits.tokens_per_minute * 60, "tokens_per_minute"))
-    return max(bounds)
+        bounds.append((limits.requests_per_minute / 60, "requests_per_minute"))
+    if limits.tokens_per_minute and tokens:
+        bounds.append((limits.tokens_per_minute / tokens / 60, "tokens_per_minute"))
+    return min(bounds)
 
 
 def _shown(job: Job, request: Request, http: HttpRequest) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
 from batchcall.report.advice import advice_text
-from batchcall.report.snapshot import Summary
+from batchcall.report.snapshot import EndpointUse, Summary
 from batchcall.state import Run
 
 
@@ -106,6 +106,10 @@ def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | Ba
             deaths=engine.deaths.same_second,
         ),
         an_error=run.an_error,
+        endpoints=tuple(
+            EndpointUse(one.name, one.requests, one.answered, one.left.reason if one.left is not None else None)
+            for one in engine.pool.endpoints
+        ),
         exit_code=_exit_code(run, totals, stopped),
     )
 

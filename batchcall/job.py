@@ -41,6 +41,7 @@ __all__ = [
     "job_schema",
     "load_job",
     "masked",
+    "pace_of",
     "parse_duration",
     "request_identity",
     "resolve_key",
@@ -146,12 +147,12 @@ def load_job(path: Path, *, overrides: tuple[str, ...] = ()) -> Job:
 def _built(draft: Draft) -> Job:
     """The job as far as it is right; sections that are not have something instead, and their faults are told."""
     request = draft.section("request", instead={})
-    endpoints = read_endpoints(draft)
+    endpoints, model = _models(read_endpoints(draft), request.get("model"))
     return Job(
         file=draft.path,
         input=_input(draft, draft.section("input", instead={"path": "."})),
         endpoints=endpoints,
-        request=_request(draft, request),
+        request=_request(draft, {**request, "model": model}),
         tools=read_tools(draft),
         limits=_limits(draft, draft.section("limits", instead={})),
         validate=ValidateSection(**draft.section("validate", instead={})),
@@ -160,6 +161,15 @@ def _built(draft: Draft) -> Job:
         sandbox=_sandbox(draft, draft.section("sandbox", instead={})),
         warnings=[*idle_keys(endpoints), *_slips(request)],
     )
+
+
+def _models(endpoints: list[EndpointSection], model: str | None) -> tuple[list[EndpointSection], str | None]:
+    """The model of the requests, and of each endpoint only where it asks for another one."""
+    called = [endpoint.model or model for endpoint in endpoints]
+    if called and (model is None or len(set(called)) == 1):
+        model = called[0]
+    own = [None if one == model else one for one in called]
+    return [msgspec.structs.replace(one, model=name) for one, name in zip(endpoints, own, strict=True)], model
 
 
 def _input(draft: Draft, written: Mapping[str, Any]) -> InputSection:
@@ -302,11 +312,13 @@ def _is_batch_file(job: Job) -> bool:
 
 
 def _check_money(draft: Draft, job: Job) -> None:
-    model = job.request.model
-    if job.limits.max_cost is None or (model in job.prices if model is not None else job.prices):
+    if job.limits.max_cost is None:
         return
-    name = model if model is not None else "MODEL"
-    draft.fault("limits.max_cost", f'what {name} costs must be known: give [prices."{name}"] prompt and completion')
+    for model in dict.fromkeys(endpoint.model or job.request.model for endpoint in job.endpoints):
+        if not (model in job.prices if model is not None else job.prices):
+            name = model if model is not None else "MODEL"
+            told = f'what {name} costs must be known: give [prices."{name}"] prompt and completion'
+            draft.fault("limits.max_cost", told)
 
 
 _CHECKS = (
@@ -315,6 +327,18 @@ _CHECKS = (
     ({"request", "tool"}, _check_tool_choice),
     ({"request", "limits", "prices"}, _check_money),
 )
+
+
+def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:
+    """The limits of one endpoint: as it says itself, else as [limits] says for each."""
+    limits = job.limits
+    per_minute, tokens, concurrency = endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency
+    return msgspec.structs.replace(
+        limits,
+        requests_per_minute=limits.requests_per_minute if per_minute is None else per_minute or None,
+        tokens_per_minute=limits.tokens_per_minute if tokens is None else tokens or None,
+        concurrency=limits.concurrency if concurrency is None else concurrency or None,
+    )
 
 
 def resolve_tool_choice(job: Job) -> Json:
@@ -352,8 +376,17 @@ def request_identity(job: Job) -> dict[str, Any]:
 
 def spoken_by(job: Job) -> str:
     """The protocol, and whether it is the embedded endpoint that speaks: what that one invents is never taken for a
-    model's answer. Any other change of host is none of the request's."""
-    endpoint = job.endpoints[0]
+    model's answer. Any other change of host is none of the request's.
+
+    Of a pool whose endpoints differ in protocol or model: each of them once, in no order.
+    """
+    spoken = {(_protocol(endpoint), endpoint.model) for endpoint in job.endpoints}
+    if len(spoken) == 1:
+        return next(iter(spoken))[0]
+    return ", ".join(sorted(" ".join(filter(None, (protocol, model))) for protocol, model in spoken))
+
+
+def _protocol(endpoint: EndpointSection) -> str:
     return f"{endpoint.protocol} of the sandbox" if endpoint.url == "sandbox" else endpoint.protocol
 
 

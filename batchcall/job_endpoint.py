@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -35,22 +35,39 @@ class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     headers: dict[str, str] = {}
     ca_file: str | None = None  # own certificate authority, PEM
     trust_env: bool = False  # take a proxy from the environment
+    model: str | None = None  # what the model is called there, where that is not request.model
+    requests_per_minute: float | None = None  # of this account; None: as [limits] says
+    tokens_per_minute: float | None = None
+    concurrency: int | None = None  # 0: "auto"
 
 
 def read_endpoints(draft: Draft) -> list[EndpointSection]:
-    """[endpoint] or all [[endpoint]]s, paths absolute; none where their shape is wrong."""
+    """[endpoint] or all [[endpoint]]s, once for each key, paths absolute; none where their shape is wrong."""
     written = draft.section("endpoint", instead=[])
-    return [_endpoint(draft, one) for one in (written if isinstance(written, list) else [written])]
+    tables = written if isinstance(written, list) else [written]
+    return [_endpoint(draft, one, key) for one in tables for key in _keys(one.get("api_key"))]
 
 
-def _endpoint(draft: Draft, written: Mapping[str, Any]) -> EndpointSection:
-    more = {"url": written["url"].rstrip("/")}
+def _keys(written: Any) -> list[str | None]:
+    return list(written) if isinstance(written, list) else [written]
+
+
+def _endpoint(draft: Draft, written: Mapping[str, Any], key: str | None) -> EndpointSection:
+    more: dict[str, Any] = {"url": written["url"].rstrip("/"), "api_key": key}
     if "ca_file" in written:
         more["ca_file"] = located(draft, written["ca_file"])
-    source, _, place = written.get("api_key", "").partition(":")
+    source, _, place = (key or "").partition(":")
     if source == "file" and place:
         more["api_key"] = f"file:{located(draft, place)}"
+    if written.get("concurrency") == "auto":
+        more["concurrency"] = 0
     return EndpointSection(**{**written, **more})
+
+
+def endpoint_names(endpoints: Sequence[EndpointSection]) -> list[str]:
+    """How the column `endpoint` names them: by their URLs, numbered where several have the same."""
+    urls = [endpoint.url for endpoint in endpoints]
+    return [url if urls.count(url) == 1 else f"{url}#{urls[: place + 1].count(url)}" for place, url in enumerate(urls)]
 
 
 def auth_of(endpoint: EndpointSection) -> str | None:
@@ -87,39 +104,43 @@ def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
 
 def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
     """Tell the draft what cannot be used, and never what may be a secret."""
-    if len(endpoints) > 1:
-        draft.fault("endpoint", "this version asks one endpoint; give one [endpoint]")
-    for endpoint in endpoints:
-        _check_endpoint(draft, endpoint)
+    seen = set()
+    for place, endpoint in enumerate(endpoints):
+        where = "endpoint" if len(endpoints) == 1 else f"endpoint.{place}"
+        _check_endpoint(draft, endpoint, where)
+        account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
+        if account in seen and endpoint.url != "sandbox":
+            draft.fault(where, "the same URL with the same key stands there twice: its limits would be met twice")
+        seen.add(account)
 
 
-def _check_endpoint(draft: Draft, endpoint: EndpointSection) -> None:
+def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     if endpoint.url != "sandbox":
-        _check_url(draft, endpoint)
+        _check_url(draft, endpoint, f"{where}.url")
     if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", endpoint.api_key):
-        draft.fault("endpoint.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
+        draft.fault(f"{where}.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
     if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
-        draft.fault("endpoint.ca_file", f"there is no file {endpoint.ca_file}")
+        draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
     for name, value in endpoint.headers.items():
-        _check_header(draft, name, value)
+        _check_header(draft, f"{where}.headers", name, value)
 
 
-def _check_url(draft: Draft, endpoint: EndpointSection) -> None:
+def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     """Says nothing of what stands in the URL: it may hold a password."""
     url = _split(endpoint.url)
     if url is None:
-        draft.fault("endpoint.url", 'it is no URL; write it as in "https://api.openai.com/v1"')
+        draft.fault(where, 'it is no URL; write it as in "https://api.openai.com/v1"')
         return
     if "@" in url.netloc or any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(url.query)):
-        draft.fault("endpoint.url", "a key or password stands in it: use endpoint.api_key and endpoint.auth")
+        draft.fault(where, "a key or password stands in it: use endpoint.api_key and endpoint.auth")
     for path in ADDED_PATHS:
         if url.path.rstrip("/").endswith(path):
-            draft.fault("endpoint.url", f"leave out {path}, it is added")
+            draft.fault(where, f"leave out {path}, it is added")
     if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
         told = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
-        draft.fault("endpoint.url", told)
+        draft.fault(where, told)
     if url.scheme == "http" and endpoint.api_key is not None and not _is_this_machine(url.hostname or ""):
-        draft.fault("endpoint.url", "a key goes over https only, except to this machine")
+        draft.fault(where, "a key goes over https only, except to this machine")
 
 
 def _split(text: str) -> SplitResult | None:
@@ -141,13 +162,11 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _check_header(draft: Draft, name: str, value: str) -> None:
+def _check_header(draft: Draft, where: str, name: str, value: str) -> None:
     if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-        draft.fault(
-            f"endpoint.headers.{name!r}", "a header has a name without spaces, and a value of one printable line"
-        )
+        draft.fault(f"{where}.{name!r}", "a header has a name without spaces, and a value of one printable line")
     elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
-        draft.fault(f"endpoint.headers.{name}", "no key stands in a job file: use endpoint.api_key and endpoint.auth")
+        draft.fault(f"{where}.{name}", "no key stands in a job file: use endpoint.api_key and endpoint.auth")
 
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110

@@ -56,12 +56,30 @@ def _duration(description: str, **of_number: Any) -> dict[str, Any]:
     return _either(description, "string", {"pattern": _DURATION}, {"type": "number", "maximum": 86_400, **of_number})
 
 
+_PACE = {
+    "requests_per_minute": _number("of each account; 0 or absent: learnt", minimum=0),
+    "tokens_per_minute": _number("of each account; 0 or absent: learnt", minimum=0),
+    "concurrency": _either(
+        'most requests in flight, from 1, or "auto"',
+        "string",
+        {"const": "auto"},
+        {"type": "integer", "minimum": 1, "maximum": 10_000},
+    ),
+}
+
 _ENDPOINT = _object(
     "where the model is",
     {
         "url": _text('an http or https URL up to "/v1", or "sandbox" for the embedded endpoint', pattern=_URL),
         "protocol": _text("what it speaks", enum=list(PROTOCOLS)),
-        "api_key": _text('"env:NAME" or "file:PATH", never the key itself'),
+        "api_key": _either(
+            '"env:NAME" or "file:PATH", never the key itself; a list of them is asked in turn, each at its own pace',
+            "array",
+            {"items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
+            {"type": "string"},
+        ),
+        "model": _text("what the model is called there, where that is not request.model", minLength=1),
+        **_PACE,
         "auth": _text("bearer, api-key, x-api-key, x-goog-api-key, none or header:NAME", pattern=_AUTH),
         "headers": {
             "type": "object",
@@ -138,14 +156,7 @@ SCHEMA: dict[str, Any] = {
             "limits": _object(
                 "how fast, how often, how much",
                 {
-                    "requests_per_minute": _number("0 or absent: none", minimum=0),
-                    "tokens_per_minute": _number("0 or absent: none", minimum=0),
-                    "concurrency": _either(
-                        'most requests in flight, from 1, or "auto"',
-                        "string",
-                        {"const": "auto"},
-                        {"type": "integer", "minimum": 1, "maximum": 10_000},
-                    ),
+                    **_PACE,
                     "timeout": _duration('of one attempt, as "60s" or a number of seconds', exclusiveMinimum=0),
                     "attempts": _whole("requests per row at most", minimum=1, maximum=100),
                     "max_cost": _number("USD", exclusiveMinimum=0),

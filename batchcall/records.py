@@ -253,7 +253,9 @@ class Attempt:
     sent_at_s: float  # seconds since the epoch, UTC
     latency_s: float
     wait_s: float  # spent before this attempt, waiting for limits and retries
-    endpoint: str  # URL of the endpoint that was asked
+    endpoint: str  # the endpoint that was asked, as the `endpoint` column says it
+    protocol: str | None = None  # it spoke, where those of a pool differ; None: the job's
+    model: str | None = None  # it was asked for, where those of a pool differ; None: the request's
 
 
 @record

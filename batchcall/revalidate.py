@@ -30,10 +30,10 @@ from batchcall.files.parts import (
 )
 from batchcall.files.runfile import RunFile, bill_aside, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
+from batchcall.opening import reader_of
 from batchcall.records import Attempt, Json, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
 from batchcall.resume import layout_fingerprint, marks_of
-from batchcall.run import reader_of
 from batchcall.status import require_runfile
 
 _MAY_CHANGE = ("tools", "tool_choice")

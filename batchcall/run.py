@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import datetime
 import gc
-import random
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +16,8 @@ from batchcall.asking import Asker, make_asker
 from batchcall.closing import finish, too_many_failed
 from batchcall.dialects import DIALECTS
 from batchcall.engines.feed import Feed
-from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.engines.metrics import watched_queue
-from batchcall.engines.reading import Reader
-from batchcall.engines.transport import open_transport
 from batchcall.errors import BatchcallError, ExitCode, JobError, OutputError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
@@ -33,19 +28,12 @@ from batchcall.files.lock import hold_lock, refuse_held
 from batchcall.files.mounts import network_file_system
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
-from batchcall.job import Job, load_job, resolve_key
-from batchcall.job_endpoint import auth_of
-from batchcall.pacing.budget import Budget
-from batchcall.pacing.health import Health
-from batchcall.pacing.pacer import Pacer
-from batchcall.pacing.price import cost_of
-from batchcall.pacing.retry import RetryPolicy
+from batchcall.job import Job, load_job
+from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
-from batchcall.records import Shape, Status, Usage
+from batchcall.records import Shape, Status
 from batchcall.report.snapshot import Summary
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
-from batchcall.sandbox.process import Settings, open_sandbox
-from batchcall.secret import Secret
 from batchcall.state import Run, RunOptions
 from batchcall.watching import Show, shown
 
@@ -92,11 +80,11 @@ async def run_job(
     """
     options = options or RunOptions()
     job = _as_asked(job if isinstance(job, Job) else load_job(Path(job)), options)
-    key = resolve_key(job.endpoints[0].api_key)
+    keys = keys_of(job)
     with _disk_faults(job.output.path) as disk_faults:
         async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
             disk_faults.can_have_sent = True
-            async with _opened_engine(run, key) as engine:
+            async with opened_engine(run, keys, say or _say_nothing) as engine:
                 stopped = await _drive(run, engine, show, stop)
             return await asyncio.to_thread(finish, run, engine, stopped)
 
@@ -132,7 +120,7 @@ def _as_asked(job: Job, options: RunOptions) -> Job:
     folder = job.output.path
     return msgspec.structs.replace(
         job,
-        endpoints=[msgspec.structs.replace(job.endpoints[0], url="sandbox", api_key=None)],
+        endpoints=[msgspec.structs.replace(one, url="sandbox", api_key=None) for one in job.endpoints],
         output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + "-rehearsal")),
     )
 
@@ -213,10 +201,10 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
 
 def _refuse_unspeakable(job: Job, shape: Shape) -> None:
     """What the protocol has no words for would be lost in silence, or refused for every row."""
-    protocol = job.endpoints[0].protocol
-    faults = DIALECTS[protocol].faults(shape)
-    if faults:
-        raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
+    for protocol in dict.fromkeys(endpoint.protocol for endpoint in job.endpoints):
+        faults = DIALECTS[protocol].faults(shape)
+        if faults:
+            raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
 
 
 def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
@@ -268,82 +256,6 @@ def _no_row_ended_after_s(run: RunEntry) -> float:
 _PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)
 
 
-@contextlib.asynccontextmanager
-async def _opened_engine(run: Run, key: Secret | None) -> AsyncIterator[LiveEngine]:
-    """The endpoint as the job describes it, the embedded one started where it asks for that."""
-    job, endpoint, limits = run.job, run.job.endpoints[0], run.job.limits
-    pacer = Pacer(
-        concurrency=limits.concurrency,
-        requests_per_minute=limits.requests_per_minute,
-        tokens_per_minute=limits.tokens_per_minute,
-        max_outage_s=run.options.max_outage_s,
-    )
-    dialect = DIALECTS[endpoint.protocol]
-    secret = key.reveal() if key is not None else None
-    async with contextlib.AsyncExitStack() as stack:
-        url = endpoint.url
-        if url == "sandbox":
-            url = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
-        transport = await stack.enter_async_context(
-            open_transport(
-                url,
-                headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
-                timeout_s=limits.timeout_s,
-                concurrency=pacer.most_in_flight,
-                ca_file=endpoint.ca_file,
-                trust_env=endpoint.trust_env,
-                secrets=(secret,) if secret else (),
-            )
-        )
-        yield LiveEngine(
-            transport=transport,
-            reader=reader_of(job),
-            gate=Gate(concurrency=1),
-            retry=RetryPolicy(max_attempts=limits.attempts),
-            health=Health(host=url, tolerates_all=limits.tolerates_all),
-            pacer=pacer,
-            budget=Budget(
-                max_cost=limits.max_cost,
-                max_tokens=limits.max_tokens_total,
-                cost=run.totals.cost or 0.0,
-                tokens=run.totals.total_tokens or 0,
-            ),
-            recorder=run.output,
-            endpoint=endpoint.url,
-            reasks=job.validate.reask,
-            now_s=time.time,
-            roll=random.random,
-        )
-
-
-def reader_of(job: Job) -> Reader:
-    """How the answers of this job are read and priced."""
-    return Reader(
-        dialect=DIALECTS[job.endpoints[0].protocol],
-        repair=job.validate.repair,
-        coerce=job.validate.coerce,
-        pricing=lambda model, usage: _cost(job, model, usage),
-    )
-
-
-def _cost(job: Job, model: str, usage: Usage) -> float | None:
-    price = job.prices.get(model)
-    if price is None:
-        return None
-    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
-
-
-def _sandbox_settings(job: Job) -> Settings:
-    sandbox = job.sandbox
-    return Settings(
-        latency_s=sandbox.latency,
-        requests_per_minute=sandbox.requests_per_minute,
-        tokens_per_minute=sandbox.tokens_per_minute,
-        faults=sandbox.faults,
-        seed=sandbox.seed,
-    )
-
-
 async def _drive(
     run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch | None
 ) -> Stopped | BatchcallError | None:
@@ -354,7 +266,8 @@ async def _drive(
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_quiet_collector())
         stack.enter_context(_deadline(run.options.deadline_s, engine))
-        await stack.enter_async_context(watched_queue(engine.transport, engine.pacer))
+        for endpoint in engine.pool.endpoints:
+            await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
         await stack.enter_async_context(shown(run, engine, feed, show))
         outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda question: ask(run, *question)))
         sealer = await stack.enter_async_context(_Sealer(run, engine))

@@ -80,8 +80,8 @@ def _expected_rows(run: Run) -> int | None:
 def _snapshot(
     run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start: int, elapsed_s: float, speed: _Speed
 ) -> Snapshot:
-    gate, breaker = engine.gate, engine.pacer.breaker
-    untaken = None if run.rows_expected is None else run.rows_expected - run.totals.rows - gate.in_flight
+    pool = engine.pool
+    untaken = None if run.rows_expected is None else run.rows_expected - run.totals.rows - pool.in_flight
     return Snapshot(
         rows=run.totals.rows,
         rows_expected=run.rows_expected,
@@ -90,13 +90,13 @@ def _snapshot(
         tokens=run.totals.total_tokens or 0,
         cost=run.totals.cost,
         requests=engine.traffic.requests,
-        in_flight=engine.gate.in_flight,
+        in_flight=pool.in_flight,
         waits_for=_waits_for(engine, feed),
-        pause_s=gate.pause_left_s,
+        pause_s=pool.pause_left_s,
         retries_waiting=engine.waiting_retries,
-        down=breaker.last_failure.message if breaker.is_open and breaker.last_failure else "",
+        down=pool.down,
         eta_s=None if untaken is None else speed.left_s(max(0, untaken)),
-        oldest_age_s=engine.gate.oldest_age_s,
+        oldest_age_s=pool.oldest_age_s,
         elapsed_s=elapsed_s,
         is_stopping=engine.stopped is not None,
     )

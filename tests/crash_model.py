@@ -26,6 +26,7 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import batchcall.opening
 import batchcall.run
 from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.generations import has_earlier
@@ -178,7 +179,7 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         return call(*args)
 
     with (
-        mock.patch.object(batchcall.run, "open_transport", open_model),
+        mock.patch.object(batchcall.opening, "open_transport", open_model),
         mock.patch("batchcall.files.output.Committer", return_value=committer),
         mock.patch.object(asyncio, "to_thread", at_once),
         # What follows is there for the sake of time: the same bytes read alike, and nobody else takes the lock.

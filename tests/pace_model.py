@@ -6,14 +6,16 @@ import asyncio
 import json
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from batchcall.dialects import DIALECTS
+from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.feed import Feed
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine
+from batchcall.engines.pool import Pool
 from batchcall.engines.reading import Asked, Reader
 from batchcall.errors import BatchcallError
 from batchcall.extraction.arguments import Toolbox
@@ -217,8 +219,19 @@ def question(row: int) -> Asked:
 
 def paced(server: HiddenServer, pacer: Pacer, *, rows: int = ROWS, attempts: int = 6) -> Course:
     """All rows through the engine, in virtual time."""
+    return paced_pool({"http://relay.example/v1": (server, pacer)}, rows=rows, attempts=attempts)[0]
 
-    async def main() -> Course:
+
+def paced_pool(
+    members: Mapping[str, tuple[HiddenServer, Pacer]],
+    *,
+    rows: int = ROWS,
+    attempts: int = 6,
+    watch: Callable[[LiveEngine], None] = lambda engine: None,
+) -> tuple[Course, dict[str, Counter[str]]]:
+    """All rows through a pool, in virtual time; and how they ended, by the endpoint that answered."""
+
+    async def main() -> tuple[Course, dict[str, Counter[str]]]:
         loop = asyncio.get_running_loop()
         dice = random.Random(11)
         windows: list[tuple[float, int]] = []
@@ -229,28 +242,40 @@ def paced(server: HiddenServer, pacer: Pacer, *, rows: int = ROWS, attempts: int
                 super().limit_in_flight(most)
 
         began_s = loop.time()
+        endpoints = [
+            Endpoint(
+                name=name,
+                transport=server,  # type: ignore[arg-type]  # it posts
+                dialect=DIALECTS["openai-chat"],
+                gate=Watched(concurrency=1),
+                pacer=pacer,
+                health=Health(host="relay.example"),
+            )
+            for name, (server, pacer) in members.items()
+        ]
         engine = LiveEngine(
-            transport=server,  # type: ignore[arg-type]  # it posts
+            pool=Pool(endpoints),
             reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
-            gate=Watched(concurrency=1),
             retry=RetryPolicy(max_attempts=attempts),
-            health=Health(host="relay.example"),
-            pacer=pacer,
             budget=Budget(),
             recorder=Forgetful(),
-            endpoint="http://relay.example/v1",
             reasks=0,
             now_s=loop.time,
             roll=dice.random,
         )
+        watch(engine)
         statuses: Counter[str] = Counter()
+        by_endpoint: dict[str, Counter[str]] = {name: Counter() for name in members}
         batches = iter(
             [[question(row) for row in range(first, min(first + 250, rows))] for first in range(0, rows, 250)]
         )
         async with engine.outcomes(Feed(batches), lambda one: one) as outcomes:
             async for ended in outcomes:
                 statuses[ended.outcome.status] += 1
-        return Course(server, loop.time() - began_s, statuses, engine.stopped, windows)
+                by_endpoint[ended.outcome.endpoint or ""][ended.outcome.status] += 1
+        first_server = next(iter(members.values()))[0]
+        course = Course(first_server, loop.time() - began_s, statuses, engine.stopped, windows)
+        return course, by_endpoint
 
     return run_virtual(main())
 

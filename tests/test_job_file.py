@@ -161,7 +161,11 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         ("[output]", '[[tool]]\ndescription = "neither"\n[output]', "tool.0"),
         ("[output]", '[[tool]]\nfile = "receipt.json"\n[[tool]]\nfile = "receipt.json"\n[output]', "two tools"),
         ("[output]", '[[tool]]\npython = "no_such_module:Model"\n[output]', "no_such_module"),
-        ('[endpoint]\nurl = "sandbox"', '[[endpoint]]\nurl = "sandbox"\n[[endpoint]]\nurl = "sandbox"', "one endpoint"),
+        (
+            '[endpoint]\nurl = "sandbox"',
+            '[[endpoint]]\nurl = "https://a.example/v1"\n[[endpoint]]\nurl = "https://a.example/v1"',
+            "stands there twice",
+        ),
     ],
 )
 def test_a_fault_names_its_key(tmp_path: Path, old: str, new: str, named: str) -> None:

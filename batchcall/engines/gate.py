@@ -52,6 +52,7 @@ class Gate:
         self._waits_for = ""
         self._has_let_any = False
         self._pause_over: asyncio.Future[None] | None = None  # the head's, while it waits for a pause to end
+        self.on_room: Callable[[], None] | None = None  # called when one more may have room
         self.limit_rates(requests_per_minute, tokens_per_minute)
 
     def turn(self, tokens: float = 0.0) -> Turn:
@@ -70,6 +71,18 @@ class Gate:
             self._wake_head()
         else:
             self._let_many_through()
+        if self.on_room is not None:
+            self.on_room()
+
+    def has_room(self, coming: int) -> bool:
+        """Whether one more, besides those that are on their way here, goes through at once or is the next to go."""
+        if self._has_budgets:
+            return not coming and not self._in_line and len(self._through) < self._limit
+        return not self._unbudgeted and len(self._through) + coming < self._limit
+
+    @property
+    def most_in_flight(self) -> int:
+        return self._limit
 
     def limit_rates(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         """Keep within these rates from now on; None or 0: as before."""
@@ -253,6 +266,8 @@ class Gate:
             self._wake_head()
         elif self._unbudgeted:
             self._let_many_through()
+        if self.on_room is not None:
+            self.on_room()
 
     def _wake_head(self) -> None:
         if self._room is not None and not self._room.done() and len(self._through) < self._limit:

@@ -9,24 +9,21 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from batchcall.dialects import read_limits
+from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.feed import Feed, Results
-from batchcall.engines.gate import Gate
-from batchcall.engines.reading import Asked, Ended, Read, Reader, max_tokens_of
-from batchcall.engines.transport import Transport
+from batchcall.engines.pool import Place, Pool
+from batchcall.engines.reading import Asked, Ended, Read, Reader
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.pacing.breaker import is_of_endpoint
 from batchcall.pacing.budget import Budget, may_doubt
 from batchcall.pacing.deaths import Deaths
-from batchcall.pacing.health import Health
-from batchcall.pacing.pacer import Orders, Pacer
+from batchcall.pacing.health import Verdict
 from batchcall.pacing.retry import RetryPolicy
 from batchcall.records import (
     NO_USAGE,
     Attempt,
     Failure,
     FailureKind,
-    HttpRequest,
     HttpResponse,
     Money,
     Request,
@@ -75,9 +72,8 @@ class Traffic:
 
 @record
 class Ask:
-    """The next thing to do for a row: send this, after a wait."""
+    """The next thing to do for a row: send its request, after a wait."""
 
-    request: Request
     wait_s: float = 0.0
 
 
@@ -94,6 +90,16 @@ class Life:
     began_s: float = -1.0  # when its first try was sent
     outages: int = 0  # that there had been when it was set aside
     is_final: bool = False  # not set aside any more
+    failed_at: tuple[Endpoint, ...] = ()  # where others are asked first
+
+    def request(self, endpoint: Endpoint) -> Request:
+        """The row's own request, or, where an invalid answer came, the follow-up that quotes it with its faults."""
+        request = self.asked.request
+        for read in self.reads:
+            if read.reply is not None and read.reading is not None:
+                problem = read.reading.error or read.reading.status
+                request = endpoint.dialect.reask(request, read.reply, problem)
+        return request
 
 
 @dataclass(slots=True, eq=False)
@@ -106,27 +112,23 @@ class Worker:
 
 @dataclass(slots=True)
 class LiveEngine:
-    """One endpoint and the rules by which it is asked."""
+    """The endpoints of a job and the rules by which they are asked."""
 
-    transport: Transport
+    pool: Pool
     reader: Reader
-    gate: Gate
     retry: RetryPolicy
-    health: Health
-    pacer: Pacer
     budget: Budget
     recorder: Recorder
-    endpoint: str  # for the column
     reasks: int
     now_s: Callable[[], float]  # seconds since the epoch
     roll: Callable[[], float]  # a number in [0, 1)
+    say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
     stopped: Stopped | BatchcallError | None = None
     _workers: list[Worker] = field(default_factory=list)
     waiting_retries: int = 0  # rows that wait to be tried again
     deaths: Deaths = field(default_factory=Deaths)
     _results: Results[Ended] | None = None
-    _orders: Orders | None = None
     _aside: deque[Life] = field(default_factory=deque)  # rows that failed, the endpoint perhaps being down
 
     @contextlib.asynccontextmanager
@@ -137,7 +139,7 @@ class LiveEngine:
 
         `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
         """
-        results: Results[Ended] = Results(most=4 * self.pacer.most_in_flight)
+        results: Results[Ended] = Results(most=4 * self.pool.most_in_flight)
         self._results = results
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(feed, prepare, results))
@@ -149,7 +151,7 @@ class LiveEngine:
     @property
     def bound_by(self) -> str:
         """What keeps more from going on: as `Gate.bound_by`, or "disk" while outcomes wait to be written."""
-        return "disk" if self._results is not None and self._results.is_full else self.gate.bound_by
+        return "disk" if self._results is not None and self._results.is_full else self.pool.bound_by
 
     def stop(self, why: Stopped | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
@@ -162,12 +164,13 @@ class LiveEngine:
     async def _run_workers(
         self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
     ) -> None:
-        self._obey()
+        for endpoint in self.pool.endpoints:
+            self.pool.obey(endpoint, asyncio.get_running_loop().time())
         if (limit := self.budget.exhausted) is not None:
             self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.pacer.most_in_flight):
+                for _ in range(self.pool.most_in_flight):
                     worker = Worker()
                     worker.task = group.create_task(self._work(worker, feed, prepare, results))
                     self._workers.append(worker)
@@ -215,25 +218,27 @@ class LiveEngine:
         """One row's life: ask, read, judge, perhaps ask again. None: the row stays unmarked, as the run stops, or is
         set aside until it is known whether the endpoint is down."""
         while (step := self._next_step(life)) is not None:
-            read = await (self._ask(worker, life, step) if not life.tries else self._ask_again(worker, life, step))
+            is_first = not life.tries
+            place = self.pool.place(life.request, avoid=life.failed_at)
+            read = await (self._ask(worker, life, place) if is_first else self._ask_again(worker, life, step, place))
             if read is None:
                 return None
             life.reads.append(read)
-            if self._ends_the_run(read) or self._is_set_aside(life, read):
+            if self._ends_the_run(place.endpoint, read) or self._is_set_aside(life):
                 return None
         if self._may_be_an_outage(life):
             self._set_aside(life)
             return None
-        return self._end(life.asked, life.reads)
+        return self._end(life)
 
-    async def _ask_again(self, worker: Worker, life: Life, step: Ask) -> Read | None:
+    async def _ask_again(self, worker: Worker, life: Life, step: Ask, place: Place) -> Read | None:
         self.waiting_retries += 1
         try:
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
         finally:
             self.waiting_retries -= 1
-        return await self._ask(worker, life, step)
+        return await self._ask(worker, life, place, waited_s=step.wait_s)
 
     def _next_step(self, life: Life) -> Ask | None:
         """What to do next for a row after these attempts; None when it has ended."""
@@ -242,7 +247,7 @@ class LiveEngine:
         if is_from_before and asked.is_ended:
             return None
         if not reads or (is_from_before and reads[-1].ends_nothing):
-            return Ask(asked.request)
+            return Ask()
         last = reads[-1]
         if last.failure is None:
             return self._after_reply(asked, reads, last)
@@ -257,30 +262,26 @@ class LiveEngine:
         if wait_s is None:
             return None
         self.traffic.in_doubt += is_doubtful
-        return Ask(self._request_after(life.asked, life.reads), 0.0 if self.pacer.is_down else wait_s)
+        return Ask(0.0 if self._need_not_wait(life) else wait_s)
+
+    def _need_not_wait(self, life: Life) -> bool:
+        """Others can be asked meanwhile, each once; or the next to be asked is held until a moment of its own."""
+        living = self.pool.living
+        if life.tries < len(living) and not all(one in life.failed_at or one.is_held for one in living):
+            return True
+        return all(one.pacer.is_down for one in living)
 
     def _after_reply(self, asked: Asked, reads: list[Read], last: Read) -> Ask | None:
         replies = sum(read.reply is not None for read in reads)
         if replies > self.reasks or last.reading is None or last.reading.status not in WORTH_REASKING:
             return None
-        return Ask(self._request_after(asked, reads))
+        return Ask()
 
-    def _request_after(self, asked: Asked, reads: list[Read]) -> Request:
-        """The row's own request, or, where an invalid answer came, the follow-up that quotes it with its faults."""
-        request = asked.request
-        for read in reads:
-            if read.reply is not None and read.reading is not None:
-                problem = read.reading.error or read.reading.status
-                request = self.reader.dialect.reask(request, read.reply, problem)
-        return request
-
-    async def _ask(self, worker: Worker, life: Life, step: Ask) -> Read | None:
+    async def _ask(self, worker: Worker, life: Life, place: Place, *, waited_s: float = 0.0) -> Read | None:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
-        http = self.reader.dialect.encode(step.request)
         asked, clock = life.asked, asyncio.get_running_loop().time
-        async with self.gate.turn(
-            self.pacer.estimate.tokens(len(http.body), max_tokens_of(asked.request.shape))
-        ) as turn:
+        async with place:
+            endpoint, turn = place.endpoint, place.turn
             worker.is_busy = True
             try:
                 if not self._note_sending(asked, life.sent + 1, _in_doubt(life.reads)):
@@ -289,51 +290,48 @@ class LiveEngine:
                 life.sent += 1
                 if life.began_s < 0:
                     life.began_s = turn.through_at_s
-                self.pacer.sent(turn.through_at_s)
-                attempt = await self._post(asked, http, life.sent, turn.wait_s + step.wait_s)
+                endpoint.requests += 1
+                endpoint.pacer.sent(turn.through_at_s)
+                attempt = await self._post(asked, place, life.sent, place.wait_s + waited_s)
             finally:
                 worker.is_busy = False
             read = self.reader.read(attempt, asked)
             self._spend(asked, read)
             if read.usage.total_tokens is not None:
                 turn.settle(read.usage.total_tokens)
-                self.pacer.estimate.learn(len(http.body), read.usage)
+                endpoint.pacer.estimate.learn(len(place.http.body), read.usage)
             elif read.failure is not None and read.failure.kind.rule.money in (Money.REFUSED, Money.UNSENT):
                 turn.settle(0)
-            self._tell_pacer(life, read, turn.through_at_s, clock())  # before anybody takes this place
+            self._learn(life, endpoint, read, turn.through_at_s, clock())  # before anybody takes this place
         return read
 
-    def _tell_pacer(self, life: Life, read: Read, sent_at_s: float, now_s: float) -> None:
+    def _learn(self, life: Life, endpoint: Endpoint, read: Read, sent_at_s: float, now_s: float) -> None:
         """What one attempt says of the endpoint; and whether it counts as one of the row's tries."""
-        pacer, failure = self.pacer, read.failure
+        failure = read.failure
+        endpoint.learn(life.asked.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self.roll())
         if failure is None:
             life.tries += 1
-            pacer.answered(
-                sent_at_s, now_s, in_flight=self.gate.in_flight, work=float(read.usage.completion_tokens or 1)
-            )
+            life.failed_at = ()
         else:
-            is_judged = failure.kind is not FailureKind.REJECTED
-            row = life.asked.row.index
-            pacer.failed(row, failure, sent_at_s=sent_at_s, now_s=now_s, roll=self.roll(), is_judged=is_judged)
-            if pacer.is_down and failure.kind.rule.scope is Scope.RETRY:
-                life.probes += 1
-            else:
-                life.tries += 1
-                life.ambiguous += read.is_ambiguous
+            self._count_try(life, endpoint, failure, is_ambiguous=read.is_ambiguous)
             self.deaths.saw(failure, now_s - sent_at_s)
-            if failure.limits is not None:
-                pacer.told_limits(failure.limits, now_s)
-        if read.usage.total_tokens:
-            pacer.used(read.usage.total_tokens, now_s)
-        if read.attempt.response is not None and pacer.wants_limits(now_s):
-            pacer.told_limits(read_limits(read.attempt.response.headers, now_s=self.now_s()), now_s)
-        self._obey(now_s)
+        endpoint.read_headers(read, now_s=now_s, epoch_s=self.now_s())
+        self.pool.obey(endpoint, now_s)
 
-    async def _post(self, asked: Asked, http: HttpRequest, number: int, wait_s: float) -> Attempt:
+    def _count_try(self, life: Life, endpoint: Endpoint, failure: Failure, *, is_ambiguous: bool) -> None:
+        if endpoint.takes_no_try(failure):
+            life.probes += 1
+        elif failure.kind.rule.scope is not Scope.JOB or len(self.pool.living) == 1:  # else others may serve it
+            life.tries += 1
+            life.ambiguous += is_ambiguous
+        if failure.kind is not FailureKind.RATE_LIMITED and endpoint not in life.failed_at:
+            life.failed_at = (*life.failed_at, endpoint)
+
+    async def _post(self, asked: Asked, place: Place, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""
         sent_at_s, clock = self.now_s(), asyncio.get_running_loop().time  # the other one may be set meanwhile
-        began_s = clock()
-        answer = await self.transport.post(http)
+        began_s, endpoint = clock(), place.endpoint
+        answer = await endpoint.transport.post(place.http)
         attempt = Attempt(
             row=asked.row.index,
             number=number,
@@ -343,7 +341,9 @@ class LiveEngine:
             sent_at_s=sent_at_s,
             latency_s=clock() - began_s,
             wait_s=wait_s,
-            endpoint=self.endpoint,
+            endpoint=endpoint.name,
+            protocol=endpoint.dialect.name if endpoint.tells_protocol else None,
+            model=endpoint.model,
         )
         try:
             self.recorder.answered(attempt)
@@ -365,24 +365,30 @@ class LiveEngine:
     def _spend(self, asked: Asked, read: Read) -> None:
         usage = read.usage
         if usage is not NO_USAGE:
-            self.budget.spend(cost=self.reader.cost(asked, usage), tokens=usage.total_tokens)
+            self.budget.spend(cost=self.reader.cost(asked, read), tokens=usage.total_tokens)
         if (limit := self.budget.exhausted) is not None and self.stopped is None:
             self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
 
-    def _ends_the_run(self, read: Read) -> bool:
+    def _ends_the_run(self, endpoint: Endpoint, read: Read) -> bool:
         """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
-        if read.failure is None:
-            self.traffic.answered += 1
-            self.health.saw_reply()
-            return False
-        verdict = self.health.saw(read.failure) or self.pacer.verdict(asyncio.get_running_loop().time())
-        if verdict is not None:
-            self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
-        return verdict is not None
+        self.traffic.answered += read.failure is None
+        verdict = endpoint.judge(read, asyncio.get_running_loop().time())
+        return verdict is not None and not self._go_on_without(endpoint, verdict)
 
-    def _is_set_aside(self, life: Life, read: Read) -> bool:
-        """Whether another row takes its turn at asking an endpoint that is down: this one has done so often enough."""
-        if not (self.pacer.breaker.is_open and life.probes >= _PROBES_OF_A_ROW and not life.is_final):
+    def _go_on_without(self, endpoint: Endpoint, verdict: Verdict) -> bool:
+        """An endpoint serves this job no more; where it was the last one, the run ends."""
+        was_there = endpoint.left is None
+        if self.pool.leave(endpoint, verdict):
+            if was_there:
+                self.say(f"{endpoint.name} is asked no more: {verdict.reason}. {len(self.pool.living)} left")
+            return True
+        last = self.pool.verdict
+        self.stop(Stopped(last.reason, last.exit_code, last.hint))
+        return False
+
+    def _is_set_aside(self, life: Life) -> bool:
+        """Whether another row takes its turn at asking endpoints that are down: this one has done so often enough."""
+        if not (self.pool.is_down and life.probes >= _PROBES_OF_A_ROW and not life.is_final):
             return False
         self._set_aside(life)
         return True
@@ -392,14 +398,15 @@ class LiveEngine:
         failure = life.reads[-1].failure
         if failure is None or not is_of_endpoint(failure) or not life.tries or life.is_final:
             return False
-        return self.pacer.breaker.last_good_s <= life.began_s
+        return self.pool.last_good_s <= life.began_s
 
     def _set_aside(self, life: Life) -> None:
-        breaker = self.pacer.breaker
-        life.outages = breaker.outages - breaker.is_open  # one that is under way is one it has not seen the end of
+        pool = self.pool
+        life.outages = pool.outages - pool.is_down  # one that is under way is one it has not seen the end of
         life.probes = 0
-        if not breaker.is_open:
-            breaker.gave_up()
+        for endpoint in pool.living:
+            if not endpoint.pacer.breaker.is_open:
+                endpoint.pacer.breaker.gave_up()
         self._aside.append(life)
 
     def _from_aside(self, *, is_end: bool = False) -> Life | None:
@@ -407,12 +414,12 @@ class LiveEngine:
 
         `is_end`: there are no other rows left to learn from.
         """
-        breaker = self.pacer.breaker
-        if not self._aside or (breaker.is_open and not is_end):
+        pool = self.pool
+        if not self._aside or (pool.is_down and not is_end):
             return None
         life = self._aside[0]
-        was_down = breaker.outages > life.outages
-        if not was_down and not is_end and breaker.last_good_s <= life.began_s:
+        was_down = pool.outages > life.outages
+        if not was_down and not is_end and pool.last_good_s <= life.began_s:
             return None
         self._aside.popleft()
         if was_down:
@@ -420,16 +427,26 @@ class LiveEngine:
         life.is_final = not was_down or is_end
         return life
 
-    def _end(self, asked: Asked, reads: list[Read]) -> Ended:
+    def _end(self, life: Life) -> Ended:
+        asked, reads = life.asked, life.reads
         last = reads[-1]
         if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not asked.is_ended:
             self._note_giving_up(asked)
         outcome = self.reader.outcome(asked, reads)
         self._count_paid(reads[len(asked.attempts) :])
-        verdict = self.health.saw_row_end(outcome.status) if len(reads) > len(asked.attempts) else None
+        if len(reads) > len(asked.attempts):
+            self._sample(last.attempt.endpoint, outcome.status)
+        return Ended(asked.row, outcome, tuple(read.attempt for read in reads))
+
+    def _sample(self, name: str, status: Status) -> None:
+        """The first rows may show a fault that no single answer names: of the job, or of one endpoint of several."""
+        verdict = self.pool.saw_row_end(status)
         if verdict is not None:
             self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
-        return Ended(asked.row, outcome, tuple(read.attempt for read in reads))
+        endpoint = next(one for one in self.pool.endpoints if one.name == name)
+        verdict = endpoint.health.saw_row_end(status)
+        if verdict is not None:
+            self._go_on_without(endpoint, verdict)
 
     def _count_paid(self, reads: list[Read]) -> None:
         is_paid = any(read.reply is not None for read in reads)
@@ -441,18 +458,6 @@ class LiveEngine:
             self.recorder.gave_up(asked.row.index)
         except BatchcallError as error:
             self.stop(error)
-
-    def _obey(self, now_s: float | None = None) -> None:
-        """Let the gate do what the pacer says."""
-        now_s = asyncio.get_running_loop().time() if now_s is None else now_s
-        orders = self.pacer.orders(now_s)
-        if orders == self._orders:
-            return
-        last, self._orders = self._orders, orders
-        self.gate.limit_rates(orders.requests_per_minute, orders.tokens_per_minute)
-        self.gate.hold_until(orders.not_before_s)
-        if last is None or last.in_flight != orders.in_flight:
-            self.gate.limit_in_flight(orders.in_flight)
 
 
 _PROBES_OF_A_ROW = 3

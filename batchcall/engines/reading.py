@@ -5,8 +5,8 @@ A live run, a resume and `revalidate` share it, so the same bytes always mean th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from batchcall.dialects import Dialect
 from batchcall.extraction.arguments import Reading, Toolbox
@@ -87,10 +87,11 @@ class Read:
 class Reader:
     """How answers are read in this job."""
 
-    dialect: Dialect
+    dialect: Dialect  # of answers that do not say who spoke
     repair: bool
     coerce: bool
     pricing: Pricing
+    dialects: Mapping[str, Dialect] = field(default_factory=dict)  # by name, where endpoints differ in it
 
     def read(self, attempt: Attempt, asked: Asked) -> Read:
         """What one attempt brought. Never raises, whatever was received."""
@@ -103,7 +104,8 @@ class Reader:
             return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, attempt.response.status))
 
     def _read(self, attempt: Attempt, response: HttpResponse, asked: Asked) -> Read:
-        answer = self.dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+        dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
+        answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         if isinstance(answer, Failure):
             return Read(attempt, failure=answer)
         reading = asked.toolbox.read(
@@ -116,16 +118,22 @@ class Reader:
         last = reads[-1]
         deciding = next((read for read in reversed(reads) if read.reply is not None), last)
         usage = _sum_of_usage(reads)
-        cost = self.cost(asked, usage)
+        cost = self._cost_of_all(asked, reads)
         if asked.before is not None:
             usage = asked.before.usage + usage
             cost = None if cost is None and asked.before.cost is None else (cost or 0.0) + (asked.before.cost or 0.0)
         said = deciding.reading or _of_failure(deciding.failure or _NOTHING_KNOWN)
         return _outcome(asked, deciding, last.attempt, usage=usage, cost=cost, said=said)
 
-    def cost(self, asked: Asked, usage: Usage) -> float | None:
-        """USD for these tokens, None where no price is known."""
-        return self.pricing(asked.request.shape.model, usage)
+    def cost(self, asked: Asked, read: Read) -> float | None:
+        """USD for the tokens of one attempt, None where no price is known."""
+        return self.pricing(read.attempt.model or asked.request.shape.model, read.usage)
+
+    def _cost_of_all(self, asked: Asked, reads: Sequence[Read]) -> float | None:
+        if len(reads) == 1:
+            return self.cost(asked, reads[0])
+        costs = [cost for read in reads if (cost := self.cost(asked, read)) is not None]
+        return sum(costs) if costs else None
 
 
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")

@@ -518,6 +518,8 @@ ANSWERS_SCHEMA = pa.schema(
         ("latency_s", pa.float64()),
         ("wait_s", pa.float64()),
         ("endpoint", _TEXT),
+        ("protocol", _TEXT),  # null: the job's; so for the files of versions that had no pools
+        ("model", _TEXT),
     ]
 )
 
@@ -542,6 +544,8 @@ def _answer_row(attempt: Attempt) -> tuple[Any, ...]:
         attempt.latency_s,
         attempt.wait_s,
         attempt.endpoint,
+        attempt.protocol,
+        attempt.model,
     )
 
 
@@ -575,6 +579,8 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
         latency_s=row["latency_s"],
         wait_s=row["wait_s"],
         endpoint=row["endpoint"],
+        protocol=row.get("protocol"),
+        model=row.get("model"),
     )
 
 

@@ -63,6 +63,10 @@ def attempt_record(attempt: Attempt) -> dict[str, Any]:
         "endpoint": attempt.endpoint,
         "hash": attempt.request_hash,
     }
+    if attempt.protocol is not None:
+        record["protocol"] = attempt.protocol
+    if attempt.model is not None:
+        record["model"] = attempt.model
     if attempt.response is not None:
         record |= _from_response(attempt.response)
     if attempt.failure is not None:
@@ -96,6 +100,8 @@ def as_attempt(record: Mapping[str, Any]) -> Attempt:
         latency_s=record["latency"],
         wait_s=record["wait"],
         endpoint=record["endpoint"],
+        protocol=record.get("protocol"),
+        model=record.get("model"),
     )
 
 

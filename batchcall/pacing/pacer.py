@@ -1,7 +1,7 @@
 """How fast one endpoint, with one model and one key, is asked: all that is learnt of it, and what follows. Pure.
 
 One pacer is told of every request and answer of its endpoint and says what the gate may let through. No request has a
-backoff of its own. A pool would be a choice among pacers.
+backoff of its own.
 """
 
 from __future__ import annotations

@@ -31,6 +31,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointUse:
+    """What one endpoint did in a run."""
+
+    name: str  # as the column `endpoint` says it
+    requests: int
+    answered: int  # of these, with a completion
+    left: str | None  # why it was asked no more; None: it was there to the end
+
+    def as_json(self) -> dict[str, Any]:
+        return {"endpoint": self.name, "requests": self.requests, "answered": self.answered, "left": self.left}
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a run came to; the last thing a run says."""
 
@@ -50,6 +63,7 @@ class Summary:
     advice: str  # what bound it, and the key to change; empty: nothing worth saying
     an_error: str | None  # why one of the rows that failed in this run did
     exit_code: ExitCode
+    endpoints: tuple[EndpointUse, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -70,5 +84,6 @@ class Summary:
                 "damaged_records": self.damaged,
                 "seconds": round(self.seconds, 3),
                 "an_error": self.an_error,
+                "endpoints": [one.as_json() for one in self.endpoints],
             },
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchcall.report.snapshot import Snapshot, Summary
+from batchcall.report.snapshot import EndpointUse, Snapshot, Summary
 
 Line = tuple[str, str]
 
@@ -28,6 +28,8 @@ def summary_text(summary: Summary) -> str:
         lines.append(("in all runs", in_doubt))
     if summary.damaged:
         lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
+    if len(summary.endpoints) > 1:
+        lines += [("endpoint", _use(one)) for one in summary.endpoints]
     if summary.advice:
         lines.append(("pace", summary.advice))
     lines.append(("ended", summary.reason))
@@ -85,6 +87,11 @@ def _this_run(summary: Summary) -> str:
 def _bill(summary: Summary) -> str:
     once = f"{summary.rows_paid_once:,} rows once"
     return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate)]))
+
+
+def _use(one: EndpointUse) -> str:
+    left = f"; left: {one.left}" if one.left is not None else ""
+    return f"{one.name}: {one.answered:,} of {one.requests:,} requests answered{left}"
 
 
 def _doubts(possibly_paid_twice: Mapping[str, int], indeterminate: int) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from batchcall.dialects import DIALECTS
+from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.feed import Feed
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
+from batchcall.engines.pool import Pool
 from batchcall.engines.reading import Asked, Ended, Reader
 from batchcall.errors import ExitCode, OutputError
 from batchcall.extraction.arguments import Toolbox
@@ -152,16 +154,20 @@ def live(
 
     async def main() -> Outcome:
         loop = asyncio.get_running_loop()
-        engine = LiveEngine(
-            transport=transport,
-            reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
+        endpoint = Endpoint(
+            name="http://relay.example/v1",
+            transport=transport,  # type: ignore[arg-type]  # it posts
+            dialect=DIALECTS["openai-chat"],
             gate=Gate(concurrency=1),
-            retry=RetryPolicy(max_attempts=attempts),
-            health=Health(host="relay.example"),
             pacer=Pacer(concurrency=concurrency, max_outage_s=max_outage_s),
+            health=Health(host="relay.example"),
+        )
+        engine = LiveEngine(
+            pool=Pool([endpoint]),
+            reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
+            retry=RetryPolicy(max_attempts=attempts),
             budget=budget or Budget(),
             recorder=recorder,
-            endpoint="http://relay.example/v1",
             reasks=reasks,
             now_s=loop.time,
             roll=lambda: 0.5,

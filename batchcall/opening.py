@@ -1,0 +1,137 @@
+"""The engine that a job describes: its endpoints opened, the embedded one started where it asks for that."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+
+from batchcall.dialects import DIALECTS
+from batchcall.engines.endpoint import Endpoint
+from batchcall.engines.gate import Gate
+from batchcall.engines.live import LiveEngine
+from batchcall.engines.pool import Pool
+from batchcall.engines.reading import Reader
+from batchcall.engines.transport import open_transport
+from batchcall.job import EndpointSection, Job, pace_of, resolve_key
+from batchcall.job_endpoint import auth_of, endpoint_names
+from batchcall.pacing.budget import Budget
+from batchcall.pacing.health import Health
+from batchcall.pacing.pacer import Pacer
+from batchcall.pacing.price import cost_of
+from batchcall.pacing.retry import RetryPolicy
+from batchcall.records import Usage
+from batchcall.sandbox.process import Settings, open_sandbox
+from batchcall.secret import Secret
+from batchcall.state import Run
+
+Keys = list[Secret | None]  # of each endpoint of the job, in order
+
+
+def keys_of(job: Job) -> Keys:
+    """The keys of all endpoints. Raises JobError for one that is not there or that others may read."""
+    return [resolve_key(endpoint.api_key) for endpoint in job.endpoints]
+
+
+@contextlib.asynccontextmanager
+async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> AsyncIterator[LiveEngine]:
+    """The endpoints as the job describes them, until the block ends. `say` is told when one of several gives up."""
+    job, limits = run.job, run.job.limits
+    async with contextlib.AsyncExitStack() as stack:
+        sandbox = ""
+        if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
+            sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
+        endpoints = [
+            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox))
+            for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
+        ]
+        sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
+        yield LiveEngine(
+            pool=Pool(endpoints, sample=sample),
+            reader=reader_of(job),
+            retry=RetryPolicy(max_attempts=limits.attempts),
+            budget=Budget(
+                max_cost=limits.max_cost,
+                max_tokens=limits.max_tokens_total,
+                cost=run.totals.cost or 0.0,
+                tokens=run.totals.total_tokens or 0,
+            ),
+            recorder=run.output,
+            reasks=job.validate.reask,
+            now_s=time.time,
+            roll=random.random,
+            say=say,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    run: Run, endpoint: EndpointSection, name: str, key: Secret | None, sandbox: str
+) -> AsyncIterator[Endpoint]:
+    job, dialect = run.job, DIALECTS[endpoint.protocol]
+    url = sandbox if endpoint.url == "sandbox" else endpoint.url
+    secret = key.reveal() if key is not None else None
+    pacer = _pacer(run, endpoint)
+    async with open_transport(
+        url,
+        headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
+        timeout_s=job.limits.timeout_s,
+        concurrency=pacer.most_in_flight,
+        ca_file=endpoint.ca_file,
+        trust_env=endpoint.trust_env,
+        secrets=(secret,) if secret else (),
+    ) as transport:
+        yield Endpoint(
+            name=name,
+            transport=transport,
+            dialect=dialect,
+            gate=Gate(concurrency=1),
+            pacer=pacer,
+            health=Health(host=url, tolerates_all=job.limits.tolerates_all),
+            model=endpoint.model,
+            tells_protocol=_is_mixed(job),
+        )
+
+
+def _pacer(run: Run, endpoint: EndpointSection) -> Pacer:
+    pace = pace_of(run.job, endpoint)
+    return Pacer(
+        concurrency=pace.concurrency,
+        requests_per_minute=pace.requests_per_minute,
+        tokens_per_minute=pace.tokens_per_minute,
+        max_outage_s=run.options.max_outage_s,
+    )
+
+
+def reader_of(job: Job) -> Reader:
+    """How the answers of this job are read and priced."""
+    return Reader(
+        dialect=DIALECTS[job.endpoints[0].protocol],
+        repair=job.validate.repair,
+        coerce=job.validate.coerce,
+        pricing=lambda model, usage: _cost(job, model, usage),
+        dialects=DIALECTS,
+    )
+
+
+def _is_mixed(job: Job) -> bool:
+    return len({endpoint.protocol for endpoint in job.endpoints}) > 1
+
+
+def _cost(job: Job, model: str, usage: Usage) -> float | None:
+    price = job.prices.get(model)
+    if price is None:
+        return None
+    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+
+
+def _sandbox_settings(job: Job) -> Settings:
+    sandbox = job.sandbox
+    return Settings(
+        latency_s=sandbox.latency,
+        requests_per_minute=sandbox.requests_per_minute,
+        tokens_per_minute=sandbox.tokens_per_minute,
+        faults=sandbox.faults,
+        seed=sandbox.seed,
+    )

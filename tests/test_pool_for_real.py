@@ -1,0 +1,194 @@
+"""Pools over real connections: processes that die, are throttled, refuse keys, speak other protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchcall import ExitCode, JobError, RunOptions, check_job, load_job, revalidate_job, run_job, verify_output
+from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from running import edit, results, write_job, write_rows
+
+
+def write_pool(folder: Path, endpoints: str, **more: object) -> Path:
+    job = write_job(folder, **more)  # type: ignore[arg-type]
+    edit(job, '[endpoint]\nurl = "sandbox"\n', endpoints)
+    return job
+
+
+def endpoint(url: str, **keys: object) -> str:
+    written = "".join(f"{name} = {value!r}\n".replace("'", '"') for name, value in keys.items())
+    return f'[[endpoint]]\nurl = "{url}"\n{written}\n'
+
+
+async def test_one_dies_one_is_throttled_one_is_good_and_every_row_is_in(tmp_path: Path) -> None:
+    async with (
+        open_sandbox(Settings(latency_s=0.05)) as dying,
+        open_sandbox(Settings(latency_s=0.05, requests_per_minute=300)) as throttled,
+        open_sandbox(Settings(latency_s=0.05, requests_per_minute=1_800)) as good,
+    ):
+        endpoints = [
+            endpoint(dying.url, requests_per_minute=1_800),
+            endpoint(throttled.url),
+            endpoint(good.url, requests_per_minute=1_800),
+        ]
+        job = write_pool(tmp_path, "".join(endpoints), rows=500, part_rows=1_000)
+        began_s = time.monotonic()
+        running = asyncio.create_task(run_job(job))
+        await asyncio.sleep(3.0)
+        os.kill(dying.pid, signal.SIGKILL)
+        died_s = time.monotonic() - began_s
+
+        summary = await running
+
+        took_s = time.monotonic() - began_s
+        refused = [(await one.ledger())["statuses"].get("429", 0) for one in (throttled, good)]
+    by_endpoint = Counter(row["endpoint"] for row in results(tmp_path / "out"))
+    assert summary.exit_code == ExitCode.OK
+    assert Counter(row["status"] for row in results(tmp_path / "out")) == {"ok": 500}
+    assert set(by_endpoint) == {dying.url, throttled.url, good.url}
+    assert sum(refused) <= 10
+    assert took_s <= (500 - 30 * died_s) / (30 + 5) * 1.1 + died_s + 1.0  # and a second to start and to publish
+    assert verify_output(tmp_path / "out").is_proven
+
+
+async def test_a_wrong_key_leaves_the_pool_after_one_request_and_the_job_ends_when_no_key_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOD_KEY", "good-key-of-the-pool")
+    monkeypatch.setenv("BAD_KEY", "bad-key-of-the-pool")
+    said: list[str] = []
+    async with open_sandbox(Settings()) as good, open_sandbox(Settings(faults={"bad_key": 1.0})) as bad:
+        pool = endpoint(bad.url, api_key="env:BAD_KEY") + endpoint(good.url, api_key="env:GOOD_KEY")
+        job = write_pool(tmp_path, pool, rows=40)
+
+        summary = await run_job(job, say=said.append)
+
+        assert summary.exit_code == ExitCode.OK
+        assert {row["endpoint"] for row in results(tmp_path / "out")} == {good.url}
+        assert (await bad.ledger())["statuses"] == {"401": 1}
+        assert [note for note in said if bad.url in note and "does not accept the key" in note]
+        assert summary.as_json()["this_run"]["endpoints"][1] == {
+            "endpoint": good.url, "requests": 40, "answered": 40, "left": None,
+        }  # fmt: skip
+
+        edit(job, f'"{good.url}"', f'"{bad.url}"')
+        edit(job, "env:BAD_KEY", "env:OTHER_KEY")
+        monkeypatch.setenv("OTHER_KEY", "another-bad-key")
+        write_rows(tmp_path / "rows.jsonl", [{"id": "new", "text": "new"}])
+        refused = await run_job(job)
+    assert refused.exit_code == ExitCode.ENDPOINT_REFUSES
+    assert refused.rows_here == 0
+    assert "no endpoint is left" in refused.reason
+
+
+async def test_several_keys_of_one_endpoint_are_each_asked_at_their_own_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_A", "first-key-of-the-pool")
+    monkeypatch.setenv("KEY_B", "second-key-of-the-pool")
+    async with open_sandbox(Settings()) as sandbox:
+        keys = endpoint(sandbox.url, api_key=["env:KEY_A", "env:KEY_B"], requests_per_minute=600)
+        job = write_pool(tmp_path, keys, rows=60)
+        began_s = time.monotonic()
+
+        await run_job(job)
+
+        took_s = time.monotonic() - began_s
+    assert Counter(row["endpoint"] for row in results(tmp_path / "out")) == pytest.approx(
+        {f"{sandbox.url}#1": 30, f"{sandbox.url}#2": 30}, abs=4
+    )
+    assert took_s >= 0.9 * 60 / 20  # two accounts of ten a second
+
+
+PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
+
+
+def url_of(sandbox: SandboxProcess, protocol: str) -> str:
+    return sandbox.url.replace("/v1", "/v1beta") if protocol == "gemini" else sandbox.url
+
+
+async def test_endpoints_of_all_protocols_and_of_other_models_give_the_same_columns_and_are_read_again(
+    tmp_path: Path,
+) -> None:
+    async with open_sandbox(Settings()) as sandbox:
+        pool = "".join(
+            endpoint(url_of(sandbox, protocol), protocol=protocol, model=f"model-{protocol}", requests_per_minute=600)
+            for protocol in PROTOCOLS
+        )
+        prices = "".join(
+            f'[prices."model-{protocol}"]\nprompt = {place + 1}\ncompletion = 0\n'
+            for place, protocol in enumerate(PROTOCOLS)
+        )
+        job = write_pool(tmp_path, pool, rows=40, part_rows=10, more=prices, limits="max_cost = 5.0")
+
+        summary = await run_job(job)
+
+    rows = results(tmp_path / "out")
+    assert summary.exit_code == ExitCode.OK
+    assert {row["model"] for row in rows} == {f"model-{protocol}" for protocol in PROTOCOLS}
+    assert len({row["request_hash"] for row in rows}) == 40
+    for row in rows:
+        per_million = PROTOCOLS.index(row["model"].removeprefix("model-")) + 1
+        assert row["cost"] == pytest.approx(row["prompt_tokens"] * per_million / 1e6)
+        assert row["repairs"] == []
+    assert verify_output(tmp_path / "out").is_proven
+    raw = pq.read_table(tmp_path / "out" / "_batchcall" / "answers").to_pylist()
+    assert {row["protocol"] for row in raw} == set(PROTOCOLS)
+
+    edit(tmp_path / "tool.json", '"maximum": 130', '"maximum": 131')
+    anew = revalidate_job(load_job(job))
+    assert (anew.rows, anew.changed) == (40, 0)
+    again = results(tmp_path / "out")
+    assert [(row["arguments"], row["cost"], row["repairs"]) for row in again] == [
+        (row["arguments"], row["cost"], row["repairs"]) for row in rows
+    ]
+
+
+async def test_another_key_or_host_in_the_pool_asks_nothing_again_and_another_model_is_another_job(
+    tmp_path: Path,
+) -> None:
+    async with open_sandbox(Settings()) as first, open_sandbox(Settings()) as second:
+        job = write_pool(tmp_path, endpoint(first.url), rows=20)
+        await run_job(job)
+        edit(job, endpoint(first.url), endpoint(first.url) + endpoint(second.url))
+
+        grown = await run_job(job)
+
+        assert (grown.exit_code, grown.requests) == (ExitCode.OK, 0)
+        edit(job, endpoint(second.url), endpoint(second.url, model="another-model"))
+        with pytest.raises(Exception, match="holds 20 rows of another job") as refused:
+            await run_job(job)
+        assert "another-model" in str(refused.value)
+        kept = await run_job(job, RunOptions(on_change="keep"))
+        assert (kept.exit_code, kept.requests) == (ExitCode.OK, 0)
+
+
+def test_check_names_the_members_and_adds_up_their_rates(tmp_path: Path) -> None:
+    pool = endpoint("https://a.example/v1", requests_per_minute=60, concurrency=1_000) + endpoint(
+        "https://b.example/v1", requests_per_minute=120, model="their-model", concurrency="auto"
+    )
+    report = check_job(load_job(write_pool(tmp_path, pool, rows=180)))
+
+    assert report.seconds == pytest.approx(60.0)
+    assert report.endpoints == [
+        "https://a.example/v1 (openai-chat, test-model)",
+        "https://b.example/v1 (openai-chat, their-model)",
+    ]
+
+
+def test_what_one_protocol_of_a_pool_cannot_say_is_refused(tmp_path: Path) -> None:
+    pool = endpoint("https://a.example/v1") + endpoint("https://b.example/v1", protocol="openai-responses")
+    job = load_job(write_pool(tmp_path, pool, request="seed = 7"))
+
+    with pytest.raises(JobError, match="openai-responses cannot say") as refused:
+        check_job(job)
+
+    assert "request.seed" in str(refused.value.faults)
