@@ -13,8 +13,12 @@ _AFTER_EMPTY = 20.0
 
 
 def is_of_endpoint(failure: Failure) -> bool:
-    """No row's own doing, or not surely: unreachable, out of time, overloaded, 5xx. A rate limit is another matter."""
-    return failure.kind.rule.scope is Scope.RETRY and failure.kind is not FailureKind.RATE_LIMITED
+    """No row's own doing, or not surely: unreachable, out of time, overloaded, 5xx. A rate limit is another matter, and
+    whoever answers with what cannot be read is up."""
+    return failure.kind.rule.scope is Scope.RETRY and failure.kind not in _NO_OUTAGE
+
+
+_NO_OUTAGE = frozenset({FailureKind.RATE_LIMITED, FailureKind.UNREADABLE})
 
 
 class Breaker:
