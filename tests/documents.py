@@ -36,6 +36,9 @@ REQUESTS: Mapping[str, Described] = {
 }
 
 
+BODIES_SENT: dict[str, set[bytes]] = {protocol: set() for protocol in REQUESTS}  # by the tests so far, and right
+
+
 class Addition(NamedTuple):
     """What an API has got since its document was written."""
 

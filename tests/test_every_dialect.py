@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +12,14 @@ import pyarrow.dataset
 import pytest
 
 from batchcall import revalidate_job, run_job, verify_output
-from batchcall.engines.transport import Transport
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.job import load_job
 from batchcall.job_schema import PROTOCOLS
-from batchcall.records import HttpRequest
 from batchcall.report.snapshot import Summary
 from batchcall.run import RunOptions
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import Settings
-from documents import documented, faults_of
+from documents import BODIES_SENT, documented
 from forked import forked, wait_until
 from killing import answered_rows, endpoint_process, ledger
 from running import TOOL, batchcall, edit, results, write_job, write_rows
@@ -81,33 +78,6 @@ def in_virtual_time(
             return await ran(a_job(folder, way[0], url, is_stream=way[1], **parts), url, options)
 
     return run_virtual(main(), patience_s=PATIENCE_S)
-
-
-# Every body that is sent here is right by the vendor's document
-
-BODIES: dict[str, set[bytes]] = {protocol: set() for protocol in PROTOCOLS}
-PATHS = {
-    "/chat/completions": "openai-chat",
-    "/responses": "openai-responses",
-    "/messages": "anthropic",
-}
-
-
-@pytest.fixture(autouse=True)
-def bodies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keeps what every test here sends, and holds it against the documents when the test is over."""
-    sent: set[tuple[str, bytes]] = set()
-    post = Transport.post
-
-    async def noted(self: Transport, request: HttpRequest) -> Any:
-        sent.add((PATHS.get(request.path, "gemini"), request.body))
-        return await post(self, request)
-
-    monkeypatch.setattr(Transport, "post", noted)
-    yield
-    for protocol, body in sent:
-        BODIES[protocol].add(body)
-        assert faults_of(protocol, json.loads(body)) == []
 
 
 # The same job
@@ -390,7 +360,7 @@ def test_the_embedded_endpoint_is_asked_in_the_jobs_protocol(tmp_path: Path, pro
 @documented
 def test_the_bodies_of_every_protocol_were_held_against_its_document() -> None:
     """Runs last: what the tests above have sent was looked at."""
-    if not all(BODIES.values()):
+    if not all(BODIES_SENT.values()):
         pytest.skip("looks at what the tests above have sent")
 
-    assert all(len(bodies) >= ROWS for bodies in BODIES.values())
+    assert all(len(bodies) >= ROWS for bodies in BODIES_SENT.values())

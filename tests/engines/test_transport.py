@@ -32,6 +32,8 @@ from batchcall.records import Failure, FailureKind, HttpRequest, HttpResponse
 from batchcall.version import VERSION
 from virtual_time import run_virtual
 
+pytestmark = pytest.mark.sends_odd_bodies("a transport sends whatever it is given")
+
 KEY = "sk-proj-0123456789abcdefghij"
 REQUEST = HttpRequest("/chat/completions", b'{"model":"m"}')
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"

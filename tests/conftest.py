@@ -1,0 +1,44 @@
+"""Every body that a test of this process sends is right by the vendor's document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from batchcall.engines.transport import Transport
+from batchcall.records import HttpRequest
+from documents import BODIES_SENT, faults_of
+
+_PATHS = {
+    "/chat/completions": "openai-chat",
+    "/responses": "openai-responses",
+    "/messages": "anthropic",
+}
+
+
+@pytest.fixture(autouse=True)
+def bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keeps what is sent, and holds it against the documents when the test is over.
+
+    `@pytest.mark.sends_odd_bodies(reason)`: not those of this test.
+    """
+    sent: set[tuple[str, bytes]] = set()
+    post = Transport.post
+
+    async def noted(self: Transport, http: HttpRequest) -> Any:
+        path = http.path.partition("?")[0]
+        if path in _PATHS or path.startswith("/models/"):
+            sent.add((_PATHS.get(path, "gemini"), http.body))
+        return await post(self, http)
+
+    monkeypatch.setattr(Transport, "post", noted)
+    yield
+    if request.node.get_closest_marker("sends_odd_bodies") is not None:
+        return
+    for protocol, body in sent:
+        if body not in BODIES_SENT[protocol]:
+            assert faults_of(protocol, json.loads(body)) == []
+            BODIES_SENT[protocol].add(body)
