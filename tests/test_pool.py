@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.errors import ExitCode
 from batchcall.pacing.pacer import Pacer
-from batchcall.records import HttpRequest, HttpResponse, Status
+from batchcall.records import Failure, HttpRequest, HttpResponse, Status
 from pace_model import LIMITS, HiddenServer, RollingWindow, crowd, paced_pool
 
 ROWS = 5_000
@@ -187,3 +189,65 @@ def test_a_row_that_an_endpoint_failed_is_asked_of_another_at_once() -> None:
     assert course.statuses == {Status.OK: 1}
     assert course.seconds <= 1.2
     assert Counter(failing.statuses) == {500: 1}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        HttpResponse(401, {}, b'{"error": {"code": "invalid_api_key", "message": "no such key"}}'),
+        HttpResponse(429, {"retry-after": "5"}, b'{"error": {"code": "rate_limit_exceeded", "message": "slower"}}'),
+    ],
+)
+def test_refusals_that_come_in_one_after_the_other_send_the_row_at_the_gate_away_once(refusal: HttpResponse) -> None:
+    class AllAtOnce(HiddenServer):
+        async def post(self, request: HttpRequest) -> HttpResponse | Failure:
+            now_s = asyncio.get_running_loop().time()
+            if not 1_010 < now_s < 1_012:
+                return await super().post(request)
+            self.statuses[refusal.status] += 1
+            await asyncio.sleep(1_015 - now_s + 1e-9 * self.statuses[refusal.status])
+            return refusal
+
+    refusing = AllAtOnce()
+
+    course, _ = paced_pool({"refusing": (refusing, given(600)), "good": (HiddenServer(), given(600))}, rows=400)
+
+    assert course.statuses == {Status.OK: 400}
+    assert refusing.statuses[refusal.status] >= 15
+
+
+UNKNOWN_MODEL = HttpResponse(404, {}, b'{"error": {"code": "model_not_found", "message": "no such model"}}')
+
+
+def test_a_row_that_every_endpoint_refuses_ends_after_its_attempts_and_costs_the_pool_nobody() -> None:
+    class Choosy(HiddenServer):
+        async def post(self, request: HttpRequest) -> HttpResponse | Failure:
+            if b'"row 7"' not in request.body:
+                return await super().post(request)
+            self.statuses[404] += 1
+            return UNKNOWN_MODEL
+
+    servers = {name: (Choosy(), given(600)) for name in ("first", "second")}
+    said = list[str]()
+
+    def listen(engine: LiveEngine) -> None:
+        engine.say = said.append
+
+    course, _ = paced_pool(servers, rows=300, watch=listen)
+
+    assert course.statuses == {Status.OK: 299, Status.REQUEST_REJECTED: 1}
+    assert (
+        sum(server.statuses[404] for server, _ in servers.values()) <= 7
+    )  # the first refusal is no try: another may serve
+    assert said == []
+
+
+def test_what_is_in_flight_when_an_endpoint_leaves_costs_no_row_its_only_attempt() -> None:
+    withdrawn = Refusing()
+    withdrawn.refuses_from_s = 30.0
+    servers = {"withdrawn": (withdrawn, Pacer(concurrency=30)), "good": (HiddenServer(), given(600))}
+
+    course, _ = paced_pool(servers, rows=2_000, attempts=1)
+
+    assert course.statuses == {Status.OK: 2_000}
+    assert withdrawn.statuses[401] > 10

@@ -32,7 +32,7 @@ class Endpoint:
     requests: int = 0  # sent by this run
     answered: int = 0  # of these, with a completion
     coming: int = 0  # rows of a pool that are on their way through the gate
-    patience: asyncio.Timeout | None = None  # of the row that waits at the gate; run out, it goes elsewhere
+    patience: set[asyncio.Timeout] = field(default_factory=set)  # of rows at the gate; run out, they go elsewhere
     _orders: Orders | None = None
     _renamed: dict[Shape, Shape] = field(default_factory=dict)
 

@@ -319,13 +319,14 @@ class LiveEngine:
         self.pool.obey(endpoint, now_s)
 
     def _count_try(self, life: Life, endpoint: Endpoint, failure: Failure, *, is_ambiguous: bool) -> None:
-        if endpoint.takes_no_try(failure):
-            life.probes += 1
-        elif failure.kind.rule.scope is not Scope.JOB or len(self.pool.living) == 1:  # else others may serve it
-            life.tries += 1
-            life.ambiguous += is_ambiguous
         if failure.kind is not FailureKind.RATE_LIMITED and endpoint not in life.failed_at:
             life.failed_at = (*life.failed_at, endpoint)
+        others_may_serve_it = any(one not in life.failed_at for one in self.pool.living)
+        if endpoint.takes_no_try(failure):
+            life.probes += 1
+        elif failure.kind.rule.scope is not Scope.JOB or not others_may_serve_it:
+            life.tries += 1
+            life.ambiguous += is_ambiguous
 
     async def _post(self, asked: Asked, place: Place, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""

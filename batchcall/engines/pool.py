@@ -153,13 +153,13 @@ class Pool:
             return False
         try:
             async with asyncio.timeout(None) as patience:
-                endpoint.patience = patience
+                endpoint.patience.add(patience)
                 await turn.__aenter__()
                 return True
         except TimeoutError:
             return False
         finally:
-            endpoint.patience = None
+            endpoint.patience.discard(patience)
             self.give_up(endpoint)
 
     def give_up(self, endpoint: Endpoint) -> None:
@@ -205,8 +205,9 @@ class Pool:
 
 
 def _send_away(endpoint: Endpoint) -> None:
-    if endpoint.patience is not None:
-        endpoint.patience.reschedule(asyncio.get_running_loop().time())
+    now_s = asyncio.get_running_loop().time()
+    while endpoint.patience:  # each is told once
+        endpoint.patience.pop().reschedule(now_s)
 
 
 class Place:
