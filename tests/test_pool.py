@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 
 import pytest
@@ -251,3 +252,15 @@ def test_what_is_in_flight_when_an_endpoint_leaves_costs_no_row_its_only_attempt
 
     assert course.statuses == {Status.OK: 2_000}
     assert withdrawn.statuses[401] > 10
+
+
+def test_a_pool_finds_out_how_many_in_flight_each_endpoint_likes_also_where_answers_come_together() -> None:
+    def slower_beyond_20(dice: random.Random, in_flight: int) -> float:
+        return 0.5 * max(1.0, in_flight / 20)
+
+    servers = {name: (HiddenServer(latency_s=slower_beyond_20), Pacer()) for name in ("first", "second")}
+
+    course, _ = paced_pool(servers, rows=3_000)
+
+    assert course.statuses == {Status.OK: 3_000}
+    assert living_share(course.seconds, 3_000, (2 * 40 * 60, 1e9)) >= 0.7
