@@ -147,7 +147,8 @@ def load_job(path: Path, *, overrides: tuple[str, ...] = ()) -> Job:
 def _built(draft: Draft) -> Job:
     """The job as far as it is right; sections that are not have something instead, and their faults are told."""
     request = draft.section("request", instead={})
-    endpoints, model = _models(read_endpoints(draft), request.get("model"))
+    is_batch_file = not request.keys() & {"prompt", "messages", "columns"}
+    endpoints, model = _models(read_endpoints(draft), request.get("model"), is_batch_file=is_batch_file)
     return Job(
         file=draft.path,
         input=_input(draft, draft.section("input", instead={"path": "."})),
@@ -163,12 +164,17 @@ def _built(draft: Draft) -> Job:
     )
 
 
-def _models(endpoints: list[EndpointSection], model: str | None) -> tuple[list[EndpointSection], str | None]:
-    """The model of the requests, and of each endpoint only where it asks for another one."""
+def _models(
+    endpoints: list[EndpointSection], model: str | None, *, is_batch_file: bool
+) -> tuple[list[EndpointSection], str | None]:
+    """The model of the requests, and of each endpoint only where it asks for another one.
+
+    Rows of a batch file bring models of their own: there an endpoint asks for its model whatever the row says.
+    """
     called = [endpoint.model or model for endpoint in endpoints]
-    if called and (model is None or len(set(called)) == 1):
+    if called and (len(set(called)) == 1 or (model is None and not (is_batch_file and None in called))):
         model = called[0]
-    own = [None if one == model else one for one in called]
+    own = [None if one.model == model and not is_batch_file else one.model for one in endpoints]
     return [msgspec.structs.replace(one, model=name) for one, name in zip(endpoints, own, strict=True)], model
 
 
@@ -381,8 +387,6 @@ def spoken_by(job: Job) -> str:
     Of a pool whose endpoints differ in protocol or model: each of them once, in no order.
     """
     spoken = {(_protocol(endpoint), endpoint.model) for endpoint in job.endpoints}
-    if len(spoken) == 1:
-        return next(iter(spoken))[0]
     return ", ".join(sorted(" ".join(filter(None, (protocol, model))) for protocol, model in spoken))
 
 

@@ -105,13 +105,20 @@ def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
 def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
     """Tell the draft what cannot be used, and never what may be a secret."""
     seen = set()
-    for place, endpoint in enumerate(endpoints):
-        where = "endpoint" if len(endpoints) == 1 else f"endpoint.{place}"
+    for where, endpoint in zip(_places(draft), endpoints, strict=True):
         _check_endpoint(draft, endpoint, where)
         account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
         if account in seen and endpoint.url != "sandbox":
             draft.fault(where, "the same URL with the same key stands there twice: its limits would be met twice")
         seen.add(account)
+
+
+def _places(draft: Draft) -> list[str]:
+    """Where each endpoint stands in the job file: those of a list of keys all in the same place."""
+    written = draft.written["endpoint"]
+    tables = written if isinstance(written, list) else [written]
+    names = [f"endpoint.{place}" for place in range(len(tables))] if len(tables) > 1 else ["endpoint"]
+    return [name for name, one in zip(names, tables, strict=True) for _ in _keys(one.get("api_key"))]
 
 
 def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 
 import pytest
@@ -251,3 +252,36 @@ def test_what_is_in_flight_when_an_endpoint_leaves_costs_no_row_its_only_attempt
 
     assert course.statuses == {Status.OK: 2_000}
     assert withdrawn.statuses[401] > 10
+
+
+def test_a_pool_finds_out_how_many_in_flight_each_endpoint_likes_also_where_answers_come_together() -> None:
+    def slower_beyond_20(dice: random.Random, in_flight: int) -> float:
+        return 0.5 * max(1.0, in_flight / 20)
+
+    servers = {name: (HiddenServer(latency_s=slower_beyond_20), Pacer()) for name in ("first", "second")}
+
+    course, _ = paced_pool(servers, rows=3_000)
+
+    assert course.statuses == {Status.OK: 3_000}
+    assert living_share(course.seconds, 3_000, (2 * 40 * 60, 1e9)) >= 0.7
+
+
+def test_an_endpoint_that_refuses_for_its_rate_does_not_use_up_a_rows_attempts_while_another_answers() -> None:
+    class Refuses(HiddenServer):
+        async def post(self, request: HttpRequest) -> HttpResponse | Failure:
+            if asyncio.get_running_loop().time() < 1_010:
+                return await super().post(request)
+            self.statuses[429] += 1
+            await asyncio.sleep(1.0)
+            return HttpResponse(
+                429, {"retry-after": "1"}, b'{"error": {"code": "rate_limit_exceeded", "message": "slower"}}'
+            )
+
+    servers = {
+        "refuses": (Refuses(), Pacer(concurrency=5, requests_per_minute=600, tokens_per_minute=60_000)),
+        "slow": (HiddenServer(latency_s=lambda dice, in_flight: 2.0), Pacer(concurrency=1)),
+    }
+
+    course, _ = paced_pool(servers, rows=200)
+
+    assert course.statuses == {Status.OK: 200}

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchcall import ExitCode, JobError, RunOptions, check_job, load_job, revalidate_job, run_job, verify_output
+from batchcall.job import request_identity, spoken_by
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import edit, results, write_job, write_rows
 
@@ -192,3 +193,48 @@ def test_what_one_protocol_of_a_pool_cannot_say_is_refused(tmp_path: Path) -> No
         check_job(job)
 
     assert "request.seed" in str(refused.value.faults)
+
+
+async def test_an_endpoint_asks_for_its_own_model_whatever_the_rows_of_a_batch_file_say(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as first, open_sandbox(Settings()) as second:
+        members = endpoint(first.url, model="theirs", requests_per_minute=600)
+        members += endpoint(second.url, requests_per_minute=600)
+        job = write_pool(tmp_path, members, rows=0, more='[prices."theirs"]\nprompt = 1\ncompletion = 0\n')
+        edit(job, 'model = "test-model"\nprompt = "Who is this?\\n{{ text }}"\n', "")
+        body = {"model": "the-rows-own", "messages": [{"role": "user", "content": "Who is Ada, aged 36?"}]}
+        write_rows(tmp_path / "rows.jsonl", [{"custom_id": str(row), "body": body} for row in range(20)])
+
+        summary = await run_job(job)
+
+        assert summary.exit_code == ExitCode.OK
+        rows = results(tmp_path / "out")
+        assert {(row["endpoint"], row["model"]) for row in rows} == {
+            (first.url, "theirs"),
+            (second.url, "the-rows-own"),
+        }
+        assert all((row["cost"] is not None) == (row["model"] == "theirs") for row in rows)
+
+
+@pytest.mark.parametrize("members", ["one", "two"])
+def test_another_model_of_an_endpoint_is_another_job_for_a_batch_file_too(tmp_path: Path, members: str) -> None:
+    pool = endpoint("https://a.example/v1", model="theirs")
+    pool += endpoint("https://b.example/v1", model="theirs") if members == "two" else ""
+    job = write_pool(tmp_path, pool)
+    edit(job, 'model = "test-model"\nprompt = "Who is this?\\n{{ text }}"\n', "")
+    before = request_identity(load_job(job))
+    hashed_before = spoken_by(load_job(job))
+    edit(job, '"theirs"', '"another"')
+
+    assert request_identity(load_job(job)) != before
+    assert spoken_by(load_job(job)) != hashed_before
+
+
+def test_a_fault_names_the_place_in_the_job_file_where_an_endpoint_before_it_has_several_keys(tmp_path: Path) -> None:
+    pool = endpoint("https://a.example/v1", api_key=["env:KEY_A", "env:KEY_B"]) + endpoint(
+        "https://b.example/v1", api_key="no-reference"
+    )
+
+    with pytest.raises(JobError) as refused:
+        load_job(write_pool(tmp_path, pool))
+
+    assert [fault.partition(":")[0] for fault in refused.value.faults] == ["endpoint.1.api_key"]

@@ -73,9 +73,8 @@ class Endpoint:
         """Tell the pacer what one attempt says of this endpoint."""
         failure = read.failure
         if failure is None:
-            self.pacer.answered(
-                sent_at_s, now_s, in_flight=self.gate.in_flight, work=float(read.usage.completion_tokens or 1)
-            )
+            in_flight = self.gate.in_flight + self.coming  # whoever is on the way already fills a place
+            self.pacer.answered(sent_at_s, now_s, in_flight=in_flight, work=float(read.usage.completion_tokens or 1))
         else:
             is_judged = failure.kind is not FailureKind.REJECTED
             self.pacer.failed(row, failure, sent_at_s=sent_at_s, now_s=now_s, roll=roll, is_judged=is_judged)

@@ -23,7 +23,6 @@ from batchcall.records import (
     NO_USAGE,
     Attempt,
     Failure,
-    FailureKind,
     HttpResponse,
     Money,
     Request,
@@ -319,7 +318,7 @@ class LiveEngine:
         self.pool.obey(endpoint, now_s)
 
     def _count_try(self, life: Life, endpoint: Endpoint, failure: Failure, *, is_ambiguous: bool) -> None:
-        if failure.kind is not FailureKind.RATE_LIMITED and endpoint not in life.failed_at:
+        if endpoint not in life.failed_at:
             life.failed_at = (*life.failed_at, endpoint)
         others_may_serve_it = any(one not in life.failed_at for one in self.pool.living)
         if endpoint.takes_no_try(failure):
