@@ -45,6 +45,7 @@ def in_shares(
     ]
     found = [share.result() for share in shares]
     return Exploration(
+        True,
         sum(each.states for each in found),
         set().union(*(each.syncs for each in found)),
         [fault for each in found for fault in each.faults],
