@@ -43,9 +43,12 @@ class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 def read_endpoints(draft: Draft) -> list[EndpointSection]:
     """[endpoint] or all [[endpoint]]s, once for each key, paths absolute; none where their shape is wrong."""
+    return [_endpoint(draft, one, key) for one in _tables(draft) for key in _keys(one.get("api_key"))]
+
+
+def _tables(draft: Draft) -> list[dict[str, Any]]:
     written = draft.section("endpoint", instead=[])
-    tables = written if isinstance(written, list) else [written]
-    return [_endpoint(draft, one, key) for one in tables for key in _keys(one.get("api_key"))]
+    return written if isinstance(written, list) else [written]
 
 
 def _keys(written: Any) -> list[str | None]:
@@ -115,9 +118,8 @@ def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
 
 def _places(draft: Draft) -> list[str]:
     """Where each endpoint stands in the job file: those of a list of keys all in the same place."""
-    written = draft.written["endpoint"]
-    tables = written if isinstance(written, list) else [written]
-    names = [f"endpoint.{place}" for place in range(len(tables))] if len(tables) > 1 else ["endpoint"]
+    tables = _tables(draft)
+    names = ["endpoint"] if len(tables) == 1 else [f"endpoint.{place}" for place in range(len(tables))]
     return [name for name, one in zip(names, tables, strict=True) for _ in _keys(one.get("api_key"))]
 
 

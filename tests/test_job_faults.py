@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
+import math
+import operator
 import pickle
+import random
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -304,3 +311,80 @@ def test_editors_find_every_key_described_and_only_what_they_understand() -> Non
 
     assert undescribed == []
     assert '"if"' not in json.dumps(job_schema())
+
+
+EVERYTHING = {
+    "input": {"path": "rows.jsonl", "id": "id"},
+    "endpoint": [
+        {"url": "http://127.0.0.1:1/v1", "api_key": ["env:A", "env:B"], "model": "x", "concurrency": "auto"},
+        {"url": "http://127.0.0.1:2/v1", "protocol": "gemini", "auth": "none", "headers": {"a": "b"}},
+    ],
+    "request": {"model": "m", "prompt": "{{ text }}", "tool_choice": "record", "temperature": 0.1},
+    "tool": [{"file": "receipt.json"}],
+    "validate": {"reask": 2, "coerce": True},
+    "limits": {"attempts": 6, "max_cost": 1.0, "timeout": "3s", "requests_per_minute": 60},
+    "output": {"path": "out"},
+    "prices": {"m": {"prompt": 1, "completion": 2}, "x": {"prompt": 1, "completion": 2}},
+    "sandbox": {"latency": "1s"},
+}
+ODD = [
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "env:",
+    "\0",
+    "http://[",
+    "é",
+    [],
+    [[]],
+    [{}],
+    ["a", "a"],
+    {},
+    {"a": 1},
+    True,
+    10**30,
+    math.inf,
+]
+
+
+def places_in(written: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    steps = written.items() if isinstance(written, dict) else enumerate(written) if isinstance(written, list) else ()
+    for step, value in steps:
+        yield (*at, step)
+        yield from places_in(value, (*at, step))
+
+
+def spoilt(seed: int) -> dict[str, Any]:
+    """A job file with one to three of its values removed, misspelt or replaced by odd ones."""
+    dice, job = random.Random(seed), copy.deepcopy(EVERYTHING)
+    for _ in range(dice.randint(1, 3)):
+        *way, last = dice.choice(list(places_in(job)))
+        around: Any = functools.reduce(operator.getitem, way, job)
+        value = around.pop(last)
+        if dice.random() < 0.3 and isinstance(around, dict):
+            around[last + "q"] = value
+        elif dice.random() < 0.6 and isinstance(around, dict):
+            around[last] = copy.deepcopy(dice.choice(ODD))
+    return job
+
+
+def as_toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {as_toml(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(value) if isinstance(value, str | bool) else repr(value)
+
+
+def test_a_job_file_however_spoilt_gives_a_job_or_faults_and_nothing_else(tmp_path: Path) -> None:
+    refused = 0
+    for seed in range(1_500):
+        text = "\n".join(f"{json.dumps(name)} = {as_toml(value)}" for name, value in spoilt(seed).items())
+        try:
+            load_job(write(tmp_path, text))
+        except JobError as error:
+            refused += bool(error.faults)
+
+    assert 1_000 < refused < 1_500
