@@ -16,6 +16,8 @@ from batchcall import ExitCode, run_job
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import edit, results, write_job
 
+pytestmark = pytest.mark.alone
+
 PER_MINUTE = 1_800
 NGINX = shutil.which("nginx") or next((path for path in ("/usr/sbin/nginx",) if Path(path).exists()), None)
 

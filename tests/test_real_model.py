@@ -1,6 +1,6 @@
 """A real model with real failures, in the three protocols that llama-server speaks. `scripts/real-model` does 200 rows.
 
-Skipped where the model is not installed: 100 MB that only this file needs.
+Skipped where the model is not installed: 200 MB that only this file needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchcall import run_job, verify_output
 from real_model import KEY, ModelServer, model_server, some_packages, why_no_model
 from running import results, write_rows
 
-pytestmark = pytest.mark.skipif(why_no_model() is not None, reason=why_no_model() or "")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(why_no_model() is not None, reason=why_no_model() or "")]
 
 ROWS = int(os.environ.get("BATCHCALL_REAL_ROWS", "24"))
 SCHEMA: dict[str, Any] = {
