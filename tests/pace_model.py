@@ -124,6 +124,7 @@ class HiddenServer:
     says_when: bool = False  # a Retry-After
     outage: tuple[float, float] | None = None  # seconds from the start: 503
     change: tuple[float, float] | None = None  # from when on the limit is what
+    by_chance: float = 0.0  # of all requests, refused whatever the rate
     answer_tokens: Callable[[random.Random], int] = lambda dice: PLAIN_TOKENS
     latency_s: Callable[[random.Random, int], float] = lambda dice, in_flight: dice.lognormvariate(0.0, 0.5)
     token_s: float = 0.0  # that each token of an answer takes besides
@@ -165,6 +166,8 @@ class HiddenServer:
             return 503, 0.0, 0
         if self.change is not None and at_s >= self.change[0] and self.requests is not None:
             self.requests.per_minute = self.change[1]
+        if self.by_chance and self.dice.random() < self.by_chance:
+            return 429, 0.0, 0
         tokens = self.answer_tokens(self.dice)
         wanted = [(self.requests, 1.0), (self.tokens, float(PROMPT_TOKENS))]
         wait_s = max((limit.wait_s(amount, now_s) for limit, amount in wanted if limit is not None), default=0.0)

@@ -11,6 +11,7 @@ import random
 import pytest
 
 from batchcall.pacing.pacer import Pacer
+from batchcall.pacing.whims import Whims
 from batchcall.records import Status
 from pace_model import (
     LIMITS,
@@ -80,6 +81,36 @@ def test_a_limit_that_drops_to_a_fifth_midway_refuses_5_of_100_requests_at_most(
     assert course.refused_per_row <= 0.05
     ideal_s = 250 + (ROWS - 250 * PER_MINUTE / 60) / (PER_MINUTE / 5 / 60)
     assert course.seconds <= 1.1 * ideal_s
+
+
+@pytest.mark.parametrize("says_when", [False, True], ids=["bare", "Retry-After"])
+@pytest.mark.parametrize("share", [0.005, 0.02, 0.1, 0.2])
+def test_refusals_by_chance_do_not_bring_the_job_to_a_standstill(share: float, says_when: bool) -> None:
+    ideal = paced(HiddenServer(), Pacer(concurrency=WORKERS))
+
+    course = paced(HiddenServer(by_chance=share, says_when=says_when), Pacer(concurrency=WORKERS), attempts=9)
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.refused_per_row <= 1.3 * share
+    assert course.seconds <= 5 * ideal.seconds
+
+
+def test_control_whoever_takes_refusals_by_chance_for_the_rate_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Whims, "excuses", lambda self, sent_at_s: False)
+    monkeypatch.setattr(Whims, "overload", lambda self, known_per_s, now_s, counts_minutes: None)
+
+    course = paced(HiddenServer(by_chance=0.1), Pacer(concurrency=WORKERS), rows=1_000, attempts=9)
+
+    assert course.sent_per_minute < 0.02 * 60 * WORKERS
+
+
+@EVERY_LIMIT
+def test_refusals_by_chance_do_not_hide_a_limit(limit: str) -> None:
+    course = paced(HiddenServer(LIMITS[limit](PER_MINUTE), by_chance=0.05), Pacer(concurrency=WORKERS), attempts=9)
+
+    assert course.statuses == {Status.OK: ROWS}
+    assert course.refused_per_row <= 0.05 + 0.15
+    assert course.sent_per_minute >= 0.85 * PER_MINUTE
 
 
 @pytest.mark.parametrize("way", [as_sdks_do, with_a_fixed_window])

@@ -187,6 +187,8 @@ class Pacer:
             self.window.overloaded(sent_at_s, now_s)
             return
         pause_s = self._rate.refused(sent_at_s, now_s, is_else=self._tokens_per_minute is not None)
+        if pause_s is None:
+            return
         if pause_s:
             self._open_before = self._open
         if failure.retry_after_s:

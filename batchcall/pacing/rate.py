@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 
+from batchcall.pacing.whims import Whims
+
 _BIN_S = 0.25  # width of the counts that are kept
 _REMEMBERED_S = 60.0  # as long as the longest window by which providers count
 _OF_MINUTE = 0.995  # of the tokens of a minute: the prompts of what is in flight come on top
 _RECENT_S = 3.0
 _EPOCH_S = 1.0  # shorter ones say nothing
-_LONG_REFUSAL_S = 5.0  # whoever refuses longer than this counts a whole minute
+_LONG_REFUSAL_S, _LONG_REFUSALS = 5.0, 4  # whoever refuses longer than this counts a whole minute
 _CUT = 0.95  # of what was admitted: an estimate that is good needs no deeper one
 _FIRST_HOLD_S, _LONGEST_HOLD_S = 2.0, 40.0
 _AGREE = 0.15  # two estimates nearer than this confirm each other
@@ -77,6 +79,8 @@ class LearntRate:
         self._known: float | None = None  # a second
         self._cut_at_s = float("-inf")
         self._hold_s = _FIRST_HOLD_S
+        self._whims = Whims()
+        self._before_trial = (0.0, 0.0, False)  # known, hold, counts minutes
         self._refusals = 0  # overloads in a row, nothing accepted in between
         self._tolerated = 1  # of them, before one at a time is let in
         self._overloaded_since_s = 0.0
@@ -107,6 +111,7 @@ class LearntRate:
     def sent(self, now_s: float) -> None:
         if self._first_sent_s is None:
             self._first_sent_s = now_s
+        self._whims.sent(now_s)
         at = int(now_s / _BIN_S)
         if at not in self._bins:
             self._forget(now_s)
@@ -114,21 +119,30 @@ class LearntRate:
 
     def accepted(self, sent_at_s: float, now_s: float) -> None:
         """A request was not refused."""
-        if self._refusals and sent_at_s >= self._cut_at_s:
+        if sent_at_s < self._cut_at_s:
+            return
+        self._whims.accepted(now_s)
+        if self._refusals:
             if self.is_refused:
                 self._recover(now_s)
             self._refusals = 0
 
-    def refused(self, sent_at_s: float, now_s: float, *, is_else: bool = False) -> float:
+    def refused(self, sent_at_s: float, now_s: float, *, is_else: bool = False) -> float | None:
         """A request was refused for its rate. Returns the seconds for which nobody should send; 0 for an overload
-        that is known already. `is_else`: another budget binds, and most likely that is what was overdrawn."""
+        that is known already; None for a refusal by chance, which says nothing to others. `is_else`: another budget
+        binds, and most likely that is what was overdrawn."""
         self._uncount(sent_at_s)
         if sent_at_s < self._cut_at_s:
             return 0.0
+        if self._whims.excuses(sent_at_s):
+            return None
         self._minute_at_refusal = self._sent_since(now_s - _REMEMBERED_S)
         self._tolerated = _NOT_ELSE if is_else else 1
-        if self._refusals == (_NOT_ELSE if is_else else 0):
-            self._learn(self._admitted_per_s(now_s))
+        if self._whims.is_trying:
+            self._whims.failed(now_s)
+            self._known, self._hold_s, self._counts_minutes = self._before_trial
+        elif self._refusals == (_NOT_ELSE if is_else else 0):
+            self._overload(now_s)
         if self._refusals == 0:
             self._overloaded_since_s = now_s
         self._refusals += 1
@@ -138,10 +152,13 @@ class LearntRate:
     def _recover(self, now_s: float) -> None:
         """Accepted again after it was refused for a while. Whoever refuses for long counts a whole minute, and takes
         more only when the minute has room: what the minute held at the last refusal is the limit, or little more."""
-        if self._known is not None and now_s - self._overloaded_since_s >= _LONG_REFUSAL_S:
+        if self._known is not None and self._refused_for_long(now_s):
             self._counts_minutes = True
             self._learn(self._minute_at_refusal / _REMEMBERED_S)
         self._cut_at_s = now_s
+
+    def _refused_for_long(self, now_s: float) -> bool:
+        return self._refusals >= _LONG_REFUSALS and now_s - self._overloaded_since_s >= _LONG_REFUSAL_S
 
     def _learn(self, per_s: float) -> None:
         before = self._known
@@ -153,6 +170,15 @@ class LearntRate:
         if self._counts_minutes:  # a minute that is used up early is refused to its end
             self._hold_s = max(self._hold_s, _REMEMBERED_S)
         self._known = per_s
+
+    def _overload(self, now_s: float) -> None:
+        self._learn(self._admitted_per_s(now_s))
+        if self._known is None:
+            return
+        tried = self._whims.overload(self._known, now_s, counts_minutes=self._counts_minutes)
+        if tried is not None:
+            self._before_trial = self._known, self._hold_s, self._counts_minutes
+            self._known, self._hold_s, self._counts_minutes = tried, _FIRST_HOLD_S, False
 
     def _admitted_per_s(self, now_s: float) -> float:
         """What got through of late: in the last seconds, or since the last overload where that is less."""
