@@ -19,7 +19,7 @@ from batchcall import run_job, verify_output
 from real_model import KEY, ModelServer, model_server, some_packages, why_no_model
 from running import results, write_rows
 
-pytestmark = [pytest.mark.alone, pytest.mark.skipif(why_no_model() is not None, reason=why_no_model() or "")]
+pytestmark = pytest.mark.skipif(why_no_model() is not None, reason=why_no_model() or "")
 
 ROWS = int(os.environ.get("BATCHCALL_REAL_ROWS", "24"))
 SCHEMA: dict[str, Any] = {
@@ -56,7 +56,7 @@ prompt = "{{{{ text }}}}"
 tool_choice = "required"
 parallel_tool_calls = false
 temperature = 0
-max_tokens = 160
+max_tokens = 96
 [[tool]]
 name = "record_package"
 description = "Record a package."
@@ -78,7 +78,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
 
 
 async def ran(
-    folder: Path, server: ModelServer, protocol: str, schema: dict[str, Any], *, reask: int
+    folder: Path, server: ModelServer, protocol: str, schema: dict[str, Any], *, count: int = ROWS, reask: int = 0
 ) -> list[dict[str, Any]]:
     """The rows of a job, whose tokens are those that the server has counted."""
     function = {"name": "record_package", "description": "Record a package.", "parameters": schema}
@@ -88,7 +88,7 @@ async def ran(
             url=server.url, protocol=protocol, reask=reask
         )
     )
-    write_rows(folder / "rows.jsonl", some_packages(ROWS))
+    write_rows(folder / "rows.jsonl", some_packages(count))
     before = server.counted()
 
     summary = await run_job(folder / "job.toml")
@@ -96,7 +96,7 @@ async def ran(
     after = server.counted()
     rows = results(folder / "out")
     print(protocol, Counter(row["status"] for row in rows), f"{summary.seconds:.0f} s, {summary.requests} requests")
-    assert len(rows) == ROWS
+    assert len(rows) == count
     assert summary.requests == sum(row["attempts"] for row in rows)
     assert verify_output(folder / "out").faults == []
     told = [sum(row[name] for row in rows) for name in ("prompt_tokens", "completion_tokens")]
@@ -110,7 +110,7 @@ async def test_a_real_models_calls_are_valid_and_its_tokens_counted(
 ) -> None:
     monkeypatch.setenv("REAL_MODEL_KEY", KEY)
 
-    rows = await ran(tmp_path, server, protocol, SCHEMA, reask=0)
+    rows = await ran(tmp_path, server, protocol, SCHEMA)
 
     statuses = Counter(row["status"] for row in rows)
     assert statuses.keys() <= {"ok", "truncated"}  # a small model may go on and on
@@ -126,7 +126,7 @@ async def test_what_a_real_model_gets_wrong_is_asked_again(
 ) -> None:
     monkeypatch.setenv("REAL_MODEL_KEY", KEY)
 
-    rows = await ran(tmp_path, server, "openai-chat", FREE, reask=1)
+    rows = await ran(tmp_path, server, "openai-chat", FREE, count=ROWS // 2, reask=1)
 
     assert {row["status"] for row in rows} <= {"ok", "invalid_arguments", "truncated"}
     again = [row for row in rows if row["attempts"] == 2]
