@@ -59,7 +59,7 @@ def model_server(log: Path) -> Iterator[ModelServer]:
         *("-m", str(next(_folder_of(_MODEL).glob("*.gguf")))),
         *("--host", "127.0.0.1", "--port", str(port), "--api-key", KEY, "-a", "smollm2", "--metrics"),
         *("--jinja", "--chat-template-file", str(TEMPLATE)),
-        *("-np", "4", "-c", "16384", "-t", "2"),
+        *("-np", "4", "-c", "16384", "-t", "1"),
         "--no-cache-prompt",  # what a slot remembers is not counted as read
     ]
     environment = {**os.environ, "LD_LIBRARY_PATH": str(_folder_of(_SERVER) / "bin")}
