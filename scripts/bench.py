@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -128,8 +129,8 @@ def write_bodies(folder: Path) -> None:
             bodies.write(dialect.encode(asker.ask(orjson.loads(line))).body + b"\n")
 
 
-async def cpu_per_row(run, rows: int) -> float:  # type: ignore[no-untyped-def]  # a command by its number of rows
-    """Microseconds of CPU, user and system, that each further row costs."""
+async def cpu_per_row(run: Callable[[int], list[str]], rows: int) -> float:
+    """Microseconds of CPU, user and system, that each further row costs. `run`: the command for so many rows."""
     short = await asyncio.to_thread(cpu_of, run(SHORT_ROWS))
     long = await asyncio.to_thread(cpu_of, run(rows))
     return (long - short) / (rows - SHORT_ROWS) * 1e6

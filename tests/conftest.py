@@ -24,11 +24,6 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return f"{len(val)} bytes" if isinstance(val, bytes) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest of those that keep one core busy go last, each core taking some."""
-    items.sort(key=lambda item: item.path.name == "test_real_model.py")
-
-
 @pytest.fixture(autouse=True)
 def bodies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keeps what is sent, and holds it against the documents when the test is over.

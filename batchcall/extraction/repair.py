@@ -65,11 +65,12 @@ def read_json(text: str) -> Json:
     if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         raise NotJson(f"nested deeper than {MAX_DEPTH}")
     try:
-        return _decode(text)  # type: ignore[no-any-return]  # what JSON decodes to is Json
+        decoded: Json = _decode(text)
     except (UnicodeEncodeError, msgspec.MsgspecError) as error:
         # msgspec calls half a surrogate pair "truncated input", which would send people looking for a cut answer.
         is_half = _replace_surrogates(text) != text
         raise NotJson("half a surrogate pair in a string" if is_half else str(error)) from None
+    return decoded
 
 
 _decode = msgspec.json.Decoder().decode

@@ -458,7 +458,8 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
 def _values(array: pa.Array) -> list[Any]:
     """The values of an array as `batch` takes them, exactly."""
     readable = _readable(array.type)
-    return (array if readable == array.type else array.cast(readable)).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+    values: list[Any] = (array if readable == array.type else array.cast(readable)).to_pylist()
+    return values
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:

@@ -60,7 +60,8 @@ def _repeated(hashes: array[int]) -> list[int]:
     numbers = pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])
     ordered = numbers.take(pc.array_sort_indices(numbers))
     same = pc.equal(ordered.slice(1), ordered.slice(0, len(ordered) - 1))
-    return ordered.slice(1).filter(same).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+    repeated: list[int] = ordered.slice(1).filter(same).to_pylist()
+    return repeated
 
 
 def _refuse_same_values(column: str, suspects: set[int], batches: Iterable[Batch]) -> None:

@@ -121,14 +121,15 @@ class JsonlTable:
 
     def _opened(self, file: InputFile, offset: int) -> AbstractContextManager[Any]:
         filesystem = self._files.filesystem
+        stream: AbstractContextManager[Any]
         if file.format.compression is not None:
             stream = filesystem.open_input_stream(
                 file.path, compression=file.format.compression, buffer_size=self._block_bytes()
             )
         else:
-            stream = filesystem.open_input_file(file.path)
-            stream.seek(offset)
-        return stream  # type: ignore[no-any-return]  # pyarrow has no types
+            stream = plain = filesystem.open_input_file(file.path)
+            plain.seek(offset)
+        return stream
 
     def _block_bytes(self) -> int:
         return _REMOTE_BLOCK_BYTES if self._files.is_remote else _BLOCK_BYTES

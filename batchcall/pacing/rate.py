@@ -139,8 +139,8 @@ class LearntRate:
         self._minute_at_refusal = self._sent_since(now_s - _REMEMBERED_S)
         self._tolerated = _NOT_ELSE if is_else else 1
         if self._whims.is_trying:
-            self._whims.failed(now_s)
             self._known, self._hold_s, self._counts_minutes = self._before_trial
+            self._whims.failed(self._known, now_s)
         elif self._refusals == (_NOT_ELSE if is_else else 0):
             self._overload(now_s)
         if self._refusals == 0:

@@ -37,7 +37,6 @@ class Whims:
         self._odd = 0  # overloads far below it
         self._odd_since_s = 0.0
         self._needed = _ODD_REFUSALS
-        self._instead_per_s = 0.0  # of the trial
         self._trial: _Trial | None = None
 
     @property
@@ -92,13 +91,13 @@ class Whims:
         by_rate = min(_MOST_SHARE, 1 - known_per_s / self._worked_per_s)
         if self._odd < self._needed * (_DOUBT if counts_minutes else 1) or by_rate < 2 * by_chance:
             return None
-        self._trial, self._instead_per_s = _Trial(by_chance, by_rate), known_per_s
+        self._trial = _Trial(by_chance, by_rate)
         return self._worked_per_s
 
-    def failed(self, now_s: float) -> None:
-        """The trial was refused too often: it is the rate."""
+    def failed(self, known_per_s: float, now_s: float) -> None:
+        """The trial was refused too often: it is the rate, and the one before it was right."""
         self._trial, self._odd, self._since_s = None, 0, now_s
-        self._worked_per_s = self._instead_per_s
+        self._worked_per_s = known_per_s
         self._needed *= 2
 
     def _worked(self, trial: _Trial, now_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 _WORTH_SAYING = 0.2  # of the run
@@ -13,10 +13,10 @@ _SHORTEST_S = 5.0  # of a run about which anything is said
 class Bounds:
     """Seconds of a run by what kept more from going on; "" for nothing in particular."""
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, bound_by: str, seconds: float) -> None:
-        self.seconds[bound_by] += seconds  # type: ignore[assignment]  # a Counter of floats counts as well
+        self.seconds[bound_by] += seconds
 
     def share(self) -> tuple[str, float]:
         """What bound for longest, and for which share of the run."""

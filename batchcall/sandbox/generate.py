@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from re import _constants as sre  # type: ignore[attr-defined]  # the parser of the standard library, untyped
-from re import _parser as sre_parser  # type: ignore[attr-defined]
+from re import _parser as sre_parser  # type: ignore[attr-defined]  # as above
 from typing import Any
 
 from batchcall.extraction.schema import CompiledSchema

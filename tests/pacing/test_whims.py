@@ -62,7 +62,7 @@ def test_refused_at_the_old_rate_by_far_more_often_it_is_the_rate() -> None:
 
     assert excused[:2] == [True, True]  # as may happen
     assert not excused[-1]
-    told.whims.failed(told.now_s)
+    told.whims.failed(2.0, told.now_s)
     assert not told.whims.is_trying
     for _ in range(5):  # the next trial takes twice as many
         assert told.overload(1.0) is None
