@@ -198,6 +198,7 @@ class Got:
 
 async def ask(root: str, path: str, request: Any, **headers: str) -> Got:
     """One POST that decodes nothing and follows nothing. `root` has no path."""
+    headers = {"anthropic-version": "2023-06-01", **headers}  # the others do not look at it
     body = request if isinstance(request, bytes) else json.dumps(request).encode()
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,

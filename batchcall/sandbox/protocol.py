@@ -86,6 +86,7 @@ class Protocol:
     limit_headers: Callable[[Sequence[Standing], float], dict[str, str]]  # the time is in seconds since the epoch
     answers: str  # the key of the document that holds the answers
     usage: str  # and the usage
+    needed: tuple[str, ...] = ()  # headers beside the key without which the vendor answers 400
     nearest: Mapping[str, str] = field(default_factory=dict)  # faults without a meaning here: the nearest, "" for none
     stream_type: str = EVENTS
 

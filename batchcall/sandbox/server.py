@@ -95,6 +95,8 @@ class Sandbox:
     def _answer(self, request: web.BaseRequest, body: bytes, protocol: Protocol, address: Address) -> Answer:
         if not self._is_known(request, protocol):
             return protocol.refuse(Trouble(Kind.BAD_KEY))
+        if missing := next((name for name in protocol.needed if not request.headers.get(name)), None):
+            return protocol.refuse(Trouble(Kind.REJECTED, f"{missing}: header is required"))
         digest = _digest(body)
         self.ledger.seen[digest.hex()] += 1
         if self._has_limits:

@@ -346,6 +346,7 @@ ANTHROPIC = Protocol(
     limit_headers=limit_headers,
     answers="content",
     usage="usage",
+    needed=("anthropic-version",),
     nearest={
         "arguments_object": "double_encoded",  # `input` is an object already; a text instead is what goes wrong here
         "legacy_function_call": "",  # there is no older form

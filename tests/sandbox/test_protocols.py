@@ -229,6 +229,23 @@ async def test_what_the_vendor_refuses_gets_its_400(name: str) -> None:
         assert (await ledger_of(root))["billed"] == 0
 
 
+async def test_anthropic_refuses_a_request_without_its_version_once_the_key_is_right() -> None:
+    vendor = VENDORS["anthropic"]
+    unnamed = {"anthropic-version": ""}
+    async with rooted(Settings(api_key="k1")) as root:
+        refused = await ask(root, vendor.path, vendor.asked, **vendor.key("k1"), **unnamed)
+        unknown = await ask(root, vendor.path, vendor.asked, **vendor.key("k2"), **unnamed)
+        taken = await ask(root, vendor.path, vendor.asked, **vendor.key("k1"))
+        billed = (await ledger_of(root))["billed"]
+
+    assert refused.status == 400
+    assert refused.json == {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "anthropic-version: header is required"},
+    }
+    assert (unknown.status, taken.status, billed) == (401, 200, 1)
+
+
 def check_envelope(name: str, got: Got) -> None:
     error = got.json["error"]
     assert error["message"]
