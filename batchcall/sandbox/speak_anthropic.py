@@ -65,8 +65,8 @@ def read(body: Any, address: Address) -> Asked:
     messages: list[Body] = body["messages"]
     _check_messages(messages)
     functions, choice = _functions(body), body.get("tool_choice") or {}
-    is_thinking = (body.get("thinking") or {}).get("type") in _THINKING
-    if is_thinking and choice.get("type") in ("any", "tool"):
+    thinking = (body.get("thinking") or {}).get("type")
+    if thinking == "enabled" and choice.get("type") in ("any", "tool"):
         raise BadRequest("Thinking may not be enabled when tool_choice forces tool use.")
     wanted = (body.get("output_config") or {}).get("format") or body.get("output_format") or {}
     return Asked(
@@ -76,7 +76,7 @@ def read(body: Any, address: Address) -> Asked:
         is_json=wanted.get("type") == "json_schema",
         schema=wanted.get("schema"),
         max_tokens=body["max_tokens"],
-        is_thinking=is_thinking,
+        is_thinking=thinking in _THINKING,
         is_stream=bool(body.get("stream")),
         has_result=bool(_blocks(messages[-1], "tool_result")),
         body=body,

@@ -246,6 +246,15 @@ async def test_anthropic_refuses_a_request_without_its_version_once_the_key_is_r
     assert (unknown.status, taken.status, billed) == (401, 200, 1)
 
 
+async def test_anthropic_lets_a_call_be_forced_where_the_model_decides_how_much_it_thinks() -> None:
+    vendor = VENDORS["anthropic"]
+    async with rooted(Settings()) as root:
+        got = await ask(root, vendor.path, {**vendor.asked, "thinking": {"type": "adaptive"}})
+
+    assert got.status == 200, got.body
+    assert [name for name, _ in vendor.calls(got.json)] == ["record_person"]
+
+
 def check_envelope(name: str, got: Got) -> None:
     error = got.json["error"]
     assert error["message"]
