@@ -223,7 +223,7 @@ WORDINGS = (
     Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
             re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
-                       "|reached your specified API usage limits", re.I)),
+                       "|reached your specified (?:workspace )?API usage limits", re.I)),
     Wording(FailureKind.BAD_KEY, frozenset({200, 400}), re.compile("organization has been disabled", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 500, 503}),
             re.compile("无可用渠道|no available channels?\\b", re.I)),
