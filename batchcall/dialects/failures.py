@@ -215,6 +215,10 @@ class Wording(NamedTuple):
 
 CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<", re.I)
 
+# Google has one code for a rate that was met and for a purse that is empty: there the sentence comes before the code.
+EMPTY_PURSE = Wording(FailureKind.NO_QUOTA, frozenset({429}),
+                      re.compile("prepayment credits are depleted|exceeded its monthly spending cap", re.I))
+
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
@@ -305,6 +309,8 @@ def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
     if complaint.is_blocked_prompt:
         return FailureKind.FILTERED
     status = complaint.status or answer.status
+    if _fits(EMPTY_PURSE, complaint.message, status):
+        return EMPTY_PURSE.kind
     codes = [code.lower() for code in complaint.codes]
     decided = _by_code(codes, status) or _by_status(status, answer.headers)
     kind = decided or _by_word_of_server(answer, _by_words_or_range(answer, complaint, codes, status))
@@ -339,13 +345,17 @@ def _by_word_of_server(answer: Answer, kind: FailureKind) -> FailureKind:
 def _by_words_or_range(answer: Answer, complaint: Complaint, codes: list[str], status: int) -> FailureKind:
     words = complaint.message if answer.documents else answer.text
     for wording in WORDINGS:
-        if _as_listed(status) in wording.statuses and wording.pattern.search(words[:MAX_SEARCHED]):
+        if _fits(wording, words, status):
             return wording.kind
     if status == 500 or 200 <= status < 300:
         for code in codes:
             if code in BY_VAGUE_CODE:
                 return BY_VAGUE_CODE[code]
     return BY_UNDECIDED_STATUS.get(status) or BY_RANGE.get(status // 100, FailureKind.UNREADABLE)
+
+
+def _fits(wording: Wording, words: str, status: int) -> bool:
+    return _as_listed(status) in wording.statuses and wording.pattern.search(words[:MAX_SEARCHED]) is not None
 
 
 def _as_listed(status: int) -> int:
