@@ -20,14 +20,17 @@ def is_event_stream(text: str) -> bool:
 def read_events(text: str) -> Iterator[str]:
     """What each event carries, usually one JSON document; "[DONE]" is an event too and proves nothing."""
     lines: list[str] = []
+    is_bare = False  # an error stands between the events without its "data:", on one line or, Google's, on many
     for line in _LINE_END.split(text):
         if line.startswith("data:"):
             lines.append(line[5:].removeprefix(" "))
-        elif line.lstrip().startswith("{"):  # an error written between the events without its "data:"
+            is_bare = False
+        elif line.lstrip().startswith("{") or (is_bare and line.strip() and not _FIELD.match(line)):
             lines.append(line)
+            is_bare = True
         elif not line.strip() and lines:
             yield "\n".join(lines)
-            lines = []
+            lines, is_bare = [], False
     if lines:
         yield "\n".join(lines)
 
@@ -80,6 +83,7 @@ class _Choice:
 
 
 _STARTS_AS_STREAM = re.compile(r"\s*(?:data|event|id|retry)?:")
+_FIELD = re.compile(r"(?:event|id|retry)?:")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines would also split at U+2028, which JSON strings may hold
 _SAID_ONCE = ("id", "object", "created", "model", "system_fingerprint", "usage")
 
