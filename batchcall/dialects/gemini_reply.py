@@ -73,11 +73,20 @@ def _call(written: Any, as_text: Callable[[Json], str]) -> RawCall | None:
     """A call. That its arguments are an object is as it should be here, so it is nothing to be mended."""
     if not isinstance(written, dict):
         return None
-    name, arguments = string_or_none(written.get("name")) or "", written.get("args")
+    name, arguments = string_or_none(written.get("name")) or "", _arguments_in(written)
     if not name and not arguments:
         return None
     is_missing = arguments is None or arguments == ""
     return RawCall(name, "" if is_missing else as_text(arguments), string_or_none(written.get("id")) or None)
+
+
+def _arguments_in(written: Document) -> Json:
+    """The arguments. Those that come in pieces are not put together here, and never pass for a call without any."""
+    args: Json = written.get("args")
+    pieces: Json = written.get("partialArgs")
+    if not args and (pieces or written.get("willContinue") is True):
+        return pieces or []
+    return args
 
 
 def _text_of(candidate: Document) -> str | None:

@@ -745,6 +745,20 @@ def test_arguments_that_are_an_object_need_no_mending(repair: bool) -> None:
     assert (reading.status, reading.repairs) == (Status.OK, ())
 
 
+def test_arguments_in_pieces_never_pass_for_a_call_without_any() -> None:
+    toolbox = Toolbox.of([tool("now", {"type": "object", "properties": {"zone": {"type": "string"}}})])
+    pieces: Any = [{"jsonPath": "$.zone", "stringValue": "UTC"}]
+    for said in ({"willContinue": True}, {"willContinue": True, "args": {}}, {"partialArgs": pieces}):
+        written: Any = {"name": "now", **said}
+        reply = decode({"candidates": [{"content": {"parts": [{"functionCall": written}]}, "finishReason": "STOP"}]})
+        assert isinstance(reply, Reply)
+
+        reading = toolbox.read(reply, repair=True, coerce=True, max_tokens=None)
+
+        assert reading.status is Status.INVALID_ARGUMENTS
+        assert reading.arguments is None
+
+
 def test_arguments_that_are_a_text_are_mended_and_that_is_recorded() -> None:
     toolbox = Toolbox.of([tool("get_weather", WEATHER)])
     part = {"functionCall": {"name": "get_weather", "args": '{"city": "Paris"}'}}
