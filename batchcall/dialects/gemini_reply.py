@@ -127,13 +127,14 @@ def _joined(chunks: list[Document]) -> Json:
     return joined
 
 
+_NO_REASON = "FINISH_REASON_UNSPECIFIED"  # what a relay that leaves no field out writes into every chunk but the last
 _SAID_ONCE = ("usageMetadata", "modelVersion", "responseId", "error")  # the last that says anything
 
 
 def _go_on(candidate: Document, more: Document) -> None:
     candidate.setdefault("content", {"parts": []})["parts"].extend(_parts(more))
     for name in ("finishReason", "finishMessage"):
-        if more.get(name):
+        if more.get(name) and more[name] != _NO_REASON:
             candidate[name] = more[name]
 
 
