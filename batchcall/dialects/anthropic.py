@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -338,8 +339,14 @@ def _unusable_tools(shape: Shape) -> Iterator[str]:
         for name in ("anyOf", "oneOf", "allOf"):
             if name in tool.parameters:
                 yield f"tool.{tool.name}.parameters.{name}: Anthropic takes none at the top; put it into a property"
+        named = tool.parameters.get("properties")
+        for name in named if isinstance(named, dict) else ():
+            if not _PROPERTY.fullmatch(name):
+                yield f"tool.{tool.name}.parameters.properties.{name}: {_PROPERTY_TOLD}"
 
 
+_PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # those at the top: it does not look at the names of others
+_PROPERTY_TOLD = "Anthropic takes names of 1 to 64 ASCII letters, digits, _, . and - there; rename the property"
 _OBJECT_TYPES = ("object", "dict", ["object"], ["object", "null"], ["null", "object"])
 
 _FINDERS: tuple[Callable[[Shape], Iterator[str]], ...] = (

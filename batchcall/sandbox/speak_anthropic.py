@@ -54,6 +54,7 @@ _TYPE_TOLD = {  # as pydantic says it
     "object": "an object",
 }
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _THINKING = ("enabled", "adaptive")
 
 
@@ -182,6 +183,11 @@ def _functions(body: Body) -> list[Function]:
             raise BadRequest(f"tools.{place}.custom.input_schema: Field required")
         if schema.get("type") != "object":
             raise BadRequest(f"tools.{place}.custom.input_schema.type: Input should be 'object'")
+        if not all(map(_PROPERTY.fullmatch, schema.get("properties") or ())):
+            raise BadRequest(
+                f"tools.{place}.custom.input_schema.properties: Property keys should match pattern "
+                "'^[a-zA-Z0-9_.-]{1,64}$'"
+            )
         functions.append(Function(name, schema))
     return functions
 

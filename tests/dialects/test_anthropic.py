@@ -528,6 +528,9 @@ def test_a_call_cannot_be_forced_while_it_thinks() -> None:
         ({"type": "array"}, "tool.g.parameters.type"),
         ({"anyOf": [{"type": "object"}]}, "tool.g.parameters.anyOf"),
         ({"type": "object", "allOf": [{}]}, "tool.g.parameters.allOf"),
+        ({"type": "object", "properties": {"city": {}, "Straße": {}}}, "tool.g.parameters.properties.Straße"),
+        ({"properties": {"filter[id]": {}}}, "tool.g.parameters.properties.filter[id]"),
+        ({"properties": {"a" * 65: {}}}, "tool.g.parameters.properties." + "a" * 65),
     ],
 )
 def test_a_schema_that_anthropic_refuses_is_a_fault(schema: dict[str, Any], path: str) -> None:
@@ -536,6 +539,12 @@ def test_a_schema_that_anthropic_refuses_is_a_fault(schema: dict[str, Any], path
     (found,) = CLAUDE.faults(Shape("m", (TOOL, tool)))
 
     assert found.startswith(f"{path}: Anthropic takes ")
+
+
+def test_names_of_properties_further_down_are_as_free_as_anthropic_leaves_them() -> None:
+    schema: Any = {"properties": {"a.b-C_1": {"type": "object", "properties": {"名": {}, "first name": {}}}}}
+
+    assert CLAUDE.faults(Shape("m", (Tool("g", schema, {"name": "g", "parameters": schema}),))) == []
 
 
 def test_a_choice_among_some_tools_is_a_fault() -> None:

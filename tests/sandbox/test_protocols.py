@@ -200,6 +200,7 @@ REFUSED: dict[str, list[Body]] = {  # changes to a good request that the vendor 
         {"messages": [{"role": "system", "content": "x"}]}, {"messages": [{"role": "user", "content": ""}]},
         {"tools": [{"type": "function", "function": FUNCTION}]}, {"max_completion_tokens": 5},
         {"tools": [{"name": "math.add", "input_schema": {"type": "object"}}]}, {"tool_choice": "any"},
+        {"tools": [{"name": "f", "input_schema": {"type": "object", "properties": {"a b": {"type": "string"}}}}]},
         {"tools": [], "tool_choice": {"type": "any"}}, {"thinking": {"type": "enabled", "budget_tokens": 1024}},
         {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]},
     ],
