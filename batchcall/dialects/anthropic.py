@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from batchcall.dialects.anthropic_reply import message_reply_from
+from batchcall.dialects.anthropic_schema import draft_faults
 from batchcall.dialects.anthropic_turns import as_turns
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.careful import decode_with_care
@@ -343,6 +344,7 @@ def _unusable_tools(shape: Shape) -> Iterator[str]:
         for name in named if isinstance(named, dict) else ():
             if not _PROPERTY.fullmatch(name):
                 yield f"tool.{tool.name}.parameters.properties.{name}: {_PROPERTY_TOLD}"
+        yield from draft_faults(tool.parameters, f"tool.{tool.name}.parameters")
 
 
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # those at the top: it does not look at the names of others
