@@ -73,7 +73,7 @@ def _is_blank(block: Json) -> bool:
 
 
 def _content_of(message: Mapping[str, Any]) -> Json:
-    content = message.get("content")
+    content = message.get("content") or message.get("refusal")  # where a model refused, its words stand there alone
     if message.get("role") in ("tool", "function"):
         return [_result(message)]
     calls = _calls_in(message)

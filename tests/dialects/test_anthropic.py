@@ -236,6 +236,12 @@ def test_an_assistant_that_said_nothing_has_no_turn() -> None:
     ]
 
 
+def test_an_assistant_that_refused_keeps_its_words() -> None:
+    refused = {"role": "assistant", "content": None, "refusal": "I cannot say."}
+
+    assert sent([USER, refused, USER])["messages"][1:] == [{"role": "assistant", "content": "I cannot say."}, USER]
+
+
 PNG = "iVBORw0KGgo="
 MARK: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
 WITH_URL = {"type": "image", "source": {"type": "url", "url": "https://e.com/a"}}
