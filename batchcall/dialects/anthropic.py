@@ -319,6 +319,8 @@ def _unusable_beside_thinking(shape: Shape) -> Iterator[str]:
         yield "request.temperature: Anthropic takes only 1 while it thinks; remove it, or request.thinking"
     if shape.parameters.get("top_k") is not None:
         yield "request.top_k: Anthropic does not take it while it thinks; remove it, or request.thinking"
+    if not _is_number(top_p := shape.parameters.get("top_p"), 0.95, 1) and top_p is not None:
+        yield "request.top_p: Anthropic takes 0.95 to 1 while it thinks; remove it, or request.thinking"
 
 
 def _thinks(shape: Shape) -> bool:

@@ -521,11 +521,13 @@ def test_what_anthropic_can_do_is_no_fault(parameters: dict[str, Any]) -> None:
 
 def test_a_call_cannot_be_forced_while_it_thinks() -> None:
     thinking: dict[str, Any] = {"thinking": {"type": "enabled", "budget_tokens": 1024}, "temperature": 0, "top_k": 3}
+    thinking["top_p"] = 0.9
 
     paths = [fault.split(":")[0] for fault in CLAUDE.faults(Shape("m", (TOOL,), "required", thinking))]
 
-    assert paths == ["request.tool_choice", "request.temperature", "request.top_k"]
-    assert CLAUDE.faults(Shape("m", (TOOL,), "auto", {"thinking": {"type": "enabled"}})) == []
+    assert paths == ["request.tool_choice", "request.temperature", "request.top_k", "request.top_p"]
+    assert CLAUDE.faults(Shape("m", (TOOL,), "auto", {"thinking": {"type": "enabled"}, "top_p": 0.95})) == []
+    assert CLAUDE.faults(Shape("m", (TOOL,), "auto", {"top_p": 0.9})) == []
 
 
 @pytest.mark.parametrize(
