@@ -146,12 +146,12 @@ _PARTS: Mapping[str, Callable[[Part], Part | None]] = {
 
 
 def _is_url(text: str) -> bool:
-    return text.startswith(("data:", "https://", "http://", "gs://"))
+    return text[:8].lower().startswith(("data:", "https://", "http://", "gs://"))  # of any case, as all schemes are
 
 
 def _media(url: str) -> Part:
     """The bytes of a data URL, or where they are."""
-    if not url.startswith("data:"):
+    if url[:5].lower() != "data:":
         mime_type = _mime_type(url.partition("?")[0].partition("#")[0])
         return {"fileData": {**({"mimeType": mime_type} if mime_type else {}), "fileUri": url}}
     head, _, data = url[len("data:") :].partition(",")

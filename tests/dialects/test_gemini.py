@@ -495,6 +495,10 @@ PARTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"inlineData": {"mimeType": "text/plain", "data": base64.b64encode(b"a b").decode()}},
     ),
     (
+        {"type": "image_url", "image_url": {"url": f"DATA:image/png;base64,{PIXEL}"}},
+        {"inlineData": {"mimeType": "image/png", "data": PIXEL}},
+    ),
+    (
         {"type": "image_url", "image_url": {"url": "data:,x"}},
         {"inlineData": {"mimeType": "text/plain", "data": "eA=="}},
     ),
