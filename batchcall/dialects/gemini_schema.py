@@ -70,10 +70,11 @@ class _Walk:
         if not isinstance(node, dict):
             return node
         said: Schema = {}
+        too_many = [name for name in _BECOMES_ANY_OF if name in node][1:]
         for name, value in node.items():
             if name in UNSAYABLE:
                 self.faults.append(f"{where}/{name}: {UNSAYABLE[name]}")
-            say = _KEYWORDS.get(name)
+            say = _Walk.crowded if name in too_many else _KEYWORDS.get(name)
             said.update(say(self, name, value, f"{where}/{name}") if say else {name: value})
         return _with_lone_ref(said)
 
@@ -104,6 +105,11 @@ class _Walk:
         self.faults.append(f"{where}: Gemini has no allOf; merge its schemas into one")
         return {name: value}
 
+    def crowded(self, name: str, value: Json, where: str) -> Schema:
+        """What would become an anyOf, where another stands already."""
+        self.faults.append(f"{where}: Gemini takes one of {', '.join(_BECOMES_ANY_OF)}; merge them into one")
+        return self.ref(name, value, where) if name == "$ref" else self.each(name, value, where)
+
     def const(self, name: str, value: Json, where: str) -> Schema:
         is_listable = isinstance(value, (str, int, float)) and not isinstance(value, bool)
         return {"enum": [value]} if is_listable else {name: value}
@@ -127,6 +133,7 @@ _KEYWORDS: Mapping[str, Callable[[_Walk, str, Json, str], Schema]] = {
     "const": _Walk.const,
     "$ref": _Walk.ref,
 }
+_BECOMES_ANY_OF = ("anyOf", "$ref", "allOf")  # a $ref with something beside it, an allOf of one
 
 
 def _with_lone_ref(said: Schema) -> Schema:

@@ -340,6 +340,16 @@ SCHEMA_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, "tool[0].parameters/if: "),
     ({"properties": {"a": {"items": {"allOf": [{}, {}]}}}}, "tool[0].parameters/properties/a/items/allOf: "),
     ({"properties": {"a": {"anyOf": [{}, {"contains": {}}]}}}, "tool[0].parameters/properties/a/anyOf/1/contains: "),
+    ({"properties": {"a": {"anyOf": [{}], "allOf": [{}]}}}, "tool[0].parameters/properties/a/allOf: Gemini takes one"),
+    ({"properties": {"a": {"allOf": [{}, {}], "anyOf": [{}]}}}, "tool[0].parameters/properties/a/allOf: Gemini takes"),
+    (
+        {"properties": {"a": {"$ref": "#/$defs/A", "anyOf": [{"type": "string"}]}}, "$defs": {"A": {}}},
+        "tool[0].parameters/properties/a/$ref: Gemini takes one of anyOf, $ref, allOf; merge them",
+    ),
+    (
+        {"properties": {"a": {"allOf": [{"title": "T"}], "$ref": "#/$defs/A"}}, "$defs": {"A": {}}},
+        "tool[0].parameters/properties/a/allOf: Gemini takes one of anyOf, $ref, allOf; merge them",
+    ),
     ({"patternProperties": {"^a": {}}}, "tool[0].parameters/patternProperties: "),
     ({"$defs": {"A": {"propertyNames": {}}}}, "tool[0].parameters/$defs/A/propertyNames: "),
     ({"properties": {"a": False}}, "tool[0].parameters/properties/a: "),
@@ -356,6 +366,14 @@ def test_a_schema_that_cannot_be_said_is_named_with_its_place(schema: dict[str, 
 
     assert len(faults) == 1
     assert faults[0].startswith(fault)
+
+
+def test_no_part_of_a_schema_that_cannot_be_said_is_left_out() -> None:
+    schema: dict[str, Any] = {"allOf": [{"properties": {"a": {}}}], "anyOf": [{"required": ["a"]}]}
+
+    (declaration,) = encoded(Shape("m", (tool("f", schema),)))["tools"][0]["functionDeclarations"]
+
+    assert declaration["parametersJsonSchema"] == schema
 
 
 FAULTS: list[tuple[str, dict[str, Json], str]] = [
