@@ -215,9 +215,14 @@ class Wording(NamedTuple):
 
 CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<", re.I)
 
-# Google has one code for a rate that was met and for a purse that is empty: there the sentence comes before the code.
-EMPTY_PURSE = Wording(FailureKind.NO_QUOTA, frozenset({429}),
-                      re.compile("prepayment credits are depleted|exceeded its monthly spending cap", re.I))
+# Google has one code for a rate that was met and for a purse that is empty, and one for a key that may do nothing and
+# for a file of this row's that is not there (they last two days). So these sentences come before the code.
+OVERRULING = (
+    Wording(FailureKind.NO_QUOTA, frozenset({429}),
+            re.compile("prepayment credits are depleted|exceeded its monthly spending cap", re.I)),
+    Wording(FailureKind.REJECTED, frozenset({403}),
+            re.compile("not have permission to access the file .{1,200} or it may not exist", re.I)),
+)
 
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
@@ -305,12 +310,14 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
 
 
 def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
-    """The order is: code, status, what the endpoint says of retrying, words, the range of the status."""
+    """The order is: the few sentences that overrule, code, status, what the endpoint says of retrying, words, the range
+    of the status."""
     if complaint.is_blocked_prompt:
         return FailureKind.FILTERED
     status = complaint.status or answer.status
-    if _fits(EMPTY_PURSE, complaint.message, status):
-        return EMPTY_PURSE.kind
+    for wording in OVERRULING:
+        if _fits(wording, complaint.message, status):
+            return wording.kind
     codes = [code.lower() for code in complaint.codes]
     decided = _by_code(codes, status) or _by_status(status, answer.headers)
     kind = decided or _by_word_of_server(answer, _by_words_or_range(answer, complaint, codes, status))
