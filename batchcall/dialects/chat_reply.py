@@ -13,10 +13,28 @@ from batchcall.records import Json, RawCall, Reply
 
 def chat_reply_in(documents: list[Json], is_stream: bool = False) -> Reply | None:
     """The completion that the documents of a body hold, whole or in chunks; None where they hold none."""
+    if is_stream or any(map(_tells_more, documents)):
+        return _streamed_reply(documents)
     for document in documents:
         if reply := chat_reply_from(document):
             return reply
     return chat_reply_from(assemble(documents))
+
+
+def _streamed_reply(documents: list[Json]) -> Reply | None:
+    """What a stream says. In Perplexity's, each chunk repeats as a message what has been told so far: a message is the
+    answer only where it has ended, and what the chunks tell comes before what one of them repeats."""
+    ended = [one for one in documents if (reply := chat_reply_from(one)) and reply.finish_reason]
+    whole = (chat_reply_from(one) for one in ended if not _tells_more(one))
+    said = next((reply for reply in whole if reply and (reply.calls or reply.content or reply.refusal)), None)
+    return said or chat_reply_from(assemble(documents)) or next(map(chat_reply_from, ended), None)
+
+
+def _tells_more(document: Json) -> bool:
+    """Whether a document is a chunk that adds something to its answer."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    listed = choices if isinstance(choices, list) else []
+    return any(isinstance(choice, dict) and bool(choice.get("delta")) for choice in listed)
 
 
 def chat_reply_from(document: Json) -> Reply | None:
