@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from batchcall.records import Json
 
 Chunk = dict[str, Json]
@@ -121,7 +123,7 @@ def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
     if not isinstance(fragment, dict):
         return
     index = fragment.get("index")
-    key = index if isinstance(index, int) else None
+    key = index if isinstance(index, (int, str)) else None
     call = choice.by_index.get(key)
     if call is None or _begins_another(call, fragment, has_index=key is not None):
         call = {"id": None, "function": {}}
@@ -138,13 +140,33 @@ def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
 
 def _begins_another(call: Chunk, fragment: Chunk, *, has_index: bool) -> bool:
     """Whether a fragment starts a call of its own although its index, or the lack of one, says it goes on."""
-    id_, function = fragment.get("id"), fragment.get("function")
+    id_, told = fragment.get("id"), fragment.get("function") or fragment.get("custom")
+    function = told if isinstance(told, dict) else {}
+    is_named = bool(function.get("name"))
     if id_ and call["id"] and id_ != call["id"]:  # relays in front of Gemini send index 0 for every call
-        return True
+        return is_named or not has_index  # some make up an id for every fragment
+    if id_ or not is_named:
+        return False
     so_far = call["function"]
     assert isinstance(so_far, dict)
-    is_whole = isinstance(function, dict) and bool(function.get("name"))
-    return not has_index and not id_ and is_whole and bool(so_far.get("arguments"))
+    if not has_index:
+        return bool(so_far.get("arguments"))
+    # Google itself: index 0 for every call, and no id
+    return _opens_object(function.get("arguments")) and _is_whole_object(so_far.get("arguments"))
+
+
+def _opens_object(arguments: Json) -> bool:
+    return arguments.lstrip().startswith("{") if isinstance(arguments, str) else isinstance(arguments, dict)
+
+
+def _is_whole_object(arguments: Json) -> bool:
+    """Whether nothing can follow."""
+    if not isinstance(arguments, str) or not arguments.rstrip().endswith("}"):
+        return isinstance(arguments, dict)
+    try:
+        return isinstance(orjson.loads(arguments), dict)
+    except ValueError:
+        return False
 
 
 def _extend(call: Chunk, fragment: Json) -> None:
@@ -154,9 +176,17 @@ def _extend(call: Chunk, fragment: Json) -> None:
     if isinstance(name, str) and name != call.get("name"):  # some repeat the whole name in every fragment
         call["name"] = _joined(call.get("name"), name)
     if isinstance(arguments, str):
-        call["arguments"] = _joined(call.get("arguments"), arguments)
+        call["arguments"] = _continued(call.get("arguments"), arguments)
     elif arguments is not None:
         call["arguments"] = arguments
+
+
+def _continued(before: Json, more: str) -> Json:
+    """Arguments with one more fragment behind them."""
+    if not more and before is not None:
+        return before
+    # Relays in front of Claude begin with the empty input of its first event.
+    return more if before == "{}" else _joined(before, more)
 
 
 def _joined(before: Json, more: str) -> str:
