@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from batchcall.dialects.anthropic_reply import has_events, message_reply_in
-from batchcall.dialects.chat_reply import chat_reply_in
+from batchcall.dialects.chat_reply import broken_off_by, chat_reply_in
 from batchcall.dialects.failures import Answer, read_failure
 from batchcall.dialects.gemini_reply import gemini_reply_in, has_gemini_chunks
 from batchcall.dialects.jsontext import (
@@ -108,6 +108,8 @@ def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
 
 def _saying(body: Body, nothing: str) -> str:
     """What to tell of a body that has no error object in it."""
+    if reason := next(filter(None, map(broken_off_by, body.documents)), None):
+        return f'the endpoint broke the answer off (finish_reason "{reason}")'
     if body.is_stream or _has_chunks(body.documents):
         return "the stream ended before the answer did"
     if body.documents:

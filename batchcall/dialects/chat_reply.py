@@ -62,10 +62,32 @@ def chat_reply_from(document: Json) -> Reply | None:
     )
 
 
+def broken_off_by(document: Json) -> str | None:
+    """The finish reason by which an endpoint says that it gave an answer up in the middle; None where none does."""
+    choices = document.get("choices") if isinstance(document, dict) else None
+    reasons = (
+        [_finish_of(choice) for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    )
+    return next((reason for reason in reasons if reason.lower() in _BROKEN_OFF), None)
+
+
+# OpenRouter and Mistral; DeepSeek; Zhipu; SGLang and vLLM. Nothing but the endpoint's own trouble, so asked for again.
+_BROKEN_OFF = frozenset({"error", "insufficient_system_resource", "network_error", "abort", "aborted"})
+# Azure and Google leave the message out where a filter has taken it.
+_FILTERS = ("content_filter", "function_call_filter")
+
+
 def _is_answer(choice: Any) -> bool:
-    if not isinstance(choice, dict) or choice.get("finish_reason") == "error" or choice.get("error"):
-        return False  # OpenRouter: the upstream broke off in the middle
-    return isinstance(choice.get("message"), dict) or choice.get("finish_reason") == "content_filter"
+    if not isinstance(choice, dict) or choice.get("error"):
+        return False
+    reason = _finish_of(choice)
+    if reason.lower() in _BROKEN_OFF:
+        return False
+    return isinstance(choice.get("message"), dict) or reason.startswith(_FILTERS)
+
+
+def _finish_of(choice: Mapping[str, Any]) -> str:
+    return string_or_none(choice.get("finish_reason")) or ""
 
 
 def _message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -43,18 +43,28 @@ class _Ways(NamedTuple):
     is_full: bool  # the answer used up its token limit, so what cannot be read was cut off
 
 
-# Finish reasons that decide whatever else came, in the words of all vendors.
+# Finish reasons that decide whatever else came, in the words of all vendors, in lower case: relays change it.
 _ENDINGS: Mapping[str, Status] = {
-    **dict.fromkeys(("length", "max_tokens", "MAX_TOKENS", "max_output_tokens"), Status.TRUNCATED),
-    **dict.fromkeys(("model_length", "model_context_window_exceeded", "pause_turn", "CONTINUATION"), Status.TRUNCATED),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens"), Status.TRUNCATED),
+    **dict.fromkeys(("model_length", "model_context_window_exceeded", "pause_turn", "continuation"), Status.TRUNCATED),
     "incomplete": Status.TRUNCATED,
-    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "SAFETY", "RECITATION"), Status.FILTERED),
-    **dict.fromkeys(("BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"), Status.FILTERED),
-    **dict.fromkeys(("IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR", "ESCALATION"), Status.FILTERED),
+    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "safety", "recitation"), Status.FILTERED),
+    **dict.fromkeys(("blocklist", "prohibited_content", "spii", "language", "image_safety"), Status.FILTERED),
+    **dict.fromkeys(("image_prohibited_content", "image_recitation", "model_armor", "escalation"), Status.FILTERED),
     "refusal": Status.REFUSED,
-    **dict.fromkeys(("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE"), Status.BAD_JSON),
-    "UNEXPECTED_TOOL_CALL": Status.UNKNOWN_TOOL,
+    **dict.fromkeys(("malformed_function_call", "malformed_response"), Status.BAD_JSON),
+    "unexpected_tool_call": Status.UNKNOWN_TOOL,
 }
+
+
+def _ending_by(finish_reason: str) -> Status | None:
+    """What a finish reason decides; None where it decides nothing. Google's chat completions give their own behind
+    that of OpenAI: "content_filter: PROHIBITED_CONTENT", "function_call_filter: MALFORMED_FUNCTION_CALL"."""
+    reason = finish_reason.lower()
+    if ": " not in reason:
+        return _ENDINGS.get(reason)
+    general, _, own = reason.partition(": ")
+    return _ENDINGS.get(general) or _ENDINGS.get(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class Toolbox:
         wrong stands with that call. An answer that was cut off never passes for complete, even where it can be read:
         a server that constrains the grammar closes the brackets of a list it did not finish.
         """
-        ending = _ENDINGS.get(reply.finish_reason or "")
+        ending = _ending_by(reply.finish_reason or "")
         if ending is not None:
             return self._ended_early(reply, ending)
         if reply.refusal:

@@ -150,6 +150,12 @@ def test_a_call_where_the_request_has_no_tools_is_unknown() -> None:
         ({"finish_reason": "MAX_TOKENS"}, Status.TRUNCATED),
         ({"finish_reason": "max_output_tokens"}, Status.TRUNCATED),
         ({"finish_reason": "MALFORMED_FUNCTION_CALL"}, Status.BAD_JSON),
+        ({"finish_reason": "malformed_function_call"}, Status.BAD_JSON),
+        ({"finish_reason": "function_call_filter: MALFORMED_FUNCTION_CALL"}, Status.BAD_JSON),
+        ({"finish_reason": "function_call_filter: UNEXPECTED_TOOL_CALL"}, Status.UNKNOWN_TOOL),
+        ({"finish_reason": "content_filter: PROHIBITED_CONTENT"}, Status.FILTERED),
+        ({"finish_reason": "content_filter: SOMETHING_NEW"}, Status.FILTERED),
+        ({"finish_reason": "LENGTH"}, Status.TRUNCATED),
     ],
 )
 @pytest.mark.parametrize("toolbox", [RECORD, NO_TOOLS])
