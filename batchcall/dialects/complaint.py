@@ -119,6 +119,7 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
         status=status or (inner.status if inner else None),
         details=details or (inner.details if inner else []),
         is_daily_quota=_is_daily(details) or (inner is not None and inner.is_daily_quota),
+        is_blocked_prompt="flagged_input" in _metadata_of(said) or (inner is not None and inner.is_blocked_prompt),
     )
 
 
@@ -150,10 +151,17 @@ def _codes_of(said: dict[str, Json], details: list[Any]) -> tuple[list[str], int
     inner = said.get("innererror")  # Azure
     written = [said.get(name) for name in _CODE_NAMES]
     written.append(inner.get("code") if isinstance(inner, dict) else None)
+    written.append(_metadata_of(said).get("error_type"))
     written.extend(detail.get("reason") for detail in details if isinstance(detail, dict))
     names = [name for value in written if (name := _as_code(value))]
     statuses = [int(name) for name in names if _is_status(name)]
     return [name for name in names if not _is_status(name)], statuses[0] if statuses else None
+
+
+def _metadata_of(said: dict[str, Json]) -> dict[str, Json]:
+    """OpenRouter's: the status alone does not tell a moderated prompt from a bad key."""
+    metadata = said.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _as_code(value: Any) -> str:

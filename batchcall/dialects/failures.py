@@ -239,6 +239,7 @@ WORDINGS = (
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}), re.compile("模型不存在|model not exist", re.I)),
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
             re.compile("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
+    Wording(FailureKind.FILTERED, frozenset({403}), re.compile("content violates usage guidelines", re.I)),  # xAI
     Wording(FailureKind.REJECTED, frozenset({200, 500}),
             re.compile(r"maximum context length is \d|exceeds the available context size", re.I)),
     Wording(FailureKind.REJECTED, frozenset({500}), re.compile(r"^field \w+ is required")),  # new-api, as the first
