@@ -79,7 +79,9 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "unauthenticated":                      FailureKind.BAD_KEY,
     "permission_denied":                    FailureKind.BAD_KEY,
     "permission_error":                     FailureKind.BAD_KEY,
+    "expired_key":                          FailureKind.BAD_KEY,        # LiteLLM, with 400
     "account_deactivated":                  FailureKind.BAD_KEY,
+    "organization_restricted":              FailureKind.BAD_KEY,        # Groq, with 400
     "access_terminated":                    FailureKind.BAD_KEY,
     "invalid_organization":                 FailureKind.BAD_KEY,
     "mismatched_organization":              FailureKind.BAD_KEY,
@@ -87,6 +89,8 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "model_not_found":                      FailureKind.UNKNOWN_MODEL,
     "model_not_available":                  FailureKind.UNKNOWN_MODEL,
     "modelnotfound":                        FailureKind.UNKNOWN_MODEL,
+    "model_decommissioned":                 FailureKind.UNKNOWN_MODEL,  # Groq, with 400
+    "invalid_model":                        FailureKind.UNKNOWN_MODEL,  # Mistral, with 400
     "model_price_error":                    FailureKind.UNKNOWN_MODEL,  # new-api: no price set for the model
     "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure, with the next
     "operationnotsupported":                FailureKind.UNKNOWN_MODEL,  # the model speaks another protocol
@@ -233,10 +237,13 @@ WORDINGS = (
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
             re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
                        "|reached your specified (?:workspace )?API usage limits", re.I)),
-    Wording(FailureKind.BAD_KEY, frozenset({200, 400}), re.compile("organization has been disabled", re.I)),
+    Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # the second is xAI's
+            re.compile("organization has been disabled|incorrect api key provided", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 500, 503}),
             re.compile("无可用渠道|no available channels?\\b", re.I)),
-    Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}), re.compile("模型不存在|model not exist", re.I)),
+    Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}),  # DeepSeek, SiliconFlow, LiteLLM, OpenRouter, OpenAI
+            re.compile("模型不存在|model (?:does )?not exist|invalid model name passed in model"
+                       "|is not a valid model ID|^invalid model ID", re.I)),
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
             re.compile("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
     Wording(FailureKind.FILTERED, frozenset({403}), re.compile("content violates usage guidelines", re.I)),  # xAI
