@@ -141,6 +141,9 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "missing_required_parameter":           FailureKind.REJECTED,
     "invalidparameter":                     FailureKind.REJECTED,       # DashScope
     "badrequesterror":                      FailureKind.REJECTED,       # vLLM
+    "tool_use_failed":                      FailureKind.UNREADABLE,     # Groq, with 400 and the next two: of the answer
+    "json_validate_failed":                 FailureKind.UNREADABLE,
+    "output_parse_failed":                  FailureKind.UNREADABLE,
     "do_request_failed":                    FailureKind.RELAY_ERROR,    # new-api, with those that follow
     "gen_relay_info_failed":                FailureKind.RELAY_ERROR,
     "get_user_quota_failed":                FailureKind.RELAY_ERROR,
