@@ -109,6 +109,12 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "data_inspection_failed":               FailureKind.FILTERED,       # DashScope
     "datainspectionfailed":                 FailureKind.FILTERED,
     "1301":                                 FailureKind.FILTERED,       # Zhipu
+    "sensitivecontentdetected":             FailureKind.FILTERED,       # Volcano Ark, with those that follow
+    "sensitivecontentdetected.severeviolation": FailureKind.FILTERED,
+    "sensitivecontentdetected.violence":    FailureKind.FILTERED,
+    "inputtextsensitivecontentdetected":    FailureKind.FILTERED,
+    "inputimagesensitivecontentdetected":   FailureKind.FILTERED,
+    "outputtextsensitivecontentdetected":   FailureKind.FILTERED,
     "context_length_exceeded":              FailureKind.REJECTED,
     "exceed_context_size_error":            FailureKind.REJECTED,       # llama.cpp, with 400 or 500
     "contextwindowexceedederror":           FailureKind.REJECTED,       # LiteLLM
@@ -162,6 +168,13 @@ BY_CODE_AND_STATUS: Mapping[tuple[str, int], FailureKind] = {
     ("rate_limit_exceeded", 413): FailureKind.REJECTED,     # Groq: this one request is beyond the whole minute
     ("get_channel_failed", 200):  FailureKind.RELAY_ERROR,  # with 503 it is as lasting as its text says
     ("get_channel_failed", 500):  FailureKind.RELAY_ERROR,
+    ("1002", 200):                FailureKind.RATE_LIMITED,  # MiniMax, with those that follow: its errors come with 200
+    ("1004", 200):                FailureKind.BAD_KEY,
+    ("1008", 200):                FailureKind.NO_QUOTA,
+    ("1026", 200):                FailureKind.FILTERED,      # the prompt, and the answer
+    ("1027", 200):                FailureKind.FILTERED,
+    ("2013", 200):                FailureKind.REJECTED,
+    ("2049", 200):                FailureKind.BAD_KEY,
 }
 
 BY_STATUS: Mapping[int, FailureKind] = {  # those that mean one thing whatever their text says
