@@ -337,17 +337,19 @@ _KINDS: Mapping[type, Kinds] = {
 
 
 def match_tool(name: str, names: Iterable[str]) -> str | None:
-    """The one tool that is meant by a name in another spelling: prefix, case, spaces. None when none or several are."""
+    """The one tool that is meant by a name in another spelling: prefix, case, spaces, a control token of the model's
+    behind it. None when none or several are."""
     wanted = _normalised(name)
     found = [one for one in names if _normalised(one) == wanted]
     return found[0] if len(found) == 1 else None
 
 
 def _normalised(name: str) -> str:
-    spelled = "".join(name.split()).casefold()
+    spelled = "".join(name.partition(_TOKEN_START)[0].split()).casefold()
     for prefix in _PREFIXES:
         spelled = spelled.removeprefix(prefix)
     return spelled
 
 
 _PREFIXES = ("functions.", "default_api.")
+_TOKEN_START = "<|"  # vLLM leaves gpt-oss its own: "record<|channel|>commentary"
