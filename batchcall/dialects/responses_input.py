@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from batchcall.dialects.jsontext import as_json_text
 from batchcall.records import Json
 
 Item = dict[str, Json]
@@ -145,5 +146,12 @@ def _as_call(call: Item, id_: str, unanswered: Unanswered) -> Item:
         "type": "function_call",
         "call_id": id_,
         "name": function.get("name"),
-        "arguments": function.get("arguments") or "{}",
+        "arguments": _as_text(function.get("arguments")),
     }
+
+
+def _as_text(arguments: Json) -> str:
+    """The arguments of an earlier call, which data sets also keep as the object that they are."""
+    if isinstance(arguments, str):
+        return arguments or "{}"
+    return "{}" if arguments is None else as_json_text(arguments)

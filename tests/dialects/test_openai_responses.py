@@ -305,6 +305,24 @@ def test_a_part_becomes_an_input_of_its_kind(part: Json, expected: Json) -> None
 
 
 @pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ('{"city":"Paris"}', '{"city":"Paris"}'),
+        ({"city": "Köln"}, '{"city":"Köln"}'),
+        ({}, "{}"),
+        ("", "{}"),
+        (None, "{}"),
+    ],
+)
+def test_the_arguments_of_an_earlier_call_are_sent_as_the_text_that_the_vendor_wants(arguments: Any, text: str) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+
+    body = body_of(ask(user("Weather?"), {"role": "assistant", "content": None, "tool_calls": [call]}))
+
+    assert body["input"][1]["arguments"] == text
+
+
+@pytest.mark.parametrize(
     "item",
     [
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
