@@ -16,6 +16,8 @@ from batchcall.records import Failure, FailureKind, Scope, Status
 FIRST_PARTY_HOSTS = (
     "api.openai.com",
     "*.openai.azure.com",
+    "*.cognitiveservices.azure.com",
+    "*.services.ai.azure.com",
     "api.anthropic.com",
     "generativelanguage.googleapis.com",
 )

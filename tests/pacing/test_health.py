@@ -14,6 +14,8 @@ FIRST_PARTY = [
     "https://api.openai.com/v1",
     "https://API.OpenAI.com:443/v1",
     "https://team-a.openai.azure.com/openai/deployments/x?api-version=1",
+    "https://team-a.cognitiveservices.azure.com/openai/v1",
+    "https://team-a.services.ai.azure.com/openai/v1",
     "https://api.anthropic.com",
     "https://generativelanguage.googleapis.com/v1beta",
 ]
