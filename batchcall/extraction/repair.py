@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 import msgspec
@@ -213,8 +213,15 @@ def _from_string(text: str, kinds: Kinds) -> Json:
         number = read_json(text)
     except NotJson:
         return text
-    is_exact = isinstance(number, int) or Decimal(text) == Decimal(repr(number))
+    is_exact = isinstance(number, int) or _is_exactly(text, number)
     return number if is_exact and _kinds_of(number) & kinds else text
+
+
+def _is_exactly(text: str, number: Json) -> bool:
+    try:
+        return Decimal(text) == Decimal(repr(number))
+    except InvalidOperation:  # an exponent beyond what a Decimal counts
+        return False
 
 
 _WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}

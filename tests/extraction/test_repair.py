@@ -172,6 +172,7 @@ def test_scalars_are_coerced_without_loss_where_the_job_allows_it(arguments: Any
         {"total": "0.12345678901234567890123"},
         {"total": "NaN"},
         {"total": "1e999"},
+        {"total": "1e-9999999999999999999"},
         {"paid": 1},
         {"paid": "yes"},
         {"shop": None},
