@@ -18,6 +18,7 @@ from batchcall.records import Json
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 30  # of nested structs and lists; deeper is JSON, readers of Parquet do not like more
+MAX_LEVELS = 120  # of schemas within schemas on the way to a type, references counted: each is some frames of Python
 MAX_VISITS = 5_000  # schemas looked at for one tool; a few shared definitions can unfold without end
 _SHOWN = 60  # characters of a value in a note
 
@@ -67,6 +68,7 @@ class _Reading:
     def __init__(self, document: dict[str, Json]) -> None:
         self.document = document
         self.visits_left = MAX_VISITS
+        self.levels_open = 0
         self.open_refs = ["#"]
         self.has_ids = _has_inner_id(document)
         # Up to draft 7 whatever stands beside a $ref is ignored.
@@ -77,13 +79,17 @@ class _Reading:
 
     def known(self, schema: Json, depth: int) -> FieldType | None:
         self.visits_left -= 1
-        if schema is False or depth > MAX_DEPTH or self.visits_left < 0:
+        if schema is False or depth > MAX_DEPTH or self.levels_open > MAX_LEVELS or self.visits_left < 0:
             return Scalar.JSON
         if not isinstance(schema, dict):
             return None
+        self.levels_open += 1
         if self.is_ref_alone and "$ref" in schema:
-            return self._referenced(schema["$ref"], depth)
-        return _all_of(self._parts(schema, depth))
+            found = self._referenced(schema["$ref"], depth)
+        else:
+            found = _all_of(self._parts(schema, depth))
+        self.levels_open -= 1
+        return found
 
     def _parts(self, schema: dict[str, Json], depth: int) -> Iterable[FieldType | None]:
         """Everything that a value of this schema is at the same time."""

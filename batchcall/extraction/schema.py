@@ -22,6 +22,7 @@ MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
 MAX_NODES = 20_000
 MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
+MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
 MAX_ERRORS = 3  # told of one value
 _SHOWN_VALUE = 80  # characters of a value in a message
 _SHOWN_MESSAGE = 240  # characters of a message
@@ -328,12 +329,13 @@ _COMBINING = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
 
 
 class _Unfolding:
-    """How many schemas are applied to one value once all references are followed. A few definitions that name each
-    other twice come to billions, and a check that never ends."""
+    """How many schemas are applied to one value once all references are followed, and how many behind each other. A few
+    definitions that name each other twice come to billions, and a check that never ends."""
 
     def __init__(self, document: dict[str, Json]) -> None:
         self.document = document
         self.counts: dict[int, int] = {}  # by identity of the schema; 0 while it is being counted
+        self.chains: dict[int, int] = {}  # the longest way on from a schema, by its identity
 
     def check(self) -> None:
         waiting: list[Json] = [self.document]
@@ -346,13 +348,18 @@ class _Unfolding:
             elif isinstance(node, list):
                 waiting += node
 
-    def count(self, schema: Json) -> int:
+    def count(self, schema: Json, above: int = 0) -> int:
+        """The schemas applied where this one is. `above`: how many led here."""
         if not isinstance(schema, dict):
             return 1
         known = self.counts.get(id(schema))
         if known is None:
             self.counts[id(schema)] = 0
-            known = self.counts[id(schema)] = 1 + sum(self.count(part) for part in self._parts(schema))
+            _check_chain(above)
+            parts = list(self._parts(schema))
+            known = self.counts[id(schema)] = 1 + sum(self.count(part, above + 1) for part in parts)
+            self.chains[id(schema)] = 1 + max((self.chains.get(id(part), 0) for part in parts), default=0)
+            _check_chain(self.chains[id(schema)])
         return known
 
     def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
@@ -366,6 +373,11 @@ class _Unfolding:
             yield schema.get(keyword)
         if isinstance(named := schema.get("dependentSchemas"), dict):
             yield from named.values()
+
+
+def _check_chain(length: int) -> None:
+    if length > MAX_CHAIN:
+        raise SchemaError("", f"more than {MAX_CHAIN} references lead on from one to the next")
 
 
 def _sentence(error: jsonschema_rs.ValidationError) -> str:

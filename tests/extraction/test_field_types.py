@@ -150,6 +150,15 @@ def test_shared_definitions_do_not_unfold_into_millions_of_fields() -> None:
     assert str(kind).count("Scalar") < 10_000
 
 
+def test_references_behind_references_in_every_field_are_json_from_where_there_are_too_many() -> None:
+    links = {f"d{i}": {"$ref": f"#/$defs/d{i + 1}"} for i in range(3_000)}
+    nested = {f"d{i}": {"properties": {"in": {"$ref": f"#/$defs/d{i + 1}"}}} for i in range(0, 3_000, 90)}
+
+    kind = field_type({"$ref": "#/$defs/d0", "$defs": {**links, **nested, "d3000": {"type": "string"}}})
+
+    assert kind == StructOf((("in", StructOf((("in", JSON),))),))
+
+
 def test_what_stands_beside_a_reference_counts_only_in_drafts_where_it_does() -> None:
     old: dict[str, Any] = {
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -200,6 +200,15 @@ def test_definitions_that_unfold_without_end_are_refused() -> None:
         compile_schema(bomb)
 
 
+@pytest.mark.parametrize("is_told_last_first", [False, True])
+def test_references_that_lead_on_and_on_are_refused(is_told_last_first: bool) -> None:
+    links = [(f"d{i}", {"$ref": f"#/$defs/d{i + 1}"}) for i in range(400)]  # Python would run out of its stack
+    chain = {**dict(reversed(links) if is_told_last_first else links), "d400": {"type": "string"}}
+
+    with pytest.raises(SchemaError, match="lead on"):
+        compile_schema({**object_with(field={"$ref": "#/$defs/d0"}), "$defs": chain})
+
+
 def test_recursion_is_no_bomb() -> None:
     schema = compile_schema(object_with(children={"type": "array", "items": {"$ref": "#"}}))
 
