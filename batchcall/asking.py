@@ -69,13 +69,15 @@ class Asker:
         return request_hash(self._protocol, request)
 
     def hash_of_row(self, row: Row) -> str | None:
-        """The identity of a row's request, None when none can be built from it."""
+        """The identity of a row's request, None when none can be built from it, or no answer to it could be read."""
         if row.fault is not None:
             return None
         try:
-            return self.hash_of(self.ask(row.values))
+            request = self.ask(row.values)
+            self.toolbox_of(request)
         except RowError:
             return None
+        return self.hash_of(request)
 
     def toolbox_of(self, request: Request) -> Toolbox:
         """What reads the answers to this request. Raises RowError for a row's own tool that is no JSON Schema."""

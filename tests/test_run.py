@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -276,6 +277,28 @@ async def test_rows_that_cannot_be_read_or_rendered_become_bad_rows_with_file_an
     ]
     assert (summary.requests, summary.exit_code) == (3, ExitCode.ROWS_FAILED)
     assert verify_output(tmp_path / "out").faults == []
+
+
+@pytest.mark.parametrize("parameters", [{"type": "nonsense"}, {"$ref": "http://localhost/elsewhere"}])
+async def test_rows_whose_own_tool_is_no_schema_are_bad_rows_and_no_damage(
+    tmp_path: Path, endpoint: SandboxProcess, parameters: dict[str, Any]
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    edit(job, 'prompt = "Who is this?\\n{{ text }}"', 'columns = { messages = "text", tools = "tools" }')
+    edit(job, '[[tool]]\nfile = "tool.json"', "")
+    broken = {"type": "function", "function": {"name": "broken", "parameters": parameters}}
+    tools = [TOOL, broken, TOOL, TOOL]
+    rows = [{**row, "tools": [tool]} for row, tool in zip(some_rows(4), tools, strict=True)]
+    write_rows(tmp_path / "rows.jsonl", rows[:3])
+
+    await run_job(job)
+    faults = verify_output(tmp_path / "out").faults
+    write_rows(tmp_path / "rows.jsonl", rows)
+    grown = await run_job(job)
+
+    assert faults == verify_output(tmp_path / "out").faults == []
+    assert [row["status"] for row in results(tmp_path / "out")] == ["ok", "bad_row", "ok", "ok"]
+    assert grown.requests == 1
 
 
 @pytest.mark.parametrize(
