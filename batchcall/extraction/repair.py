@@ -45,9 +45,9 @@ def mend(call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool) -> Me
     except NotJson:
         return None
     wanted = {"nested_string": repair, "coerced": coerce}
-    for name, change in _VALUE_STEPS.items():
+    for name, change_in in _VALUE_STEPS.items():
         if wanted[name] and not _passes(value, tool):
-            changed = _Walk(tool.schema.document, change).mended(value)
+            changed = _Walk(tool.schema.document, change_in(call.arguments)).mended(value)
             steps += [name] if changed is not value else []
             value = changed
     if not isinstance(value, dict) or not _passes(value, tool) or _depth(json_text(value)) > MAX_DEPTH:
@@ -178,6 +178,7 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
 }
 
 Kinds = frozenset[str]
+_Change = Callable[[Json, Kinds], Json]
 _ANY: Kinds = frozenset(("null", "boolean", "integer", "number", "string", "array", "object"))
 _CONTAINERS: Kinds = frozenset(("array", "object"))
 
@@ -195,13 +196,22 @@ def _decode_nested(value: Json, kinds: Kinds) -> Json:
     return decoded if isinstance(decoded, dict | list) and _kinds_of(decoded) & kinds else value
 
 
-def _coerce(value: Json, kinds: Kinds) -> Json:
-    """A scalar as the schema wants it, where not a digit is lost."""
-    if isinstance(value, str):
-        return _from_string(value, kinds)
-    if "string" in kinds and isinstance(value, bool | int | float):
-        return json_text(value)
-    return value
+def _coercion(text: str) -> _Change:
+    """Makes a scalar what the schema wants, where not a digit is lost. `text` is what the arguments were read from."""
+    spellings: dict[float, set[str]] = {}
+    for digits in _NUMBER.findall(text):
+        if not digits.lstrip("-").isdecimal():
+            spellings.setdefault(float(digits), set()).add(digits)
+
+    def coerce(value: Json, kinds: Kinds) -> Json:
+        if isinstance(value, str):
+            return _from_string(value, kinds)
+        if "string" in kinds and isinstance(value, float):  # 1.10 may be a version, and 1.1 is another one
+            written = spellings.get(value, set())
+            return next(iter(written)) if len(written) == 1 else value
+        return json_text(value) if "string" in kinds and isinstance(value, bool | int) else value
+
+    return coerce
 
 
 def _from_string(text: str, kinds: Kinds) -> Json:
@@ -227,13 +237,17 @@ def _is_exactly(text: str, number: Json) -> bool:
 _WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
-_VALUE_STEPS: Mapping[str, Callable[[Json, Kinds], Json]] = {"nested_string": _decode_nested, "coerced": _coerce}
+# What each does depends on the text that the arguments came as.
+_VALUE_STEPS: Mapping[str, Callable[[str], _Change]] = {
+    "nested_string": lambda text: _decode_nested,
+    "coerced": _coercion,
+}
 
 
 class _Walk:
     """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
 
-    def __init__(self, document: dict[str, Json], change: Callable[[Json, Kinds], Json]) -> None:
+    def __init__(self, document: dict[str, Json], change: _Change) -> None:
         self.document = document
         self.change = change
         self.known: dict[int, Kinds] = {}  # by identity of the schema

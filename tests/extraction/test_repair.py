@@ -184,6 +184,18 @@ def test_nothing_is_coerced_that_would_lose_or_guess(arguments: Any) -> None:
     assert mended(json.dumps(arguments), coerce=True) is None
 
 
+@pytest.mark.parametrize("written", ["1.10", "12345678901234567.25", "1e2", "-0.0", "100000000000000000000.0"])
+def test_a_number_becomes_the_string_that_was_written(written: str) -> None:
+    found = mended(f'{{"items": "[{{\\"name\\": {written}}}]"}}', coerce=True)
+
+    assert found == Mended({"items": [{"name": written}]}, ("nested_string", "coerced"))
+
+
+def test_a_number_that_was_written_in_two_ways_is_not_coerced() -> None:
+    assert mended('{"shop": 1.10, "items": [{"name": 1.1}]}', coerce=True) is None
+    assert mended('{"shop": 1.0, "count": 1}', coerce=True) == Mended({"shop": "1.0", "count": 1}, ("coerced",))
+
+
 def test_what_is_valid_already_is_left_alone_beside_what_is_coerced() -> None:
     found = mended('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
 
