@@ -217,7 +217,7 @@ def _coercion(text: str) -> _Change:
 def _from_string(text: str, kinds: Kinds) -> Json:
     if text in _WORDS and _kinds_of(_WORDS[text]) & kinds:
         return _WORDS[text]
-    if "integer" not in kinds or not _NUMBER.fullmatch(text):  # whatever takes numbers takes integers
+    if not kinds & _WHOLE or not _NUMBER.fullmatch(text):
         return text
     try:
         number = read_json(text)

@@ -196,6 +196,13 @@ def test_a_number_that_was_written_in_two_ways_is_not_coerced() -> None:
     assert mended('{"shop": 1.0, "count": 1}', coerce=True) == Mended({"shop": "1.0", "count": 1}, ("coerced",))
 
 
+def test_numbers_of_an_enum_are_coerced_too() -> None:
+    schema = {"properties": {"rate": {"enum": [0.5, 1.5, None]}}}
+
+    assert mended('{"rate": "1.50"}', coerce=True, schema=schema) == Mended({"rate": 1.5}, ("coerced",))
+    assert mended('{"rate": "2.5"}', coerce=True, schema=schema) is None
+
+
 def test_what_is_valid_already_is_left_alone_beside_what_is_coerced() -> None:
     found = mended('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
 
