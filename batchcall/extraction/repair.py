@@ -159,7 +159,11 @@ def _drop_trailing_text(text: str) -> str:
         return text
     end = next((position for depth, position in _nesting(text) if depth == 0), len(text))
     # More JSON behind is no prose: two answers in one, and nobody can say which of them is meant.
-    return text if text[end:].lstrip().startswith(("{", "[")) else text[:end]
+    is_json = text[end:].lstrip().startswith(("{", "[")) or _MEMBER.search(text, end) is not None
+    return text if is_json else text[:end]
+
+
+_MEMBER = re.compile(rf"\{{\s*+{_STRING}\s*+:")  # an object opens, wherever it stands: behind a comma, a fence, a tag
 
 
 def _drop_trailing_commas(text: str) -> str:

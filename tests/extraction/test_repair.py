@@ -58,6 +58,7 @@ def mended(
         ('```json\n{"shop": "```"}\n```', {"shop": "```"}, ("code_fence",)),
         ('```json\n{"shop": "a",}\n``` That is all.', {"shop": "a"}, ("code_fence", "trailing_text", "trailing_comma")),
         ('{"shop": "a"} I hope this helps :-}', {"shop": "a"}, ("trailing_text",)),
+        ('{"shop": "a"} as in [1], with {name} left out', {"shop": "a"}, ("trailing_text",)),
         ('{"shop": "a}\\"{"}</tool_call>', {"shop": 'a}"{'}, ("trailing_text",)),
         (
             '{"shop": "a,]", "items": [{"name": "b",},],}',
@@ -111,6 +112,10 @@ def test_what_was_cut_off_is_never_completed(arguments: str) -> None:
     "arguments",
     [
         '{"shop": "a"}{"shop": "b"}',  # which of them?
+        '{"shop": "a"}, {"shop": "b"}',
+        '{"shop": "a"}\n---\n{ "shop": "b"}',
+        '```json\n{"shop": "a"}\n```\nor\n```json\n{"shop": "b"}\n```',
+        '{"shop": "a"}</tool_call><tool_call>{"shop": "b',
         '{"total": NaN}',
         '{"total": Infinity}',
         '{"total": 1e999}',
@@ -260,7 +265,15 @@ def test_a_tool_is_found_under_another_spelling_only_when_it_is_the_only_one(cal
 
 
 @pytest.mark.parametrize(
-    "hostile", ['{"a": "' + '\\"' * 100_000, '"' * 100_000, "{" + ", " * 100_000, "```" * 100_000, "\\" * 100_000]
+    "hostile",
+    [
+        '{"a": "' + '\\"' * 100_000,
+        '"' * 100_000,
+        "{" + ", " * 100_000,
+        "```" * 100_000,
+        "\\" * 100_000,
+        "{x} y" + '{"' * 100_000,
+    ],
 )
 def test_the_ladder_takes_linear_time_on_hostile_text(hostile: str) -> None:
     assert mended(hostile, coerce=True) is None  # minutes, were it quadratic
