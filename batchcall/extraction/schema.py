@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema_rs
 import msgspec
@@ -97,7 +98,7 @@ def compile_schema(schema: Mapping[str, Json]) -> CompiledSchema:
     plain = dict(schema)
     _check_limits(plain)
     rewrites: list[str] = []
-    document = _normalised(plain, "", _Notes(rewrites, is_draft_told="$schema" in plain))
+    document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, frozenset(_places_meant(plain))))
     assert isinstance(document, dict)
     _Unfolding(document).check()
     return CompiledSchema(document, tuple(rewrites), _compile(document).is_valid)
@@ -159,12 +160,26 @@ def _check_size(schema: dict[str, Json]) -> None:
         raise SchemaError("", f"larger than {MAX_BYTES:,} bytes")
 
 
+def _places_meant(schema: Json) -> Iterator[str]:
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            ref = node.get("$ref")
+            if isinstance(ref, str) and ref.startswith("#/"):
+                yield unquote(ref[1:])
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
 @dataclass(frozen=True, slots=True)
 class _Notes:
     """What is told of the rewriting, and what it may assume."""
 
     rewrites: list[str]
     is_draft_told: bool  # the document names its draft: words of older drafts mean what that draft says
+    meant: frozenset[str]  # paths that a reference leads to
 
     def tell(self, path: str, what: str) -> None:
         self.rewrites.append(f"{path or '/'}: {what}")
@@ -177,6 +192,7 @@ _ONE_SCHEMA = (
 _LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 _HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # null means something here
+_KEYWORDS = frozenset((*_ONE_SCHEMA, *_LISTED_SCHEMAS, *_NAMED_SCHEMAS, *_HOLDS_VALUES))
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -197,7 +213,20 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
     for keyword in _NAMED_SCHEMAS:
         if isinstance(named := mended.get(keyword), dict):
             mended[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
+    for keyword in [key for key in mended if key not in _KEYWORDS] if notes.meant else ():
+        mended[keyword] = _normalised_within(mended[keyword], f"{path}/{_escaped(keyword)}", notes)
     return _or_null(mended) if _is_nullable(mended, path, notes) else mended
+
+
+def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
+    """A part that is no schema, with those in it that a reference leads to: `#/components/schemas/Pet`."""
+    if path in notes.meant:
+        return _normalised(part, path, notes)
+    if isinstance(part, dict):
+        return {key: _normalised_within(one, f"{path}/{_escaped(key)}", notes) for key, one in part.items()}
+    if isinstance(part, list):
+        return [_normalised_within(one, f"{path}/{index}", notes) for index, one in enumerate(part)]
+    return part
 
 
 def _check_references(schema: dict[str, Json], path: str) -> None:

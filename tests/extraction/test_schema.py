@@ -145,6 +145,21 @@ def test_what_looks_like_a_keyword_but_is_a_name_or_a_value_is_not_touched() -> 
     assert schema.rewrites == ()
 
 
+@pytest.mark.parametrize("place", ["components/schemas", "$defs/v1", "x-models", "anyOf/0/shared/0"])
+def test_what_a_reference_leads_to_is_mended_wherever_it_stands(place: str) -> None:
+    pet = {"type": "object", "properties": {"name": {"type": "str", "nullable": True}}, "required": ["name"]}
+    document: Any = {"Pet/Dog": pet}
+    for step in reversed(place.split("/")):
+        document = [document] if step.isdecimal() else {step: document}
+    document |= {"type": "object", "properties": {"pet": {"$ref": f"#/{place}/Pet~1Dog"}}}
+
+    schema = compile_schema(document)
+
+    assert schema.is_valid({"pet": {"name": None}})
+    assert not schema.is_valid({"pet": {"name": 5}})
+    assert schema.rewrites[-1] == f"/{place}/Pet~1Dog/properties/name/nullable: read as a union with null"
+
+
 def test_the_schema_of_the_user_is_never_changed() -> None:
     inner = {"type": "dict", "nullable": True, "required": True}
     written = object_with(field=inner)
