@@ -52,9 +52,10 @@ class Revalidation:
     def as_text(self) -> str:
         return revalidation_text(self.folder, self.rows, self.changed, self.before, self.after)
 
-    def count(self, old: Outcome, new: Outcome) -> None:
+    def count(self, old: Outcome, new: Outcome, layout: Layout) -> None:
+        """`old` was read from a part, and `new` is compared as it will be read from one, by `layout`."""
         self.rows += 1
-        self.changed += old.status != new.status or _said(old.arguments) != _said(new.arguments)
+        self.changed += old.status != new.status or _said(old.arguments) != _said(layout.held(new.arguments))
         self.before[old.status] += 1
         self.after[new.status] += 1
 
@@ -124,7 +125,7 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
         new = outcome
         if outcome.row in answers:
             new = _read_anew(work, requests, outcome, answers[outcome.row])
-        result.count(outcome, new)
+        result.count(outcome, new, work.layout)
         totals.count(new)
         ended.append((kept, new))
     write_part(work.disk, folder / part_name(number), work.layout, in_batches(ended, work.layout), totals)

@@ -58,6 +58,20 @@ async def test_the_typed_columns_follow_the_new_schema(tmp_path: Path) -> None:
         assert verify_output(tmp_path / "out").faults == []
 
 
+async def test_reading_answers_anew_a_second_time_changes_nothing(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+    tool = copy.deepcopy(TOOL)
+    del tool["function"]["parameters"]["properties"]["age"]  # in every answer, and without a column from now on
+    (tmp_path / "tool.json").write_text(json.dumps(tool))
+
+    first, second = revalidate_job(load_job(job)), revalidate_job(load_job(job))
+
+    assert (first.rows, first.changed) == (25, 25)
+    assert (second.rows, second.changed) == (25, 0)
+
+
 async def test_rows_with_their_own_tools_are_read_with_them(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url)

@@ -32,6 +32,7 @@ from batchcall.records import (
     Failure,
     FailureKind,
     HttpResponse,
+    Json,
     Outcome,
     Status,
     ToolCall,
@@ -105,6 +106,7 @@ class Layout:
         self.arguments = arguments or Scalar.JSON
         self._kept = _kept_columns(kept)
         self._convert = converter(self.arguments)
+        self._restore = restorer(self.arguments)
         self._is_plain = is_plain(self.arguments)
         self.kept_names = [column.name for column in self._kept]  # in the input
         self.kept_columns = [pa.field(column.written, column.type) for column in self._kept]  # in the output
@@ -155,6 +157,11 @@ class Layout:
         if found:
             notes.setdefault(place, []).extend(found)
         return converted
+
+    def held(self, arguments: Json) -> Json:
+        """What a part has of these arguments: all that their column has a place for."""
+        restored: Json = self._restore(self._converted(arguments, 0, {}))
+        return restored
 
     def read(self, batch: pa.RecordBatch) -> list[tuple[dict[str, Any], Outcome]]:
         """Rows of a part. `batch` of them gives the same Arrow data again.
