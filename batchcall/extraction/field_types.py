@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -39,6 +39,7 @@ class ListOf:
 @dataclass(frozen=True, slots=True)
 class StructOf:
     fields: tuple[tuple[str, FieldType], ...]  # never empty: Parquet cannot hold an empty struct
+    is_sure: bool = field(default=True, compare=False)  # False: the schema names no type, and takes lists too
 
 
 FieldType: TypeAlias = Scalar | ListOf | StructOf
@@ -54,12 +55,17 @@ def field_type(schema: dict[str, Json]) -> FieldType:
 
 
 def is_plain(kind: FieldType) -> bool:
-    """Whether values of this type go into Arrow as they are, because no part of it is JSON text."""
+    """Whether arguments of this type go into Arrow as they are: no part of it is JSON text, nor anything but an object
+    where Arrow would make an object of it, as it does of an empty list."""
     if isinstance(kind, ListOf):
-        return is_plain(kind.element)
-    if isinstance(kind, StructOf):
-        return all(is_plain(inner) for _, inner in kind.fields)
+        return _is_plain_within(kind.element)
+    if isinstance(kind, StructOf):  # all arguments are objects
+        return all(_is_plain_within(inner) for _, inner in kind.fields)
     return kind is not Scalar.JSON
+
+
+def _is_plain_within(kind: FieldType) -> bool:
+    return is_plain(kind) and (not isinstance(kind, StructOf) or kind.is_sure)
 
 
 class _Reading:
@@ -157,7 +163,8 @@ class _Reading:
         properties = schema.get("properties")
         if not isinstance(properties, dict) or not properties:
             return None
-        return StructOf(tuple((name, self.read(inner, depth + 1)) for name, inner in properties.items()))
+        fields = tuple((name, self.read(inner, depth + 1)) for name, inner in properties.items())
+        return StructOf(fields, is_sure="type" in schema)
 
     def _referenced(self, ref: Json, depth: int) -> FieldType | None:
         # A definition is unfolded once; where it comes back on itself, the value is JSON text.
@@ -243,7 +250,7 @@ def _of_values(schema: Mapping[str, Json]) -> FieldType:
 def _any_of(kinds: list[FieldType | None]) -> FieldType | None:
     distinct = set(kinds)
     if len(distinct) == 1:
-        return distinct.pop()
+        return next((kind for kind in kinds if isinstance(kind, StructOf) and not kind.is_sure), distinct.pop())
     if not distinct:
         return None
     return Scalar.FLOAT64 if distinct == {Scalar.INT64, Scalar.FLOAT64} else Scalar.JSON
@@ -263,7 +270,8 @@ def _merged(structs: list[StructOf]) -> StructOf:
     for struct in structs:
         for name, kind in struct.fields:
             fields.setdefault(name, []).append(kind)
-    return StructOf(tuple((name, _all_of(kinds) or Scalar.JSON) for name, kinds in fields.items()))
+    merged = tuple((name, _all_of(kinds) or Scalar.JSON) for name, kinds in fields.items())
+    return StructOf(merged, is_sure=any(struct.is_sure for struct in structs))
 
 
 encode_json = msgspec.json.Encoder(order="sorted").encode  # integers of any length exact, unlike orjson

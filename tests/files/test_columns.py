@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchcall.extraction.field_types import FieldType, ListOf, Scalar, StructOf
+from batchcall.extraction.field_types import FieldType, ListOf, Scalar, StructOf, field_type
 from batchcall.files.columns import (
     ANSWERS_SCHEMA,
     OUTCOME_COLUMNS,
@@ -164,6 +164,16 @@ def test_one_value_that_does_not_fit_spoils_no_other_row() -> None:
     assert [row["count"] for row in batch.column("arguments").to_pylist()] == [1, None, 3]
     assert batch.column("n").to_pylist() == [1, None, 3]
     assert [error is None for error in batch.column("error").to_pylist()] == [True, False, True]
+
+
+def test_a_list_where_the_schema_forgot_to_ask_for_an_object_is_null_and_told() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"shop": {"properties": {"id": {"type": "integer"}}}}}
+    arguments = field_type({**schema, "anyOf": [schema, {**schema, "title": "the same"}]})
+
+    written = write_one(Layout(NOTHING_KEPT, arguments), ok(arguments={"shop": []}))
+
+    assert written["arguments"] == {"shop": None}
+    assert written["error"] == "/shop: [] does not fit object; it is in `calls`"
 
 
 def test_halves_of_surrogate_pairs_become_the_replacement_character_everywhere() -> None:
