@@ -143,7 +143,8 @@ class Toolbox:
         tool = self.tools.get(name)
         if tool is not None:
             return tool, ()
-        meant = match_tool(name, self.tools) if ways.repair else None
+        own_names = {called: one.name for called, one in self.tools.items()}
+        meant = match_tool(name, own_names) if ways.repair else None
         return (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
 
     def _unknown(self, name: str) -> str:

@@ -361,11 +361,12 @@ _KINDS: Mapping[type, Kinds] = {
 }
 
 
-def match_tool(name: str, names: Iterable[str]) -> str | None:
-    """The one tool that is meant by a name in another spelling: prefix, case, spaces, a control token of the model's
-    behind it. None when none or several are."""
+def match_tool(name: str, own_names: Mapping[str, str]) -> str | None:
+    """The one tool that is meant by a name in another spelling: its own name, which may not have been what was sent,
+    prefix, case, spaces, a control token of the model's behind it. None when none or several are. `own_names` are by
+    the names that were sent."""
     wanted = _normalised(name)
-    found = [one for one in names if _normalised(one) == wanted]
+    found = [sent for sent, own in own_names.items() if wanted in (_normalised(sent), _normalised(own))]
     return found[0] if len(found) == 1 else None
 
 

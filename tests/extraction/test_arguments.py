@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from batchcall.extraction.arguments import Reading, Toolbox
 from batchcall.extraction.field_types import Scalar, StructOf
+from batchcall.extraction.row_parts import with_sent_names
 from batchcall.extraction.schema import SchemaError
 from batchcall.records import RawCall, Reply, Status, Tool, ToolCall, Usage
 
@@ -109,6 +110,14 @@ def test_another_spelling_of_a_tool_is_recorded_and_the_call_kept_as_received() 
 
     assert (reading.status, reading.tool, reading.repairs) == (Status.OK, "record", ("tool_name",))
     assert reading.calls[0].name == "functions.Record"
+
+
+def test_a_call_by_a_name_that_could_not_be_sent_is_of_that_tool() -> None:
+    sent = with_sent_names((Tool("math.area", SCHEMA, {"type": "function", "function": {"name": "math.area"}}),))
+
+    reading = read(call(name="math.area"), toolbox=Toolbox.of(sent))
+
+    assert (reading.status, reading.tool, reading.repairs) == (Status.OK, "math.area", ("tool_name",))
 
 
 def test_without_repair_a_tool_has_to_be_spelled_exactly() -> None:

@@ -261,7 +261,24 @@ def test_what_decoding_would_nest_too_deep_is_not_mended() -> None:
     ],
 )
 def test_a_tool_is_found_under_another_spelling_only_when_it_is_the_only_one(called: str, meant: str | None) -> None:
-    assert match_tool(called, ["record", "lookup", "math.area", "get_x", "GET_x"]) == meant
+    names = ["record", "lookup", "math.area", "get_x", "GET_x"]
+
+    assert match_tool(called, {name: name for name in names}) == meant
+
+
+@pytest.mark.parametrize(
+    ("called", "meant"),
+    [
+        ("math.area", "math_area_2"),
+        ("functions.Math.area", "math_area_2"),
+        ("math_area", "math_area"),
+        ("functions.f", None),  # f behind a prefix, or the tool of that name
+    ],
+)
+def test_a_tool_is_found_under_its_own_name_where_another_was_sent(called: str, meant: str | None) -> None:
+    own_names = {"math_area_2": "math.area", "math_area": "math_area", "functions_f": "functions.f", "f": "f"}
+
+    assert match_tool(called, own_names) == meant
 
 
 @pytest.mark.parametrize(
