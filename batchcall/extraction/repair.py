@@ -163,7 +163,8 @@ def _drop_trailing_text(text: str) -> str:
     return text if is_json else text[:end]
 
 
-_MEMBER = re.compile(rf"\{{\s*+{_STRING}\s*+:")  # an object opens, wherever it stands: behind a comma, a fence, a tag
+# A member of another object, behind whatever it stands (a comma, a fence, a tag), or of ours, closed too early.
+_MEMBER = re.compile(rf"[{{,]\s*+{_STRING}\s*+:")
 
 
 def _drop_trailing_commas(text: str) -> str:

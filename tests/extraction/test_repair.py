@@ -116,6 +116,8 @@ def test_what_was_cut_off_is_never_completed(arguments: str) -> None:
         '{"shop": "a"}\n---\n{ "shop": "b"}',
         '```json\n{"shop": "a"}\n```\nor\n```json\n{"shop": "b"}\n```',
         '{"shop": "a"}</tool_call><tool_call>{"shop": "b',
+        '{"shop": "a"}, "total": 5}',  # closed too early: what is behind was meant too
+        '{"items": [{"name": "b"}]}, "shop": "a"}',
         '{"total": NaN}',
         '{"total": Infinity}',
         '{"total": 1e999}',
@@ -290,6 +292,7 @@ def test_a_tool_is_found_under_its_own_name_where_another_was_sent(called: str, 
         "```" * 100_000,
         "\\" * 100_000,
         "{x} y" + '{"' * 100_000,
+        "{x} y" + ', "' * 100_000,
     ],
 )
 def test_the_ladder_takes_linear_time_on_hostile_text(hostile: str) -> None:
