@@ -7,14 +7,14 @@ schema, or nothing is changed at all.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 import msgspec
 
 from batchcall.extraction.field_types import json_text, resolve, without_surrogates
-from batchcall.extraction.schema import CompiledTool
+from batchcall.extraction.schema import CompiledTool, pattern_matcher
 from batchcall.records import Json, RawCall
 
 MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
@@ -249,6 +249,9 @@ _VALUE_STEPS: Mapping[str, Callable[[str], _Change]] = {
 }
 
 
+_Places = dict[int, Json]  # schemas by their identity
+
+
 class _Walk:
     """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
 
@@ -256,6 +259,7 @@ class _Walk:
         self.document = document
         self.change = change
         self.known: dict[int, Kinds] = {}  # by identity of the schema
+        self.patterns: dict[str, Callable[[str], bool]] = {}
 
     def mended(self, value: Json) -> Json:
         """The value with all changes; the same object where there is none."""
@@ -302,35 +306,53 @@ class _Walk:
 
     def _below(self, places: list[Json], key: str | int) -> list[Json]:
         """The schemas that may apply to a member of a value."""
-        below = (_member(facet, key) for facet in self._facets(places))
-        return [schema for schema in below if schema is not None]
+        known: dict[int, _Places] = {}
+        return list({id(one): one for place in places for one in self._members(place, key, known).values()}.values())
 
-    def _facets(self, places: Iterable[Json]) -> Iterator[dict[str, Json]]:
-        """Every schema that may have a say in a place, each once."""
-        seen: set[int] = set()
-        waiting = list(places)
-        while waiting:
-            schema = waiting.pop()
-            if not isinstance(schema, dict) or id(schema) in seen:
-                continue
-            seen.add(id(schema))
-            yield schema
-            waiting += self._always(schema)
-            for keyword in ("anyOf", "oneOf"):
-                if isinstance(listed := schema.get(keyword), list):
-                    waiting += listed
+    def _members(self, schema: Json, key: str | int, known: dict[int, _Places]) -> _Places:
+        """What a schema and all that it refers to say of one member; nothing where it may be anything."""
+        if not isinstance(schema, dict):
+            return {}
+        if id(schema) not in known:
+            known[id(schema)] = {}  # while it is looked at: a reference may lead back here
+            said = {id(one): one for one in self._own_members(schema, key)}
+            for part in self._always(schema):
+                said |= self._members(part, key, known)
+            for told in self._told_by_alternatives(schema, key, known):
+                if said or all(told):  # else one of them leaves the member free
+                    said = {name: one for places in (said, *told) for name, one in places.items()}
+            known[id(schema)] = said
+        return known[id(schema)]
+
+    def _told_by_alternatives(
+        self, schema: dict[str, Json], key: str | int, known: dict[int, _Places]
+    ) -> Iterator[list[_Places]]:
+        holder = "object" if isinstance(key, str) else "array"
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(listed := schema.get(keyword), list):
+                yield [self._members(one, key, known) for one in listed if holder in self._kinds(one)]
+
+    def _own_members(self, schema: dict[str, Json], key: str | int) -> list[Json]:
+        if isinstance(key, int):
+            return _own_items(schema, key)
+        named, patterns = schema.get("properties"), schema.get("patternProperties")
+        said = [named[key]] if isinstance(named, dict) and key in named else []
+        if isinstance(patterns, dict):
+            said += [one for pattern, one in patterns.items() if self._matches(pattern, key)]
+        return said or ([schema["additionalProperties"]] if "additionalProperties" in schema else [])
+
+    def _matches(self, pattern: str, key: str) -> bool:
+        if pattern not in self.patterns:
+            self.patterns[pattern] = pattern_matcher(pattern)
+        return self.patterns[pattern](key)
 
 
-def _member(schema: dict[str, Json], key: str | int) -> Json:
-    """What a schema itself says of one member; None where it says nothing."""
-    if isinstance(key, str):
-        named = schema.get("properties")
-        return named[key] if isinstance(named, dict) and key in named else schema.get("additionalProperties")
-    first = schema.get("prefixItems")
-    if isinstance(first, list) and key < len(first):
-        return first[key]
-    items = schema.get("items")
-    return items if not isinstance(items, list) else items[key] if key < len(items) else None
+def _own_items(schema: dict[str, Json], position: int) -> list[Json]:
+    word, rest = ("prefixItems", "items") if "prefixItems" in schema else ("items", "additionalItems")
+    first = schema.get(word)
+    if not isinstance(first, list):
+        return [first] if word in schema else []
+    return [first[position]] if position < len(first) else [schema[rest]] if rest in schema else []
 
 
 def _own_kinds(schema: dict[str, Json]) -> Kinds:

@@ -17,7 +17,7 @@ import msgspec
 from batchcall.extraction.field_types import FieldType, field_type, resolve, shortened
 from batchcall.records import Json, Tool
 
-__all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool"]
+__all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool", "pattern_matcher"]
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
@@ -102,6 +102,11 @@ def compile_schema(schema: Mapping[str, Json]) -> CompiledSchema:
     assert isinstance(document, dict)
     _Unfolding(document).check()
     return CompiledSchema(document, tuple(rewrites), _compile(document).is_valid)
+
+
+def pattern_matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a text matches a pattern of a schema that was compiled, in linear time."""
+    return _compile({"pattern": pattern}).is_valid
 
 
 def _compile(document: dict[str, Json], *, mask: str | None = None) -> jsonschema_rs.Validator:

@@ -143,6 +143,41 @@ def test_a_field_that_may_be_a_string_is_never_decoded() -> None:
     assert found.arguments == {**arguments, "items": [{"name": "{}"}]}
 
 
+OBJECT = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {"^may_": {}}, "additionalProperties": OBJECT},
+        {"patternProperties": {"^may_": {"type": "string"}}, "additionalProperties": OBJECT},
+        {"properties": {"nested": OBJECT}, "patternProperties": {"^other_": OBJECT}},
+        {"properties": {"nested": OBJECT}, "anyOf": [{"properties": {"may_be": OBJECT}}, {"required": ["nested"]}]},
+    ],
+)
+def test_a_field_that_may_be_a_string_for_its_name_or_by_one_alternative_is_never_decoded(schema: Any) -> None:
+    found = mended('{"nested": "{}", "may_be": "{}"}', schema=schema)
+
+    assert found == Mended({"nested": {}, "may_be": "{}"}, ("nested_string",))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"patternProperties": {"^nes": {"type": "array", "items": OBJECT}}},
+        {"anyOf": [{"type": "null"}, {"properties": {"nested": {"type": "array", "items": OBJECT}}}]},
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "properties": {"nested": {"type": "array", "items": [OBJECT], "additionalItems": OBJECT}},
+        },
+    ],
+)
+def test_what_is_nested_is_decoded_wherever_the_schema_says_what_it_is(schema: Any) -> None:
+    found = mended('{"nested": ["{}", "{}"]}', schema=schema)
+
+    assert found == Mended({"nested": [{}, {}]}, ("nested_string",))
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
