@@ -159,8 +159,9 @@ def _drop_trailing_text(text: str) -> str:
         return text
     end = next((position for depth, position in _nesting(text) if depth == 0), len(text))
     # More JSON behind is no prose: two answers in one, and nobody can say which of them is meant.
-    is_json = text[end:].lstrip().startswith(("{", "[")) or _MEMBER.search(text, end) is not None
-    return text if is_json else text[:end]
+    behind = text[end:].lstrip()
+    is_json = behind.startswith(("{", "[")) or _MEMBER.search(behind) is not None
+    return text if is_json or not behind else text[:end]
 
 
 # A member of another object, behind whatever it stands (a comma, a fence, a tag), or of ours, closed too early.
@@ -173,6 +174,20 @@ def _drop_trailing_commas(text: str) -> str:
 
 _TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
 
+
+
+def _escape_controls(text: str) -> str:
+    """A line break, a tab or the like that stands in a string as it is: JSON wants it escaped (RFC 8259, section 7)."""
+    return _IN_STRINGS.sub(lambda string: _CONTROL.sub(_escaped_control, string[0]), text)
+
+
+def _escaped_control(found: re.Match[str]) -> str:
+    return f"\\u{ord(found['raw']):04x}" if found["raw"] else found[0]
+
+
+_IN_STRINGS = re.compile(_STRING, re.DOTALL)
+_CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
+
 # In the order they are tried. One that changes nothing is not recorded.
 _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
     "empty_arguments": _fill_empty,
@@ -180,6 +195,7 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
     "code_fence": _open_fence,
     "trailing_text": _drop_trailing_text,
     "trailing_comma": _drop_trailing_commas,
+    "control_character": _escape_controls,
 }
 
 Kinds = frozenset[str]

@@ -65,6 +65,8 @@ def mended(
             {"shop": "a,]", "items": [{"name": "b"}]},
             ("trailing_comma",),
         ),
+        ('{\n"shop": "a\n\tb\\\\\n\\"c"}', {"shop": 'a\n\tb\\\n"c'}, ("control_character",)),
+        ('```json\n{"shop": "a\nb",}\n```', {"shop": "a\nb"}, ("code_fence", "trailing_comma", "control_character")),
         ('{"shop": "a\\ud83d"}', {"shop": "a\ufffd"}, ("lone_surrogate",)),
         ('{"shop": "a\ud83d"}', {"shop": "a\ufffd"}, ("lone_surrogate",)),
         ('{"shop": "\\\\ud83d \\ud83d\\ude00 \\ude00"}', {"shop": "\\ud83d \U0001f600 \ufffd"}, ("lone_surrogate",)),
@@ -101,6 +103,7 @@ def test_nothing_is_mended_where_the_job_forbids_it(arguments: str) -> None:
         '{"items": [{"name": "b"},',
         '```json\n{"shop": "a"',
         '{"shop": "a", "total": 12.',
+        '{"shop": "a\n',
         json.dumps('{"shop": "a'),
     ],
 )
@@ -125,6 +128,7 @@ def test_what_was_cut_off_is_never_completed(arguments: str) -> None:
         "5",
         "I cannot do that.",
         "{'shop': 'a'}",
+        '{"shop": "a\\\nb"}',  # a backslash before a line break: is the line joined, or is the break meant?
         '{"shop": 5}',
         '{"count": "5"}',
         '{"items": "[{\\"name\\": 5}]"}',  # decoded, it does not pass either
