@@ -140,6 +140,7 @@ class _Reading:
             or _bound(schema, "exclusiveMinimum") < INT64_MIN - 1
             or _bound(schema, "maximum") > INT64_MAX
             or _bound(schema, "exclusiveMaximum") > INT64_MAX + 1
+            or any(isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX for value in _listed_values(schema))
         )
         return Scalar.JSON if beyond else Scalar.INT64
 
@@ -235,8 +236,12 @@ def _bound(schema: Mapping[str, Json], keyword: str) -> float:
     return found if isinstance(found, int | float) and not isinstance(found, bool) else 0
 
 
+def _listed_values(schema: Mapping[str, Json]) -> list[Json]:
+    return _schemas(schema.get("enum")) if "enum" in schema else [schema["const"]] if "const" in schema else []
+
+
 def _of_values(schema: Mapping[str, Json]) -> FieldType:
-    values = _schemas(schema.get("enum")) if "enum" in schema else [schema["const"]]
+    values = _listed_values(schema)
     kinds = {type(value) for value in values if value is not None}
     if kinds == {str}:
         return Scalar.STRING

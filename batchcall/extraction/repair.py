@@ -175,7 +175,6 @@ def _drop_trailing_commas(text: str) -> str:
 _TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
 
 
-
 def _escape_controls(text: str) -> str:
     """A line break, a tab or the like that stands in a string as it is: JSON wants it escaped (RFC 8259, section 7)."""
     return _IN_STRINGS.sub(lambda string: _CONTROL.sub(_escaped_control, string[0]), text)

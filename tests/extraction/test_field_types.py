@@ -97,6 +97,8 @@ def type_of(field: dict[str, Any] | bool) -> FieldType:
             JSON,
         ),
         ({"type": "integer", "maximum": 2**64}, JSON),
+        ({"type": "integer", "enum": [1, 2**63]}, JSON),
+        ({"type": "integer", "const": -(2**63) - 1}, JSON),
         ({"type": "integer", "minimum": -(2**63) - 1}, JSON),
         ({"type": "integer", "exclusiveMaximum": 2**63}, INT64),
         ({"type": "integer", "minimum": 0, "maximum": 2**63 - 1}, INT64),
