@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import string
+import time
 from urllib.parse import quote
 
 import pytest
@@ -43,6 +45,60 @@ def test_the_key_is_hidden_in_every_form(form: str, words: str) -> None:
         assert b"***" in hidden
         assert b"0123456789" not in hidden
         assert base64.b64encode(KEY.encode())[4:-4] not in hidden
+
+
+def _in_json(letter: str) -> str:
+    return f"\\u{ord(letter):04x}"
+
+
+ESCAPES = {
+    "itself": str,
+    "json": _in_json,
+    "json, upper case": lambda letter: f"\\u{ord(letter):04X}",
+    "json in json": lambda letter: json.dumps(_in_json(letter))[1:-1],
+    "url": lambda letter: f"%{ord(letter):02X}",
+    "url, lower case": lambda letter: f"%{ord(letter):02x}",
+    "url in url": lambda letter: f"%25{ord(letter):02X}",
+    "html": lambda letter: f"&#{ord(letter)};",
+    "html, hexadecimal": lambda letter: f"&#x{ord(letter):X};",
+    "html in html": lambda letter: f"&amp;#{ord(letter)};",
+    "html by name": html.escape,
+}
+
+
+@given(
+    secret=st.text(string.ascii_letters + string.digits + "+/=-_.~<>&'", min_size=8, max_size=60),
+    ways=st.lists(st.sampled_from(list(ESCAPES)), min_size=1, max_size=9),
+    before=st.sampled_from(["", "bad ", "%zz &amp; \\u00e4 ", "%41\\u0041&lt;"]),
+)
+def test_a_key_is_hidden_whichever_of_its_characters_are_escaped(secret: str, ways: list[str], before: str) -> None:
+    escaped = "".join(ESCAPES[ways[place % len(ways)]](letter) for place, letter in enumerate(secret))
+
+    hidden = Redactor([secret]).hide_secrets(f"{before}{escaped} end".encode())
+
+    assert hidden == f"{before}*** end".encode()
+
+
+def test_what_frameworks_make_of_a_key_is_hidden() -> None:
+    redactor = Redactor(["relay+Key/with=sp&ec<ial>0123"])
+
+    for told in (
+        rb"relay\u002BKey/with=sp\u0026ec\u003Cial\u003E0123",  # .NET
+        rb"relay+Key/with=sp\u0026ec\u003cial\u003e0123",  # Go
+        b"relay%2bKey%2fwith%3dsp%26ec%3cial%3e0123",  # .NET in a URL
+        b"relay%2BKey/with%3Dsp%26ec%3Cial%3E0123",  # Python in a URL
+        b"relay+Key/with=sp&amp;ec&lt;ial&gt;0123",
+    ):
+        assert redactor.hide_secrets(b"bad key: " + told) == b"bad key: ***"
+
+
+@pytest.mark.parametrize("escape", [b"\\", b"%25", b"%", b"&amp;", b"&#00000000", rb"\u0073", b"&#"])
+def test_an_answer_full_of_escapes_is_searched_in_linear_time(escape: bytes) -> None:
+    body = escape * (1_000_000 // len(escape)) + rb"\u0073%73"
+    began_s = time.process_time()
+
+    assert Redactor([KEY]).hide_secrets(body) is body
+    assert time.process_time() - began_s < 10
 
 
 @given(
