@@ -162,8 +162,8 @@ class Transport:
     def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
         is_success = response.status < 300
         encoding = response.headers.get("Content-Encoding", "")
-        if encoding or raw.startswith(_GZIP_MAGIC):
-            raw, is_longer = _decode(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)
+        if encoding or not raw.startswith(b"{"):
+            raw, is_longer = _unpack(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)
             is_cut = is_cut or is_longer
         hide = self._redactor.hide_secrets if is_success else self._redactor.hide_all
         return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
@@ -254,7 +254,29 @@ async def _read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15  # zlib's wbits
+_ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _MOST_MEMBERS = 16  # of a gzip body; each costs a copy of the rest
+_MOST_LAYERS = 4  # a relay may pack what was packed already
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WIDE_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
+    """The body as whoever reads it later would unpack it, and whether there was more: in what is packed, or not in
+    UTF-8, no secret is found. One that is packed more often than anybody packs is given up."""
+    is_cut = False
+    for _ in range(_MOST_LAYERS):
+        plain, is_longer = _decode(raw, encoding, most)
+        is_cut = is_cut or is_longer
+        if plain is raw:
+            return _in_utf8(raw)[:most], is_cut
+        raw, encoding = plain, ""
+    return (b"", True) if raw.startswith((_GZIP_MAGIC, *_ZLIB_MAGICS)) else (_in_utf8(raw)[:most], is_cut)
+
+
+def _in_utf8(raw: bytes) -> bytes:
+    wide = _WIDE_MARKS.get(raw.lstrip()[:2])
+    return raw if wide is None else _BYTE_ORDER_MARK + raw.lstrip()[2:].decode(wide, "replace").encode()
 
 
 def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
@@ -267,6 +289,8 @@ def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
         windows: tuple[int, ...] = (_GZIP,)
     elif encoding.strip().lower() == "deflate":
         windows = (_ZLIB, _RAW_DEFLATE)
+    elif raw.startswith(_ZLIB_MAGICS):
+        windows = (_ZLIB,)
     else:
         return raw, False
     for window in windows:
@@ -291,12 +315,17 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
 
 
 def _kept_headers(headers: Mapping[str, str], hide: Callable[[bytes], bytes]) -> dict[str, str]:
-    """The few that say something, names in lower case. All values are searched at once, and seldom touched."""
-    kept = {name: value for written, value in headers.items() if (name := _kept_name(written))}
-    values = "\n".join(kept.values()).encode("utf-8", "surrogatepass")
-    if len(values) > _MAX_HEADER or not values.isascii() or hide(values) is not values:
-        kept = {name: hide(value.encode("utf-8", "replace")).decode()[:_MAX_HEADER] for name, value in kept.items()}
-    return kept
+    """The few that say something, names in lower case. All are searched at once, and seldom touched."""
+    kept = {written: value for written, value in headers.items() if _kept_name(written)}
+    values = "\n".join(kept.values())
+    said = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
+    if len(values) > _MAX_HEADER or not said.isascii() or hide(said) is not said:
+        kept = {_hidden(written, hide): _hidden(value, hide)[:_MAX_HEADER] for written, value in kept.items()}
+    return {written.lower(): value for written, value in kept.items()}
+
+
+def _hidden(text: str, hide: Callable[[bytes], bytes]) -> str:
+    return hide(text.encode("utf-8", "replace")).decode()
 
 
 @lru_cache(maxsize=512)  # a server's names repeat; one that invents them does not fill the memory
