@@ -42,8 +42,9 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
         sandbox = ""
         if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
             sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
+        secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
         endpoints = [
-            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox))
+            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
@@ -67,8 +68,9 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
 
 @contextlib.asynccontextmanager
 async def _opened(
-    run: Run, endpoint: EndpointSection, name: str, key: Secret | None, sandbox: str
+    run: Run, endpoint: EndpointSection, name: str, key: Secret | None, sandbox: str, secrets: tuple[str, ...]
 ) -> AsyncIterator[Endpoint]:
+    """`secrets` are the keys of all: a relay that has two of them may tell one to the other."""
     job, dialect = run.job, DIALECTS[endpoint.protocol]
     url = sandbox if endpoint.url == "sandbox" else endpoint.url
     secret = key.reveal() if key is not None else None
@@ -81,6 +83,7 @@ async def _opened(
         ca_file=endpoint.ca_file,
         trust_env=endpoint.trust_env,
         secrets=(secret,) if secret else (),
+        others_secrets=secrets,
     ) as transport:
         yield Endpoint(
             name=name,

@@ -7,10 +7,13 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from batchcall import ExitCode, JobError, RunOptions, check_job, load_job, revalidate_job, run_job, verify_output
 from batchcall.job import request_identity, spoken_by
@@ -114,6 +117,32 @@ PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
 
 def url_of(sandbox: SandboxProcess, protocol: str) -> str:
     return sandbox.url.replace("/v1", "/v1beta") if protocol == "gemini" else sandbox.url
+
+
+async def test_a_key_that_another_endpoint_of_the_pool_tells_back_is_nowhere_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"KEY_A": "first-key-of-the-pool", "KEY_B": "second-key-of-the-pool"}
+    for name, key in keys.items():
+        monkeypatch.setenv(name, key)
+
+    async def tell_all(request: web.Request) -> web.Response:
+        await request.read()
+        return web.json_response({"error": {"message": f"no: {' '.join(keys.values())}"}}, status=400)
+
+    async with TestServer(_app(tell_all), host="127.0.0.1") as server:
+        members = endpoint(f"{server.make_url('/v1')}", api_key=list(keys)).replace('"KEY', '"env:KEY')
+        summary = await run_job(write_pool(tmp_path, members, limits='max_failed = "100%"'))
+
+    assert {row["endpoint"][-2:] for row in results(tmp_path / "out")} == {"#1", "#2"}
+    assert {row["error"] for row in results(tmp_path / "out")} == {"HTTP 400: no: *** ***"}
+    assert "key-of-the-pool" not in f"{summary.as_json()}"
+
+
+def _app(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.Application:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    return app
 
 
 async def test_endpoints_of_all_protocols_and_of_other_models_give_the_same_columns_and_are_read_again(

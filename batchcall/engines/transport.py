@@ -74,12 +74,14 @@ async def open_transport(
     ca_file: str | None = None,
     trust_env: bool = False,
     secrets: tuple[str, ...] = (),
+    others_secrets: tuple[str, ...] = (),
 ) -> AsyncIterator[Transport]:
     """A client of the endpoint at `url` until the block ends, with `headers` on every request.
 
     `timeout_s` is for one attempt, the last byte of its answer included. `ca_file` replaces the system's authorities.
     `trust_env` takes a proxy from the environment, and nothing else from there. `secrets` are taken out of whatever
-    comes back. Raises JobError where the URL, a header, the CA file or the proxy cannot be used.
+    comes back, and so are those that are only sent elsewhere. Raises JobError where the URL, a header, the CA file or
+    the proxy cannot be used.
     """
     endpoint = _checked_url(url, has_secret=bool(secrets))
     proxy = _proxy_for(endpoint) if trust_env else None
@@ -101,7 +103,7 @@ async def open_transport(
     )
     async with session:
         options = {"proxy": proxy.url, "headers": all_headers} if proxy else {}
-        redactor = Redactor((*secrets, *(proxy.secrets if proxy else ())))
+        redactor = Redactor((*secrets, *others_secrets, *(proxy.secrets if proxy else ())))
         yield Transport(session, endpoint, options, redactor, timeout_s)
 
 
