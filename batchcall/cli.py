@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -57,6 +58,8 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stderr is None:  # Python found it closed
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that its encoding lacks must not cost all that is said
+        sys.stdout.reconfigure(errors="replace")  # by "?": an escape of Python's is none of JSON
 
 
 def _overrides(command: Any) -> Any:

@@ -308,6 +308,17 @@ def test_nothing_is_written_to_a_terminal_that_could_deceive_it(tmp_path: Path) 
     assert "\x1b" not in refused.stdout + refused.stderr
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_what_stdout_cannot_encode_costs_nothing_else_that_is_said(tmp_path: Path, encoding: str) -> None:
+    job = write_job(tmp_path, rows=2, request='system = "票据 ✓"')
+
+    checked = batchcall("check", job, PYTHONIOENCODING=encoding)
+    done = batchcall("run", job, "--output", tmp_path / "輸出 😀", "--log-format", "json", PYTHONIOENCODING=encoding)
+
+    assert "well formed" in checked.stdout
+    assert json.loads(done.stdout)["ok"] == 2
+
+
 def test_a_run_without_a_terminal_says_little(tmp_path: Path) -> None:
     done = batchcall("run", write_job(tmp_path))
 
