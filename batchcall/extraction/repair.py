@@ -19,6 +19,7 @@ from batchcall.records import Json, RawCall
 
 MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
 _MAX_ENCODINGS = 3  # how often over a text may be JSON in a string
+_MAX_WALKED = 50_000  # parts of a value that are looked at one by one: a second or two
 
 
 class Mended(NamedTuple):
@@ -275,6 +276,7 @@ class _Walk:
         self.change = change
         self.known: dict[int, Kinds] = {}  # by identity of the schema
         self.patterns: dict[str, Callable[[str], bool]] = {}
+        self.left = _MAX_WALKED
 
     def mended(self, value: Json) -> Json:
         """The value with all changes; the same object where there is none."""
@@ -282,11 +284,14 @@ class _Walk:
 
     def _walk(self, value: Json, places: list[Json], depth: int) -> Json:
         """`places` are the schemas that may apply here; what one of them allows is left alone."""
+        self.left -= 1
         if not places or depth > MAX_DEPTH:
             return value
         kinds: Kinds = frozenset().union(*(self._kinds(place) for place in places))
         if not _kinds_of(value) & kinds:
             value = self.change(value, kinds)
+        if isinstance(value, dict | list) and len(value) > self.left:
+            return value
         if isinstance(value, dict):
             walked = {key: self._walk(one, self._below(places, key), depth + 1) for key, one in value.items()}
             return walked if any(walked[key] is not value[key] for key in value) else value

@@ -25,6 +25,7 @@ MAX_NODES = 20_000
 MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
 MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
 MAX_ERRORS = 3  # told of one value
+MAX_EXPLAINED = 10_000  # parts of a value: the validator makes a kilobyte of every error before the first can be told
 _SHOWN_VALUE = 80  # characters of a value in a message
 _SHOWN_MESSAGE = 240  # characters of a message
 _MASK = "\x00"  # stands for the value in the validator's messages, which would embed all of it
@@ -52,6 +53,9 @@ class CompiledSchema:
 
     def explain(self, value: Json) -> str:
         """What is wrong with a value: at most three sentences, each behind the JSON pointer of its place."""
+        if has_more_parts(value, MAX_EXPLAINED):
+            many = f"more than {MAX_EXPLAINED:,} parts"
+            return f"the arguments do not fit their schema; they have {many}, too many to say where"
         found = list(itertools.islice(self._explainer().iter_errors(value), MAX_ERRORS + 1))
         told = "; ".join(_sentence(error) for error in found[:MAX_ERRORS])
         return f"{told}; …" if len(found) > MAX_ERRORS else told
@@ -107,6 +111,19 @@ def compile_schema(schema: Mapping[str, Json]) -> CompiledSchema:
 def pattern_matcher(pattern: str) -> Callable[[str], bool]:
     """Whether a text matches a pattern of a schema that was compiled, in linear time."""
     return _compile({"pattern": pattern}).is_valid
+
+
+def has_more_parts(value: Json, most: int) -> bool:
+    """Whether more than `most` values stand anywhere in this one."""
+    waiting, parts = [value], 0
+    while waiting:
+        node = waiting.pop()
+        inner = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
+        parts += len(inner)
+        if parts > most:
+            return True
+        waiting += [one for one in inner if isinstance(one, dict | list)]
+    return False
 
 
 def _compile(document: dict[str, Json], *, mask: str | None = None) -> jsonschema_rs.Validator:

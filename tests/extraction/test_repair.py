@@ -338,6 +338,14 @@ def test_the_ladder_takes_linear_time_on_hostile_text(hostile: str) -> None:
     assert mended(hostile, coerce=True) is None  # minutes, were it quadratic
 
 
+def test_of_a_vast_value_only_so_much_is_looked_at_one_by_one() -> None:
+    schema = {"properties": {"a": {"type": "array", "items": {"type": "string"}}, "b": {"type": "array"}}}
+
+    assert mended(json.dumps({"a": [1] * 1_000_000}), coerce=True, schema=schema) is None  # a minute, were all of it
+    assert mended(json.dumps({"b": json.dumps([1] * 1_000_000)}), schema=schema) is not None
+    assert mended(json.dumps({"a": ["x"] * 10_000, "b": "[]"}), schema=schema) is not None
+
+
 @given(st.text() | st.text(alphabet='{}[]",:\\ `jsonu d83e1.\n'))
 def test_no_text_makes_the_ladder_raise(text: str) -> None:
     found = mended(text, coerce=True)

@@ -296,6 +296,16 @@ def test_at_most_three_errors_are_told(receipt: CompiledSchema) -> None:
     assert told.endswith("; …")
 
 
+def test_an_answer_that_is_wrong_a_million_times_costs_neither_minutes_nor_gigabytes() -> None:
+    texts = {"type": "array", "items": {"type": "string"}}
+    schema = compile_schema(object_with(a=texts, b={"anyOf": [texts, {"type": "null"}]}))
+
+    for name in ("a", "b"):
+        told = schema.explain({name: [1] * 1_000_000})  # a minute and more, and a gigabyte, were each of them told
+
+        assert told == "the arguments do not fit their schema; they have more than 10,000 parts, too many to say where"
+
+
 def test_of_a_union_the_alternative_that_got_furthest_is_told() -> None:
     schema = compile_schema(object_with(shop={"anyOf": [object_with(name={"type": "string"}), {"type": "null"}]}))
 
