@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,11 @@ from batchcall.sandbox.settings import Settings, describe_faults, parse_faults
 __all__ = ["SandboxProcess", "Settings", "describe_faults", "open_sandbox", "parse_faults", "serve"]
 
 _STARTS_WITHIN_S = 20.0
+_HOME = str(Path(__file__).parents[2])  # where this very package is, installed or not; looked into last
+_SERVE = (
+    "import sys; sys.path.append(sys.argv.pop(1));"
+    "import runpy; runpy.run_module('batchcall.sandbox', run_name='__main__', alter_sys=True)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,10 @@ async def open_sandbox(settings: Settings) -> AsyncIterator[SandboxProcess]:
     """Start an endpoint and end it with the block. Raises BatchcallError when it does not come up."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "batchcall.sandbox",
+        "-P",  # whatever lies in the folder that the run was started in is no module of ours
+        "-c",
+        _SERVE,
+        _HOME,
         orjson.dumps(asdict(settings)).decode(),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -267,6 +268,17 @@ async def test_a_share_of_requests_goes_wrong_and_a_retry_may_not() -> None:
 
     assert 15 <= first.count(503) <= 45
     assert any(a == 503 and b == 200 for a, b in zip(first, again, strict=True))
+
+
+async def test_modules_that_lie_in_the_folder_where_it_is_started_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "random", "aiohttp", "batchcall"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of that name, from wherever the data is from')")
+    monkeypatch.chdir(tmp_path)
+
+    async with open_sandbox(Settings()) as sandbox:
+        assert (await post(sandbox.url)).status == 200
 
 
 async def test_it_ends_when_the_one_who_started_it_is_gone() -> None:
