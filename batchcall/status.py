@@ -10,7 +10,7 @@ from batchcall.errors import DamagedRecordError, OutputError
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.lock import holder_of
-from batchcall.files.output import OWN_FOLDER, part_numbers
+from batchcall.files.output import OWN_FOLDER, as_read_error, part_numbers
 from batchcall.files.parts import Totals, part_name, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.report.text import failures_text, money_text, table, tokens_text
@@ -67,7 +67,11 @@ class OutputStatus:
 
 def read_status(folder: Path, *, disk: Disk | None = None) -> OutputStatus:
     """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output."""
-    disk = disk or RealDisk()
+    with as_read_error(folder):
+        return _read_status(folder, disk or RealDisk())
+
+
+def _read_status(folder: Path, disk: Disk) -> OutputStatus:
     totals, rows, faults = _read_parts(disk, folder)
     try:
         runfile = require_runfile(disk, folder)

@@ -13,7 +13,7 @@ from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input, open_input
 from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lock import holder_of
-from batchcall.files.output import OWN_FOLDER, SUCCESS, part_numbers
+from batchcall.files.output import OWN_FOLDER, SUCCESS, as_read_error, part_numbers
 from batchcall.files.parts import Totals, open_part, part_name, read_batches, read_raw
 from batchcall.files.runfile import RunFile, bill_aside
 from batchcall.records import Outcome
@@ -75,7 +75,11 @@ def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
 
     Raises OutputError when the folder is no output at all; every other fault is in the proof.
     """
-    disk = disk or RealDisk()
+    with as_read_error(folder):
+        return _verify(folder, disk or RealDisk())
+
+
+def _verify(folder: Path, disk: Disk) -> Proof:
     proof = Proof(str(folder))
     try:
         runfile = require_runfile(disk, folder)

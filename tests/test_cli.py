@@ -259,6 +259,18 @@ def test_commands_on_a_folder_that_is_no_output_say_so(tmp_path: Path) -> None:
         assert "not an output of batchcall" in refused.stderr
 
 
+@pytest.mark.parametrize("name", ["status", "verify"])
+@pytest.mark.parametrize("place", ["job.toml", "/dev/null", "x" * 300])
+def test_commands_on_what_is_no_folder_say_so(tmp_path: Path, name: str, place: str) -> None:
+    write_job(tmp_path)
+
+    refused = batchcall(name, tmp_path / place)
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"error: {tmp_path / place} cannot be read: ")
+    assert "output.path" in refused.stderr
+
+
 def test_init_writes_a_job_that_checks_and_runs(tmp_path: Path) -> None:
     assert batchcall("init", tmp_path / "job").returncode == 0
     job = tmp_path / "job" / "job.toml"

@@ -471,6 +471,18 @@ def as_output_error(folder: Path) -> Iterator[None]:
         raise _output_error(folder, error) from error
 
 
+@contextlib.contextmanager
+def as_read_error(folder: Path) -> Iterator[None]:
+    """A folder that is none, or may not be read, as OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be read: {error.strerror or error}",
+            hint="give the folder that output.path of the job file names",
+        ) from error
+
+
 def _output_error(folder: Path, error: OSError) -> OutputError:
     told = OutputError(
         f"{folder} cannot be written: {error.strerror or error}",
