@@ -51,12 +51,23 @@ class Draft(NamedTuple):
 
 def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
     """A job file with its overrides, its shape checked. Raises JobError only when there is no TOML to check."""
+    _refuse_bytes(str(path), os.fsencode(path).decode(errors="replace"))
+    for override in overrides:
+        _refuse_bytes(override, f"--set {override.partition('=')[0].strip()}")
     draft = Draft(path, _parsed(path), [], set())
     for number, override in enumerate(overrides, 1):
         _override(draft, override, number)
     _check_plain(draft)
     _check_shape(draft)
     return draft
+
+
+def _refuse_bytes(written: str, shown: str) -> None:
+    """A name that is no text can stand neither in run.json nor in a column, and pyarrow opens none."""
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise JobError(f"{shown} is no UTF-8", hint="rename that file or folder") from None
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -289,6 +289,29 @@ def test_schema_prints_a_json_schema() -> None:
     assert json.loads(shown.stdout)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text always")
+def test_a_name_that_is_no_utf8_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    job, strange = write_job(tmp_path / "good"), write_job(named)
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    for name in ("a.jsonl", os.fsdecode(b"b\xff.jsonl")):
+        write_rows(rows / name, some_rows(2))
+
+    for words in (
+        ("check", strange),
+        ("run", strange),
+        ("run", job, "--output", named / "out"),
+        ("check", job, "--input", named / "rows.jsonl"),
+        ("check", job, "--input", rows),
+        ("check", job, "--input", f"{rows}/*.jsonl"),
+    ):
+        refused = batchcall(*words)
+        assert refused.returncode == 2, refused.stderr
+        assert refused.stderr.startswith("error: ")
+        assert "no UTF-8" in refused.stderr
+
+
 def test_paths_on_the_command_line_start_where_the_person_stands(tmp_path: Path) -> None:
     job = write_job(tmp_path / "job")
     (tmp_path / "here").mkdir()

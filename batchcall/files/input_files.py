@@ -90,6 +90,8 @@ def find_files(path: str) -> FileSet:
             f"{shown} cannot be opened: {reason(error)}",
             hint="the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://",
         ) from error
+    except UnicodeError as error:
+        raise InputError(f"{shown}: the name of a file there is no UTF-8", hint="rename it, or name others") from error
     files = tuple(sorted(found, key=lambda file: file.name))
     _refuse_mixture(files, shown)
     return FileSet(shown, place.filesystem, files)
