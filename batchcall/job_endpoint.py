@@ -126,7 +126,7 @@ def _places(draft: Draft) -> list[str]:
 def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     if endpoint.url != "sandbox":
         _check_url(draft, endpoint, f"{where}.url")
-    if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:.+", endpoint.api_key):
+    if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:[^\0]+", endpoint.api_key):
         draft.fault(f"{where}.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
     if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
         draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
@@ -140,7 +140,7 @@ def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     if url is None:
         draft.fault(where, 'it is no URL; write it as in "https://api.openai.com/v1"')
         return
-    if "@" in url.netloc or any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(url.query)):
+    if "@" in url.netloc or any(_is_key_parameter(name) for name in _parameters(url)):
         draft.fault(where, "a key or password stands in it: use endpoint.api_key and endpoint.auth")
     for path in ADDED_PATHS:
         if url.path.rstrip("/").endswith(path):
@@ -158,10 +158,22 @@ def _split(text: str) -> SplitResult | None:
         _ = url.port  # checked by being asked for
     except ValueError:
         return None
-    return url if url.hostname and not re.search(r"[\s\x00-\x1f\x7f]", text) else None
+    is_sound = _SOUND_NETLOC.fullmatch(url.netloc) and not re.search(r"[\s\x00-\x1f\x7f]", text)
+    return url if url.hostname and is_sound else None
 
 
-_KEY_PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "token", "access_token", "sig", "signature"})
+def _parameters(url: SplitResult) -> list[str]:
+    """Names in the query; some servers take a semicolon for an ampersand."""
+    return [name for name, _ in parse_qsl(url.query.replace(";", "&"), keep_blank_values=True)]
+
+
+def _is_key_parameter(name: str) -> bool:
+    """As Azure's gateways (subscription-key) and functions (code), signed URLs and most relays call it."""
+    return name.lower() in ("code", "sig") or _SECRET_NAME.search(name) is not None
+
+
+# Python 3.11 reads [::1].example.com as ::1, and whoever connects does not.
+_SOUND_NETLOC = re.compile(r"[^\[\]]*|(?:[^\[\]]*@)?\[[^\[\]]*\](?::\d*)?")
 
 
 def _is_this_machine(host: str) -> bool:
@@ -217,4 +229,4 @@ def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: "***" if _SECRET_NAME.search(name) else value for name, value in headers.items()}
 
 
-_SECRET_NAME = re.compile(r"auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"auth|cookie|credential|key|password|secret|signature|token", re.IGNORECASE)

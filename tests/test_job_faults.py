@@ -183,6 +183,7 @@ def test_a_folder_instead_of_a_job_file_is_told_with_the_file_in_it(tmp_path: Pa
         'api_key = "sk-canary-123456"',
         'api_key = "env:sk-canary-123456"',
         'api_key = { env = "sk-canary-123456" }',
+        'api_key = "file:canary\\u0000"',
         'auth = "sk-canary-123456"',
         'apikey = "sk-canary-123456"',
         'headers = { X-Extra = "sk-canary-123456" }',
@@ -200,7 +201,20 @@ def test_a_secret_in_the_endpoint_is_a_fault_that_does_not_repeat_it(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "url", ["https://me:canary@host/v1", "ftp://me:canary@host", "https://host/v1?key=canary", "canary"]
+    "url",
+    [
+        "https://me:canary@host/v1",
+        "ftp://me:canary@host",
+        "https://host/v1?key=canary",
+        "https://host/v1?api-version=1;key=canary",
+        "https://host/v1?subscription-key=canary",
+        "https://host/v1?code=canary",
+        "https://host/v1?X-Amz-Credential=canary",
+        "https://host/v1?%6bey=canary",
+        "canary",
+        "http://[::1].canary/v1",
+        "http://[::1]canary:80/v1",
+    ],
 )
 def test_a_url_is_never_repeated_as_it_may_hold_a_password(tmp_path: Path, url: str) -> None:
     faults = faults_of(write(tmp_path, changed(URL, f'url = "{url}"')))
