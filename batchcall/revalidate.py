@@ -78,7 +78,7 @@ def revalidate_job(job: Job, *, disk: Disk | None = None) -> Revalidation:
     _refuse_without_answers(disk, folder)
     asker, reader = make_asker(job), reader_of(job)
     result = Revalidation(str(folder))
-    with hold_lock(folder / OWN_FOLDER / "lock"), as_output_error(folder):
+    with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock"):
         runfile.revalidating = True
         write_runfile(disk, folder / OWN_FOLDER, runfile)
         disk.remove(folder / SUCCESS)

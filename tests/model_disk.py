@@ -115,6 +115,9 @@ class ModelDisk:
     def is_folder(self, path: Path) -> bool:
         return isinstance(self._find(path), Folder)
 
+    def is_link(self, path: Path) -> bool:
+        return False
+
     def read(self, path: Path) -> bytes:
         return self._file(path).content
 

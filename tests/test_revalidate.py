@@ -38,6 +38,19 @@ async def test_stored_answers_are_read_anew_without_a_request(tmp_path: Path) ->
     assert verify_output(tmp_path / "out").faults == []
 
 
+async def test_a_lock_that_cannot_be_taken_is_told(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+    (tmp_path / "out" / "_batchcall" / "lock").unlink()
+    (tmp_path / "out" / "_batchcall" / "lock").symlink_to(job)
+
+    with pytest.raises(OutputError, match="symbolic links"):
+        revalidate_job(load_job(job))
+
+    assert load_job(job).tools
+
+
 async def test_the_typed_columns_follow_the_new_schema(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url)

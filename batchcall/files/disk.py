@@ -27,6 +27,7 @@ class Disk(Protocol):
     def names(self, folder: Path) -> list[str]: ...
     def exists(self, path: Path) -> bool: ...
     def is_folder(self, path: Path) -> bool: ...
+    def is_link(self, path: Path) -> bool: ...
     def read(self, path: Path) -> bytes: ...
     def open_read(self, path: Path) -> pa.NativeFile: ...
     def open_append(self, path: Path) -> int: ...
@@ -60,6 +61,9 @@ class RealDisk:
 
     def is_folder(self, path: Path) -> bool:
         return path.is_dir()
+
+    def is_link(self, path: Path) -> bool:
+        return path.is_symlink()
 
     def read(self, path: Path) -> bytes:
         return path.read_bytes()
@@ -147,12 +151,12 @@ def ensure_folder(disk: Disk, folder: Path) -> None:
 
 
 def remove_tree(disk: Disk, folder: Path) -> None:
-    """Remove a folder of folders and files. Raises OSError."""
+    """Remove a folder of folders and files; of a link, only itself. Raises OSError."""
+    if disk.is_link(folder) or not disk.is_folder(folder):
+        disk.remove(folder)
+        return
     for name in disk.names(folder):
-        if disk.is_folder(folder / name):
-            remove_tree(disk, folder / name)
-        else:
-            disk.remove(folder / name)
+        remove_tree(disk, folder / name)
     disk.remove_folder(folder)
 
 

@@ -18,11 +18,16 @@ except ImportError:  # Windows: no lock there yet, and nobody is told otherwise
 else:
     HAS_LOCKS = True
 
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
 
 @contextlib.contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` for the block. Raises LockedError at once when another run holds it."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    """Hold the lock file at `path` for the block. Raises LockedError at once when another run holds it.
+
+    Raises OSError where it cannot be made, or is a link: it would be written over whatever that leads to.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
     try:
         _lock(handle, path)
         os.ftruncate(handle, 0)

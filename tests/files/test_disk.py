@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from batchcall.files.disk import RealDisk, is_temporary, temporary_of, whole_file, write_fully, write_whole
+from batchcall.files.disk import (
+    RealDisk,
+    is_temporary,
+    remove_tree,
+    temporary_of,
+    whole_file,
+    write_fully,
+    write_whole,
+)
 
 
 class DiskThatTakesAFewBytes(RealDisk):
@@ -95,3 +103,18 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         RealDisk().create(tmp_path / "link")
 
     assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_tree_is_removed_without_what_its_links_lead_to(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    for folder in (theirs, ours / "answers"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"precious")
+    (ours / "link").symlink_to(theirs)
+    (tmp_path / "linked").symlink_to(theirs)
+
+    remove_tree(RealDisk(), ours)
+    remove_tree(RealDisk(), tmp_path / "linked")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+    assert (theirs / "file").read_bytes() == b"precious"

@@ -32,6 +32,16 @@ def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_link_in_place_of_the_lock_leads_to_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "victim")
+
+    with pytest.raises(OSError, match="symbolic links"), hold_lock(tmp_path / "lock"):
+        pytest.fail("it was followed")
+
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
 def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from batchcall.files.lock import hold_lock\n"
