@@ -100,12 +100,18 @@ def find_files(path: str) -> FileSet:
 def reason(error: BaseException) -> str:
     """What a foreign exception says, in a line, without credentials."""
     number = getattr(error, "errno", None)
-    text = os.strerror(number) if number else str(error).strip().partition("\n")[0][:200]
-    return _without_credentials(text) or type(error).__name__
+    text = os.strerror(number) if number else str(error).strip().partition("\n")[0]
+    return _without_credentials(text)[:200] or type(error).__name__
 
 
 def _without_credentials(text: str) -> str:
-    return re.sub(r"//[^/@\s]*:[^/@\s]*@", "//***@", text)
+    """Up to the last @: the keys of S3 have slashes, and who forgets to write them as %2F meets an error that quotes
+    the whole URI. And without the values of parameters that are called like secrets."""
+    text = re.sub(r"//[^\s@]*:\S*@", "//***@", text)
+    return _SECRET_PARAMETER.sub(r"\1***", text)
+
+
+_SECRET_PARAMETER = re.compile(r"([?&][^=&\s]*(?:key|secret|token|password|sig)[^=&\s]*=)[^&\s']+", re.IGNORECASE)
 
 
 class _Place(NamedTuple):

@@ -177,6 +177,23 @@ def test_a_uri_that_means_nothing_is_told(uri: str) -> None:
     assert "s3://, gs://, abfs:// or file://" in error.hint
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://AKIA:abc/canary+def@bucket/x.parquet",
+        "s3://AKIA:abc@canary@bucket/x.parquet",
+        "s3://bucket/x.parquet?region=eu&secret_key=canary",
+        f"s3://AKIA:{'abc/' * 60}canary@bucket/x.parquet",
+    ],
+)
+def test_credentials_in_a_uri_that_is_written_wrongly_are_not_told_either(uri: str) -> None:
+    told = str(error_of(uri))
+
+    assert "***" in told
+    assert "canary" not in told
+    assert "abc" not in told
+
+
 def test_credentials_in_a_uri_are_never_told() -> None:
     error = error_of("s3://AKIA123:s3cr3t@bad{bucket/rows.jsonl")
 
