@@ -33,6 +33,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BatchcallError as error:
             _leave(error)
+        except click.UsageError as error:  # it quotes what was given, which `*` may have taken from anywhere
+            raise click.UsageError(printable(error.format_message()), error.ctx) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -354,6 +354,14 @@ def test_what_stdout_cannot_encode_costs_nothing_else_that_is_said(tmp_path: Pat
     assert json.loads(done.stdout)["ok"] == 2
 
 
+def test_a_name_that_a_star_took_up_does_not_deceive_the_terminal_in_a_usage_error(tmp_path: Path) -> None:
+    refused = batchcall("status", tmp_path, "\x1b]0;title\x07\u202e", "\x1b[2K")
+
+    assert refused.returncode == 2
+    assert "unexpected extra arguments (]0;title [2K)" in refused.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(refused.stderr)
+
+
 def test_a_run_without_a_terminal_says_little(tmp_path: Path) -> None:
     done = batchcall("run", write_job(tmp_path))
 
