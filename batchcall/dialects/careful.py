@@ -11,8 +11,10 @@ from batchcall.dialects.chat_reply import broken_off_by, chat_reply_in
 from batchcall.dialects.failures import Answer, read_failure
 from batchcall.dialects.gemini_reply import gemini_reply_in, has_gemini_chunks
 from batchcall.dialects.jsontext import (
+    TOO_DEEP,
     Body,
-    TooDeep,
+    Undigested,
+    check_count,
     may_hold_surrogates,
     parse_documents,
     unpack,
@@ -48,13 +50,15 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         body = _read_body(response.body)
         if reply := _reply_in(body, protocol):
             return replace(reply, repairs=body.repairs + reply.repairs)
-    except (TooDeep, RecursionError):
-        body = Body([], "", is_too_deep=True)
+    except Undigested as error:
+        body = Body([], "", undigested=str(error))
+    except RecursionError:
+        body = Body([], "", undigested=TOO_DEEP)
     is_success = 200 <= response.status < 300
     if is_success and (response.is_cut or body.is_cut):
         return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
-    if is_success and body.is_too_deep:
-        return _lost(FailureKind.UNDIGESTED, response, "nests too deep to be read")
+    if is_success and body.undigested:
+        return _lost(FailureKind.UNDIGESTED, response, body.undigested)
     saying = _saying(body, FORMS[protocol].nothing) if is_success else ""
     answer = Answer(response.status, response.headers, body.documents, body.text, saying)
     return read_failure(answer, now_s=now_s)
@@ -94,7 +98,10 @@ def _read_body(received: bytes) -> Body:
 
 def _streamed(text: str) -> list[Json]:
     """The documents of the events. What stands behind the first that says it is done is the same stream once more."""
-    events = list(read_events(text))
+    events: list[str] = []
+    for event in read_events(text):
+        events.append(event)
+        check_count(len(events))
     ended = next((place for place, event in enumerate(events) if event.strip() == "[DONE]"), len(events))
     before = [document for event in events[:ended] for document in parse_documents(event)[0]]
     return before or [document for event in events for document in parse_documents(event)[0]]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from batchcall.dialects.jsontext import TooDeep, parse_documents
+from batchcall.dialects.jsontext import Undigested, parse_documents
 from batchcall.records import Json
 
 Part = dict[str, Json]
@@ -267,7 +267,7 @@ def _read_object(text: str) -> dict[str, Json] | None:
         return None
     try:
         documents, leftover = parse_documents(text)
-    except TooDeep:
+    except Undigested:
         return None
     only = documents[0] if len(documents) == 1 and not leftover else None
     return only if isinstance(only, dict) else None

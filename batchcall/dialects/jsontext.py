@@ -17,6 +17,8 @@ from batchcall.records import Json
 
 MAX_DEPTH = 128  # the parsers below recurse; a completion nests about ten levels
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
+MAX_DOCUMENTS = 200_000  # of a body; a stream of 16 MiB has some 100,000 chunks, and each costs microseconds
+TOO_DEEP = "nests too deep to be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Body:
     text: str
     repairs: tuple[str, ...] = ()  # what had to be mended to read it
     is_cut: bool = False  # it inflates to more than the cap
-    is_too_deep: bool = False
+    undigested: str = ""  # why nothing of it was read: the end of a sentence about the answer
     is_stream: bool = False  # it was a stream of server-sent events
 
 
@@ -41,10 +43,10 @@ def unpack(body: bytes) -> tuple[str, tuple[str, ...], bool]:
 def parse_documents(text: str) -> tuple[list[Json], str]:
     """The JSON documents at the start of a text, one after the other, and what is left over behind them.
 
-    Integers are exact whatever their size. Raises TooDeep.
+    Integers are exact whatever their size. Raises Undigested.
     """
     if _depth_exceeds(text, MAX_DEPTH):
-        raise TooDeep
+        raise Undigested(TOO_DEEP)
     documents: list[Json] = []
     position = _after_blanks(text, 0)
     while position < len(text):
@@ -53,16 +55,23 @@ def parse_documents(text: str) -> tuple[list[Json], str]:
         except ValueError:
             break
         except RecursionError:
-            raise TooDeep from None
+            raise Undigested(TOO_DEEP) from None
         if not isinstance(document, (dict, list, str)):  # "404 page not found" is a sentence, not a number
             break
         documents.append(document)
+        check_count(len(documents))
         position = _after_blanks(text, end)
     return documents, text[position:]
 
 
-class TooDeep(Exception):
-    """The JSON nests deeper than MAX_DEPTH."""
+class Undigested(Exception):
+    """JSON that nests deeper than MAX_DEPTH, or is in more documents than MAX_DOCUMENTS."""
+
+
+def check_count(documents: int) -> None:
+    """Raises Undigested for more documents than any answer has."""
+    if documents > MAX_DOCUMENTS:
+        raise Undigested(f"is in more than {MAX_DOCUMENTS:,} pieces")
 
 
 def without_lone_surrogates(value: Json) -> Json:

@@ -142,15 +142,16 @@ class _Item:
 
     written: Chunk = field(default_factory=dict)
     is_whole: bool = False
-    calls: dict[str, str] = field(default_factory=dict)  # "arguments" or "input"
-    parts: dict[tuple[int, str], str] = field(default_factory=dict)  # by place in the content, and what it is
+    # What came in pieces: a call's "arguments" or "input", and parts by place in the content and what they are.
+    calls: dict[str, list[str]] = field(default_factory=dict)
+    parts: dict[tuple[int, str], list[str]] = field(default_factory=dict)
 
     def as_written(self) -> Chunk:
         if self.is_whole:
             return self.written
-        content: list[Json] = [{part: text} for (_, part), text in sorted(self.parts.items())]
+        content: list[Json] = [{part: "".join(pieces)} for (_, part), pieces in sorted(self.parts.items())]
         told: Chunk = {"content": content} if content else {}
-        return {**self.written, **self.calls, **told}
+        return {**self.written, **{part: "".join(pieces) for part, pieces in self.calls.items()}, **told}
 
 
 # Which item type an event belongs to, and which part of it it tells.
@@ -175,13 +176,13 @@ def _add_event(pieces: dict[Any, _Item], event: Chunk) -> None:
     elif kind in _CALL_EVENTS:
         type_, part = _CALL_EVENTS[kind]
         item.written = {"type": type_, "name": event.get("name"), "id": event.get("item_id"), **item.written}
-        item.calls[part] = _grown(item.calls.get(part, ""), event, part, step)
+        _grow(item.calls.setdefault(part, []), event, part, step)
     else:
         part, told = _TEXT_EVENTS[kind]
         item.written = {"type": "message", **item.written}
         place = event.get("content_index")
         key = (place if isinstance(place, int) else 0, part)
-        item.parts[key] = _grown(item.parts.get(key, ""), event, told, step)
+        _grow(item.parts.setdefault(key, []), event, told, step)
 
 
 def _add_item(item: _Item, written: Json, *, is_whole: bool) -> None:
@@ -190,12 +191,14 @@ def _add_item(item: _Item, written: Json, *, is_whole: bool) -> None:
         item.is_whole = is_whole
 
 
-def _grown(before: str, event: Chunk, whole: str, step: str) -> str:
-    """The text with the event's piece behind it; the last event of a part repeats all of it."""
+def _grow(pieces: list[str], event: Chunk, whole: str, step: str) -> None:
+    """Take the event's piece; the last event of a part repeats all of it."""
     said = event.get("delta" if step == "delta" else whole)
     if not isinstance(said, str):
-        return before
-    return before + said if step == "delta" else said
+        return
+    if step != "delta":
+        pieces.clear()
+    pieces.append(said)
 
 
 def _place(numbered: tuple[Any, _Item]) -> tuple[bool, int | str]:

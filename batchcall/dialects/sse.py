@@ -66,20 +66,64 @@ def has_chunks(documents: list[Json]) -> bool:
 
 
 @dataclass(slots=True)
+class _Call:
+    id: Json = None
+    name: str | None = None
+    pieces: list[str] = field(default_factory=list)  # of the arguments
+    value: Json = None  # arguments that did not come as a text
+
+    def as_function(self) -> Chunk:
+        arguments: Json = "".join(self.pieces) if self.pieces else self.value
+        told: Chunk = {"name": self.name} if self.name is not None else {}
+        return told if arguments is None else {**told, "arguments": arguments}
+
+    def extend(self, fragment: Json) -> None:
+        """Take what a fragment says of the function."""
+        if not isinstance(fragment, dict):
+            return
+        name, arguments = fragment.get("name"), fragment.get("arguments")
+        if isinstance(name, str) and name != self.name:  # some repeat the whole name in every fragment
+            self.name = (self.name or "") + name
+        if isinstance(arguments, str):
+            self._continue(arguments)
+        elif arguments is not None:
+            self.pieces, self.value = [], arguments
+
+    def _continue(self, more: str) -> None:
+        if not more and (self.pieces or self.value is not None):
+            return
+        if self.pieces in ([""], ["{}"]):  # relays in front of Claude begin with the empty input of its first event
+            self.pieces.clear()
+        self.pieces.append(more)
+
+    def has_arguments(self) -> bool:
+        return any(self.pieces) or bool(self.value)
+
+    def is_whole(self) -> bool:
+        """Whether its arguments are an object that nothing can follow."""
+        if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
+            return isinstance(self.value, dict)
+        try:
+            return isinstance(orjson.loads("".join(self.pieces)), dict)
+        except ValueError:
+            return False
+
+
+@dataclass(slots=True)
 class _Choice:
     content: list[str] = field(default_factory=list)
     refusal: list[str] = field(default_factory=list)
-    calls: list[Chunk] = field(default_factory=list)
-    by_index: dict[Any, Chunk] = field(default_factory=dict)  # the call that a fragment's index continues
-    legacy_call: Chunk | None = None
+    calls: list[_Call] = field(default_factory=list)
+    by_index: dict[Any, _Call] = field(default_factory=dict)  # the call that a fragment's index continues
+    legacy_call: _Call | None = None
     finish_reason: str | None = None
 
     def as_choice(self, index: int) -> Chunk:
         message: Chunk = {
             "content": "".join(self.content) if self.content else None,
             "refusal": "".join(self.refusal) or None,
-            "tool_calls": list(self.calls),
-            "function_call": self.legacy_call,
+            "tool_calls": [{"id": call.id, "function": call.as_function()} for call in self.calls],
+            "function_call": self.legacy_call.as_function() if self.legacy_call else None,
         }
         return {"index": index, "message": message, "finish_reason": self.finish_reason}
 
@@ -112,8 +156,8 @@ def _add_choice(choice: _Choice, written: Chunk) -> None:
         for fragment in _listed(delta.get("tool_calls")):
             _add_call_fragment(choice, fragment)
         if isinstance(delta.get("function_call"), dict):
-            choice.legacy_call = choice.legacy_call or {}
-            _extend(choice.legacy_call, delta["function_call"])
+            choice.legacy_call = choice.legacy_call or _Call()
+            choice.legacy_call.extend(delta["function_call"])
     finish_reason = written.get("finish_reason")
     if isinstance(finish_reason, str) and finish_reason:
         choice.finish_reason = finish_reason
@@ -126,71 +170,32 @@ def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
     key = index if isinstance(index, (int, str)) else None
     call = choice.by_index.get(key)
     if call is None or _begins_another(call, fragment, has_index=key is not None):
-        call = {"id": None, "function": {}}
+        call = _Call()
         choice.calls.append(call)
         choice.by_index[key] = call
-    call["id"] = call["id"] or fragment.get("id")
-    function = call["function"]
-    assert isinstance(function, dict)
-    _extend(function, fragment.get("function"))
+    call.id = call.id or fragment.get("id")
+    call.extend(fragment.get("function"))
     custom = fragment.get("custom")
     if isinstance(custom, dict):
-        _extend(function, {"name": custom.get("name"), "arguments": custom.get("input")})
+        call.extend({"name": custom.get("name"), "arguments": custom.get("input")})
 
 
-def _begins_another(call: Chunk, fragment: Chunk, *, has_index: bool) -> bool:
+def _begins_another(call: _Call, fragment: Chunk, *, has_index: bool) -> bool:
     """Whether a fragment starts a call of its own although its index, or the lack of one, says it goes on."""
     id_, told = fragment.get("id"), fragment.get("function") or fragment.get("custom")
     function = told if isinstance(told, dict) else {}
     is_named = bool(function.get("name"))
-    if id_ and call["id"] and id_ != call["id"]:  # relays in front of Gemini send index 0 for every call
+    if id_ and call.id and id_ != call.id:  # relays in front of Gemini send index 0 for every call
         return is_named or not has_index  # some make up an id for every fragment
     if id_ or not is_named:
         return False
-    so_far = call["function"]
-    assert isinstance(so_far, dict)
     if not has_index:
-        return bool(so_far.get("arguments"))
-    # Google itself: index 0 for every call, and no id
-    return _opens_object(function.get("arguments")) and _is_whole_object(so_far.get("arguments"))
+        return call.has_arguments()
+    return _opens_object(function.get("arguments")) and call.is_whole()  # Google itself: index 0 for all, and no id
 
 
 def _opens_object(arguments: Json) -> bool:
     return arguments.lstrip().startswith("{") if isinstance(arguments, str) else isinstance(arguments, dict)
-
-
-def _is_whole_object(arguments: Json) -> bool:
-    """Whether nothing can follow."""
-    if not isinstance(arguments, str) or not arguments.rstrip().endswith("}"):
-        return isinstance(arguments, dict)
-    try:
-        return isinstance(orjson.loads(arguments), dict)
-    except ValueError:
-        return False
-
-
-def _extend(call: Chunk, fragment: Json) -> None:
-    if not isinstance(fragment, dict):
-        return
-    name, arguments = fragment.get("name"), fragment.get("arguments")
-    if isinstance(name, str) and name != call.get("name"):  # some repeat the whole name in every fragment
-        call["name"] = _joined(call.get("name"), name)
-    if isinstance(arguments, str):
-        call["arguments"] = _continued(call.get("arguments"), arguments)
-    elif arguments is not None:
-        call["arguments"] = arguments
-
-
-def _continued(before: Json, more: str) -> Json:
-    """Arguments with one more fragment behind them."""
-    if not more and before is not None:
-        return before
-    # Relays in front of Claude begin with the empty input of its first event.
-    return more if before == "{}" else _joined(before, more)
-
-
-def _joined(before: Json, more: str) -> str:
-    return before + more if isinstance(before, str) else more
 
 
 def _texts(content: Json) -> list[str]:

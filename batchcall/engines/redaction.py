@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from html.entities import html5
 from urllib.parse import quote
@@ -17,15 +15,11 @@ _SHORTEST_SECRET = 8  # characters; "EMPTY" or "none", as local servers like it,
 _SHORTEST_FORM = 8  # characters of a form; the stable part of a short key in base64 could be anything
 _JSON_IN_JSON = 4  # a relay's error quotes that of its upstream, which quotes a body
 
-# One character of ASCII as JSON, a URL or HTML may write it, and each of them once more within the same. The
-# repetitions have bounds: an answer may be megabytes of backslashes.
-_ESCAPED = re.compile(
-    rb"\\(?<!\\\\)\\{0,15}u00([2-7][0-9a-fA-F])"
-    rb"|%(?:25){0,3}([2-7][0-9a-fA-F])"
-    rb"|&(?:amp;){0,3}(?:#[xX]0{0,8}([2-7][0-9a-fA-F]);?|#0{0,8}([0-9]{2,3})(?![0-9]);?|([A-Za-z]{2,8});)"
-)
-_ESCAPES = (b"\\u00", b"%", b"&")  # one of them is in whatever is escaped
-_NAMED = {name[:-1].encode(): meant.encode() for name, meant in html5.items() if meant.isascii() and name[-1] == ";"}
+_MARKS = (b"\\u00", b"%", b"&")  # one of them is in whatever is escaped
+_NAMES: dict[str, list[str]] = {}  # of ASCII characters in HTML; some have two
+for _name, _meant in html5.items():
+    if _meant.isascii() and _name[-1] == ";":
+        _NAMES.setdefault(_meant, []).append(_name)
 
 # What looks like a key, whoever's it is: relays echo the one of the channel behind them.
 _KEY_LIKE = re.compile(
@@ -41,7 +35,7 @@ _KEY_LIKE = re.compile(
 class Redactor:
     """Replaces secrets by `***`: in their own form and in those in which an echo may carry them."""
 
-    __slots__ = ("_forms", "_secrets")
+    __slots__ = ("_escaped", "_forms")
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Secrets of fewer than 8 characters are left alone: they would mutilate answers."""
@@ -49,29 +43,18 @@ class Redactor:
         forms = {form for secret in kept for form in _forms_of(secret)}
         # The longest first, so that no remainder of a form stays behind a shorter one.
         self._forms = tuple(sorted((form.encode() for form in forms), key=len, reverse=True))
-        self._secrets = sorted((secret.encode() for secret in kept), key=len, reverse=True)
+        anyhow = [b"".join(map(_anyhow, secret)) for secret in sorted(kept, key=len, reverse=True)]
+        self._escaped = re.compile(b"|".join(anyhow)) if anyhow else None
 
     def hide_secrets(self, body: bytes) -> bytes:
         """Without the endpoint's own key. For answers: what a model says must stay as it is otherwise."""
         for form in self._forms:
             if form in body:
                 body = body.replace(form, HIDDEN.encode())
-        if self._secrets and any(mark in body for mark in _ESCAPES) and _ESCAPED.search(body):
-            plain = _ESCAPED.sub(_character, body)
-            if any(secret in plain for secret in self._secrets):
-                return self._without_escaped(body)
+        # Every JSON writer escapes other characters than its neighbour, so each of a secret may be as it is or not.
+        if self._escaped is not None and any(mark in body for mark in _MARKS) and self._escaped.search(body):
+            body = self._escaped.sub(HIDDEN.encode(), body)
         return body
-
-    def _without_escaped(self, body: bytes) -> bytes:
-        """Every JSON writer escapes other characters than its neighbour, so each of a secret may be as it is or not."""
-        text = _Unescaped(body)
-        spans = sorted(span for secret in self._secrets for span in text.spans_of(secret))
-        pieces, at = [], 0
-        for start, end in spans:
-            if start >= at:
-                pieces += [body[at:start], HIDDEN.encode()]
-            at = max(at, end)
-        return b"".join([*pieces, body[at:]])
 
     def hide_all(self, body: bytes) -> bytes:
         """Without the endpoint's own key and whatever looks like one. For errors and messages."""
@@ -82,43 +65,17 @@ class Redactor:
         return self.hide_all(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
-class _Unescaped:
-    """A body with its escapes read, which still knows where each of its characters stands in the body."""
-
-    def __init__(self, body: bytes) -> None:
-        plain, at = bytearray(), 0
-        self._places = array("q", [0])  # in the plain text, where a stretch of the body begins that is as long here
-        self._begins = array("q", [0])  # and there
-        for found in _ESCAPED.finditer(body):
-            plain += body[at : found.start()]
-            self._mark(len(plain), found.start())
-            plain += _character(found)
-            at = found.end()
-            self._mark(len(plain), at)
-        self._plain = bytes(plain + body[at:])
-
-    def _mark(self, place: int, begin: int) -> None:
-        self._places.append(place)
-        self._begins.append(begin)
-
-    def spans_of(self, secret: bytes) -> Iterator[tuple[int, int]]:
-        """Where it begins and ends in the body."""
-        place = self._plain.find(secret)
-        while place >= 0:
-            yield self._in_body(place), self._in_body(place + len(secret))
-            place = self._plain.find(secret, place + len(secret))
-
-    def _in_body(self, place: int) -> int:
-        stretch = bisect_right(self._places, place) - 1
-        return self._begins[stretch] + place - self._places[stretch]
-
-
-def _character(escaped: re.Match[bytes]) -> bytes:
-    in_json, in_url, hexadecimal, decimal, named = escaped.groups()
-    if named is not None:
-        return _NAMED.get(named, escaped[0])
-    number = int(decimal) if decimal is not None else int(in_json or in_url or hexadecimal, 16)
-    return bytes((number,)) if number < 128 else escaped[0]
+def _anyhow(character: str) -> bytes:
+    """A pattern of a character as JSON, a URL or HTML may write it, and each of them once more within the same. The
+    repetitions have bounds, and no two ways begin alike for long: an answer may be megabytes of backslashes."""
+    plain = re.escape(character.encode())
+    if not character.isascii():
+        return plain
+    code = b"(?i:%02x)" % ord(character)
+    entities = [b"#[xX]0{0,8}%s;?" % code, b"#0{0,8}%d(?![0-9]);?" % ord(character)]
+    entities += [re.escape(name.encode()) for name in _NAMES.get(character, ())]
+    escaped = b"\\\\{1,16}u00%s|%%(?:25){0,3}%s|&(?:amp;){0,3}(?:%s)" % (code, code, b"|".join(entities))
+    return b"(?:%s|%s)" % (escaped, plain)  # plain last: an ampersand is how its own escape begins
 
 
 def _forms_of(secret: str) -> Iterator[str]:

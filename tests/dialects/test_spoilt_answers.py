@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchcall.dialects import DIALECTS
+from batchcall.dialects.jsontext import MAX_DOCUMENTS
+from batchcall.records import Failure, FailureKind, HttpResponse, Reply
 from mutating import check_in_every_dialect, goldens, spoilt
 
 
@@ -20,3 +24,37 @@ def test_there_are_golden_answers_to_spoil() -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_answer_however_spoilt_is_an_exception(seed: int) -> None:
     check_in_every_dialect(spoilt(random.Random(seed)))
+
+
+@pytest.mark.parametrize("protocol", DIALECTS)
+@pytest.mark.parametrize("piece", [b"{}", b"data: {}\n\n", b"data: [DONE]\n\n"])
+def test_an_answer_in_more_pieces_than_any_has_is_given_up(piece: bytes, protocol: str) -> None:
+    read = DIALECTS[protocol].decode(HttpResponse(200, {}, piece * (MAX_DOCUMENTS + 1)), now_s=0)
+
+    assert isinstance(read, Failure)
+    assert (read.kind, read.message) == (FailureKind.UNDIGESTED, "HTTP 200: the answer is in more than 200,000 pieces")
+
+
+@pytest.mark.parametrize("protocol", ["openai-chat", "openai-responses"])
+def test_arguments_in_tens_of_thousands_of_pieces_are_put_together(protocol: str) -> None:
+    pieces = ['{"a": "', *["x" * 100] * 30_000, '"}']
+    events = {"openai-chat": chat_events, "openai-responses": response_events}[protocol](pieces)
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+
+    read = DIALECTS[protocol].decode(HttpResponse(200, {}, body), now_s=0)
+
+    assert isinstance(read, Reply)
+    assert [(call.name, call.arguments) for call in read.calls] == [("f", "".join(pieces))]
+
+
+def chat_events(pieces: list[str]) -> list[object]:
+    calls = [{"index": 0, "function": {"name": "f", "arguments": piece}} for piece in pieces]
+    deltas = [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None} for call in calls]
+    return [{"choices": [choice]} for choice in [*deltas, {"index": 0, "delta": {}, "finish_reason": "stop"}]]
+
+
+def response_events(pieces: list[str]) -> list[object]:
+    kind = "response.function_call_arguments.delta"
+    deltas = [{"type": kind, "output_index": 0, "name": "f", "delta": piece} for piece in pieces]
+    response = {"object": "response", "status": "completed", "output": []}
+    return [*deltas, {"type": "response.completed", "response": response}]
