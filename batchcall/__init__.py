@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from batchcall.job import Job, load_job
     from batchcall.report.snapshot import Snapshot, Summary
     from batchcall.revalidate import Revalidation, revalidate_job
-    from batchcall.run import StopSwitch, run_job
+    from batchcall.running import StopSwitch, run_job
     from batchcall.state import RunOptions
     from batchcall.status import OutputStatus, read_status
     from batchcall.verify import Proof, verify_output
@@ -53,7 +53,7 @@ _HOMES = {
     "batchcall.job": ("Job", "load_job"),
     "batchcall.report.snapshot": ("Snapshot", "Summary"),
     "batchcall.revalidate": ("Revalidation", "revalidate_job"),
-    "batchcall.run": ("StopSwitch", "run_job"),
+    "batchcall.running": ("StopSwitch", "run_job"),
     "batchcall.state": ("RunOptions",),
     "batchcall.status": ("OutputStatus", "read_status"),
     "batchcall.verify": ("Proof", "verify_output"),

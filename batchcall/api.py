@@ -13,7 +13,7 @@ from pathlib import Path
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.job import Job
 from batchcall.report.snapshot import Summary
-from batchcall.run import Say, StopSwitch, run_job
+from batchcall.running import Say, StopSwitch, run_job
 from batchcall.state import RunOptions
 from batchcall.watching import Show
 

@@ -22,7 +22,7 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
 from batchcall.report.text import duration_text, money_text, table
-from batchcall.run import prepare, refuse_network
+from batchcall.running import prepare, refuse_network
 from batchcall.status import read_status
 
 _SAMPLE_ROWS = 200

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import batchcall.opening
-import batchcall.run
+import batchcall.running
 from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.generations import has_earlier
 from batchcall.files.journal import Committer, journals_in, read_journals
@@ -39,7 +39,7 @@ from batchcall.job import Job, load_job
 from batchcall.records import Attempt, HttpRequest, HttpResponse
 from batchcall.report.snapshot import Summary
 from batchcall.revalidate import revalidate_job
-from batchcall.run import StopSwitch, run_job
+from batchcall.running import StopSwitch, run_job
 from batchcall.state import RunOptions
 from batchcall.verify import verify_output
 from model_disk import ModelDisk
@@ -185,8 +185,8 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         # What follows is there for the sake of time: the same bytes read alike, and nobody else takes the lock.
         mock.patch("batchcall.files.parts._COMPRESSION", "none"),
         mock.patch("batchcall.files.parts._opened", _opened_once),
-        mock.patch.object(batchcall.run, "prepare", _prepare_once),
-        mock.patch.object(batchcall.run, "hold_lock", return_value=contextlib.nullcontext()),
+        mock.patch.object(batchcall.running, "prepare", _prepare_once),
+        mock.patch.object(batchcall.running, "hold_lock", return_value=contextlib.nullcontext()),
         mock.patch.object(Output, "answered", _watched_answer(ledger)),
         mock.patch.object(Output, "seal", _watched_seal(ledger)),
     ):
@@ -220,7 +220,7 @@ def _opened_once(disk: ModelDisk, path: Path) -> Iterator[ReadOnce]:
     yield _read_once(disk.read(path))
 
 
-_prepare = batchcall.run.prepare
+_prepare = batchcall.running.prepare
 _prepared: list[tuple[Job, Any]] = []
 
 

@@ -16,7 +16,7 @@ from batchcall.errors import BatchcallError, ExitCode
 from batchcall.job import load_job
 from batchcall.job_schema import PROTOCOLS
 from batchcall.report.snapshot import Summary
-from batchcall.run import RunOptions
+from batchcall.running import RunOptions
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import Settings
 from documents import BODIES_SENT, documented

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
+import batchcall
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "batchcall"
 
@@ -23,13 +25,13 @@ LEVELS = {
     "job": 1, "job_change": 1, "job_endpoint": 1, "job_reading": 1, "job_schema": 1, "job_tools": 1,
     "engines": 2, "files": 2,
     "report": 3, "sandbox": 3, "starter": 3,
-    "run": 3, "asking": 3, "resume": 3, "questions": 3, "state": 3, "watching": 3, "closing": 3, "opening": 3,
+    "running": 3, "asking": 3, "resume": 3, "questions": 3, "state": 3, "watching": 3, "closing": 3, "opening": 3,
     "check": 3, "status": 3, "verify": 3, "revalidate": 3,
     "cli": 4, "api": 4, "on_ray": 4, "__init__": 4, "__main__": 4,
 }  # fmt: skip
 # Where the parts meet: they alone may import others of their own level 3. And the job file is a few files.
 SPINE = {
-    "run", "asking", "resume", "questions", "state", "watching", "closing", "opening",
+    "running", "asking", "resume", "questions", "state", "watching", "closing", "opening",
     "check", "status", "verify", "revalidate",
     "job", "job_endpoint", "job_reading", "job_tools",
 }  # fmt: skip
@@ -91,15 +93,15 @@ def test_every_dependency_has_a_home() -> None:
         ("dialects/gemini.py", "from batchcall.extraction import schema", "may not import extraction"),
         ("dialects/gemini.py", "from ..extraction import schema", "may not import extraction"),
         ("engines/live.py", "from batchcall.files.parts import read", "engines may not import files"),
-        ("engines/live.py", "from batchcall import run", "engines may not import run"),
+        ("engines/live.py", "from batchcall import running", "engines may not import running"),
         ("engines/live.py", "import batchcall", "engines may not import __init__"),
         ("engines/live.py", "import pyarrow as pa", "engines/live.py:1 imports pyarrow; its home is files/*"),
         ("engines/live.py", "import requests", "engines/live.py:1 imports requests; it has no home"),
         ("report/lines.py", "from batchcall.sandbox import start", "report may not import sandbox"),
-        ("report/lines.py", "from batchcall.run import run_job", "report may not import run"),
+        ("report/lines.py", "from batchcall.running import run_job", "report may not import running"),
         ("stray.py", "import os", "stray.py:1 belongs to no level"),
-        ("run.py", "def f():\n    import json", "run.py:2 imports json inside a function"),
-        ("run.py", "if True:\n    from batchcall import cli", "run.py:2: run may not import cli"),
+        ("running.py", "def f():\n    import json", "running.py:2 imports json inside a function"),
+        ("running.py", "if True:\n    from batchcall import cli", "running.py:2: running may not import cli"),
     ],
 )
 def test_a_violation_is_named_by_file_and_line(tmp_path: Path, path: str, source: str, complaint: str) -> None:
@@ -123,8 +125,8 @@ def test_a_violation_is_named_by_file_and_line(tmp_path: Path, path: str, source
             "from http import HTTPStatus\nfrom urllib.parse import quote\nfrom . import openai_chat",
         ),
         ("files/parts.py", "import pyarrow.parquet\nfrom batchcall.files.disk import write_beside"),
-        ("run.py", "from batchcall.report import lines\nfrom batchcall.engines.live import live_engine"),
-        ("cli.py", "def run():\n    from batchcall.run import run_job"),
+        ("running.py", "from batchcall.report import lines\nfrom batchcall.engines.live import live_engine"),
+        ("cli.py", "def run():\n    from batchcall.running import run_job"),
     ],
 )
 def test_what_is_allowed_is_not_complained_about(tmp_path: Path, path: str, source: str) -> None:
@@ -205,7 +207,7 @@ def modules_of(node: ast.Import | ast.ImportFrom, path: str) -> list[str]:
     return [base]
 
 
-SPLIT_BY_NAME = {"batchcall", "http", "urllib"}  # `from batchcall import run` imports batchcall.run
+SPLIT_BY_NAME = {"batchcall", "http", "urllib"}  # `from batchcall import running` imports batchcall.running
 
 
 def absolute(node: ast.ImportFrom, path: str) -> str:
@@ -219,3 +221,11 @@ def absolute(node: ast.ImportFrom, path: str) -> str:
 def unit_of(parts: list[str]) -> str:
     """`["files", "parts"]` is files; nothing, or a name that is no module, is the package itself."""
     return parts[0] if parts else "__init__"
+
+
+@pytest.mark.parametrize("name", batchcall.__all__)
+def test_no_public_name_is_that_of_a_module(name: str) -> None:
+    """Importing a module puts it into its package under its name: `batchcall.run` was a function until the first run."""
+    homes = [PACKAGE / f"{name}.py", PACKAGE / name]
+
+    assert not any(home.exists() for home in homes)

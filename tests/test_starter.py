@@ -11,7 +11,7 @@ import pytest
 
 from batchcall.errors import JobError
 from batchcall.job import load_job
-from batchcall.run import run_job
+from batchcall.running import run_job
 from batchcall.starter import write_starter
 
 
