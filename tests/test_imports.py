@@ -225,7 +225,7 @@ def unit_of(parts: list[str]) -> str:
 
 @pytest.mark.parametrize("name", batchcall.__all__)
 def test_no_public_name_is_that_of_a_module(name: str) -> None:
-    """Importing a module puts it into its package under its name: `batchcall.run` was a function until the first run."""
+    """A module that is imported is put into its package by its name, over a function of that name."""
     homes = [PACKAGE / f"{name}.py", PACKAGE / name]
 
     assert not any(home.exists() for home in homes)
