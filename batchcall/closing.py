@@ -10,6 +10,8 @@ from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
 from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
+from batchcall.held import Held, held_answers
+from batchcall.opening import model_of
 from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import EndpointUse, Summary
 from batchcall.state import Run
@@ -33,7 +35,10 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     runfile.totals = totals.as_json()
     rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows
-    summary = _summary(run, engine, totals, stopped)
+    held = Held()
+    if not runfile.is_complete:
+        held = held_answers(run.disk, output.folder, engine.reader, model=model_of(run.job))
+    summary = _summary(run, engine, totals, stopped, held)
     run.entry.ended_at = _ended_at(run)
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.rows, run.entry.requests = run.rows_here, engine.traffic.requests
@@ -85,10 +90,13 @@ def _publish(run: Run) -> OutputError | None:
     return failed
 
 
-def _summary(run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None) -> Summary:
+def _summary(
+    run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None, held: Held
+) -> Summary:
     return Summary(
         output=str(run.output.folder),
         totals=totals.as_json(),
+        unfinished=held.as_json(),
         is_complete=run.resumption.runfile.is_complete,
         rows_expected=run.rows_seen or run.output.rows or run.rows_expected,
         rows_here=run.rows_here,

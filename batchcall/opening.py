@@ -14,6 +14,7 @@ from batchcall.engines.live import LiveEngine
 from batchcall.engines.pool import Pool
 from batchcall.engines.reading import Reader
 from batchcall.engines.transport import open_transport
+from batchcall.held import Held, held_answers
 from batchcall.job import EndpointSection, Job, pace_of, resolve_key
 from batchcall.job_endpoint import auth_of, endpoint_names
 from batchcall.pacing.budget import Budget
@@ -47,16 +48,18 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
+        reader, has_budget = reader_of(job), limits.max_cost is not None or limits.max_tokens_total is not None
+        held = held_answers(run.disk, run.output.folder, reader, model=model_of(job)) if has_budget else Held()
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
         yield LiveEngine(
             pool=Pool(endpoints, sample=sample),
-            reader=reader_of(job),
+            reader=reader,
             retry=RetryPolicy(max_attempts=limits.attempts),
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
-                cost=run.totals.cost or 0.0,
-                tokens=run.totals.total_tokens or 0,
+                cost=(run.totals.cost or 0.0) + (held.cost or 0.0),
+                tokens=(run.totals.total_tokens or 0) + (held.usage.total_tokens or 0),
             ),
             recorder=run.output,
             reasks=job.validate.reask,
@@ -116,6 +119,11 @@ def reader_of(job: Job) -> Reader:
         pricing=lambda model, usage: _cost(job, model, usage),
         dialects=DIALECTS,
     )
+
+
+def model_of(job: Job) -> str:
+    """The model that is asked where neither the row nor the endpoint names another; empty where there is none."""
+    return job.request.model or job.endpoints[0].model or ""
 
 
 def _is_mixed(job: Job) -> bool:

@@ -48,11 +48,9 @@ class Ran(NamedTuple):
 
 
 def a_job(folder: Path, protocol: str, url: str, *, is_stream: bool = False, rows: int = ROWS, **parts: Any) -> Path:
-    asked = ["stream = true"] if is_stream else []
-    if is_stream and protocol == "openai-chat":
-        asked.append("stream_options = { include_usage = true }")  # else it counts nothing there
+    asked = "stream = true" if is_stream else ""
     endpoint = f'protocol = "{protocol}"'
-    return write_job(folder, url=url, rows=rows, endpoint=endpoint, request="\n".join(asked), **parts)
+    return write_job(folder, url=url, rows=rows, endpoint=endpoint, request=asked, **parts)
 
 
 async def ran(job: Path, url: str, options: RunOptions | None = None) -> Ran:

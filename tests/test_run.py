@@ -346,6 +346,51 @@ async def test_a_spent_budget_stops_the_run_and_a_raised_one_goes_on(tmp_path: P
     assert verify_output(tmp_path / "out").faults == []
 
 
+async def test_a_spent_budget_stays_spent_and_the_bill_counts_answers_to_rows_that_have_not_ended(
+    tmp_path: Path,
+) -> None:
+    async with open_sandbox(Settings(faults={"invalid_schema_arguments": 0.7})) as endpoint:
+        limits = "max_tokens_total = 4_000\nmax_failed = 60\n[validate]\nreask = 3"
+        job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=25, limits=limits)
+
+        stopped = await run_job(job)
+        first = await endpoint.ledger()
+        again = [await run_job(job) for _ in range(3)]
+        last = await endpoint.ledger()
+
+    totals, unfinished = stopped.totals, stopped.unfinished
+    assert "max_tokens_total" in stopped.reason
+    assert unfinished["rows"] > 0
+    assert totals["total_tokens"] + unfinished["total_tokens"] == first["billed_tokens"] >= 4_000
+    assert last["requests"] == first["requests"]
+    assert {(one.requests, one.exit_code) for one in again} == {(0, ExitCode.STOPPED_EARLY)}
+    assert again[-1].unfinished == unfinished
+
+
+async def test_answers_that_do_not_tell_their_usage_stop_a_run_whose_budget_they_leave_blind(tmp_path: Path) -> None:
+    async with open_sandbox(Settings(faults={"usage_missing": 1.0})) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=100, limits="max_tokens_total = 1_000_000")
+
+        stopped = await run_job(job)
+        edit(job, "max_tokens_total = 1_000_000", "")
+        whole = await run_job(job)
+
+    assert stopped.exit_code == ExitCode.STOPPED_EARLY
+    assert "max_tokens_total cannot be kept" in stopped.reason
+    assert 20 <= stopped.requests < 40
+    assert (whole.exit_code, whole.totals["rows"]) == (ExitCode.OK, 100)
+
+
+async def test_a_stream_tells_its_usage_though_the_job_does_not_ask_for_it(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, request="stream = true")
+
+        summary = await run_job(job)
+        ledger = await endpoint.ledger()
+
+    assert summary.totals["total_tokens"] == ledger["billed_tokens"] > 0
+
+
 async def test_a_deadline_stops_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
     async with open_sandbox(Settings(latency_s=0.2)) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=200)

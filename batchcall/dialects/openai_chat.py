@@ -64,5 +64,7 @@ def _around_messages(shape: Shape) -> tuple[bytes, bytes]:
     if shape.tool_choice is not None:
         rest["tool_choice"] = shape.tool_choice
     rest.update(shape.parameters)
+    if rest.get("stream") is True:  # else a stream tells no usage, and nobody knows what it cost
+        rest.setdefault("stream_options", {"include_usage": True})
     head = b'{"model":' + as_json_bytes(shape.model) + b',"messages":'
     return head, (b"," + as_json_bytes(rest)[1:]) if rest else b"}"

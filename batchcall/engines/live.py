@@ -166,7 +166,7 @@ class LiveEngine:
         for endpoint in self.pool.endpoints:
             self.pool.obey(endpoint, asyncio.get_running_loop().time())
         if (limit := self.budget.exhausted) is not None:
-            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
+            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.pool.most_in_flight):
@@ -209,7 +209,7 @@ class LiveEngine:
 
     def _begun(self, asked: Asked) -> Life:
         reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
-        for earlier in reads:
+        for earlier in () if asked.is_counted else reads:
             self._spend(asked, earlier)
         return Life(asked, reads, asked.sent, sum(read.is_ambiguous for read in reads))
 
@@ -366,8 +366,10 @@ class LiveEngine:
         usage = read.usage
         if usage is not NO_USAGE:
             self.budget.spend(cost=self.reader.cost(asked, read), tokens=usage.total_tokens)
+        elif read.reply is not None:
+            self.budget.spend_unknown()
         if (limit := self.budget.exhausted) is not None and self.stopped is None:
-            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, _RAISE_IT))
+            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
 
     def _ends_the_run(self, endpoint: Endpoint, read: Read) -> bool:
         """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
@@ -469,5 +471,4 @@ def _in_doubt(reads: list[Read]) -> str | None:
     return last.failure.kind.label if last and last.failure is not None and last.is_ambiguous else None
 
 
-_RAISE_IT = "raise it and run the same command to go on"
 WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})

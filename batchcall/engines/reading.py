@@ -41,6 +41,7 @@ class Asked:
     toolbox: Toolbox
     attempts: tuple[Attempt, ...] = ()  # of earlier runs, in order
     sent: int = 0  # requests sent so far, the lost ones included
+    is_counted: bool = False  # what these cost was in the budgets when the run began
     is_ended: bool = False  # given up by an earlier run: nothing more is sent
     before: Outcome | None = None  # how the row failed in an earlier run, where it is tried again
 
@@ -103,9 +104,22 @@ class Reader:
             message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
             return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, attempt.response.status))
 
-    def _read(self, attempt: Attempt, response: HttpResponse, asked: Asked) -> Read:
+    def usage(self, attempt: Attempt) -> Usage | None:
+        """The tokens of one attempt's answer; None where there is no answer, or it tells none."""
+        if attempt.response is None:
+            return None
+        try:
+            usage = self._decoded(attempt, attempt.response).usage
+        except Exception:  # as in `read`
+            return None
+        return None if usage == NO_USAGE else usage
+
+    def _decoded(self, attempt: Attempt, response: HttpResponse) -> Reply | Failure:
         dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
-        answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+        return dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+
+    def _read(self, attempt: Attempt, response: HttpResponse, asked: Asked) -> Read:
+        answer = self._decoded(attempt, response)
         if isinstance(answer, Failure):
             return Read(attempt, failure=answer)
         reading = asked.toolbox.read(

@@ -13,21 +13,45 @@ class Budget:
     max_tokens: int | None = None
     cost: float = 0.0
     tokens: int = 0
+    counted: int = 0  # answers of this run whose usage was told
+    uncounted: int = 0  # and those where it was not
 
     def spend(self, *, cost: float | None, tokens: int | None) -> None:
         self.cost += cost or 0.0
         self.tokens += tokens or 0
+        self.counted += 1
+
+    def spend_unknown(self) -> None:
+        """An answer came that does not say what it used."""
+        self.uncounted += 1
 
     @property
     def exhausted(self) -> str | None:
         """The limit that is reached, in a person's words; None while there is something left."""
         if self.max_cost is not None and self.cost >= self.max_cost:
-            return f"limits.max_cost is spent ({self.cost:.2f} of {self.max_cost:g} USD)"
+            return f"limits.max_cost is spent ({self.cost:.4g} of {self.max_cost:g} USD)"
         if self.max_tokens is not None and self.tokens >= self.max_tokens:
             return f"limits.max_tokens_total is spent ({self.tokens:,} of {self.max_tokens:,})"
+        if self.is_blind:
+            name = "max_cost" if self.max_cost is not None else "max_tokens_total"
+            return f"limits.{name} cannot be kept: {self.uncounted:,} answers did not say how many tokens they used"
         return None
 
+    @property
+    def hint(self) -> str:
+        """What to do where a limit is reached."""
+        if self.is_blind:
+            return "let the endpoint tell its usage, or take the limit out"
+        return "raise it and run the same command to go on"
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether so many answers tell no usage that a limit means nothing. A few are a relay's lapses."""
+        is_limited = self.max_cost is not None or self.max_tokens is not None
+        return is_limited and self.uncounted >= _MOST_UNCOUNTED and self.uncounted > self.counted
+
+
+_MOST_UNCOUNTED = 20
 _FREE_DOUBTS = 100
 _DOUBTS_PER_ANSWER = 0.1
 

@@ -49,6 +49,7 @@ class Summary:
 
     output: str
     totals: dict[str, Any]  # of the whole output: rows, statuses, tokens, cost
+    unfinished: dict[str, Any]  # rows, tokens, cost: of answers that are kept, and whose rows have not ended
     is_complete: bool  # every row of the input is in
     rows_expected: int | None
     rows_here: int  # that ended in this run
@@ -74,6 +75,7 @@ class Summary:
             "advice": self.advice,
             "is_complete": self.is_complete,
             **self.totals,
+            "unfinished": self.unfinished,
             "rows_left": None if self.rows_expected is None else max(0, self.rows_expected - self.totals["rows"]),
             "this_run": {
                 "rows": self.rows_here,

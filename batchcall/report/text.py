@@ -19,9 +19,11 @@ def summary_text(summary: Summary) -> str:
         ("failed", failures_text(totals)),
         *([("for example", summary.an_error[:200])] if summary.an_error and totals["failed"] else []),
         ("tokens", tokens_text(totals)),
-        ("cost", money_text(totals["cost"])),
+        ("cost", cost_text(totals)),
         ("this run", _this_run(summary)),
     ]
+    if summary.unfinished["rows"]:
+        lines.append(("not ended", _unfinished(summary.unfinished)))
     if summary.requests or summary.indeterminate:
         lines.append(("paid", _bill(summary)))
     if in_doubt := _doubts(totals["possibly_paid_twice"], totals["indeterminate"]):
@@ -59,7 +61,7 @@ def failures_text(totals: dict[str, Any]) -> str:
     return f"{totals['failed']:,} ({named})"
 
 
-def tokens_text(totals: dict[str, Any]) -> str:
+def tokens_text(totals: Mapping[str, Any]) -> str:
     if totals["total_tokens"] is None:
         return "not reported"
     text = f"{totals['total_tokens']:,}"
@@ -74,9 +76,24 @@ def money_text(cost: float | None) -> str:
     return f"{cost:,.2f} USD" if cost >= 1 else f"{cost:.4f} USD"
 
 
+def cost_text(totals: Mapping[str, Any]) -> str:
+    """The cost of what was counted. Without tokens there is none, whatever the price."""
+    if totals["cost"] is None and totals["total_tokens"] is None:
+        return "not known"
+    return money_text(totals["cost"])
+
+
+def _unfinished(held: Mapping[str, Any]) -> str:
+    cost = f", {money_text(held['cost'])}" if held["cost"] is not None else ""
+    return (
+        f"{held['rows']:,} rows have answers and need more; these used {tokens_text(held)} tokens{cost}, are kept, and"
+        " count in the budgets"
+    )
+
+
 def _this_run(summary: Summary) -> str:
     if not summary.rows_here and not summary.requests:
-        return "nothing was left to do"
+        return "nothing was left to do" if summary.is_complete else "nothing was sent"
     pace = summary.rows_here / summary.seconds if summary.seconds > 0 else 0.0
     return (
         f"{summary.rows_here:,} rows with {summary.requests:,} requests in"

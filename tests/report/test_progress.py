@@ -148,6 +148,13 @@ def test_the_summary_names_every_possible_double_payment() -> None:
         Summary(
             output="out",
             totals=totals,
+            unfinished={
+                "rows": 3,
+                "prompt_tokens": None,
+                "completion_tokens": None,
+                "total_tokens": 1_234,
+                "cost": 0.5,
+            },
             is_complete=False,
             rows_expected=100,
             rows_here=90,
@@ -170,5 +177,6 @@ def test_the_summary_names_every_possible_double_payment() -> None:
     assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when a run died" in text
     assert "3 requests possibly twice: 3 after timed_out; 4 in flight" in text
     assert "no price known" in text
+    assert "3 rows have answers and need more; these used 1,234 tokens, 0.5000 USD" in text
     assert "bound by requests_per_minute for 93%" in text
     assert "no answer within 60 s" in text
