@@ -528,36 +528,46 @@ def explore(
 def is_missed(folder: Path, sync: str) -> bool:
     """Whether nothing is found wrong although this sync does nothing."""
     found = Exploration()
-    for is_second in (False, True):
+    for kills_from in (None, len(LIFE) - 1, 0):  # the last command finds the most that it may lose
         if not found.faults:
-            look_without(Path(tempfile.mkdtemp(dir=folder)), sync, found, is_second=is_second)
+            look_without(Path(tempfile.mkdtemp(dir=folder)), sync, found, kills_from=kills_from)
     return not found.faults
+
+
+def syncs_of_life(folder: Path) -> set[str]:
+    """The syncs that the commands of a life make when nothing goes wrong, by who asks for them."""
+    world = new_world(write_first_job(folder))
+    for command in LIFE:
+        command.begin(world)
+        command.run(world)
+    return world.disk.syncs
 
 
 KILLED_EVERY = 5  # steps
 STEPS_IN_DOUBT = 8  # after a sync that is left out: later ones may do its work
 
 
-def look_without(folder: Path, sync: str, found: Exploration, *, is_second: bool) -> None:
+def look_without(folder: Path, sync: str, found: Exploration, *, kills_from: int | None) -> None:
     """Leave a sync out and look at the states that tell most about it, until one breaks a promise: all that was not
     synced is lost, or one thing of it, or all but one. At the steps that follow it, and at the end of the command;
-    `is_second`: of the runs that follow a kill at any step."""
+    `kills_from`: of the runs that follow a kill at any step, from this command on."""
     world = new_world(write_first_job(folder))
     world.disk.left_out = frozenset({sync})
     seen: set[int] = set()
-    for command in LIFE:
+    for number, command in enumerate(LIFE):
         command.begin(world)
-        starts = [Moment(command, "begin", world.out, world.copy())]
-        for moment in moments_of(world, command)[::KILLED_EVERY] if is_second else starts:
-            if is_second:
+        starts = [Moment(command, "begin", world.out, world.copy())] if kills_from is None else []
+        if kills_from is not None and number >= kills_from:
+            starts = moments_of(world.copy(), command)[::KILLED_EVERY]
+            for moment in starts:
                 command.begin_again(moment.world)
+        for moment in starts:
             for hit in moments_after(moment.world, command, sync):
                 for loss in losses(hit.world.disk):
                     _look_once(hit, f"after a power cut that {loss}", loss, found, seen)
                     if found.faults:
                         return
-        if not is_second:
-            command.run(world)
+        command.run(world)
         world = world.copy()
 
 

@@ -22,7 +22,7 @@ from batchcall.files.generations import set_aside
 from batchcall.files.journal import journals_in, read_journals, recover
 from batchcall.files.lines import attempt_line
 from batchcall.records import Attempt, HttpResponse
-from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed, losses
+from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed, losses, syncs_of_life
 from model_disk import ModelDisk
 
 STATES = 10_000
@@ -78,7 +78,7 @@ def test_on_a_disk_of_any_size_what_was_paid_for_finds_room(tmp_path: Path) -> N
 
 
 def test_with_any_one_sync_taken_out_a_promise_is_broken(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
-    syncs = sorted(explore(tmp_path, states=1, seed=3).syncs)
+    syncs = sorted(syncs_of_life(tmp_path))
     lived = [sync for sync in syncs if JOINING not in sync]
 
     missed = pool.map(partial(is_missed, tmp_path), lived)
