@@ -83,7 +83,10 @@ class Pool:
 
     @property
     def bound_by(self) -> str:
-        """What keeps more from going on: as `Gate.bound_by`; of several, what keeps most of them."""
+        """What keeps more from going on: "outage" where all are down, else as `Gate.bound_by`; of several, what keeps
+        most of them."""
+        if self.down:
+            return "outage"
         if self.only is not None:
             return self.only.gate.bound_by
         bounds = Counter("pause" if one.gate.pause_left_s else one.gate.bound_by for one in self.living)

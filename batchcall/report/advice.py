@@ -61,6 +61,7 @@ _SAID = {
     "tokens": "the account's tokens per minute",
     "concurrency": "requests in flight (concurrency)",
     "pause": "pauses that the endpoint asked for",
+    "outage": "an endpoint that is down",
     "input": "reading the input",
     "disk": "writing the output",
 }
@@ -69,6 +70,7 @@ _ADVICE = {
     "tokens": "raise limits.tokens_per_minute if the account allows more, or lower max_tokens and shorten the prompt",
     "concurrency": 'raise limits.concurrency, or set it to "auto"',
     "pause": "lower limits.requests_per_minute a little, or ask the provider for a higher limit",
+    "outage": "`error` and the reason above say what it answered; --max-outage says how long it is waited for",
     "input": "read from a local, uncompressed or Parquet file (input.path)",
     "disk": "write to a faster disk (output.path)",
 }

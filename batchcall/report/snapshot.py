@@ -20,7 +20,7 @@ class Snapshot:
     cost: float | None  # USD; None when no price is known
     requests: int  # sent by this run
     in_flight: int
-    waits_for: str  # requests | tokens | concurrency | pause | input | disk; empty: nothing in particular
+    waits_for: str  # requests | tokens | concurrency | pause | outage | input | disk; empty: nothing in particular
     pause_s: float  # that is left of a pause
     retries_waiting: int  # rows that wait to be tried again
     down: str  # why the endpoint counts as down; empty while it does not

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from batchcall.records import HttpRequest, HttpResponse
 from batchcall.report.advice import Bounds, advice_text
+from batchcall.state import RunOptions
+from crash_model import Endpoint, new_world, write_first_job
 
 
 def bounds(**seconds: float) -> Bounds:
@@ -27,6 +34,7 @@ def bounds(**seconds: float) -> Bounds:
         ({"concurrency": 100.0}, {"concurrency"}, "raise limits.concurrency"),
         ({"disk": 100.0}, set(), "output.path"),
         ({"input": 100.0}, set(), "input.path"),
+        ({"outage": 100.0}, set(), "bound by an endpoint that is down for 100% of the run"),
     ],
 )
 def test_the_advice_names_what_bound_and_the_key(seconds: dict[str, float], given: set[str], said: str) -> None:
@@ -42,3 +50,19 @@ def test_requests_that_die_at_the_same_second_are_laid_to_a_gateway() -> None:
     said = advice_text(bounds(), given=frozenset(), deaths=(8, 60))
 
     assert "8 requests were cut off after 60 s each: a proxy or gateway" in said
+
+
+class Down(Endpoint):
+    """Answers nobody."""
+
+    async def post(self, request: HttpRequest) -> HttpResponse:
+        await asyncio.sleep(1.0)
+        return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
+
+
+def test_an_endpoint_that_is_down_is_not_told_as_pauses_that_it_asked_for(tmp_path: Path) -> None:
+    world = replace(new_world(write_first_job(tmp_path)), open_endpoint=Down)
+
+    summary = world.run(RunOptions(max_outage_s=120))
+
+    assert "bound by an endpoint that is down" in summary.advice
