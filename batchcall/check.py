@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,7 +17,16 @@ from batchcall.files.disk import RealDisk
 from batchcall.files.input import Input
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.job import EndpointSection, Job, LimitsSection, describe_change, pace_of, request_identity, resolve_key
+from batchcall.job import (
+    EndpointSection,
+    Job,
+    LimitsSection,
+    as_job,
+    describe_change,
+    pace_of,
+    request_identity,
+    resolve_key,
+)
 from batchcall.job_endpoint import auth_of, endpoint_names, masked_headers, request_url
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
@@ -92,8 +102,9 @@ class CheckReport:
         return f"first request:\nPOST {first['url']}\n{headers}\n\n{body[:_SHOWN_BODY]}{cut}"
 
 
-def check_job(job: Job) -> CheckReport:
+def check_job(job: Job | Path | str) -> CheckReport:
     """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
+    job = as_job(job)
     refuse_network(job)
     asker, source, layout = prepare(job)
     if job.input.id is not None:

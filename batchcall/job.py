@@ -37,6 +37,7 @@ __all__ = [
     "SandboxSection",
     "ToolSpec",
     "ValidateSection",
+    "as_job",
     "describe_change",
     "job_schema",
     "load_job",
@@ -132,7 +133,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str] = []  # what is allowed and yet looks like a slip
 
 
-def load_job(path: Path, *, overrides: tuple[str, ...] = ()) -> Job:
+def as_job(job: Job | Path | str) -> Job:
+    """A job as it is, or read from its file. Raises JobError."""
+    return job if isinstance(job, Job) else load_job(job)
+
+
+def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
     """Read and check a job file. `overrides` are "key.path=value" as after `--set`, values in TOML.
 
     Raises JobError with one sentence per fault, all faults at once.

@@ -29,7 +29,7 @@ from batchcall.files.parts import (
     write_part,
 )
 from batchcall.files.runfile import RunFile, bill_aside, write_runfile
-from batchcall.job import Job, describe_change, masked, request_identity
+from batchcall.job import Job, as_job, describe_change, masked, request_identity
 from batchcall.opening import reader_of
 from batchcall.records import Attempt, Json, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
@@ -67,12 +67,13 @@ def _said(arguments: Json) -> Json:
     return [_said(value) for value in arguments] if isinstance(arguments, list) else arguments
 
 
-def revalidate_job(job: Job, *, disk: Disk | None = None) -> Revalidation:
+def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revalidation:
     """Read every stored answer anew with the job's tools and validation. Sends nothing; may be run again at any time.
 
     Raises ResumeError when more than the tools has changed, OutputError when no raw answers were kept.
     """
-    disk, folder = disk or RealDisk(), job.output.path
+    job, disk = as_job(job), disk or RealDisk()
+    folder = job.output.path
     runfile = require_runfile(disk, folder)
     _refuse_other_changes(runfile, job)
     _refuse_without_answers(disk, folder)

@@ -28,7 +28,7 @@ from batchcall.files.lock import hold_lock, refuse_held
 from batchcall.files.mounts import network_file_system
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
-from batchcall.job import Job, load_job
+from batchcall.job import Job, as_job
 from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
 from batchcall.records import Shape, Status
@@ -79,7 +79,7 @@ async def run_job(
     what arrived is kept in every case.
     """
     options = options or RunOptions()
-    job = _as_asked(job if isinstance(job, Job) else load_job(Path(job)), options)
+    job = _as_asked(as_job(job), options)
     keys = keys_of(job)
     with _disk_faults(job.output.path) as disk_faults:
         async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:

@@ -65,8 +65,9 @@ class OutputStatus:
         )
 
 
-def read_status(folder: Path, *, disk: Disk | None = None) -> OutputStatus:
+def read_status(folder: Path | str, *, disk: Disk | None = None) -> OutputStatus:
     """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output."""
+    folder = Path(folder)
     with as_read_error(folder):
         return _read_status(folder, disk or RealDisk())
 

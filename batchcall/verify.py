@@ -70,11 +70,12 @@ class Proof:
         return "NOT proven"
 
 
-def verify_output(folder: Path, *, disk: Disk | None = None) -> Proof:
+def verify_output(folder: Path | str, *, disk: Disk | None = None) -> Proof:
     """Read everything in an output and hold it against its input and its record. Changes nothing.
 
     Raises OutputError when the folder is no output at all; every other fault is in the proof.
     """
+    folder = Path(folder)
     with as_read_error(folder):
         return _verify(folder, disk or RealDisk())
 

@@ -8,11 +8,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from inspect import Parameter, Signature, isfunction, signature
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 
+import batchcall
 from batchcall.cli import main
 from batchcall.job import job_schema
 from batchcall.records import Status
@@ -54,6 +56,14 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in batchcall.__all__ if isfunction(getattr(batchcall, name))])
+def test_every_public_call_stands_in_the_table_with_its_signature(name: str) -> None:
+    taken = signature(getattr(batchcall, name)).parameters.values()
+    shown = [one.replace(annotation=Parameter.empty) for one in taken if one.name != "disk"]  # for tests
+
+    assert f"`{name}{Signature(shown)}`" in README
 
 
 def test_the_job_file_shown_is_valid() -> None:
