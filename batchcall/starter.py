@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shlex
 from pathlib import Path
 
 from batchcall.errors import JobError
@@ -95,7 +97,8 @@ def write_starter(folder: Path) -> list[Path]:
     }
     there = [name for name in files if os.path.lexists(folder / name)]
     if there:
-        raise JobError(f"{folder / there[0]} is there already", hint="choose an empty folder: batchcall init my-job")
+        hint = f"choose a folder that is not there yet: batchcall init {shlex.quote(str(_free_folder(folder)))}"
+        raise JobError(f"{folder / there[0]} is there already", hint=hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -104,6 +107,13 @@ def write_starter(folder: Path) -> list[Path]:
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror}") from error
     return [folder / name for name in files]
+
+
+def _free_folder(taken: Path) -> Path:
+    """A name like that of a folder which is taken, and free."""
+    like = taken if taken.name not in ("", "..") else Path("my-job")
+    names = itertools.chain([like], (like.with_name(f"{like.name}-{number}") for number in itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _receipt(number: int) -> dict[str, str]:

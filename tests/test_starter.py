@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import jsonschema_rs
@@ -45,6 +46,22 @@ def test_the_starter_overwrites_nothing_and_writes_nothing_beside(tmp_path: Path
 
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("given", [".", "my-job", "jobs/my job", ".."])
+def test_the_folder_that_the_hint_names_is_one_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    (tmp_path / "here" / "my-job-2").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    write_starter(Path(given))
+
+    for _ in range(3):
+        with pytest.raises(JobError, match="there already") as refused:
+            write_starter(Path(given))
+        *_, named = shlex.split(refused.value.hint)
+        assert not Path(named).exists()
+        assert write_starter(Path(named))
 
 
 def test_the_starter_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
