@@ -15,7 +15,7 @@ from batchcall.errors import BatchcallError, JobError
 from batchcall.extraction.prompt import RowError
 from batchcall.files.disk import RealDisk
 from batchcall.files.input import Input
-from batchcall.files.output import OWN_FOLDER
+from batchcall.files.output import OWN_FOLDER, why_unwritable
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import (
     EndpointSection,
@@ -109,7 +109,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     asker, source, layout = prepare(job)
     if job.input.id is not None:
         source.check_ids(job.input.id)
-    warnings = [*job.warnings, *_key_warning(job), *_change_warning(job), *asker.rewrites]
+    warnings = [*job.warnings, *_key_warning(job), *_output_warning(job), *asker.rewrites]
     rows = source.count_rows()
     runfile = _own_record(job)
     sample = _sample(asker, source, job.endpoints[0], warnings)
@@ -153,8 +153,13 @@ def _key_warning(job: Job) -> list[str]:
     return told
 
 
+def _output_warning(job: Job) -> list[str]:
+    """What `run` would say of an output that cannot be written, or is another job's."""
+    why = why_unwritable(job.output.path)
+    return [f"{job.output.path} cannot be written: {why}"] if why is not None else _change_warning(job)
+
+
 def _change_warning(job: Job) -> list[str]:
-    """What `run` would say of an output that is another job's."""
     try:
         runfile = read_runfile(RealDisk(), job.output.path / OWN_FOLDER)
     except BatchcallError as error:

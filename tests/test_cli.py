@@ -174,6 +174,31 @@ def test_an_output_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("place", "named"), [("rows.jsonl", "rows.jsonl"), ("rows.jsonl/a/b", "rows.jsonl"), ("nowhere", "nowhere")]
+)
+def test_what_stands_in_the_way_of_the_output_is_named_by_check_and_run(tmp_path: Path, place: str, named: str) -> None:
+    job = write_job(tmp_path)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    before = sorted(tmp_path.iterdir())
+
+    checked = batchcall("check", job, "--output", tmp_path / place, "--json")
+    refused = batchcall("run", job, "--output", tmp_path / place)
+
+    told = f"{tmp_path / place} cannot be written: {tmp_path / named} is no folder"
+    assert json.loads(checked.stdout)["warnings"] == [told]
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: {told}\n  hint: name another folder with output.path or --output\n"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_check_makes_nothing_of_an_output_that_can_be_written(tmp_path: Path) -> None:
+    checked = batchcall("check", write_job(tmp_path), "--output", tmp_path / "a" / "b", "--json")
+
+    assert json.loads(checked.stdout)["warnings"] == []
+    assert not (tmp_path / "a").exists()
+
+
 def test_all_faults_of_a_job_file_are_told_at_once(tmp_path: Path) -> None:
     job = write_job(tmp_path)
     edit(job, "concurrency = 8", 'concurrency = 0\ntimout = "5s"')

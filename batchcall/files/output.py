@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -434,8 +435,29 @@ class Output:
 def make_folders(disk: Disk, folder: Path) -> None:
     """Make the folders of an output where they are missing. Raises OutputError."""
     with as_output_error(folder):
-        for each in (folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"):
+        for each in _folders(folder):
             ensure_folder(disk, each)
+
+
+def _folders(folder: Path) -> tuple[Path, Path, Path]:
+    return folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Why an output cannot be written, as far as a look at the folders tells; None where they seem good.
+
+    Makes nothing.
+    """
+    if (blocking := _blocking(folder)) is not None:
+        return f"{blocking} is no folder"
+    standing = (next(each for each in (wanted, *wanted.parents) if os.path.exists(each)) for wanted in _folders(folder))
+    return next((f"{each} may not be written" for each in standing if not os.access(each, os.W_OK | os.X_OK)), None)
+
+
+def _blocking(folder: Path) -> Path | None:
+    """What stands where a folder of an output, or one above it, must be."""
+    places = (*reversed(folder.parents), *_folders(folder))
+    return next((place for place in places if os.path.lexists(place) and not os.path.isdir(place)), None)
 
 
 def clear_remains(disk: Disk, folder: Path) -> None:
@@ -484,13 +506,35 @@ def as_read_error(folder: Path) -> Iterator[None]:
 
 
 def _output_error(folder: Path, error: OSError) -> OutputError:
-    told = OutputError(
-        f"{folder} cannot be written: {error.strerror or error}",
-        hint="make room or mend the permissions, then run the same command again: what arrived is kept",
-    )
+    blocking = _blocking(folder) if error.errno in _BLOCKED else None
+    why = f"{blocking} is no folder" if blocking is not None else error.strerror or str(error)
+    told = OutputError(f"{folder} cannot be written: {why}", hint=_way_on(folder, error))
     if error.errno in _PASSES:
         told.exit_code = ExitCode.STOPPED_EARLY
     return told
+
+
+def _way_on(folder: Path, error: OSError) -> str:
+    mend, other = _MENDS.get(error.errno or 0), "name another folder with output.path or --output"
+    if mend is None:
+        return other
+    if os.path.isdir(folder / OWN_FOLDER):  # else there is nothing yet that could be kept
+        return f"{mend}, then run the same command again: what arrived is kept"
+    return f"{mend}, then run the same command again; or {other}"
+
+
+_BLOCKED = frozenset({errno.ENOTDIR, errno.EEXIST})
+_MENDS = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or have the quota raised",
+    errno.EFBIG: "lift the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "allow more open files on this machine",
+    errno.EIO: "see to the disk",
+    errno.EROFS: "mount it so that it may be written",
+    errno.EACCES: "mend the permissions",
+    errno.EPERM: "mend the permissions",
+}
 
 
 # What the disk is to blame for, not the command: with room, or on a sound disk, the same command goes on.
