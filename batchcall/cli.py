@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,16 +25,25 @@ _JOB = click.argument("job", type=click.Path(path_type=Path))
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
+_AS_JSON = "batchcall.as_json"  # whether stderr is to have lines of JSON, whatever else is wrong with the command
+
+
 class _Commands(click.Group):
     """Every fault of the user's or the machine's ends here, as one message and an exit code. No traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_AS_JSON] = "--log-format=json" in args or ("--log-format", "json") in pairwise(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         _open_standard_streams()
         try:
             return super().invoke(ctx)
         except BatchcallError as error:
-            _leave(error)
+            _leave(error, as_json=ctx.meta[_AS_JSON])
         except click.UsageError as error:  # it quotes what was given, which `*` may have taken from anywhere
+            if ctx.meta[_AS_JSON]:
+                _leave(JobError(error.format_message()), as_json=True)
             raise click.UsageError(printable(error.format_message()), error.ctx) from error
 
 
@@ -129,9 +139,9 @@ def run(
         max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
     )
     loaded = _load(job, input_path, output, settings)
-    for warning in loaded.warnings:
-        _say(warning, quiet=quiet)
     with open_progress(quiet=quiet, log_format=log_format) as progress:
+        for warning in loaded.warnings:
+            progress.say(warning)
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
     for number in STOPPING_SIGNALS:  # all is done: what is left is to say so
         signal.signal(number, signal.SIG_IGN)
@@ -291,9 +301,9 @@ def _json(value: Any, *, indent: bool = False) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode()
 
 
-def _say(text: str, *, quiet: bool = False) -> None:
+def _say(text: str) -> None:
     """To stderr; where that is full or gone, the exit code must say it alone."""
-    if not quiet and sys.stderr is not None:
+    if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             click.echo(printable(text), err=True)
 
@@ -309,13 +319,17 @@ def _print(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # so that nothing fails to be flushed into it at exit
 
 
-def _leave(error: BatchcallError) -> NoReturn:
-    _say(f"error: {error}")
-    if isinstance(error, JobError):
-        for fault in error.faults:
+def _leave(error: BatchcallError, *, as_json: bool) -> NoReturn:
+    faults = error.faults if isinstance(error, JobError) else ()
+    if as_json:
+        texts = {"error": printable(str(error)), "faults": [*map(printable, faults)], "hint": printable(error.hint)}
+        _say(_json({"event": "error", **texts, "exit_code": int(error.exit_code)}))
+    else:
+        _say(f"error: {error}")
+        for fault in faults:
             _say(f"  - {fault}")
-    if error.hint:
-        _say(f"  hint: {error.hint}")
+        if error.hint:
+            _say(f"  hint: {error.hint}")
     _exit(error.exit_code)
 
 

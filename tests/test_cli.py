@@ -174,6 +174,52 @@ def test_an_output_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+# With --log-format json
+
+SLIP = 'sytem = "a"'
+REFUSED = {
+    "fault": ("run", "job.toml", "--set", "limits.attempts=0", "--set", "input.pth=x"),
+    "input": ("run", "job.toml", "--input", "none\udc80.jsonl"),
+    "deadline": ("run", "job.toml", "--deadline", "soon"),
+    "usage": ("run", "job.toml", "--limit", "0\x1b[2K"),
+    "no-text": ("run", "job.toml", "\udc80"),
+    "no-such-option": ("run", "job.toml", "--limits", "3"),
+    "no-job": ("run",),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize("asked", [("--log-format", "json"), ("--log-format=json",)], ids=["two-words", "one-word"])
+def test_an_error_is_a_line_of_json_where_json_is_asked_for(
+    tmp_path: Path, words: tuple[str, ...], asked: tuple[str, ...]
+) -> None:
+    write_job(tmp_path)
+
+    refused = batchcall(*words, *asked, cwd=tmp_path)
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    (line,) = refused.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["exit_code"]) == ("error", 2)
+    assert told["error"]
+    assert len(told["faults"]) == (2 if words is REFUSED["fault"] else 0)
+    assert "\x1b" not in told["error"]
+
+
+def test_warnings_are_lines_of_json_where_json_is_asked_for(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=2, request=SLIP)
+
+    done = batchcall("run", job, "--log-format", "json")
+    quiet = batchcall("run", job, "--log-format", "json", "--quiet")
+
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["note"]
+    assert "did you mean system?" in done.stderr
+    assert quiet.stderr == ""
+
+
+# What the output is written to
+
+
 @pytest.mark.parametrize(
     ("place", "named"), [("rows.jsonl", "rows.jsonl"), ("rows.jsonl/a/b", "rows.jsonl"), ("nowhere", "nowhere")]
 )
