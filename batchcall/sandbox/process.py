@@ -45,17 +45,7 @@ class SandboxProcess:
 @contextlib.asynccontextmanager
 async def open_sandbox(settings: Settings) -> AsyncIterator[SandboxProcess]:
     """Start an endpoint and end it with the block. Raises BatchcallError when it does not come up."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # whatever lies in the folder that the run was started in is no module of ours
-        "-c",
-        _SERVE,
-        _HOME,
-        orjson.dumps(asdict(settings)).decode(),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C is for the run, which drains; the endpoint must still answer then
-    )
+    process = await _launched(settings)
     try:
         yield await _started(process)
     finally:
@@ -64,6 +54,26 @@ async def open_sandbox(settings: Settings) -> AsyncIterator[SandboxProcess]:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+
+
+async def _launched(settings: Settings) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # whatever lies in the folder that the run was started in is no module of ours
+            "-c",
+            _SERVE,
+            _HOME,
+            orjson.dumps(asdict(settings)).decode(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the run, which drains; the endpoint must still answer then
+        )
+    except OSError as error:
+        raise BatchcallError(
+            f"the embedded endpoint cannot be started with {sys.executable or 'no Python'}: {error.strerror or error}",
+            hint="see whether that Python can be run, and whether this machine lets another process start",
+        ) from error
 
 
 async def _started(process: asyncio.subprocess.Process) -> SandboxProcess:

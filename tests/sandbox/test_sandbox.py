@@ -18,13 +18,14 @@ import pytest
 import pytest_asyncio
 
 from batchcall.dialects import DIALECTS
-from batchcall.errors import JobError
+from batchcall.errors import BatchcallError, JobError
 from batchcall.extraction.arguments import Toolbox
 from batchcall.records import Failure, FailureKind, HttpResponse, Status, Tool
+from batchcall.running import run_job
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from batchcall.sandbox.settings import describe_faults, parse_faults
-from running import TOOL
+from running import TOOL, write_job
 from vendors import serving
 
 PARAMETERS = TOOL["function"]["parameters"]
@@ -279,6 +280,21 @@ async def test_modules_that_lie_in_the_folder_where_it_is_started_are_not_run(
 
     async with open_sandbox(Settings()) as sandbox:
         assert (await post(sandbox.url)).status == 200
+
+
+async def test_a_python_that_cannot_be_run_is_told_as_that_and_not_as_a_fault_of_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = write_job(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "tool.json"))
+
+    with pytest.raises(BatchcallError) as refused:
+        await run_job(job)
+
+    assert str(refused.value) == (
+        f"the embedded endpoint cannot be started with {tmp_path / 'tool.json'}: Permission denied"
+    )
+    assert "Python" in refused.value.hint
 
 
 async def test_it_ends_when_the_one_who_started_it_is_gone() -> None:
