@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from batchcall.job_endpoint import (
 from batchcall.job_reading import Draft, located, parse_duration, read_draft, read_text
 from batchcall.job_schema import SCHEMA, for_editors
 from batchcall.job_tools import ToolSpec, read_tools
+from batchcall.likeness import close_to
 from batchcall.records import Json
 
 __all__ = [
@@ -261,9 +261,7 @@ def _slips(request: Mapping[str, Any]) -> list[str]:
     return [
         f"request.{name} goes into the body as written; did you mean {near[0]}?"
         for name in request
-        if name not in _OWN_KEYS
-        and name not in _BODY_KEYS
-        and (near := difflib.get_close_matches(name, _OWN_KEYS, n=1, cutoff=0.8))
+        if name not in _OWN_KEYS and name not in _BODY_KEYS and (near := close_to(name, _OWN_KEYS, at_least=0.8))
     ]
 
 
@@ -308,7 +306,7 @@ def _check_tool_choice(draft: Draft, job: Job) -> None:
         return
     names = [tool.name for tool in job.tools]
     if choice not in ("required", *names):
-        near = difflib.get_close_matches(choice, [*_CHOICES, *names], n=1)
+        near = close_to(choice, [*_CHOICES, *names])
         meant = f"; did you mean {near[0]}?" if near else ""
         draft.fault("request.tool_choice", f"{choice!r} is neither auto, required, none nor a tool's name{meant}")
     elif not names:

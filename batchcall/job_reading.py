@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
@@ -17,6 +16,7 @@ import jsonschema_rs
 
 from batchcall.errors import JobError
 from batchcall.job_schema import SCHEMA, branch_for
+from batchcall.likeness import close_to
 
 
 class Draft(NamedTuple):
@@ -164,7 +164,7 @@ def _check_shape(draft: Draft) -> None:
     """Unknown keys with a suggestion, then everything the schema says."""
     told = {fault.partition(": ")[0] for fault in draft.faults}
     for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
-        near = difflib.get_close_matches(name, known, n=1)
+        near = close_to(name, known)
         meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
         draft.misshapen(where, f"unknown key{meant}")
         told.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
@@ -242,7 +242,7 @@ _LONGEST_SHOWN = 80  # characters
 
 
 def _meant(kind: str, limit: Any, value: Any) -> str:
-    near = difflib.get_close_matches(str(value), limit, n=1) if kind == "enum" else []
+    near = close_to(str(value), limit) if kind == "enum" else []
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "batchcall"
 
 # A unit is a file or a folder directly in the package. Within a unit everybody may import everybody.
 LEVELS = {
-    "records": 0, "errors": 0, "secret": 0, "version": 0, "terminal": 0,
+    "records": 0, "errors": 0, "secret": 0, "version": 0, "terminal": 0, "likeness": 0,
     "extraction": 1, "dialects": 1, "pacing": 1,
     "job": 1, "job_change": 1, "job_endpoint": 1, "job_reading": 1, "job_schema": 1, "job_tools": 1,
     "engines": 2, "files": 2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from batchcall.files.input_ids import check_ids
 from batchcall.files.input_jsonl import JsonlTable
 from batchcall.files.input_parquet import ParquetTable
 from batchcall.files.input_values import Batch, Mark, Table
+from batchcall.likeness import close_to
 
 __all__ = ["Batch", "Input", "InputFile", "Mark", "open_input"]
 
@@ -82,7 +82,7 @@ class Input:
         self._table.check(columns)
 
     def _hint(self, missing: list[str]) -> str:
-        near = [name for wrong in missing for name in difflib.get_close_matches(wrong, self.columns, n=1)]
+        near = [name for wrong in missing for name in close_to(wrong, self.columns)]
         has = ", ".join(self.columns[:_SHOWN_COLUMNS]) + (", …" if len(self.columns) > _SHOWN_COLUMNS else "")
         sentences = [
             f"did you mean {' and '.join(near)}?" if near else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from batchcall.errors import InputError
+from batchcall.likeness import close_to
 
 PARQUET = "parquet"
 JSONL = "jsonl"
@@ -249,7 +249,7 @@ def _near_names(place: _Place) -> str:
     parent, name = os.path.split(place.base)
     if place.filesystem.get_file_info(parent or "/").type != fs.FileType.Directory:
         return f"the folder {parent} does not exist either"
-    near = difflib.get_close_matches(name, [entry.base_name for entry in _entries(place, parent)], n=3)
+    near = close_to(name, [entry.base_name for entry in _entries(place, parent)], most=3)
     return f"did you mean {' or '.join(near)}?" if near else f"there is nothing like it in {parent}"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from batchcall.errors import JobError
+from batchcall.likeness import close_to
 from batchcall.sandbox.faults import FAULTS
 
 
@@ -25,7 +25,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, share in self.faults.items():
             if name not in FAULTS:
-                near = difflib.get_close_matches(name, FAULTS, n=1)
+                near = close_to(name, FAULTS)
                 meant = (f"did you mean {near[0]}? " if near else "") + "`batchcall sandbox --faults` lists them"
                 raise JobError(f"sandbox.faults: {name} is no fault of the sandbox", hint=meant)
             if not 0 <= share <= 1:

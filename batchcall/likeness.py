@@ -1,0 +1,13 @@
+"""Which of the known names was meant by one that is not known. Standard library only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_CLOSE = 0.65  # difflib's own 0.6 takes "nope" for "opened"; two letters of three that changed places have 0.67
+
+
+def close_to(name: str, known: Iterable[str], *, most: int = 1, at_least: float = _CLOSE) -> list[str]:
+    """The known names that `name` is likely to be a slip of, the closest first; none where nothing is close."""
+    return difflib.get_close_matches(name, list(known), n=most, cutoff=at_least)
