@@ -71,8 +71,10 @@ def _refuse_bytes(written: str, shown: str) -> None:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    text = ""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise JobError(f"there is no job file {path}", hint="`batchcall init` writes one to start from") from None
     except IsADirectoryError:
@@ -80,11 +82,31 @@ def _parsed(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise JobError(f"{path} is not UTF-8 (byte {error.start})", hint="TOML is UTF-8 always") from error
     except tomllib.TOMLDecodeError as error:
-        raise JobError(f"{path} is not TOML: {error}", hint="mend that line; texts stand in quotes") from error
+        raise _not_toml(path, text, str(error)) from error
     except RecursionError:
         raise JobError(f"{path} nests too deep to be read") from None
     except OSError as error:
         raise JobError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _not_toml(path: Path, text: str, told: str) -> JobError:
+    """What tomllib says, with the key of that line. Its value is never shown: it may be a secret without quotes."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", told)
+    if found is None:
+        return JobError(f"{path} is not TOML: {told}", hint=_ANY_LINE)
+    what, line, column = found.groups()
+    written = re.match(r"[ \t]*([\w.\"' -]{1,60}?)[ \t]*=(?!=)", text.split("\n")[int(line) - 1])
+    key = written[1] if written is not None else None
+    shown = f" ({key} = …)" if key is not None else ""
+    hint = _ANY_LINE if key is None else _TOML_HINTS.get(what, _ANY_LINE).format(key=key)
+    return JobError(f"{path} is not TOML: line {line}, column {column}{shown}: {what}", hint=hint)
+
+
+_ANY_LINE = "mend that line; texts stand in quotes"
+_TOML_HINTS = {  # by what tomllib says
+    "Invalid value": 'write a text in quotes, {key} = "…", a switch as true or false, a number as 0.5',
+    "Cannot overwrite a value": "{key} is written twice; leave one of them out",
+}
 
 
 def _override(draft: Draft, override: str, number: int) -> None:

@@ -142,6 +142,38 @@ def test_a_fault_says_where_it_is_and_what_would_be_right(tmp_path: Path, text: 
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "told", "hint"),
+    [
+        (MODEL, "model = gpt-4o", "line 7, column 9 (model = …): Invalid value", 'in quotes, model = "…"'),
+        (MODEL, "model = 'm'\r\ntop_p = .5", "line 8, column 9 (top_p = …): Invalid value", "a number as 0.5"),
+        (MODEL, 'model = "m"\nmodel = "n"', "line 8, column 12 (model = …): Cannot", "model is written twice"),
+        (MODEL, "model = 4o", "line 7, column 10 (model = …): Expected newline", "texts stand in quotes"),
+        (MODEL, "model", "line 7, column 6: Expected '='", "texts stand in quotes"),
+        (OUTPUT, "[output", "line 11, column 8: Expected ']'", "texts stand in quotes"),
+        ('path = "out"\n', 'path = "out', "(at end of document)", "texts stand in quotes"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_line_and_key(
+    tmp_path: Path, old: str, new: str, told: str, hint: str
+) -> None:
+    with pytest.raises(JobError) as refused:
+        load_job(write(tmp_path, changed(old, new)))
+
+    assert told in str(refused.value)
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "line", ["api_key = canary", "api_key = [\ncanary==]", "headers = { Authorization = Bearer canary }", "canary"]
+)
+def test_a_key_that_stands_there_without_quotes_is_not_repeated(tmp_path: Path, line: str) -> None:
+    with pytest.raises(JobError, match="is not TOML") as refused:
+        load_job(write(tmp_path, changed(URL, f"{URL}\n{line}")))
+
+    assert "canary" not in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.parametrize(
     "written",
     ["{", "[" * 100_000, '{"name": "f", "parameters": {"minimum": NaN}}', '{"name": "f", "parameters": []}', "{}", "5"],
     ids=["broken", "endless", "not-a-number", "no-schema", "nameless", "scalar"],
