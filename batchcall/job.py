@@ -297,6 +297,18 @@ def _check_request(draft: Draft, job: Job) -> None:
     for name in ("tools", "functions"):
         if name in request.parameters:
             draft.fault(f"request.{name}", "tools stand in [[tool]], or come from the row with columns")
+    for place, message in enumerate(request.messages or ()):
+        _check_role(draft, f"request.messages.{place}.role", message["role"])
+
+
+def _check_role(draft: Draft, where: str, role: str) -> None:
+    """Servers have roles of their own, but none that is a slip of another; some begin theirs with a capital."""
+    is_template = "{" in role
+    if not is_template and role.lower() not in _ROLES and (near := close_to(role.lower(), _ROLES, at_least=0.8)):
+        draft.fault(where, f"{role!r} is no role that is known; did you mean {near[0]}?")
+
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "model")
 
 
 def _check_tool_choice(draft: Draft, job: Job) -> None:

@@ -121,6 +121,11 @@ def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Pa
         ),
         (changed(PROMPT, 'messages = [{ content = "b" }]'), "request.messages.0.role: is missing"),
         (changed(PROMPT, 'messages = [{ role = "user", content = { file = "no.txt" } }]'), "no.txt"),
+        (
+            changed(PROMPT, 'messages = [{ role = "user" }, { role = "asistant" }]'),
+            "request.messages.1.role: 'asistant' is no role that is known; did you mean assistant?",
+        ),
+        (changed(PROMPT, 'messages = [{ role = "usr" }]'), "did you mean user?"),
         (changed(PROMPT, 'system = "a"\nmessages = [{ role = "user" }]'), "request.system"),
         (changed(MODEL, 'model = "m"\ntool_choice = "required"'), "request.tool_choice: there is no tool to choose"),
         (changed(MODEL, 'model = "m"\ntemperature = nan'), "request.temperature: nan is no number of JSON"),
@@ -139,6 +144,15 @@ def test_a_fault_says_where_it_is_and_what_would_be_right(tmp_path: Path, text: 
 
     assert told in faults[0]
     assert len(faults) == 1 or text == ""
+
+
+@pytest.mark.parametrize(
+    "role", ["developer", "tool", "model", "User", "ipython", "human", "context", "tool_response", "{{assistant}}"]
+)
+def test_a_role_of_a_server_s_own_is_allowed(tmp_path: Path, role: str) -> None:
+    job = load_job(write(tmp_path, changed(PROMPT, f'messages = [{{ role = "{role}", content = "a" }}]')))
+
+    assert [message["role"] for message in job.request.messages or ()] == [role]
 
 
 @pytest.mark.parametrize(
