@@ -313,7 +313,10 @@ def read_json(draft: Draft, where: str, file: str) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        read = json.loads(text, parse_constant=_refuse_constant)
+        if read is None:
+            draft.fault(where, f"{file} holds nothing but null")
+        return read
     except RecursionError:
         draft.fault(where, f"{file} nests too deep")
     except ValueError as error:

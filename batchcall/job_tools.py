@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from batchcall.job_reading import Draft, read_json
+from batchcall.likeness import close_to
 
 Written = Mapping[str, Any]
 
@@ -58,12 +59,11 @@ def _specs(draft: Draft, where: str, written: Written) -> Iterator[ToolSpec]:
 
 
 def _from_file(draft: Draft, where: str, written: Written) -> list[Any]:
-    return _listed(_json_of(draft, f"{where}.file", written["file"]))
-
-
-def _listed(read: Any) -> list[Any]:
+    read = _json_of(draft, f"{where}.file", written["file"])
     if read is None:  # a fault, told already
         return []
+    if read == []:
+        draft.misshapen(f"{where}.file", f"{written['file']} holds an empty list: there is no tool in it")
     return read if isinstance(read, list) else [read]
 
 
@@ -130,6 +130,11 @@ _WAYS: Mapping[str, tuple[Callable[[Draft, str, Written], list[Any]], frozenset[
 
 
 def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[ToolSpec]:
+    misspelt = list(_misspelt(tool))
+    for key, meant in misspelt:
+        draft.misshapen(f"{where}.{key}", f"no key of a tool; did you mean {meant}?")
+    if misspelt:  # what else is wrong may follow from it
+        return
     whole = _as_whole(tool)
     function = whole["function"]
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -141,6 +146,25 @@ def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[To
     else:
         yield ToolSpec(written=whole, origin=origin)
 
+
+def _misspelt(tool: Any) -> Iterator[tuple[str, str]]:
+    """Keys of a tool object that look like one of ours, and which. Others pass on: vendors have keys of their own."""
+    if not isinstance(tool, dict):
+        return
+    for key in tool:
+        near = close_to(key.replace("_", "").lower(), _KEYS, at_least=_NEAR)
+        if near and key not in _KEYS.values() and key not in _OTHERS_KEYS:
+            yield key, _KEYS[near[0]]
+    for key, meant in _misspelt(tool.get("function")):
+        yield f"function.{key}", meant
+
+
+_NEAR = 0.75  # "params" is near to "parameters"
+_KEYS: Mapping[str, str] = {
+    key.replace("_", ""): key
+    for key in ("type", "function", "name", "description", "parameters", "strict", "input_schema")
+}
+_OTHERS_KEYS = frozenset({"output_schema", "outputSchema"})  # of MCP, and near to input_schema
 
 _NAME = re.compile(r"[\w.:/-]{1,64}")  # what OpenAI does not allow of these is mapped on the way out and back
 

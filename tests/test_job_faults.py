@@ -189,8 +189,11 @@ def test_a_key_that_stands_there_without_quotes_is_not_repeated(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     "written",
-    ["{", "[" * 100_000, '{"name": "f", "parameters": {"minimum": NaN}}', '{"name": "f", "parameters": []}', "{}", "5"],
-    ids=["broken", "endless", "not-a-number", "no-schema", "nameless", "scalar"],
+    [
+        *("{", "[" * 100_000, '{"name": "f", "parameters": {"minimum": NaN}}', '{"name": "f", "parameters": []}'),
+        *("{}", "5", "null", "[]", "[[]]"),
+    ],
+    ids=["broken", "endless", "not-a-number", "no-schema", "nameless", "scalar", "null", "empty", "list-of-lists"],
 )
 def test_a_file_that_holds_no_tool_is_a_fault(tmp_path: Path, written: str) -> None:
     (tmp_path / "odd.json").write_text(written)
@@ -199,6 +202,36 @@ def test_a_file_that_holds_no_tool_is_a_fault(tmp_path: Path, written: str) -> N
 
     assert len(faults) == 1
     assert faults[0].startswith("tool.0")
+
+
+@pytest.mark.parametrize(
+    ("tool", "told"),
+    [
+        ({"name": "f", "paramters": {}}, "tool.0.paramters: no key of a tool; did you mean parameters?"),
+        ({"name": "f", "params": {}}, "tool.0.params: no key of a tool; did you mean parameters?"),
+        ({"name": "f", "inputSchema": {}}, "tool.0.inputSchema: no key of a tool; did you mean input_schema?"),
+        ({"type": "function", "fuction": {"name": "f"}}, "tool.0.fuction: no key of a tool; did you mean function?"),
+        (
+            {"type": "function", "function": {"name": "f", "Parameters": {}}},
+            "tool.0.function.Parameters: no key of a tool; did you mean parameters?",
+        ),
+    ],
+)
+def test_a_misspelt_key_of_a_tool_is_a_fault(tmp_path: Path, tool: dict[str, Any], told: str) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps(tool))
+
+    assert faults_of(write(tmp_path, with_tool('file = "odd.json"'))) == (told,)
+
+
+def test_keys_that_vendors_have_for_tools_pass_on(tmp_path: Path) -> None:
+    own = ("annotations", "cache_control", "defer_loading", "allowed_callers", "input_examples")
+    own += ("title", "outputSchema", "output_schema", "response", "responseJsonSchema", "behavior", "max_uses", "x-a")
+    tool = {"name": "f", "description": "d", "parameters": {}, "strict": True, **dict.fromkeys(own, 1)}
+    (tmp_path / "tools.json").write_text(json.dumps([tool, {"type": "function", "function": {**tool, "name": "g"}}]))
+
+    job = load_job(write(tmp_path, with_tool('file = "tools.json"')))
+
+    assert [spec.written["function"].keys() for spec in job.tools] == [tool.keys()] * 2
 
 
 @pytest.mark.parametrize("source", ["raise SystemExit(3)", "def (", "Model = 5", "class Model: pass", ""])
