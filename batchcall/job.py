@@ -21,7 +21,7 @@ from batchcall.job_endpoint import (
     resolve_key,
 )
 from batchcall.job_reading import Draft, located, parse_duration, read_draft, read_text
-from batchcall.job_schema import SCHEMA, for_editors
+from batchcall.job_schema import BODY_KEYS, KEYS_OF_SERVERS, SCHEMA, for_editors
 from batchcall.job_tools import ToolSpec, read_tools
 from batchcall.likeness import close_to
 from batchcall.records import Json
@@ -257,16 +257,13 @@ def _sandbox(draft: Draft, written: Mapping[str, Any]) -> SandboxSection:
 
 
 def _slips(request: Mapping[str, Any]) -> list[str]:
-    """Keys that go into the body as written, and yet look like one of ours."""
+    """Keys that go into the body as written, and yet look like one of ours or of a protocol."""
+    known = sorted(_OWN_KEYS | BODY_KEYS)
     return [
         f"request.{name} goes into the body as written; did you mean {near[0]}?"
         for name in request
-        if name not in _OWN_KEYS and name not in _BODY_KEYS and (near := close_to(name, _OWN_KEYS, at_least=0.8))
+        if name not in known and name not in KEYS_OF_SERVERS and (near := close_to(name, known, at_least=0.8))
     ]
-
-
-# Documented keys of a chat-completions body that are near to one of ours.
-_BODY_KEYS = frozenset({"tools", "store", "stop", "stream", "modalities", "metadata"})
 
 
 def _check_sense(draft: Draft, job: Job) -> None:

@@ -243,3 +243,29 @@ def for_editors(schema: Any) -> Any:
         return {name: for_editors(inner) for name, inner in schema.items()}
     branches = [{**schema["if"], **schema["then"]}, schema["else"]]
     return {"description": schema["description"], "anyOf": for_editors(branches)}
+
+
+# Documented keys of a body in any of the protocols. A job may say others too: they are there to tell a slip by.
+BODY_KEYS = frozenset(
+    {
+        *("audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),
+        *("max_completion_tokens", "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n"),
+        *("parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options"),
+        *("prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed"),
+        *("service_tier", "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "tools"),
+        *("top_logprobs", "top_p", "user", "verbosity", "web_search_options"),
+        # openai-responses
+        *("background", "context_management", "conversation", "include", "input", "instructions"),
+        *("max_output_tokens", "max_tool_calls", "previous_response_id", "reasoning", "text", "truncation"),
+        # anthropic
+        *("cache_control", "container", "mcp_servers", "output_config", "stop_sequences", "thinking", "top_k"),
+        # gemini
+        *("cachedContent", "cached_content", "contents", "generationConfig", "generation_config", "labels"),
+        *("safetySettings", "safety_settings", "serviceTier", "systemInstruction", "system_instruction"),
+        *("toolConfig", "tool_config"),
+    }
+)
+# Of relays and local servers, those that are near to one of the above.
+KEYS_OF_SERVERS = frozenset(
+    {"max_new_tokens", "min_tokens", "models", "reasoning_format", "search_options", "speed", "top_a"}
+)

@@ -209,7 +209,42 @@ def test_any_other_key_of_request_goes_into_the_body_as_written(tmp_path: Path) 
     )
 
     assert job.request.parameters == {"seen": 7, "logit_bias": {"50256": -100}, "promt": "x"}
-    assert any("did you mean prompt?" in warning for warning in job.warnings)
+    assert job.warnings == ["request.promt goes into the body as written; did you mean prompt?"]
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("maxTokens", "max_tokens"),
+        ("reasoning_efort", "reasoning_effort"),
+        ("stop_sequence", "stop_sequences"),
+        ("generatonConfig", "generationConfig"),
+    ],
+)
+def test_a_key_of_request_that_is_near_to_one_of_a_protocol_is_sent_with_a_warning(
+    tmp_path: Path, slip: str, meant: str
+) -> None:
+    job = load_job(write(tmp_path, SMALL.replace('model = "m"', f'model = "m"\n{slip} = 0')))
+
+    assert job.request.parameters == {slip: 0}
+    assert job.warnings == [f"request.{slip} goes into the body as written; did you mean {meant}?"]
+
+
+def test_no_key_of_a_vendor_a_relay_or_a_local_server_is_warned_of(tmp_path: Path) -> None:
+    servers = {
+        *("min_p", "min_tokens", "min_new_tokens", "max_new_tokens", "typical_p", "repetition_penalty", "ignore_eos"),
+        *("chat_template_kwargs", "guided_json", "structured_outputs", "regex", "n_probs", "repeat_penalty"),
+        *("reasoning_format", "include_reasoning", "enable_thinking", "thinking_budget", "think", "options", "format"),
+        *("models", "route", "provider", "plugins", "transforms", "top_a", "usage", "search_options", "speed"),
+        *("safe_prompt", "random_seed", "prompt_mode", "search_parameters", "top_k", "cached_content", "container"),
+    }
+    lines = "\n".join(f"{name} = 1" for name in servers)
+
+    job = load_job(write(tmp_path, SMALL.replace('model = "m"', f'model = "m"\n{lines}')))
+
+    assert job.request.parameters.keys() == servers
+    assert job.warnings == []
 
 
 @pytest.mark.parametrize(
