@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from batchcall.errors import JobError
@@ -12,6 +13,7 @@ from batchcall.extraction.arguments import Toolbox
 from batchcall.extraction.prompt import RowError, TemplateError
 from batchcall.extraction.requests import RequestBuilder, make_builder, request_hash, tools_of
 from batchcall.extraction.schema import FieldType, SchemaError
+from batchcall.extraction.schema_lint import Findings, lint_tools
 from batchcall.job import Job, RequestSection, ToolSpec, resolve_tool_choice, spoken_by
 from batchcall.records import Request, Row, Shape, Tool
 
@@ -60,6 +62,11 @@ class Asker:
     def rewrites(self) -> tuple[str, ...]:
         """What was changed in the job's tool schemas to understand them."""
         return self.job_toolbox.rewrites if self.job_toolbox else ()
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What is wrong with the job's tool schemas although they can be used."""
+        return lint_tools(self.job_shape.tools)
 
     def ask(self, values: Mapping[str, Any]) -> Request:
         """The request of a row. Raises RowError when its columns do not make one."""

@@ -132,6 +132,8 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
+    for slip in asker.findings.slips:
+        say(slip)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
     with hold_lock(lock), open_output(job, layout, disk) as output:
@@ -189,6 +191,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     Raises JobError or InputError.
     """
     asker = make_asker(job)
+    _refuse_impossible(asker)
     _refuse_unspeakable(job, asker.job_shape)
     source = open_input(job.input.path, id_column=job.input.id)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
@@ -197,6 +200,13 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
     return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
+
+
+def _refuse_impossible(asker: Asker) -> None:
+    """A tool whose every call would be paid for and be wrong. Its slips are told too: one of them may be the cause."""
+    faults, slips = asker.findings
+    if faults:
+        raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
 
 
 def _refuse_unspeakable(job: Job, shape: Shape) -> None:

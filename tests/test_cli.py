@@ -66,6 +66,20 @@ def broken_tool_schema(folder: Path) -> None:
     (folder / "tool.json").write_text(json.dumps(tool))
 
 
+def impossible_tool_schema(folder: Path) -> None:
+    tool = json.loads((folder / "tool.json").read_text())
+    tool["function"]["parameters"] |= {"required": ["name", "aeg"], "additionalProperties": False}
+    (folder / "tool.json").write_text(json.dumps(tool))
+
+
+def misspelt_tool(folder: Path) -> None:
+    edit(folder / "tool.json", "parameters", "paramters")
+
+
+def empty_tool_file(folder: Path) -> None:
+    (folder / "tool.json").write_text("[]")
+
+
 def broken_tool_file(folder: Path) -> None:
     (folder / "tool.json").write_text("{")
 
@@ -119,6 +133,9 @@ BAD = {
     duplicate_ids: "r0",
     unreadable_parquet: "rows.parquet",
     broken_tool_schema: "whole number",
+    impossible_tool_schema: "aeg",
+    misspelt_tool: "did you mean parameters?",
+    empty_tool_file: "there is no tool in it",
     broken_tool_file: "tool.json",
     broken_template: "prompt",
     broken_toml: "line",
@@ -276,6 +293,19 @@ def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp
     assert report["estimated_tokens"] > 25 * 10
     assert "canary" not in shown.stdout + shown.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_slips_in_a_tool_are_told_by_check_and_once_by_run(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3)
+    edit(tmp_path / "tool.json", '"minimum"', '"minimun"')
+    slip = "record_person: /properties/age/minimun: no keyword of JSON Schema; did you mean minimum?"
+
+    checked = batchcall("check", job, "--json")
+    ran = batchcall("run", job)
+
+    assert json.loads(checked.stdout)["warnings"] == [slip]
+    assert ran.returncode == 0
+    assert ran.stderr.count(slip) == 1
 
 
 def test_status_and_verify_tell_a_half_done_output_from_a_done_one(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class _Reading:
         self.visits_left = MAX_VISITS
         self.levels_open = 0
         self.open_refs = ["#"]
-        self.has_ids = _has_inner_id(document)
+        self.has_ids = has_inner_id(document)
         # Up to draft 7 whatever stands beside a $ref is ignored.
         self.is_ref_alone = any(draft in str(document.get("$schema", "")) for draft in ("draft-04", "-06", "-07"))
 
@@ -208,12 +208,18 @@ def resolve(document: dict[str, Json], ref: str) -> Json:
     return found
 
 
-def _has_inner_id(schema: Json, is_root: bool = True) -> bool:
+def has_inner_id(document: Mapping[str, Json]) -> bool:
     """Whether a part of the document has an address of its own, so that "#/…" may not mean the whole document."""
-    if isinstance(schema, dict):
-        own = not is_root and isinstance(schema.get("$id"), str)
-        return own or any(_has_inner_id(inner, False) for inner in schema.values())
-    return isinstance(schema, list) and any(_has_inner_id(inner, False) for inner in schema)
+    waiting: list[Json] = list(document.values())
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if isinstance(part.get("$id"), str):
+                return True
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return False
 
 
 def _schemas(listed: Json) -> list[Json]:

@@ -10,6 +10,8 @@ import pytest
 
 from batchcall.extraction.field_types import converter, field_type
 from batchcall.extraction.schema import SchemaError, compile_schema
+from batchcall.extraction.schema_lint import lint_tools
+from batchcall.records import Tool
 
 SUITE = Path(__file__).resolve().parents[3] / "shared/data/json-schema-test-suite"
 DRAFTS = {
@@ -96,3 +98,22 @@ def test_the_type_of_a_column_fits_every_valid_value(draft: str) -> None:
         "float64; it is in `calls`",
         "object; it is in `calls`",
     }
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+def test_no_schema_that_a_value_satisfies_is_called_impossible(draft: str) -> None:
+    looked_at, wrong = 0, []
+
+    for path in files(draft):
+        for schema, tests in groups(path, draft):
+            valid = [test["data"] for test in tests if test["valid"]]
+            if any(isinstance(value, dict) for value in valid):
+                looked_at += 1
+                wrong += lint_tools([Tool(path.name, schema, {})]).faults
+            if valid and "$ref" not in json.dumps(schema):  # it may be anything as a part of the arguments
+                looked_at += 1
+                around = {"properties": {"value": schema}, "required": ["value"]}
+                wrong += lint_tools([Tool(path.name, around, {})]).faults
+
+    assert looked_at > 300
+    assert wrong == []
