@@ -46,6 +46,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     run.entry.rows_paid_once = engine.traffic.rows_paid_once
     run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
+    run.entry.left_out = summary.left_out
     if runfile.is_complete and run.library is not None:
         run.library.compact()
     write_runfile(run.disk, output.own, runfile)
@@ -119,6 +120,7 @@ def _summary(
             for one in engine.pool.endpoints
         ),
         exit_code=_exit_code(run, totals, stopped),
+        left_out=dict(run.output.left_out.most_common()),
     )
 
 

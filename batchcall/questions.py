@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from batchcall.engines.reading import Asked, Ended, bad_row
 from batchcall.extraction.prompt import RowError
+from batchcall.files.columns import split_error
 from batchcall.files.input import Batch
 from batchcall.files.library import Bought, Library
 from batchcall.files.output import Earlier, OpenPart
@@ -118,7 +119,8 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
     if bought.outcome is not None:
-        return Ended(row, replace(bought.outcome, row=row.index), attempts)
+        error, _ = split_error(bought.outcome.error)  # what its columns can hold is told anew
+        return Ended(row, replace(bought.outcome, row=row.index, error=error), attempts)
     for attempt in attempts:  # the row may need more: what it has stands with it from now on
         run.output.carry(attempt)
     return attempts

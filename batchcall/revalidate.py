@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from batchcall.asking import Asker, make_asker
 from batchcall.engines.reading import Asked, Reader
 from batchcall.errors import OutputError, ResumeError
 from batchcall.extraction.prompt import RowError
-from batchcall.files.columns import Layout
+from batchcall.files.columns import Layout, split_error
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Mark, open_input
 from batchcall.files.lock import hold_lock
@@ -125,12 +125,18 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     for kept, outcome in read_rows(work.disk, folder / part_name(number), work.layout):
         new = outcome
         if outcome.row in answers:
-            new = _read_anew(work, requests, outcome, answers[outcome.row])
+            new = _with_what_was_left_out(_read_anew(work, requests, outcome, answers[outcome.row]), outcome)
         result.count(outcome, new, work.layout)
         totals.count(new)
         ended.append((kept, new))
     write_part(work.disk, folder / part_name(number), work.layout, in_batches(ended, work.layout), totals)
     return totals
+
+
+def _with_what_was_left_out(new: Outcome, old: Outcome) -> Outcome:
+    """The values of the input that found no place are not in the part: only its `error` tells of them."""
+    said, (_, left_out) = split_error(new.error)[0], split_error(old.error)
+    return replace(new, error="; ".join(filter(None, [said, left_out])) or None)
 
 
 def _refuse_without_answers(disk: Disk, folder: Path) -> None:

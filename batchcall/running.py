@@ -33,6 +33,7 @@ from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
 from batchcall.records import Shape, Status
 from batchcall.report.snapshot import Summary
+from batchcall.report.text import left_out_text
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
 from batchcall.state import Run, RunOptions
 from batchcall.watching import Show, shown
@@ -86,7 +87,10 @@ async def run_job(
             disk_faults.can_have_sent = True
             async with opened_engine(run, keys, say or _say_nothing) as engine:
                 stopped = await _drive(run, engine, show, stop)
-            return await asyncio.to_thread(finish, run, engine, stopped)
+            summary = await asyncio.to_thread(finish, run, engine, stopped)
+            if say is not None and summary.left_out:
+                say(f"left out: {left_out_text(summary.left_out)}")
+            return summary
 
 
 @dataclass(slots=True)
@@ -199,7 +203,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
-    return asker, source, Layout(source.kept_schema(kept), asker.arguments_type)
+    return asker, source, Layout(source.kept_schema(kept), asker.arguments_type, is_all_kept=job.output.keep is None)
 
 
 def _refuse_impossible(asker: Asker) -> None:

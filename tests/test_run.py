@@ -14,9 +14,11 @@ import pyarrow.parquet
 import pytest
 import pytest_asyncio
 
-from batchcall import ExitCode, LockedError, ResumeError, RunOptions, run_job, verify_output
+from batchcall import ExitCode, LockedError, ResumeError, RunOptions, revalidate_job, run_job, verify_output
 from batchcall.files.disk import RealDisk
 from batchcall.files.lock import hold_lock
+from batchcall.job import load_job
+from batchcall.report.text import summary_text
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import TOOL, edit, results, some_rows, write_job, write_rows
 
@@ -277,6 +279,35 @@ async def test_rows_that_cannot_be_read_or_rendered_become_bad_rows_with_file_an
     ]
     assert (summary.requests, summary.exit_code) == (3, ExitCode.ROWS_FAILED)
     assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_values_that_no_column_holds_are_told_and_as_parquet_all_is_kept_and_nothing_bought_again(
+    tmp_path: Path, endpoint: SandboxProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchcall.files.input_jsonl.SAMPLE_ROWS", 20)
+    job = write_job(tmp_path, url=endpoint.url)
+    rows = [{**row, "n": place} for place, row in enumerate(some_rows(25))]
+    rows[22:] = [{**row, "n": "text", "late": "seen"} for row in rows[22:]]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    notes: list[str] = []
+
+    summary = await run_job(job, say=notes.append)
+    revalidate_job(load_job(job))
+    told = results(tmp_path / "out")
+    texts = [{**row, "n": str(row["n"]), "late": row.get("late")} for row in rows]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(texts), tmp_path / "rows.parquet")
+    edit(job, "rows.jsonl", "rows.parquet")
+    again = await run_job(job)
+
+    assert summary.exit_code is ExitCode.OK
+    assert summary.left_out == summary.as_json()["this_run"]["left_out"] == {"n": 3, "late": 3}
+    assert "n in 3 rows, late in 3 rows" in summary_text(summary)
+    assert "n in 3 rows, late in 3 rows" in notes[-1]
+    assert [row["error"] is None for row in told] == [True] * 22 + [False] * 3
+    assert all(part in told[24]["error"] for part in ("left out: n: 'text' does not fit int64", "late: 'seen'"))
+    whole = results(tmp_path / "out")
+    assert [(row["n"], row["late"], row["error"]) for row in whole[22:]] == [("text", "seen", None)] * 3
+    assert (again.requests, again.left_out) == (0, {})
 
 
 @pytest.mark.parametrize("parameters", [{"type": "nonsense"}, {"$ref": "http://localhost/elsewhere"}])

@@ -6,7 +6,9 @@ No value ever keeps a part from being written: what a column cannot hold becomes
 from __future__ import annotations
 
 import json
+import re
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import attrgetter
@@ -101,9 +103,13 @@ _REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 class Layout:
     """The columns of an output: fixed for all of its parts."""
 
-    def __init__(self, kept: pa.Schema, arguments: FieldType | None) -> None:
-        """`kept` are the columns carried over from the input, `arguments` the type of that column (None: JSON text)."""
+    def __init__(self, kept: pa.Schema, arguments: FieldType | None, *, is_all_kept: bool = False) -> None:
+        """`kept` are the columns carried over from the input, `arguments` the type of that column (None: JSON text).
+
+        With `is_all_kept` a row says what else it had: the input has shown only some rows when its columns were fixed.
+        """
         self.arguments = arguments or Scalar.JSON
+        self._is_all_kept = is_all_kept
         self._kept = _kept_columns(kept)
         self._convert = converter(self.arguments)
         self._restore = restorer(self.arguments)
@@ -121,20 +127,37 @@ class Layout:
     def _field(self, name: str) -> pa.Field:
         return _typed_field(name, self.arguments) if name == "arguments" else pa.field(name, _TYPES[name])
 
-    def batch(self, ended: Sequence[tuple[Kept, Outcome]]) -> pa.RecordBatch:
-        """Rows as Arrow, in the order given. Never fails for what is in them."""
+    def batch(self, ended: Sequence[tuple[Kept, Outcome]], tally: Counter[str] | None = None) -> pa.RecordBatch:
+        """Rows as Arrow, in the order given. Never fails for what is in them; the values of the input that have no
+        place are counted in `tally`, by column."""
         outcomes = [outcome for _, outcome in ended]
         notes: dict[int, list[str]] = {}
-        arrays = {column.written: column.array([kept.get(column.name) for kept, _ in ended], notes)
+        left_out: dict[int, list[_LeftOut]] = {}
+        arrays = {column.written: column.array([kept.get(column.name) for kept, _ in ended], left_out)
                   for column in self._kept}  # fmt: skip
+        if self._is_all_kept:
+            self._find_columnless([kept for kept, _ in ended], left_out)
+        if tally is not None:
+            add_left_out(tally, Counter(one.column for found in left_out.values() for one in found))
         arrays["arguments"] = self._arguments_array([outcome.arguments for outcome in outcomes], notes)
         arrays["calls"] = _calls_array(outcomes)
         arrays["repairs"] = _lists(_REPAIRS, [outcome.repairs for outcome in outcomes], _texts)
         arrays["finished_at"] = _array([_microseconds(outcome.finished_at_s) for outcome in outcomes], "finished_at")
-        arrays["error"] = _array(_with_notes([outcome.error for outcome in outcomes], notes), "error")
+        errors = _with_notes([outcome.error for outcome in outcomes], notes)
+        arrays["error"] = _array(_with_left_out(errors, left_out), "error")
         for name, _, get in _PLAIN:
             arrays[name] = _array(list(map(get, outcomes)), name)
         return pa.RecordBatch.from_arrays([arrays[name] for name in self.schema.names], schema=self.schema)
+
+    def _find_columnless(self, rows: list[Kept], left_out: dict[int, list[_LeftOut]]) -> None:
+        known = frozenset(self.kept_names)
+        for place, row in enumerate(rows):
+            if not row.keys() <= known:
+                late = {name: value for name, value in row.items() if name not in known and value is not None}
+                left_out.setdefault(place, []).extend(
+                    _LeftOut(name, f"{_shown(value)} has no column, as the first rows of the input lack it")
+                    for name, value in late.items()
+                )
 
     def _arguments_array(self, values: list[Any], notes: dict[int, list[str]]) -> pa.Array:
         kind = arrow_type(self.arguments)
@@ -290,6 +313,40 @@ def _with_notes(errors: list[str | None], notes: dict[int, list[str]]) -> list[s
     return errors
 
 
+class _LeftOut(NamedTuple):
+    """A value of the input that no column holds."""
+
+    column: str
+    why: str
+
+
+_LEFT_OUT = "left out: "  # what follows it in an `error` is of the input, not of the answer
+_TOLD_AT_MOST = 5  # columns of a row
+_NAMED_AT_MOST = 100  # columns of a run
+OTHER_COLUMNS = "(other columns)"
+
+
+def _with_left_out(errors: list[str | None], left_out: dict[int, list[_LeftOut]]) -> list[str | None]:
+    for place, found in left_out.items():
+        told = "; ".join(f"{one.column}: {one.why}" for one in found[:_TOLD_AT_MOST])
+        more = f"; and {len(found) - _TOLD_AT_MOST:,} more columns" if len(found) > _TOLD_AT_MOST else ""
+        if found:
+            errors[place] = "; ".join(filter(None, [errors[place], f"{_LEFT_OUT}{told}{more}"]))
+    return errors
+
+
+def split_error(error: str | None) -> tuple[str | None, str | None]:
+    """What an `error` says of the answer, and what it says of values of the input that have no place beside it."""
+    said = re.split(rf"(?:^|; )(?={_LEFT_OUT})", error or "", maxsplit=1)
+    return said[0] or None, said[1] if len(said) > 1 else None
+
+
+def add_left_out(tally: Counter[str], more: Mapping[str, int]) -> None:
+    """Add up rows by column. Rows may bring names without end: beyond a hundred they are counted together."""
+    for name, rows in more.items():
+        tally[name if name in tally or len(tally) < _NAMED_AT_MOST else OTHER_COLUMNS] += rows
+
+
 class _KeptColumn(NamedTuple):
     """A column of the input that is carried over."""
 
@@ -299,19 +356,19 @@ class _KeptColumn(NamedTuple):
     exact: frozenset[type] | None  # types that Arrow takes as they are; None: `fits` has to look at each value
     fits: Callable[[Any], bool]
 
-    def array(self, values: list[Any], notes: dict[int, list[str]]) -> pa.Array:
+    def array(self, values: list[Any], left_out: dict[int, list[_LeftOut]]) -> pa.Array:
         if self._is_sound(values):
             try:
                 return pa.array(values, type=self.type)
             except _REFUSALS:
                 pass
-        return pa.array([self._stored(value, place, notes) for place, value in enumerate(values)], type=self.type)
+        return pa.array([self._stored(value, place, left_out) for place, value in enumerate(values)], type=self.type)
 
     def _is_sound(self, values: list[Any]) -> bool:
         """Arrow cuts 1.5 to 1, splits "ab" into a list and drops unknown keys without a word: it must not see them."""
         return all(map(self.fits, values)) if self.exact is None else self.exact.issuperset(map(type, values))
 
-    def _stored(self, value: Any, place: int, notes: dict[int, list[str]]) -> Any:
+    def _stored(self, value: Any, place: int, left_out: dict[int, list[_LeftOut]]) -> Any:
         if value is None:
             return None
         try:
@@ -321,7 +378,7 @@ class _KeptColumn(NamedTuple):
                 return adapted
         except (*_REFUSALS, RecursionError):
             pass
-        notes.setdefault(place, []).append(f"{self.name}: {_shown(value)} does not fit {self.type} and is left out")
+        left_out.setdefault(place, []).append(_LeftOut(self.name, f"{_shown(value)} does not fit {self.type}"))
         return None
 
 

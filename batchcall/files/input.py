@@ -49,6 +49,8 @@ class Input:
     def batches(self, columns: Collection[str], *, start_row: int = 0, marks: Sequence[Mark] = ()) -> Iterator[Batch]:
         """Rows from `start_row` on with the values of `columns`; no others are read. Raises InputError.
 
+        Asked for all columns, a row of JSONL brings those too that no row of the sample has: they are not lost unseen.
+
         `marks` are those of batches read before, in any order: what lies before the best of them is not read again.
         A row has no value for a column that it lacks, and None for one that is null.
         """

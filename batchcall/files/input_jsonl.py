@@ -49,7 +49,10 @@ class JsonlTable:
 
     def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
         known = self.schema.names
-        wanted = (*(name for name in known if name in columns), *sorted(set(columns) - set(known)))
+        wanted = _Wanted(
+            (*(name for name in known if name in columns), *sorted(set(columns) - set(known))),
+            whole=set(columns) >= set(known),
+        )
         for number in range(start.file, len(self._files.files)):
             row = yield from self._batches_of(number, start, wanted, start_row)
             start = Mark(row, number + 1, 0, 1)
@@ -65,9 +68,7 @@ class JsonlTable:
             return "columns are those of the first 10,000 rows"
         return f"no line of the sample is a JSON object; {self._first_fault}"
 
-    def _batches_of(
-        self, number: int, start: Mark, wanted: tuple[str, ...], start_row: int
-    ) -> Generator[Batch, None, int]:
+    def _batches_of(self, number: int, start: Mark, wanted: _Wanted, start_row: int) -> Generator[Batch, None, int]:
         """Rows of one file, from a mark in it on. Returns the position of the row behind its last."""
         file = self._files.files[number]
         row = start.row
@@ -212,12 +213,22 @@ def _refuse_other_format(line: bytes, file: InputFile) -> None:
             raise InputError(f"{file.name} is not JSONL: it {what}")
 
 
-def _as_row(index: int, where: str, line: _Line, wanted: tuple[str, ...]) -> Row:
+class _Wanted(NamedTuple):
+    """What is read of a line."""
+
+    names: tuple[str, ...]  # in this order
+    whole: bool  # and behind them whatever else it has
+
+
+def _as_row(index: int, where: str, line: _Line, wanted: _Wanted) -> Row:
     try:
         values = _values(line)
     except _LineFault as fault:
         return Row(index, {}, where, str(fault))
-    return Row(index, {name: values[name] for name in wanted if name in values}, where)
+    chosen = {name: values[name] for name in wanted.names if name in values}
+    if wanted.whole and len(chosen) < len(values):
+        chosen.update((name, value) for name, value in values.items() if name not in chosen)
+    return Row(index, chosen, where)
 
 
 class _LineFault(Exception):

@@ -38,7 +38,10 @@ class Table(Protocol):
     def schema(self) -> pa.Schema: ...
 
     def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
-        """Rows from `start_row` on, read from `start`, which is not behind it. Raises InputError."""
+        """Rows from `start_row` on, read from `start`, which is not behind it. Raises InputError.
+
+        Where `columns` are all of the schema, a row also brings what it has beside them.
+        """
 
     def count_rows(self) -> int:
         """Raises InputError when a file cannot be read to its end."""

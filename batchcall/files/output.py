@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from batchcall.errors import ExitCode, OutputError
 from batchcall.files.ballast import Ballast
-from batchcall.files.columns import Layout
+from batchcall.files.columns import Layout, add_left_out
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
 from batchcall.files.generations import generations, set_aside
 from batchcall.files.journal import (
@@ -79,6 +80,7 @@ class OpenPart:
     failure: OSError | None = None  # the answers could not be written; the journal has them
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
     retried: dict[int, tuple[Kept, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
+    left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by column of the input without a place
     _waiting: dict[int, list[tuple[Kept, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
     _batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
 
@@ -96,24 +98,23 @@ class OpenPart:
         waiting = self._waiting.setdefault(chunk, [])
         waiting.append((kept, outcome))
         if len(waiting) == BATCH_ROWS:  # as Arrow at once: a tenth of the memory, and no long pause at the end
-            self._batches[chunk] = _ordered_batch(self._waiting.pop(chunk), layout)
+            self._close_chunk(chunk, layout)
+
+    def _close_chunk(self, chunk: int, layout: Layout) -> None:
+        ended = self._waiting.pop(chunk)
+        ended.sort(key=lambda one: one[1].row)
+        self._batches[chunk] = layout.batch(ended, self.left_out)
 
     @property
     def is_complete(self) -> bool:
         return self.totals.rows >= self.rows
 
     def batches(self, layout: Layout) -> Iterator[pa.RecordBatch]:
-        """All rows that are in, in input order."""
-        for chunk in sorted(self._batches.keys() | self._waiting.keys()):
-            if chunk in self._batches:
-                yield self._batches[chunk]
-            else:
-                yield _ordered_batch(self._waiting[chunk], layout)
-
-
-def _ordered_batch(ended: list[tuple[Kept, Outcome]], layout: Layout) -> pa.RecordBatch:
-    ended.sort(key=lambda one: one[1].row)
-    return layout.batch(ended)
+        """All rows that are in, in input order. No more can be added."""
+        for chunk in list(self._waiting):
+            self._close_chunk(chunk, layout)
+        for chunk in sorted(self._batches):
+            yield self._batches[chunk]
 
 
 class Output:
@@ -140,6 +141,7 @@ class Output:
         self.rows: int | None = None  # of the input, once its end is known
         self.indeterminate = 0  # requests in flight when an earlier run died; sent again
         self.damaged = 0  # journal records that could not be read
+        self.left_out = Counter[str]()  # rows of this run, by column of the input that had no place for their value
         self.in_flight = 0
         self._disk = disk
         self._keep_answers = keep_answers
@@ -379,6 +381,7 @@ class Output:
         path = self.folder / part_name(part.number)
         write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
         self._totals[part.number] = part.totals
+        add_left_out(self.left_out, part.left_out)
         self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:

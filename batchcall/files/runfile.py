@@ -30,6 +30,7 @@ class RunEntry(msgspec.Struct, kw_only=True):
     rows_paid_once: int = 0  # rows that ended, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int] = {}  # requests sent again although the one before may be billed, by reason
     indeterminate: int = 0  # requests in flight when the run before died
+    left_out: dict[str, int] = {}  # rows by column of the input whose value has no place in the output
 
 
 class InputEntry(msgspec.Struct, kw_only=True):

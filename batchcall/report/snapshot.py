@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchcall.errors import ExitCode
@@ -65,6 +65,7 @@ class Summary:
     an_error: str | None  # why one of the rows that failed in this run did
     exit_code: ExitCode
     endpoints: tuple[EndpointUse, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)  # rows of this run, by column that had no place for a value
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -86,6 +87,7 @@ class Summary:
                 "damaged_records": self.damaged,
                 "seconds": round(self.seconds, 3),
                 "an_error": self.an_error,
+                "left_out": self.left_out,
                 "endpoints": [one.as_json() for one in self.endpoints],
             },
         }

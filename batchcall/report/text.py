@@ -30,6 +30,8 @@ def summary_text(summary: Summary) -> str:
         lines.append(("in all runs", in_doubt))
     if summary.damaged:
         lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
+    if summary.left_out:
+        lines.append(("left out", left_out_text(summary.left_out)))
     if len(summary.endpoints) > 1:
         lines += [("endpoint", _use(one)) for one in summary.endpoints]
     if summary.advice:
@@ -109,6 +111,20 @@ def _bill(summary: Summary) -> str:
 def _use(one: EndpointUse) -> str:
     left = f"; left: {one.left}" if one.left is not None else ""
     return f"{one.name}: {one.answered:,} of {one.requests:,} requests answered{left}"
+
+
+def left_out_text(left_out: Mapping[str, int]) -> str:
+    """Which columns of the input had no place for values, in how many rows, and what to do."""
+    named = ", ".join(f"{name} in {rows:,} rows" for name, rows in list(left_out.items())[:_NAMED_AT_MOST])
+    more = f" and {len(left_out) - _NAMED_AT_MOST:,} more columns" if len(left_out) > _NAMED_AT_MOST else ""
+    return (
+        f"values of {named}{more}; `error` shows them. The first 10,000 rows of JSONL decide on columns and types:"
+        " convert it to Parquet and run again, rows whose request stays the same keep their answers;"
+        " or name in output.keep what is wanted"
+    )
+
+
+_NAMED_AT_MOST = 5  # columns
 
 
 def _doubts(possibly_paid_twice: Mapping[str, int], indeterminate: int) -> str:

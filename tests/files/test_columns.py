@@ -7,6 +7,7 @@ import decimal
 import io
 import math
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,11 +20,14 @@ from hypothesis import strategies as st
 from batchcall.extraction.field_types import FieldType, ListOf, Scalar, StructOf, field_type
 from batchcall.files.columns import (
     ANSWERS_SCHEMA,
+    OTHER_COLUMNS,
     OUTCOME_COLUMNS,
     Layout,
+    add_left_out,
     answers_batch,
     arrow_type,
     read_answers,
+    split_error,
 )
 from batchcall.records import Attempt, Failure, FailureKind, HttpResponse, Outcome, Status, ToolCall, Usage
 
@@ -258,8 +262,49 @@ def test_a_kept_value_that_does_not_fit_is_null_and_told_and_the_status_stays(ki
 
     assert written["kept"] is None
     assert written["status"] == "ok"
-    assert written["error"].startswith("kept: ")
+    assert written["error"].startswith("left out: kept: ")
     assert len(written["error"]) < 160
+
+
+def test_a_value_without_a_column_is_told_and_counted_where_all_columns_are_kept() -> None:
+    kept = pa.schema([("n", pa.int64())])
+    rows = [{"n": 1}, {"n": "x", "late": "seen"}, {"n": 2, "late": None}, {f"c{number}": 1 for number in range(7)}]
+    ended = [(row, ok(number)) for number, row in enumerate(rows)]
+    tally = Counter[str]()
+
+    errors = Layout(kept, None, is_all_kept=True).batch(ended, tally).column("error").to_pylist()
+
+    no_column = "has no column, as the first rows of the input lack it"
+    assert errors[::2] == [None, None]
+    assert errors[1] == f"left out: n: 'x' does not fit int64; late: 'seen' {no_column}"
+    assert f"c4: 1 {no_column}; and 2 more columns" in errors[3]
+    assert tally == {"n": 1, "late": 1, **{f"c{number}": 1 for number in range(7)}}
+    assert write_one(Layout(kept, None), ok(), {"n": 1, "unwanted": "x"})["error"] is None
+
+
+def test_names_without_end_are_counted_together() -> None:
+    tally = Counter[str]()
+
+    for number in range(1_000):
+        add_left_out(tally, Counter([f"c{number}", "c0"]))
+
+    assert len(tally) == 101
+    assert (tally["c0"], tally["c99"], tally[OTHER_COLUMNS]) == (1_001, 1, 900)
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "left_out"),
+    [
+        (None, None, None),
+        ("the model refused; it says so", "the model refused; it says so", None),
+        ("left out: n: 'x'; late: 1", None, "left out: n: 'x'; late: 1"),
+        ("cut short; left out: n: 'x'; left out: y", "cut short", "left out: n: 'x'; left out: y"),
+    ],
+)
+def test_an_error_is_split_into_what_is_of_the_answer_and_what_is_of_the_input(
+    error: str | None, said: str | None, left_out: str | None
+) -> None:
+    assert split_error(error) == (said, left_out)
 
 
 def test_a_kept_value_nested_without_end_is_left_out() -> None:

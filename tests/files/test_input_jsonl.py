@@ -158,6 +158,17 @@ def test_a_key_that_comes_first_behind_the_sample_is_read_when_asked_for(tmp_pat
     assert last.values == {"late": 7}
 
 
+def test_a_key_that_comes_first_behind_the_sample_is_in_its_row_when_all_columns_are_asked_for(tmp_path: Path) -> None:
+    content = (GOOD + b"\n") * 10_000 + b'{"late": 7, "a": 2}\n'
+    source = open_input(str(write(tmp_path, content)))
+
+    last = [batch.rows[-1] for batch in source.batches(source.columns)][-1]
+
+    assert source.columns == ("a",)
+    assert last.values == {"a": 2, "late": 7}
+    assert list(last.values) == ["a", "late"]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
