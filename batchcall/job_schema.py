@@ -124,7 +124,7 @@ SCHEMA: dict[str, Any] = {
                 "the rows",
                 {
                     "path": _path("file, directory, glob or URI; .parquet .jsonl .jsonl.gz .jsonl.zst"),
-                    "id": _text("a column that names a row; unique"),
+                    "id": _text("a column that names a row; unique; a row without it is a bad_row"),
                 },
                 required=("path",),
             ),

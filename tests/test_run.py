@@ -281,6 +281,25 @@ async def test_rows_that_cannot_be_read_or_rendered_become_bad_rows_with_file_an
     assert verify_output(tmp_path / "out").faults == []
 
 
+async def test_a_row_without_its_id_is_a_bad_row_and_the_others_go_on(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    edit(job, 'path = "rows.jsonl"', 'path = "rows.jsonl"\nid = "id"')
+    rows = some_rows(4)
+    del rows[1]["id"]
+    rows[2]["id"] = None
+    write_rows(tmp_path / "rows.jsonl", rows)
+
+    summary = await run_job(job)
+
+    ended = results(tmp_path / "out")
+    assert [row["status"] for row in ended] == ["ok", "bad_row", "bad_row", "ok"]
+    assert [row["id"] for row in ended] == ["r0", None, None, "r3"]
+    assert [row["text"] for row in ended] == [row["text"] for row in rows]
+    assert ended[1]["error"] == "rows.jsonl:2: column 'id' names the row, and is missing or null in it"
+    assert summary.requests == 2
+    assert verify_output(tmp_path / "out").faults == []
+
+
 async def test_values_that_no_column_holds_are_told_and_as_parquet_all_is_kept_and_nothing_bought_again(
     tmp_path: Path, endpoint: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

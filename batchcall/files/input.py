@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batchcall.errors import InputError
 from batchcall.files.input_files import JSONL, PARQUET, FileSet, InputFile, find_files
-from batchcall.files.input_ids import check_ids
+from batchcall.files.input_ids import check_ids, named
 from batchcall.files.input_jsonl import JsonlTable
 from batchcall.files.input_parquet import ParquetTable
 from batchcall.files.input_values import Batch, Mark, Table
@@ -44,6 +44,7 @@ class Input:
         self.schema: pa.Schema = table.schema
         self.columns: tuple[str, ...] = tuple(table.schema.names)
         self.is_batch_file = {"custom_id", "body"} <= set(self.columns)
+        self._named_by = id_column
         self.id_column = id_column or ("custom_id" if self.is_batch_file else None)
 
     def batches(self, columns: Collection[str], *, start_row: int = 0, marks: Sequence[Mark] = ()) -> Iterator[Batch]:
@@ -52,11 +53,15 @@ class Input:
         Asked for all columns, a row of JSONL brings those too that no row of the sample has: they are not lost unseen.
 
         `marks` are those of batches read before, in any order: what lies before the best of them is not read again.
-        A row has no value for a column that it lacks, and None for one that is null.
+        A row has no value for a column that it lacks, and None for one that is null. One that the id column does not
+        name has a fault, whichever columns are read.
         """
         usable = [mark for mark in marks if mark.row <= start_row and mark.file < len(self.files)]
         start = max(usable, default=_BEGINNING)
-        return self._table.batches(frozenset(columns), start, start_row)
+        if self._named_by is None:
+            return self._table.batches(frozenset(columns), start, start_row)
+        batches = self._table.batches(frozenset((*columns, self._named_by)), start, start_row)
+        return (named(batch, self._named_by) for batch in batches)
 
     def count_rows(self) -> int:
         """All rows, unreadable ones too. Reads footers, or the lines without parsing them. Raises InputError."""
@@ -65,7 +70,7 @@ class Input:
         return self._rows
 
     def check_ids(self, column: str) -> int:
-        """Count the rows, and raise InputError unless each one that can be read has its own value in `column`."""
+        """Count the rows, and raise InputError when two have the same value in `column`."""
         self._rows = check_ids(column, lambda: self.batches((column,)))
         return self._rows
 

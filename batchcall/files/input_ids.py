@@ -1,9 +1,11 @@
-"""Whether a column names rows: present in each, no value twice. About a dozen bytes a row."""
+"""A column that names rows: no value may stand in it twice, which takes about a dozen bytes a row to know; and
+which rows it does not name."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +20,16 @@ _BUCKETS = 31
 
 
 def check_ids(column: str, read: Callable[[], Iterable[Batch]]) -> int:
-    """Count the rows. Raises InputError for the first value that comes again, and for a row without one.
+    """Count the rows. Raises InputError for the first value that comes again.
 
-    `read` gives the input from its start, once or twice. Rows that cannot be read have no id and are passed over.
+    `read` gives the input from its start, once or twice. Rows without a name are passed over: they end as bad rows.
     """
     buckets = [array("q") for _ in range(_BUCKETS)]
     rows = 0
     for row in _rows(read()):
         rows += 1
-        if row.fault is None:
-            hashed = _hash_of_id(row, column)
+        if _is_named(row, column):
+            hashed = hash(row.values[column])
             buckets[hashed % _BUCKETS].append(hashed)
     suspects = {hashed for bucket in buckets for hashed in _repeated(bucket)}
     if suspects:
@@ -40,14 +42,28 @@ def _rows(batches: Iterable[Batch]) -> Iterator[Row]:
         yield from batch.rows
 
 
-def _hash_of_id(row: Row, column: str) -> int:
-    value = row.values.get(column)
+def _is_named(row: Row, column: str) -> bool:
+    return row.fault is None and _why_nameless(row.values.get(column), column) is None
+
+
+def named(batch: Batch, column: str) -> Batch:
+    """The batch, in which each row without a name has that for its fault."""
+    return Batch([_named_row(row, column) for row in batch.rows], batch.mark)
+
+
+def _named_row(row: Row, column: str) -> Row:
+    if row.fault is not None or (why := _why_nameless(row.values.get(column), column)) is None:
+        return row
+    return replace(row, fault=why)
+
+
+def _why_nameless(value: Any, column: str) -> str | None:
+    """Why this value of `column` cannot name a row, None when it can."""
     if value is None or value != value:  # NaN is how pandas writes what is missing
-        raise InputError(f"{row.where} has no {column!r}, which is to name the row", hint=_HINT)
-    try:
-        return hash(value)
-    except TypeError:
-        raise InputError(f"{row.where}: {column!r} is neither text nor a number", hint=_HINT) from None
+        return f"column {column!r} names the row, and is missing or null in it"
+    if isinstance(value, list | dict):
+        return f"column {column!r} names the row, and is neither text nor a number in it"
+    return None
 
 
 _HINT = "repair the input, name another column as input.id, or leave input.id out: rows then go by their position"
@@ -68,7 +84,7 @@ def _refuse_same_values(column: str, suspects: set[int], batches: Iterable[Batch
     """Equal hashes are a suspicion; equal values are a fact."""
     seen: dict[Any, str] = {}
     for row in _rows(batches):
-        if row.fault is not None or hash(value := row.values[column]) not in suspects:
+        if not _is_named(row, column) or hash(value := row.values[column]) not in suspects:
             continue
         if value in seen:
             shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"

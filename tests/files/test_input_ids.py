@@ -1,4 +1,4 @@
-"""A column that names rows: every row has its own value, or the run does not begin."""
+"""A column that names rows: no two have the same value, or the run does not begin. A row without one is a bad row."""
 
 from __future__ import annotations
 
@@ -73,25 +73,30 @@ def test_rows_that_cannot_be_read_are_counted_and_passed_over(tmp_path: Path) ->
     assert source.count_rows() == 4
 
 
-@pytest.mark.parametrize("row", [{"id": None}, {"other": 1}])
-def test_a_row_without_an_id_is_told(tmp_path: Path, row: dict[str, Any]) -> None:
-    path = write(tmp_path, {"id": "a"}, row)
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"id": None, "other": 1}, "is missing or null in it"),
+        ({"other": 1}, "is missing or null in it"),
+        ({"id": ["a"], "other": 1}, "is neither text nor a number in it"),
+        ({"id": {"a": 1}, "other": 1}, "is neither text nor a number in it"),
+    ],
+)
+def test_a_row_without_an_id_costs_itself_and_no_other(tmp_path: Path, row: dict[str, Any], why: str) -> None:
+    source = open_input(str(write(tmp_path, {"id": "a", "other": 0}, row, row, {"id": "b"})), id_column="id")
 
-    with pytest.raises(InputError, match=r"rows\.jsonl:2 has no 'id'"):
-        open_input(str(path)).check_ids("id")
-
-
-def test_an_id_is_text_or_a_number(tmp_path: Path) -> None:
-    path = write(tmp_path, {"id": ["a"]})
-
-    with pytest.raises(InputError, match=r"rows\.jsonl:1: 'id' is neither text nor a number"):
-        open_input(str(path)).check_ids("id")
+    assert source.check_ids("id") == 4
+    for columns in (("other",), source.columns):
+        rows = [row for batch in source.batches(columns) for row in batch.rows]
+        assert [row.fault for row in rows] == [None, *[f"column 'id' names the row, and {why}"] * 2, None]
+        assert rows[1].values["other"] == 1
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_ids_of_parquet_are_checked_alike(tmp_path: Path, missing: float | None) -> None:
     path = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"id": pa.array([1.0, 2.0, missing])}), path)
+    pq.write_table(pa.table({"id": pa.array([1.0, 2.0, missing, missing])}), path)
+    source = open_input(str(path), id_column="id")
 
-    with pytest.raises(InputError, match=r"rows\.parquet row 2 has no 'id'"):
-        open_input(str(path)).check_ids("id")
+    assert source.check_ids("id") == 4
+    assert [row.fault is None for batch in source.batches(()) for row in batch.rows] == [True, True, False, False]
