@@ -1,6 +1,7 @@
 """Prompt templates: Jinja over the columns of a row, in a sandbox that bounds what a template can grow to.
 
-A row's value is a value here, never template source. A null renders as nothing, bytes as the UTF-8 text they are.
+A row's value is a value here, never template source. A null renders as nothing, bytes as the UTF-8 text they are, a
+nested value as JSON.
 """
 
 from __future__ import annotations
@@ -237,6 +238,9 @@ class _WholeRow(dict[str, Any]):
     """`row`. Its columns come before the methods of a dict: `row.items` is the column where there is one."""
 
 
+_NESTED = (dict, list, tuple)
+
+
 def _as_text(value: Any) -> str:
     """What a value is in a prompt."""
     if isinstance(value, str):
@@ -245,6 +249,9 @@ def _as_text(value: Any) -> str:
         return ""
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, _NESTED):
+        # NaN stands as it is, unlike in `tojson`: it is to be read by a model, and one such number spoils no row.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_jsonable)
     if callable(value) and not isinstance(value, Undefined):
         raise TypeError('this is a function; a field that has its name is reached as value["name"]')
     return str(value)
@@ -289,6 +296,10 @@ def _as_jsonable(value: Any) -> Any:
     if isinstance(value, Iterator | ValuesView | set | frozenset | range):
         return list(value)
     return _as_text(value)  # decimals, durations, UUIDs
+
+
+def _string(value: Any) -> str:
+    return _as_text(value) if isinstance(value, _NESTED) else str(FILTERS["string"](value))
 
 
 @pass_environment
@@ -347,6 +358,7 @@ _NO_FILTERS = {"random", "urlize", "xmlattr"}
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: function for name, function in FILTERS.items() if name not in _NO_FILTERS},
     "tojson": _tojson,
+    "string": _string,
     "join": _join,
     "replace": _replace,
     "center": _center,

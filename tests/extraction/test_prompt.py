@@ -60,12 +60,37 @@ def test_a_value_is_never_template_source() -> None:
         ("é".encode(), "é"),
         (Decimal("1.10"), "1.10"),
         (date(2024, 5, 1), "2024-05-01"),
-        (["a", None], "['a', None]"),
+        (["a", None], '["a",null]'),
+        ({"src": "Zoë's", "n": {"b": [1, 2.5], "a": True}}, '{"src":"Zoë\'s","n":{"b":[1,2.5],"a":true}}'),
+        ([("key", date(2024, 5, 1)), ("more", Decimal("1.10"))], '[["key","2024-05-01"],["more","1.10"]]'),
+        ([float("nan")], "[NaN]"),
+        ({}, "{}"),
         ("\ud83d", "\ud83d"),
     ],
 )
 def test_values_render_alike_in_every_kind_of_template(text: str, value: Any, rendered: str) -> None:
     assert render(text, value=value) == rendered
+
+
+def test_a_nested_value_is_json_wherever_it_becomes_text_and_a_value_wherever_it_is_looked_into() -> None:
+    meta = {"src": "mail", "tags": ["a", "b"]}
+
+    def rendered(text: str) -> str:
+        return render(text, meta=meta)
+
+    assert rendered("{{ 'Meta: ' ~ meta }}") == 'Meta: {"src":"mail","tags":["a","b"]}'
+    assert rendered("{{ meta | replace('a', 'o') }}") == '{"src":"moil","togs":["o","b"]}'
+    assert rendered("{{ [meta, none] | join }}") == rendered("{{ meta }}") == rendered("{{ meta | string }}")
+    assert rendered("{{ row }}") == '{"meta":{"src":"mail","tags":["a","b"]}}'
+    assert rendered("{{ meta.tags | map('upper') | list }}") == '["A","B"]'
+    assert rendered("{{ meta.src }} {{ meta['tags'][1] }} {{ meta.tags | length }}") == "mail b 2"
+    assert rendered("{% for tag in meta.tags %}#{{ tag }} {% endfor %}") == "#a #b "
+    assert rendered("{% for key, value in meta.items() %}{{ key }}={{ value }} {% endfor %}") == (
+        'src=mail tags=["a","b"] '
+    )
+    assert rendered("{{ meta.tags | join(', ') }}; {{ meta | tojson }}") == (
+        'a, b; {"src": "mail", "tags": ["a", "b"]}'
+    )
 
 
 def test_a_null_joined_to_text_is_nothing_too() -> None:
@@ -172,7 +197,7 @@ def test_a_column_may_have_the_name_of_a_method_or_function() -> None:
 
     assert template("{{ row.items }}{{ row.keys }}{{ range }}").render(values) == "[1]k5"
     assert template('{{ row["self"] }}{{ row["row"] }}').render(values) == "mer"
-    assert template("{{ range(2) | list }}").render(values) == "[0, 1]"
+    assert template("{{ range(2) | list }}").render(values) == "[0,1]"
 
 
 def test_a_method_is_not_rendered_by_mistake() -> None:
@@ -294,7 +319,7 @@ def test_a_prompt_has_a_longest_length(text: str) -> None:
         ("{{ 'a-b'.replace('-', '+') }} {{ ','.join(['a', 'b']) }} {{ 'a'.center(3) }}.", "a+b a,b  a ."),
         ("{{ [1, none, 'x'] | join(', ') }} {{ users | join('/', attribute='n') }}", "1, , x a/b"),
         ("{{ 'a\nb' | indent(2) }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 'a' | center(3) }}.", "a\n  b bba  a ."),
-        ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1, 2], [3, 0]] [[1, 2], [3]]"),
+        ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1,2],[3,0]] [[1,2],[3]]"),
         ("{{ 2.567 | round(1) }} {{ 'a b c' | wordwrap(3) }} {{ '%s' | format('x') }}", "2.6 a b\nc x"),
     ],
 )
