@@ -293,6 +293,14 @@ def json_text(value: Json) -> str:
     return encode_json(value).decode()
 
 
+def json_text_as_it_is(value: Json) -> str:
+    """JSON text with the keys in the order that they have, no spaces."""
+    return _encode_as_it_is(value).decode()
+
+
+_encode_as_it_is = msgspec.json.Encoder().encode
+
+
 def converter(kind: FieldType) -> Converter:
     """A function of (value, notes) that gives what a column of this type holds, without loss.
 

@@ -24,7 +24,7 @@ from batchcall.extraction.field_types import (
     StructOf,
     converter,
     is_plain,
-    json_text,
+    json_text_as_it_is,
     restorer,
     without_surrogates,
 )
@@ -499,9 +499,9 @@ def _as_text(value: Any) -> str:
     if isinstance(value, UUID):
         return str(value)
     try:
-        return json_text(value)
+        return json_text_as_it_is(value)
     except UnicodeEncodeError:
-        return json_text(_cleaned(value))
+        return json_text_as_it_is(_cleaned(value))
 
 
 def _shown(value: Any) -> str:

@@ -213,7 +213,7 @@ def test_numbers_of_the_endpoint_beyond_their_columns_are_null() -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
-        (pa.string(), {"b": 1, "a": [None]}, '{"a":[null],"b":1}'),
+        (pa.string(), {"b": 1, "a": [None]}, '{"b":1,"a":[null]}'),
         (pa.string(), [1, "x"], '[1,"x"]'),
         (pa.string(), 5, "5"),
         (pa.string(), True, "true"),
