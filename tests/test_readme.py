@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -70,6 +71,24 @@ def test_the_job_file_shown_is_valid() -> None:
     shown = max(blocks("toml"), key=len)
 
     jsonschema_rs.validate(job_schema(), tomllib.loads(shown))
+
+
+def test_the_inline_tool_and_the_sandbox_shown_work(tmp_path: Path) -> None:
+    (shown,) = (block for block in blocks("toml") if "[sandbox]" in block)
+    job = (
+        '[input]\npath = "rows.jsonl"\n[endpoint]\nurl = "sandbox"\n[output]\npath = "out"\n'
+        '[request]\nmodel = "m"\nprompt = "{{ text }}"\n'
+    )
+    (tmp_path / "job.toml").write_text(job + shown.replace("no_call = 0.01", "no_call = 0"), encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"text": "2 apples"}\n' * 5, encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "batchcall", "run", "job.toml", "--log-format", "json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ok"] == 5
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
