@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchcall.asking import Asker, make_asker
 from batchcall.errors import BatchcallError, DamagedRecordError
@@ -33,8 +33,10 @@ class Proof:
     parts: int = 0
     answers: int = 0  # raw answers read
     compared: int = 0  # rows whose request was made from the input again and found the same
-    missing: int = 0  # rows of the input that are not in
+    missing: int = 0  # rows of the input that are not in, or in a part that cannot be read
     readable: list[int] = field(default_factory=list)  # numbers of the parts that can be read to their end
+    damaged: set[int] = field(default_factory=set)  # of those that are to be moved away
+    without_answers: set[int] = field(default_factory=set)  # of those whose raw answers are gone or damaged
     faults: list[str] = field(default_factory=list)  # what is wrong and what to do
     notes: list[str] = field(default_factory=list)  # what could not be looked at
 
@@ -92,7 +94,7 @@ def _verify(folder: Path, disk: Disk) -> Proof:
     _compare_totals(runfile, totals, proof, is_running=holder is not None)
     _read_journals(disk, folder, proof)
     _compare_input(disk, folder, runfile, proof, is_running=holder is not None)
-    if disk.exists(folder / SUCCESS) and proof.rows != runfile.input.rows:
+    if disk.exists(folder / SUCCESS) and proof.rows != runfile.input.rows and not proof.damaged:
         proof.faults.append(
             f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in. Run the job again"
         )
@@ -116,35 +118,53 @@ def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: Damage
 
 def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
     totals = Totals()
-    schemas: dict[str, str] = {}  # the first part that has it, by what it says
+    schemas: dict[str, list[int]] = {}  # the parts that have it, by what it says
     for number in part_numbers(disk, folder):
-        path = folder / part_name(number)
         proof.parts += 1
+        _read_answers(disk, folder, number, proof)
         try:
-            with open_part(disk, path) as part:
+            with open_part(disk, folder / part_name(number)) as part:
                 counted = _read_rows(runfile, number, part.outcomes(), proof)
         except BatchcallError as error:
-            proof.faults.append(f"{error}. {error.hint}")
+            _tell_damage(proof, [number], str(error))
             continue
         proof.readable.append(number)
-        schemas.setdefault(str(part.schema), path.name)
+        schemas.setdefault(str(part.schema), []).append(number)
         counted.bill = part.totals.bill  # it is in no row
         if not _is_same(part.totals.as_json(), counted.as_json()):
-            proof.faults.append(f"{path.name}: its footer says other totals than its rows. {_MOVE_AWAY}")
+            _tell_damage(proof, [number], f"{part_name(number)}: its footer says other totals than its rows")
         totals.add(counted)
-        _read_answers(disk, folder, runfile, number, proof)
-    if len(schemas) > 1:
-        proof.faults.append(f"parts disagree on their columns: {', '.join(schemas.values())}. {_MOVE_AWAY}")
+    if odd := _odd_ones(list(schemas.values())):
+        _tell_damage(proof, odd, f"parts disagree on their columns: {_names(odd)}")
     return totals
 
 
-_MOVE_AWAY = (
-    "Move the part away and run the job again: its rows are made anew from the stored answers, if those are there"
+def _tell_damage(proof: Proof, numbers: list[int], what: str) -> None:
+    """Of parts that are to be made anew: a run that finds nothing left to do does not read them."""
+    proof.damaged.update(numbers)
+    is_free = proof.without_answers.isdisjoint(numbers)
+    proof.faults.append(f"{what}. {_MADE_ANEW if is_free else _ASKED_AGAIN}")
+
+
+_MADE_ANEW = "Move the file away and run the job again: its rows are made anew from the stored answers, for nothing"
+_ASKED_AGAIN = (
+    "Move the file away and run the job again: its rows are asked again and paid again, as their stored answers are"
+    " gone or damaged too"
 )
 
 
+def _odd_ones(groups: list[list[int]]) -> list[int]:
+    """All but the largest group; all of them where none is the largest."""
+    if len(groups) < 2:
+        return []
+    *odd, largest = sorted(groups, key=len)
+    if len(odd[-1]) == len(largest):
+        odd.append(largest)
+    return sorted(number for numbers in odd for number in numbers)
+
+
 def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof: Proof) -> Totals:
-    part_rows = runfile.job["output"]["part_rows"]
+    part_rows = _part_rows(runfile)
     totals, last = Totals(), number * part_rows - 1
     misplaced = []
     for outcome in outcomes:
@@ -154,25 +174,26 @@ def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof
         last = max(last, outcome.row)
     proof.rows += totals.rows
     if misplaced:
-        proof.faults.append(
-            f"{part_name(number)}: rows doubled, out of order or of another part: {_some(misplaced)}. {_MOVE_AWAY}"
-        )
+        what = f"{part_name(number)}: rows doubled, out of order or of another part: {_some(misplaced)}"
+        _tell_damage(proof, [number], what)
     return totals
 
 
-def _read_answers(disk: Disk, folder: Path, runfile: RunFile, number: int, proof: Proof) -> None:
+def _read_answers(disk: Disk, folder: Path, number: int, proof: Proof) -> None:
     path = folder / OWN_FOLDER / "answers" / part_name(number)
-    if not runfile.job["output"]["response"] or not disk.exists(path):
+    if not disk.exists(path):
+        proof.without_answers.add(number)
         return
     try:
         proof.answers += sum(1 for _ in read_raw(disk, path))
     except BatchcallError as error:
+        proof.without_answers.add(number)
         proof.faults.append(f"{error}. {_ANSWERS_LOST}")
 
 
 _ANSWERS_LOST = (
-    "The rows are sound, they are in their part: move the file away, nothing is bought again;"
-    " only `revalidate` will not work for them"
+    "The rows of a sound part do not need it: move the file away, nothing is bought again; only `revalidate` will not"
+    " work for them"
 )
 
 
@@ -183,6 +204,8 @@ def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
 
 
 def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_running: bool) -> None:
+    if proof.damaged:  # they cannot agree, and to run the job again would not mend that
+        return
     if is_running or not runfile.runs or runfile.runs[-1].ended_at is None:
         if not is_running:
             proof.notes.append("the last run died, so run.json has no totals of it; run the job again to complete it")
@@ -218,26 +241,47 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, 
     if source.fingerprint != runfile.input.fingerprint:
         proof.notes.append("the input has changed since the last run; run the job again to follow it")
         return
-    missing, other, rows = _walk(disk, folder, askers, source, proof)
+    walked = _walk(disk, folder, askers, source, proof)
+    proof.missing = len(walked.missing)
+    missing = [row for row in walked.missing if row // _part_rows(runfile) not in proof.damaged]
     if missing and not is_running:
-        proof.missing = len(missing)
         proof.faults.append(f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again")
-    if other:
-        proof.faults.append(
-            f"{', '.join(_parts_of(other, runfile))}: {len(other):,} rows hold the answer to another request than the"
-            f" input makes: {_some(other)}. {_MOVE_AWAY}"
-        )
-    if proof.rows > rows:
-        proof.faults.append(f"{proof.rows:,} rows are in, the input has {rows:,}. Run the job again")
+    if numbers := _numbers_of(walked.other, runfile):
+        what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
+        proof.damaged.update(numbers)
+        proof.faults.append(f"{_names(numbers)}: {what}: {_some(walked.other)}. {_TAKEN_OR_ASKED}")
+    if numbers := _numbers_of(walked.beyond, runfile):
+        what = f"{len(walked.beyond):,} rows are beyond the {walked.rows:,} of the input: {_some(walked.beyond)}"
+        _tell_damage(proof, numbers, f"{_names(numbers)}: {what}")
 
 
-def _parts_of(rows: list[int], runfile: RunFile) -> list[str]:
-    return [part_name(number) for number in sorted({row // runfile.job["output"]["part_rows"] for row in rows})]
+_TAKEN_OR_ASKED = (
+    "Move the file away and run the job again: its rows take the stored answers that fit, the others are asked again"
+)
 
 
-def _walk(
-    disk: Disk, folder: Path, askers: list[Asker], source: Input, proof: Proof
-) -> tuple[list[int], list[int], int]:
+def _part_rows(runfile: RunFile) -> int:
+    return int(runfile.job["output"]["part_rows"])
+
+
+def _numbers_of(rows: list[int], runfile: RunFile) -> list[int]:
+    return sorted({row // _part_rows(runfile) for row in rows})
+
+
+def _names(numbers: list[int]) -> str:
+    return ", ".join(part_name(number) for number in numbers)
+
+
+class _Walked(NamedTuple):
+    """Rows of the input and of the parts, held against each other."""
+
+    rows: int  # of the input
+    missing: list[int]  # rows of the input that are in no part
+    other: list[int]  # rows that are in, with the answer to another request
+    beyond: list[int]  # rows in parts that the input does not have
+
+
+def _walk(disk: Disk, folder: Path, askers: list[Asker], source: Input, proof: Proof) -> _Walked:
     columns: Any = source.columns if any(asker.columns is None for asker in askers) else _all_columns(askers)
     written = _written_hashes(disk, folder, proof.readable)
     current = next(written, None)
@@ -253,7 +297,8 @@ def _walk(
                 other.append(row.index)
             else:
                 proof.compared += 1
-    return missing, other, rows
+    beyond = [row for row, _ in (*filter(None, [current]), *written) if row >= rows]
+    return _Walked(rows, missing, other, beyond)
 
 
 def _all_columns(askers: list[Asker]) -> set[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 
@@ -30,6 +32,9 @@ async def finished(folder: Path, endpoint: SandboxProcess, **how: str) -> tuple[
     job = write_job(folder, url=endpoint.url, **how)  # type: ignore[arg-type]
     await run_job(job)
     return job, folder / "out"
+
+
+MADE_ANEW = "Move the file away and run the job again: its rows are made anew from the stored answers, for nothing"
 
 
 def flip_bit(path: Path, place: int) -> None:
@@ -100,6 +105,73 @@ async def test_what_verify_advises_of_a_damaged_part_leads_back_to_a_proven_outp
     (out / "part-000001.parquet").rename(tmp_path / "away")
 
     summary = await run_job(job)
+    assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0)
+    assert results(out) == before
+    assert verify_output(out).faults == []
+
+
+async def test_bytes_that_flip_anywhere_in_a_part_are_mended_by_the_one_thing_that_verify_says_to_do(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = await finished(tmp_path, endpoint)
+    part = out / "part-000001.parquet"
+    sound, before = part.read_bytes(), results(out)
+    dice, followed = random.Random(7), 0
+    for place in (100, 500, 2000, *dice.sample(range(len(sound) - 1), 25)):
+        for byte in (place, place + 1):
+            flip_bit(part, byte)
+        proof = verify_output(out)
+        if proof.is_proven:
+            part.write_bytes(sound)
+            continue
+        (fault,) = proof.faults
+        assert "part-000001.parquet" in fault
+        assert fault.endswith(MADE_ANEW), f"byte {place}: {fault}"
+
+        part.rename(tmp_path / "away")
+        summary = await run_job(job)
+
+        assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0), f"byte {place}"
+        assert verify_output(out).faults == []
+        assert results(out) == before
+        assert (out / "_SUCCESS").exists()
+        sound, followed = part.read_bytes(), followed + 1
+
+    assert followed >= 10
+
+
+async def test_verify_says_of_a_damaged_part_without_answers_that_its_rows_will_be_paid_again(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = await finished(tmp_path, endpoint, output="response = false")
+    part = out / "part-000001.parquet"
+    flip_bit(part, 400)
+
+    (fault,) = verify_output(out).faults
+    part.unlink()
+    summary = await run_job(job)
+
+    assert "Move the file away" in fault
+    assert "paid again" in fault
+    assert summary.requests == 10
+    assert verify_output(out).faults == []
+
+
+async def test_parts_that_verify_names_for_their_columns_or_their_rows_are_mended_by_moving_them_away(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = await finished(tmp_path, endpoint)
+    before = results(out)
+    odd, strange = out / "part-000001.parquet", out / "part-000007.parquet"
+    table = pq.read_table(odd)
+    pq.write_table(table.rename_columns(["ID" if name == "id" else name for name in table.column_names]), odd)
+    (out / "part-000000.parquet").rename(strange)
+
+    for fault in verify_output(out).faults:
+        for name in re.findall(r"part-\d+\.parquet", fault):
+            (out / name).unlink(missing_ok=True)
+    summary = await run_job(job)
+
     assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0)
     assert results(out) == before
     assert verify_output(out).faults == []

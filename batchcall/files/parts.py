@@ -279,10 +279,11 @@ def _readable(path: Path, *, as_what: str = "") -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())[:200]  # in one line
         raise OutputError(
-            f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {str(error)[:200]}",
-            hint="move the file away and run the same command again: its rows are made anew from the stored answers"
-            " where those are there, else asked again",
+            f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {said}",
+            hint="move the file away and run the job again: its rows are made anew from the stored answers for nothing,"
+            " and asked again only where those are gone too",
         ) from error
 
 
