@@ -33,12 +33,14 @@ class Proof:
     parts: int = 0
     answers: int = 0  # raw answers read
     compared: int = 0  # rows whose request was made from the input again and found the same
+    expected: int | None = None  # rows of the input; None: not known
     missing: int = 0  # rows of the input that are not in, or in a part that cannot be read
     readable: list[int] = field(default_factory=list)  # numbers of the parts that can be read to their end
     damaged: set[int] = field(default_factory=set)  # of those that are to be moved away
     without_answers: set[int] = field(default_factory=set)  # of those whose raw answers are gone or damaged
     faults: list[str] = field(default_factory=list)  # what is wrong and what to do
-    notes: list[str] = field(default_factory=list)  # what could not be looked at
+    unfinished: str = ""  # why the output is not whole yet, which is among the faults too; empty where it is
+    notes: list[str] = field(default_factory=list)  # what could not be looked at, and what is good to know
 
     @property
     def is_proven(self) -> bool:
@@ -67,7 +69,7 @@ class Proof:
     def _verdict(self) -> str:
         if self.is_proven:
             return "proven"
-        if self.missing and len(self.faults) == 1:
+        if self.faults == [self.unfinished]:
             return "incomplete; what is there is sound"
         return "NOT proven"
 
@@ -88,17 +90,28 @@ def _verify(folder: Path, disk: Disk) -> Proof:
         runfile = require_runfile(disk, folder)
     except DamagedRecordError as error:
         return _verify_without_record(disk, folder, proof, error)
-    if (holder := holder_of(folder / OWN_FOLDER / "lock")) is not None:
-        proof.notes.append(f"a run is under way ({holder}): what it has not published yet is not looked at")
+    holder = holder_of(folder / OWN_FOLDER / "lock")
+    if runfile.revalidating:
+        proof.faults.append(_of_revalidation(holder))
+        return proof
+    has_success = disk.exists(folder / SUCCESS)  # asked before the parts: a run may end meanwhile
     totals = _read_parts(disk, folder, runfile, proof)
     _compare_totals(runfile, totals, proof, is_running=holder is not None)
     _read_journals(disk, folder, proof)
-    _compare_input(disk, folder, runfile, proof, is_running=holder is not None)
-    if disk.exists(folder / SUCCESS) and proof.rows != runfile.input.rows and not proof.damaged:
-        proof.faults.append(
-            f"{SUCCESS} stands although {proof.rows:,} of {runfile.input.rows} rows are in. Run the job again"
+    _compare_input(disk, folder, runfile, proof)
+    _compare_end(runfile, proof, has_success=has_success, holder=holder)
+    if runfile.job["output"]["response"] and proof.without_answers:
+        proof.notes.append(
+            f"the raw answers of {len(proof.without_answers):,} parts are not there: `revalidate` does not work without"
+            " them, and rows of a part that gets damaged would be paid again"
         )
     return proof
+
+
+def _of_revalidation(holder: str | None) -> str:
+    if holder is not None:
+        return f"the stored answers are being read anew: {_UNDER_WAY.format(holder)}"
+    return "a revalidation was interrupted: nothing else was looked at. Run `batchcall revalidate` again, it is free"
 
 
 def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: DamagedRecordError) -> Proof:
@@ -204,11 +217,10 @@ def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
 
 
 def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_running: bool) -> None:
-    if proof.damaged:  # they cannot agree, and to run the job again would not mend that
+    if is_running or proof.damaged:  # they cannot agree; and to run the job again would not mend a damaged part
         return
-    if is_running or not runfile.runs or runfile.runs[-1].ended_at is None:
-        if not is_running:
-            proof.notes.append("the last run died, so run.json has no totals of it; run the job again to complete it")
+    if _has_died(runfile):
+        proof.notes.append("the last run died, so run.json has no totals of it to compare")
         return
     totals.bill.add(bill_aside(runfile))
     if not _is_same(runfile.totals, totals.as_json()):
@@ -216,6 +228,10 @@ def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_runnin
             f"run.json says {_told(runfile.totals)}, the parts say {_told(totals.as_json())}."
             " A part was changed or removed; run the job again"
         )
+
+
+def _has_died(runfile: RunFile) -> bool:
+    return not runfile.runs or runfile.runs[-1].ended_at is None
 
 
 def _told(totals: dict[str, Any]) -> str:
@@ -229,7 +245,7 @@ def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
             proof.faults.append(f"{journal_name(number)}: {damaged} damaged records. Run the job again, it asks again")
 
 
-def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, is_running: bool) -> None:
+def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> None:
     """Walk the input and the parts side by side: each input row has one output row, made of the same request."""
     try:
         job = stored_job(runfile.job)
@@ -237,15 +253,17 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, 
         source = open_input(job.input.path, id_column=job.input.id)
     except BatchcallError as error:
         proof.notes.append(f"the input could not be compared: {error}")
+        _count_rows(runfile, proof)
         return
     if source.fingerprint != runfile.input.fingerprint:
         proof.notes.append("the input has changed since the last run; run the job again to follow it")
+        _count_rows(runfile, proof)
         return
     walked = _walk(disk, folder, askers, source, proof)
-    proof.missing = len(walked.missing)
+    proof.expected, proof.missing = walked.rows, len(walked.missing)
     missing = [row for row in walked.missing if row // _part_rows(runfile) not in proof.damaged]
-    if missing and not is_running:
-        proof.faults.append(f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again")
+    if missing:
+        proof.unfinished = f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again"
     if numbers := _numbers_of(walked.other, runfile):
         what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
         proof.damaged.update(numbers)
@@ -255,9 +273,37 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof, *, 
         _tell_damage(proof, numbers, f"{_names(numbers)}: {what}")
 
 
+def _count_rows(runfile: RunFile, proof: Proof) -> None:
+    """All that can be said of an input that cannot be walked."""
+    proof.expected = runfile.input.rows
+    proof.missing = max(0, (proof.expected or 0) - proof.rows)
+    if proof.expected is None:
+        proof.unfinished = "no run has seen the end of the input yet. Run the job again"
+    elif proof.missing and not proof.damaged:
+        proof.unfinished = f"{proof.missing:,} rows of the input are not in. Run the job again"
+
+
 _TAKEN_OR_ASKED = (
     "Move the file away and run the job again: its rows take the stored answers that fit, the others are asked again"
 )
+
+
+def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: str | None) -> None:
+    """Whether every row is in, and a run has come to its end over that."""
+    if holder is not None and (proof.unfinished or not has_success):
+        of_all = "" if proof.expected is None else f" of {proof.expected:,}"
+        proof.unfinished = f"{proof.rows:,}{of_all} rows are in, and {_UNDER_WAY.format(holder)}"
+    elif has_success and proof.unfinished:
+        proof.faults.append(f"{SUCCESS} stands although not every row is in. Run the job again")
+    elif not has_success and not proof.unfinished and _has_died(runfile):
+        proof.unfinished = "the last run died before it had written down what it came to. Run the job again"
+    elif not has_success and not proof.faults and not proof.unfinished:
+        proof.notes.append(f"{SUCCESS} is not there although every row is in: run the job again to put it there")
+    if proof.unfinished:
+        proof.faults.append(proof.unfinished)
+
+
+_UNDER_WAY = "a run is under way ({}). Run `batchcall verify` again when it has ended"
 
 
 def _part_rows(runfile: RunFile) -> int:

@@ -1,0 +1,135 @@
+"""What verify says of an output that is not damaged: proven, or not whole yet, and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from batchcall import ExitCode, RunOptions, run_job, verify_output
+from batchcall.files.disk import RealDisk
+from batchcall.files.lock import hold_lock
+from batchcall.files.runfile import read_runfile, write_runfile
+from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from running import batchcall as command
+from running import write_job
+
+INCOMPLETE = "incomplete; what is there is sound"
+
+
+@pytest_asyncio.fixture
+async def endpoint() -> AsyncIterator[SandboxProcess]:
+    async with open_sandbox(Settings()) as sandbox:
+        yield sandbox
+
+
+def verdict(out: Path) -> str:
+    return verify_output(out).as_text().splitlines()[1].removeprefix("verdict").strip()
+
+
+async def test_an_output_is_not_proven_while_a_run_is_under_way(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url), tmp_path / "out"
+    await run_job(job, RunOptions(limit=20))
+
+    with hold_lock(out / "_batchcall" / "lock"):
+        proof, told = verify_output(out), command("verify", out)
+
+    (fault,) = proof.faults
+    assert "20 of 25 rows are in, and a run is under way" in fault
+    assert (verdict(out), proof.missing) == (INCOMPLETE, 5)
+    assert told.returncode == 1
+    assert INCOMPLETE in told.stdout
+
+
+async def test_an_output_whose_run_has_not_come_to_its_end_is_not_proven(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url), tmp_path / "out"
+    await run_job(job)
+    (out / "_SUCCESS").unlink()
+    with hold_lock(out / "_batchcall" / "lock"):
+        is_under_way = verify_output(out)
+    record = read_runfile(RealDisk(), out / "_batchcall")
+    assert record is not None
+    record.runs[-1].ended_at = None
+    write_runfile(RealDisk(), out / "_batchcall", record)
+    has_died = verify_output(out)
+    await run_job(job)
+
+    assert not is_under_way.is_proven
+    assert "the last run died" in has_died.faults[0]
+    assert verify_output(out).is_proven
+
+
+async def test_a_run_that_only_looks_at_a_whole_output_leaves_it_proven(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    out = tmp_path / "out"
+    await run_job(write_job(tmp_path, url=endpoint.url))
+
+    with hold_lock(out / "_batchcall" / "lock"):
+        proof = verify_output(out)
+
+    assert proof.is_proven
+
+
+@pytest.mark.parametrize("trouble", ["moved away", "grown"])
+async def test_rows_that_are_missing_are_told_even_where_the_input_cannot_be_walked(
+    tmp_path: Path, endpoint: SandboxProcess, trouble: str
+) -> None:
+    job, out, rows = write_job(tmp_path, url=endpoint.url), tmp_path / "out", tmp_path / "rows.jsonl"
+    await run_job(job, RunOptions(limit=12))
+    whole = rows.read_text()
+    if trouble == "grown":
+        rows.write_text(whole + whole)
+    else:
+        rows.unlink()
+    before = verdict(out)
+    rows.write_text(whole)
+    await run_job(job)
+    if trouble == "grown":
+        rows.write_text(whole + whole)
+    else:
+        rows.unlink()
+
+    assert (before, verdict(out)) == (INCOMPLETE, "proven")
+
+
+async def test_what_is_gone_beside_the_rows_is_noted_and_the_rows_stay_proven(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url), tmp_path / "out"
+    await run_job(job)
+    (out / "_SUCCESS").unlink()
+    shutil.rmtree(out / "_batchcall" / "answers")
+
+    proof = verify_output(out)
+    summary = await run_job(job)
+    after = verify_output(out)
+
+    assert proof.is_proven
+    assert any("_SUCCESS is not there although every row is in" in note for note in proof.notes)
+    assert any("raw answers of 3 parts" in note and "revalidate" in note for note in proof.notes)
+    assert (summary.exit_code, summary.requests, len(after.notes)) == (ExitCode.OK, 0, 1)
+    assert (out / "_SUCCESS").exists()
+
+
+async def test_of_an_interrupted_revalidation_verify_says_to_run_it_again_and_nothing_else(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url), tmp_path / "out"
+    await run_job(job)
+    record = read_runfile(RealDisk(), out / "_batchcall")
+    assert record is not None
+    record.revalidating = True
+    write_runfile(RealDisk(), out / "_batchcall", record)
+
+    (fault,) = verify_output(out).faults
+    anew = command("revalidate", job)
+
+    assert "Run `batchcall revalidate` again" in fault
+    assert anew.returncode == 0, anew.stderr
+    assert verify_output(out).is_proven
