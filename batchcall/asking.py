@@ -1,4 +1,5 @@
-"""From a row to what is asked of the endpoint: the job's templates and tools, put together once."""
+"""From a row to what is asked of the endpoint: the job's templates and tools, put together once; and how answers
+are read."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from batchcall.dialects import DIALECTS
+from batchcall.engines.reading import Reader
 from batchcall.errors import JobError
 from batchcall.extraction.arguments import Toolbox
 from batchcall.extraction.prompt import RowError, TemplateError
@@ -15,7 +18,8 @@ from batchcall.extraction.requests import RequestBuilder, make_builder, request_
 from batchcall.extraction.schema import FieldType, SchemaError
 from batchcall.extraction.schema_lint import Findings, lint_tools
 from batchcall.job import Job, RequestSection, ToolSpec, resolve_tool_choice, spoken_by
-from batchcall.records import Request, Row, Shape, Tool
+from batchcall.pacing.price import cost_of
+from batchcall.records import Request, Row, Shape, Tool, Usage
 
 _TOOLBOXES_HELD = 512
 _NO_TOOLS = Toolbox.of(())
@@ -158,3 +162,26 @@ def _compile_row_tools(tools: tuple[Tool, ...]) -> Toolbox:
         return Toolbox.of(tools)
     except SchemaError as error:
         raise RowError(f"the row's tool cannot be used: {error}") from error
+
+
+def reader_of(job: Job) -> Reader:
+    """How the answers of this job are read and priced."""
+    return Reader(
+        dialect=DIALECTS[job.endpoints[0].protocol],
+        repair=job.validate.repair,
+        coerce=job.validate.coerce,
+        pricing=lambda model, usage: _cost(job, model, usage),
+        dialects=DIALECTS,
+    )
+
+
+def model_of(job: Job) -> str:
+    """The model that is asked where neither the row nor the endpoint names another; empty where there is none."""
+    return job.request.model or job.endpoints[0].model or ""
+
+
+def _cost(job: Job, model: str, usage: Usage) -> float | None:
+    price = job.prices.get(model)
+    if price is None:
+        return None
+    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)

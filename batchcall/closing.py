@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import time
 
+from batchcall.asking import model_of
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
 from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
 from batchcall.held import Held, held_answers
-from batchcall.opening import model_of
 from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import EndpointUse, Summary
 from batchcall.state import Run

@@ -40,7 +40,7 @@ def held_answers(disk: Disk, folder: Path, reader: Reader, *, model: str) -> Hel
     """
     held = Held()
     for attempts in _unmerged(disk, folder):
-        usages = [(attempt, usage) for attempt in attempts if (usage := reader.usage(attempt)) is not None]
+        usages = [(attempt, usage) for attempt in attempts if (usage := reader.skim(attempt).usage) != NO_USAGE]
         held.rows += bool(usages)
         for attempt, usage in usages:
             held.usage = held.usage + usage
@@ -54,7 +54,7 @@ def _unmerged(disk: Disk, folder: Path) -> Iterator[list[Attempt]]:
     own = folder / OWN_FOLDER
     parts, journals = set(part_numbers(disk, folder)), journals_in(disk, own)
     for number in sorted(journals.keys() | (set(part_numbers(disk, own / "answers")) - parts)):
-        counted = _counted(disk, folder / part_name(number)) if number in parts else {}
+        counted = attempts_in(disk, folder / part_name(number))
         found = read_journals(disk, journals.get(number, ()))
         if number not in parts and disk.exists(answers := own / "answers" / part_name(number)):
             add_attempts(found, read_raw(disk, answers))
@@ -62,12 +62,11 @@ def _unmerged(disk: Disk, folder: Path) -> Iterator[list[Attempt]]:
             yield [attempt for attempt in attempts if attempt.number > counted.get(row, 0)]
 
 
-def _counted(disk: Disk, part: Path) -> dict[int, int]:
-    """By row, how many of its attempts the part has counted."""
-    batches = read_batches(disk, part, ["row", "attempts"])
-    return {row: count for batch in batches for row, count in zip(*map(_values, batch.columns), strict=True)}
-
-
-def _values(column: Any) -> list[int]:
-    values: list[int] = column.to_pylist()
-    return values
+def attempts_in(disk: Disk, part: Path) -> dict[int, int]:
+    """By row, how many of its attempts a part has counted; none where it does not stand. Raises OutputError."""
+    if not disk.exists(part):
+        return {}
+    found: dict[int, int] = {}
+    for batch in read_batches(disk, part, ["row", "attempts"]):
+        found.update(zip(batch.column("row").to_pylist(), batch.column("attempts").to_pylist(), strict=True))
+    return found

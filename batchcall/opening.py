@@ -7,12 +7,12 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 
+from batchcall.asking import model_of, reader_of
 from batchcall.dialects import DIALECTS
 from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine
 from batchcall.engines.pool import Pool
-from batchcall.engines.reading import Reader
 from batchcall.engines.transport import open_transport
 from batchcall.held import Held, held_answers
 from batchcall.job import EndpointSection, Job, pace_of, resolve_key
@@ -20,9 +20,7 @@ from batchcall.job_endpoint import auth_of, endpoint_names
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Pacer
-from batchcall.pacing.price import cost_of
 from batchcall.pacing.retry import RetryPolicy
-from batchcall.records import Usage
 from batchcall.sandbox.process import Settings, open_sandbox
 from batchcall.secret import Secret
 from batchcall.state import Run
@@ -110,31 +108,8 @@ def _pacer(run: Run, endpoint: EndpointSection) -> Pacer:
     )
 
 
-def reader_of(job: Job) -> Reader:
-    """How the answers of this job are read and priced."""
-    return Reader(
-        dialect=DIALECTS[job.endpoints[0].protocol],
-        repair=job.validate.repair,
-        coerce=job.validate.coerce,
-        pricing=lambda model, usage: _cost(job, model, usage),
-        dialects=DIALECTS,
-    )
-
-
-def model_of(job: Job) -> str:
-    """The model that is asked where neither the row nor the endpoint names another; empty where there is none."""
-    return job.request.model or job.endpoints[0].model or ""
-
-
 def _is_mixed(job: Job) -> bool:
     return len({endpoint.protocol for endpoint in job.endpoints}) > 1
-
-
-def _cost(job: Job, model: str, usage: Usage) -> float | None:
-    price = job.prices.get(model)
-    if price is None:
-        return None
-    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
 
 
 def _sandbox_settings(job: Job) -> Settings:

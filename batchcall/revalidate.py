@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from batchcall.asking import Asker, make_asker
+from batchcall.asking import Asker, make_asker, reader_of
 from batchcall.engines.reading import Asked, Reader
 from batchcall.errors import OutputError, ResumeError
 from batchcall.extraction.prompt import RowError
@@ -30,7 +30,6 @@ from batchcall.files.parts import (
 )
 from batchcall.files.runfile import RunFile, bill_aside, write_runfile
 from batchcall.job import Job, as_job, describe_change, masked, request_identity
-from batchcall.opening import reader_of
 from batchcall.records import Attempt, Json, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
 from batchcall.resume import layout_fingerprint, marks_of

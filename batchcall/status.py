@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from batchcall.errors import DamagedRecordError, OutputError
+from batchcall.asking import model_of, reader_of
+from batchcall.engines.reading import Read
+from batchcall.errors import DamagedRecordError, JobError, OutputError
 from batchcall.files.disk import Disk, RealDisk
-from batchcall.files.journal import journals_in, read_journals
+from batchcall.files.journal import Recovered, journals_in, read_journals
 from batchcall.files.lock import holder_of
 from batchcall.files.output import OWN_FOLDER, as_read_error, part_numbers
-from batchcall.files.parts import Totals, part_name, read_totals
+from batchcall.files.parts import USAGE_COLUMNS, Totals, part_name, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
+from batchcall.held import attempts_in
+from batchcall.records import Attempt, Failure, FailureKind, HttpResponse, Scope, Usage
 from batchcall.report.text import failures_text, money_text, table, tokens_text
+from batchcall.resume import stored_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +29,18 @@ class OutputStatus:
 
     folder: str
     totals: dict[str, Any]  # of the rows in published parts
-    waiting: int  # rows answered in journals, not in a part yet
+    journals: Totals  # of what is in no part yet: rows that have ended, tokens and cost of all answers; no statuses
     rows_expected: int | None  # rows of the input, once a run has seen its end
     is_complete: bool
     holder: str | None  # who runs it now
     runs: int
     last_run: dict[str, Any] | None
     faults: list[str]  # parts or a record that cannot be read
+
+    @property
+    def waiting(self) -> int:
+        """Rows that have ended in journals and are in no part yet."""
+        return self.journals.rows
 
     @property
     def left(self) -> int | None:
@@ -43,6 +55,7 @@ class OutputStatus:
             "is_running": self.holder is not None,
             **self.totals,
             "rows_in_journals": self.waiting,
+            "journals": {name: getattr(self.journals, name) for name in ("rows", *USAGE_COLUMNS, "cost")},
             "rows_expected": self.rows_expected,
             "rows_left": self.left,
             "runs": self.runs,
@@ -51,13 +64,16 @@ class OutputStatus:
         }
 
     def as_text(self) -> str:
+        spent = Totals.from_json(self.totals)
+        spent.add(self.journals)
+        is_any = spent.rows or spent.attempts
         return table(
             [
                 ("output", self.folder),
                 ("rows", f"{self.totals['rows']:,} in parts, {self.waiting:,} more in journals"),
-                ("failed", failures_text(self.totals)),
-                ("tokens", tokens_text(self.totals)),
-                ("cost", money_text(self.totals["cost"])),
+                ("failed", failures_text(self.totals) + (", of the rows in parts" if self.waiting else "")),
+                ("tokens", tokens_text(spent.as_json()) if is_any else "none yet"),
+                ("cost", money_text(spent.cost) if is_any else "none yet"),
                 ("left", _left(self)),
                 ("last run", _last_run(self)),
                 *(("fault", fault) for fault in self.faults),
@@ -73,7 +89,10 @@ def read_status(folder: Path | str, *, disk: Disk | None = None) -> OutputStatus
 
 
 def _read_status(folder: Path, disk: Disk) -> OutputStatus:
-    totals, rows, faults = _read_parts(disk, folder)
+    own = folder / OWN_FOLDER
+    # Before the parts: a live run may turn one into the other meanwhile, and nothing is to be overlooked.
+    journals = {number: read_journals(disk, paths) for number, paths in journals_in(disk, own).items()}
+    totals, faults = _read_parts(disk, folder)
     try:
         runfile = require_runfile(disk, folder)
     except DamagedRecordError as error:
@@ -83,13 +102,10 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
     return OutputStatus(
         folder=str(folder),
         totals=totals.as_json(),
-        waiting=sum(
-            _waiting(disk, paths, rows.get(number, 0))
-            for number, paths in journals_in(disk, folder / OWN_FOLDER).items()
-        ),
+        journals=_read_journals(disk, folder, journals, runfile),
         rows_expected=runfile.input.rows if runfile else None,
         is_complete=runfile is not None and runfile.is_complete and not faults,
-        holder=holder_of(folder / OWN_FOLDER / "lock"),
+        holder=holder_of(own / "lock"),
         runs=len(runfile.runs) if runfile else 0,
         faults=faults,
         last_run=None
@@ -107,18 +123,15 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
     )
 
 
-def _read_parts(disk: Disk, folder: Path) -> tuple[Totals, dict[int, int], list[str]]:
-    """The totals of all parts that can be read, the rows of each, and what is wrong with the others."""
-    totals, rows, faults = Totals(), {}, []
+def _read_parts(disk: Disk, folder: Path) -> tuple[Totals, list[str]]:
+    """The totals of all parts that can be read, and what is wrong with the others."""
+    totals, faults = Totals(), []
     for number in part_numbers(disk, folder):
         try:
-            of_part = read_totals(disk, folder / part_name(number))
+            totals.add(read_totals(disk, folder / part_name(number)))
         except OutputError as error:
             faults.append(f"{error}. {error.hint}")
-            continue
-        rows[number] = of_part.rows
-        totals.add(of_part)
-    return totals, rows, faults
+    return totals, faults
 
 
 def require_runfile(disk: Disk, folder: Path) -> RunFile:
@@ -136,11 +149,72 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     return runfile
 
 
-def _waiting(disk: Disk, journals: list[Path], published: int) -> int:
-    """Rows with an answer in a journal that are not in the part. Rows of a short part stand in both."""
-    recovered = read_journals(disk, journals)
-    answered = {row for row, attempts in recovered.attempts.items() if attempts[-1].response} | recovered.ended
-    return max(0, len(answered) - published)
+def _read_journals(disk: Disk, folder: Path, journals: Mapping[int, Recovered], runfile: RunFile | None) -> Totals:
+    """What is in no part yet. Rows of a short part stand in both, and so may answers to rows that are tried again."""
+    skim = _skimming(runfile)
+    totals = Totals()
+    for number, recovered in journals.items():
+        in_part = _attempts_in(disk, folder / part_name(number))
+        for row, attempts in recovered.attempts.items():
+            reads = [skim(attempt) for attempt in attempts if attempt.number > in_part.get(row, 0)]
+            for read, cost in reads:
+                _count(totals, read.usage, cost)
+            totals.rows += row not in in_part and (row in recovered.ended or _has_ended(reads[-1][0]))
+    return totals
+
+
+Skimmed = tuple[Read, float | None]  # an attempt, and what it cost in USD
+
+
+def _skimming(runfile: RunFile | None) -> Callable[[Attempt], Skimmed]:
+    """How answers of the job are read; without a record of it, only whether there is one can be told."""
+    if runfile is None:
+        return lambda attempt: (Read(attempt, failure=None if _is_success(attempt.response) else _UNKNOWN), None)
+    try:
+        job = stored_job(runfile.job)
+    except JobError:
+        return _skimming(None)
+    reader = reader_of(job)
+
+    def skim(attempt: Attempt) -> Skimmed:
+        read = reader.skim(attempt)
+        return read, reader.pricing(attempt.model or model_of(job), read.usage)
+
+    return skim
+
+
+_UNKNOWN = Failure(FailureKind.DISCONNECTED, "")
+
+
+def _is_success(response: HttpResponse | None) -> bool:
+    return response is not None and response.status < HTTPStatus.BAD_REQUEST
+
+
+def _has_ended(last: Read) -> bool:
+    """Whether a run that goes on would ask no more, but perhaps to have an invalid answer mended."""
+    return last.failure is None or last.failure.kind.rule.scope is Scope.ROW
+
+
+def _attempts_in(disk: Disk, part: Path) -> dict[int, int]:
+    """As `attempts_in`, none where the part cannot be read."""
+    try:
+        return attempts_in(disk, part)
+    except OutputError:
+        return {}
+
+
+def _count(totals: Totals, usage: Usage, cost: float | None) -> None:
+    totals.add(
+        Totals(
+            attempts=1,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            total_tokens=usage.total_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost=cost,
+        )
+    )
 
 
 def _left(status: OutputStatus) -> str:

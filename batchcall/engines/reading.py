@@ -101,22 +101,7 @@ class Reader:
         try:
             return self._read(attempt, attempt.response, asked)
         except Exception as error:  # a fault of ours must not end a run or buy the row again: the raw answer is kept
-            message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
-            return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, attempt.response.status))
-
-    def usage(self, attempt: Attempt) -> Usage | None:
-        """The tokens of one attempt's answer; None where there is no answer, or it tells none."""
-        if attempt.response is None:
-            return None
-        try:
-            usage = self._decoded(attempt, attempt.response).usage
-        except Exception:  # as in `read`
-            return None
-        return None if usage == NO_USAGE else usage
-
-    def _decoded(self, attempt: Attempt, response: HttpResponse) -> Reply | Failure:
-        dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
-        return dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+            return Read(attempt, failure=_undigested(error, attempt.response))
 
     def _read(self, attempt: Attempt, response: HttpResponse, asked: Asked) -> Read:
         answer = self._decoded(attempt, response)
@@ -126,6 +111,20 @@ class Reader:
             answer, repair=self.repair, coerce=self.coerce, max_tokens=max_tokens_of(asked.request.shape)
         )
         return Read(attempt, reply=answer, reading=reading)
+
+    def _decoded(self, attempt: Attempt, response: HttpResponse) -> Reply | Failure:
+        dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
+        return dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+
+    def skim(self, attempt: Attempt) -> Read:
+        """What one attempt brought, not held against any tool: `reading` is None. Never raises."""
+        if attempt.response is None:
+            return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+        try:
+            answer = self._decoded(attempt, attempt.response)
+        except Exception as error:
+            return Read(attempt, failure=_undigested(error, attempt.response))
+        return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
 
     def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
         """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
@@ -151,6 +150,11 @@ class Reader:
 
 
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
+
+
+def _undigested(error: Exception, response: HttpResponse) -> Failure:
+    message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
+    return Failure(FailureKind.UNDIGESTED, message, response.status)
 
 
 _CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")

@@ -1,0 +1,61 @@
+"""What status says of an output, by the parts and the journals that stand there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchcall import ExitCode, RunOptions, run_job
+from batchcall.report.snapshot import Snapshot
+from batchcall.sandbox.process import Settings, open_sandbox
+from batchcall.status import OutputStatus, read_status
+from running import write_job
+
+PRICES = '[prices."test-model"]\nprompt = 1.0\ncompletion = 2.0'
+
+
+async def test_a_row_whose_request_was_refused_is_left_and_not_done(tmp_path: Path) -> None:
+    async with open_sandbox(Settings(api_key="right")) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        summary = await run_job(job)
+
+    status = read_status(tmp_path / "out")
+
+    assert (summary.exit_code, summary.totals["rows"]) == (ExitCode.ENDPOINT_REFUSES, 0)
+    assert (status.totals["rows"], status.waiting) == (0, 0)
+    assert "0 in parts, 0 more in journals" in status.as_text()
+
+
+async def test_status_of_a_run_under_way_counts_tokens_and_cost_of_rows_that_are_in_no_part_yet(
+    tmp_path: Path,
+) -> None:
+    seen: list[OutputStatus] = []
+
+    def look(_: Snapshot) -> None:
+        seen.append(read_status(tmp_path / "out"))
+
+    async with open_sandbox(Settings(latency_s=0.2)) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=1000, more=PRICES)
+        summary = await run_job(job, show=look)
+
+    before, under_way, done = seen[0], seen[-2], read_status(tmp_path / "out")
+    assert "tokens    none yet" in before.as_text()
+    assert "cost      none yet" in before.as_text()
+    assert under_way.totals["rows"] == 0 < under_way.journals.rows <= 60
+    assert under_way.journals.total_tokens
+    assert under_way.journals.cost
+    assert f"tokens    {under_way.journals.total_tokens:,} (" in under_way.as_text()
+    assert under_way.as_json()["journals"]["cost"] == under_way.journals.cost
+    assert (done.journals.rows, done.journals.total_tokens) == (0, None)
+    assert done.totals["total_tokens"] == summary.totals["total_tokens"]
+
+
+async def test_rows_that_stand_in_a_short_part_and_in_its_journal_count_once(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, more=PRICES)
+        summary = await run_job(job, RunOptions(limit=15))
+
+    status = read_status(tmp_path / "out")
+
+    assert list((tmp_path / "out" / "_batchcall").glob("*.journal"))
+    assert (status.totals["rows"], status.waiting, status.journals.total_tokens) == (15, 0, None)
+    assert f"{summary.totals['total_tokens']:,} (" in status.as_text()
