@@ -110,6 +110,7 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
     elif not is_changed or is_kept:
         resumption.runfile.input.marks = old.input.marks
         resumption.runfile.input.rows = old.input.rows
+        resumption.runfile.input.rows_counted = old.input.rows_counted
         output.rows = old.input.rows
         resumption.is_as_it_was = old.is_complete and not is_changed and output.is_whole
         resumption.runfile.is_complete = resumption.is_as_it_was

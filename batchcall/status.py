@@ -30,7 +30,7 @@ class OutputStatus:
     folder: str
     totals: dict[str, Any]  # of the rows in published parts
     journals: Totals  # of what is in no part yet: rows that have ended, tokens and cost of all answers; no statuses
-    rows_expected: int | None  # rows of the input, once a run has seen its end
+    rows_expected: int | None  # rows of the input, once a run has counted them or seen its end
     is_complete: bool
     holder: str | None  # who runs it now
     runs: int
@@ -103,7 +103,7 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
         folder=str(folder),
         totals=totals.as_json(),
         journals=_read_journals(disk, folder, journals, runfile),
-        rows_expected=runfile.input.rows if runfile else None,
+        rows_expected=runfile.input.rows_expected if runfile else None,
         is_complete=runfile is not None and runfile.is_complete and not faults,
         holder=holder_of(own / "lock"),
         runs=len(runfile.runs) if runfile else 0,
@@ -221,7 +221,7 @@ def _left(status: OutputStatus) -> str:
     if status.is_complete:
         return "nothing, every row is in"
     if status.left is None:
-        return "not known yet: no run has seen the end of the input"
+        return "not known yet: no run has counted the rows of the input"
     return f"{status.left:,} of {status.rows_expected:,} rows; the same command goes on"
 
 

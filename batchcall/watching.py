@@ -70,10 +70,13 @@ class _Speed:
 
 def _expected_rows(run: Run) -> int | None:
     """Rows of the input that this run is to bring in; None when they cannot be counted."""
+    entry = run.resumption.runfile.input
     try:
-        rows = run.output.rows or run.source.count_rows()
+        rows = entry.rows_expected or run.source.count_rows()
     except InputError:  # the run itself will meet it and say so
         return None
+    if entry.rows is None:
+        entry.rows_counted = rows
     return rows if run.options.limit is None else min(rows, run.options.limit)
 
 

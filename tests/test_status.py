@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from batchcall import ExitCode, RunOptions, run_job
 from batchcall.report.snapshot import Snapshot
 from batchcall.sandbox.process import Settings, open_sandbox
@@ -59,3 +61,30 @@ async def test_rows_that_stand_in_a_short_part_and_in_its_journal_count_once(tmp
     assert list((tmp_path / "out" / "_batchcall").glob("*.journal"))
     assert (status.totals["rows"], status.waiting, status.journals.total_tokens) == (15, 0, None)
     assert f"{summary.totals['total_tokens']:,} (" in status.as_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "limits", "reason"),
+    [
+        (RunOptions(limit=12), "", "the limit of rows"),
+        (RunOptions(), "max_tokens_total = 2_000", "max_tokens_total"),
+        (RunOptions(), "max_failed = 3", "max_failed"),
+    ],
+    ids=["limit", "budget", "failures"],
+)
+async def test_what_a_run_that_stopped_early_knew_of_its_input_is_told_afterwards(
+    tmp_path: Path, options: RunOptions, limits: str, reason: str
+) -> None:
+    faults = {"no_call": 0.5} if "max_failed" in limits else {}
+    async with open_sandbox(Settings(latency_s=0.1, faults=faults)) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=3000, limits=limits)
+        summary = await run_job(job, options, show=lambda _: None)
+        again = await run_job(job, options, show=lambda _: None)
+
+    status = read_status(tmp_path / "out")
+
+    assert reason in summary.reason
+    assert not summary.is_complete
+    assert 0 < summary.totals["rows"] <= again.totals["rows"] == status.totals["rows"] < 3000
+    assert (status.rows_expected, status.left) == (3000, 3000 - status.totals["rows"])
+    assert f"{status.left:,} of 3,000 rows" in status.as_text()

@@ -37,8 +37,16 @@ class InputEntry(msgspec.Struct, kw_only=True):
     path: str
     fingerprint: str
     rows: int | None = None  # None until its end was seen
+    rows_counted: int | msgspec.UnsetType = msgspec.UNSET  # in advance, for people; unwritten where not known
     unique_id: str | None = None  # the column whose values were found unique
     marks: list[list[int]] = []  # [row, file, offset, line]: where to seek to, so that what is done is skipped unread
+
+    @property
+    def rows_expected(self) -> int | None:
+        """Its rows, as far as anything is known of them."""
+        if self.rows is None and isinstance(self.rows_counted, int):
+            return self.rows_counted
+        return self.rows
 
 
 class RunFile(msgspec.Struct, kw_only=True):
@@ -84,14 +92,18 @@ def bill_aside(runfile: RunFile) -> Bill:
 
 def write_runfile(disk: Disk, own: Path, runfile: RunFile, *, is_last: bool = True) -> None:
     """Replace run.json, whole. `is_last` as for `write_whole`. Raises OutputError."""
-    runfile.checksum = _checksum(runfile)
+    said = msgspec.json.decode(_unsigned(runfile), type=RunFile)  # a live run goes on filling its own in other threads
+    said.checksum = _checksum(said)
     try:
-        content = msgspec.json.format(msgspec.json.encode(runfile), indent=1)
+        content = msgspec.json.format(msgspec.json.encode(said), indent=1)
         write_whole(disk, own / NAME, content, is_last=is_last)
     except OSError as error:
         raise OutputError(f"{own / NAME} cannot be written: {error.strerror or error}") from error
 
 
 def _checksum(runfile: RunFile) -> str:
-    content = msgspec.structs.replace(runfile, checksum="")
-    return f"{zlib.crc32(msgspec.json.encode(content)):08x}"
+    return f"{zlib.crc32(_unsigned(runfile)):08x}"
+
+
+def _unsigned(runfile: RunFile) -> bytes:
+    return msgspec.json.encode(msgspec.structs.replace(runfile, checksum=""))
