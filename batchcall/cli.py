@@ -191,7 +191,9 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
     """Apply a changed tool schema to the stored answers. Sends nothing."""
     from batchcall.revalidate import revalidate_job
 
-    _print(revalidate_job(_load(job, input_path, output, settings)).as_text())
+    result = revalidate_job(_load(job, input_path, output, settings))
+    _print(result.as_text())
+    _exit(result.exit_code)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
 from batchcall.held import Held, held_answers
+from batchcall.job import LimitsSection
 from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import EndpointUse, Summary
 from batchcall.state import Run
@@ -134,7 +135,7 @@ def _reason(run: Run, stopped: Stopped | BatchcallError | None) -> str:
 
 
 def _hint(run: Run, totals: Totals) -> str:
-    if totals.failed <= _tolerated(run, totals):
+    if totals.failed <= tolerated(run.job.limits, totals):
         return ""
     return "the column `error` says why rows failed; --retry-failed tries them again, limits.max_failed tolerates some"
 
@@ -144,11 +145,11 @@ def _exit_code(run: Run, totals: Totals, stopped: Stopped | BatchcallError | Non
         return ExitCode.STOPPED_EARLY
     if stopped is not None:
         return stopped.exit_code
-    return ExitCode.OK if totals.failed <= _tolerated(run, totals) else ExitCode.ROWS_FAILED
+    return ExitCode.OK if totals.failed <= tolerated(run.job.limits, totals) else ExitCode.ROWS_FAILED
 
 
-def _tolerated(run: Run, totals: Totals) -> float:
-    limits = run.job.limits
+def tolerated(limits: LimitsSection, totals: Totals) -> float:
+    """How many of these rows may fail in a job that has ended well."""
     if limits.max_failed_rows is not None:
         return limits.max_failed_rows
     return (limits.max_failed_share or 0.0) * totals.rows

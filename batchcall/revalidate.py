@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batchcall.asking import Asker, make_asker, reader_of
+from batchcall.closing import tolerated
 from batchcall.engines.reading import Asked, Reader
-from batchcall.errors import OutputError, ResumeError
+from batchcall.errors import ExitCode, OutputError, ResumeError
 from batchcall.extraction.prompt import RowError
 from batchcall.files.columns import Layout, split_error
 from batchcall.files.disk import Disk, RealDisk
@@ -47,6 +48,7 @@ class Revalidation:
     changed: int = 0  # rows whose status or arguments differ from before
     before: Counter[str] = field(default_factory=Counter)  # rows by status
     after: Counter[str] = field(default_factory=Counter)
+    exit_code: ExitCode = ExitCode.OK  # as of a run: whether more rows are failed now than limits.max_failed tolerates
 
     def as_text(self) -> str:
         return revalidation_text(self.folder, self.rows, self.changed, self.before, self.after)
@@ -89,6 +91,8 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
             work = _Work(disk, job, asker, reader, layout, marks_of(runfile))
             totals.add(_revalidate_part(work, number, result))
         _record(disk, runfile, job, layout, totals)
+    if totals.failed > tolerated(job.limits, totals):
+        result.exit_code = ExitCode.ROWS_FAILED
     return result
 
 
@@ -198,6 +202,7 @@ def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, total
     if layout is not None:
         runfile.layout = layout_fingerprint(layout, job.output.part_rows)
     runfile.revalidating = False
+    runfile.is_complete = runfile.is_complete and totals.rows == runfile.input.rows  # a part may be gone since
     write_runfile(disk, job.output.path / OWN_FOLDER, runfile)
     if runfile.is_complete:
         disk.close(disk.create(job.output.path / SUCCESS))

@@ -12,6 +12,7 @@ from batchcall import ExitCode, OutputError, ResumeError, revalidate_job, run_jo
 from batchcall.job import load_job
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import TOOL, edit, results, some_rows, write_job, write_rows
+from running import batchcall as command
 
 
 def with_tool(folder: Path, **changed: object) -> None:
@@ -121,3 +122,36 @@ async def test_without_stored_answers_it_says_so_and_touches_nothing(tmp_path: P
 
     assert results(tmp_path / "out") == before
     assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize(("limits", "code"), [("", 1), ("max_failed = 25", 0)])
+async def test_rows_that_fail_by_the_new_schema_count_for_the_exit_code_as_in_a_run(
+    tmp_path: Path, limits: str, code: int
+) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, limits=limits)
+        before = await run_job(job)
+        with_tool(tmp_path, age={"type": "integer", "maximum": 9})
+
+        anew = command("revalidate", job)
+        summary = await run_job(job)
+
+    assert (before.exit_code, anew.returncode, summary.exit_code) == (0, code, code), anew.stderr
+    assert summary.totals["failed"] > 0
+
+
+async def test_an_output_that_has_lost_a_part_is_not_called_whole_when_its_answers_are_read_anew(
+    tmp_path: Path,
+) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job, out = write_job(tmp_path, url=endpoint.url), tmp_path / "out"
+        await run_job(job)
+        before = results(out)
+        (out / "part-000001.parquet").unlink()
+
+        revalidate_job(load_job(job))
+        is_whole = (out / "_SUCCESS").exists()
+        summary = await run_job(job)
+
+    assert not is_whole
+    assert (summary.requests, summary.is_complete, results(out)) == (0, True, before)
