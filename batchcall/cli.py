@@ -165,7 +165,7 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
 @_FOLDER
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(folder: Path, as_json: bool) -> None:
-    """Rows done, failures, tokens, cost, and what is left."""
+    """Rows done, failures, tokens, cost, and what is left. Exits 0 whatever it has to tell."""
     from batchcall.status import read_status
 
     found = read_status(folder)
@@ -176,7 +176,10 @@ def status(folder: Path, as_json: bool) -> None:
 @_FOLDER
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def verify(folder: Path, as_json: bool) -> None:
-    """Prove an output: every input row once, in order, readable, totals as recorded."""
+    """Prove an output: every input row once, in order, readable, totals as recorded.
+
+    Exit codes: 0 proven · 1 not, as a run is under way, rows are missing or something is damaged
+    """
     from batchcall.verify import verify_output
 
     proof = verify_output(folder)
@@ -188,7 +191,7 @@ def verify(folder: Path, as_json: bool) -> None:
 @_JOB
 @_overrides
 def revalidate(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> None:
-    """Apply a changed tool schema to the stored answers. Sends nothing."""
+    """Apply a changed tool schema to the stored answers. Sends nothing. Exits 0 or 1 as run does."""
     from batchcall.revalidate import revalidate_job
 
     result = revalidate_job(_load(job, input_path, output, settings))

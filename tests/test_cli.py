@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchcall.files.lock import hold_lock
 from running import batchcall, edit, some_rows, write_job, write_rows
 
 
@@ -322,6 +323,19 @@ def test_status_and_verify_tell_a_half_done_output_from_a_done_one(tmp_path: Pat
     proof = batchcall("verify", tmp_path / "out", "--json")
     assert proof.returncode == 0
     assert json.loads(proof.stdout)["requests_compared"] == 25
+
+
+def test_each_command_that_looks_at_an_output_exits_as_the_readme_says(tmp_path: Path) -> None:
+    job, out = write_job(tmp_path), tmp_path / "out"
+    assert batchcall("run", job, "--limit", "12").returncode == 0
+    half = [batchcall("status", out).returncode, batchcall("verify", out).returncode]
+    with hold_lock(out / "_batchcall" / "lock"):
+        held = [batchcall(*words).returncode for words in (("status", out), ("verify", out), ("revalidate", job))]
+    (out / "part-000000.parquet").write_bytes(b"")
+    damaged = [batchcall("status", out).returncode, batchcall("verify", out).returncode]
+    none = [batchcall("status", tmp_path).returncode, batchcall("verify", tmp_path).returncode]
+
+    assert (half, held, damaged, none) == ([0, 1], [0, 1, 5], [0, 1], [2, 2])
 
 
 def test_verify_finds_a_row_that_is_missing_and_a_part_that_was_changed(tmp_path: Path) -> None:
