@@ -286,6 +286,7 @@ SDK_CALLS: Mapping[str, Mapping[str, Call]] = {
         "openai-chat": chat(
             messages=[{"role": "user", "content": "Paris"}],
             stream=True,
+            stream_options={"include_usage": True},  # else a stream tells none, so we always ask
             response_format={
                 "type": "json_schema",
                 "json_schema": {"name": "place", "schema": CLOSED, "strict": True},
