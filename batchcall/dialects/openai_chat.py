@@ -66,5 +66,7 @@ def _around_messages(shape: Shape) -> tuple[bytes, bytes]:
     rest.update(shape.parameters)
     if rest.get("stream") is True:  # else a stream tells no usage, and nobody knows what it cost
         rest.setdefault("stream_options", {"include_usage": True})
+    if rest.get("stream_options") == {}:  # the way to say none at all, for an endpoint that refuses the key
+        del rest["stream_options"]
     head = b'{"model":' + as_json_bytes(shape.model) + b',"messages":'
     return head, (b"," + as_json_bytes(rest)[1:]) if rest else b"}"

@@ -80,6 +80,23 @@ def test_what_is_not_set_is_not_sent() -> None:
     assert body == b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
 
 
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ({"stream": True}, {"stream": True, "stream_options": {"include_usage": True}}),
+        ({"stream": True, "stream_options": {}}, {"stream": True}),
+        ({"stream": True, "stream_options": {"include_usage": False}},) * 2,
+        ({"stream": False}, {"stream": False}),
+    ],
+)
+def test_a_stream_is_asked_for_its_usage_unless_the_job_says_otherwise(
+    written: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    body = CHAT.encode(Request(Shape("m", parameters=written), [])).body
+
+    assert orjson.loads(body) == {"model": "m", "messages": [], **sent}
+
+
 def test_a_tool_is_sent_exactly_as_written() -> None:
     written: dict[str, Any] = {
         "x-own": 1,
