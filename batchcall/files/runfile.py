@@ -37,16 +37,14 @@ class InputEntry(msgspec.Struct, kw_only=True):
     path: str
     fingerprint: str
     rows: int | None = None  # None until its end was seen
-    rows_counted: int | msgspec.UnsetType = msgspec.UNSET  # in advance, for people; unwritten where not known
+    rows_counted: int | None = None  # in advance, for people
     unique_id: str | None = None  # the column whose values were found unique
     marks: list[list[int]] = []  # [row, file, offset, line]: where to seek to, so that what is done is skipped unread
 
     @property
     def rows_expected(self) -> int | None:
         """Its rows, as far as anything is known of them."""
-        if self.rows is None and isinstance(self.rows_counted, int):
-            return self.rows_counted
-        return self.rows
+        return self.rows if self.rows is not None else self.rows_counted
 
 
 class RunFile(msgspec.Struct, kw_only=True):
@@ -71,8 +69,10 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
     """The run.json of an output, None where there is none. Raises DamagedRecordError when it cannot be read."""
     path = own / NAME
     try:
-        runfile = msgspec.json.decode(disk.read(path), type=RunFile)
-        if runfile.checksum not in ("", _checksum(runfile)):  # a bit that flips in a prompt leaves good JSON
+        content = disk.read(path)
+        runfile = msgspec.json.decode(content, type=RunFile)
+        # A bit that flips in a prompt leaves good JSON. Held against what is written, whichever version knew its keys.
+        if runfile.checksum not in ("", _checksum({**msgspec.json.decode(content), "checksum": ""})):
             raise msgspec.ValidationError("its content is not what was written")
         return runfile
     except FileNotFoundError:
@@ -92,18 +92,14 @@ def bill_aside(runfile: RunFile) -> Bill:
 
 def write_runfile(disk: Disk, own: Path, runfile: RunFile, *, is_last: bool = True) -> None:
     """Replace run.json, whole. `is_last` as for `write_whole`. Raises OutputError."""
-    said = msgspec.json.decode(_unsigned(runfile), type=RunFile)  # a live run goes on filling its own in other threads
-    said.checksum = _checksum(said)
+    said = msgspec.json.decode(msgspec.json.encode(runfile))  # a live run goes on filling its own in other threads
+    signed = {**said, "checksum": _checksum({**said, "checksum": ""})}
     try:
-        content = msgspec.json.format(msgspec.json.encode(said), indent=1)
+        content = msgspec.json.format(msgspec.json.encode(signed), indent=1)
         write_whole(disk, own / NAME, content, is_last=is_last)
     except OSError as error:
         raise OutputError(f"{own / NAME} cannot be written: {error.strerror or error}") from error
 
 
-def _checksum(runfile: RunFile) -> str:
-    return f"{zlib.crc32(_unsigned(runfile)):08x}"
-
-
-def _unsigned(runfile: RunFile) -> bytes:
-    return msgspec.json.encode(msgspec.structs.replace(runfile, checksum=""))
+def _checksum(unsigned: dict[str, Any]) -> str:
+    return f"{zlib.crc32(msgspec.json.encode(unsigned)):08x}"
