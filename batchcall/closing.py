@@ -11,7 +11,7 @@ from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
 from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
-from batchcall.held import Held, held_answers
+from batchcall.held import Held, held_answers, skimming
 from batchcall.job import LimitsSection
 from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import EndpointUse, Summary
@@ -38,7 +38,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     runfile.is_complete = rows is not None and totals.rows >= rows
     held = Held()
     if not runfile.is_complete:
-        held = held_answers(run.disk, output.folder, engine.reader, model=model_of(run.job))
+        held = held_answers(run.disk, output.folder, skimming(engine.reader, model=model_of(run.job)))
     summary = _summary(run, engine, totals, stopped, held)
     run.entry.ended_at = _ended_at(run)
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)

@@ -1,72 +1,83 @@
-"""Answers that are paid for and stand in no part, as their rows have not ended: bill and budgets know them."""
+"""Answers that are paid for and stand in no part yet: for the bill, the budgets and `status`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.engines.reading import Reader
+from batchcall.engines.reading import Read, Reader
+from batchcall.errors import OutputError
 from batchcall.files.disk import Disk
-from batchcall.files.journal import add_attempts, journals_in, read_journals
+from batchcall.files.journal import Recovered, add_attempts, journals_in, read_journals
 from batchcall.files.output import OWN_FOLDER, part_numbers
-from batchcall.files.parts import part_name, read_batches, read_raw
-from batchcall.records import NO_USAGE, Attempt, Usage
+from batchcall.files.parts import USAGE_COLUMNS, Totals, part_name, read_batches, read_raw
+from batchcall.records import NO_USAGE, Attempt, Scope
+
+Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
+Skim = Callable[[Attempt], tuple[Read, float | None]]  # an attempt, read, and what it cost in USD
 
 
 @dataclass(slots=True)
 class Held:
     """What such answers come to."""
 
-    rows: int = 0
-    usage: Usage = NO_USAGE
-    cost: float | None = None  # USD, None where no price is known
+    rows: int = 0  # that have an answer which tells its usage
+    ended: int = 0  # that are in no part and would be asked no more, but perhaps to have an invalid answer mended
+    spent: Totals = field(default_factory=Totals)  # attempts, tokens and cost only
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "prompt_tokens": self.usage.prompt_tokens,
-            "completion_tokens": self.usage.completion_tokens,
-            "total_tokens": self.usage.total_tokens,
-            "cost": self.cost,
-        }
+        return {"rows": self.rows, **{name: getattr(self.spent, name) for name in (*USAGE_COLUMNS, "cost")}}
 
 
-def held_answers(disk: Disk, folder: Path, reader: Reader, *, model: str) -> Held:
-    """What stands in the journals of an output, and among the answers whose part is not there.
+def skimming(reader: Reader, *, model: str) -> Skim:
+    """How answers are read for what they used. `model` is priced where an attempt names no other."""
 
-    `model` is asked where an attempt does not name another: for the price. Raises OSError, OutputError.
-    """
+    def skim(attempt: Attempt) -> tuple[Read, float | None]:
+        read = reader.skim(attempt)
+        return read, reader.pricing(attempt.model or model, read.usage)
+
+    return skim
+
+
+def held_answers(disk: Disk, folder: Path, skim: Skim, journals: Journals | None = None) -> Held:
+    """What no part has counted, in the journals given; else in those that stand, and among the stored answers of parts
+    that are not there. Raises OSError, OutputError."""
     held = Held()
-    for attempts in _unmerged(disk, folder):
-        usages = [(attempt, usage) for attempt in attempts if (usage := reader.skim(attempt).usage) != NO_USAGE]
-        held.rows += bool(usages)
-        for attempt, usage in usages:
-            held.usage = held.usage + usage
-            if (cost := reader.pricing(attempt.model or model, usage)) is not None:
-                held.cost = (held.cost or 0.0) + cost
+    for number, found in _all_held(disk, folder) if journals is None else journals:
+        counted = _counted(disk, folder / part_name(number))
+        for row, attempts in found.attempts.items():
+            reads = [skim(attempt) for attempt in attempts if attempt.number > counted.get(row, 0)]
+            held.rows += any(read.usage != NO_USAGE for read, _ in reads)
+            held.ended += row not in counted and (row in found.ended or _has_ended(reads[-1][0]))
+            held.spent.attempts += len(reads)
+            for read, cost in reads:
+                held.spent.spend(read.usage, cost)
     return held
 
 
-def _unmerged(disk: Disk, folder: Path) -> Iterator[list[Attempt]]:
-    """By row: the attempts that no part has counted."""
+def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
+    """The journals that stand, and with them the stored answers of parts that are not there."""
     own = folder / OWN_FOLDER
     parts, journals = set(part_numbers(disk, folder)), journals_in(disk, own)
     for number in sorted(journals.keys() | (set(part_numbers(disk, own / "answers")) - parts)):
-        counted = attempts_in(disk, folder / part_name(number))
         found = read_journals(disk, journals.get(number, ()))
         if number not in parts and disk.exists(answers := own / "answers" / part_name(number)):
             add_attempts(found, read_raw(disk, answers))
-        for row, attempts in found.attempts.items():
-            yield [attempt for attempt in attempts if attempt.number > counted.get(row, 0)]
+        yield number, found
 
 
-def attempts_in(disk: Disk, part: Path) -> dict[int, int]:
-    """By row, how many of its attempts a part has counted; none where it does not stand. Raises OutputError."""
-    if not disk.exists(part):
-        return {}
-    found: dict[int, int] = {}
-    for batch in read_batches(disk, part, ["row", "attempts"]):
-        found.update(zip(batch.column("row").to_pylist(), batch.column("attempts").to_pylist(), strict=True))
-    return found
+def _has_ended(last: Read) -> bool:
+    return last.failure is None or last.failure.kind.rule.scope is Scope.ROW
+
+
+def _counted(disk: Disk, part: Path) -> dict[int, int]:
+    """By row, how many of its attempts a part has counted; none where it does not stand or cannot be read."""
+    counted: dict[int, int] = {}
+    try:
+        for batch in read_batches(disk, part, ["row", "attempts"]) if disk.exists(part) else ():
+            counted.update(zip(batch.column("row").to_pylist(), batch.column("attempts").to_pylist(), strict=True))
+    except OutputError:
+        pass
+    return counted

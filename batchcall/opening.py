@@ -14,7 +14,7 @@ from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine
 from batchcall.engines.pool import Pool
 from batchcall.engines.transport import open_transport
-from batchcall.held import Held, held_answers
+from batchcall.held import Held, held_answers, skimming
 from batchcall.job import EndpointSection, Job, pace_of, resolve_key
 from batchcall.job_endpoint import auth_of, endpoint_names
 from batchcall.pacing.budget import Budget
@@ -47,7 +47,8 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
         reader, has_budget = reader_of(job), limits.max_cost is not None or limits.max_tokens_total is not None
-        held = held_answers(run.disk, run.output.folder, reader, model=model_of(job)) if has_budget else Held()
+        skim = skimming(reader, model=model_of(job))
+        held = held_answers(run.disk, run.output.folder, skim) if has_budget else Held()
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
         yield LiveEngine(
             pool=Pool(endpoints, sample=sample),
@@ -56,8 +57,8 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
-                cost=(run.totals.cost or 0.0) + (held.cost or 0.0),
-                tokens=(run.totals.total_tokens or 0) + (held.usage.total_tokens or 0),
+                cost=(run.totals.cost or 0.0) + (held.spent.cost or 0.0),
+                tokens=(run.totals.total_tokens or 0) + (held.spent.total_tokens or 0),
             ),
             recorder=run.output,
             reasks=job.validate.reask,

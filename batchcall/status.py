@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -12,13 +11,13 @@ from batchcall.asking import model_of, reader_of
 from batchcall.engines.reading import Read
 from batchcall.errors import DamagedRecordError, JobError, OutputError
 from batchcall.files.disk import Disk, RealDisk
-from batchcall.files.journal import Recovered, journals_in, read_journals
+from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.lock import holder_of
 from batchcall.files.output import OWN_FOLDER, as_read_error, part_numbers
-from batchcall.files.parts import USAGE_COLUMNS, Totals, part_name, read_totals
+from batchcall.files.parts import Totals, part_name, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.held import attempts_in
-from batchcall.records import Attempt, Failure, FailureKind, HttpResponse, Scope, Usage
+from batchcall.held import Held, Skim, held_answers, skimming
+from batchcall.records import Failure, FailureKind, HttpResponse
 from batchcall.report.text import failures_text, money_text, table, tokens_text
 from batchcall.resume import stored_job
 
@@ -29,7 +28,7 @@ class OutputStatus:
 
     folder: str
     totals: dict[str, Any]  # of the rows in published parts
-    journals: Totals  # of what is in no part yet: rows that have ended, tokens and cost of all answers; no statuses
+    journals: Held  # what is in no part yet
     rows_expected: int | None  # rows of the input, once a run has counted them or seen its end
     is_complete: bool
     holder: str | None  # who runs it now
@@ -40,7 +39,7 @@ class OutputStatus:
     @property
     def waiting(self) -> int:
         """Rows that have ended in journals and are in no part yet."""
-        return self.journals.rows
+        return self.journals.ended
 
     @property
     def left(self) -> int | None:
@@ -55,7 +54,7 @@ class OutputStatus:
             "is_running": self.holder is not None,
             **self.totals,
             "rows_in_journals": self.waiting,
-            "journals": {name: getattr(self.journals, name) for name in ("rows", *USAGE_COLUMNS, "cost")},
+            "journals": {**self.journals.as_json(), "rows": self.waiting},
             "rows_expected": self.rows_expected,
             "rows_left": self.left,
             "runs": self.runs,
@@ -65,7 +64,7 @@ class OutputStatus:
 
     def as_text(self) -> str:
         spent = Totals.from_json(self.totals)
-        spent.add(self.journals)
+        spent.add(self.journals.spent)
         is_any = spent.rows or spent.attempts
         return table(
             [
@@ -102,7 +101,7 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
     return OutputStatus(
         folder=str(folder),
         totals=totals.as_json(),
-        journals=_read_journals(disk, folder, journals, runfile),
+        journals=held_answers(disk, folder, _skimming(runfile), journals.items()),
         rows_expected=runfile.input.rows_expected if runfile else None,
         is_complete=runfile is not None and runfile.is_complete and not faults,
         holder=holder_of(own / "lock"),
@@ -149,24 +148,7 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     return runfile
 
 
-def _read_journals(disk: Disk, folder: Path, journals: Mapping[int, Recovered], runfile: RunFile | None) -> Totals:
-    """What is in no part yet. Rows of a short part stand in both, and so may answers to rows that are tried again."""
-    skim = _skimming(runfile)
-    totals = Totals()
-    for number, recovered in journals.items():
-        in_part = _attempts_in(disk, folder / part_name(number))
-        for row, attempts in recovered.attempts.items():
-            reads = [skim(attempt) for attempt in attempts if attempt.number > in_part.get(row, 0)]
-            for read, cost in reads:
-                _count(totals, read.usage, cost)
-            totals.rows += row not in in_part and (row in recovered.ended or _has_ended(reads[-1][0]))
-    return totals
-
-
-Skimmed = tuple[Read, float | None]  # an attempt, and what it cost in USD
-
-
-def _skimming(runfile: RunFile | None) -> Callable[[Attempt], Skimmed]:
+def _skimming(runfile: RunFile | None) -> Skim:
     """How answers of the job are read; without a record of it, only whether there is one can be told."""
     if runfile is None:
         return lambda attempt: (Read(attempt, failure=None if _is_success(attempt.response) else _UNKNOWN), None)
@@ -174,13 +156,7 @@ def _skimming(runfile: RunFile | None) -> Callable[[Attempt], Skimmed]:
         job = stored_job(runfile.job)
     except JobError:
         return _skimming(None)
-    reader = reader_of(job)
-
-    def skim(attempt: Attempt) -> Skimmed:
-        read = reader.skim(attempt)
-        return read, reader.pricing(attempt.model or model_of(job), read.usage)
-
-    return skim
+    return skimming(reader_of(job), model=model_of(job))
 
 
 _UNKNOWN = Failure(FailureKind.DISCONNECTED, "")
@@ -188,33 +164,6 @@ _UNKNOWN = Failure(FailureKind.DISCONNECTED, "")
 
 def _is_success(response: HttpResponse | None) -> bool:
     return response is not None and response.status < HTTPStatus.BAD_REQUEST
-
-
-def _has_ended(last: Read) -> bool:
-    """Whether a run that goes on would ask no more, but perhaps to have an invalid answer mended."""
-    return last.failure is None or last.failure.kind.rule.scope is Scope.ROW
-
-
-def _attempts_in(disk: Disk, part: Path) -> dict[int, int]:
-    """As `attempts_in`, none where the part cannot be read."""
-    try:
-        return attempts_in(disk, part)
-    except OutputError:
-        return {}
-
-
-def _count(totals: Totals, usage: Usage, cost: float | None) -> None:
-    totals.add(
-        Totals(
-            attempts=1,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            total_tokens=usage.total_tokens,
-            cached_tokens=usage.cached_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cost=cost,
-        )
-    )
 
 
 def _left(status: OutputStatus) -> str:

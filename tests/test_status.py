@@ -42,12 +42,12 @@ async def test_status_of_a_run_under_way_counts_tokens_and_cost_of_rows_that_are
     before, under_way, done = seen[0], seen[-2], read_status(tmp_path / "out")
     assert "tokens    none yet" in before.as_text()
     assert "cost      none yet" in before.as_text()
-    assert under_way.totals["rows"] == 0 < under_way.journals.rows <= 60
-    assert under_way.journals.total_tokens
-    assert under_way.journals.cost
-    assert f"tokens    {under_way.journals.total_tokens:,} (" in under_way.as_text()
-    assert under_way.as_json()["journals"]["cost"] == under_way.journals.cost
-    assert (done.journals.rows, done.journals.total_tokens) == (0, None)
+    assert under_way.totals["rows"] == 0 < under_way.waiting <= 60
+    assert under_way.journals.spent.total_tokens
+    assert under_way.journals.spent.cost
+    assert f"tokens    {under_way.journals.spent.total_tokens:,} (" in under_way.as_text()
+    assert under_way.as_json()["journals"]["cost"] == under_way.journals.spent.cost
+    assert (done.waiting, done.journals.spent.total_tokens) == (0, None)
     assert done.totals["total_tokens"] == summary.totals["total_tokens"]
 
 
@@ -59,7 +59,7 @@ async def test_rows_that_stand_in_a_short_part_and_in_its_journal_count_once(tmp
     status = read_status(tmp_path / "out")
 
     assert list((tmp_path / "out" / "_batchcall").glob("*.journal"))
-    assert (status.totals["rows"], status.waiting, status.journals.total_tokens) == (15, 0, None)
+    assert (status.totals["rows"], status.waiting, status.journals.spent.total_tokens) == (15, 0, None)
     assert f"{summary.totals['total_tokens']:,} (" in status.as_text()
 
 

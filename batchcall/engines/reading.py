@@ -15,7 +15,6 @@ from batchcall.records import (
     Attempt,
     Failure,
     FailureKind,
-    HttpResponse,
     Money,
     Outcome,
     Reply,
@@ -96,34 +95,27 @@ class Reader:
 
     def read(self, attempt: Attempt, asked: Asked) -> Read:
         """What one attempt brought. Never raises, whatever was received."""
-        if attempt.response is None:
-            return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+        read = self.skim(attempt)
+        if read.reply is None:
+            return read
         try:
-            return self._read(attempt, attempt.response, asked)
-        except Exception as error:  # a fault of ours must not end a run or buy the row again: the raw answer is kept
-            return Read(attempt, failure=_undigested(error, attempt.response))
-
-    def _read(self, attempt: Attempt, response: HttpResponse, asked: Asked) -> Read:
-        answer = self._decoded(attempt, response)
-        if isinstance(answer, Failure):
-            return Read(attempt, failure=answer)
-        reading = asked.toolbox.read(
-            answer, repair=self.repair, coerce=self.coerce, max_tokens=max_tokens_of(asked.request.shape)
-        )
-        return Read(attempt, reply=answer, reading=reading)
-
-    def _decoded(self, attempt: Attempt, response: HttpResponse) -> Reply | Failure:
-        dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
-        return dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+            reading = asked.toolbox.read(
+                read.reply, repair=self.repair, coerce=self.coerce, max_tokens=max_tokens_of(asked.request.shape)
+            )
+        except Exception as error:
+            return Read(attempt, failure=_undigested(attempt, error))
+        return Read(attempt, reply=read.reply, reading=reading)
 
     def skim(self, attempt: Attempt) -> Read:
         """What one attempt brought, not held against any tool: `reading` is None. Never raises."""
-        if attempt.response is None:
+        response = attempt.response
+        if response is None:
             return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+        dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
         try:
-            answer = self._decoded(attempt, attempt.response)
+            answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
-            return Read(attempt, failure=_undigested(error, attempt.response))
+            return Read(attempt, failure=_undigested(attempt, error))
         return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
 
     def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
@@ -152,9 +144,10 @@ class Reader:
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
 
 
-def _undigested(error: Exception, response: HttpResponse) -> Failure:
+def _undigested(attempt: Attempt, error: Exception) -> Failure:
+    """A fault of ours must not end a run or buy the row again: the raw answer is kept."""
     message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
-    return Failure(FailureKind.UNDIGESTED, message, response.status)
+    return Failure(FailureKind.UNDIGESTED, message, attempt.response.status if attempt.response else None)
 
 
 _CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from batchcall.errors import OutputError
 from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
 from batchcall.files.disk import Disk, Sink, whole_file
-from batchcall.records import Attempt, Bill, Outcome, Row, Status
+from batchcall.records import Attempt, Bill, Outcome, Row, Status, Usage
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 _READ_ROWS = 500
@@ -50,7 +50,10 @@ class Totals:
         self.rows += times
         self.statuses[status] = self.statuses.get(status, 0) + times
         self.attempts += outcome.attempts * times
-        usage = outcome.usage
+        self.spend(outcome.usage, outcome.cost, times)
+
+    def spend(self, usage: Usage, cost: float | None, times: int = 1) -> None:
+        """Take in what answers used and cost."""
         if usage.prompt_tokens is not None:
             self.prompt_tokens = (self.prompt_tokens or 0) + usage.prompt_tokens * times
         if usage.completion_tokens is not None:
@@ -61,8 +64,8 @@ class Totals:
             self.cached_tokens = (self.cached_tokens or 0) + usage.cached_tokens * times
         if usage.reasoning_tokens is not None:
             self.reasoning_tokens = (self.reasoning_tokens or 0) + usage.reasoning_tokens * times
-        if outcome.cost is not None:
-            self.cost = (self.cost or 0.0) + outcome.cost * times
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost * times
 
     def add(self, other: Totals) -> None:
         self.rows += other.rows
