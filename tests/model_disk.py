@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 
 import pyarrow as pa
 
@@ -352,14 +353,14 @@ def _folders(root: Folder) -> Iterator[Folder]:
 def _who_asks() -> str:
     """The sync that is being asked for, by the functions of batchcall that lead to it: `whole_file < write_part`."""
     names: list[str] = []
-    frame = sys._getframe(3)
+    frame: FrameType | None = sys._getframe(3)
     what = sys._getframe(2).f_code.co_name
-    while frame is not None and len(names) < 4:  # type: ignore[redundant-expr]
+    while frame is not None and len(names) < 4:
         module = frame.f_globals.get("__name__", "")
         name = frame.f_code.co_name
         if module.startswith("batchcall.") and (not names or names[-1] != name):
             names.append(name)
             if not module.startswith("batchcall.files") or name == "_sync_now":  # one sync, whoever wants it
                 break
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return f"{what}: {' < '.join(names)}"

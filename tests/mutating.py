@@ -6,7 +6,7 @@ import gzip
 import json
 import random
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,13 @@ def _deep(depth: int) -> Any:
     return value
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 _NASTY: tuple[Callable[[], Any], ...] = (
     *(
-        lambda value=value: value  # type: ignore[misc]
+        partial(_same, value)
         for value in (
             None,
             True,

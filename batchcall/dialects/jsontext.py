@@ -19,6 +19,8 @@ MAX_DEPTH = 128  # the parsers below recurse; a completion nests about ten level
 MAX_INFLATED_BYTES = 16 * 1024 * 1024
 MAX_DOCUMENTS = 200_000  # of a body; a stream of 16 MiB has some 100,000 chunks, and each costs microseconds
 TOO_DEEP = "nests too deep to be read"
+GZIP_MAGIC = b"\x1f\x8b"  # how bodies begin that are packed, whatever their headers say
+ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +123,12 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _HUGE_FLOAT = re.compile(r"\d[eE]\+?\d")  # 1e16 and more are written with an exponent
 _JSON_STRING = re.compile(r'"(?:[^"\\]+|\\.)*+\\?(?:"|\Z)', re.DOTALL)  # to the end where it never closes: linear
 _BRACKET = re.compile(r"[\[\]{}]")
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _EITHER_FORMAT = zlib.MAX_WBITS | 32
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 def _inflated(body: bytes) -> tuple[bytes, bool, bool]:
-    if not body.startswith((_GZIP_MAGIC, *_ZLIB_MAGICS)):
+    if not body.startswith((GZIP_MAGIC, *ZLIB_MAGICS)):
         return body, False, False
     inflating = zlib.decompressobj(_EITHER_FORMAT)
     try:

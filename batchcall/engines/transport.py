@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiohttp
 from aiohttp.connector import Connection
 
+from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
 from batchcall.engines.redaction import Redactor
 from batchcall.errors import JobError
 from batchcall.job_endpoint import request_url
@@ -254,9 +255,7 @@ async def _read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
     return b"".join(pieces)[:most], size > most
 
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15  # zlib's wbits
-_ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 _MOST_MEMBERS = 16  # of a gzip body; each costs a copy of the rest
 _MOST_LAYERS = 4  # a relay may pack what was packed already
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -273,7 +272,7 @@ def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
         if plain is raw:
             return _in_utf8(raw)[:most], is_cut
         raw, encoding = plain, ""
-    return (b"", True) if raw.startswith((_GZIP_MAGIC, *_ZLIB_MAGICS)) else (_in_utf8(raw)[:most], is_cut)
+    return (b"", True) if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else (_in_utf8(raw)[:most], is_cut)
 
 
 def _in_utf8(raw: bytes) -> bytes:
@@ -287,11 +286,11 @@ def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
     Told by its first bytes rather than by the header, which lies now and then. What cannot be decoded stays as it is.
     """
     most = min(most, max(ALWAYS_EXPANDED, MAX_EXPANSION * len(raw)))
-    if raw.startswith(_GZIP_MAGIC):
+    if raw.startswith(GZIP_MAGIC):
         windows: tuple[int, ...] = (_GZIP,)
     elif encoding.strip().lower() == "deflate":
         windows = (_ZLIB, _RAW_DEFLATE)
-    elif raw.startswith(_ZLIB_MAGICS):
+    elif raw.startswith(ZLIB_MAGICS):
         windows = (_ZLIB,)
     else:
         return raw, False
@@ -311,7 +310,7 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
         if window == _RAW_DEFLATE and not stream.eof and len(whole) < most:
             raise zlib.error("plain text, most likely: raw deflate has no mark to tell it by")
         raw = stream.unused_data
-        if len(whole) >= most or not raw.startswith(_GZIP_MAGIC):
+        if len(whole) >= most or not raw.startswith(GZIP_MAGIC):
             break
     return whole
 

@@ -207,14 +207,15 @@ class _Notes:
         self.rewrites.append(f"{path or '/'}: {what}")
 
 
-_ONE_SCHEMA = (
+# Keywords that hold a schema; a list of them; and schemas by name.
+ONE_SCHEMA = (
     "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
     "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
 )  # fmt: skip
-_LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
+LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 _HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # null means something here
-_KEYWORDS = frozenset((*_ONE_SCHEMA, *_LISTED_SCHEMAS, *_NAMED_SCHEMAS, *_HOLDS_VALUES))
+_KEYWORDS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS, *_HOLDS_VALUES))
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
@@ -226,13 +227,13 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
     _check_references(mended, path)
     for rewrite in _REWRITES:
         rewrite(mended, path, notes)
-    for keyword in _ONE_SCHEMA:
+    for keyword in ONE_SCHEMA:
         if isinstance(mended.get(keyword), dict):
             mended[keyword] = _normalised(mended[keyword], f"{path}/{keyword}", notes)
-    for keyword in _LISTED_SCHEMAS:
+    for keyword in LISTED_SCHEMAS:
         if isinstance(listed := mended.get(keyword), list):
             mended[keyword] = [_normalised(one, f"{path}/{keyword}/{i}", notes) for i, one in enumerate(listed)]
-    for keyword in _NAMED_SCHEMAS:
+    for keyword in NAMED_SCHEMAS:
         if isinstance(named := mended.get(keyword), dict):
             mended[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
     for keyword in [key for key in mended if key not in _KEYWORDS] if notes.meant else ():

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeGuard
 from urllib.parse import unquote
 
 from batchcall.extraction.field_types import has_inner_id, resolve, shortened
+from batchcall.extraction.schema import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA
 from batchcall.likeness import close_to
 from batchcall.records import Json, Tool
 
@@ -117,7 +118,7 @@ def _places(root: _Schema) -> Iterator[_Place]:
 
 def _within(path: str, schema: _Schema) -> Iterator[tuple[str, Json]]:
     for keyword, inner in schema.items():
-        if keyword in _NAMED_SCHEMAS and isinstance(inner, dict):
+        if keyword in NAMED_SCHEMAS and isinstance(inner, dict):
             yield from ((_join(path, keyword, name), one) for name, one in inner.items())
         elif keyword in _SCHEMAS and isinstance(inner, list):
             yield from ((f"{path}/{keyword}/{i}", one) for i, one in enumerate(inner))
@@ -248,15 +249,7 @@ def _plain(word: str) -> str:
     return word.replace("_", "").lower()
 
 
-_SCHEMAS = frozenset(
-    {
-        *("additionalItems", "additionalProperties", "allOf", "anyOf", "contains", "contentSchema", "else", "if"),
-        *("items", "not", "oneOf", "prefixItems", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"),
-    }
-)
-_NAMED_SCHEMAS = frozenset(
-    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
-)
+_SCHEMAS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS))
 # A slip in these changes what is valid, or what the model is told.
 _CHECKED = (
     *("$defs", "$ref", "additionalProperties", "allOf", "anyOf", "const", "contains", "definitions", "dependencies"),

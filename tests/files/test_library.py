@@ -33,7 +33,8 @@ def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp
     taken = [library.take("hash"), library.take("hash")]
 
     library.close()
-    assert [one.attempts[0].response.status for one in taken if one] == [200, 503]  # type: ignore[union-attr]
+    answers = [one.attempts[0].response for one in taken if one]
+    assert [answer.status for answer in answers if answer] == [200, 503]
 
 
 def test_raw_answers_whose_part_a_crash_has_taken_are_found(tmp_path: Path) -> None:
