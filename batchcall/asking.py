@@ -3,7 +3,6 @@ are read."""
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,7 +16,7 @@ from batchcall.extraction.prompt import RowError, TemplateError
 from batchcall.extraction.requests import RequestBuilder, make_builder, request_hash, tools_of
 from batchcall.extraction.schema import FieldType, SchemaError
 from batchcall.extraction.schema_lint import Findings, lint_tools
-from batchcall.job import Job, RequestSection, ToolSpec, resolve_tool_choice, spoken_by
+from batchcall.job import Job, ToolSpec, resolve_tool_choice, spoken_by
 from batchcall.pacing.price import cost_of
 from batchcall.records import Request, Row, Shape, Tool, Usage
 
@@ -35,14 +34,11 @@ class Asker:
         tools: tuple[Tool, ...],
         *,
         has_own_tools: bool,
-        optional: frozenset[str],
         job_shape: Shape,
     ) -> None:
-        """`optional` are columns that requests can be made without; `job_shape` is what the job says of all requests,
-        or of those that do not say it themselves."""
+        """`job_shape` is what the job says of all requests, or of those that do not say it themselves."""
         self.builder = builder
         self.job_shape = job_shape
-        self._optional = optional
         self._protocol = protocol
         self.job_toolbox = None if has_own_tools else _compile_job_tools(tools)
         self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
@@ -55,7 +51,7 @@ class Asker:
     @property
     def required_columns(self) -> frozenset[str]:
         """Columns without which no row makes a request."""
-        return (self.columns or frozenset()) - self._optional
+        return self.builder.required
 
     @property
     def arguments_type(self) -> FieldType | None:
@@ -128,21 +124,8 @@ def make_asker(job: Job) -> Asker:
         spoken_by(job),
         shape.tools if shape else (),
         has_own_tools=shape is None,
-        optional=_optional_columns(request),
         job_shape=shape or Shape(request.model or "", tools, choice, request.parameters),
     )
-
-
-def _optional_columns(request: RequestSection) -> frozenset[str]:
-    """Columns that a template asks about before it uses them, and those that a batch file's rows may leave out."""
-    if request.prompt is None and request.messages is None and request.columns is None:
-        return frozenset({"method", "url"})
-    contents = [str(message.get("content")) for message in request.messages or ()]
-    text = "\n".join([request.prompt or "", request.system or "", *contents])
-    return frozenset(_ASKED_ABOUT.findall(text))
-
-
-_ASKED_ABOUT = re.compile(r"\b(\w+)\s*(?:\|\s*(?:default|d)\b|is\s+(?:not\s+)?(?:un)?defined\b)")
 
 
 def _as_tool(spec: ToolSpec) -> Tool:

@@ -200,6 +200,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     source = open_input(job.input.path, id_column=job.input.id)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
     source.require(asker.required_columns, what="the request")
+    _refuse_hidden(job, asker, source)
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
@@ -211,6 +212,18 @@ def _refuse_impossible(asker: Asker) -> None:
     faults, slips = asker.findings
     if faults:
         raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
+
+
+def _refuse_hidden(job: Job, asker: Asker, source: Input) -> None:
+    """A template that seems to show a column, and would show something of Jinja's own in every row."""
+    hidden = {
+        f"{template.key}: {why}"
+        for template in asker.builder.templates
+        for column, why in template.uses.shadowed.items()
+        if column in source.columns
+    }
+    if hidden:
+        raise JobError(f"{job.file.name} names columns in a way that does not show them", faults=tuple(sorted(hidden)))
 
 
 def _refuse_unspeakable(job: Job, shape: Shape) -> None:

@@ -51,7 +51,7 @@ HOMES = {
     "aiohttp": ("engines/transport.py", "sandbox/*"),
     "aiolimiter": ("engines/*",),
     "click": ("cli.py",),
-    "jinja2": ("extraction/prompt.py",),
+    "jinja2": ("extraction/*",),
     "jsonschema_rs": ("extraction/*", "job_reading.py"),
     "msgspec": ("*",),
     "orjson": ("*",),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import Any, Protocol
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes, pass_environment
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes, pass_environment
 from jinja2 import Template as Compiled
 from jinja2.environment import Environment
 from jinja2.filters import FILTERS, do_batch, do_indent, do_round, do_wordwrap, make_attrgetter, sync_do_slice
@@ -34,6 +34,7 @@ from batchcall.extraction.growth import (
     number,
     replaced,
 )
+from batchcall.extraction.template_names import ROW, Uses, names_in, plain_uses
 
 _MAX_INDENT = 16  # of JSON, in spaces
 _MAX_DECIMALS = 300  # a float has no more
@@ -57,12 +58,12 @@ class Template(Protocol):
     """A template that is ready to render rows."""
 
     @property
-    def columns(self) -> frozenset[str]:
-        """Columns it names. A row may lack one that it has a default for."""
+    def key(self) -> str:
+        """Where the job says it."""
 
     @property
-    def needs_all(self) -> bool:
-        """It uses the row as a whole, so it needs every column."""
+    def uses(self) -> Uses:
+        """What it takes from a row."""
 
     def render(self, values: Mapping[str, Any]) -> str:
         """The text for a row. Raises RowError and nothing else, whatever is in the row."""
@@ -105,10 +106,9 @@ class _Plain:
     """Text with columns in it, as most prompts are. Renders exactly what Jinja would at a tenth of the cost."""
 
     key: str
-    columns: frozenset[str]
+    uses: Uses
     pieces: list[str]  # with an empty place for each column
     places: tuple[tuple[int, str], ...]
-    needs_all: bool = False
 
     def render(self, values: Mapping[str, Any]) -> str:
         pieces = self.pieces.copy()
@@ -137,7 +137,7 @@ def _plain_pieces(tree: nodes.Template) -> _Pieces | None:
         for piece in output.nodes:
             if not isinstance(piece, nodes.TemplateData | nodes.Name):
                 return None
-            if isinstance(piece, nodes.Name) and piece.name in ("row", "self"):
+            if isinstance(piece, nodes.Name) and piece.name == ROW:
                 return None
             pieces.append(piece)
     return pieces
@@ -146,7 +146,7 @@ def _plain_pieces(tree: nodes.Template) -> _Pieces | None:
 def _plain_template(pieces: _Pieces, key: str) -> _Plain:
     places = tuple((place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name))
     texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
-    return _Plain(key, frozenset(name for _, name in places), texts, places)
+    return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,24 +154,27 @@ class _Jinja:
     """Any other template."""
 
     key: str
-    columns: frozenset[str]
-    needs_all: bool
-    uses_row: bool
+    uses: Uses
     functions: Mapping[str, Any]  # the global functions that it calls
     compiled: Compiled
 
     def render(self, values: Mapping[str, Any]) -> str:
         try:
             names = dict(values)
-            for column in self.columns:  # filters would see b'…'
+            for column in self.uses.columns:  # filters would see b'…'
                 if type(names.get(column)) is bytes:
                     names[column] = names[column].decode()
-            if self.uses_row:
-                names["row"] = _WholeRow(names)
+            renamed = {name: names[column] for name, column in self.uses.renamed.items() if column in names}
+            if self.uses.uses_row:
+                names[ROW] = _WholeRow(names)
+            names.update(renamed)
             names.update(self.functions)
             return joined("", self.compiled.root_render_func(self.compiled.new_context(names, shared=True)))
         except UndefinedError as error:
-            raise RowError(f"{self.key}: {_reason(error)}") from error
+            reason = _reason(error)
+            for name, column in self.uses.renamed.items():
+                reason = reason.replace(repr(name), repr(column))
+            raise RowError(f"{self.key}: {reason}") from error
         except Exception as error:  # whatever a template does with a row is that row's failure
             raise RowError(f"{self.key}: {self._line_of(error)}{_reason(error)}") from error
 
@@ -187,14 +190,9 @@ class _Jinja:
 
 def _jinja_template(tree: nodes.Template, key: str) -> _Jinja:
     bounded = _JoinForConcat().visit(tree)
-    names = meta.find_undeclared_variables(bounded)
-    functions = {name: _FUNCTIONS[name] for name in names & _called_only(bounded) & _FUNCTIONS.keys()}
-    columns = names - functions.keys() - {"row"}
-    uses_row, needs_all = "row" in names, False
-    if uses_row:
-        of_row, needs_all = _columns_of_row(bounded)
-        columns |= of_row
-    return _Jinja(key, frozenset(columns), needs_all, uses_row, functions, _SANDBOX.from_string(bounded))
+    uses = names_in(bounded, _FUNCTIONS)
+    functions = {name: _FUNCTIONS[name] for name in uses.functions}
+    return _Jinja(key, uses, functions, _SANDBOX.from_string(bounded))
 
 
 class _JoinForConcat(NodeTransformer):
@@ -203,35 +201,6 @@ class _JoinForConcat(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         inner = nodes.List([self.visit(one) for one in node.nodes], lineno=node.lineno, environment=node.environment)
         return nodes.Filter(inner, "join", [], [], None, None, lineno=node.lineno, environment=node.environment)
-
-
-def _called_only(tree: nodes.Template) -> set[str]:
-    """Names that are functions wherever they stand. `{{ range }}` is a column of that name."""
-    called = {id(call.node) for call in tree.find_all(nodes.Call)}
-    every = list(tree.find_all(nodes.Name))
-    return {name.name for name in every} - {name.name for name in every if id(name) not in called}
-
-
-def _columns_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
-    """Columns named as `row["x"]`, `row.x` or `row.get("x")`, and whether `row` is used in any other way."""
-    found: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
-    accesses = [access for access in found if isinstance(access.node, nodes.Name) and access.node.name == "row"]
-    calls = {id(call.node): call for call in tree.find_all(nodes.Call)}
-    names = [_column_named(access, calls.get(id(access))) for access in accesses]
-    uses = sum(name.name == "row" for name in tree.find_all(nodes.Name))
-    return {name for name in names if name is not None}, None in names or uses > len(accesses)
-
-
-def _column_named(access: nodes.Getattr | nodes.Getitem, call: nodes.Call | None) -> str | None:
-    if isinstance(access, nodes.Getitem):
-        return _constant(access.arg)
-    if call is None:
-        return access.attr
-    return _constant(call.args[0]) if access.attr == "get" and call.args else None
-
-
-def _constant(node: nodes.Node) -> str | None:
-    return node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else None
 
 
 class _WholeRow(dict[str, Any]):
@@ -252,8 +221,14 @@ def _as_text(value: Any) -> str:
     if isinstance(value, _NESTED):
         # NaN stands as it is, unlike in `tojson`: it is to be read by a model, and one such number spoils no row.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_jsonable)
-    if callable(value) and not isinstance(value, Undefined):
+    if isinstance(value, Undefined):
+        return str(value)
+    if callable(value):
         raise TypeError('this is a function; a field that has its name is reached as value["name"]')
+    if isinstance(value, Iterable):  # what `map` or `values()` gives; Python would show where in memory it is
+        return _as_text(list(value))
+    if type(value).__module__.startswith("jinja2"):
+        raise TypeError(f"this is an object of Jinja's own ({type(value).__name__}) and no value of the row")
     return str(value)
 
 
@@ -299,7 +274,7 @@ def _as_jsonable(value: Any) -> Any:
 
 
 def _string(value: Any) -> str:
-    return _as_text(value) if isinstance(value, _NESTED) else str(FILTERS["string"](value))
+    return "None" if value is None else _as_text(value)
 
 
 @pass_environment

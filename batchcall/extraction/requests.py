@@ -50,6 +50,14 @@ class RequestBuilder(Protocol):
         """Columns of the input that requests are made from; None: all of them."""
 
     @property
+    def required(self) -> frozenset[str]:
+        """Columns without which no row makes a request."""
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """The templates that a row fills."""
+
+    @property
     def shape(self) -> Shape | None:
         """What all requests have in common; None where rows bring their own tools or parameters."""
 
@@ -139,6 +147,12 @@ class _MessagesSource(Protocol):
     @property
     def columns(self) -> frozenset[str] | None: ...
 
+    @property
+    def required(self) -> frozenset[str]: ...
+
+    @property
+    def templates(self) -> tuple[Template, ...]: ...
+
     def messages_of(self, values: Values) -> list[Json]: ...
 
 
@@ -190,6 +204,8 @@ def _compiled(content: Any, key: str) -> Any:
 @dataclass(frozen=True, slots=True)
 class _TemplateMessages:
     columns: frozenset[str] | None
+    required: frozenset[str]
+    templates: tuple[Template, ...]
     constant: tuple[Json, ...]  # the first messages where they are the same for all rows
     varying: tuple[Any, ...]
 
@@ -198,15 +214,16 @@ class _TemplateMessages:
 
 
 def _template_messages(written: list[dict[str, Any]]) -> _TemplateMessages:
-    templates = [_templates_in(message) for message in written]
-    varies = [any(template.columns or template.needs_all for template in some) for some in templates]
+    each = [_templates_in(message) for message in written]
+    varies = [any(template.uses.columns or template.uses.needs_all for template in some) for some in each]
     first = varies.index(True) if True in varies else len(written)
+    templates = tuple(template for some in each for template in some)
     try:
         constant = tuple(_filled(message, {}) for message in written[:first])
     except RowError as error:  # no row is to blame
         raise TemplateError(*str(error).split(": ", 1)) from error
     return _TemplateMessages(
-        _columns_of([template for some in templates for template in some]), constant, tuple(written[first:])
+        _columns_of(templates), _required_by(templates), templates, constant, tuple(written[first:])
     )
 
 
@@ -218,9 +235,13 @@ def _templates_in(node: Any) -> list[Template]:
 
 
 def _columns_of(templates: Sequence[Template]) -> frozenset[str] | None:
-    if any(template.needs_all for template in templates):
+    if any(template.uses.needs_all for template in templates):
         return None
-    return frozenset().union(*(template.columns for template in templates))
+    return frozenset().union(*(template.uses.columns for template in templates))
+
+
+def _required_by(templates: Sequence[Template]) -> frozenset[str]:
+    return frozenset().union(*(template.uses.required for template in templates))
 
 
 def _filled(node: Any, values: Values) -> Any:
@@ -244,7 +265,15 @@ class _ColumnMessages:
 
     @property
     def columns(self) -> frozenset[str] | None:
-        return _with_columns({self.column}, self.system)
+        return _with_columns({self.column}, self.templates)
+
+    @property
+    def required(self) -> frozenset[str]:
+        return _required_by(self.templates) | {self.column}
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        return () if self.system is None else (self.system,)
 
     def messages_of(self, values: Values) -> list[Json]:
         if self.column not in values:
@@ -253,10 +282,9 @@ class _ColumnMessages:
         return _led_by(self.system, read_messages(values[self.column], where), values)
 
 
-def _with_columns(columns: set[str] | frozenset[str], template: Template | None) -> frozenset[str] | None:
-    if template is None:
-        return frozenset(columns)
-    return None if template.needs_all else template.columns | columns
+def _with_columns(columns: set[str] | frozenset[str], templates: Sequence[Template]) -> frozenset[str] | None:
+    of_templates = _columns_of(templates)
+    return None if of_templates is None else of_templates | columns
 
 
 def _led_by(system: Template | None, messages: list[Json], values: Values) -> list[Json]:
@@ -343,6 +371,8 @@ class _FromTemplates:
         assert job.model is not None
         self.shape = Shape(job.model, job.tools, choice, job.parameters)
         self.columns = says.columns
+        self.required = says.required
+        self.templates = says.templates
         self._messages_of = says.messages_of
         self._renames = renames
 
@@ -361,6 +391,8 @@ class _FromColumns:
     def __init__(self, job: _JobSays, says: _MessagesSource, tools: str | None, choice: str | None) -> None:
         own = {column for column in (tools, choice) if column is not None}
         self.columns = None if says.columns is None else says.columns | own
+        self.required = says.required | own
+        self.templates = says.templates
         self._job = job
         self._messages_of = says.messages_of
         self._tools_column = tools
@@ -399,7 +431,9 @@ class _FromBodies:
     shape = None
 
     def __init__(self, job: _JobSays, system: Template | None) -> None:
-        self.columns = _with_columns(BATCH_COLUMNS, system)
+        self.templates = () if system is None else (system,)
+        self.columns = _with_columns(BATCH_COLUMNS, self.templates)
+        self.required = _required_by(self.templates) | {"body"}
         self._job = job
         self._system = system
         self._shapes = _Shapes()

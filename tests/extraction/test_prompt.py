@@ -188,8 +188,8 @@ def test_a_missing_column_may_have_a_default() -> None:
 def test_the_columns_that_a_template_needs_are_known(text: str, columns: set[str], needs_all: bool) -> None:
     compiled = template(text)
 
-    assert compiled.columns == columns
-    assert compiled.needs_all is needs_all
+    assert compiled.uses.columns == columns
+    assert compiled.uses.needs_all is needs_all
 
 
 def test_a_column_may_have_the_name_of_a_method_or_function() -> None:
@@ -198,6 +198,141 @@ def test_a_column_may_have_the_name_of_a_method_or_function() -> None:
     assert template("{{ row.items }}{{ row.keys }}{{ range }}").render(values) == "[1]k5"
     assert template('{{ row["self"] }}{{ row["row"] }}').render(values) == "mer"
     assert template("{{ range(2) | list }}").render(values) == "[0,1]"
+
+
+_OWN_NAMES = ["self", "super", "loop", "range", "dict", "namespace", "cycler", "joiner", "lipsum", "caller", "varargs"]
+
+
+@pytest.mark.parametrize(
+    "name", [*_OWN_NAMES, "kwargs", "environment", "context", "column_self", "blocks", "_", "class"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see {{ NAME }}",
+        "see {{ NAME | trim }}",
+        "{% if NAME is defined %}see {{ NAME }}{% endif %}",
+        "{% for one in xs %}see {{ NAME_IN_LOOP }}{% endfor %}",
+        "{% block title %}see {{ NAME }}{% endblock %}",
+        "{% set column_ = NAME %}see {{ column_ }}",
+        "{% macro show(x) %}see {{ x }}{% endmacro %}{{ show(NAME) }}",
+        "see {{ row.NAME }}",
+    ],
+)
+def test_a_column_with_a_name_of_jinjas_own_shows_its_value_everywhere(name: str, text: str) -> None:
+    in_loop = "row.loop" if name == "loop" else name
+    compiled = template(text.replace("NAME_IN_LOOP", in_loop).replace("NAME", name))
+
+    assert name in compiled.uses.columns
+    assert compiled.render({name: "https://issues.example/7", "xs": [1]}) == "see https://issues.example/7"
+
+
+def test_a_function_and_a_column_of_one_name_stand_in_one_template() -> None:
+    text = "{{ range }}: {% for i in range(2) %}{{ i }}{% endfor %}"
+
+    assert render(text, range="5 km") == "5 km: 01"
+
+
+def test_a_column_with_a_name_of_jinjas_own_that_a_row_lacks_is_named_as_the_column() -> None:
+    assert refusal("{{ self | upper }}", text="a") == "request.prompt: column 'self' is missing in this row"
+
+
+def test_a_block_may_be_shown_once_more() -> None:
+    assert render("{% block title %}{{ text }}{% endblock %} {{ self.title() }}", text="a") == "a a"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{% for x in xs %}{{ loop }}{% endfor %}", "loop"),
+        ("{% for x in xs %}{% if loop %}{{ x }}{% endif %}{% endfor %}", "loop"),
+        ("{% macro f(x) %}{{ kwargs }}{% endmacro %}{{ f(1) }}", "kwargs"),
+        ("{% macro f(x) %}{{ caller | upper }}{% endmacro %}{{ f(1) }}", "caller"),
+        ("Row: {{ row }}", "row"),
+        ("Row: {{ row | upper }}", "row"),
+        ("{{ true }}", "true"),
+        ("{{ None }}", "None"),
+    ],
+)
+def test_where_jinja_hides_a_column_of_that_name_the_template_says_how_to_write_it(text: str, name: str) -> None:
+    assert f"row.{name}" in (said := template(text).uses.shadowed[name]) or f'row["{name}"]' in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for x in xs %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{% endfor %}",
+        "{% macro f(x) %}{{ caller() }}{% endmacro %}{% call f(1) %}a{% endcall %}",
+        "{{ row | tojson }}{% for name, value in row.items() %}{{ name }}{% endfor %}",
+        "{% for row in rows %}{{ row }}{% endfor %}",
+        "{{ x | default(true) }}{% if x is true %}a{% endif %}{{ 1 }}",
+    ],
+)
+def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
+    assert template(text).uses.shadowed == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [
+        ("If lang is defined in the text, say so. {{ lang }}", {"lang"}),
+        ("{# lang | default #}lang | default('x') {{ lang }}", {"lang"}),
+        ("{% raw %}{{ lang | d('en') }}{% endraw %}{{ lang }}", {"lang"}),
+        ("{{ lang | default('en') }}", set()),
+        ("{{ lang | d }}", set()),
+        ("{{ lang | upper | default('en') }}", {"lang"}),
+        ("{{ lang.code | default('en') }}", {"lang"}),
+        ("{{ lang | default(other) }}", {"other"}),
+        ("{{ lang | default(other | default('en')) }}", set()),
+        ("{{ lang | default('en') }}{{ lang }}", {"lang"}),
+        ("{% if lang is defined %}{{ lang }}{% endif %}", set()),
+        ("{% if lang is defined %}{% if b is defined and b %}{{ lang }}{{ b }}{% endif %}{% endif %}", set()),
+        ("{% if lang is defined %}a{% else %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% if lang is not defined %}a{% else %}{{ lang }}{% endif %}", set()),
+        ("{% if lang is undefined %}a{% elif a is defined %}{{ lang }}{{ a }}{% else %}{{ a }}{% endif %}", {"a"}),
+        ("{% if lang is defined or b is defined %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% if not (lang is undefined or b is undefined) %}{{ lang }}{{ b }}{% endif %}", set()),
+        ("{{ lang if lang is defined else 'en' }}", set()),
+        ("{{ lang is defined and lang == 'en' }}", set()),
+        ("{{ lang is undefined or lang == 'en' }}", set()),
+        ("{% if lang | default %}{{ lang }}{% endif %}", set()),
+        ("{% if lang | default('en') %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% if lang %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% set lang = lang | default('en') %}{{ lang }}", set()),
+        ("{% if lang is not defined %}{% set lang = 'en' %}{% endif %}{{ lang }}", set()),
+        ("{% if a %}{% set lang = 'en' %}{% endif %}{{ lang }}", {"a", "lang"}),
+        ("{% for x in xs if lang is defined %}{{ lang }}{% endfor %}", {"xs"}),
+        ("{% for x in xs | default([]) %}{{ x }}{{ lang }}{% endfor %}", {"lang"}),
+        ("{% if row.lang is defined %}{{ row.lang }}{{ lang }}{% endif %}", set()),
+        ('{% if "lang" in row %}{{ row["lang"] }}{% endif %}', set()),
+        ('{{ row.get("lang") }}{{ row.get("b", c) }}', {"c"}),
+        ('{{ row["lang"] | default("en") }}{{ row.b }}', {"b"}),
+        ("{{ self | default('x') }}{{ range }}", {"range"}),
+        ("{{ row | tojson }}{{ lang }}", {"lang"}),
+        ("{% macro f(x) %}{{ x }}{{ y }}{% endmacro %}{{ f(z) }}", {"y", "z"}),
+        ("{% with a = b %}{{ a }}{% endwith %}", {"b"}),
+    ],
+)
+def test_a_column_is_required_unless_every_use_of_it_is_guarded(text: str, required: set[str]) -> None:
+    assert template(text).uses.required == required
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{{ xs | map('upper') }}", '["A","B"]'),
+        ("{{ address.values() }}", '["Ulm"]'),
+        ("{{ xs | select('equalto', 'a') ~ '!' }}", '["a"]!'),
+        ("{{ range(2) }}", "[0,1]"),
+    ],
+)
+def test_what_a_filter_gives_bit_by_bit_is_shown_as_a_list_and_not_as_python_names_it(text: str, shown: str) -> None:
+    assert render(text, xs=["a", "b"], address={"city": "Ulm"}) == shown
+
+
+@pytest.mark.parametrize("text", ["{{ namespace(a=1) }}", "{{ cycler('a') }}", "{{ joiner() }}"])
+def test_an_object_of_jinjas_own_is_never_sent(text: str) -> None:
+    assert "a function" in (said := refusal(text)) or "Jinja's own" in said
 
 
 def test_a_method_is_not_rendered_by_mistake() -> None:

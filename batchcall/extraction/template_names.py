@@ -1,0 +1,323 @@
+"""Which columns a template uses, which of them it can do without, and which names in it are Jinja's own.
+
+All of it is read from the syntax tree: what the text of a prompt says in words does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jinja2 import meta, nodes
+
+ROW = "row"
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a template takes from a row."""
+
+    columns: frozenset[str]  # that it names
+    required: frozenset[str]  # of these, those that it cannot do without: no default, no `is defined`
+    needs_all: bool  # it uses the row as a whole
+    uses_row: bool  # it has the name `row`
+    renamed: Mapping[str, str]  # name in the compiled template → column, where Jinja has a meaning of its own for it
+    functions: frozenset[str]  # global functions that it calls
+    shadowed: Mapping[str, str]  # column → why the template would not show it, though it seems to name it
+    text: str  # what stands outside of its tags
+
+
+def plain_uses(columns: Iterable[str], text: str) -> Uses:
+    """Of a template that is text and columns alone."""
+    found = frozenset(columns)
+    return Uses(found, found, False, False, {}, frozenset(), {}, text)
+
+
+def names_in(tree: nodes.Template, functions: Collection[str]) -> Uses:
+    """What a template takes from a row. Renames in the tree what Jinja would take for its own. `functions` are global:
+    they are meant only where they are called."""
+    shadowed = dict(_shadowed(tree))
+    renamed = _rename_own(tree, functions)
+    undeclared = meta.find_undeclared_variables(tree)
+    called = undeclared & set(functions)
+    names = {renamed.get(name, name) for name in undeclared - called - {ROW}}
+    of_row, needs_all = _columns_of_row(tree) if ROW in undeclared else (set(), False)
+    columns = names | of_row
+    return Uses(
+        columns=frozenset(columns),
+        required=frozenset(_required(tree, renamed) & columns),
+        needs_all=needs_all,
+        uses_row=ROW in undeclared,
+        renamed=renamed,
+        functions=frozenset(called),
+        shadowed=shadowed,
+        text="".join(data.data for data in tree.find_all(nodes.TemplateData)),
+    )
+
+
+# Names that Jinja takes for its own.
+
+
+def _rename_own(tree: nodes.Template, functions: Collection[str]) -> dict[str, str]:
+    """Give the names that are columns, and that Jinja would take for its own, a name that nothing else has.
+
+    `self` and `super` mean the template's blocks to Jinja; a function is meant only where it is called.
+    """
+    every = list(tree.find_all(nodes.Name))
+    taken = {name.name for name in every}
+    own = _of_blocks(tree) | {id(call.node) for call in tree.find_all(nodes.Call) if _name_of(call.node) in functions}
+    renamed = {}
+    for name in every:
+        if (name.name in _OF_BLOCKS or name.name in functions) and id(name) not in own:
+            safe = f"column_{name.name}"
+            while safe in taken:
+                safe += "_"
+            renamed[safe] = name.name
+            name.name = safe
+    return renamed
+
+
+_OF_BLOCKS = ("self", "super")
+
+
+def _of_blocks(tree: nodes.Template) -> set[int]:
+    """Uses of `self` that show a block of the template once more: `self.title()`."""
+    blocks = {block.name for block in tree.find_all(nodes.Block)}
+    return {
+        id(call.node.node)
+        for call in tree.find_all(nodes.Call)
+        if isinstance(call.node, nodes.Getattr) and call.node.attr in blocks and _name_of(call.node.node) == "self"
+    }
+
+
+def _name_of(node: nodes.Node) -> str | None:
+    return node.name if isinstance(node, nodes.Name) else None
+
+
+def _shadowed(tree: nodes.Template) -> Iterator[tuple[str, str]]:
+    """Columns that a template seems to name where the name is Jinja's, and how to write them instead."""
+    hides_row = any(name.name == ROW and name.ctx != "load" for name in tree.find_all(nodes.Name))
+    for place in _places(tree, _Place(tree, tree)):
+        name, parent = _name_of(place.node), place.parent
+        if name == "loop" and place.in_loop and not isinstance(parent, nodes.Call | nodes.Getattr):
+            yield name, f"line {place.node.lineno}: inside a for loop, `loop` is Jinja's own; write row.loop"
+        elif name in _OF_MACROS and place.in_macro and not isinstance(parent, nodes.Call):
+            yield name, f"line {place.node.lineno}: inside a macro, `{name}` is Jinja's own; write row.{name}"
+        elif name == ROW and not hides_row and (isinstance(parent, nodes.Output) or _shows_one_value(parent)):
+            way = 'write row["row"] for the column, row | tojson for all columns'
+            yield name, f"line {place.node.lineno}: `row` is the whole row; {way}"
+        elif isinstance(place.node, nodes.Const) and isinstance(parent, nodes.Output):
+            for spelt in _CONSTANTS.get(repr(place.node.value), ()):
+                yield spelt, f'line {place.node.lineno}: `{spelt}` is a constant of Jinja; write row["{spelt}"]'
+
+
+_OF_MACROS = ("caller", "varargs", "kwargs")
+_CONSTANTS = {"True": ("true", "True"), "False": ("false", "False"), "None": ("none", "None")}
+
+
+def _shows_one_value(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Filter) and node.name in ("trim", "upper", "lower", "title", "string", "default", "d")
+
+
+class _Place(NamedTuple):
+    node: nodes.Node
+    parent: nodes.Node
+    in_loop: bool = False
+    in_macro: bool = False
+
+
+def _places(node: nodes.Node, at: _Place) -> Iterator[_Place]:
+    """Every node with the one around it, and whether it is in the body of a loop or of a macro."""
+    for field, value in node.iter_fields():
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, nodes.Node):
+                inner = at._replace(
+                    node=child,
+                    parent=node,
+                    in_loop=at.in_loop or (isinstance(node, nodes.For) and field == "body"),
+                    in_macro=at.in_macro or (isinstance(node, nodes.Macro | nodes.CallBlock) and field == "body"),
+                )
+                yield inner
+                yield from _places(child, inner)
+
+
+# Columns of the row as a whole: `row["x"]`, `row.x`, `row.get("x")`.
+
+
+def _columns_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
+    """Columns that are named by way of `row`, and whether `row` is used in any other way."""
+    found: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
+    accesses = [access for access in found if _name_of(access.node) == ROW]
+    calls = {id(call.node): call for call in tree.find_all(nodes.Call)}
+    names = [_column_named(access, calls.get(id(access))) for access in accesses]
+    tests = [test for test in tree.find_all(nodes.Compare) if _tested_in_row(test) is not None]
+    names += map(_tested_in_row, tests)
+    uses = sum(name.name == ROW for name in tree.find_all(nodes.Name))
+    return {name for name in names if name is not None}, None in names or uses > len(accesses) + len(tests)
+
+
+def _column_named(access: nodes.Getattr | nodes.Getitem, call: nodes.Call | None) -> str | None:
+    if isinstance(access, nodes.Getitem):
+        return _constant(access.arg)
+    if call is None:
+        return access.attr
+    return _constant(call.args[0]) if access.attr == "get" and call.args else None
+
+
+def _constant(node: nodes.Node) -> str | None:
+    return node.value if isinstance(node, nodes.Const) and isinstance(node.value, str) else None
+
+
+def _tested_in_row(test: nodes.Compare) -> str | None:
+    """The column of `"x" in row`."""
+    if len(test.ops) != 1 or test.ops[0].op not in ("in", "notin") or _name_of(test.ops[0].expr) != ROW:
+        return None
+    return _constant(test.expr)
+
+
+# What a template cannot do without. `known` are the columns that are there for sure at a point of the template:
+# tested with `is defined` on the way there, or set by the template itself. A test holds for a name and for `row.name`;
+# what the template sets hides the name alone.
+
+_Known = frozenset[tuple[bool, str]]  # (by way of `row`, column)
+
+
+def _required(tree: nodes.Template, renamed: Mapping[str, str]) -> set[str]:
+    needs = _Needs(renamed)
+    needs.of_body(tree.body, frozenset())
+    return needs.found
+
+
+class _Needs:
+    """Walks a template as it runs. `found` are the columns whose use nothing guards."""
+
+    def __init__(self, renamed: Mapping[str, str]) -> None:
+        self.found: set[str] = set()
+        self._renamed = renamed
+
+    def of_body(self, body: Iterable[nodes.Node], known: _Known) -> _Known:
+        """Statements in order; returns what is known behind them."""
+        for node in body:
+            known = self._of_statement(node, known)
+        return known
+
+    def _of_statement(self, node: nodes.Node, known: _Known) -> _Known:
+        match node:
+            case nodes.If():
+                return self._of_if(node, known)
+            case nodes.For():
+                self._of(node.iter, known)
+                inner = known | _set_by(node.target) | {(False, "loop")}
+                if node.test is not None:
+                    self._of(node.test, inner)
+                    inner |= self._facts(node.test, True)
+                self.of_body(node.body, inner)
+                self.of_body(node.else_, known)
+            case nodes.Assign():
+                self._of(node.node, known)
+                return known | _set_by(node.target)
+            case nodes.AssignBlock():
+                self.of_body(node.body, known)
+                return known | _set_by(node.target)
+            case nodes.With():
+                for value in node.values:
+                    self._of(value, known)
+                self.of_body(node.body, known.union(*map(_set_by, node.targets)))
+            case nodes.Macro() | nodes.CallBlock():
+                for one in (*node.defaults, *([node.call] if isinstance(node, nodes.CallBlock) else [])):
+                    self._of(one, known)
+                self.of_body(node.body, known.union(*map(_set_by, node.args), {(False, name) for name in _OF_MACROS}))
+                return known | {(False, node.name)} if isinstance(node, nodes.Macro) else known
+            case nodes.Block() | nodes.FilterBlock() | nodes.Scope():
+                if isinstance(node, nodes.FilterBlock):
+                    self._of(node.filter, known)
+                self.of_body(node.body, known)
+            case _:
+                self._of(node, known)
+        return known
+
+    def _of_if(self, node: nodes.If, known: _Known) -> _Known:
+        """Behind it, that is known which every way through it makes sure of."""
+        ends, otherwise = [], known
+        for branch in (node, *node.elif_):
+            self._of(branch.test, otherwise)
+            ends.append(self.of_body(branch.body, otherwise | self._facts(branch.test, True)))
+            otherwise |= self._facts(branch.test, False)
+        ends.append(self.of_body(node.else_, otherwise))
+        return frozenset.intersection(*ends)
+
+    def _of(self, node: nodes.Node, known: _Known) -> None:
+        """An expression."""
+        match node:
+            case nodes.And() | nodes.Or():
+                self._of(node.left, known)
+                self._of(node.right, known | self._facts(node.left, isinstance(node, nodes.And)))
+            case nodes.CondExpr():
+                self._of(node.test, known)
+                self._of(node.expr1, known | self._facts(node.test, True))
+                if node.expr2 is not None:
+                    self._of(node.expr2, known | self._facts(node.test, False))
+            case nodes.Test(name="defined" | "undefined") if self._column(node.node) is not None:
+                pass
+            case nodes.Filter(name="default" | "d") if node.node is not None and self._column(node.node) is not None:
+                for argument in (*node.args, *(pair.value for pair in node.kwargs)):
+                    self._of(argument, known)
+            case nodes.Call() if self._asked_of_row(node) is not None:
+                for argument in node.args[1:]:
+                    self._of(argument, known)
+            case nodes.Compare() if _tested_in_row(node) is not None:
+                pass
+            case _ if (column := self._column(node)) is not None:
+                if column not in known:
+                    self.found.add(column[1])
+            case _:
+                for child in node.iter_child_nodes():
+                    self._of(child, known)
+
+    def _column(self, node: nodes.Node) -> tuple[bool, str] | None:
+        """The column that a name or an access to `row` stands for."""
+        if isinstance(node, nodes.Name):
+            return (False, self._renamed.get(node.name, node.name)) if node.ctx == "load" and node.name != ROW else None
+        if isinstance(node, nodes.Getattr | nodes.Getitem) and _name_of(node.node) == ROW:
+            column = _column_named(node, None)
+            return (True, column) if column is not None else None
+        return None
+
+    def _asked_of_row(self, node: nodes.Node) -> str | None:
+        """The column of `row.get("x")`."""
+        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr) and _name_of(node.node.node) == ROW:
+            return _column_named(node.node, node) if node.args else None
+        return None
+
+    def _facts(self, test: nodes.Node, truth: bool) -> _Known:
+        """What is known where a test came out as `truth`."""
+        match test:
+            case nodes.Not():
+                return self._facts(test.node, not truth)
+            case nodes.And() | nodes.Or():
+                left, right = self._facts(test.left, truth), self._facts(test.right, truth)
+                return left | right if isinstance(test, nodes.And) is truth else left & right
+            case nodes.Test(name="defined" | "undefined"):
+                return self._both(self._column(test.node)) if truth is (test.name == "defined") else frozenset()
+            case nodes.Filter(name="default" | "d") if truth and test.node is not None and _is_false(test.args):
+                return self._both(self._column(test.node))
+            case nodes.Compare() if (column := _tested_in_row(test)) is not None:
+                return self._both((True, column)) if truth is (test.ops[0].op == "in") else frozenset()
+            case nodes.Call() if truth and len(test.args) == 1 and (column := self._asked_of_row(test)) is not None:
+                return self._both((True, column))
+            case _:
+                return frozenset()
+
+    def _both(self, column: tuple[bool, str] | None) -> _Known:
+        return frozenset() if column is None else frozenset({(False, column[1]), (True, column[1])})
+
+
+def _is_false(arguments: list[nodes.Expr]) -> bool:
+    """Whether a default is none, or counts as false itself."""
+    return not arguments or (isinstance(arguments[0], nodes.Const) and not arguments[0].value)
+
+
+def _set_by(target: nodes.Node) -> _Known:
+    names = [target] if isinstance(target, nodes.Name) else list(target.find_all(nodes.Name))
+    return frozenset((False, name.name) for name in names)
