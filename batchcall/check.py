@@ -110,6 +110,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     if job.input.id is not None:
         source.check_ids(job.input.id)
     warnings = [*job.warnings, *_key_warning(job), *_output_warning(job), *asker.rewrites, *asker.findings.slips]
+    warnings += source.notes
     rows = source.count_rows()
     runfile = _own_record(job)
     sample = _sample(asker, source, job.endpoints[0], warnings)

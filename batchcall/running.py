@@ -136,8 +136,8 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
-    for slip in asker.findings.slips:
-        say(slip)
+    for note in (*asker.findings.slips, *source.notes):
+        say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
     with hold_lock(lock), open_output(job, layout, disk) as output:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from batchcall.errors import InputError
 from batchcall.files.input_files import JSONL, PARQUET, FileSet, InputFile, find_files
+from batchcall.files.input_hive import with_keys
 from batchcall.files.input_ids import check_ids, named
 from batchcall.files.input_jsonl import JsonlTable
 from batchcall.files.input_parquet import ParquetTable
@@ -28,7 +29,8 @@ def open_input(path: str, *, id_column: str | None = None) -> Input:
     `path` is a file, a directory, a glob or a URI. Raises InputError when it is no input, cannot be read, or is empty.
     """
     files = find_files(path)
-    return Input(files, _TABLES[files.kind](files), id_column=id_column)
+    table = with_keys(_TABLES[files.kind](files), [(file.name, file.keys) for file in files.files])
+    return Input(files, table, id_column=id_column)
 
 
 class Input:
@@ -42,6 +44,7 @@ class Input:
         self.files = files.files
         self.fingerprint = _fingerprint(files.files)
         self.schema: pa.Schema = table.schema
+        self.notes = (*files.notes, *table.notes)
         self.columns: tuple[str, ...] = tuple(table.schema.names)
         self.is_batch_file = {"custom_id", "body"} <= set(self.columns)
         self._named_by = id_column
@@ -103,8 +106,8 @@ _BEGINNING = Mark(row=0, file=0, offset=0, line=1)
 
 
 def _fingerprint(files: tuple[InputFile, ...]) -> str:
-    """Of names, sizes and times of change: a changed file is noticed without reading it."""
-    known = json.dumps([[file.name, file.size, file.mtime_ns] for file in files])
+    """Of names, partition keys, sizes and times of change: a changed file is noticed without reading it."""
+    known = json.dumps([[file.name, file.size, file.mtime_ns, *file.keys] for file in files])
     return hashlib.blake2b(known.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from batchcall.errors import InputError
+from batchcall.files.input_hive import Keys, is_key_folder, keys_of
 from batchcall.likeness import close_to
 
 PARQUET = "parquet"
@@ -59,6 +61,7 @@ class InputFile:
     size: int  # bytes
     mtime_ns: int  # since the epoch; 0 where the store does not say
     format: Format
+    keys: Keys = ()  # what the folders that hold it say
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class FileSet:
     shown: str  # the input as the user named it, without credentials
     filesystem: Any
     files: tuple[InputFile, ...]
+    notes: tuple[str, ...] = ()  # for a person: what is not read although its name is that of an input file
 
     @property
     def kind(self) -> str:
@@ -92,9 +96,36 @@ def find_files(path: str) -> FileSet:
         ) from error
     except UnicodeError as error:
         raise InputError(f"{shown}: the name of a file there is no UTF-8", hint="rename it, or name others") from error
-    files = tuple(sorted(found, key=lambda file: file.name))
+    files, notes = _once_each(place, sorted(found, key=lambda file: file.name))
     _refuse_mixture(files, shown)
-    return FileSet(shown, place.filesystem, files)
+    return FileSet(shown, place.filesystem, files, (*notes, *_lost_links(place, files)))
+
+
+def _once_each(place: _Place, found: list[InputFile]) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
+    """The files without those that only a link makes another one of: their rows would be paid for twice."""
+    by_place: dict[str, list[InputFile]] = {}
+    for file in found:
+        by_place.setdefault(_real_path(place, file.path), []).append(file)
+    if len(by_place) == len(found):
+        return tuple(found), ()
+    kept = {real: min(files, key=lambda file: file.path != real) for real, files in by_place.items()}
+    dropped = [(file.name, one.name) for real, one in kept.items() for file in by_place[real] if file is not one]
+    notes = [f"{name} is a link to {real}, which is read once" for name, real in dropped[:_SAMPLE_NAMES]]
+    if len(dropped) > _SAMPLE_NAMES:
+        notes.append(f"so are {len(dropped) - _SAMPLE_NAMES:,} more")
+    return tuple(sorted(kept.values(), key=lambda file: file.name)), tuple(notes)
+
+
+def _lost_links(place: _Place, files: Iterable[InputFile]) -> Iterator[str]:
+    """Links beside the files that lead to nothing: no listing shows them, and rows would be missing unnoticed."""
+    if not isinstance(place.filesystem, fs.LocalFileSystem) or os.path.isfile(place.base):
+        return
+    wildcard = place.pattern[-1].replace("**", "*") if place.pattern else "*"
+    for folder in sorted({os.path.dirname(file.path) for file in files}):
+        for entry in os.scandir(folder):
+            is_meant = _is_named(entry.name, wildcard) and _format_of(entry.name) is not None
+            if is_meant and entry.is_symlink() and not os.path.exists(entry.path):
+                yield f"{entry.name} is a link to {os.readlink(entry.path)}, which does not exist: not read"
 
 
 def reason(error: BaseException) -> str:
@@ -127,7 +158,7 @@ def _located(path: str) -> _Place:
     whole = Path(os.path.abspath(path))
     if whole.exists():  # a name may well have brackets in it
         return _Place(local, whole.as_posix(), ())
-    base, pattern = _split_glob(whole.as_posix(), r"[*?\[]")
+    base, pattern = _split_glob(whole.as_posix(), r"[*?\[]", stands=os.path.lexists)
     return _Place(local, base or "/", pattern)
 
 
@@ -138,10 +169,13 @@ def _located_uri(uri: str) -> _Place:
     return _Place(filesystem, root, tuple(map(unquote, pattern)))
 
 
-def _split_glob(path: str, wildcards: str) -> tuple[str, tuple[str, ...]]:
+def _split_glob(
+    path: str, wildcards: str, *, stands: Callable[[str], bool] = lambda _: False
+) -> tuple[str, tuple[str, ...]]:
+    """The part without wildcards, and the rest by component. What `stands` by that very name is no wildcard."""
     components = path.split("/")
     for position, component in enumerate(components):
-        if re.search(wildcards, component):
+        if re.search(wildcards, component) and not stands("/".join(components[: position + 1])):
             return "/".join(components[:position]), tuple(components[position:])
     return path, ()
 
@@ -173,21 +207,28 @@ def _single_file(found: Any, shown: str) -> InputFile:
 
 def _files_in(place: _Place, shown: str) -> list[InputFile]:
     entries = _entries(place, place.base)
-    readable = _readable(_visible(entries), place.base)
+    readable = _readable(_held(place, place.base), place.base)
     if not readable:
         names = sorted(entry.base_name for entry in entries)
         hint = f"it holds {', '.join(names[:_SAMPLE_NAMES])}" if names else "the directory is empty"
-        if any(entry.type == fs.FileType.Directory for entry in _visible(entries)):
+        if any(map(_is_folder, _visible(entries))):
             hint += f"; for files in folders below write {shown.rstrip('/')}/**"
         raise InputError(f"{shown} holds no input file: {_READABLE} are read", hint=hint)
     return readable
 
 
+def _held(place: _Place, folder: str) -> list[Any]:
+    """What a folder holds, and all below its folders that are partition keys."""
+    entries = _visible(_entries(place, folder))
+    partitions = [one.path for one in entries if _is_folder(one) and is_key_folder(one.base_name)]
+    return [*entries, *(found for path in partitions for found in _walked(place, path, ("**",)))]
+
+
 def _matching_files(place: _Place, shown: str) -> list[InputFile]:
-    matches = {found.path: found for found in _expanded(place, place.base, place.pattern)}.values()
+    matches = list({found.path: found for found in _walked(place, place.base, place.pattern)}.values())
     files = [found for found in matches if found.is_file]
     if not files:  # directories only: what is in them is meant
-        files = [entry for found in matches for entry in _visible(_entries(place, found.path)) if entry.is_file]
+        files = [entry for found in matches for entry in _held(place, found.path) if entry.is_file]
     readable = _readable(files, place.base)
     if not readable:
         names = ", ".join(sorted(found.base_name for found in files)[:_SAMPLE_NAMES])
@@ -200,25 +241,57 @@ def _matching_files(place: _Place, shown: str) -> list[InputFile]:
     return readable
 
 
-def _expanded(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[Any]:
-    """Files and directories below `folder` that match. One listing per folder, so a store is not searched whole."""
-    head, rest = pattern[0], pattern[1:]
-    if head == "**":
-        yield from _expanded(place, folder, rest or ("*",))
-    for entry in _entries(place, folder):
-        is_folder = entry.type == fs.FileType.Directory
-        if head == "**":
-            if is_folder and not _is_hidden(entry.base_name):
-                yield from _expanded(place, entry.path, pattern)
-        elif fnmatchcase(entry.base_name, head) and (_is_hidden(head) or not _is_hidden(entry.base_name)):
+def _walked(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[Any]:
+    """Files and directories below `folder` that match. One listing per folder, so a store is not searched whole.
+
+    A folder is looked into once, whichever links lead to it: one that leads to a folder above would never end. What
+    links lead to comes last, so that a file has the name that it has without them.
+    """
+    waiting, linked = deque([(folder, pattern)]), deque[tuple[str, tuple[str, ...]]]()
+    seen = set[tuple[str, tuple[str, ...]]]()
+    while waiting or linked:
+        path, wanted = (waiting or linked).popleft()
+        if (known := (_real_path(place, path), wanted)) in seen:
+            continue
+        seen.add(known)
+        for entry, rest in _step(_entries(place, path), wanted):
             if not rest:
                 yield entry
-            elif is_folder:
-                yield from _expanded(place, entry.path, rest)
+            else:
+                (linked if _is_link(place, entry.path) else waiting).append((entry.path, rest))
+
+
+def _step(entries: list[Any], pattern: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """The entries of a folder that match the first component, each with the components that are left."""
+    head, rest = pattern[0], pattern[1:]
+    if head == "**":
+        yield from _step(entries, rest or ("*",))
+    for entry in entries:
+        if head == "**":
+            if _is_folder(entry) and not _is_hidden(entry.base_name):
+                yield entry, pattern
+        elif _is_named(entry.base_name, head) and (not rest or _is_folder(entry)):
+            yield entry, rest
+
+
+def _is_named(name: str, wildcard: str) -> bool:
+    return fnmatchcase(name, wildcard) and (_is_hidden(wildcard) or not _is_hidden(name))
+
+
+def _real_path(place: _Place, path: str) -> str:
+    return os.path.realpath(path) if isinstance(place.filesystem, fs.LocalFileSystem) else path
+
+
+def _is_link(place: _Place, path: str) -> bool:
+    return isinstance(place.filesystem, fs.LocalFileSystem) and os.path.islink(path)
 
 
 def _entries(place: _Place, folder: str) -> list[Any]:
     return list(place.filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
+
+
+def _is_folder(entry: Any) -> bool:
+    return bool(entry.type == fs.FileType.Directory)
 
 
 def _visible(entries: list[Any]) -> list[Any]:
@@ -226,18 +299,23 @@ def _visible(entries: list[Any]) -> list[Any]:
 
 
 def _is_hidden(name: str) -> bool:
-    """As the readers of pyarrow, Spark and Hive have it: our own `_batchcall` is no input."""
-    return name.startswith(("_", "."))
+    """As Spark has it: our own `_batchcall` is no input, a partition by a column `_day` is."""
+    return name.startswith(".") or (name.startswith("_") and not is_key_folder(name))
 
 
 def _readable(found: Iterable[Any], root: str) -> list[InputFile]:
     """Those of a listing that are in a format that is read, named relative to `root`."""
-    prefix = root.rstrip("/") + "/"
     return [
-        InputFile(entry.path.removeprefix(prefix), entry.path, entry.size, entry.mtime_ns or 0, form)
+        _input_file(entry, root, form)
         for entry in found
         if entry.is_file and (form := _format_of(entry.base_name)) is not None
     ]
+
+
+def _input_file(entry: Any, root: str, form: Format) -> InputFile:
+    name = entry.path.removeprefix(root.rstrip("/") + "/")
+    keys = keys_of(root, name.split("/")[:-1])
+    return InputFile(name, entry.path, entry.size, entry.mtime_ns or 0, form, keys)
 
 
 def _format_of(name: str) -> Format | None:

@@ -38,6 +38,8 @@ _NOT_JSONL = {
 class JsonlTable:
     """JSONL files as a table. Its columns are those that a sample of its first rows has."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, files: FileSet) -> None:
         """Reads the sample. Raises InputError when a file cannot be read, or there is no row at all."""
         self._files = files

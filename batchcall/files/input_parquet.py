@@ -26,6 +26,8 @@ class _Footer(NamedTuple):
 class ParquetTable:
     """Parquet files as a table. Its columns are those of the first file."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, files: FileSet) -> None:
         """Reads a footer. Raises InputError when it cannot be read, or there is no row at all."""
         self._files = files

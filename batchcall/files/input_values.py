@@ -37,6 +37,10 @@ class Table(Protocol):
     @property
     def schema(self) -> pa.Schema: ...
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how the files are read."""
+
     def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
         """Rows from `start_row` on, read from `start`, which is not behind it. Raises InputError.
 

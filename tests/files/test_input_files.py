@@ -254,3 +254,63 @@ def test_a_folder_that_may_not_be_listed_is_told(open_folder: Path) -> None:
 
     assert "Permission denied" in str(listed)
     assert "Permission denied" in str(within)
+
+
+def test_a_folder_that_links_to_itself_is_looked_into_once(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl", "x/b.jsonl", "x/y/c.jsonl")
+    for place, goal in (("again", "."), ("x/up", ".."), ("x/y/top", str(tmp_path)), ("x/y/self", "self")):
+        (tmp_path / place).symlink_to(goal)
+
+    assert names_of(open_input(f"{tmp_path}/**")) == ["a.jsonl", "x/b.jsonl", "x/y/c.jsonl"]
+    assert names_of(open_input(f"{tmp_path}/**/*.jsonl")) == ["a.jsonl", "x/b.jsonl", "x/y/c.jsonl"]
+    assert names_of(open_input(f"{tmp_path}/**/c.jsonl")) == ["x/y/c.jsonl"]
+
+
+def test_a_folder_elsewhere_is_read_through_a_link(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.jsonl", "store/b.jsonl")
+    (tmp_path / "in/more").symlink_to(tmp_path / "store")
+
+    assert names_of(open_input(f"{tmp_path}/in/**")) == ["a.jsonl", "more/b.jsonl"]
+
+
+@pytest.mark.parametrize("path", ["in", "in/*.jsonl", "in/**"])
+def test_a_file_that_two_names_lead_to_is_read_once_and_that_is_noted(tmp_path: Path, path: str) -> None:
+    make(tmp_path, "in/b.jsonl")
+    (tmp_path / "in/a.jsonl").symlink_to("b.jsonl")
+
+    source = open_input(f"{tmp_path}/{path}")
+
+    assert names_of(source) == ["b.jsonl"]
+    assert source.notes == ("a.jsonl is a link to b.jsonl, which is read once",)
+
+
+def test_of_two_links_to_a_file_elsewhere_one_is_read(tmp_path: Path) -> None:
+    make(tmp_path, "store/x.jsonl", "in/c.jsonl")
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "store/x.jsonl")
+
+    assert names_of(open_input(f"{tmp_path}/in")) == ["a.jsonl", "c.jsonl"]
+
+
+def test_a_day_that_is_linked_as_the_latest_is_read_once_in_its_own_folder(tmp_path: Path) -> None:
+    make(tmp_path, "days/2026-11-29/a.jsonl")
+    (tmp_path / "a_latest").symlink_to("days/2026-11-29")  # its name sorts first
+
+    assert names_of(open_input(f"{tmp_path}/**")) == ["days/2026-11-29/a.jsonl"]
+
+
+def test_a_link_to_nothing_is_noted_where_it_is_meant(tmp_path: Path) -> None:
+    make(tmp_path, "a.jsonl")
+    (tmp_path / "b.jsonl").symlink_to("gone.jsonl")
+
+    assert open_input(str(tmp_path)).notes == ("b.jsonl is a link to gone.jsonl, which does not exist: not read",)
+    assert open_input(f"{tmp_path}/a*.jsonl").notes == ()
+    assert open_input(f"{tmp_path}/a.jsonl").notes == ()
+
+
+@pytest.mark.parametrize("name", ["two\nlines.jsonl", "[x].jsonl", "a*b.jsonl", "ü.jsonl", "~$x?.jsonl"])
+def test_any_name_is_read_in_its_folder(tmp_path: Path, name: str) -> None:
+    make(tmp_path, f"in [1]/{name}")
+
+    for path in ("in [1]", "in [1]/*.jsonl", "**", f"in [1]/{name}"):
+        assert open_input(f"{tmp_path}/{path}").count_rows() == 1
