@@ -27,7 +27,7 @@ from batchcall.job import (
     request_identity,
     resolve_key,
 )
-from batchcall.job_endpoint import auth_of, endpoint_names, masked_headers, request_url
+from batchcall.job_endpoint import auth_of, endpoint_names, exposed_keys, masked_headers, request_url
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Usage
@@ -145,7 +145,7 @@ def _named(job: Job) -> list[str]:
 
 def _key_warning(job: Job) -> list[str]:
     """A missing key keeps `run` from starting; a check on another machine may well go without."""
-    told = []
+    told = exposed_keys(job.endpoints)
     for endpoint in job.endpoints:
         try:
             resolve_key(endpoint.api_key)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
@@ -215,13 +215,50 @@ def resolve_key(reference: str | None) -> Secret | None:
 
 def _key_in_file(path: str) -> str:
     try:
-        if os.name != "nt" and stat.S_IMODE(os.stat(path).st_mode) & 0o077:
-            raise JobError(f"endpoint.api_key: others may read {path}", hint=f"chmod 600 {path}")
-        return Path(path).read_text(encoding="ascii", errors="replace")
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            exposed = _exposed(file.fileno())
+            if exposed is not None and exposed.is_ours:
+                raise JobError(f"endpoint.api_key: {exposed.whom} {path}", hint=f"chmod 600 {path}")
+            return file.read()
     except OSError as error:
         raise JobError(
             f"endpoint.api_key: {path} cannot be read: {error.strerror}", hint="it holds the key, in one line"
         ) from error
+
+
+def exposed_keys(endpoints: Sequence[EndpointSection]) -> list[str]:
+    """Warnings of key files that every user may read, and whose mode this user cannot change: Kubernetes and Docker
+    hand keys to a container that way."""
+    warnings = []
+    for reference in dict.fromkeys(endpoint.api_key or "" for endpoint in endpoints):
+        source, _, path = reference.partition(":")
+        if source != "file":
+            continue
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            exposed = _exposed(file.fileno())
+            if exposed is not None and not exposed.is_ours:
+                warnings.append(f"endpoint.api_key: {exposed.whom} {path}; Kubernetes: defaultMode: 0440 and fsGroup")
+    return warnings
+
+
+class _Exposed(NamedTuple):
+    whom: str  # and what they may do
+    is_ours: bool  # the file is this user's own, who could change its mode
+
+
+def _exposed(number: int) -> _Exposed | None:
+    """Whether others than the owner and the group may read an open file, or others than the owner may change it.
+
+    Its group may read it: that is how a container that does not run as root gets its key.
+    """
+    if os.name == "nt":
+        return None
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+        return None
+    is_fixed = bool(os.fstatvfs(number).f_flag & os.ST_RDONLY)  # root cannot change a mode there either
+    can = "may read" if found.st_mode & stat.S_IROTH else "may change"
+    return _Exposed(f"others {can}", is_ours=found.st_uid == os.geteuid() and not is_fixed)
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:

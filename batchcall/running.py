@@ -29,6 +29,7 @@ from batchcall.files.mounts import network_file_system
 from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
 from batchcall.job import Job, as_job
+from batchcall.job_endpoint import exposed_keys
 from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
 from batchcall.records import Shape, Status
@@ -136,7 +137,7 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
-    for note in (*asker.findings.slips, *source.notes):
+    for note in (*exposed_keys(job.endpoints), *asker.findings.slips, *source.notes):
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)

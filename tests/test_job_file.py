@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema_rs
@@ -13,6 +14,7 @@ import pytest
 
 from batchcall.errors import JobError
 from batchcall.job import (
+    EndpointSection,
     describe_change,
     job_schema,
     load_job,
@@ -22,6 +24,7 @@ from batchcall.job import (
     resolve_key,
     resolve_tool_choice,
 )
+from batchcall.job_endpoint import exposed_keys
 from batchcall.resume import stored_job
 
 # As the README has it.
@@ -392,6 +395,85 @@ def test_a_key_that_is_not_set_or_that_others_may_read_is_refused(tmp_path: Path
         resolve_key(f"file:{tmp_path / 'key'}")
     with pytest.raises(JobError, match="cannot be read"):
         resolve_key(f"file:{tmp_path / 'none'}")
+
+
+# Who may do what: a mode that the caller could change is refused where everybody may read or others may write.
+OWN_AND_OPEN = [0o644, 0o604, 0o666, 0o620, 0o660, 0o444]
+CLOSED = [0o400, 0o600, 0o440, 0o640, 0o700, 0o750]
+
+
+@pytest.mark.parametrize("mode", OWN_AND_OPEN)
+def test_a_key_of_ones_own_that_others_may_read_or_change_is_refused_with_the_command_that_helps(
+    tmp_path: Path, mode: int
+) -> None:
+    key = key_file(tmp_path, mode)
+
+    with pytest.raises(JobError, match=r"others may (read|change)") as refused:
+        resolve_key(f"file:{key}")
+
+    assert refused.value.hint == f"chmod 600 {key}"
+
+
+@pytest.mark.parametrize("mode", CLOSED)
+def test_a_key_that_only_its_owner_and_its_group_may_read_is_taken_without_a_word(tmp_path: Path, mode: int) -> None:
+    key = key_file(tmp_path, mode)
+
+    assert revealed(key) == "sk-2"
+    assert exposed_keys([endpoint_with(key)]) == []
+
+
+@pytest.mark.parametrize("how", ["another owner", "read-only mount"])
+@pytest.mark.parametrize("mode", [*OWN_AND_OPEN, *CLOSED])
+def test_a_key_whose_mode_the_caller_cannot_change_is_taken_with_a_warning_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, how: str
+) -> None:
+    key = key_file(tmp_path, mode)
+    if how == "another owner":
+        monkeypatch.setattr(os, "geteuid", lambda: key.stat().st_uid + 1)
+    else:  # where root owns the file and cannot change it either
+        monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+
+    assert revealed(key) == "sk-2"
+    warnings = exposed_keys([endpoint_with(key), endpoint_with(key)])
+    assert len(warnings) == (mode in OWN_AND_OPEN)
+    assert all(str(key) in warning and "sk-2" not in warning for warning in warnings)
+
+
+def test_a_key_behind_the_links_that_kubernetes_makes_is_read_and_its_own_mode_counts(tmp_path: Path) -> None:
+    (tmp_path / "..2026_11_29").mkdir()
+    key_file(tmp_path / "..2026_11_29", 0o440)
+    (tmp_path / "..data").symlink_to("..2026_11_29")
+    (tmp_path / "api-key").symlink_to("..data/key")
+
+    assert revealed(tmp_path / "api-key") == "sk-2"
+    (tmp_path / "..data" / "key").chmod(0o644)
+    with pytest.raises(JobError, match="others may read"):
+        resolve_key(f"file:{tmp_path / 'api-key'}")
+
+
+@pytest.mark.parametrize("written", ["sk-2", "sk-2\n", "sk-2\r\n", "\ufeffsk-2\n", "\n sk-2 \n\n"])
+def test_a_key_file_may_end_as_any_editor_ends_it(tmp_path: Path, written: str) -> None:
+    key = key_file(tmp_path, 0o600)
+    key.write_text(written, encoding="utf-8", newline="")
+
+    assert revealed(key) == "sk-2"
+
+
+def key_file(folder: Path, mode: int) -> Path:
+    key = folder / "key"
+    key.write_text("sk-2\n")
+    key.chmod(mode)
+    return key
+
+
+def revealed(key: Path) -> str:
+    secret = resolve_key(f"file:{key}")
+    assert secret is not None
+    return secret.reveal()
+
+
+def endpoint_with(key: Path) -> EndpointSection:
+    return EndpointSection(url="https://models.example/v1", api_key=f"file:{key}")
 
 
 def test_the_schema_is_a_schema_and_takes_the_whole_job_file() -> None:
