@@ -11,8 +11,9 @@ from batchcall.engines.reading import Read, Reader
 from batchcall.errors import OutputError
 from batchcall.files.disk import Disk
 from batchcall.files.journal import Recovered, add_attempts, journals_in, read_journals
-from batchcall.files.output import OWN_FOLDER, part_numbers
-from batchcall.files.parts import USAGE_COLUMNS, Totals, part_name, read_batches, read_raw
+from batchcall.files.names import answers_in, part_name, part_numbers
+from batchcall.files.output import OWN_FOLDER
+from batchcall.files.parts import USAGE_COLUMNS, Totals, read_batches, read_raw
 from batchcall.records import NO_USAGE, Attempt, Scope
 
 Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
@@ -60,11 +61,11 @@ def held_answers(disk: Disk, folder: Path, skim: Skim, journals: Journals | None
 def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
     """The journals that stand, and with them the stored answers of parts that are not there."""
     own = folder / OWN_FOLDER
-    parts, journals = set(part_numbers(disk, folder)), journals_in(disk, own)
-    for number in sorted(journals.keys() | (set(part_numbers(disk, own / "answers")) - parts)):
+    parts, journals, answers = set(part_numbers(disk, folder)), journals_in(disk, own), answers_in(disk, own)
+    for number in sorted(journals.keys() | (answers.keys() - parts)):
         found = read_journals(disk, journals.get(number, ()))
-        if number not in parts and disk.exists(answers := own / "answers" / part_name(number)):
-            add_attempts(found, read_raw(disk, answers))
+        if number not in parts and number in answers:
+            add_attempts(found, read_raw(disk, answers[number]))
         yield number, found
 
 

@@ -17,8 +17,9 @@ from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
 from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
+from batchcall.files.names import part_name
 from batchcall.files.output import OWN_FOLDER, Output
-from batchcall.files.parts import Totals, fits, part_name
+from batchcall.files.parts import Totals, fits
 from batchcall.files.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Row

@@ -18,12 +18,12 @@ from batchcall.files.columns import Layout, split_error
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Mark, open_input
 from batchcall.files.lock import hold_lock
-from batchcall.files.output import OWN_FOLDER, SUCCESS, as_output_error, part_numbers
+from batchcall.files.names import ANSWERS_FOLDER, answers_in, answers_name, part_name, part_numbers
+from batchcall.files.output import OWN_FOLDER, SUCCESS, as_output_error
 from batchcall.files.parts import (
     Totals,
     in_batches,
     kept_schema_of,
-    part_name,
     read_raw,
     read_rows,
     read_totals,
@@ -121,7 +121,7 @@ class _Work(NamedTuple):
 
 def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     folder = work.job.output.path
-    answers = _answers(work.disk, folder / OWN_FOLDER / "answers" / part_name(number))
+    answers = _answers(work.disk, answers_in(work.disk, folder / OWN_FOLDER)[number])
     requests = _requests(work, number)
     totals = Totals(bill=read_totals(work.disk, folder / part_name(number)).bill)
     ended = []
@@ -144,11 +144,13 @@ def _with_what_was_left_out(new: Outcome, old: Outcome) -> Outcome:
 
 def _refuse_without_answers(disk: Disk, folder: Path) -> None:
     """Before anything is touched."""
+    own = folder / OWN_FOLDER
+    answers = answers_in(disk, own)
     for number in part_numbers(disk, folder):
-        path = folder / OWN_FOLDER / "answers" / part_name(number)
-        if not disk.exists(path):
+        if number not in answers:
             raise OutputError(
-                f"{path} is missing: no raw answers were kept, so there is nothing to read anew",
+                f"{own / ANSWERS_FOLDER / answers_name(number)} is missing:"
+                " no raw answers were kept, so there is nothing to read again",
                 hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
             )
 

@@ -13,8 +13,9 @@ from batchcall.errors import DamagedRecordError, JobError, OutputError
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.lock import holder_of
-from batchcall.files.output import OWN_FOLDER, as_read_error, part_numbers
-from batchcall.files.parts import Totals, part_name, read_totals
+from batchcall.files.names import part_name, part_numbers
+from batchcall.files.output import OWN_FOLDER, as_read_error
+from batchcall.files.parts import Totals, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.held import Held, Skim, held_answers, skimming
 from batchcall.records import Failure, FailureKind, HttpResponse

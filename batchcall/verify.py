@@ -13,8 +13,9 @@ from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input, open_input
 from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lock import holder_of
-from batchcall.files.output import OWN_FOLDER, SUCCESS, as_read_error, part_numbers
-from batchcall.files.parts import Totals, open_part, part_name, read_batches, read_raw
+from batchcall.files.names import answers_in, part_name, part_numbers
+from batchcall.files.output import OWN_FOLDER, SUCCESS, as_read_error
+from batchcall.files.parts import Totals, open_part, read_batches, read_raw
 from batchcall.files.runfile import RunFile, bill_aside
 from batchcall.records import Outcome
 from batchcall.report.text import table
@@ -130,11 +131,11 @@ def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: Damage
 
 
 def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
-    totals = Totals()
+    totals, answers = Totals(), answers_in(disk, folder / OWN_FOLDER)
     schemas: dict[str, list[int]] = {}  # the parts that have it, by what it says
     for number in part_numbers(disk, folder):
         proof.parts += 1
-        _read_answers(disk, folder, number, proof)
+        _read_answers(disk, answers.get(number), number, proof)
         try:
             with open_part(disk, folder / part_name(number)) as part:
                 counted = _read_rows(runfile, number, part.outcomes(), proof)
@@ -192,9 +193,8 @@ def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof
     return totals
 
 
-def _read_answers(disk: Disk, folder: Path, number: int, proof: Proof) -> None:
-    path = folder / OWN_FOLDER / "answers" / part_name(number)
-    if not disk.exists(path):
+def _read_answers(disk: Disk, path: Path | None, number: int, proof: Proof) -> None:
+    if path is None:
         proof.without_answers.add(number)
         return
     try:

@@ -32,8 +32,9 @@ from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.generations import has_earlier
 from batchcall.files.journal import Committer, journals_in, read_journals
 from batchcall.files.library import Library
+from batchcall.files.names import answers_in, part_number
 from batchcall.files.output import OpenPart, Output
-from batchcall.files.parts import part_number, read_batches, read_raw, read_totals
+from batchcall.files.parts import read_batches, read_raw, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, load_job
 from batchcall.records import Attempt, HttpRequest, HttpResponse
@@ -441,9 +442,10 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True, look
 def _faults_of_store(world: World, rows: list[dict[str, Any]], known: Counter[str]) -> list[str]:
     """What was answered is kept: raw, beside the rows it came to; and for later, where no row wants it any more."""
     own, stored = world.out / "_batchcall", set[int]()
+    answers = answers_in(world.disk, own)
     for name in world.part_names():
-        if world.disk.exists(own / "answers" / name):
-            stored |= {attempt.row for attempt in read_raw(world.disk, own / "answers" / name)}
+        if (number := part_number(name)) in answers:
+            stored |= {attempt.row for attempt in read_raw(world.disk, answers[number])}
     for paths in journals_in(world.disk, own).values():
         stored |= read_journals(world.disk, paths).attempts.keys()
     faults = [f"row {row['row']} has no raw answer" for row in rows if row["attempts"] and row["row"] not in stored]

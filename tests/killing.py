@@ -291,7 +291,7 @@ def ids_on_disk(out: Path) -> set[bytes]:
         with contextlib.suppress(FileNotFoundError):
             content = path.read_bytes()
             found.update(_ID.findall(content[: content.rfind(b"\n") + 1]))
-    for path in (out / "_batchcall").rglob("part-*.parquet"):
+    for path in (out / "_batchcall").rglob("part-*.answers"):
         for body in pyarrow.parquet.read_table(path, columns=["body"]).column("body").to_pylist():
             found.update(_ID.findall(body or b""))
     for path in out.glob("part-*.parquet"):

@@ -144,7 +144,7 @@ def _generation(path: Path, out: Path) -> Path:
 
 
 def _serials_in(name: str, content: bytes) -> Iterable[tuple[int, int]]:
-    if re.fullmatch(r"part-\d+\.parquet", name):
+    if re.fullmatch(r"part-\d+\.(parquet|answers|aside)", name):
         return _known_parquet(content)
     return _of_journal(content) if re.fullmatch(r"part-\d+(\.\d+)?\.journal", name) else ()
 
@@ -396,7 +396,7 @@ class RunMachine(RuleBasedStateMachine):
         is_moved = False
         for fault in advice:
             if re.search(r"[Mm]ove the (file|part) away", fault):
-                named = re.findall(r"(/\S+\.parquet|part-\d+\.parquet)", fault)
+                named = re.findall(r"(/\S+\.(?:parquet|answers)|part-\d+\.parquet)", fault)
                 assert named, fault
                 for path in (self.world.out / name for name in named):
                     if self.world.disk.exists(path):

@@ -56,7 +56,7 @@ async def test_a_part_that_cannot_be_read_is_made_anew_from_its_answers_for_noth
     assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0)
     assert "part-000001.parquet" in notes[0]
     assert results(out) == before
-    assert (out / "_batchcall" / "damaged" / "part-000001.parquet").read_bytes() == b"PAR1 not any more"
+    assert (out / "_batchcall" / "damaged" / "part-000001.aside").read_bytes() == b"PAR1 not any more"
     assert verify_output(out).faults == []
 
 
@@ -318,7 +318,7 @@ async def test_damaged_raw_answers_of_a_sound_part_are_moved_away_and_the_output
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job, out = await finished(tmp_path, endpoint)
-    before, answers = results(out), out / "_batchcall" / "answers" / "part-000001.parquet"
+    before, answers = results(out), out / "_batchcall" / "answers" / "part-000001.answers"
     flip_bit(answers, 100)
 
     (fault,) = verify_output(out).faults

@@ -170,7 +170,7 @@ async def test_endpoints_of_all_protocols_and_of_other_models_give_the_same_colu
         assert row["cost"] == pytest.approx(row["prompt_tokens"] * per_million / 1e6)
         assert row["repairs"] == []
     assert verify_output(tmp_path / "out").is_proven
-    raw = pq.read_table(tmp_path / "out" / "_batchcall" / "answers").to_pylist()
+    raw = pq.read_table(tmp_path / "out" / "_batchcall" / "answers" / "part-000000.answers").to_pylist()
     assert {row["protocol"] for row in raw} == set(PROTOCOLS)
 
     edit(tmp_path / "tool.json", '"maximum": 130', '"maximum": 131')

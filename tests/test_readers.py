@@ -51,6 +51,13 @@ def test_duckdb_reads_the_parts_and_their_fields(output: Path) -> None:
     assert 0 <= rows[0][2] <= 130
 
 
+@pytest.mark.parametrize("pattern", ["*.parquet", "**/*.parquet"])
+def test_duckdb_counts_every_row_once_however_deep_it_looks(output: Path, pattern: str) -> None:
+    (rows,) = duckdb.sql(f"select count(*) from '{output}/{pattern}'").fetchall()
+
+    assert rows == (25,)
+
+
 def test_our_own_readers_give_the_same(output: Path) -> None:
     assert batchcall.read_table(output).num_rows == 25
     assert sum(batch.num_rows for batch in batchcall.read(output, columns=["row"])) == 25

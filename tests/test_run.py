@@ -488,7 +488,7 @@ async def test_raw_answers_are_kept_unless_switched_off(tmp_path: Path, endpoint
     await run_job(not_kept)
 
     answers = sorted((tmp_path / "kept" / "out" / "_batchcall" / "answers").iterdir())
-    assert [path.name for path in answers] == [f"part-00000{number}.parquet" for number in range(3)]
+    assert [path.name for path in answers] == [f"part-00000{number}.answers" for number in range(3)]
     assert list((tmp_path / "not" / "out" / "_batchcall" / "answers").iterdir()) == []
 
 
@@ -610,7 +610,7 @@ async def test_answers_stored_by_a_run_that_died_before_it_wrote_the_longer_part
 ) -> None:
     job = write_job(tmp_path, url=endpoint.url, rows=10, part_rows=10)
     await run_job(job)
-    answers = tmp_path / "out" / "_batchcall" / "answers" / "part-000000.parquet"
+    answers = tmp_path / "out" / "_batchcall" / "answers" / "part-000000.answers"
     stored = answers.read_bytes()
     shutil.rmtree(tmp_path / "out")
     await run_job(job, RunOptions(limit=5))

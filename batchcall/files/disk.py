@@ -222,8 +222,9 @@ def whole_file(disk: Disk, path: Path, *, is_last: bool = True) -> Iterator[int]
 
 
 def temporary_of(path: Path) -> Path:
-    """The name a file has until it is finished. Begins with "_", so that readers of Parquet folders pass over it."""
-    return path.with_name(f"_tmp-{path.name}")
+    """The name a file has until it is finished. Readers of Parquet folders pass over it: some go by the "_" at its
+    beginning, others by its end."""
+    return path.with_name(f"_tmp-{path.name}~")
 
 
 def is_temporary(name: str) -> bool:

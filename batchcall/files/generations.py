@@ -7,9 +7,7 @@ from pathlib import Path
 
 from batchcall.files.disk import Disk, ensure_folder
 from batchcall.files.journal import journals_in
-from batchcall.files.parts import part_name
-
-EARLIER = "earlier"
+from batchcall.files.names import ANSWERS_FOLDER, EARLIER, answers_name, aside_name, part_name
 
 
 def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> None:
@@ -21,14 +19,15 @@ def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> No
     journals = journals_in(disk, own)
     for number in numbers:
         moves = [(journal, target / journal.name) for journal in journals.get(number, ())]
-        moves.append((own / "answers" / part_name(number), target / "answers" / part_name(number)))
-        moves.append((folder / part_name(number), target / part_name(number)))
+        answers = Path(ANSWERS_FOLDER) / answers_name(number)
+        moves.append((own / answers, target / answers))
+        moves.append((folder / part_name(number), target / aside_name(number)))
         for journal in journals.get(number, ()):
             _sync(disk, journal)
         for source, goal in moves:
             if disk.exists(source):
                 disk.rename(source, goal)
-    disk.sync_folder(target / "answers")
+    disk.sync_folder(target / ANSWERS_FOLDER)
     disk.sync_folder(target)
 
 
@@ -43,7 +42,7 @@ def _sync(disk: Disk, path: Path) -> None:
 
 def new_generation(disk: Disk, own: Path) -> Path:
     folder = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
-    ensure_folder(disk, folder / "answers")
+    ensure_folder(disk, folder / ANSWERS_FOLDER)
     return folder
 
 
@@ -56,9 +55,14 @@ def _last_generation(disk: Disk, own: Path) -> int:
     return max((int(name) for name in disk.names(own / EARLIER) if name.isdigit()), default=0)
 
 
+def numbered_generations(disk: Disk, own: Path) -> list[Path]:
+    """The folder of each generation, oldest first."""
+    earlier = own / EARLIER
+    return [earlier / name for name in disk.names(earlier) if name.isdigit()]
+
+
 def generations(disk: Disk, own: Path) -> list[Path]:
     """The folders of all generations with those of their answers; what holds them comes first."""
-    earlier = own / EARLIER
-    numbered = [earlier / name for name in disk.names(earlier) if name.isdigit()]
-    found = [earlier, *numbered, *(each / "answers" for each in numbered)]
+    numbered = numbered_generations(disk, own)
+    found = [own / EARLIER, *numbered, *(each / ANSWERS_FOLDER for each in numbered)]
     return [each for each in found if disk.exists(each)]

@@ -18,15 +18,22 @@ import pyarrow as pa
 
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
 from batchcall.files.disk import Disk, remove_tree, whole_file, write_fully
-from batchcall.files.generations import EARLIER, new_generation
+from batchcall.files.generations import new_generation, numbered_generations
 from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lines import as_attempt, attempt_line, attempt_record
+from batchcall.files.names import (
+    ANSWERS_FOLDER,
+    answers_in,
+    answers_name,
+    aside_name,
+    aside_number,
+    part_name,
+    part_numbers,
+)
 from batchcall.files.parts import (
     AnswersFile,
     Totals,
     in_batches,
-    part_name,
-    part_number,
     read_batches,
     read_raw,
     write_part,
@@ -130,36 +137,34 @@ class Library:
         outcomes = [(_NOTHING, one.outcome) for one in bought if one.outcome is not None]
         unread = [attempt for one in bought if one.outcome is None for attempt in one.attempts]
         if outcomes:
-            answers = AnswersFile(self._disk, folder / "answers" / part_name(number))
+            answers = AnswersFile(self._disk, folder / ANSWERS_FOLDER / answers_name(number))
             answers.add(attempt for one in bought if one.outcome is not None for attempt in one.attempts)
             answers.finish()
             totals = Totals()
             for _, outcome in outcomes:
                 totals.count(outcome)
-            path = folder / part_name(number)
+            path = folder / aside_name(number)
             write_part(self._disk, path, self._layout, in_batches(outcomes, self._layout), totals)
         if unread:
             with whole_file(self._disk, folder / journal_name(number)) as handle:
                 write_fully(self._disk, handle, b"".join(map(attempt_line, unread)))
 
     def _generations(self) -> list[Path]:
-        earlier = self._own / EARLIER
-        return [earlier / name for name in self._disk.names(earlier) if name.isdigit()]
+        return numbered_generations(self._disk, self._own)
 
     def _learn(self, generation: Path) -> None:
+        answers = answers_in(self._disk, generation)
         for name in self._disk.names(generation):
-            if (number := part_number(name)) is not None:
-                self._learn_part(generation, number)
-        for name in self._disk.names(generation / "answers"):
-            if part_number(name) is not None and not self._disk.exists(generation / name):  # a crash took the part
-                self._learn_attempts(_by_row(read_raw(self._disk, generation / "answers" / name)))
+            if (number := aside_number(name)) is not None:
+                self._learn_part(generation / name, answers.pop(number, None))
+        for path in answers.values():  # a crash took their parts
+            self._learn_attempts(_by_row(read_raw(self._disk, path)))
         for paths in journals_in(self._disk, generation).values():
             self._learn_attempts(read_journals(self._disk, paths).attempts)
 
-    def _learn_part(self, generation: Path, number: int) -> None:
-        answers = generation / "answers" / part_name(number)
-        raw = _by_row(read_raw(self._disk, answers)) if self._disk.exists(answers) else {}
-        for batch in read_batches(self._disk, generation / part_name(number), columns=list(OUTCOME_COLUMNS)):
+    def _learn_part(self, path: Path, answers: Path | None) -> None:
+        raw = _by_row(read_raw(self._disk, answers)) if answers is not None else {}
+        for batch in read_batches(self._disk, path, columns=list(OUTCOME_COLUMNS)):
             schema = self._remember(batch.schema)
             for place, (_, outcome) in enumerate(self._layout.read(batch)):
                 if outcome.request_hash is not None and outcome.attempts:
@@ -205,11 +210,10 @@ class Library:
             self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, finished_us))
 
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
-        for name in self._disk.names(folder):
-            if part_number(name) is not None:
-                for batch in read_batches(self._disk, folder / name, columns=["request_hash", "finished_at"]):
-                    finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
-                    yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
+        for number in part_numbers(self._disk, folder):
+            for batch in read_batches(self._disk, folder / part_name(number), ["request_hash", "finished_at"]):
+                finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
+                yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
         for attempts in self._attempts_in_place(folder):
             yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
 
@@ -218,10 +222,9 @@ class Library:
         journals = journals_in(self._disk, self._own)
         for paths in journals.values():
             yield from read_journals(self._disk, paths).attempts.values()
-        for name in self._disk.names(self._own / "answers"):
-            number = part_number(name)
-            if number is not None and (number in journals or not self._disk.exists(folder / name)):
-                yield from _by_row(read_raw(self._disk, self._own / "answers" / name)).values()
+        for number, path in answers_in(self._disk, self._own).items():
+            if number in journals or not self._disk.exists(folder / part_name(number)):
+                yield from _by_row(read_raw(self._disk, path)).values()
 
     def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
         if schema is None or written is None:

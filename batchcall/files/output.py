@@ -20,7 +20,7 @@ from batchcall.errors import ExitCode, OutputError
 from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout, add_left_out
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
-from batchcall.files.generations import generations, set_aside
+from batchcall.files.generations import generations, numbered_generations, set_aside
 from batchcall.files.journal import (
     Committer,
     Journal,
@@ -32,13 +32,21 @@ from batchcall.files.journal import (
     recover,
 )
 from batchcall.files.lines import attempt_line, base_line, ended_line, lost_line, sent_line
+from batchcall.files.names import (
+    ANSWERS_FOLDER,
+    DAMAGED_FOLDER,
+    answers_in,
+    answers_name,
+    aside_name,
+    part_name,
+    part_numbers,
+    rename_old_files,
+)
 from batchcall.files.parts import (
     BATCH_ROWS,
     AnswersFile,
     Totals,
     open_part,
-    part_name,
-    part_number,
     read_raw,
     read_rows,
     read_totals,
@@ -48,7 +56,7 @@ from batchcall.records import Attempt, Bill, Outcome, Status
 
 OWN_FOLDER = "_batchcall"
 SUCCESS = "_SUCCESS"
-DAMAGED = f"{OWN_FOLDER}/damaged"
+DAMAGED = f"{OWN_FOLDER}/{DAMAGED_FOLDER}"
 
 Kept = Mapping[str, Any]
 
@@ -176,7 +184,7 @@ class Output:
 
     def answers(self) -> set[int]:
         """Numbers of the parts whose raw answers stand, whether or not the part does."""
-        return set(part_numbers(self._disk, self.own / "answers"))
+        return set(answers_in(self._disk, self.own))
 
     def raw_answers(self, number: int) -> Iterator[Attempt]:
         """The raw answers of a part, none where they are not there. Raises OutputError."""
@@ -211,9 +219,9 @@ class Output:
             pass
         self.mark_success(False)
         with as_output_error(self.folder):
-            source, target = self.folder / part_name(number), self.own / "damaged"
+            source, target = self.folder / part_name(number), self.own / DAMAGED_FOLDER
             self._disk.make_folder(target)
-            self._disk.rename(source, target / source.name)  # undone by a power cut, it is done again
+            self._disk.rename(source, target / aside_name(number))  # undone by a power cut, it is done again
 
     def bill_of(self, numbers: Iterable[int]) -> Bill:
         """Requests of these parts that may have been paid in vain; those in flight when a run died, too."""
@@ -385,7 +393,7 @@ class Output:
         self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:
-        return self.own / "answers" / part_name(number)
+        return self.own / ANSWERS_FOLDER / answers_name(number)
 
     def _close(self, part: OpenPart, *, is_done: bool) -> None:
         self._committer.drop(part.journal)
@@ -443,7 +451,7 @@ def make_folders(disk: Disk, folder: Path) -> None:
 
 
 def _folders(folder: Path) -> tuple[Path, Path, Path]:
-    return folder, folder / OWN_FOLDER, folder / OWN_FOLDER / "answers"
+    return folder, folder / OWN_FOLDER, folder / OWN_FOLDER / ANSWERS_FOLDER
 
 
 def why_unwritable(folder: Path) -> str | None:
@@ -465,18 +473,18 @@ def _blocking(folder: Path) -> Path | None:
 
 def clear_remains(disk: Disk, folder: Path) -> None:
     """Remove what a crash left half-written, and make what it left whole survive the next one too: a run that was
-    killed may have moved files and not synced the folders. The caller holds the lock. Raises OutputError."""
+    killed may have moved files and not synced the folders. Files of older versions get their present names.
+
+    The caller holds the lock. Raises OutputError.
+    """
     own = folder / OWN_FOLDER
     with as_output_error(folder):
-        for each in (folder, own, own / "answers", *generations(disk, own)):
+        for each in (own, *numbered_generations(disk, own)):
+            rename_old_files(disk, each)
+        for each in (folder, own, own / ANSWERS_FOLDER, *generations(disk, own)):
             for name in filter(is_temporary, disk.names(each)):
                 disk.remove(each / name)
             disk.sync_folder(each)
-
-
-def part_numbers(disk: Disk, folder: Path) -> list[int]:
-    """The numbers of the parts that stand in a folder, in order."""
-    return sorted(number for name in disk.names(folder) if (number := part_number(name)) is not None)
 
 
 def _is_to_retry(outcome: Outcome, retry_before_s: float | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,6 @@ _COMPRESSION = "zstd"
 _GROUP_ROWS = 10_000  # of a Parquet row group
 _ANSWERS_GROUP_ROWS = 1_000  # raw answers are large, and held until their group is written
 _FOOTER_KEY = b"batchcall"
-_PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
 
 
 @dataclass(slots=True)
@@ -108,16 +106,6 @@ class Totals:
 
 
 USAGE_COLUMNS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
-
-
-def part_name(number: int) -> str:
-    return f"part-{number:06d}.parquet"
-
-
-def part_number(name: str) -> int | None:
-    """The number in a part's file name, None for any other name."""
-    found = _PART_NAME.fullmatch(name)
-    return int(found[1]) if found else None
 
 
 def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], totals: Totals) -> None:

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from batchcall.errors import OutputError
 from batchcall.files.disk import RealDisk
-from batchcall.files.output import OWN_FOLDER, part_numbers
-from batchcall.files.parts import part_name, read_batches
+from batchcall.files.names import part_name, part_numbers
+from batchcall.files.output import OWN_FOLDER
+from batchcall.files.parts import read_batches
 
 
 def read(folder: Path | str, *, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -39,7 +39,7 @@ def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp
 
 def test_raw_answers_whose_part_a_crash_has_taken_are_found(tmp_path: Path) -> None:
     own = tmp_path / "_batchcall"
-    write_answer(own / "earlier" / "0001" / "answers" / "part-000003.parquet")
+    write_answer(own / "earlier" / "0001" / "answers" / "part-000003.answers")
     library = Library(RealDisk(), tmp_path, own)
 
     taken = library.take("hash")
@@ -53,8 +53,8 @@ def test_an_answer_that_a_row_has_taken_already_is_not_given_to_another_although
     tmp_path: Path,
 ) -> None:
     own = tmp_path / "_batchcall"
-    write_answer(own / "earlier" / "0001" / "answers" / "part-000003.parquet")
-    write_answer(own / "answers" / "part-000000.parquet")
+    write_answer(own / "earlier" / "0001" / "answers" / "part-000003.answers")
+    write_answer(own / "answers" / "part-000000.answers")
     library = Library(RealDisk(), tmp_path, own)
 
     taken = library.take("hash")
