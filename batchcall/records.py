@@ -188,8 +188,10 @@ class Usage:
 def _sum(left: int | None, right: int | None) -> int | None:
     if left is None:
         return right
-    return left if right is None else left + right
+    return left if right is None else min(left + right, _MOST)
 
+
+_MOST = 2**63 - 1  # what a column of the output holds: sums stay there, so that no part fails for them
 
 NO_USAGE = Usage()
 

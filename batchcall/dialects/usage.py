@@ -6,11 +6,11 @@ from typing import Any
 
 from batchcall.records import NO_USAGE, Json, Usage
 
-MAX_COUNT = 2**63 - 1  # what a column of the output holds
+MAX_COUNT = 2**40  # beyond what any model can use; sums over all attempts and rows of a part stay within 64 bits
 
 
 def read_usage(written: Json) -> Usage:
-    """The counts in a `usage` object. What is not a non-negative integer counts as not said.
+    """The counts in a `usage` object. What is not a non-negative integer, or is absurdly large, counts as not given.
 
     Where an endpoint gives both parts and no total, the total is their sum.
     """
@@ -31,11 +31,11 @@ def read_usage_metadata(written: Json) -> Usage:
     if not isinstance(written, dict):
         return NO_USAGE
     reasoning = _first(written, "thoughtsTokenCount")
-    prompt = _sum(_first(written, "promptTokenCount"), _first(written, "toolUsePromptTokenCount"))
-    completion = _sum(_first(written, "candidatesTokenCount"), reasoning)
+    prompt = _sum_of(written, "promptTokenCount", "toolUsePromptTokenCount")
+    completion = _sum_of(written, "candidatesTokenCount", "thoughtsTokenCount")
     total = _first(written, "totalTokenCount")
     if total is None and prompt is not None and completion is not None:
-        total = _sum(prompt, completion)
+        total = _count(prompt + completion)
     return Usage(prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
 
 
@@ -62,14 +62,14 @@ def _with_cache(prompt: int | None, written: dict[str, Json]) -> int | None:
     """Anthropic's `input_tokens` leave out what was written to the cache and what was read from it."""
     if prompt is None:
         return None
-    beside = (_first(written, "cache_creation_input_tokens"), _first(written, "cache_read_input_tokens"))
-    return _count(prompt + sum(count or 0 for count in beside))
+    return _sum_of(written, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
-def _sum(left: int | None, right: int | None) -> int | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return _count(left + right)
+def _sum_of(written: dict[str, Json], *names: str) -> int | None:
+    """The sum of the counts that are given; None where there is none, or one of them cannot be read."""
+    given = [written[name] for name in names if written.get(name) is not None]
+    counts = [count for value in given if (count := _count(value)) is not None]
+    return _count(sum(counts)) if counts and len(counts) == len(given) else None
 
 
 def _cached(written: dict[str, Json]) -> int | None:

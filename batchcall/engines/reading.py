@@ -15,6 +15,7 @@ from batchcall.records import (
     Attempt,
     Failure,
     FailureKind,
+    Json,
     Money,
     Outcome,
     Reply,
@@ -116,6 +117,8 @@ class Reader:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
             return Read(attempt, failure=_undigested(attempt, error))
+        if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
+            answer = _of_no_status(response.status, answer)
         return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
 
     def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
@@ -150,17 +153,42 @@ def _undigested(attempt: Attempt, error: Exception) -> Failure:
     return Failure(FailureKind.UNDIGESTED, message, attempt.response.status if attempt.response else None)
 
 
-_CAPS = ("max_output_tokens", "max_completion_tokens", "max_tokens")
+_FIRST_STATUS, _LAST_STATUS = 100, 599  # that HTTP knows (RFC 9110, section 15)
+
+
+def _of_no_status(status: int, reply: Reply) -> Failure:
+    """Who answers with such a status is hardly the model, whatever else is in the answer."""
+    message = f"HTTP {status} is not a status of HTTP; the completion that came with it is not trusted, but kept"
+    return Failure(FailureKind.UNREADABLE, message, status, usage=reply.usage)
+
+
+# By the vendors, then as local servers call it (vLLM and llama.cpp's n_predict, Ollama's num_predict, TGI).
+_CAPS = (
+    *("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens", "maxTokens"),
+    *("num_predict", "n_predict", "max_new_tokens"),
+)
+_CAP_HOLDERS = ("generationConfig", "generation_config")  # Gemini's own words win there
+_CAP_HOLDERS_BELOW = ("options", "parameters", "inferenceConfig")  # Ollama, TGI, Bedrock
 
 
 def max_tokens_of(shape: Shape) -> int | None:
     """The cap on an answer's length that the request asks for, None where it asks for none."""
-    config = shape.parameters.get("generationConfig")  # Gemini's own words for it win there
-    own = config.get("maxOutputTokens") if isinstance(config, dict) else None
-    for cap in (own, *(shape.parameters.get(name) for name in _CAPS)):
-        if isinstance(cap, int) and not isinstance(cap, bool):
-            return cap
+    said = shape.parameters
+    for holder in (*map(said.get, _CAP_HOLDERS), said, *map(said.get, _CAP_HOLDERS_BELOW)):
+        if isinstance(holder, Mapping):
+            for name in _CAPS:
+                if (cap := _as_cap(holder.get(name))) is not None:
+                    return cap
     return None
+
+
+def _as_cap(written: Json) -> int | None:
+    """A number of tokens, which many servers also take as a text; None for -1 and 0, by which some mean "no cap"."""
+    if isinstance(written, str) and written.isascii() and written.isdigit() and len(written) < 10:
+        written = int(written)
+    if isinstance(written, bool) or not isinstance(written, int | float) or not 1 <= written < 2**63:
+        return None
+    return int(written)
 
 
 def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) -> Outcome:

@@ -163,7 +163,7 @@ class Transport:
         return url
 
     def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
-        is_success = response.status < 300
+        is_success = 200 <= response.status < 300
         encoding = response.headers.get("Content-Encoding", "")
         if encoding or not raw.startswith(b"{"):
             raw, is_longer = _unpack(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from batchcall.extraction.field_types import FieldType, StructOf, shortened
-from batchcall.extraction.repair import NotJson, match_tool, mend, read_json
+from batchcall.extraction.repair import NotJson, has_duplicate_keys, is_sent_again, match_tool, mend, read_json
 from batchcall.extraction.row_parts import sent_name
 from batchcall.extraction.schema import CompiledTool, SchemaError, compile_tool
-from batchcall.records import Json, RawCall, Reply, Status, Tool, ToolCall
+from batchcall.records import Json, RawCall, Reply, Status, Tool, ToolCall, Usage
 
 _SHOWN_NAMES = 5
 _SHOWN_TEXT = 200  # characters of the model's own words in an error
+_CUT_OFF = "the answer was cut off by its token limit"
 
 
 class Reading(NamedTuple):
@@ -108,9 +109,11 @@ class Toolbox:
         if len(reply.calls) == 1:
             only = self._read_call(reply.calls[0], ways)
             return Reading(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
-        read = [self._read_call(call, ways) for call in reply.calls]
+        sent = _without_copies(reply.calls)
+        read = [self._read_call(call, ways) for call in sent]
         first = read[0]
-        repairs = tuple(dict.fromkeys(step for one in read for step in one.repairs))
+        again = ("repeated_call",) if len(sent) < len(reply.calls) else ()
+        repairs = tuple(dict.fromkeys((*again, *(step for one in read for step in one.repairs))))
         calls = tuple(one.call for one in read)
         return Reading(first.status, first.call.error, first.tool, first.arguments, calls, repairs)
 
@@ -122,20 +125,25 @@ class Toolbox:
             value = read_json(call.arguments)
         except NotJson as fault:
             if ways.is_full:
-                return _failed(call, Status.TRUNCATED, "the answer was cut off by its token limit", tool.name)
+                return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
             status, error = Status.BAD_JSON, _not_json(call, fault)
         else:
+            if ways.is_full and _says_nothing(value, tool):
+                return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
             if not isinstance(value, dict):
                 status, error = _not_an_object(value)
             elif not tool.schema.is_valid(value):
                 status, error = Status.INVALID_ARGUMENTS, tool.schema.explain(value)
             elif not call.is_object:
+                steps += ("duplicate_key",) if has_duplicate_keys(call.arguments, value) else ()
                 return _CallRead(Status.OK, ToolCall(call.id, call.name, call.arguments, None), tool.name, value, steps)
             else:
                 status, error = Status.BAD_JSON, "the arguments came as an object, not as a string"
         mended = mend(call, tool, repair=ways.repair, coerce=ways.coerce)
         if mended is None:
             return _failed(call, status, error, tool.name)
+        if ways.is_full and _says_nothing(mended.arguments, tool):
+            return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
         passed = ToolCall(call.id, call.name, call.arguments, None)
         return _CallRead(Status.OK, passed, tool.name, mended.arguments, steps + mended.steps)
 
@@ -156,7 +164,7 @@ class Toolbox:
         if not self.tools and reply.content:  # the text is what was asked for
             return Reading(Status.OK, None, None, None, (), ())
         if ways.is_full:
-            return Reading(Status.TRUNCATED, "the answer was cut off by its token limit", None, None, (), ())
+            return Reading(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
         if reply.content:
             error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
         else:
@@ -177,8 +185,35 @@ def _common_type(tools: list[CompiledTool]) -> FieldType | None:
 
 
 def _is_full(reply: Reply, max_tokens: int | None) -> bool:
-    used = reply.usage.completion_tokens
+    used = _tokens_used(reply.usage)
     return max_tokens is not None and used is not None and used >= max_tokens
+
+
+def _tokens_used(usage: Usage) -> int | None:
+    """The tokens of the whole answer: some (xAI) count those of its reasoning beside the others, not among them."""
+    prompt, completion, reasoning = usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens
+    if prompt is None or completion is None or reasoning is None:
+        return completion
+    return completion + reasoning if usage.total_tokens == prompt + completion + reasoning else completion
+
+
+def _says_nothing(value: Json, tool: CompiledTool) -> bool:
+    """Whether arguments hold no member although the tool takes some."""
+    if value not in ({}, None) and not (isinstance(value, str) and value.strip() in ("", "{}", "null")):
+        return False
+    return any(part and name not in _WORDS_OF_NONE for name, part in tool.schema.document.items())
+
+
+_WORDS_OF_NONE = frozenset({"$schema", "description", "strict", "title", "type"})  # in the schema of no arguments
+
+
+def _without_copies(calls: Sequence[RawCall]) -> list[RawCall]:
+    """The calls without those that are an earlier one, sent again."""
+    kept: list[RawCall] = []
+    for call in calls:
+        if not any(is_sent_again(call, one) for one in kept):
+            kept.append(call)
+    return kept
 
 
 def _failed(call: RawCall, status: Status, error: str, tool: str) -> _CallRead:
@@ -202,7 +237,7 @@ def _ending(reply: Reply, status: Status) -> str:
 
 
 _ENDING_WORDS: Mapping[Status, str] = {
-    Status.TRUNCATED: "the answer was cut off by its token limit",
+    Status.TRUNCATED: _CUT_OFF,
     Status.FILTERED: "a content filter ended the answer",
     Status.BAD_JSON: "the model's call was malformed",
     Status.UNKNOWN_TOOL: "the model called what is none of the tools of the request",

@@ -6,6 +6,7 @@ schema, or nothing is changed at all.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
@@ -45,6 +46,10 @@ def mend(call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool) -> Me
         value = _read_mended(call.arguments, steps) if repair else read_json(call.arguments)
     except NotJson:
         return None
+    if repair and not _passes(value, tool):
+        inner = _unwrapped(value, tool)
+        steps += ["unwrapped"] if inner is not value else []
+        value = inner
     wanted = {"nested_string": repair, "coerced": coerce}
     for name, change_in in _VALUE_STEPS.items():
         if wanted[name] and not _passes(value, tool):
@@ -58,6 +63,13 @@ def mend(call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool) -> Me
 
 def _passes(value: Json, tool: CompiledTool) -> bool:
     return isinstance(value, dict) and tool.schema.is_valid(value)
+
+
+def is_sent_again(one: RawCall, other: RawCall) -> bool:
+    """Whether two calls are one that was sent twice: the same id, the same name, equal arguments."""
+    if not one.id or (one.id, one.name) != (other.id, other.name):
+        return False
+    return one.arguments == other.arguments or _are_equal([one.arguments, other.arguments])
 
 
 def read_json(text: str) -> Json:
@@ -98,20 +110,22 @@ _STEP: Mapping[str, int] = {"[": 1, "{": 1, "]": -1, "}": -1}
 def _read_mended(text: str, steps: list[str]) -> Json:
     """Decode a text by the ladder. Arguments are an object, so a string is always JSON in a string. Raises NotJson."""
     for _ in range(_MAX_ENCODINGS):
-        value = _read_text(text, steps)
+        text, value = _read_text(text, steps)
         if value is None:
             steps.append("empty_arguments")
             return {}
         if not isinstance(value, str):
+            steps += ["duplicate_key"] if has_duplicate_keys(text, value) else []
             return value
         steps.append("double_encoded")
         text = value
     raise NotJson(f"encoded more than {_MAX_ENCODINGS} times")
 
 
-def _read_text(text: str, steps: list[str]) -> Json:
+def _read_text(text: str, steps: list[str]) -> tuple[str, Json]:
+    """The value, and the text that it was read from."""
     try:
-        return read_json(text)
+        return text, read_json(text)
     except NotJson as error:
         last = error
     for name, step in _TEXT_STEPS.items():
@@ -121,10 +135,32 @@ def _read_text(text: str, steps: list[str]) -> Json:
         text = changed
         steps.append(name)
         try:
-            return read_json(text)
+            return text, read_json(text)
         except NotJson as error:
             last = error
     raise last
+
+
+def has_duplicate_keys(text: str, value: Json) -> bool:
+    """Whether an object in this text has a key twice, so that `value`, decoded from it, lacks what stood there first.
+
+    Each member has a colon, and a member that is lost takes its colon along. Counting is all that most texts need.
+    """
+    colons = text.count(":")
+    if colons == 0 or (isinstance(value, dict) and colons == len(value)):
+        return False
+    if "\\u003" not in text and colons == _encode(value).count(b":"):  # a colon may be written as an escape
+        return False
+    found: list[int] = []
+
+    def compare(members: list[tuple[str, Json]]) -> None:
+        found.append(len(members) - len({key for key, _ in members}))
+
+    json.loads(text, object_pairs_hook=compare, parse_int=str, parse_float=str)
+    return any(found)
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 def _fill_empty(text: str) -> str:
@@ -153,6 +189,27 @@ def _open_fence(text: str) -> str:
 
 
 _FENCE = re.compile(r"\s*```[\w-]*")
+
+
+def _keep_one_copy(text: str) -> str:
+    """The same object several times, one behind the other, with nothing but white space between: one of them."""
+    copies: list[str] = []
+    start = 0
+    for depth, end in _nesting(text):
+        if depth == 0:
+            copies.append(text[start:end].strip())
+            start = end
+    if len(copies) < 2 or text[start:].strip() or not copies[0].startswith("{"):
+        return text
+    return copies[0] if len(set(copies)) == 1 or _are_equal(copies) else text
+
+
+def _are_equal(texts: list[str]) -> bool:
+    """Whether all say the same in JSON: white space, the order of keys and escapes do not count."""
+    try:
+        return len({json_text(read_json(text)) for text in texts}) == 1
+    except (NotJson, UnicodeEncodeError):
+        return False
 
 
 def _drop_trailing_text(text: str) -> str:
@@ -185,6 +242,38 @@ def _escaped_control(found: re.Match[str]) -> str:
     return f"\\u{ord(found['raw']):04x}" if found["raw"] else found[0]
 
 
+def _keep_backslashes(text: str) -> str:
+    """A backslash that begins no escape stands for itself, as in `\\d` or `C:\\data`. Not where there is another
+    reading: a `\\u` with too few digits, and escapes in the same string that were hardly meant as such."""
+    strings = [found[0] for found in _IN_STRINGS.finditer(text) if _NO_ESCAPE.search(_without_escapes(found[0]))]
+    if not strings or any(map(_has_two_readings, strings)):
+        return text
+    return _IN_STRINGS.sub(lambda string: _ANY_ESCAPE.sub(_kept_backslash, string[0]), text)
+
+
+def _without_escapes(string: str) -> str:
+    """The string with all that JSON knows as an escape taken out."""
+    return _JSON_ESCAPE.sub("", string)
+
+
+def _has_two_readings(string: str) -> bool:
+    """Who writes `\\d` may have meant the `\\b` beside it as it stands, too, and the `\\n` in `C:\\data\\new`."""
+    escapes = {found[0][:2] for found in _ANY_ESCAPE.finditer(string)}
+    if _SHORT_UNICODE.search(_without_escapes(string)) or escapes & {"\\b", "\\f"}:
+        return True
+    return bool(escapes & {"\\n", "\\r", "\\t"}) and _WINDOWS_PATH.search(string) is not None
+
+
+def _kept_backslash(found: re.Match[str]) -> str:
+    return found[0] if _JSON_ESCAPE.fullmatch(found[0]) else f"\\{found[0]}"
+
+
+_JSON_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_ANY_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_NO_ESCAPE = re.compile(r"\\.", re.DOTALL)  # in what is left without escapes
+_SHORT_UNICODE = re.compile(r"\\u[0-9a-fA-F]")
+_WINDOWS_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\")
+
 _IN_STRINGS = re.compile(_STRING, re.DOTALL)
 _CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
 
@@ -193,10 +282,36 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
     "empty_arguments": _fill_empty,
     "lone_surrogate": _replace_surrogates,
     "code_fence": _open_fence,
+    "repeated_arguments": _keep_one_copy,
     "trailing_text": _drop_trailing_text,
     "trailing_comma": _drop_trailing_commas,
     "control_character": _escape_controls,
+    "invalid_escape": _keep_backslashes,
 }
+
+
+def _unwrapped(value: Json, tool: CompiledTool) -> Json:
+    """The record within a wrapper that the schema does not know; the value itself where what is in it does not pass.
+
+    Asked only for what does not pass as it stands. Where nothing is required, a wrapper does pass, and stays.
+    """
+    if not isinstance(value, dict) or not value:
+        return value
+    names = {*_WRAPPERS, tool.name}
+    held = [inner for name, inner in value.items() if name in names]
+    rest = {name: inner for name, inner in value.items() if name not in names}
+    if len(held) != 1 or rest not in ({}, {"name": tool.name}):  # the latter: the whole call within its arguments
+        return value
+    inner = held[0]
+    if isinstance(inner, str):
+        try:
+            inner = read_json(inner)
+        except NotJson:
+            return value
+    return inner if isinstance(inner, dict) and inner and _passes(inner, tool) else value
+
+
+_WRAPPERS = ("$PARAMETER_NAME", "$PARAMETER_VALUE", "args", "arguments", "input", "kwargs", "parameters", "params")
 
 Kinds = frozenset[str]
 _Change = Callable[[Json, Kinds], Json]

@@ -87,7 +87,7 @@ class Totals:
             "failed": self.failed,
             "statuses": {status: count for status, count in sorted(self.statuses.items()) if count},
             "attempts": self.attempts,
-            **{name: getattr(self, name) for name in USAGE_COLUMNS},
+            **{name: _held_in_64_bits(getattr(self, name)) for name in USAGE_COLUMNS},
             "cost": self.cost,
             "possibly_paid_twice": dict(sorted(self.bill.possibly_paid_twice.items())),
             "indeterminate": self.bill.indeterminate,
@@ -103,6 +103,12 @@ class Totals:
             cost=written["cost"],
             bill=Bill(written.get("indeterminate", 0), dict(written.get("possibly_paid_twice", {}))),
         )
+
+
+def _held_in_64_bits(count: int | None) -> int | None:
+    """A sum as the footer of a part and run.json hold it: counts that nobody can have used must not keep either from
+    being written."""
+    return None if count is None else max(0, min(count, 2**63 - 1))
 
 
 USAGE_COLUMNS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")

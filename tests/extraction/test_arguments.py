@@ -291,3 +291,80 @@ def test_no_reply_makes_the_reading_raise(calls: list[tuple[str, str]], content:
 
     assert (reading.status is Status.OK) == (reading.error is None)
     assert [one.arguments for one in reading.calls] == [arguments for _, arguments in calls]
+
+
+LOOSE = Toolbox.of([tool(schema={**SCHEMA, "required": []})])
+TAKES_NOTHING = Toolbox.of([tool(schema={"type": "object", "properties": {}, "additionalProperties": False})])
+
+
+@pytest.mark.parametrize("empty", ["{}", " { } ", "", " ", "null", '""', '"{}"', "{}{}", "```json\n{}\n```"])
+@pytest.mark.parametrize("toolbox", [LOOSE, RECORD])
+def test_an_empty_record_at_a_used_up_token_limit_is_truncated(empty: str, toolbox: Toolbox) -> None:
+    at_limit = Usage(completion_tokens=64)
+
+    assert read(call(empty), toolbox=toolbox, max_tokens=64, usage=at_limit).status is Status.TRUNCATED
+    assert read(call(empty), toolbox=LOOSE, max_tokens=65, usage=at_limit).status is Status.OK
+    assert read(call(empty), toolbox=LOOSE, max_tokens=None, usage=at_limit).status is Status.OK
+
+
+def test_whole_arguments_at_exactly_the_limit_are_ok() -> None:
+    assert read(call(), max_tokens=64, usage=Usage(completion_tokens=64)).status is Status.OK
+
+
+def test_a_tool_that_takes_nothing_is_complete_with_nothing() -> None:
+    full = Usage(completion_tokens=64)
+
+    assert read(call("{}"), toolbox=TAKES_NOTHING, max_tokens=64, usage=full).status is Status.OK
+
+
+@pytest.mark.parametrize(("total", "status"), [(70, Status.TRUNCATED), (20, Status.OK)])
+def test_reasoning_that_is_counted_beside_the_answer_fills_the_limit_too(total: int, status: Status) -> None:
+    usage = Usage(prompt_tokens=6, completion_tokens=14, total_tokens=total, reasoning_tokens=50)
+
+    assert read(call("{}"), toolbox=LOOSE, max_tokens=64, usage=usage).status is status
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_a_key_that_stands_there_twice_is_recorded_and_the_last_value_counts(repair: bool) -> None:
+    reading = read(call('{"name": "Ada", "name": "Bea"}'), repair=repair)
+
+    assert (reading.status, reading.arguments) == (Status.OK, {"name": "Bea"})
+    assert reading.repairs == ("duplicate_key",)
+
+
+def test_a_key_twice_in_mended_arguments_is_recorded_with_what_mended_them() -> None:
+    assert read(call('{"name": "Ada", "name": "Bea",}')).repairs == ("trailing_comma", "duplicate_key")
+
+
+def test_a_call_that_was_sent_twice_is_one() -> None:
+    reading = read(call('{"name": "Ada"}'), call('{ "name":"Ada" }'))
+
+    assert [one.arguments for one in reading.calls] == ['{"name": "Ada"}']
+    assert reading.repairs == ("repeated_call",)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        RawCall("record", '{"name": "Bea"}', "call_1"),
+        RawCall("record", '{"name": "Ada"}', "call_2"),
+        RawCall("record", '{"name": "Ada"}', None),
+    ],
+)
+def test_calls_that_may_be_two_stay_two(other: RawCall) -> None:
+    reading = read(call('{"name": "Ada"}'), other)
+
+    assert len(reading.calls) == 2
+    assert reading.repairs == ()
+
+
+def test_calls_without_an_id_may_be_equal_on_purpose() -> None:
+    assert len(read(RawCall("record", '{"name": "Ada"}'), RawCall("record", '{"name": "Ada"}')).calls) == 2
+
+
+def test_an_answer_that_was_cut_off_is_not_read_with_its_backslashes_kept() -> None:
+    cut = call(r'{"name": "\d"}')
+
+    assert read(cut, max_tokens=9, usage=Usage(completion_tokens=9)).status is Status.TRUNCATED
+    assert read(cut, finish_reason="length").repairs == ()
+    assert read(cut).repairs == ("invalid_escape",)

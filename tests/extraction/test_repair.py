@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.extraction.repair import Mended, NotJson, match_tool, mend, read_json
+from batchcall.extraction.repair import Mended, NotJson, has_duplicate_keys, match_tool, mend, read_json
 from batchcall.extraction.schema import compile_tool
 from batchcall.records import RawCall, Tool
 
@@ -382,3 +382,136 @@ def test_a_prefix_is_never_taken_for_the_whole(arguments: dict[str, Any], cut: i
     text = json.dumps(arguments)
 
     assert mended(text[:-cut].rstrip() or "{") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"shop": "Fig"}{"shop": "Fig"}', {"shop": "Fig"}),
+        ('{"shop": "Fig"}\n\n{"shop": "Fig"} {"shop": "Fig"}', {"shop": "Fig"}),
+        ('{"shop": "Fig", "count": 2}{"count":2,"shop":"F\\u0069g"}', {"shop": "Fig", "count": 2}),
+        ('{"items": [{"name": "}{"}]}{"items": [{"name": "}{"}]}', {"items": [{"name": "}{"}]}),
+        ('```json\n{"shop": "Fig"}{"shop": "Fig"}\n```', {"shop": "Fig"}),
+        ("{}{}", {}),
+    ],
+)
+def test_equal_copies_of_the_arguments_are_one(arguments: str, expected: Any) -> None:
+    found = mended(arguments)
+
+    assert found is not None
+    assert (found.arguments, found.steps[-1]) == (expected, "repeated_arguments")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"shop": "Fig"}{"shop": "Fog"}',
+        '{"total": 1}{"total": 1.5}{"total": 1}',
+        '{"shop": "1"}{"shop": 1}',
+        "{}{}{",
+        '{"shop": "Fig"}{"shop": "Fig"}{"shop',
+        '{"shop": "Fig"} and {"shop": "Fig"}',
+        '{}{"shop": "Fig"}',
+    ],
+)
+def test_copies_that_differ_leave_open_which_is_meant(arguments: str) -> None:
+    assert mended(arguments) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"\d+ \s*", r"\d+ \s*"),
+        (r"D:\archive\x", r"D:\archive\x"),
+        (r"costs \$7", r"costs \$7"),
+        (r"it\'s snake\_case", r"it\'s snake\_case"),
+        (r"\x41 \users", r"\x41 \users"),
+        (r"C:\\already\\right \d", r"C:\already\right \d"),
+        (r"one\ntwo \$3", "one\ntwo \\$3"),
+        (r"\u00e9 \- \"q\"", 'é \\- "q"'),
+    ],
+)
+def test_a_backslash_that_begins_no_escape_stands_for_itself(written: str, read: str) -> None:
+    assert mended(f'{{"shop": "{written}"}}') == Mended({"shop": read}, ("invalid_escape",))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r"\u12",  # a character that lost its digits
+        r"\alpha \beta",  # a backspace and "eta", says JSON
+        r"C:\data\new",  # a line break and "ew", says JSON
+        r"C:\data\\",  # fine, but the quote is missing
+    ],
+)
+def test_a_backslash_with_two_readings_is_left_alone(written: str) -> None:
+    quote = "" if written.endswith("\\\\") else '"'
+
+    assert mended(f'{{"shop": "{written}{quote}}}') is None
+
+
+def test_escapes_that_json_knows_are_read_as_json_says() -> None:
+    assert read_json(r'{"shop": "C:\new\table"}') == {"shop": "C:\new\table"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"shop": "a", "shop": "b"}',
+        '{"shop": "a", "shop": "a"}',
+        '{"owner": {"id": 1, "id": 2}}',
+        '{"items": [{"name": "a", "name": "b"}]}',
+        r'{"shop": "x", "sh\u006fp": "\u003a", "loose": ":"}',
+        '{"shop": "12:30", "shop": "12:45", "loose": {"a": ":"}}',
+    ],
+)
+def test_a_key_that_stands_there_twice_is_noticed(arguments: str) -> None:
+    assert has_duplicate_keys(arguments, read_json(arguments))
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(alphabet=':{}[]," \\a\u00e9', max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet=':"a\\', max_size=3), inner),
+        max_leaves=12,
+    ),
+    st.booleans(),
+)
+def test_without_a_key_twice_none_is_noticed(value: Any, is_ascii: bool) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii)
+
+    assert not has_duplicate_keys(text, read_json(text))
+
+
+CLOSED = {
+    "type": "object",
+    "properties": {"shop": {"type": "string"}, "total": {"type": "number"}},
+    "required": ["shop"],
+}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"$PARAMETER_NAME": {"shop": "Fig"}}',
+        '{"parameters": {"shop": "Fig"}}',
+        '{"record": {"shop": "Fig"}}',
+        '{"arguments": "{\\"shop\\": \\"Fig\\"}"}',
+        '{"name": "record", "arguments": {"shop": "Fig"}}',
+    ],
+)
+def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: str) -> None:
+    assert mended(arguments, schema=CLOSED) == Mended({"shop": "Fig"}, ("unwrapped",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "schema"),
+    [
+        ('{"arguments": {"total": 5}}', CLOSED),  # what is in it does not pass either
+        ('{"example": {"shop": "Fig"}}', CLOSED),  # not a wrapper's name: it may be something else
+        ('{"arguments": {"shop": "Fig"}, "input": {"shop": "Fog"}}', CLOSED),
+        ('{"arguments": {}}', {**CLOSED, "required": [], "additionalProperties": False}),
+    ],
+)
+def test_a_wrapper_whose_content_is_in_doubt_stays(arguments: str, schema: Any) -> None:
+    assert mended(arguments, schema=schema) is None
