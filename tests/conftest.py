@@ -1,8 +1,10 @@
-"""Every body that a test of this process sends is right by the vendor's document."""
+"""Every body that a test of this process sends is right by the vendor's document; every process that a test starts hears
+signals."""
 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,14 @@ _PATHS = {
     "/responses": "openai-responses",
     "/messages": "anthropic",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under `nohup` and in a script's background SIGHUP and SIGINT arrive ignored, and a process that a test starts would
+    ignore them too. What has a handler here has its default action there, so a handler that does nothing serves both."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

@@ -254,3 +254,23 @@ def test_a_clock_that_is_set_back_between_runs_loses_nothing_and_failed_rows_are
         assert ledger(endpoint)["billed"] == 60 + len(failed)
         assert [row["row"] for row in results(out)] == list(range(60))
         assert verify_output(out).faults == []
+
+
+def test_what_a_test_starts_hears_signals_that_arrive_ignored() -> None:
+    """As under `nohup` and in a script's background, where the suite must pass too."""
+
+    def ignore_both() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    test = f"{__file__}::test_a_signal_drains_and_nothing_in_flight_is_paid_for_in_vain"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", test, "-p", "no:xdist", "-p", "no:cacheprovider"],
+        preexec_fn=ignore_both,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout
