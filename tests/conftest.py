@@ -1,5 +1,4 @@
-"""Every body that a test of this process sends is right by the vendor's document; every process that a test starts hears
-signals."""
+"""Every body that a test of this process sends is right by its vendor's document; what tests start hears signals."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ _PATHS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Under `nohup` and in a script's background SIGHUP and SIGINT arrive ignored, and a process that a test starts would
-    ignore them too. What has a handler here has its default action there, so a handler that does nothing serves both."""
+    """Under `nohup` and in a script's background SIGHUP and SIGINT arrive ignored, and a process that a test starts
+    would ignore them too. What has a handler here has its default action there: one that does nothing serves both."""
     for number in (signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)

