@@ -47,7 +47,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     run.entry.rows_paid_once = engine.traffic.rows_paid_once
     run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
-    run.entry.left_out = summary.left_out
+    run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
     if runfile.is_complete and run.library is not None:
         run.library.compact()
     write_runfile(run.disk, output.own, runfile)
@@ -122,6 +122,7 @@ def _summary(
         ),
         exit_code=_exit_code(run, totals, stopped),
         left_out=dict(run.output.left_out.most_common()),
+        left_out_of_arguments=dict(run.output.members_left_out.most_common()),
     )
 
 

@@ -48,10 +48,13 @@ class Revalidation:
     changed: int = 0  # rows whose status or arguments differ from before
     before: Counter[str] = field(default_factory=Counter)  # rows by status
     after: Counter[str] = field(default_factory=Counter)
+    left_out_of_arguments: Counter[str] = field(default_factory=Counter)  # rows, by member that has no column
     exit_code: ExitCode = ExitCode.OK  # as of a run: whether more rows are failed now than limits.max_failed tolerates
 
     def as_text(self) -> str:
-        return revalidation_text(self.folder, self.rows, self.changed, self.before, self.after)
+        return revalidation_text(
+            self.folder, self.rows, self.changed, self.before, self.after, self.left_out_of_arguments
+        )
 
     def count(self, old: Outcome, new: Outcome, layout: Layout) -> None:
         """`old` was read from a part, and `new` is compared as it will be read from one, by `layout`."""
@@ -132,7 +135,8 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
         result.count(outcome, new, work.layout)
         totals.count(new)
         ended.append((kept, new))
-    write_part(work.disk, folder / part_name(number), work.layout, in_batches(ended, work.layout), totals)
+    batches = in_batches(ended, work.layout, result.left_out_of_arguments)
+    write_part(work.disk, folder / part_name(number), work.layout, batches, totals)
     return totals
 
 

@@ -34,7 +34,7 @@ from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
 from batchcall.records import Shape, Status
 from batchcall.report.snapshot import Summary
-from batchcall.report.text import left_out_text
+from batchcall.report.text import left_out_text, members_left_out_text
 from batchcall.resume import Resumption, refuse_foreign_folder, take_up
 from batchcall.state import Run, RunOptions
 from batchcall.watching import Show, shown
@@ -91,6 +91,8 @@ async def run_job(
             summary = await asyncio.to_thread(finish, run, engine, stopped)
             if say is not None and summary.left_out:
                 say(f"left out: {left_out_text(summary.left_out)}")
+            if say is not None and summary.left_out_of_arguments:
+                say(f"left out: {members_left_out_text(summary.left_out_of_arguments)}")
             return summary
 
 

@@ -349,6 +349,59 @@ def _left_out(value: Any, path: str, what: str, notes: list[str]) -> None:
     notes.append(f"{path or '/'}: {shortened(value, _SHOWN)} does not fit {what}; it is in `calls`")
 
 
+MAX_UNKNOWN = 100  # names of one value that are noted
+_SHOWN_PATH = 80  # characters
+MemberFinder: TypeAlias = Callable[[Any, dict[str, None]], None]
+
+
+def member_finder(kind: FieldType) -> MemberFinder | None:
+    """A function of (value, found) that notes in `found` where a value has members that this type has no place for:
+    "/currency", "/items/*/size". None where all that a value has finds a place. Members that are null say nothing."""
+    return _finder(kind, "")
+
+
+def _finder(kind: FieldType, path: str) -> MemberFinder | None:
+    if isinstance(kind, ListOf):
+        element = _finder(kind.element, f"{path}/*")
+        return None if element is None else _element_finder(element)
+    if isinstance(kind, StructOf):
+        below = [(name, _finder(inner, _joined(path, name))) for name, inner in kind.fields]
+        return _struct_finder(frozenset(name for name, _ in below), [(name, f) for name, f in below if f], path)
+    return None
+
+
+def _element_finder(element: MemberFinder) -> MemberFinder:
+    def find(value: Any, found: dict[str, None]) -> None:
+        if type(value) is list:
+            for one in value:
+                element(one, found)
+
+    return find
+
+
+def _struct_finder(known: frozenset[str], below: list[tuple[str, MemberFinder]], path: str) -> MemberFinder:
+    def find(value: Any, found: dict[str, None]) -> None:
+        if type(value) is not dict:
+            return
+        if not value.keys() <= known:
+            for name, member in value.items():
+                if name not in known and member is not None and len(found) < MAX_UNKNOWN:
+                    found[_joined(path, name)] = None
+        for name, finder in below:
+            finder(value.get(name), found)
+
+    return find
+
+
+def _joined(path: str, name: str) -> str:
+    """The path of a member as a JSON pointer, safe in a terminal and in an `error`, where a semicolon separates."""
+    step = name[:_SHOWN_PATH].replace("~", "~0").replace("/", "~1")
+    if not step.isprintable() or ";" in step:
+        step = "".join(mark if mark.isprintable() and mark != ";" else f"\\u{ord(mark):04x}" for mark in step)
+    joined = f"{path}/{step}"
+    return joined if len(joined) <= _SHOWN_PATH else f"{joined[: _SHOWN_PATH - 1]}…"
+
+
 def shortened(value: Json, longest: int) -> str:
     """A value as JSON text for a person, cut to `longest` characters."""
     text = msgspec.json.encode(without_surrogates(value) if isinstance(value, str) else value).decode()

@@ -20,11 +20,13 @@ import pyarrow as pa
 from batchcall.extraction.field_types import (
     FieldType,
     ListOf,
+    MemberFinder,
     Scalar,
     StructOf,
     converter,
     is_plain,
     json_text_as_it_is,
+    member_finder,
     restorer,
     without_surrogates,
 )
@@ -114,6 +116,7 @@ class Layout:
         self._convert = converter(self.arguments)
         self._restore = restorer(self.arguments)
         self._is_plain = is_plain(self.arguments)
+        self._find_members = member_finder(self.arguments)
         self.kept_names = [column.name for column in self._kept]  # in the input
         self.kept_columns = [pa.field(column.written, column.type) for column in self._kept]  # in the output
         row, *others = (self._field(name) for name in OUTCOME_COLUMNS)
@@ -127,9 +130,14 @@ class Layout:
     def _field(self, name: str) -> pa.Field:
         return _typed_field(name, self.arguments) if name == "arguments" else pa.field(name, _TYPES[name])
 
-    def batch(self, ended: Sequence[tuple[Kept, Outcome]], tally: Counter[str] | None = None) -> pa.RecordBatch:
+    def batch(
+        self,
+        ended: Sequence[tuple[Kept, Outcome]],
+        tally: Counter[str] | None = None,
+        members: Counter[str] | None = None,
+    ) -> pa.RecordBatch:
         """Rows as Arrow, in the order given. Never fails for what is in them; the values of the input that have no
-        place are counted in `tally`, by column."""
+        place are counted in `tally`, by column, and those of the arguments in `members`, by their path."""
         outcomes = [outcome for _, outcome in ended]
         notes: dict[int, list[str]] = {}
         left_out: dict[int, list[_LeftOut]] = {}
@@ -139,7 +147,10 @@ class Layout:
             self._find_columnless([kept for kept, _ in ended], left_out)
         if tally is not None:
             add_left_out(tally, Counter(one.column for found in left_out.values() for one in found))
-        arrays["arguments"] = self._arguments_array([outcome.arguments for outcome in outcomes], notes)
+        arguments = [outcome.arguments for outcome in outcomes]
+        arrays["arguments"] = self._arguments_array(arguments, notes)
+        if self._find_members is not None:
+            _find_columnless_members(self._find_members, arguments, notes, members)
         arrays["calls"] = _calls_array(outcomes)
         arrays["repairs"] = _lists(_REPAIRS, [outcome.repairs for outcome in outcomes], _texts)
         arrays["finished_at"] = _array([_microseconds(outcome.finished_at_s) for outcome in outcomes], "finished_at")
@@ -306,10 +317,26 @@ def _microseconds(moment_s: float) -> int | None:
         return None
 
 
+def _find_columnless_members(
+    find: MemberFinder, arguments: list[Any], notes: dict[int, list[str]], tally: Counter[str] | None
+) -> None:
+    """Note what the arguments of each row have and no column holds, and count it."""
+    for place, value in enumerate(arguments):
+        found: dict[str, None] = {}
+        find(value, found)
+        if found:
+            names = list(found)
+            more = f" and {len(names) - _TOLD_AT_MOST} more" if len(names) > _TOLD_AT_MOST else ""
+            told = f"{_OF_ARGUMENTS}{', '.join(names[:_TOLD_AT_MOST])}{more} of the arguments, see `calls`"
+            notes.setdefault(place, []).append(told)
+            if tally is not None:
+                add_left_out(tally, dict.fromkeys(names, 1))
+
+
 def _with_notes(errors: list[str | None], notes: dict[int, list[str]]) -> list[str | None]:
     for place, found in notes.items():
-        error = errors[place]
-        errors[place] = "; ".join(found if error is None else [error, *found])
+        said, left_out = split_error(errors[place])
+        errors[place] = "; ".join(filter(None, [said, *found, left_out]))
     return errors
 
 
@@ -320,7 +347,8 @@ class _LeftOut(NamedTuple):
     why: str
 
 
-_LEFT_OUT = "left out: "  # what follows it in an `error` is of the input, not of the answer
+_LEFT_OUT = "left out: "  # what follows it in an `error` is of the input, not of the answer,
+_OF_ARGUMENTS = f"{_LEFT_OUT}no column for "  # but for this
 _TOLD_AT_MOST = 5  # columns of a row
 _NAMED_AT_MOST = 100  # columns of a run
 OTHER_COLUMNS = "(other columns)"
@@ -337,7 +365,7 @@ def _with_left_out(errors: list[str | None], left_out: dict[int, list[_LeftOut]]
 
 def split_error(error: str | None) -> tuple[str | None, str | None]:
     """What an `error` says of the answer, and what it says of values of the input that have no place beside it."""
-    said = re.split(rf"(?:^|; )(?={_LEFT_OUT})", error or "", maxsplit=1)
+    said = re.split(rf"(?:^|; )(?={_LEFT_OUT})(?!{_OF_ARGUMENTS})", error or "", maxsplit=1)
     return said[0] or None, said[1] if len(said) > 1 else None
 
 

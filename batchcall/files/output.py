@@ -89,6 +89,7 @@ class OpenPart:
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
     retried: dict[int, tuple[Kept, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
     left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by column of the input without a place
+    members_left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by member without a column
     _waiting: dict[int, list[tuple[Kept, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
     _batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
 
@@ -111,7 +112,7 @@ class OpenPart:
     def _close_chunk(self, chunk: int, layout: Layout) -> None:
         ended = self._waiting.pop(chunk)
         ended.sort(key=lambda one: one[1].row)
-        self._batches[chunk] = layout.batch(ended, self.left_out)
+        self._batches[chunk] = layout.batch(ended, self.left_out, self.members_left_out)
 
     @property
     def is_complete(self) -> bool:
@@ -150,6 +151,7 @@ class Output:
         self.indeterminate = 0  # requests in flight when an earlier run died; sent again
         self.damaged = 0  # journal records that could not be read
         self.left_out = Counter[str]()  # rows of this run, by column of the input that had no place for their value
+        self.members_left_out = Counter[str]()  # rows of this run, by member of the arguments that has no column
         self.in_flight = 0
         self._disk = disk
         self._keep_answers = keep_answers
@@ -390,6 +392,7 @@ class Output:
         write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
         self._totals[part.number] = part.totals
         add_left_out(self.left_out, part.left_out)
+        add_left_out(self.members_left_out, part.members_left_out)
         self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:

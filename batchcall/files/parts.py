@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,10 +121,12 @@ def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.Reco
     _write_table(disk, path, layout.schema.with_metadata(footer), batches)
 
 
-def in_batches(ended: Sequence[tuple[Mapping[str, Any], Outcome]], layout: Layout) -> Iterator[pa.RecordBatch]:
-    """Rows that are in order already, as batches to write."""
+def in_batches(
+    ended: Sequence[tuple[Mapping[str, Any], Outcome]], layout: Layout, members: Counter[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Rows that are in order already, as batches to write. `members` counts as in `Layout.batch`."""
     for start in range(0, len(ended), BATCH_ROWS):
-        yield layout.batch(ended[start : start + BATCH_ROWS])
+        yield layout.batch(ended[start : start + BATCH_ROWS], members=members)
 
 
 class AnswersFile:

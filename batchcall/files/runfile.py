@@ -31,6 +31,7 @@ class RunEntry(msgspec.Struct, kw_only=True):
     possibly_paid_twice: dict[str, int] = {}  # requests sent again although the one before may be billed, by reason
     indeterminate: int = 0  # requests in flight when the run before died
     left_out: dict[str, int] = {}  # rows by column of the input whose value has no place in the output
+    left_out_of_arguments: dict[str, int] = {}  # rows by member of the arguments that has no column
 
 
 class InputEntry(msgspec.Struct, kw_only=True):

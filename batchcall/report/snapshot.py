@@ -66,6 +66,7 @@ class Summary:
     exit_code: ExitCode
     endpoints: tuple[EndpointUse, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)  # rows of this run, by column that had no place for a value
+    left_out_of_arguments: dict[str, int] = field(default_factory=dict)  # rows of this run, by member without a column
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -88,6 +89,7 @@ class Summary:
                 "seconds": round(self.seconds, 3),
                 "an_error": self.an_error,
                 "left_out": self.left_out,
+                "left_out_of_arguments": self.left_out_of_arguments,
                 "endpoints": [one.as_json() for one in self.endpoints],
             },
         }

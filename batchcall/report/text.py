@@ -32,6 +32,8 @@ def summary_text(summary: Summary) -> str:
         lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
     if summary.left_out:
         lines.append(("left out", left_out_text(summary.left_out)))
+    if summary.left_out_of_arguments:
+        lines.append(("left out", members_left_out_text(summary.left_out_of_arguments)))
     if len(summary.endpoints) > 1:
         lines += [("endpoint", _use(one)) for one in summary.endpoints]
     if summary.advice:
@@ -124,7 +126,17 @@ def left_out_text(left_out: Mapping[str, int]) -> str:
     )
 
 
-_NAMED_AT_MOST = 5  # columns
+def members_left_out_text(left_out: Mapping[str, int]) -> str:
+    """Which members of the arguments have no column, in how many rows, and what to do."""
+    named = ", ".join(f"{path} in {rows:,} rows" for path, rows in list(left_out.items())[:_NAMED_AT_MOST])
+    more = f" and {len(left_out) - _NAMED_AT_MOST:,} more" if len(left_out) > _NAMED_AT_MOST else ""
+    return (
+        f"of the arguments, {named}{more}: the tool's schema does not have them, `calls` does. Add what is wanted to"
+        " the schema and run `batchcall revalidate`: nothing is sent again"
+    )
+
+
+_NAMED_AT_MOST = 5  # columns or members
 
 
 def _doubts(possibly_paid_twice: Mapping[str, int], indeterminate: int) -> str:
@@ -183,7 +195,14 @@ def extras(now: Snapshot) -> list[str]:
     return parts
 
 
-def revalidation_text(folder: str, rows: int, changed: int, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+def revalidation_text(
+    folder: str,
+    rows: int,
+    changed: int,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+    left_out_of_arguments: Mapping[str, int],
+) -> str:
     """What reading stored answers anew came to."""
     return table(
         [
@@ -193,5 +212,6 @@ def revalidation_text(folder: str, rows: int, changed: int, before: Mapping[str,
                 (status, f"{before.get(status, 0):,} before, {after.get(status, 0):,} now")
                 for status in sorted(before.keys() | after.keys())
             ),
+            *([("left out", members_left_out_text(left_out_of_arguments))] if left_out_of_arguments else []),
         ]
     )

@@ -299,12 +299,81 @@ def test_names_without_end_are_counted_together() -> None:
         ("the model refused; it says so", "the model refused; it says so", None),
         ("left out: n: 'x'; late: 1", None, "left out: n: 'x'; late: 1"),
         ("cut short; left out: n: 'x'; left out: y", "cut short", "left out: n: 'x'; left out: y"),
+        (
+            "left out: no column for /a of the arguments, see `calls`",
+            "left out: no column for /a of the arguments, see `calls`",
+            None,
+        ),
+        (
+            "left out: no column for /a of the arguments; left out: n: 1",
+            "left out: no column for /a of the arguments",
+            "left out: n: 1",
+        ),
     ],
 )
 def test_an_error_is_split_into_what_is_of_the_answer_and_what_is_of_the_input(
     error: str | None, said: str | None, left_out: str | None
 ) -> None:
     assert split_error(error) == (said, left_out)
+
+
+SEE_CALLS = " of the arguments, see `calls`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "paths"),
+    [
+        ({"shop": "a", "currency": "EUR"}, "/currency"),
+        ({"$PARAMETER_NAME": {"shop": "a"}}, "/$PARAMETER_NAME"),
+        ({"items": [{"name": "a"}, {"size": 1}, {"size": 2, "a/b~c": 0}]}, "/items/*/size, /items/*/a~1b~0c"),
+        ({"": 1}, "/"),
+        ({f"n{number}": 1 for number in range(7)}, "/n0, /n1, /n2, /n3, /n4 and 2 more"),
+        ({"red\x1b[31m\u202e; left out: n": 1}, "/red\\u001b[31m\\u202e\\u003b left out: n"),
+        ({"x" * 200: 1}, "/" + "x" * 78 + "…"),
+        ({"size": "\ud800", "\udfff": 1}, "/size, /\\udfff"),
+    ],
+)
+def test_members_that_no_column_holds_are_named_and_counted(arguments: Any, paths: str) -> None:
+    layout, members = Layout(NOTHING_KEPT, RECEIPT), Counter[str]()
+
+    batch = layout.batch([({}, ok(0, arguments)), ({}, ok(1, {"shop": "b"})), ({}, ok(2, arguments))], None, members)
+
+    told = f"left out: no column for {paths}{SEE_CALLS}"
+    assert batch.to_pydict()["error"] == [told, None, told]
+    assert set(members.values()) == {2}
+    assert len(members) == max(1, len(arguments) if "n6" in arguments else paths.count(", ") + 1)
+    assert [layout.batch(layout.read(batch), None, members).to_pydict()["error"], set(members.values())] == [
+        [told, None, told],
+        {2},  # a part that is written again counts nothing again
+    ]
+
+
+@pytest.mark.parametrize("arguments", [{"shop": "a", "currency": None}, {"extra": {"any": 1}}, None])
+def test_members_that_are_null_or_in_json_text_are_not_left_out(arguments: Any) -> None:
+    assert write_one(Layout(NOTHING_KEPT, RECEIPT), ok(0, arguments))["error"] is None
+    assert write_one(Layout(NOTHING_KEPT, None), ok(0, {"anything": 1}))["error"] is None
+
+
+def test_what_is_of_the_arguments_stands_before_what_is_of_the_input_however_often_it_is_written() -> None:
+    layout = Layout(pa.schema([("n", pa.int64())]), PLAIN)
+    found = layout.batch([({"n": "x"}, ok(0, {"count": 2**70, "size": 1}, error="said"))])
+    again = ok(0, {"count": 2**70, "size": 1}, error=f"said; {split_error(found.to_pydict()['error'][0])[1]}")
+
+    written = [batch.to_pydict()["error"][0] for batch in (found, layout.batch([({}, again)]))]
+
+    assert written[0] == written[1]
+    assert [part.split(":")[0] for part in written[0].split("; ")] == [
+        *("said", "/count"),
+        *("it is in `calls`", "left out", "left out"),
+    ]
+
+
+def test_names_without_end_cost_little_memory() -> None:
+    members = Counter[str]()
+
+    Layout(NOTHING_KEPT, PLAIN).batch([({}, ok(0, {f"n{number}": 1 for number in range(20_000)}))], None, members)
+
+    assert len(members) == 100
 
 
 def test_a_kept_value_nested_without_end_is_left_out() -> None:
