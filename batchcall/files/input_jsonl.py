@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from batchcall.errors import InputError
+from batchcall.files.input_compressed import decompressed
 from batchcall.files.input_files import FileSet, InputFile, reason
 from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
 from batchcall.records import Row
@@ -126,9 +127,8 @@ class JsonlTable:
         filesystem = self._files.filesystem
         stream: AbstractContextManager[Any]
         if file.format.compression is not None:
-            stream = filesystem.open_input_stream(
-                file.path, compression=file.format.compression, buffer_size=self._block_bytes()
-            )
+            raw = filesystem.open_input_stream(file.path, compression=None, buffer_size=self._block_bytes())
+            stream = decompressed(raw, file.format.compression)
         else:
             stream = plain = filesystem.open_input_file(file.path)
             plain.seek(offset)

@@ -1,0 +1,196 @@
+"""Compressed files as a stream of bytes: several members or frames one after the other, padded with zeros or not.
+
+Tapes, `dd` and some object stores fill a file up with zero bytes, which `gzip -d` and Python's gzip pass over. What
+else stands behind the data is an error that says so, and so is data that ends too early.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from typing import Any
+
+import pyarrow as pa
+
+_READ_BYTES = 1 << 16
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_CUT = "its compressed data ends too early"
+_SKIPPABLE = b"\x2a\x4d\x18"  # behind one byte, 0x50 to 0x5f
+
+
+def decompressed(raw: Any, compression: str) -> AbstractContextManager[Any]:
+    """What `raw`, an open stream, holds once it is decompressed: an object with `read`. Raises OSError, there too."""
+    return _OPENERS[compression](raw)
+
+
+class _Source:
+    """The compressed bytes, and where in the file they are."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._held = b""
+        self.offset = 0  # of the next byte that is taken
+
+    def more(self) -> bytes:
+        """The next bytes, empty at the end."""
+        taken = self._held or self._raw.read(_READ_BYTES)
+        self._held = b""
+        self.offset += len(taken)
+        return bytes(taken)
+
+    def take(self, size: int) -> bytes:
+        """So many bytes, fewer at the end."""
+        pieces = []
+        while size and (piece := self.more()):
+            self.give_back(piece[size:])
+            pieces.append(piece[:size])
+            size -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def skip(self, size: int) -> None:
+        """Go on behind so many bytes. Raises OSError where there are fewer."""
+        while size and (piece := self.more()):
+            self.give_back(piece[size:])
+            size -= len(piece[:size])
+        if size:
+            raise OSError(_CUT)
+
+    def give_back(self, unused: bytes) -> None:
+        """Put bytes that were just taken before those that follow."""
+        self._held = unused + self._held
+        self.offset -= len(unused)
+
+    def pass_over_zeros(self) -> bool:
+        """Go on to the next byte that is no padding. False: there is none."""
+        while piece := self.more():
+            if rest := piece.lstrip(b"\0"):
+                self.give_back(rest)
+                return True
+        return False
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+def _refuse_foreign(start: bytes, name: str, source: _Source) -> None:
+    """Raise OSError: neither the start of a file nor what stands behind its data is what the name says."""
+    at = source.offset - len(start)
+    if at == 0:
+        raise OSError(f"it is not compressed with {name}")
+    raise OSError(f"something that is not {name} follows the end of its data, from byte {at + 1:,} on")
+
+
+class _Gunzipped:
+    """Members one after the other. Gives what is ready, so that no good line before a fault is lost."""
+
+    def __init__(self, raw: Any) -> None:
+        self._source = _Source(raw)
+        self._member: Any = None
+
+    def read(self, size: int) -> bytes:
+        while self._member is not None or self._begins_member():
+            given = self._source.more()
+            if not given:
+                raise OSError(_CUT)
+            try:
+                piece: bytes = self._member.decompress(given, size)
+            except zlib.error as error:
+                raise OSError(f"its compressed data is damaged: {error}") from error
+            self._source.give_back(self._member.unconsumed_tail + self._member.unused_data)
+            if self._member.eof:
+                self._member = None
+            if piece:
+                return piece
+        return b""
+
+    def _begins_member(self) -> bool:
+        if self._source.offset and not self._source.pass_over_zeros():
+            return False
+        start = self._source.take(2)
+        if not start:
+            return False
+        if start != _GZIP:
+            _refuse_foreign(start, "gzip", self._source)
+        self._source.give_back(start)
+        self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        return True
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _gunzipped(raw: Any) -> AbstractContextManager[Any]:
+    return closing(_Gunzipped(raw))
+
+
+def _unzstd(raw: Any) -> AbstractContextManager[Any]:
+    frames: Any = io.BufferedReader(_Pieces(_frames(_Source(raw)), raw.close))
+    stream: AbstractContextManager[Any] = pa.CompressedInputStream(pa.PythonFile(frames, mode="r"), "zstd")
+    return stream
+
+
+def _frames(source: _Source) -> Iterator[bytes]:
+    """The bytes of the frames alone. Their blocks say how long they are, so nothing is decompressed here (RFC 8878).
+
+    A frame that is cut short is left to who decompresses it.
+    """
+    while start := source.take(4):
+        if start[1:] == _SKIPPABLE and start[0] >> 4 == 5:
+            source.skip(int.from_bytes(source.take(4), "little"))
+        elif start == _ZSTD:
+            yield start
+            yield from _frame(source)
+        else:
+            _refuse_foreign(start, "zstd", source)
+        if not source.pass_over_zeros():
+            return
+
+
+def _frame(source: _Source) -> Iterator[bytes]:
+    """A frame behind its magic number: header, blocks, checksum."""
+    descriptor = source.take(1)
+    flags = descriptor[0] if descriptor else 0
+    is_single = flags >> 5 & 1
+    size_bytes = (is_single, 2, 4, 8)[flags >> 6]
+    yield descriptor + source.take(1 - is_single + (0, 1, 2, 4)[flags & 3] + size_bytes)
+    is_last = False
+    while not is_last and len(header := source.take(3)) == 3:
+        block = int.from_bytes(header, "little")
+        is_last, is_repeated = bool(block & 1), block >> 1 & 3 == 1
+        yield header + source.take(1 if is_repeated else block >> 3)
+    if is_last and flags >> 2 & 1:
+        yield source.take(4)
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as a file."""
+
+    def __init__(self, pieces: Iterator[bytes], close: Callable[[], None]) -> None:
+        super().__init__()
+        self._pieces = pieces
+        self._close = close
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = piece
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            self._close()
+        super().close()
+
+
+_OPENERS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {"gzip": _gunzipped, "zstd": _unzstd}
