@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from batchcall.errors import InputError
 from batchcall.files.input_files import FileSet, InputFile, reason
 from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
+from batchcall.files.unreadable import UNREADABLE
 from batchcall.records import Row
 
 _BUFFER_BYTES = 64 * 1024  # per column that is read
@@ -63,30 +64,31 @@ class ParquetTable:
 
     def _footer(self, number: int) -> _Footer:
         if number not in self._footers:
-            with self._opened(self._files.files[number]) as file:
-                self._footers[number] = _Footer(file.metadata.num_rows, _decoded(file.schema_arrow))
+            with self._opened(self._files.files[number]) as (_, footer):
+                self._footers[number] = footer
         return self._footers[number]
 
     @contextmanager
-    def _opened(self, file: InputFile) -> Iterator[Any]:
+    def _opened(self, file: InputFile) -> Iterator[tuple[Any, _Footer]]:
         """The file, open. Only opening it is guarded: what happens later knows better where it was."""
         buffer_bytes = _REMOTE_BUFFER_BYTES if self._files.is_remote else _BUFFER_BYTES
         try:
             handle = self._files.filesystem.open_input_file(file.path)
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             raise InputError(f"{file.name} cannot be opened: {reason(error)}") from error
         with handle:
             try:
                 opened = pq.ParquetFile(
                     handle, pre_buffer=False, buffer_size=buffer_bytes, page_checksum_verification=True
                 )
-                _refuse_twin_columns(opened.schema_arrow, file)
-            except (OSError, pa.ArrowException) as error:
+                footer = _footer_of(opened)
+            except UNREADABLE as error:
                 raise InputError(
                     f"{file.name} cannot be read as Parquet: {reason(error)}",
                     hint="a Parquet file ends with its table of contents: was this one written and copied whole?",
                 ) from error
-            yield opened
+            _refuse_twin_columns(footer.schema, file)
+            yield opened, footer
 
     def _known_type(self, field: pa.Field) -> pa.DataType:
         """A column that is empty in the first file has its type in another."""
@@ -116,7 +118,7 @@ class ParquetTable:
         """Rows of one file, from a row group on. Returns the position of the row behind its last."""
         file = self._files.files[number]
         row = start.row
-        with self._opened(file) as opened:
+        with self._opened(file) as (opened, _):
             row_in_file = sum(_rows_of(opened, group) for group in range(start.offset))
             to_input = row - row_in_file  # added to a row's position in the file
             for group in range(start.offset, opened.metadata.num_row_groups):
@@ -133,6 +135,19 @@ class ParquetTable:
         return row
 
 
+def _footer_of(opened: Any) -> _Footer:
+    """Raises ValueError, and what pyarrow does, where it is damaged.
+
+    Of its columns nothing is asked: a statistic that is damaged ends the process there, inside pyarrow.
+    """
+    metadata, schema = opened.metadata, _decoded(opened.schema_arrow)
+    str(schema)  # every name in it is text
+    rows = [_rows_of(opened, group) for group in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise ValueError(f"its footer counts {metadata.num_rows:,} rows, its row groups {sum(rows):,}")
+    return _Footer(metadata.num_rows, schema)
+
+
 def _refuse_twin_columns(schema: pa.Schema, file: InputFile) -> None:
     twins = [name for name in schema.names if schema.names.count(name) > 1]
     if twins:
@@ -145,37 +160,36 @@ def _rows_of(opened: Any, group: int) -> int:
 
 def _pieces(opened: Any, group: int, wanted: list[str], file: InputFile) -> Iterator[pa.RecordBatch]:
     """A row group in pieces small enough to become Python objects."""
-    done = 0
+    done, expected = 0, _rows_of(opened, group)
     try:
         for batch in opened.iter_batches(
-            _batch_rows(opened, group, wanted), row_groups=[group], columns=wanted, use_threads=False
+            _batch_rows(opened, group, file), row_groups=[group], columns=wanted, use_threads=False
         ):
             rows = max(1, batch.num_rows * BATCH_BYTES // max(batch.nbytes, BATCH_BYTES))
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
             done += batch.num_rows
-    except (OSError, pa.ArrowException) as error:
+        if done != expected:
+            raise ValueError(f"it ends there, where its footer counts {expected:,} rows")
+    except UNREADABLE as error:
         raise InputError(
             f"{file.name} cannot be read from row {done:,} of its row group {group} on: {reason(error)}",
             hint="restore the file, then run the same command again",
         ) from error
 
 
-def _batch_rows(opened: Any, group: int, wanted: list[str]) -> int:
-    """As many rows as fit, on the average, into a batch."""
-    metadata = opened.metadata.row_group(group)
-    columns = (metadata.column(number) for number in range(metadata.num_columns))
-    tops = set(wanted)
-    size: int = sum(
-        column.total_uncompressed_size for column in columns if column.path_in_schema.partition(".")[0] in tops
-    )
-    return max(1, min(BATCH_ROWS, int(metadata.num_rows) * BATCH_BYTES // max(1, size)))
+def _batch_rows(opened: Any, group: int, file: InputFile) -> int:
+    """As many rows as fit, on the average, into a batch. Reckoned with all columns, wanted or not: to ask for the size
+    of one makes pyarrow read its statistics."""
+    rows, all_rows = _rows_of(opened, group), max(1, opened.metadata.num_rows)
+    size = max(opened.metadata.row_group(group).total_byte_size, file.size * rows // all_rows, 1)
+    return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // int(size)))
 
 
 def _as_rows(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, to_input: int) -> list[Row]:
     try:
         columns = [_readable(piece.column(name)).to_pylist() for name in wanted]
-    except (ValueError, OverflowError, pa.ArrowException):
+    except UNREADABLE:
         return _as_rows_one_by_one(piece, wanted, first, where, to_input)
     if not wanted:
         return [Row(index, {}, f"{where} {index - to_input}") for index in range(first, first + piece.num_rows)]
@@ -187,7 +201,7 @@ def _as_rows(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, t
 
 def _as_rows_one_by_one(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, to_input: int) -> list[Row]:
     """For a piece with a value that Python has no place for: text that is no UTF-8, the year 30000."""
-    columns = [(name, _readable(piece.column(name))) for name in wanted]
+    columns = [(name, piece.column(name)) for name in wanted]
     return [
         _as_row(columns, place, first + place, f"{where} {first + place - to_input}") for place in range(piece.num_rows)
     ]
@@ -197,8 +211,8 @@ def _as_row(columns: list[tuple[str, pa.Array]], place: int, index: int, where: 
     values = {}
     for name, column in columns:
         try:
-            values[name] = column[place].as_py()
-        except (ValueError, OverflowError, pa.ArrowException) as error:
+            values[name] = _readable(column.slice(place, 1))[0].as_py()
+        except UNREADABLE as error:
             return Row(index, {}, where, f"column {name!r} cannot be read: {reason(error)}")
     return Row(index, values, where)
 

@@ -36,6 +36,7 @@ from batchcall.files.parts import (
     in_batches,
     read_batches,
     read_raw,
+    readable,
     write_part,
 )
 from batchcall.records import Attempt, Outcome
@@ -166,7 +167,9 @@ class Library:
         raw = _by_row(read_raw(self._disk, answers)) if answers is not None else {}
         for batch in read_batches(self._disk, path, columns=list(OUTCOME_COLUMNS)):
             schema = self._remember(batch.schema)
-            for place, (_, outcome) in enumerate(self._layout.read(batch)):
+            with readable(path):
+                outcomes = self._layout.read(batch)
+            for place, (_, outcome) in enumerate(outcomes):
                 if outcome.request_hash is not None and outcome.attempts:
                     written = batch.slice(place, 1).serialize().to_pybytes()  # read back exactly as it stood
                     attempts = raw.get(outcome.row, [])

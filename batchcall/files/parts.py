@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from batchcall.errors import OutputError
 from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
 from batchcall.files.disk import Disk, Sink, whole_file
+from batchcall.files.unreadable import UNREADABLE
 from batchcall.records import Attempt, Bill, Outcome, Row, Status, Usage
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
@@ -203,7 +204,7 @@ _EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_a
 
 def read_totals(disk: Disk, path: Path) -> Totals:
     """The totals in a part's footer; its rows are not read. Raises OutputError when it is no part of ours."""
-    with _readable(path, as_what="as a part"), _opened(disk, path) as file:
+    with readable(path, as_what="as a part"), _opened(disk, path) as file:
         return Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
 
 
@@ -213,20 +214,21 @@ def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
 
 
 def _schema_of(disk: Disk, path: Path) -> pa.Schema:
-    with _readable(path), _opened(disk, path) as file:
+    with readable(path), _opened(disk, path) as file:
         return file.schema_arrow.remove_metadata()
 
 
 def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
     """The rows of a part: kept columns and outcome. Raises OutputError when it cannot be read."""
     for batch in read_batches(disk, path):
-        yield from layout.read(batch)
+        with readable(path):
+            yield from layout.read(batch)
 
 
 @contextlib.contextmanager
 def open_part(disk: Disk, path: Path) -> Iterator[PartReader]:
     """A part as it stands, whatever its columns. Raises OutputError when it cannot be read, the reader too."""
-    with _readable(path), _opened(disk, path) as file:
+    with readable(path), _opened(disk, path) as file:
         yield PartReader(path, file)
 
 
@@ -244,7 +246,7 @@ class PartReader:
     def outcomes(self) -> Iterator[Outcome]:
         """Its rows without the kept columns; these are read as well, as damage shows only in what is read."""
         layout = Layout(pa.schema([]), None)
-        with _readable(self._path):
+        with readable(self._path):
             for batch in self._file.iter_batches(_READ_ROWS, use_threads=False):
                 yield from (outcome for _, outcome in layout.read(batch))
 
@@ -252,10 +254,14 @@ class PartReader:
 def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read.
 
-    The checksums of its pages are held against their content.
+    The checksums of its pages are held against their content. A batch has all of the `columns`, and its texts are text.
     """
-    with _readable(path), _opened(disk, path) as file:
-        yield from file.iter_batches(_READ_ROWS, columns=columns, use_threads=False)
+    with readable(path), _opened(disk, path) as file:
+        if missing := set(columns or ()) - set(file.schema_arrow.names):
+            raise KeyError(f"no column {', '.join(sorted(missing))}")
+        for batch in file.iter_batches(_READ_ROWS, columns=columns, use_threads=False):
+            batch.validate(full=True)
+            yield batch
 
 
 @contextlib.contextmanager
@@ -270,15 +276,16 @@ def _opened(disk: Disk, path: Path) -> Iterator[Any]:
 def read_raw(disk: Disk, path: Path) -> Iterator[Attempt]:
     """The attempts of an answers file, in the order written. Raises OutputError when it cannot be read."""
     for batch in read_batches(disk, path):
-        with _readable(path):
+        with readable(path):
             yield from read_answers(batch)
 
 
 @contextlib.contextmanager
-def _readable(path: Path, *, as_what: str = "") -> Iterator[None]:
+def readable(path: Path, *, as_what: str = "") -> Iterator[None]:
+    """What a damaged part or answers file raises, as OutputError."""
     try:
         yield
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         said = " ".join(str(error).split())[:200]  # in one line
         raise OutputError(
             f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {said}",
