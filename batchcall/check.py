@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from batchcall.dialects import DIALECTS
 from batchcall.engines.reading import max_tokens_of
 from batchcall.errors import BatchcallError, JobError
 from batchcall.extraction.prompt import RowError
+from batchcall.extraction.requests import Sent, sent_name, sent_to
 from batchcall.files.disk import RealDisk
 from batchcall.files.input import Input
 from batchcall.files.output import OWN_FOLDER, why_unwritable
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import (
-    EndpointSection,
     Job,
     LimitsSection,
     as_job,
@@ -27,10 +28,10 @@ from batchcall.job import (
     request_identity,
     resolve_key,
 )
-from batchcall.job_endpoint import auth_of, endpoint_names, exposed_keys, masked_headers, request_url
+from batchcall.job_endpoint import auth_of, endpoint_names, exposed_keys, masked_headers, request_url, takes_any_name
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
-from batchcall.records import HttpRequest, Request, Row, Usage
+from batchcall.records import HttpRequest, Request, Row, Shape, Usage
 from batchcall.report.text import duration_text, money_text, table
 from batchcall.running import prepare, refuse_network
 from batchcall.status import read_status
@@ -38,6 +39,7 @@ from batchcall.status import read_status
 _SAMPLE_ROWS = 200
 _ASSUMED_IN_FLIGHT = 64  # where the job says "auto"
 _ASSUMED_LATENCY_S = 2.0  # of an answer, where no run has measured it
+_SHOWN_NAMES = 5  # tools
 _SHOWN_BODY = 4_000  # characters of the first request
 
 
@@ -113,7 +115,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     warnings += source.notes
     rows = source.count_rows()
     runfile = _own_record(job)
-    sample = _sample(asker, source, job.endpoints[0], warnings)
+    sample = _sample(job, asker, source, warnings)
     tokens, basis = _tokens_per_row(runfile, sample)
     done = min(rows, _done(job, runfile))
     left = rows - done
@@ -193,25 +195,43 @@ def _done(job: Job, runfile: RunFile | None) -> int:
 Sampled = tuple[Request, HttpRequest]
 
 
-def _sample(asker: Asker, source: Input, endpoint: EndpointSection, warnings: list[str]) -> list[Sampled]:
+def _sample(job: Job, asker: Asker, source: Input, warnings: list[str]) -> list[Sampled]:
     """The first rows as they would be sent. Rows from which nothing can be made are named in `warnings`."""
     columns: Any = source.columns if asker.columns is None else asker.columns
+    endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
     sampled, bad = [], []
+    shapes: dict[Shape, Sent] = {}
     for row in _first_rows(source, columns):
         try:
             request = asker.ask(_values(row))
             asker.toolbox_of(request)
-            if endpoint.model is not None:
-                request = Request(replace(request.shape, model=endpoint.model), request.messages)
-            sampled.append((request, dialect.encode(request)))
+            shape = request.shape
+            if shape not in shapes:
+                shapes[shape] = sent_to(shape, model=endpoint.model, takes_any_name=takes_any_name(endpoint.url))
+            asked = shapes[shape].ask(request.messages)
+            sampled.append((asked, dialect.encode(asked)))
         except RowError as error:
             bad.append(f"{row.where}: {error}")
+    warnings += _name_warnings(job, {tool.name: sent_name(tool) for shape in shapes for tool in shape.tools})
     if bad:
         warnings.append(
             f"{len(bad)} of the first {len(bad) + len(sampled)} rows will end as bad_row; the first: {bad[0]}"
         )
     return sampled
+
+
+def _name_warnings(job: Job, names: Mapping[str, str]) -> list[str]:
+    """What strict endpoints call the tools, `names` by the tools' own, where that is something else."""
+    strict = [endpoint.url for endpoint in job.endpoints if not takes_any_name(endpoint.url)]
+    renamed = [f"{own} as {sent}" for own, sent in names.items() if own != sent]
+    if not strict or not renamed:
+        return []
+    more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
+    return [
+        f"tools are sent to {strict[0]} by other names, as it allows only letters, digits, _ and - in 64 characters:"
+        f" {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must tell the model what they do"
+    ]
 
 
 def _first_rows(source: Input, columns: Any) -> list[Row]:

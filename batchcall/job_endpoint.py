@@ -25,6 +25,11 @@ ADDED_PATHS = (  # by the protocols
     ":streamGenerateContent",
 )
 AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+# Vendors that refuse a tool's name with anything but ASCII letters, digits, _ and -. Relays and local servers take all.
+_STRICT_NAME_HOSTS = (
+    *("api.openai.com", ".api.openai.com", *AZURE_HOSTS, ".ai.azure.com"),
+    *("api.anthropic.com", ".googleapis.com", ".amazonaws.com", "api.mistral.ai"),
+)
 
 
 class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +88,13 @@ def auth_of(endpoint: EndpointSection) -> str | None:
 def _is_azure(url: str) -> bool:
     parts = _split(url)
     return parts is not None and (parts.hostname or "").endswith(AZURE_HOSTS)
+
+
+def takes_any_name(url: str) -> bool:
+    """Whether tools are sent to this endpoint by their own names, whatever letters these have."""
+    parts = _split(url)
+    host = (parts.hostname or "").rstrip(".") if parts is not None else ""
+    return not any(host.endswith(one) if one.startswith(".") else host == one for one in _STRICT_NAME_HOSTS)
 
 
 def request_url(endpoint_url: str, path: str) -> str:

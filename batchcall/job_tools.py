@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -141,8 +140,9 @@ def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[To
         draft.misshapen(where, 'a tool is {"type": "function", "function": {"name", "parameters"}}; there is no name')
     elif not isinstance(function.get("parameters", {}), dict):
         draft.misshapen(f"{where}.parameters", "they must be a JSON Schema, an object")
-    elif not _NAME.fullmatch(function["name"]):
-        draft.misshapen(where, f"{function['name']!r} is no name for a tool: letters, digits and _-.:/, at most 64")
+    elif not _is_name(function["name"]):
+        told = f"it must be printable, not blank, and have at most {_LONGEST_NAME} characters"
+        draft.misshapen(where, f"{function['name'][:_LONGEST_NAME]!r} cannot be a tool's name: {told}")
     else:
         yield ToolSpec(written=whole, origin=origin)
 
@@ -166,7 +166,12 @@ _KEYS: Mapping[str, str] = {
 }
 _OTHERS_KEYS = frozenset({"output_schema", "outputSchema"})  # of MCP, and near to input_schema
 
-_NAME = re.compile(r"[\w.:/-]{1,64}")  # what OpenAI does not allow of these is mapped on the way out and back
+_LONGEST_NAME = 128
+
+
+def _is_name(name: str) -> bool:
+    """Any letters will do: where the endpoint allows only some, the name is mapped on the way out and back."""
+    return bool(name.strip()) and name.isprintable() and len(name) <= _LONGEST_NAME
 
 
 def _as_whole(tool: Any) -> dict[str, Any]:

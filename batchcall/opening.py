@@ -16,7 +16,7 @@ from batchcall.engines.pool import Pool
 from batchcall.engines.transport import open_transport
 from batchcall.held import Held, held_answers, skimming
 from batchcall.job import EndpointSection, Job, pace_of, resolve_key
-from batchcall.job_endpoint import auth_of, endpoint_names
+from batchcall.job_endpoint import auth_of, endpoint_names, takes_any_name
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Pacer
@@ -95,6 +95,7 @@ async def _opened(
             pacer=pacer,
             health=Health(host=url, tolerates_all=job.limits.tolerates_all),
             model=endpoint.model,
+            takes_any_name=takes_any_name(endpoint.url),
             tells_protocol=_is_mixed(job),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -17,8 +18,9 @@ from aiohttp.test_utils import TestServer
 
 from batchcall import ExitCode, JobError, RunOptions, check_job, load_job, revalidate_job, run_job, verify_output
 from batchcall.job import request_identity, spoken_by
+from batchcall.job_endpoint import takes_any_name
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from running import edit, results, write_job, write_rows
+from running import TOOL, edit, results, some_rows, write_job, write_rows
 
 
 def write_pool(folder: Path, endpoints: str, **more: object) -> Path:
@@ -267,3 +269,58 @@ def test_a_fault_names_the_place_in_the_job_file_where_an_endpoint_before_it_has
         load_job(write_pool(tmp_path, pool))
 
     assert [fault.partition(":")[0] for fault in refused.value.faults] == ["endpoint.1.api_key"]
+
+
+async def test_a_tools_name_goes_out_as_it_is_and_mapped_only_where_the_endpoint_is_strict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, set[tuple[str, str]]] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        name = body["tools"][0]["function"]["name"]
+        asked.setdefault(str(request.host).partition(":")[0], set()).add(
+            (name, body["tool_choice"]["function"]["name"])
+        )
+        call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"name": "Ada", "age": 36}'}}
+        return web.json_response({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "stop"}]})
+
+    monkeypatch.setattr("batchcall.job_endpoint._STRICT_NAME_HOSTS", ("localhost",))
+    tool = {"type": "function", "function": {**TOOL["function"], "name": "记录 人"}}
+    async with TestServer(_app(answer), host="127.0.0.1") as server:
+        local = f"http://localhost:{server.port}/v1"
+        job = write_pool(tmp_path, endpoint(f"{server.make_url('/v1')}"), rows=4, tool=tool)
+        assert check_job(job).warnings == []
+        await run_job(job)
+        edit(job, "[[endpoint]]", f'[[endpoint]]\nurl = "{local}"\n[[endpoint]]')
+        mixed = await run_job(job)
+        write_rows(tmp_path / "rows.jsonl", some_rows(30))
+        await run_job(job)
+        checked = check_job(job)
+
+    assert mixed.requests == 0  # one more host asks nothing again
+    assert asked == {"127.0.0.1": {("记录 人", "记录 人")}, "localhost": {("____", "____")}}
+    assert {(row["status"], row["tool"]) for row in results(tmp_path / "out")} == {("ok", "记录 人")}
+    assert {call["name"] for row in results(tmp_path / "out") for call in row["calls"]} == {"记录 人", "____"}
+    (warning,) = checked.warnings
+    assert "记录 人 as ____" in warning
+    assert local in warning
+
+
+@pytest.mark.parametrize(
+    ("url", "takes_any"),
+    [
+        ("https://api.openai.com/v1", False),
+        ("https://EU.api.openai.com/v1", False),
+        ("https://mine.openai.azure.com/openai/v1", False),
+        ("https://mine.services.ai.azure.com/openai/v1", False),
+        ("https://api.anthropic.com/v1", False),
+        ("https://generativelanguage.googleapis.com/v1beta", False),
+        ("https://api.deepseek.com/v1", True),
+        ("https://api.openai.com.example/v1", True),
+        ("http://127.0.0.1:8000/v1", True),
+        ("sandbox", True),
+    ],
+)
+def test_who_is_strict_about_names_is_known_by_the_host(url: str, takes_any: bool) -> None:
+    assert takes_any_name(url) is takes_any

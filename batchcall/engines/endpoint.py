@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from batchcall.dialects import Dialect, read_limits
 from batchcall.engines.gate import Gate, Turn
 from batchcall.engines.reading import Read, max_tokens_of
 from batchcall.engines.transport import Transport
+from batchcall.extraction.requests import Sent, sent_to
 from batchcall.pacing.health import Health, Verdict
 from batchcall.pacing.pacer import Orders, Pacer
 from batchcall.records import Failure, FailureKind, HttpRequest, Request, Scope, Shape
@@ -27,6 +28,7 @@ class Endpoint:
     pacer: Pacer
     health: Health
     model: str | None = None  # what it is asked for instead of the request's own model
+    takes_any_name: bool = True  # of a tool, so that all go out by their own
     tells_protocol: bool = False  # whether its attempts say what it speaks: those of a pool may differ in it
     left: Verdict | None = None  # why it is asked no more
     requests: int = 0  # sent by this run
@@ -34,21 +36,18 @@ class Endpoint:
     coming: int = 0  # rows of a pool that are on their way through the gate
     patience: set[asyncio.Timeout] = field(default_factory=set)  # of rows at the gate; run out, they go elsewhere
     _orders: Orders | None = None
-    _renamed: dict[Shape, Shape] = field(default_factory=dict)
+    _sent: dict[Shape, Sent] = field(default_factory=dict)  # what becomes of each shape here
 
     def encode(self, request: Request) -> HttpRequest:
         """The request as this endpoint is asked it."""
-        if self.model is not None:
-            request = Request(self._shape(request.shape, self.model), request.messages)
-        return self.dialect.encode(request)
-
-    def _shape(self, shape: Shape, model: str) -> Shape:
-        renamed = self._renamed.get(shape)
-        if renamed is None:
-            if len(self._renamed) >= _SHAPES_HELD:
-                self._renamed.clear()
-            renamed = self._renamed[shape] = replace(shape, model=model)
-        return renamed
+        sent = self._sent.get(request.shape)
+        if sent is None:
+            if len(self._sent) >= _SHAPES_HELD:
+                self._sent.clear()
+            sent = self._sent[request.shape] = sent_to(
+                request.shape, model=self.model, takes_any_name=self.takes_any_name
+            )
+        return self.dialect.encode(sent.ask(request.messages))
 
     def turn(self, http: HttpRequest, request: Request) -> Turn:
         """A place at the gate for this request."""

@@ -72,7 +72,7 @@ def _ending_by(finish_reason: str) -> Status | None:
 class Toolbox:
     """The tools of a request, ready to read replies to it."""
 
-    tools: Mapping[str, CompiledTool]  # by the name that the model calls it by
+    tools: Mapping[str, CompiledTool]  # by the name that strict endpoints know it by
     arguments_type: FieldType | None  # of the `arguments` column; None: JSON text
     rewrites: tuple[str, ...]  # "tool: path: what" of each change to a schema as it was written
 
@@ -148,7 +148,8 @@ class Toolbox:
         return _CallRead(Status.OK, passed, tool.name, mended.arguments, steps + mended.steps)
 
     def _tool_called(self, name: str, ways: _Ways) -> tuple[CompiledTool | None, tuple[str, ...]]:
-        tool = self.tools.get(name)
+        # By its name as sent, or by its own: which of them went out depends on the endpoint.
+        tool = self.tools.get(name) or next((one for one in self.tools.values() if one.name == name), None)
         if tool is not None:
             return tool, ()
         own_names = {called: one.name for called, one in self.tools.items()}

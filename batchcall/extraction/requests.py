@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple, Protocol
@@ -26,12 +26,22 @@ from batchcall.extraction.row_parts import (
     read_text,
     read_tools,
     sent_name,
+    with_own_names,
     with_sent_names,
     without_nulls_in_messages,
 )
 from batchcall.records import Json, Request, Shape, Tool
 
-__all__ = ["RequestBuilder", "make_builder", "names_as_sent", "request_hash", "sent_name", "tools_of"]
+__all__ = [
+    "RequestBuilder",
+    "Sent",
+    "make_builder",
+    "names_as_sent",
+    "request_hash",
+    "sent_name",
+    "sent_to",
+    "tools_of",
+]
 
 Values = Mapping[str, Any]
 
@@ -101,6 +111,17 @@ def request_hash(protocol: str, request: Request) -> str:
     hashing = _hash_of_shape(protocol, request.shape).copy()
     hashing.update(_canonical_messages(request.messages))
     return hashing.hexdigest()
+
+
+def sent_to(shape: Shape, *, model: str | None, takes_any_name: bool) -> Sent:
+    """What becomes of a shape at an endpoint: `model` instead of its own, where given, and the tools by their own
+    names where it takes any."""
+    asked = shape if model is None else replace(shape, model=model)
+    names = {sent: own for sent, own in names_as_sent(shape.tools).items() if sent != own} if takes_any_name else {}
+    if names:
+        choice = choice_as_sent(shape.tool_choice, names)
+        asked = replace(asked, tools=with_own_names(shape.tools), tool_choice=choice)
+    return Sent(asked, names)
 
 
 def tools_of(request: Request) -> tuple[Tool, ...]:
@@ -301,11 +322,11 @@ def _has_system(messages: Sequence[Any]) -> bool:
 # The shapes that rows make, each made once.
 
 
-class _Sent(NamedTuple):
+class Sent(NamedTuple):
     """A shape, and the names under which its tools are sent where these are not their own."""
 
     shape: Shape
-    renames: Mapping[str, str]
+    renames: Mapping[str, str]  # from the names in the messages to those that are sent
 
     def ask(self, messages: list[Json]) -> Request:
         return Request(self.shape, messages_as_sent(messages, self.renames) if self.renames else messages)
@@ -318,10 +339,10 @@ class _Shapes:
     """
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str | bytes | None, ...], _Sent] = {}
+        self._held: dict[tuple[str | bytes | None, ...], Sent] = {}
         self._size = 0
 
-    def get(self, parts: tuple[Any, ...], make: Callable[..., _Sent]) -> _Sent:
+    def get(self, parts: tuple[Any, ...], make: Callable[..., Sent]) -> Sent:
         """What `make` makes of the parts, or has made of them before."""
         key = tuple([_text_of(part) for part in parts])
         sent = self._held.get(key)
@@ -330,7 +351,7 @@ class _Shapes:
             self._keep(key, sent)
         return sent
 
-    def _keep(self, key: tuple[str | bytes | None, ...], sent: _Sent) -> None:
+    def _keep(self, key: tuple[str | bytes | None, ...], sent: Sent) -> None:
         self._size += sum(len(part) for part in key if part is not None)
         if len(self._held) >= _SHAPES_HELD or self._size > _KEYS_HELD:
             self._held = {}
@@ -405,14 +426,14 @@ class _FromColumns:
         sent = self._shapes.get((tools, choice), self._make)
         return sent.ask(self._messages_of(values))
 
-    def _make(self, tools: Any, choice: Any) -> _Sent:
+    def _make(self, tools: Any, choice: Any) -> Sent:
         assert self._job.model is not None
         own = read_tools(tools, f"column {self._tools_column!r}")
         sent = self._job.tools if own is None else with_sent_names(own)
         wanted = read_choice(choice, f"column {self._choice_column!r}") or self._job.tool_choice
         renames = _renames(sent)
         named = _checked_choice(wanted, sent, f"column {self._choice_column or self._tools_column!r}")
-        return _Sent(Shape(self._job.model, sent, choice_as_sent(named, renames), self._job.parameters), renames)
+        return Sent(Shape(self._job.model, sent, choice_as_sent(named, renames), self._job.parameters), renames)
 
 
 def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
@@ -451,12 +472,12 @@ class _FromBodies:
         sent = self._shapes.get((rest,), self._make_nested if is_nested else self._make)
         return sent.ask(_led_by(self._system, messages, values))
 
-    def _make_nested(self, rest: Mapping[str, Any]) -> _Sent:
+    def _make_nested(self, rest: Mapping[str, Any]) -> Sent:
         plain = as_json(rest, "body")
         assert isinstance(plain, dict)
         return self._make(plain)
 
-    def _make(self, rest: Mapping[str, Json]) -> _Sent:
+    def _make(self, rest: Mapping[str, Json]) -> Sent:
         own = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
         tools = self._tools_of(rest)
         renames = _renames(tools)
@@ -465,7 +486,7 @@ class _FromBodies:
             choice = _checked_choice(self._job.tool_choice, tools, "request.tool_choice")
         added = {name: part for name, part in self._job.parameters.items() if name not in own}
         model = _model_of(rest, self._job.model)
-        return _Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
+        return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
 
     def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:
         """The tools to send; legacy `functions` stay among the parameters and take the place of the job's tools."""
@@ -515,13 +536,15 @@ def _shown(value: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _hash_of_shape(protocol: str, shape: Shape) -> hashlib.blake2b:
-    written = {
+    written: dict[str, Any] = {
         "protocol": protocol,
         "model": shape.model,
         "tools": [tool.written for tool in shape.tools],
         "tool_choice": shape.tool_choice,
         "parameters": dict(shape.parameters),
     }
+    if not all(tool.name.isascii() for tool in shape.tools):  # their names as sent to strict endpoints say too little
+        written["names"] = [tool.name for tool in shape.tools]
     return hashlib.blake2b(_canonical(written).encode("ascii") + b"\n", digest_size=16)
 
 

@@ -201,14 +201,14 @@ def _parameters_of(function: Mapping[str, Json], where: str) -> Mapping[str, Jso
 
 
 def sent_name(tool: Tool) -> str:
-    """What the model calls a tool: its name, or one like it where that has letters that OpenAI does not allow."""
+    """What a tool is called at endpoints that allow ASCII letters, digits, _ and - only: its name, or one like it."""
     function = tool.written.get("function")
     name = function.get("name") if isinstance(function, dict) else None
     return name if isinstance(name, str) else tool.name
 
 
 def names_as_sent(tools: Sequence[Tool]) -> dict[str, str]:
-    """The tools' own names by the names that the model calls them by."""
+    """The tools' own names by those that strict endpoints know."""
     return {sent_name(tool): tool.name for tool in tools}
 
 
@@ -219,6 +219,11 @@ def with_sent_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     """
     names = _sent_names([tool.name for tool in tools])
     return tuple(_renamed(tool, name) for tool, name in zip(tools, names, strict=True))
+
+
+def with_own_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """The same tools, written by the user's own names, for endpoints that take any."""
+    return tuple(_renamed(tool, tool.name) for tool in tools)
 
 
 def _sent_names(names: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchcall.extraction.arguments import Reading, Toolbox
 from batchcall.extraction.field_types import Scalar, StructOf
-from batchcall.extraction.row_parts import with_sent_names
+from batchcall.extraction.row_parts import sent_name, with_sent_names
 from batchcall.extraction.schema import SchemaError
 from batchcall.records import RawCall, Reply, Status, Tool, ToolCall, Usage
 
@@ -112,12 +112,16 @@ def test_another_spelling_of_a_tool_is_recorded_and_the_call_kept_as_received() 
     assert reading.calls[0].name == "functions.Record"
 
 
-def test_a_call_by_a_name_that_could_not_be_sent_is_of_that_tool() -> None:
-    sent = with_sent_names((Tool("math.area", SCHEMA, {"type": "function", "function": {"name": "math.area"}}),))
+@pytest.mark.parametrize("repair", [True, False])
+@pytest.mark.parametrize("own", ["math.area", "面积", "wie groß"])
+def test_a_tool_is_called_by_its_own_name_or_by_the_one_that_strict_endpoints_know(own: str, repair: bool) -> None:
+    sent = with_sent_names((Tool(own, SCHEMA, {"type": "function", "function": {"name": own}}),))
+    names = {own, sent_name(sent[0])}
 
-    reading = read(call(name="math.area"), toolbox=Toolbox.of(sent))
+    readings = [read(call(name=name), toolbox=Toolbox.of(sent), repair=repair) for name in names]
 
-    assert (reading.status, reading.tool, reading.repairs) == (Status.OK, "math.area", ("tool_name",))
+    assert len(names) == 2
+    assert [(one.status, one.tool, one.repairs) for one in readings] == [(Status.OK, own, ())] * 2
 
 
 def test_without_repair_a_tool_has_to_be_spelled_exactly() -> None:

@@ -24,6 +24,7 @@ from batchcall.extraction.requests import (
     names_as_sent,
     request_hash,
     sent_name,
+    sent_to,
     tools_of,
 )
 from batchcall.records import Request, Shape, Tool
@@ -523,6 +524,33 @@ def test_tools_of_the_job_and_of_a_body_are_renamed_alike() -> None:
 
     assert as_sent(by_job) == as_sent(by_its_body)
     assert sent_name(by_job.shape.tools[0]) == "math_sin"
+
+
+def test_an_endpoint_that_takes_any_name_is_asked_with_the_tools_own() -> None:
+    said: list[Any] = [
+        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "天气", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "1", "name": "天气", "content": "____"},
+    ]
+    tools = [function("天气"), function("时间"), function("plain"), function("x" * 90)]
+    request = from_columns({"messages": said, "tools": tools, "choice": "天气"})
+
+    own = sent_to(request.shape, model=None, takes_any_name=True).ask(request.messages)
+    strict = sent_to(request.shape, model="theirs", takes_any_name=False).ask(request.messages)
+
+    assert [tool.written["function"]["name"] for tool in own.shape.tools] == ["天气", "时间", "plain", "x" * 90]
+    assert own.messages == said
+    assert own.shape.tool_choice == {"type": "function", "function": {"name": "天气"}}
+    assert strict.messages == request.messages
+    assert strict.shape.model == "theirs"
+    assert [tool.written["function"]["name"] for tool in strict.shape.tools] == ["__", "___2", "plain", "x" * 64]
+
+
+def test_the_identity_of_a_request_is_the_same_wherever_it_goes_and_tells_names_apart() -> None:
+    def identity(name: str) -> str:
+        return request_hash("openai-chat", from_columns({"messages": QUESTION, "tools": [function(name)]}))
+
+    assert identity("天气") != identity("时间") != identity("__")
+    assert identity("math.sin") == identity("math_sin")  # as it always was, so that outputs keep their answers
 
 
 # Shapes and identity.
