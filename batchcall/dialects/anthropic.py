@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import orjson
-
 from batchcall.dialects.anthropic_reply import message_reply_from
 from batchcall.dialects.anthropic_schema import draft_faults
 from batchcall.dialects.anthropic_turns import as_turns
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.careful import decode_with_care
-from batchcall.dialects.jsontext import as_json_bytes, may_have_lost_digits
+from batchcall.dialects.jsontext import as_json_bytes, may_have_lost_digits, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 
@@ -43,7 +41,7 @@ class Anthropic:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = message_reply_from(orjson.loads(response.body))
+            reply = message_reply_from(parse_plain(response.body))
         except (ValueError, RecursionError):
             reply = None
         if reply is None or any(may_have_lost_digits(call.arguments) for call in reply.calls):

@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.careful import decode_with_care
 from batchcall.dialects.chat_reply import chat_reply_from
-from batchcall.dialects.jsontext import as_json_bytes
+from batchcall.dialects.jsontext import as_json_bytes, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.dialects.strict_schema import strict_tool_faults
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
@@ -36,7 +34,7 @@ class OpenAIChat:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = chat_reply_from(orjson.loads(response.body))
+            reply = chat_reply_from(parse_plain(response.body))
         except (ValueError, RecursionError):
             reply = None
         if reply is None or any(call.is_object for call in reply.calls):  # orjson made floats of big integers

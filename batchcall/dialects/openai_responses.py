@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import orjson
-
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.careful import decode_with_care
-from batchcall.dialects.jsontext import as_json_bytes
+from batchcall.dialects.jsontext import as_json_bytes, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.dialects.responses_input import as_input
 from batchcall.dialects.responses_reply import response_reply
@@ -38,7 +36,7 @@ class OpenAIResponses:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = response_reply(orjson.loads(response.body))
+            reply = response_reply(parse_plain(response.body))
         except (ValueError, RecursionError):
             reply = None
         if reply is None or any(call.is_object for call in reply.calls):  # orjson made floats of big integers

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from batchcall.dialects.deltas import join_deltas
 from batchcall.records import Json
 
 Chunk = dict[str, Json]
@@ -20,10 +21,21 @@ def is_event_stream(text: str) -> bool:
 
 
 def read_events(text: str) -> Iterator[str]:
-    """What each event carries, usually one JSON document; "[DONE]" is an event too and proves nothing."""
+    """What each event carries, usually one JSON document; "[DONE]" is an event too and proves nothing. A run of deltas
+    that differ in their piece of text only is one event: see `join_deltas`."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for block in join_deltas(text):
+        if block.startswith("data: ") and "\n" not in block:
+            yield block[6:]
+        else:
+            yield from _events_in(block)
+
+
+def _events_in(block: str) -> Iterator[str]:
     lines: list[str] = []
     is_bare = False  # an error stands between the events without its "data:", on one line or, Google's, on many
-    for line in _LINE_END.split(text):
+    for line in block.split("\n"):  # str.splitlines would also split at U+2028, which JSON strings may hold
         if line.startswith("data:"):
             lines.append(line[5:].removeprefix(" "))
             is_bare = False
@@ -71,6 +83,7 @@ class _Call:
     name: str | None = None
     pieces: list[str] = field(default_factory=list)  # of the arguments
     value: Json = None  # arguments that did not come as a text
+    looks: int = 0  # how often all of the pieces were put together to see whether they are whole
 
     def as_function(self) -> Chunk:
         arguments: Json = "".join(self.pieces) if self.pieces else self.value
@@ -99,10 +112,17 @@ class _Call:
     def has_arguments(self) -> bool:
         return any(self.pieces) or bool(self.value)
 
+    def is_begun(self) -> bool:
+        """Whether it has arguments that are more than the empty object with which some relays begin."""
+        return self.has_arguments() and self.pieces != ["{}"]
+
     def is_whole(self) -> bool:
         """Whether its arguments are an object that nothing can follow."""
         if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
             return isinstance(self.value, dict)
+        if self.looks >= _MOST_LOOKS:
+            return False
+        self.looks += 1
         try:
             return isinstance(orjson.loads("".join(self.pieces)), dict)
         except ValueError:
@@ -115,6 +135,7 @@ class _Choice:
     refusal: list[str] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     by_index: dict[Any, _Call] = field(default_factory=dict)  # the call that a fragment's index continues
+    by_id: dict[Any, _Call] = field(default_factory=dict)  # the last call of each id
     legacy_call: _Call | None = None
     finish_reason: str | None = None
 
@@ -122,7 +143,7 @@ class _Choice:
         message: Chunk = {
             "content": "".join(self.content) if self.content else None,
             "refusal": "".join(self.refusal) or None,
-            "tool_calls": [{"id": call.id, "function": call.as_function()} for call in self.calls],
+            "tool_calls": _different([{"id": call.id, "function": call.as_function()} for call in self.calls]),
             "function_call": self.legacy_call.as_function() if self.legacy_call else None,
         }
         return {"index": index, "message": message, "finish_reason": self.finish_reason}
@@ -130,7 +151,8 @@ class _Choice:
 
 _STARTS_AS_STREAM = re.compile(r"\s*(?:data|event|id|retry)?:")
 _FIELD = re.compile(r"(?:event|id|retry)?:")
-_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines would also split at U+2028, which JSON strings may hold
+_MOST_LOOKS = 64  # at the arguments of a call: one that is begun again and again would cost the square of its length
+_INDEX_DIGITS = 10
 _SAID_ONCE = ("id", "object", "created", "model", "system_fingerprint", "usage")
 
 
@@ -166,32 +188,73 @@ def _add_choice(choice: _Choice, written: Chunk) -> None:
 def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
     if not isinstance(fragment, dict):
         return
-    index = fragment.get("index")
-    key = index if isinstance(index, (int, str)) else None
+    key = _call_index(fragment.get("index"))
     call = choice.by_index.get(key)
+    if call is None or fragment.get("id") != call.id:
+        call = _by_id(choice, fragment) or call
     if call is None or _begins_another(call, fragment, has_index=key is not None):
-        call = _Call()
-        choice.calls.append(call)
-        choice.by_index[key] = call
+        call = _new_call(choice)
+    choice.by_index[key] = call
     call.id = call.id or fragment.get("id")
+    if isinstance(call.id, (str, int)):
+        choice.by_id[call.id] = call
     call.extend(fragment.get("function"))
     custom = fragment.get("custom")
     if isinstance(custom, dict):
         call.extend({"name": custom.get("name"), "arguments": custom.get("input")})
 
 
+def _call_index(index: Json) -> int | str | None:
+    """The index of a fragment; some write it as text."""
+    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < _INDEX_DIGITS:
+        return int(index)
+    return index if isinstance(index, (int, str)) else None
+
+
+def _new_call(choice: _Choice) -> _Call:
+    call = _Call()
+    choice.calls.append(call)
+    return call
+
+
+def _by_id(choice: _Choice, fragment: Chunk) -> _Call | None:
+    """The call of the fragment's id, where the fragment can go on with it: some count the index up in the middle of
+    a call, others have one id for all calls of an answer."""
+    id_, function = fragment.get("id"), _function_of(fragment)
+    call = choice.by_id.get(id_) if id_ and isinstance(id_, (str, int)) else None
+    if call is None or (function.get("name") or call.name) != call.name:
+        return None
+    return None if call.is_begun() and _opens_object(function.get("arguments")) else call
+
+
+def _different(calls: list[Any]) -> list[Json]:
+    """The calls without those that repeat another to the letter, its id included."""
+    told: dict[Any, Json] = {}
+    for place, call in enumerate(calls):
+        function = call["function"]
+        key = (call["id"], function.get("name"), function.get("arguments"))
+        is_text = all(isinstance(one, str) for one in key)
+        told.setdefault(key if is_text and key[0] else place, call)
+    return list(told.values())
+
+
 def _begins_another(call: _Call, fragment: Chunk, *, has_index: bool) -> bool:
     """Whether a fragment starts a call of its own although its index, or the lack of one, says it goes on."""
-    id_, told = fragment.get("id"), fragment.get("function") or fragment.get("custom")
-    function = told if isinstance(told, dict) else {}
+    id_, function = fragment.get("id"), _function_of(fragment)
     is_named = bool(function.get("name"))
     if id_ and call.id and id_ != call.id:  # relays in front of Gemini send index 0 for every call
         return is_named or not has_index  # some make up an id for every fragment
-    if id_ or not is_named:
+    if not is_named:
         return False
-    if not has_index:
+    if not has_index and not id_:
         return call.has_arguments()
-    return _opens_object(function.get("arguments")) and call.is_whole()  # Google itself: index 0 for all, and no id
+    # Google itself: index 0 for all, and no id. Others tell a call twice, with its id.
+    return _opens_object(function.get("arguments")) and (call.is_begun() or not id_) and call.is_whole()
+
+
+def _function_of(fragment: Chunk) -> Chunk:
+    told = fragment.get("function") or fragment.get("custom")
+    return told if isinstance(told, dict) else {}
 
 
 def _opens_object(arguments: Json) -> bool:

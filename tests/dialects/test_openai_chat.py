@@ -549,3 +549,60 @@ def request_of(body: dict[str, Any]) -> Request:
     known = {"model", "messages", "tools", "tool_choice"}
     parameters = {name: value for name, value in body.items() if name not in known}
     return Request(Shape(body["model"], tools, body.get("tool_choice"), parameters), body["messages"])
+
+
+def fragment(arguments: str | None = None, **said: Any) -> dict[str, Any]:
+    name = said.pop("name", None)
+    function = {"name": name} if name else {}
+    return {**said, "function": function if arguments is None else {**function, "arguments": arguments}}
+
+
+OPENED = fragment("", index=0, id="call_7", name="book")
+WHOLE = fragment('{"n": 1}', index=0, id="call_7", name="book")
+
+
+@pytest.mark.parametrize(
+    ("fragments", "expected"),
+    [
+        ([OPENED, fragment('{"n": 1}', index=1, id="call_7", name="book")], ['{"n": 1}']),
+        ([OPENED, fragment('{"n"', index=1, id="call_7"), fragment(": 1}", index=2, id="call_7")], ['{"n": 1}']),
+        ([OPENED, fragment('{"n"', index=1, id="call_7"), fragment(": 1}", index=1)], ['{"n": 1}']),
+        ([OPENED, fragment('{"n"', id="call_7"), fragment(": 1}", id="call_7")], ['{"n": 1}']),
+        ([{**OPENED, "index": "0"}, fragment('{"n"', index=0), fragment(": 1}", index="0")], ['{"n": 1}']),
+        ([fragment("{}", index=0, id="call_7", name="book"), {**WHOLE, "index": 1}], ['{"n": 1}']),
+        ([WHOLE, WHOLE], ['{"n": 1}']),
+        ([WHOLE, {**WHOLE, "index": 1}, {**WHOLE, "index": 2}], ['{"n": 1}']),
+        ([fragment('{"n": 1}', id="call_7", name="book")] * 2, ['{"n": 1}']),
+        ([WHOLE, fragment('{"n": 2}', index=0, id="call_8", name="book")], ['{"n": 1}', '{"n": 2}']),
+        ([WHOLE, fragment('{"n": 2}', index=1, id="call_7", name="book")], ['{"n": 1}', '{"n": 2}']),
+        ([OPENED, fragment("", index=1, id="call_7", name="bill")], ["", ""]),
+        (
+            [
+                fragment('{"n"', index=0, id="x", name="book"),
+                fragment('{"n"', index=1, id="x", name="book"),
+                fragment(": 1}", index=0, id="x"),
+                fragment(": 2}", index=1, id="x"),
+            ],
+            ['{"n": 1}', '{"n": 2}'],
+        ),
+        (
+            [
+                fragment('{"n"', index=0, id="x", name="book"),
+                fragment('{"n"', index=0, id="y", name="book"),
+                fragment(": 1}", index=0, id="x"),
+                fragment(": 2}", index=0, id="y"),
+            ],
+            ['{"n": 1}', '{"n": 2}'],
+        ),
+    ],
+)
+def test_a_call_is_one_by_its_id_whatever_its_index(fragments: list[dict[str, Any]], expected: list[str]) -> None:
+    deltas = [{"tool_calls": [one]} for one in fragments]
+    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    chunks = [*choices, {"index": 0, "delta": {}, "finish_reason": "tool_calls"}]
+    body = "".join(f"data: {json.dumps({'choices': [choice]})}\n\n" for choice in chunks)
+
+    read = DIALECTS["openai-chat"].decode(HttpResponse(200, {}, body.encode()), now_s=0)
+
+    assert isinstance(read, Reply)
+    assert [call.arguments for call in read.calls] == expected

@@ -1,0 +1,193 @@
+"""Joins the pieces of a stream before they are parsed: a run of deltas that say the same but for a piece of text.
+
+The same for every protocol, and text work only: a delta costs a fraction of one JSON parse. Whatever is not the plain
+shape of a delta stays as it came. What a run is joined to means what its deltas mean one by one:
+`tests/dialects/test_deltas.py` holds that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from batchcall.records import Json
+
+_SHORTEST_RUN = 4  # deltas; to make a template costs as much as to parse a hundred
+_LONGEST_REST = 256  # events until the next template is tried, where the last ones were of no use
+
+
+def join_deltas(stream: str) -> Iterator[str]:
+    """The events of a stream whose lines end in newlines, each as its lines. In the place of a run of deltas stand its
+    first, and one more with the text of all the others: the first alone tells where they belong."""
+    template: re.Pattern[str] | None = None
+    number, rest, try_at = 0, 1, 0
+    event, place = _event_at(stream, 0)
+    while event or place < len(stream):
+        yield event
+        number += 1
+        is_like = template is not None and template.fullmatch(event + _BETWEEN) is not None
+        if not is_like:
+            template = _template_of(event, _event_at(stream, place)[0]) if number >= try_at else None
+        pieces, last = _run_of(template, stream, place) if template is not None else ([], None)
+        if is_like or number >= try_at:
+            rest = 1 if len(pieces) >= _SHORTEST_RUN else min(2 * rest, _LONGEST_REST)
+            try_at = number + rest
+        if last is not None and _is_only_text(pieces):
+            begin, end = last.span(1)
+            yield stream[last.start() : begin] + "".join(pieces) + stream[end : last.end() - len(_BETWEEN)]
+            place = last.end()
+        event, place = _event_at(stream, place)
+
+
+_BETWEEN = "\n\n"
+
+
+def _event_at(stream: str, place: int) -> tuple[str, int]:
+    """The event that begins there, and where the next begins."""
+    end = stream.find(_BETWEEN, place)
+    return (stream[place:end], end + len(_BETWEEN)) if end >= 0 else (stream[place:], len(stream))
+
+
+def _run_of(template: re.Pattern[str], stream: str, place: int) -> tuple[list[str], re.Match[str] | None]:
+    """The pieces of the deltas from a place on, up to what is none like them, and the last of these."""
+    pieces: list[str] = []
+    last, take, match = None, pieces.append, template.match
+    while (found := match(stream, place)) is not None:
+        take(found[1])
+        place, last = found.end(), found
+    return pieces, last
+
+
+def _is_only_text(pieces: list[str]) -> bool:
+    """Relays in front of Claude begin with an empty object that the next piece replaces: it is no piece of a text."""
+    return "{}" not in pieces and "".join(pieces[:3]) not in ("", "{}")
+
+
+def _template_of(event: str, following: str) -> re.Pattern[str] | None:
+    """What the next deltas look like by two of them; None where they are none, or differ in more than they may. The
+    only group is the piece of text."""
+    left, right = _ONE_DOCUMENT.fullmatch(event), _ONE_DOCUMENT.fullmatch(following)
+    if not left or not right or left[1] != right[1]:
+        return None
+    path = _place_in(left[2])
+    if path is None or _place_in(right[2]) != path:
+        return None
+    patterns = _compared(left[2], right[2], str(path[-1]))
+    return re.compile(re.escape(left[1]) + "".join(patterns) + _BETWEEN) if patterns.count(_PIECE) == 1 else None
+
+
+# Lines that say nothing, and one line of JSON.
+_ONE_DOCUMENT = re.compile(r"((?:(?:event|id|retry)?:[^\n]*\n)*data: ?)(\{[^\n]*\})")
+_STRING_BODY = r'[^"\\]*(?:\\.[^"\\]*)*'
+# All of a token, a text's own words, and a key's.
+_TOKEN = re.compile(rf'("({_STRING_BODY})"(?!\s*:)|"({_STRING_BODY})"\s*:|[0-9]+(?![0-9.eE+-])|[^"0-9]+|.)', re.DOTALL)
+# Text without control characters, and without halves of surrogate pairs, which must not meet another half.
+_CHARACTERS = r'[^"\\\x00-\x1f]*'
+_PIECE = (
+    rf'"({_CHARACTERS}(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{{4}}'
+    rf"|u[dD][89abAB][0-9a-fA-F]{{2}}\\u[dD][c-fC-F][0-9a-fA-F]{{2}}){_CHARACTERS})*)\""
+)
+_COUNTED = re.compile(r"created|sequence_number|\w+_tokens|\w*[tT]okenCount")  # may differ: the last one counts
+_PADDING = "obfuscation"  # OpenAI's, against those who listen to the length of packets
+
+
+def _compared(left: str, right: str, name: str) -> list[str]:
+    """Patterns of what may stand in the place of each token of a document in the next; none where the other one differs
+    in more than may differ. `name` is the key of the piece of text."""
+    tokens, others = list(_TOKEN.finditer(left)), _TOKEN.findall(right)
+    if len(tokens) != len(others):
+        return []
+    patterns: list[str] = []
+    key = ""
+    for token, other in zip(tokens, others, strict=True):
+        written, pattern = token[0], re.escape(token[0])
+        if token[2] and key == name:
+            pattern = _PIECE
+        elif written != other[0]:
+            pattern = _what_may_differ(written, key)
+            if not pattern:
+                return []
+        patterns.append(pattern)
+        key = token[3] if token[3] is not None else key if written.isspace() else ""
+    return patterns
+
+
+def _what_may_differ(written: str, key: str) -> str:
+    if written.startswith('"'):
+        return f'"{_CHARACTERS}"' if key == _PADDING else ""
+    return "(?:0|[1-9][0-9]{0,14})" if written.isdigit() and _COUNTED.fullmatch(key) else ""
+
+
+_Path = tuple[int | str, ...]
+
+
+def _place_in(written: str) -> _Path | None:
+    """Where the one piece of text stands that a delta brings; None where a document is more than such a delta."""
+    try:
+        document: Json = orjson.loads(written)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or document.get("error"):
+        return None
+    shapes = [find for mark, find in _SHAPES.items() if mark in document]
+    return shapes[0](document) if len(shapes) == 1 else None
+
+
+def _in_chat(document: Mapping[str, Any]) -> _Path | None:
+    choice = _only(document["choices"])
+    delta = choice.get("delta")
+    if not isinstance(delta, dict) or any(choice.get(name) for name in ("finish_reason", "message", "error")):
+        return None
+    said = {name: value for name, value in delta.items() if value and name != "role"}
+    if len(said) != 1:
+        return None
+    ((name, value),) = said.items()
+    if isinstance(value, str):
+        return ("choices", 0, "delta", name)
+    if name == "function_call" and _brings_arguments(value):
+        return ("choices", 0, "delta", name, "arguments")
+    call = _only(value) if name == "tool_calls" else {}
+    if not _brings_arguments(call.get("function")) or call.get("custom"):
+        return None
+    return ("choices", 0, "delta", name, 0, "function", "arguments")
+
+
+def _brings_arguments(function: Any) -> bool:
+    """Whether a fragment goes on with a call; one that names the function may begin another."""
+    if not isinstance(function, dict) or function.get("name"):
+        return False
+    return isinstance(arguments := function.get("arguments"), str) and arguments != ""
+
+
+def _in_event(document: Mapping[str, Any]) -> _Path | None:
+    """Anthropic's deltas, and those of the Responses API."""
+    kind, delta = document["type"], document.get("delta")
+    if isinstance(delta, dict) and kind == "content_block_delta":
+        said = [name for name, value in delta.items() if value and name != "type"]
+        return ("delta", said[0]) if len(said) == 1 and isinstance(delta[said[0]], str) else None
+    is_piece = isinstance(kind, str) and kind.endswith(".delta") and isinstance(delta, str) and delta != ""
+    return ("delta",) if is_piece else None
+
+
+def _in_gemini(document: Mapping[str, Any]) -> _Path | None:
+    candidate = _only(document["candidates"])
+    content = candidate.get("content")
+    part = _only(content.get("parts")) if isinstance(content, dict) else {}
+    is_plain = isinstance(part.get("text"), str) and part["text"] and part.keys() <= {"text", "thought"}
+    return ("candidates", 0, "content", "parts", 0, "text") if is_plain and not candidate.get("finishReason") else None
+
+
+def _only(listed: Any) -> Mapping[str, Any]:
+    """The object in a list of one; an empty one where there is none, or more."""
+    only = listed[0] if isinstance(listed, list) and len(listed) == 1 else None
+    return only if isinstance(only, dict) else {}
+
+
+_SHAPES: Mapping[str, Callable[[Mapping[str, Any]], _Path | None]] = {
+    "choices": _in_chat,
+    "type": _in_event,
+    "candidates": _in_gemini,
+}
