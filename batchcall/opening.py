@@ -43,7 +43,7 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
         secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
         endpoints = [
-            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets))
+            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
         reader, has_budget = reader_of(job), limits.max_cost is not None or limits.max_tokens_total is not None
@@ -70,7 +70,13 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
 
 @contextlib.asynccontextmanager
 async def _opened(
-    run: Run, endpoint: EndpointSection, name: str, key: Secret | None, sandbox: str, secrets: tuple[str, ...]
+    run: Run,
+    endpoint: EndpointSection,
+    name: str,
+    key: Secret | None,
+    sandbox: str,
+    secrets: tuple[str, ...],
+    say: Callable[[str], None],
 ) -> AsyncIterator[Endpoint]:
     """`secrets` are the keys of all: a relay that has two of them may tell one to the other."""
     job, dialect = run.job, DIALECTS[endpoint.protocol]
@@ -86,6 +92,7 @@ async def _opened(
         trust_env=endpoint.trust_env,
         secrets=(secret,) if secret else (),
         others_secrets=secrets,
+        say=say,
     ) as transport:
         yield Endpoint(
             name=name,

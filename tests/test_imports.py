@@ -48,7 +48,7 @@ LAZY_ON_PURPOSE = {"cli.py", "__init__.py"}  # so that `--help` and `import batc
 
 # Where a third-party library may be imported: patterns of paths within the package.
 HOMES = {
-    "aiohttp": ("engines/transport.py", "sandbox/*"),
+    "aiohttp": ("engines/transport.py", "engines/connections.py", "sandbox/*"),
     "aiolimiter": ("engines/*",),
     "click": ("cli.py",),
     "jinja2": ("extraction/*",),

@@ -1,4 +1,7 @@
-"""The only HTTP client. One POST in, an answer or a failure out; nothing is followed, retried or remembered here."""
+"""The only HTTP client. One POST in, an answer or a failure out; nothing is followed, retried or remembered here.
+
+Which connection it goes out on: connections.py.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
-from aiohttp.connector import Connection
 
 from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
+from batchcall.engines.connections import MOST_RESTING, Connector, Unsent
 from batchcall.engines.redaction import Redactor
 from batchcall.errors import JobError
 from batchcall.job_endpoint import request_url
@@ -55,8 +58,11 @@ _MAX_LOOK = 4 * 1024 * 1024  # bytes of /metrics
 _LOOK_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _CONNECT_S = 30.0  # most for name, connection, TLS and proxy together; always less than the whole attempt's time
 _CONNECT_SHARE = 0.9
-_KEEP_ALIVE_S = 4.0  # below the 5 s of uvicorn and Node: a POST on a connection the server just closed is ambiguous
 
+_STRAY = (
+    "{host} has sent more than the answer to a request; what was sent in excess is dropped, and each request has a"
+    " connection of its own from now on"
+)
 _OWN_HEADERS = {
     "User-Agent": f"batchcall/{VERSION}",
     "Accept": "application/json",
@@ -76,23 +82,26 @@ async def open_transport(
     trust_env: bool = False,
     secrets: tuple[str, ...] = (),
     others_secrets: tuple[str, ...] = (),
+    most_resting: int = MOST_RESTING,
+    say: Callable[[str], None] = lambda note: None,
 ) -> AsyncIterator[Transport]:
     """A client of the endpoint at `url` until the block ends, with `headers` on every request.
 
     `timeout_s` is for one attempt, the last byte of its answer included. `ca_file` replaces the system's authorities.
     `trust_env` takes a proxy from the environment, and nothing else from there. `secrets` are taken out of whatever
-    comes back, and so are those that are only sent elsewhere. Raises JobError where the URL, a header, the CA file or
-    the proxy cannot be used.
+    comes back, and so are those that are only sent elsewhere. `say` is called with what a person should know. Raises
+    JobError where the URL, a header, the CA file or the proxy cannot be used.
     """
     endpoint = _checked_url(url, has_secret=bool(secrets))
     proxy = _proxy_for(endpoint) if trust_env else None
     all_headers = _merged_headers(headers)
     session = aiohttp.ClientSession(
-        connector=_Connector(
+        connector=Connector(
+            on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
+            most_resting=most_resting,
             limit=concurrency,
             ssl=_verifying_context(ca_file),
             resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
-            keepalive_timeout=_KEEP_ALIVE_S,
         ),
         headers=None if proxy else all_headers,  # aiohttp sends a session's headers to the proxy too, key and all
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -172,31 +181,13 @@ class Transport:
         return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
 
     def _as_failure(self, error: Exception) -> Failure:
-        if isinstance(error, _Unsent):
+        if isinstance(error, Unsent):
             kind, cause, tellings = FailureKind.UNCONNECTED, error.cause, _BEFORE_IT_WAS_SENT
         else:
             kind, cause, tellings = _kind_once_sent(error), error, _ONCE_SENT
         telling = next(telling for kind_of_error, telling in tellings if isinstance(cause, kind_of_error))
         told = telling.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
         return Failure(kind, self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE])
-
-
-class _Unsent(aiohttp.ClientError):
-    """Whatever went wrong before there was a connection to send on: name, pool, TCP, TLS, proxy."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells failures to connect from later ones: some, like a proxy that hangs up, aiohttp raises as the same."""
-
-    async def connect(self, *request: Any, **settings: Any) -> Connection:
-        try:
-            return await super().connect(*request, **settings)
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise _Unsent(error) from error
 
 
 # What is said of an exception, the most particular first.

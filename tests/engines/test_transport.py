@@ -6,20 +6,21 @@ import asyncio
 import base64
 import contextlib
 import gzip
-import shutil
 import socket
 import ssl
-import subprocess
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import certificates
 import pytest
 from aiohttp import web
+from certificates import Certificate
 
 from batchcall.dialects.jsontext import unpack
+from batchcall.engines import connections
 from batchcall.engines.transport import (
     ALWAYS_EXPANDED,
     MAX_BODY,
@@ -194,7 +195,8 @@ async def test_the_jobs_own_headers_win_whatever_their_case() -> None:
     assert head.count("user-agent") == head.count("accept-encoding") == 1
 
 
-async def test_connections_are_kept_and_used_again() -> None:
+async def test_connections_are_kept_and_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_REST_S", 0.0)
     async with raw_server(then="serve") as server, transport_to(server.url) as transport:
         for _ in range(5):
             assert isinstance(await transport.post(REQUEST), HttpResponse)
@@ -614,33 +616,9 @@ async def test_a_message_is_one_short_line_without_the_key() -> None:
 # TLS
 
 
-@dataclass(frozen=True)
-class Certificate:
-    file: Path
-    key: Path
-
-    def context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.file, self.key)
-        return context
-
-
 @pytest.fixture(scope="module")
 def make_certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Certificate]:
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed, so there is no certificate to test with")
-
-    def make(name: str) -> Certificate:
-        folder = tmp_path_factory.mktemp("tls")
-        made = Certificate(folder / "cert.pem", folder / "key.pem")
-        command = f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName={name}"
-        subprocess.run(
-            [*command.split(), "-out", made.file, "-keyout", made.key], check=True, capture_output=True, timeout=60
-        )
-        return made
-
-    return make
+    return lambda name: certificates.make_certificate(tmp_path_factory.mktemp("tls"), name)
 
 
 @pytest.fixture(scope="module")

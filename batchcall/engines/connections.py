@@ -1,0 +1,248 @@
+"""Connections on which an answer can only be the answer to the request before it.
+
+HTTP/1.1 numbers nothing: the first answer that comes on a connection counts as the answer to its last request. A server
+that sends one answer too many shifts every later row by one, and nothing in the answers shows it. So a connection is
+used again only if it was silent since the end of its last answer:
+
+- What arrives while no request is out closes the connection.
+- What stands behind the end of an answer, in the same segment too, is dropped and closes the connection.
+- A connection rests for a moment before it is used again: what comes a little late comes then. Others or new ones are
+  used meanwhile.
+- When a connection is taken, the socket itself is asked whether something has arrived that nobody has read yet.
+- A success that begins before the whole request has reached the other machine answers another request: it is a failure.
+- A server that was seen to do any of this gets a new connection for each request from then on.
+
+aiohttp knows none of this. Of its insides, `TCPConnector._factory`, `_get` and `_conns` and `ResponseHandler._parser`
+are used here. Only a connection that this code saw through to the end of an answer is used again, so where another
+aiohttp does these things elsewhere, each request has a connection of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import select
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import BadHttpMessage
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
+MOST_RESTING = 256  # connections; where there are more, the one that has rested longest is used again
+
+_KEEP_ALIVE_S = 4.0  # below the 5 s of uvicorn and Node: a POST on a connection the server just closed is ambiguous
+_REST_S = 0.1
+_LONGEST_HEAD = 1024 * 1024  # bytes, all that announces an answer included
+_PROBE_REASON = "between answers"
+_PROBE = f"HTTP/1.1 204 {_PROBE_REASON}\r\n\r\n".encode()
+_SWITCHING = 101  # the only status below 200 that ends an exchange
+
+
+class Unsent(aiohttp.ClientError):
+    """Whatever went wrong before there was a connection to send on: name, pool, TCP, TLS, proxy."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Connector(aiohttp.TCPConnector):
+    """Gives out connections that are new or were silent. Failures to connect are `Unsent`: some of them, like a proxy
+    that hangs up, aiohttp raises as if the request had been sent."""
+
+    def __init__(self, *, on_stray: Callable[[], None], most_resting: int = MOST_RESTING, **settings: Any) -> None:
+        """`on_stray` is called once, when the server has first sent what it was not asked for."""
+        super().__init__(keepalive_timeout=_KEEP_ALIVE_S, **settings)
+        self._on_stray = on_stray
+        self._most_resting = most_resting
+        self._has_strayed = False
+        self._factory: Callable[[], Wire] = functools.partial(Wire, self._loop, self._strayed)  # type: ignore[assignment]
+
+    async def connect(self, *request: Any, **settings: Any) -> Connection:
+        while True:
+            try:
+                connection = await super().connect(*request, **settings)
+            except (aiohttp.ClientError, OSError, UnicodeError) as error:
+                raise Unsent(error) from error
+            wire = connection.protocol
+            if not isinstance(wire, Wire) or self._has_strayed:
+                connection.protocol.force_close()  # type: ignore[union-attr]  # when its request is over
+            if not isinstance(wire, Wire) or wire.is_new or wire.is_silent:
+                if isinstance(wire, Wire):
+                    wire.is_new = False
+                return connection
+            connection.close()
+
+    async def _get(self, key: Any, traces: Any) -> Connection | None:
+        """One that was used before; None where there is none, or while those that are there rest."""
+        idle = self._conns.get(key, ())
+        if idle and len(idle) <= self._most_resting and getattr(idle[0][0], "is_resting", False):
+            return None
+        return await super()._get(key, traces)
+
+    def _strayed(self) -> None:
+        if not self._has_strayed:
+            self._has_strayed = True
+            self._on_stray()
+
+
+class Wire(ResponseHandler):
+    """One connection: a request, its answer, and only then the next request."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_stray: Callable[[], None]) -> None:
+        super().__init__(loop=loop)
+        self.is_new = True
+        self._on_stray = on_stray
+        self._answer: Any = None  # a `_OneAnswer` to the last request
+        self._silent_since_s: float | None = None  # None: an answer is awaited, or there is no more to come
+
+    @property
+    def is_resting(self) -> bool:
+        return self._silent_since_s is not None and self._loop.time() - self._silent_since_s < _REST_S
+
+    @property
+    def is_silent(self) -> bool:
+        """The last request was answered in full, and nothing has arrived since, not even where nobody has read it."""
+        return self._silent_since_s is not None and not self.should_close and not _is_readable(self.transport)
+
+    def set_response_params(self, **settings: Any) -> None:
+        """A request is about to be sent."""
+
+        def new_parser() -> Any:
+            super(Wire, self).set_response_params(**settings)
+            parser: Any = self._parser
+            self._parser = self._answer
+            return parser
+
+        self._silent_since_s = None
+        answer: Any = _OneAnswer(new_parser, lambda: _unsent_bytes(self.transport))
+        self._answer = self._parser = answer
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if data and (self._silent_since_s is not None or self._parser is None):
+            self._hang_up(data)
+            return
+        super().data_received(data)
+        if answer is not None and answer.is_whole and self._silent_since_s is None and not answer.is_last:
+            self._silent_since_s = self._loop.time()
+            if answer.is_followed():
+                self._hang_up(b"")
+
+    def _hang_up(self, stray: bytes) -> None:
+        self._silent_since_s = None
+        self.force_close()
+        self.close()
+        if not _is_parting_word(stray):
+            self._on_stray()
+
+
+class _OneAnswer:
+    """The parser of one answer. aiohttp's own reads whatever comes, as one answer after the other."""
+
+    def __init__(self, new_parser: Callable[[], Any], unsent_bytes: Callable[[], int]) -> None:
+        self._new_parser = new_parser
+        self._parser = new_parser()
+        self._unsent_bytes = unsent_bytes
+        self._body: Any = None  # once its head is here
+        self._before = b""  # what came until then
+        self._has_more = False  # there is something behind its end
+        self.is_last = False  # the server closes the connection after it
+
+    def __getattr__(self, name: str) -> Any:  # what else aiohttp does with a parser: feed_eof, pause_reading
+        return getattr(self._parser, name)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._body is not None and bool(self._body.is_eof())
+
+    def is_followed(self) -> bool:
+        """Whether there is something behind the end of the answer, be it a single letter: then an answer that is put
+        there does not come out as it is."""
+        if self._has_more:
+            return True
+        try:
+            messages, _, _ = self._parser.feed_data(_PROBE)
+            return [message.reason for message, _ in messages] != [_PROBE_REASON]
+        except Exception:
+            return True
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
+        """The answer's head, once; its body goes where aiohttp reads it. What follows is left out."""
+        try:
+            messages, is_upgraded, tail = self._parser.feed_data(data)
+        except Exception:
+            messages, is_upgraded, tail = self._whole_at_start(self._before + data), False, b""
+            if not messages and not self.is_whole:
+                raise
+            self._has_more = True
+        if self._body is not None:
+            self._has_more = self._has_more or bool(messages)
+            return (), is_upgraded, tail
+        self._before += data
+        if len(self._before) > _LONGEST_HEAD:
+            raise BadHttpMessage("its head has no end")
+        return self._first(messages), is_upgraded, tail
+
+    def _first(self, messages: Sequence[Any]) -> Sequence[Any]:
+        for at, (message, body) in enumerate(messages):
+            if message.code >= 200 or message.code == _SWITCHING:
+                if message.code < 400 and self._unsent_bytes():
+                    raise BadHttpMessage("it came before the whole request was sent, so it answers another one")
+                self._body, self._before, self.is_last = body, b"", message.should_close
+                self._has_more = self._has_more or at + 1 < len(messages)
+                return messages[: at + 1]
+        return messages
+
+    def _whole_at_start(self, data: bytes) -> Sequence[Any]:
+        """A whole answer at the start of what cannot be read as a whole; nothing where there is none."""
+        if self._body is not None:
+            return ()
+        self._parser = self._new_parser()
+        messages: list[Any] = []
+        for at in range(len(data)):
+            try:
+                found, _, _ = self._parser.feed_data(data[at : at + 1])
+            except Exception:
+                return ()
+            messages += found
+            if messages and messages[-1][0].code >= 200 and messages[-1][1].is_eof():
+                return messages
+        return ()
+
+
+def _is_parting_word(data: bytes) -> bool:
+    """A server says so when it closes an idle connection; no row takes it for an answer."""
+    return data.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5"))
+
+
+def _is_readable(transport: asyncio.Transport | None) -> bool:
+    """Whether something has come that the event loop has not read yet, be it the end."""
+    if transport is None or (socket := transport.get_extra_info("socket")) is None:
+        return True
+    if sys.platform == "win32":
+        return bool(select.select([socket.fileno()], [], [], 0)[0])
+    waiting = select.poll()
+    waiting.register(socket.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
+
+
+def _unsent_bytes(transport: asyncio.Transport | None) -> int:
+    """Of what was to be sent, how much the other machine has not confirmed; where the system does not say, how much
+    this one has not passed on."""
+    if transport is None:
+        return 0
+    waiting = transport.get_write_buffer_size()
+    if sys.platform == "linux" and not waiting and (socket := transport.get_extra_info("socket")) is not None:
+        try:
+            waiting = int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
+    return waiting
