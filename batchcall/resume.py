@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
 from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
-from batchcall.files.names import part_name
+from batchcall.files.names import part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, Output
-from batchcall.files.parts import Totals, fits
+from batchcall.files.parts import Totals, fits, read_totals
 from batchcall.files.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
+from batchcall.files.stamps import has_bought
+from batchcall.forecast import forecast
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Row
 from batchcall.report.text import money_text
@@ -102,7 +104,12 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
             hint="run `batchcall revalidate` again, it costs nothing",
         )
     resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)], notes)
-    is_changed = old.identity != fresh.identity or (on_change == RERUN and bool(old.kept_jobs))
+    if on_change == FAIL and (refusal := why_refused(old, job, resumption.askers, source, disk)) is not None:
+        raise refusal
+    is_other = old.identity != fresh.identity
+    if is_other and not _is_bought(old, job, disk):
+        on_change = RERUN  # there is nothing to protect
+    is_changed = is_other or (on_change == RERUN and bool(old.kept_jobs))
     if is_changed:
         _settle_change(resumption, old, output, on_change=on_change, disk=disk)
     is_kept = is_changed and on_change == KEEP
@@ -123,9 +130,62 @@ def _new_runfile(job: Job, source: Input, layout: str) -> RunFile:
         batchcall=VERSION,
         job=masked(job),
         identity=request_identity(job),
-        input=InputEntry(path=job.input.path, fingerprint=source.fingerprint, unique_id=job.input.id),
+        input=InputEntry(path=_shown_path(job), fingerprint=source.fingerprint, unique_id=job.input.id),
         layout=layout,
     )
+
+
+def _shown_path(job: Job) -> str:
+    path: str = masked(job)["input"]["path"]
+    return path
+
+
+def why_refused(old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk) -> ResumeError | None:
+    """Why a run with this job needs `--on-change`, with what it would buy; None where it may just start.
+
+    What is protected is what was paid for: in another job's output, and in that of another input whose rows would
+    take the place of published ones. The same input, edited or grown, is what a resume is for.
+    """
+    folder = job.output.path
+    if old.identity != request_identity(job):
+        if not _is_bought(old, job, disk):
+            return None
+        would = forecast(askers[:1], source, disk, folder)
+        changes = describe_change(old.identity, request_identity(job))
+        return ResumeError(
+            f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
+            hint=f"with --on-change rerun, {would}; {_took(disk, folder)}"
+            "--on-change keep leaves what is done and uses the new job for the rest;"
+            " a changed tool schema alone: `batchcall revalidate` costs nothing; or choose another --output",
+        )
+    if old.input.path == _shown_path(job) or old.input.fingerprint == source.fingerprint:
+        return None
+    would = forecast(askers, source, disk, folder)
+    if not would.gone:
+        return None
+    return ResumeError(
+        f"{folder} holds {would.bought:,} rows of another input, and {would.gone:,} of them would go:\n"
+        f"  input.path: {old.input.path} -> {_shown_path(job)}",
+        hint=f"choose another --output for this input; with --on-change rerun, {would}: those that go are kept in"
+        f" {OWN_FOLDER}/earlier",
+    )
+
+
+def _is_bought(old: RunFile, job: Job, disk: Disk) -> bool:
+    """Whether an output holds an answer that was paid for. What the embedded endpoint invented costs nothing, and is
+    not held against a job that asks a model."""
+    was, now = (all(one["url"] == "sandbox" for one in jobs["endpoints"]) for jobs in (old.job, masked(job)))
+    return not (was and not now) and has_bought(disk, job.output.path)
+
+
+def _took(disk: Disk, folder: Path) -> str:
+    """What the rows that are done have cost."""
+    done = Totals()
+    for number in part_numbers(disk, folder):
+        done.add(read_totals(disk, folder / part_name(number)))
+    tokens = f", {done.total_tokens:,} tokens" if done.total_tokens is not None else ""
+    cost = f", {money_text(done.cost)}" if done.cost is not None else ""
+    return f"the {done.rows:,} that are done took {done.attempts:,} requests{tokens}{cost}; " if done.rows else ""
 
 
 def _without_record(resumption: Resumption, source: Input, output: Output, *, on_change: str, disk: Disk) -> Resumption:
@@ -137,7 +197,7 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
     if not numbers:
         return resumption
     unfit = sorted(set(numbers) - set(_fitting_parts(resumption.askers, source, output, disk=disk)))
-    if unfit and on_change != RERUN:
+    if unfit and on_change != RERUN and has_bought(disk, output.folder):
         raise ResumeError(
             f"{output.folder}: run.json is missing or damaged, and {len(unfit):,} of {len(numbers):,} parts do not fit"
             " the requests that this job and input make",
@@ -174,16 +234,7 @@ def stored_job(written: Mapping[str, Any]) -> Job:
 
 def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_change: str, disk: Disk) -> None:
     """The job asks something else than the one whose answers are here."""
-    done = output.done()
-    rows = done.rows
-    changes = describe_change(old.identity, resumption.runfile.identity)
-    if on_change == FAIL and (rows or output.journals()):
-        raise ResumeError(
-            f"{output.folder} holds {rows:,} rows of another job:\n  " + "\n  ".join(changes),
-            hint=f"--on-change rerun sends all rows again: the {rows:,} that are done took {_took(done)};"
-            " --on-change keep leaves what is done and uses the new job for the rest; a changed tool schema alone:"
-            " `batchcall revalidate` costs nothing; or choose another --output",
-        )
+    rows = output.done().rows
     if on_change == KEEP:
         if old.layout != resumption.runfile.layout:
             raise ResumeError(
@@ -199,13 +250,6 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
     _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
     if rows:
         resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")
-
-
-def _took(done: Totals) -> str:
-    """What rows have cost: what doing them again may cost."""
-    requests = f"{done.attempts:,} requests"
-    tokens = f", {done.total_tokens:,} tokens" if done.total_tokens is not None else ""
-    return requests + tokens + (f", {money_text(done.cost)}" if done.cost is not None else "")
 
 
 def _all_numbers(output: Output) -> list[int]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from batchcall import InputError, JobError, check_job
-from running import edit, write_job, write_rows
+from batchcall import ExitCode, InputError, JobError, ResumeError, RunOptions, check_job, run_job, verify_output
+from batchcall.sandbox.process import Settings, open_sandbox
+from running import edit, results, some_rows, write_job, write_rows
 
 
 def first_prompt(job: Path) -> str:
@@ -63,3 +64,158 @@ def test_a_column_that_the_whole_row_is_used_beside_must_be_there(tmp_path: Path
 
     with pytest.raises(InputError, match="column 'lang'"):
         check_job(job)
+
+
+def with_key(monkeypatch: pytest.MonkeyPatch, key: str) -> str:
+    monkeypatch.setenv("EASE_KEY", key)
+    return 'api_key = "env:EASE_KEY"'
+
+
+async def test_after_a_key_that_was_refused_a_changed_job_just_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sandbox(Settings(api_key="right")) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, endpoint=with_key(monkeypatch, "wrong"))
+        assert (await run_job(job)).exit_code == ExitCode.ENDPOINT_REFUSES
+        monkeypatch.setenv("EASE_KEY", "right")
+        edit(job, "test-model", "other-model")
+        edit(job, "Who is this?", "Who?")
+        check = check_job(job)
+        summary = await run_job(job)
+
+    assert check.refusals == []
+    assert (summary.totals["ok"], summary.requests) == (25, 25)
+
+
+@pytest.mark.parametrize("fault", ["context_length", "unprocessable", "server_error", "html_200"])
+async def test_rows_that_brought_no_answer_are_no_reason_to_refuse_a_changed_job(tmp_path: Path, fault: str) -> None:
+    """400 for every row: what a person changes next is the job. 5xx: nothing came, nothing was paid."""
+    more = "attempts = 1\nmax_failed = 25"
+    async with open_sandbox(Settings(faults={fault: 1.0})) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=4, limits=more)
+        spoilt = await run_job(job, RunOptions(max_outage_s=0.5))
+    async with open_sandbox(Settings()) as endpoint:
+        edit(job, job.read_text().split('url = "')[1].split('"')[0], endpoint.url)
+        edit(job, "Who is this?", "Who?")
+        summary = await run_job(job)
+
+    assert spoilt.totals["ok"] == 0
+    assert (summary.totals["ok"], summary.requests) == (4, 4)
+
+
+async def test_rows_that_made_no_request_are_no_reason_to_refuse_a_changed_job(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=4)
+        edit(job, "{{ text }}", "{{ text.missing }}")
+        assert (await run_job(job)).totals["statuses"] == {"bad_row": 4}
+        edit(job, "{{ text.missing }}", "{{ text }}")
+
+        assert (await run_job(job)).totals["ok"] == 4
+
+
+async def test_one_answer_that_was_bought_is_enough_to_refuse_a_changed_job(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job, RunOptions(limit=1))
+        edit(job, "Who is this?", "Who?")
+
+        with pytest.raises(ResumeError, match="1 rows of another job") as refused:
+            await run_job(job)
+        (why,) = check_job(job).refusals
+
+    assert "of 25 rows 25 would be bought, 0 have their answer already" in refused.value.hint
+    assert why == f"{refused.value}. {refused.value.hint}"
+
+
+async def test_a_refusal_says_what_the_new_job_would_really_buy(tmp_path: Path) -> None:
+    """Back and forth: what lies aside is free, what has been added since is not."""
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        edit(job, "Who is this?", "Who?")
+        await run_job(job, RunOptions(on_change="rerun"))
+        edit(job, "Who?", "Who is this?")
+        write_rows(tmp_path / "rows.jsonl", some_rows(28))
+
+        with pytest.raises(ResumeError) as refused:
+            await run_job(job)
+        back = await run_job(job, RunOptions(on_change="rerun"))
+
+    assert "of 28 rows 3 would be bought, 25 have their answer already" in refused.value.hint
+    assert "the 25 that are done took 25 requests" in refused.value.hint
+    assert back.requests == 3
+
+
+async def test_a_template_that_is_only_written_in_another_way_would_buy_nothing(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        edit(job, "{{ text }}", "{{ row.text }}{# the same #}")
+
+        with pytest.raises(ResumeError) as refused:
+            await run_job(job)
+        again = await run_job(job, RunOptions(on_change="rerun"))
+
+    assert "of 25 rows 0 would be bought, 25 have their answer already" in refused.value.hint
+    assert again.requests == 0
+
+
+async def test_another_input_whose_rows_would_replace_published_ones_is_refused(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=20)
+        await run_job(job)
+        before = results(tmp_path / "out")
+        write_rows(tmp_path / "next.jsonl", [*some_rows(6), *some_rows(74, start=100)])
+        edit(job, "rows.jsonl", "next.jsonl")
+
+        with pytest.raises(ResumeError, match=r"14 of them would go[\s\S]*rows.jsonl -> .*next.jsonl") as refused:
+            await run_job(job)
+        (why,) = check_job(job).refusals
+        assert results(tmp_path / "out") == before
+        assert "of 80 rows 74 would be bought, 6 have their answer already" in refused.value.hint
+        assert refused.value.exit_code == ExitCode.BAD_COMMAND
+        assert "next.jsonl" in why
+        allowed = await run_job(job, RunOptions(on_change="rerun"))
+        edit(job, "next.jsonl", "rows.jsonl")
+        back = await run_job(job, RunOptions(on_change="keep"))
+
+    assert (allowed.requests, allowed.totals["rows"]) == (74, 80)
+    assert (back.requests, back.totals["rows"]) == (0, 20)
+    assert verify_output(tmp_path / "out").faults == []
+
+
+@pytest.mark.parametrize("change", ["moved", "moved and grown", "edited", "sorted", "cut"])
+async def test_an_input_that_is_the_same_or_stays_where_it_is_goes_on(tmp_path: Path, change: str) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=20)
+        await run_job(job)
+        rows = some_rows(20)
+        target = "moved.jsonl" if "moved" in change else "rows.jsonl"
+        edit(job, "rows.jsonl", target)
+        write_rows(
+            tmp_path / target,
+            {
+                "moved": rows,
+                "moved and grown": [*some_rows(3, start=50), *rows],
+                "edited": [*rows[:10], *some_rows(10, start=70)],
+                "sorted": rows[::-1],
+                "cut": rows[:5],
+            }[change],
+        )
+        check = check_job(job)
+        summary = await run_job(job)
+
+    bought = {"moved and grown": 3, "edited": 10}.get(change, 0)
+    assert (check.refusals, check.left, summary.requests) == ([], bought, bought)
+
+
+async def test_another_input_over_rows_that_were_not_bought_just_runs(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=3)
+        write_rows(tmp_path / "rows.jsonl", [{"txt": "a"}, {"txt": "b", "text": None}])
+        edit(job, "{{ text }}", "{{ text.none }}")
+        await run_job(job)
+        write_rows(tmp_path / "next.jsonl", [{"text": {"none": "a"}}])
+        edit(job, "rows.jsonl", "next.jsonl")
+
+        assert (await run_job(job)).totals["ok"] == 1
