@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from batchcall.asking import Asker
+from batchcall.asking import Asker, make_asker
 from batchcall.dialects import DIALECTS
 from batchcall.engines.reading import max_tokens_of
-from batchcall.errors import BatchcallError, JobError
+from batchcall.errors import BatchcallError, DamagedRecordError, ExitCode, JobError
 from batchcall.extraction.prompt import RowError
 from batchcall.extraction.requests import Sent, sent_name, sent_to
-from batchcall.files.disk import RealDisk
+from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input
+from batchcall.files.lock import refuse_held
 from batchcall.files.output import OWN_FOLDER, why_unwritable
 from batchcall.files.runfile import RunFile, read_runfile
+from batchcall.forecast import forecast
 from batchcall.job import (
     Job,
     LimitsSection,
     as_job,
-    describe_change,
     pace_of,
     request_identity,
     resolve_key,
@@ -33,6 +34,7 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Shape, Usage
 from batchcall.report.text import duration_text, money_text, table
+from batchcall.resume import refuse_foreign_folder, stored_job, why_refused
 from batchcall.running import prepare, refuse_network
 from batchcall.status import read_status
 
@@ -59,6 +61,11 @@ class CheckReport:
     columns: str  # the typed columns of the arguments
     endpoints: list[str] = field(default_factory=list)  # of a pool, by name
     warnings: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # why `run` would not start, or would end no row well
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.ROWS_FAILED if self.refusals else ExitCode.OK
 
     @property
     def left(self) -> int:
@@ -79,6 +86,8 @@ class CheckReport:
             "arguments": self.columns,
             "endpoints": self.endpoints,
             "warnings": self.warnings,
+            "refusals": self.refusals,
+            "exit_code": int(self.exit_code),
         }
 
     def as_text(self) -> str:
@@ -91,6 +100,7 @@ class CheckReport:
             ("cost", f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)),
             ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
             *(("warning", warning) for warning in self.warnings),
+            *(("refused", refusal) for refusal in self.refusals),
         ]
         return table(lines) + "\n\n" + self._first_request_text()
 
@@ -111,19 +121,21 @@ def check_job(job: Job | Path | str) -> CheckReport:
     asker, source, layout = prepare(job)
     if job.input.id is not None:
         source.check_ids(job.input.id)
-    warnings = [*job.warnings, *_key_warning(job), *_output_warning(job), *asker.rewrites, *asker.findings.slips]
-    warnings += source.notes
+    warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *asker.rewrites, *asker.findings.slips]
     rows = source.count_rows()
-    runfile = _own_record(job)
-    sample = _sample(job, asker, source, warnings)
-    tokens, basis = _tokens_per_row(runfile, sample)
-    done = min(rows, _done(job, runfile))
-    left = rows - done
+    sample, bad = _sample(job, asker, source, warnings)
+    if bad and sample:
+        warnings.append(_bad_text(sample, bad))
+    refusals = [*_key_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
+    standing = _standing(job, asker, source, refusals)
+    done = min(rows, standing.done)
+    left = rows - done if standing.to_buy is None else standing.to_buy
+    tokens, basis = _tokens_per_row(standing, sample)
     seconds, bound_by = _seconds(job, left, sum(tokens))
     return CheckReport(
         job=str(job.file),
         rows=rows,
-        done=done,
+        done=rows - left,
         first_request=_shown(job, *sample[0]) if sample else None,
         tokens=round(left * sum(tokens)),
         basis=basis,
@@ -132,6 +144,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
         bound_by=bound_by,
         columns=layout.arguments_text,
         warnings=warnings,
+        refusals=refusals,
         endpoints=_named(job),
     )
 
@@ -145,58 +158,70 @@ def _named(job: Job) -> list[str]:
     ]
 
 
-def _key_warning(job: Job) -> list[str]:
-    """A missing key keeps `run` from starting; a check on another machine may well go without."""
-    told = exposed_keys(job.endpoints)
+def _key_refusals(job: Job) -> list[str]:
+    refusals = []
     for endpoint in job.endpoints:
         try:
             resolve_key(endpoint.api_key)
         except JobError as error:
-            told.append(str(error))
-    return told
+            refusals.append(_sentence(error))
+    return refusals
 
 
-def _output_warning(job: Job) -> list[str]:
-    """What `run` would say of an output that cannot be written, or is another job's."""
-    why = why_unwritable(job.output.path)
-    return [f"{job.output.path} cannot be written: {why}"] if why is not None else _change_warning(job)
+def _sentence(error: BatchcallError) -> str:
+    return f"{error}. {error.hint}" if error.hint else str(error)
 
 
-def _change_warning(job: Job) -> list[str]:
+class _Standing(NamedTuple):
+    """What an output means for the job."""
+
+    totals: Mapping[str, Any]  # of the runs before, of this job or of an earlier version of it
+    is_same_job: bool
+    done: int  # rows in it that are answered for this very job and input
+    to_buy: int | None  # rows that would be bought, where job or input have changed
+
+
+_NOTHING = _Standing({}, False, 0, None)
+
+
+def _standing(job: Job, asker: Asker, source: Input, refusals: list[str]) -> _Standing:
+    """Look at the output as `run` would, changing nothing. Adds to `refusals` why it would not start."""
+    folder, disk = job.output.path, RealDisk()
+    why = why_unwritable(folder)
+    if why is not None:
+        refusals.append(f"{folder} cannot be written: {why}")
+        return _NOTHING
     try:
-        runfile = read_runfile(RealDisk(), job.output.path / OWN_FOLDER)
-    except BatchcallError as error:
-        return [str(error)]
-    if runfile is None or runfile.identity == request_identity(job):
-        return []
-    rows = read_status(job.output.path).totals["rows"]
-    changes = "; ".join(describe_change(runfile.identity, request_identity(job)))
-    return (
-        [f"the output holds {rows:,} rows of another job ({changes}): run refuses without --on-change"] if rows else []
-    )
+        refuse_foreign_folder(folder)
+        refuse_held(folder / OWN_FOLDER / "lock")
+        runfile = read_runfile(disk, folder / OWN_FOLDER)
+        return _NOTHING if runfile is None else _standing_of(job, runfile, asker, source, disk, refusals)
+    except BatchcallError as error:  # a record that is damaged keeps no run from starting
+        if not isinstance(error, DamagedRecordError):
+            refusals.append(_sentence(error))
+        return _NOTHING
 
 
-def _own_record(job: Job) -> RunFile | None:
-    """The record of earlier runs of this very job, None where there is none or it was another job's."""
-    try:
-        runfile = read_runfile(RealDisk(), job.output.path / OWN_FOLDER)
-    except BatchcallError:
-        return None
-    return runfile if runfile is not None and runfile.identity == request_identity(job) else None
-
-
-def _done(job: Job, runfile: RunFile | None) -> int:
-    if runfile is None:
-        return 0
+def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: Disk, refusals: list[str]) -> _Standing:
+    is_same_job = runfile.identity == request_identity(job)
+    older = [make_asker(stored_job(one)) for one in runfile.kept_jobs] if is_same_job else []
+    would = None
+    if not is_same_job or runfile.input.fingerprint != source.fingerprint:
+        would = forecast([asker, *older], source, disk, job.output.path)
+    refusal = why_refused(runfile, job, [asker, *older], source, disk, would)
+    if refusal is not None:
+        refusals.append(_sentence(refusal))
+    if would is not None:
+        return _Standing(runfile.totals, is_same_job, 0, would.to_buy)
     status = read_status(job.output.path)
-    return int(status.totals["rows"]) + status.waiting
+    return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None)
 
 
 Sampled = tuple[Request, HttpRequest]
 
 
-def _sample(job: Job, asker: Asker, source: Input, warnings: list[str]) -> list[Sampled]:
-    """The first rows as they would be sent. Rows from which nothing can be made are named in `warnings`."""
+def _sample(job: Job, asker: Asker, source: Input, warnings: list[str]) -> tuple[list[Sampled], list[str]]:
+    """The first rows as they would be sent, and why nothing can be made from the others of them."""
     columns: Any = source.columns if asker.columns is None else asker.columns
     endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
@@ -214,11 +239,11 @@ def _sample(job: Job, asker: Asker, source: Input, warnings: list[str]) -> list[
         except RowError as error:
             bad.append(f"{row.where}: {error}")
     warnings += _name_warnings(job, {tool.name: sent_name(tool) for shape in shapes for tool in shape.tools})
-    if bad:
-        warnings.append(
-            f"{len(bad)} of the first {len(bad) + len(sampled)} rows will end as bad_row; the first: {bad[0]}"
-        )
-    return sampled
+    return sampled, bad
+
+
+def _bad_text(sample: list[Sampled], bad: list[str]) -> str:
+    return f"{len(bad):,} of the first {len(bad) + len(sample):,} rows will end as bad_row; the first: {bad[0]}"
 
 
 def _name_warnings(job: Job, names: Mapping[str, str]) -> list[str]:
@@ -249,19 +274,25 @@ def _values(row: Row) -> Any:
     return row.values
 
 
-def _tokens_per_row(runfile: RunFile | None, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
+def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
     """Prompt and completion tokens of a row, and where that is from."""
-    totals = runfile.totals if runfile is not None else {}
-    if totals.get("rows") and totals.get("prompt_tokens") and totals.get("completion_tokens"):
-        rows = totals["rows"]
-        return (totals["prompt_tokens"] / rows, totals["completion_tokens"] / rows), f"measured over {rows:,} rows"
+    totals = standing.totals
+    rows, prompt, completion = (totals.get(name) for name in ("rows", "prompt_tokens", "completion_tokens"))
+    if rows and prompt and completion and standing.is_same_job:
+        return (prompt / rows, completion / rows), f"measured over {rows:,} rows"
     if not sample:
         return (0.0, 0.0), "no row makes a request"
     estimate = TokenEstimate()
     prompts = [estimate.prompt_tokens(len(http.body)) for _, http in sample]
+    mean = sum(prompts) / len(prompts)
+    if rows and completion:  # another prompt, and answers of much the same length
+        basis = (
+            f"prompts by the size of the first {len(sample):,} rows, answers as long as the {rows:,} of the job before"
+        )
+        return (mean, completion / rows), basis
     completions = [estimate.completion_tokens(max_tokens_of(request.shape)) for request, _ in sample]
     basis = f"a guess by the size of the first {len(sample):,} rows; `batchcall run --limit 50` measures it"
-    return (sum(prompts) / len(prompts), sum(completions) / len(completions)), basis
+    return (mean, sum(completions) / len(completions)), basis
 
 
 def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float]) -> float | None:

@@ -154,11 +154,15 @@ def run(
 @_overrides
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def check(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Check a job without the network; show its first request and what it would cost."""
+    """Check a job without the network; show its first request and its cost.
+
+    Exit codes: 0 run would start · 1 run would refuse, or no row makes a request · 2 the job file or its input is wrong
+    """
     from batchcall.check import check_job
 
     report = check_job(_load(job, input_path, output, settings))
     _print(_json(report.as_json()) if as_json else report.as_text())
+    _exit(report.exit_code)
 
 
 @main.command()

@@ -22,7 +22,7 @@ from batchcall.files.output import OWN_FOLDER, Output
 from batchcall.files.parts import Totals, fits, read_totals
 from batchcall.files.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
 from batchcall.files.stamps import has_bought
-from batchcall.forecast import forecast
+from batchcall.forecast import Forecast, forecast
 from batchcall.job import Job, describe_change, masked, request_identity
 from batchcall.records import Row
 from batchcall.report.text import money_text
@@ -99,10 +99,7 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
     if old is None:
         return _without_record(Resumption(fresh, [asker], notes), source, output, on_change=on_change, disk=disk)
     if old.revalidating:
-        raise ResumeError(
-            f"a revalidation of {output.folder} was interrupted",
-            hint="run `batchcall revalidate` again, it costs nothing",
-        )
+        raise _interrupted(output.folder)
     resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)], notes)
     if on_change == FAIL and (refusal := why_refused(old, job, resumption.askers, source, disk)) is not None:
         raise refusal
@@ -140,17 +137,27 @@ def _shown_path(job: Job) -> str:
     return path
 
 
-def why_refused(old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk) -> ResumeError | None:
-    """Why a run with this job needs `--on-change`, with what it would buy; None where it may just start.
+def _interrupted(folder: Path) -> ResumeError:
+    what = f"a revalidation of {folder} was interrupted"
+    return ResumeError(what, hint="run `batchcall revalidate` again, it costs nothing")
+
+
+def why_refused(
+    old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk, would: Forecast | None = None
+) -> ResumeError | None:
+    """Why a run with this job needs `--on-change`, with what it would buy; None where it may just start. `would` saves
+    counting that again.
 
     What is protected is what was paid for: in another job's output, and in that of another input whose rows would
     take the place of published ones. The same input, edited or grown, is what a resume is for.
     """
     folder = job.output.path
+    if old.revalidating:
+        return _interrupted(folder)
     if old.identity != request_identity(job):
         if not _is_bought(old, job, disk):
             return None
-        would = forecast(askers[:1], source, disk, folder)
+        would = would or forecast(askers[:1], source, disk, folder)
         changes = describe_change(old.identity, request_identity(job))
         return ResumeError(
             f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
@@ -160,7 +167,7 @@ def why_refused(old: RunFile, job: Job, askers: Sequence[Asker], source: Input, 
         )
     if old.input.path == _shown_path(job) or old.input.fingerprint == source.fingerprint:
         return None
-    would = forecast(askers, source, disk, folder)
+    would = would or forecast(askers, source, disk, folder)
     if not would.gone:
         return None
     return ResumeError(

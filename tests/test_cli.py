@@ -250,7 +250,7 @@ def test_what_stands_in_the_way_of_the_output_is_named_by_check_and_run(tmp_path
     refused = batchcall("run", job, "--output", tmp_path / place)
 
     told = f"{tmp_path / place} cannot be written: {tmp_path / named} is no folder"
-    assert json.loads(checked.stdout)["warnings"] == [told]
+    assert (checked.returncode, json.loads(checked.stdout)["refusals"]) == (1, [told])
     assert refused.returncode == 2
     assert refused.stderr == f"error: {told}\n  hint: name another folder with output.path or --output\n"
     assert sorted(tmp_path.iterdir()) == before
@@ -259,7 +259,7 @@ def test_what_stands_in_the_way_of_the_output_is_named_by_check_and_run(tmp_path
 def test_check_makes_nothing_of_an_output_that_can_be_written(tmp_path: Path) -> None:
     checked = batchcall("check", write_job(tmp_path), "--output", tmp_path / "a" / "b", "--json")
 
-    assert json.loads(checked.stdout)["warnings"] == []
+    assert (checked.returncode, json.loads(checked.stdout)["refusals"]) == (0, [])
     assert not (tmp_path / "a").exists()
 
 

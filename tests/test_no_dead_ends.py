@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from batchcall import ExitCode, InputError, JobError, ResumeError, RunOptions, check_job, run_job, verify_output
+from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import edit, results, some_rows, write_job, write_rows
 
@@ -219,3 +220,59 @@ async def test_another_input_over_rows_that_were_not_bought_just_runs(tmp_path: 
         edit(job, "rows.jsonl", "next.jsonl")
 
         assert (await run_job(job)).totals["ok"] == 1
+
+
+def test_check_exits_1_where_run_would_refuse_and_says_why(tmp_path: Path) -> None:
+    job = write_job(tmp_path, endpoint='api_key = "env:NO_SUCH_KEY_IS_SET"')
+    report = check_job(job)
+
+    assert report.exit_code == ExitCode.ROWS_FAILED
+    assert "NO_SUCH_KEY_IS_SET is not set" in report.refusals[0]
+    assert "refused " in report.as_text()
+    assert report.as_json()["exit_code"] == 1
+
+
+def test_check_exits_1_over_files_that_batchcall_has_not_written(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "theirs.parquet").write_bytes(b"PAR1")
+
+    assert "theirs.parquet" in check_job(job).refusals[0]
+
+
+def test_check_exits_1_while_another_run_holds_the_output(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    own = tmp_path / "out" / "_batchcall"
+    own.mkdir(parents=True)
+    with hold_lock(own / "lock"):
+        held = check_job(job)
+
+    assert "another run holds" in held.refusals[0]
+    assert check_job(job).refusals == []
+
+
+@pytest.mark.parametrize(("good", "exit_code"), [(0, 1), (1, 0)])
+def test_check_exits_1_where_all_rows_are_bad(tmp_path: Path, good: int, exit_code: int) -> None:
+    job = write_job(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [{"text": {"a": "b"}}] * good + [{"text": {"c": 1}}] * 5)
+    edit(job, "{{ text }}", "{{ text.a }}")
+    report = check_job(job)
+
+    assert report.exit_code == exit_code
+    assert "rows will end as bad_row" in [*report.refusals, *report.warnings][0]
+
+
+async def test_the_measured_length_of_answers_survives_a_changed_prompt(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, more='[prices."test-model"]\nprompt = 1.0\ncompletion = 2.0')
+        guessed = check_job(job)
+        totals = (await run_job(job)).totals
+        edit(job, "Who is this?", "Who is that?")
+        changed = check_job(job)
+
+    per_row = totals["completion_tokens"] / 25
+    assert "as long as the 25 of the job before" in changed.basis
+    assert guessed.tokens > changed.tokens
+    assert changed.cost is not None
+    assert changed.tokens - 25 * per_row == pytest.approx(changed.cost * 1e6 - 2 * 25 * per_row, abs=2)
+    assert changed.left == 25

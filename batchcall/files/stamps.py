@@ -85,8 +85,8 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
 def _of_rows(rows: dict[int, list[Attempt]]) -> Iterator[Stamp]:
     for attempts in rows.values():
         last = attempts[-1]
-        if last.response is not None:
-            is_paid = any(one.response is not None and _is_success(one.response.status) for one in attempts)
+        is_paid = any(one.response is not None and _is_success(one.response.status) for one in attempts)
+        if is_paid or last.response is not None:
             yield Stamp(last.request_hash, microseconds(finished_at_s(last)), is_paid)
 
 
