@@ -105,6 +105,11 @@ def _overrides(command: Any) -> Any:
     metavar="DURATION",
     help="Wait this long for an endpoint that is down, then stop: 10m, 1h. Default: 30m; 30s where it never worked.",
 )
+@click.option(
+    "--grace",
+    metavar="DURATION",
+    help="After a signal or the deadline, wait this long for answers in flight: 25s. Default: the longest timeout.",
+)
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def run(
@@ -118,6 +123,7 @@ def run(
     rehearse: bool,
     deadline: str | None,
     max_outage: str | None,
+    grace: str | None,
     quiet: bool,
     log_format: str,
 ) -> None:
@@ -136,6 +142,7 @@ def run(
         on_change=on_change,
         rehearse=rehearse,
         deadline_s=None if deadline is None else parse_duration(deadline, key="--deadline"),
+        grace_s=None if grace is None else parse_duration(grace, key="--grace"),
         max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
     )
     loaded = _load(job, input_path, output, settings)

@@ -47,6 +47,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     run.entry.rows_paid_once = engine.traffic.rows_paid_once
     run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
+    run.entry.given_up = engine.given_up
     run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
     if runfile.is_complete and run.library is not None:
         run.library.compact()
@@ -106,6 +107,7 @@ def _summary(
         rows_paid_once=engine.traffic.rows_paid_once,
         possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
         indeterminate=run.output.indeterminate,
+        given_up=engine.given_up,
         damaged=run.output.damaged,
         seconds=run.elapsed_s,
         reason=_reason(run, stopped),

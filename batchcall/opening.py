@@ -65,6 +65,7 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             now_s=time.time,
             roll=random.random,
             say=say,
+            grace_s=run.options.grace_s,
         )
 
 

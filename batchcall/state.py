@@ -26,6 +26,7 @@ class RunOptions:
     on_change: str = FAIL  # fail | rerun | keep
     rehearse: bool = False  # against the sandbox, into a folder of its own
     deadline_s: float | None = None
+    grace_s: float | None = None  # for answers still awaited when the run stops early; None: the longest timeout
     max_outage_s: float | None = None  # an endpoint that is down is waited for; None: 30 min, 30 s if it never worked
 
 

@@ -119,6 +119,7 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
             "rows_paid_once": last.rows_paid_once,
             "possibly_paid_twice": last.possibly_paid_twice,
             "indeterminate": last.indeterminate,
+            "given_up": last.given_up,
         },
     )
 

@@ -17,7 +17,15 @@ import pytest
 from batchcall import verify_output
 from batchcall.sandbox.process import SandboxProcess, Settings
 from forked import forked, wait_until
-from killing import answered_rows, bills_reported, endpoint_process, ids_on_disk, journal_bytes, ledger
+from killing import (
+    answered_rows,
+    bills_reported,
+    endpoint_process,
+    ids_on_disk,
+    journal_bytes,
+    ledger,
+    reported_in,
+)
 from running import batchcall, command, results, write_job
 from shims import SHIFTED_CLOCK, build_shim
 
@@ -52,6 +60,52 @@ def test_a_signal_drains_and_nothing_in_flight_is_paid_for_in_vain(
         assert rest.wait() == 0, rest.stderr()
     assert ledger(endpoint)["billed"] - before == ROWS
     assert bills_reported(out) == 0
+
+
+def test_a_drain_ends_itself_after_its_grace_and_what_is_given_up_is_counted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with endpoint_process(Settings(latency_s=0.4)) as slow:
+        job = write_job(tmp_path, url=slow.url, rows=40)
+        with forked("run", job, "--grace", "50ms", "--log-format", "json", into=tmp_path / "said") as run:
+            wait_until(lambda: run.is_over or (answered_rows(out) >= 2 and ledger(slow)["in_flight"] >= 4))
+            os.kill(run.pid, signal.SIGTERM)
+            assert run.wait(seconds=15) == 143, run.stderr()
+        given_up = json.loads(run.stdout())["this_run"]["given_up"]
+        wait_until(lambda: ledger(slow)["in_flight"] == 0)
+
+        with forked("run", job, "--log-format", "json", into=tmp_path / "said") as rest:
+            assert rest.wait() == 0, rest.stderr()
+
+        assert given_up >= 1
+        assert reported_in(out) == (given_up, 0)
+        assert ledger(slow)["requests"] == 40 + given_up
+        assert 40 <= ledger(slow)["billed"] <= 40 + given_up
+    assert json.loads(rest.stdout())["this_run"]["indeterminate"] == given_up
+    assert [row["row"] for row in results(out)] == list(range(40))
+    assert verify_output(out).faults == []
+
+
+def test_control_without_a_grace_what_is_in_flight_is_awaited(tmp_path: Path) -> None:
+    with endpoint_process(Settings(latency_s=0.4)) as slow:
+        job = write_job(tmp_path, url=slow.url, rows=40)
+        with forked("run", job, "--log-format", "json", into=tmp_path / "said") as run:
+            wait_until(lambda: run.is_over or ledger(slow)["in_flight"] >= 4)
+            os.kill(run.pid, signal.SIGTERM)
+            assert run.wait() == 143, run.stderr()
+
+        summary = json.loads(run.stdout())
+        assert summary["this_run"]["given_up"] == 0
+        assert ledger(slow)["billed"] == ledger(slow)["requests"] == summary["rows"]
+
+
+def test_the_deadlines_drain_has_a_grace_too(tmp_path: Path) -> None:
+    with endpoint_process(Settings(faults={"hang": 1.0})) as hanging:
+        job = write_job(tmp_path, url=hanging.url)
+        words = ("run", job, "--deadline", "200ms", "--grace", "100ms", "--log-format", "json")
+        with forked(*words, into=tmp_path / "said") as run:
+            assert run.wait(seconds=15) == 3, run.stderr()
+
+    assert json.loads(run.stdout())["this_run"]["given_up"] == 1
 
 
 def test_a_second_signal_stops_at_once_and_loses_nothing_that_arrived(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ class Worker:
 
     task: asyncio.Task[None] | None = None
     is_busy: bool = False  # something is in flight, or an outcome is being handed over
+    is_sending: bool = False  # a request of its row is in flight
 
 
 @dataclass(slots=True)
@@ -123,7 +124,9 @@ class LiveEngine:
     roll: Callable[[], float]  # a number in [0, 1)
     say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
+    grace_s: float | None = None  # that answers are awaited after a stop; None: until each is there or out of time
     stopped: Stopped | BatchcallError | None = None
+    given_up: int = 0  # requests still in flight then: perhaps paid, and sent again by the next run
     _workers: list[Worker] = field(default_factory=list)
     waiting_retries: int = 0  # rows that wait to be tried again
     deaths: Deaths = field(default_factory=Deaths)
@@ -156,9 +159,17 @@ class LiveEngine:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
         if self.stopped is None:
             self.stopped = why
+            if self.grace_s is not None:
+                asyncio.get_running_loop().call_later(self.grace_s, self._give_up)
         for worker in self._workers:
             if worker.task is not None and not worker.is_busy:
                 worker.task.cancel()
+
+    def _give_up(self) -> None:
+        """Await no more answers. The journal says what was sent, so the next run counts and sends it again."""
+        for worker in self._workers:
+            if worker.task is not None and worker.is_sending:
+                self.given_up += worker.task.cancel()
 
     async def _run_workers(
         self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
@@ -291,9 +302,10 @@ class LiveEngine:
                     life.began_s = turn.through_at_s
                 endpoint.requests += 1
                 endpoint.pacer.sent(turn.through_at_s)
+                worker.is_sending = True
                 attempt = await self._post(asked, place, life.sent, place.wait_s + waited_s)
             finally:
-                worker.is_busy = False
+                worker.is_busy = worker.is_sending = False
             read = self.reader.read(attempt, asked)
             self._spend(asked, read)
             if read.usage.total_tokens is not None:

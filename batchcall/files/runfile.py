@@ -29,7 +29,8 @@ class RunEntry(msgspec.Struct, kw_only=True):
     answered: int = 0  # requests that brought a completion, valid or not: these are paid
     rows_paid_once: int = 0  # rows that ended, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int] = {}  # requests sent again although the one before may be billed, by reason
-    indeterminate: int = 0  # requests in flight when the run before died
+    indeterminate: int = 0  # requests in flight when the run before died, or given up by it
+    given_up: int = 0  # requests in flight at the end of --grace; the next run counts them as indeterminate
     left_out: dict[str, int] = {}  # rows by column of the input whose value has no place in the output
     left_out_of_arguments: dict[str, int] = {}  # rows by member of the arguments that has no column
 

@@ -57,6 +57,7 @@ class Summary:
     rows_paid_once: int  # that ended in this run, and no request of theirs may have been billed in vain
     possibly_paid_twice: dict[str, int]  # requests sent again although the one before may be billed, by reason
     indeterminate: int  # requests that were in flight when an earlier run died, and are sent again
+    given_up: int  # requests in flight at the end of --grace: the next run counts them as indeterminate
     damaged: int  # journal records that could not be read
     seconds: float
     reason: str
@@ -85,6 +86,7 @@ class Summary:
                 "rows_paid_once": self.rows_paid_once,
                 "possibly_paid_twice": self.possibly_paid_twice,
                 "indeterminate": self.indeterminate,
+                "given_up": self.given_up,
                 "damaged_records": self.damaged,
                 "seconds": round(self.seconds, 3),
                 "an_error": self.an_error,

@@ -107,7 +107,12 @@ def _this_run(summary: Summary) -> str:
 
 def _bill(summary: Summary) -> str:
     once = f"{summary.rows_paid_once:,} rows once"
-    return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate)]))
+    given_up = (
+        f"{summary.given_up:,} in flight given up, perhaps paid; the next run sends them again"
+        if summary.given_up
+        else ""
+    )
+    return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate), given_up]))
 
 
 def _use(one: EndpointUse) -> str:
@@ -146,7 +151,7 @@ def _doubts(possibly_paid_twice: Mapping[str, int], indeterminate: int) -> str:
         reasons = ", ".join(f"{count:,} after {reason}" for reason, count in sorted(possibly_paid_twice.items()))
         texts.append(f"{doubtful:,} requests possibly twice: {reasons}")
     if indeterminate:
-        texts.append(f"{indeterminate:,} in flight when a run died, indeterminate")
+        texts.append(f"{indeterminate:,} in flight when a run ended, indeterminate")
     return "; ".join(texts)
 
 

@@ -162,6 +162,7 @@ def test_the_summary_names_every_possible_double_payment() -> None:
             rows_paid_once=88,
             possibly_paid_twice={"timed_out": 2},
             indeterminate=4,
+            given_up=5,
             damaged=0,
             seconds=9.0,
             reason="the deadline of 9 s has passed",
@@ -174,7 +175,8 @@ def test_the_summary_names_every_possible_double_payment() -> None:
 
     assert "90 of 100 done, 10 left" in text
     assert "10 (7 no_call, 3 timed_out)" in text
-    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when a run died" in text
+    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when a run ended" in text
+    assert "5 in flight given up, perhaps paid" in text
     assert "3 requests possibly twice: 3 after timed_out; 4 in flight" in text
     assert "no price known" in text
     assert "3 rows have answers and need more; these used 1,234 tokens, 0.5000 USD" in text
