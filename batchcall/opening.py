@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 import time
@@ -48,7 +49,7 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
         ]
         reader, has_budget = reader_of(job), limits.max_cost is not None or limits.max_tokens_total is not None
         skim = skimming(reader, model=model_of(job))
-        held = held_answers(run.disk, run.output.folder, skim) if has_budget else Held()
+        held = await asyncio.to_thread(held_answers, run.disk, run.output.folder, skim) if has_budget else Held()
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
         yield LiveEngine(
             pool=Pool(endpoints, sample=sample),

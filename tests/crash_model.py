@@ -236,11 +236,11 @@ _answered, _seal = Output.answered, Output.seal
 
 
 def _watched_answer(ledger: Ledger) -> Callable[..., None]:
-    def answered(output: Output, attempt: Attempt) -> None:
+    def answered(output: Output, attempt: Attempt, written: bytes | None = None) -> None:
         is_final = attempt.response is not None and attempt.response.status == 200
         key = attempt.request_hash if is_final else attempt.request_hash + IN_VAIN
         ledger.paid[key] += 1
-        _answered(output, attempt)
+        _answered(output, attempt, written)
         ledger.written[key] += 1
         ledger.came(attempt)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from batchcall.dialects.anthropic import Anthropic
+from batchcall.dialects.careful import too_large
 from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.gemini import Gemini
 from batchcall.dialects.limits import read_limits
@@ -13,7 +14,7 @@ from batchcall.dialects.openai_chat import OpenAIChat
 from batchcall.dialects.openai_responses import OpenAIResponses
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
-__all__ = ["DIALECTS", "HEADERS_READ", "Dialect", "read_limits"]
+__all__ = ["DIALECTS", "HEADERS_READ", "Dialect", "read_limits", "too_large"]
 
 
 class Dialect(Protocol):

@@ -56,7 +56,7 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         body = Body([], "", undigested=TOO_DEEP)
     is_success = 200 <= response.status < 300
     if is_success and (response.is_cut or body.is_cut):
-        return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
+        return too_large(response)
     if is_success and body.undigested:
         return _lost(FailureKind.UNDIGESTED, response, body.undigested)
     saying = _saying(body, FORMS[protocol].nothing) if is_success else ""
@@ -124,6 +124,11 @@ def _saying(body: Body, nothing: str) -> str:
     if body.text.lstrip().startswith(("{", "[")):
         return "the answer is cut short or not JSON"
     return ""
+
+
+def too_large(response: HttpResponse) -> Failure:
+    """What an answer comes to that was longer than what is read of any."""
+    return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
 
 
 def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:

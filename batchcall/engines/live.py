@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from batchcall.engines.beside import beside, is_long
 from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.feed import Feed, Results
 from batchcall.engines.pool import Place, Pool
-from batchcall.engines.reading import Asked, Ended, Read, Reader
+from batchcall.engines.reading import Asked, Ended, Read, Reader, unread
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.pacing.breaker import is_of_endpoint
 from batchcall.pacing.budget import Budget, may_doubt
@@ -38,7 +39,8 @@ class Recorder(Protocol):
     """Where what is sent and received is made to last. Each raises OutputError when it cannot."""
 
     def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None: ...
-    def answered(self, attempt: Attempt) -> None: ...
+    def as_written(self, attempt: Attempt) -> bytes: ...  # pure, for a thread: what `answered` writes
+    def answered(self, attempt: Attempt, written: bytes | None = None) -> None: ...
     def gave_up(self, row: int) -> None: ...
 
 
@@ -131,6 +133,7 @@ class LiveEngine:
     waiting_retries: int = 0  # rows that wait to be tried again
     deaths: Deaths = field(default_factory=Deaths)
     _results: Results[Ended] | None = None
+    _one_long: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # the answer read in a thread
     _aside: deque[Life] = field(default_factory=deque)  # rows that failed, the endpoint perhaps being down
 
     @contextlib.asynccontextmanager
@@ -200,13 +203,14 @@ class LiveEngine:
                 try:
                     item = await feed.next()
                     question = None if item is None else prepare(item)
+                    begun = await self._begun(question) if isinstance(question, Asked) else None
                 except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
                     self.stop(error)
                     return
                 if isinstance(question, Ended):
                     await self._hand_over(worker, question, results)
                     continue
-                life = self._from_aside(is_end=True) if question is None else self._begun(question)
+                life = self._from_aside(is_end=True) if begun is None else begun
                 if life is None:
                     return
             ended = await self._live(worker, life)
@@ -218,8 +222,11 @@ class LiveEngine:
         await results.put(ended)
         worker.is_busy = False
 
-    def _begun(self, asked: Asked) -> Life:
-        reads = [self.reader.read(attempt, asked) for attempt in asked.attempts]
+    async def _begun(self, asked: Asked) -> Life:
+        reads = []
+        for attempt in asked.attempts:
+            await asyncio.sleep(0)  # thousands may have their answers: signals are heard between any two
+            reads.append(await self._read(attempt, asked) if is_long(attempt) else self.reader.read(attempt, asked))
         for earlier in () if asked.is_counted else reads:
             self._spend(asked, earlier)
         return Life(asked, reads, asked.sent, sum(read.is_ambiguous for read in reads))
@@ -304,9 +311,10 @@ class LiveEngine:
                 endpoint.pacer.sent(turn.through_at_s)
                 worker.is_sending = True
                 attempt = await self._post(asked, place, life.sent, place.wait_s + waited_s)
+                worker.is_sending = False
+                read = await self._read(attempt, asked) if is_long(attempt) else self.reader.read(attempt, asked)
             finally:
                 worker.is_busy = worker.is_sending = False
-            read = self.reader.read(attempt, asked)
             self._spend(asked, read)
             if read.usage.total_tokens is not None:
                 turn.settle(read.usage.total_tokens)
@@ -357,11 +365,31 @@ class LiveEngine:
             protocol=endpoint.dialect.name if endpoint.tells_protocol else None,
             model=endpoint.model,
         )
+        written = await self._written(attempt) if is_long(attempt) else None
+        self._note_answer(attempt, written)
+        return attempt
+
+    async def _written(self, attempt: Attempt) -> bytes:
         try:
-            self.recorder.answered(attempt)
+            return await beside(lambda: self.recorder.as_written(attempt))
+        except asyncio.CancelledError:  # stopped at once: what arrived is kept all the same
+            self._note_answer(attempt)
+            raise
+
+    def _note_answer(self, attempt: Attempt, written: bytes | None = None) -> None:
+        try:
+            self.recorder.answered(attempt, written)
         except BatchcallError as error:
             self.stop(error)
-        return attempt
+
+    async def _read(self, attempt: Attempt, asked: Asked) -> Read:
+        """A long answer, read in a thread, one at a time: they share the interpreter. Cancelled, it is left behind; it
+        is on disk."""
+        async with self._one_long:
+            try:
+                return await beside(lambda: self.reader.read(attempt, asked), limit_s=READING_LIMIT_S)
+            except TimeoutError:
+                return unread(attempt, f"it takes more than {READING_LIMIT_S:g} s to read")
 
     def _note_sending(self, asked: Asked, number: int, after: str | None) -> bool:
         if self.stopped is not None:
@@ -475,6 +503,7 @@ class LiveEngine:
 
 
 _PROBES_OF_A_ROW = 3
+READING_LIMIT_S = 60.0  # for one answer in a thread; then its row ends
 
 
 def _in_doubt(reads: list[Read]) -> str | None:

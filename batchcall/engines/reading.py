@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from batchcall.dialects import Dialect
+from batchcall.dialects import Dialect, too_large
 from batchcall.extraction.arguments import Reading, Toolbox
 from batchcall.records import (
     NO_USAGE,
@@ -112,6 +112,8 @@ class Reader:
         response = attempt.response
         if response is None:
             return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+        if response.is_cut and response.status in range(200, 300):  # not even looked at: it has no end
+            return Read(attempt, failure=too_large(response))
         dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
@@ -145,6 +147,13 @@ class Reader:
 
 
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
+
+
+def unread(attempt: Attempt, why: str) -> Read:
+    """An answer that cannot be read: its row ends, and the raw answer is kept."""
+    status = attempt.response.status if attempt.response else None
+    message = f"batchcall cannot read this answer: {why}; it is kept, please report it"
+    return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, status))
 
 
 def _undigested(attempt: Attempt, error: Exception) -> Failure:

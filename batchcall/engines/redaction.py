@@ -15,6 +15,8 @@ _SHORTEST_SECRET = 8  # characters; "EMPTY" or "none", as local servers like it,
 _SHORTEST_FORM = 8  # characters of a form; the stable part of a short key in base64 could be anything
 _JSON_IN_JSON = 4  # a relay's error quotes that of its upstream, which quotes a body
 
+_WINDOW = 1 << 18  # bytes that are searched at once
+_LONGEST_CHARACTER = 128  # bytes of one character, escaped as `_anyhow` knows it
 _MARKS = (b"\\u00", b"%", b"&")  # one of them is in whatever is escaped
 _NAMES: dict[str, list[str]] = {}  # of ASCII characters in HTML; some have two
 for _name, _meant in html5.items():
@@ -35,7 +37,7 @@ _KEY_LIKE = re.compile(
 class Redactor:
     """Replaces secrets by `***`: in their own form and in those in which an echo may carry them."""
 
-    __slots__ = ("_escaped", "_forms")
+    __slots__ = ("_escaped", "_forms", "_longest_escaped")
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Secrets of fewer than 8 characters are left alone: they would mutilate answers."""
@@ -45,6 +47,7 @@ class Redactor:
         self._forms = tuple(sorted((form.encode() for form in forms), key=len, reverse=True))
         anyhow = [b"".join(map(_anyhow, secret)) for secret in sorted(kept, key=len, reverse=True)]
         self._escaped = re.compile(b"|".join(anyhow)) if anyhow else None
+        self._longest_escaped = _LONGEST_CHARACTER * max(map(len, kept), default=0)
 
     def hide_secrets(self, body: bytes) -> bytes:
         """Without the endpoint's own key. For answers: what a model says must stay as it is otherwise."""
@@ -52,9 +55,22 @@ class Redactor:
             if form in body:
                 body = body.replace(form, HIDDEN.encode())
         # Every JSON writer escapes other characters than its neighbour, so each of a secret may be as it is or not.
-        if self._escaped is not None and any(mark in body for mark in _MARKS) and self._escaped.search(body):
-            body = self._escaped.sub(HIDDEN.encode(), body)
+        if self._escaped is not None and any(mark in body for mark in _MARKS):
+            body = self._without_escaped(self._escaped, body)
         return body
+
+    def _without_escaped(self, escaped: re.Pattern[bytes], body: bytes) -> bytes:
+        """Searched a window at a time: the pattern takes seconds for a long body, and nothing else runs meanwhile."""
+        pieces: list[bytes] = []
+        done = place = 0
+        while place < len(body):
+            found = escaped.search(body, place, place + _WINDOW + self._longest_escaped)
+            if found is None or found.start() >= place + _WINDOW:
+                place += _WINDOW
+                continue
+            pieces += [body[done : found.start()], HIDDEN.encode()]
+            done = place = found.end()
+        return b"".join((*pieces, body[done:])) if pieces else body
 
     def hide_all(self, body: bytes) -> bytes:
         """Without the endpoint's own key and whatever looks like one. For errors and messages."""

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import aiohttp
 
 from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
+from batchcall.engines.beside import LONG_BODY, beside_to_the_end
 from batchcall.engines.connections import MOST_RESTING, Connector, Unsent
 from batchcall.engines.redaction import Redactor
 from batchcall.errors import JobError
@@ -51,6 +52,7 @@ KEPT_FAMILIES = (
     "llm_provider-anthropic-ratelimit-",
 )
 
+_LONG_PACKED = LONG_BODY // 16  # bytes
 _MAX_HEADER = 300  # characters of a header's value that are kept
 _MAX_MESSAGE = 300  # characters
 _MAX_HEADER_LINE = 64 * 1024  # bytes; aiohttp's 8,190 turn a longer one into an exception that says "400"
@@ -147,9 +149,11 @@ class Transport:
                 raw, is_cut = await _read(response.content, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
                 if is_cut:
                     response.close()  # the rest is not read, so the connection is of no more use
-                return self._as_response(response, raw, is_cut)
         except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
+        if len(raw) <= (_LONG_PACKED if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else LONG_BODY):
+            return self._as_response(response, raw, is_cut)
+        return await beside_to_the_end(lambda: self._as_response(response, raw, is_cut))
 
     async def look(self, path: str) -> str | None:
         """What stands at this path of the very host and port that is asked: None unless it is a text with status 200.

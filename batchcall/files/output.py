@@ -336,10 +336,14 @@ class Output:
             part.totals.bill.count(after)
         self.in_flight += 1
 
-    def answered(self, attempt: Attempt) -> None:
-        """Put what came back on disk, before anything looks at it. Raises OutputError."""
+    def as_written(self, attempt: Attempt) -> bytes:
+        """What `answered` writes; pure, for a thread."""
+        return attempt_line(attempt)
+
+    def answered(self, attempt: Attempt, written: bytes | None = None) -> None:
+        """Put what came back on disk, before anything looks at it. Raises OutputError. `written`: see `as_written`."""
         self.in_flight -= 1
-        self._append(attempt.row, attempt_line(attempt))
+        self._append(attempt.row, written or attempt_line(attempt))
 
     def carry(self, attempt: Attempt) -> None:
         """Put an answer that was bought for an equal request on disk as this row's own. Raises OutputError."""

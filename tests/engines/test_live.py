@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from batchcall.dialects import DIALECTS
+from batchcall.dialects import DIALECTS, Dialect
+from batchcall.engines.beside import LONG_BODY
 from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.feed import Feed
 from batchcall.engines.gate import Gate
@@ -30,6 +32,7 @@ from batchcall.records import (
     FailureKind,
     HttpRequest,
     HttpResponse,
+    Reply,
     Request,
     Row,
     Shape,
@@ -110,7 +113,10 @@ class MemoryRecorder:
             raise OutputError("no space")
         self.events.append(("send", row))
 
-    def answered(self, attempt: Attempt) -> None:
+    def as_written(self, attempt: Attempt) -> bytes:
+        return b""
+
+    def answered(self, attempt: Attempt, written: bytes | None = None) -> None:
         self.events.append(("answered", attempt.row))
 
     def gave_up(self, row: int) -> None:
@@ -147,6 +153,8 @@ def live(
     recorder: MemoryRecorder | None = None,
     stop_after_s: float | None = None,
     max_outage_s: float | None = None,
+    dialect: Dialect = DIALECTS["openai-chat"],
+    patience_s: float = 0.0,
 ) -> Outcome:
     """Run questions to their end in virtual time."""
     recorder = recorder or MemoryRecorder()
@@ -157,14 +165,14 @@ def live(
         endpoint = Endpoint(
             name="http://relay.example/v1",
             transport=transport,  # type: ignore[arg-type]  # it posts
-            dialect=DIALECTS["openai-chat"],
+            dialect=dialect or DIALECTS["openai-chat"],
             gate=Gate(concurrency=1),
             pacer=Pacer(concurrency=concurrency, max_outage_s=max_outage_s),
             health=Health(host="relay.example"),
         )
         engine = LiveEngine(
             pool=Pool([endpoint]),
-            reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
+            reader=Reader(dialect, repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
             budget=budget or Budget(),
             recorder=recorder,
@@ -181,7 +189,7 @@ def live(
                 ended.append(one)
         return Outcome(sorted(ended, key=lambda one: one.row.index), engine, transport, recorder, loop.time() - began)
 
-    return run_virtual(main())
+    return run_virtual(main(), patience_s=patience_s)
 
 
 def test_an_answer_is_on_disk_before_the_row_ends_and_after_it_was_announced() -> None:
@@ -466,3 +474,86 @@ def test_a_fault_in_our_reading_ends_the_row_and_keeps_the_answer(monkeypatch: p
     assert "ZeroDivisionError" in (run.only.outcome.error or "")
     assert len(run.transport.sent) == 1
     assert run.recorder.events == [("send", 0), ("answered", 0)]
+
+
+LONG = HttpResponse(200, {}, completion().body + b" " * LONG_BODY)
+
+
+@dataclass
+class SlowToRead:
+    """A dialect that reads an answer only once the loop has turned meanwhile; it gives up after real seconds."""
+
+    turn: threading.Event = field(default_factory=threading.Event)
+    has_turned: list[bool] = field(default_factory=list)
+    patience_s: float = 20.0
+
+    def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
+        self.has_turned.append(self.turn.wait(self.patience_s))
+        return DIALECTS["openai-chat"].decode(response, now_s=now_s)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(DIALECTS["openai-chat"], name)
+
+
+class TurningRecorder(MemoryRecorder):
+    """Lets the dialect go on once the loop has turned after an answer came."""
+
+    slow: SlowToRead
+
+    def answered(self, attempt: Attempt, written: bytes | None = None) -> None:
+        super().answered(attempt, written)
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, self.slow.turn.set)
+
+
+def test_the_loop_goes_on_while_a_long_answer_is_read() -> None:
+    recorder, slow = TurningRecorder(), SlowToRead()
+    recorder.slow = slow
+
+    run = live(ScriptedTransport([LONG]), recorder=recorder, dialect=slow, patience_s=30)  # type: ignore[arg-type]
+
+    assert slow.has_turned == [True]
+    assert run.recorder.events == [("send", 0), ("answered", 0)]
+    assert run.only.outcome.status is Status.OK
+
+
+def test_the_loop_waits_for_a_short_answer_so_nothing_comes_between_its_record_and_its_reading() -> None:
+    recorder, slow = TurningRecorder(), SlowToRead(patience_s=0.01)
+    recorder.slow = slow
+
+    live(ScriptedTransport([completion()]), recorder=recorder, dialect=slow)  # type: ignore[arg-type]
+
+    assert slow.has_turned == [False]
+
+
+def test_a_stop_lets_an_answer_that_is_being_read_end_its_row() -> None:
+    recorder, slow = TurningRecorder(), SlowToRead()
+    recorder.slow = slow
+    transport = ScriptedTransport(lambda text, times: LONG)
+
+    slowly: dict[str, Any] = {"recorder": recorder, "dialect": slow, "patience_s": 30}
+    run = live(transport, [question(0), question(1)], concurrency=1, stop_after_s=1.0, **slowly)
+
+    assert [one.outcome.status for one in run.ended] == [Status.OK]
+    assert isinstance(run.engine.stopped, Stopped)
+
+
+def test_a_reading_without_end_ends_its_row_and_not_the_run() -> None:
+    slow = SlowToRead(patience_s=2.0)
+
+    def long_once(text: str, times: int) -> Answer:
+        return LONG if text == "row 0" else completion()
+
+    transport = ScriptedTransport(long_once)
+    live_rows = live(transport, [question(0)], dialect=slow)  # type: ignore[arg-type]  # the clock jumps over the limit
+
+    assert live_rows.only.outcome.status is Status.BAD_RESPONSE
+    assert "more than 60 s to read" in (live_rows.only.outcome.error or "")
+    assert live_rows.only.attempts[0].response is not None
+    slow.turn.set()
+
+
+def test_a_cut_answer_is_not_decoded_at_all() -> None:
+    run = live(ScriptedTransport([replace(LONG, is_cut=True)]), dialect=None, patience_s=30)  # type: ignore[arg-type]
+
+    assert run.only.outcome.status is Status.BAD_RESPONSE
+    assert run.only.outcome.error == "HTTP 200: the answer is longer than 16 MiB; its start is kept"

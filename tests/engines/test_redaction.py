@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.engines.redaction import Redactor
+from batchcall.engines.redaction import _WINDOW, Redactor
 
 KEY = 'sk-proj-A/b+c=d é"q\\w0123456789'
 OTHERS_KEYS = [
@@ -180,3 +180,12 @@ def test_a_secret_in_json_that_is_quoted_in_json_is_taken_out() -> None:
 
         assert b"secret" not in redactor.hide_secrets(told.encode())
         assert b"key+of" not in redactor.hide_secrets(told.encode())
+
+
+@pytest.mark.parametrize("at", [0, 1, _WINDOW - 40, _WINDOW - 9, _WINDOW - 1, _WINDOW, 2 * _WINDOW - 5])
+def test_an_escaped_secret_is_found_wherever_the_search_begins_its_next_window(at: int) -> None:
+    secret = "sk-window/seven-eight"
+    escaped = "".join(f"\\u00{ord(one):02x}" for one in secret).encode()
+    body = b"%" + b"a" * at + escaped + b"b" * _WINDOW
+
+    assert Redactor([secret]).hide_secrets(body) == b"%" + b"a" * at + b"***" + b"b" * _WINDOW
