@@ -121,7 +121,8 @@ def check_job(job: Job | Path | str) -> CheckReport:
     asker, source, layout = prepare(job)
     if job.input.id is not None:
         source.check_ids(job.input.id)
-    warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *asker.rewrites, *asker.findings.slips]
+    warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *layout.kept.notes]
+    warnings += [*asker.rewrites, *asker.findings.slips]
     rows = source.count_rows()
     sample, bad = _sample(job, asker, source, warnings)
     if bad and sample:

@@ -22,11 +22,12 @@ Question = tuple[Row, OpenPart]
 def questions(run: Run) -> Iterator[list[Question]]:
     """The rows that are not done, in input order. Runs in a thread; parts that are done are skipped unread."""
     done = _done_parts(run)
-    columns = needed_columns(run.source, run.output.layout, run.asker)
+    columns = needed_columns(run.source, run.asker)
     start: int | None = _next_undone(0, done) * run.output.part_rows
     last_seen = -1
     while start is not None and not (run.output.rows is not None and start >= run.output.rows):
-        batches = run.source.batches(columns, start_row=start, marks=marks_of(run.resumption.runfile))
+        keep = run.output.layout.kept
+        batches = run.source.batches(columns, keep=keep, start_row=start, marks=marks_of(run.resumption.runfile))
         start = None
         for batch in batches:
             last_seen = batch.rows[-1].index
@@ -149,7 +150,7 @@ def _ask_library(run: Run, plan: Plan, library: Library) -> None:
     rows_before = plan.kept + plan.gone
     part_rows = run.output.part_rows
     with library.rehearsal():
-        for batch in run.source.batches(needed_columns(run.source, run.output.layout, run.asker)):
+        for batch in run.source.batches(needed_columns(run.source, run.asker)):
             for row in batch.rows:
                 if row.index % part_rows < done.get(row.index // part_rows, 0):
                     continue

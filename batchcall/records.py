@@ -98,9 +98,10 @@ class Row:
     """One row of the input."""
 
     index: int  # position in the input, from 0
-    values: Mapping[str, Any]  # the columns the job needs, by name; empty where `fault` says why
+    values: Mapping[str, Any]  # the columns that make its request, by name; empty where `fault` says why
     where: str  # "receipts.jsonl:17", for messages to a person
     fault: str | None = None  # why the row cannot be read; it then ends as bad_row
+    kept: Any = None  # what the output carries over of it: a `KeptRow`, which nobody but `files` looks into
 
 
 @record

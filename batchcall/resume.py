@@ -19,12 +19,11 @@ from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
 from batchcall.files.names import part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, Output
-from batchcall.files.parts import Totals, fits, read_totals
+from batchcall.files.parts import Totals, Wanted, fits, read_totals
 from batchcall.files.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
 from batchcall.files.stamps import has_bought
 from batchcall.forecast import Forecast, forecast
 from batchcall.job import Job, describe_change, masked, request_identity
-from batchcall.records import Row
 from batchcall.report.text import money_text
 from batchcall.version import VERSION
 
@@ -68,7 +67,8 @@ def fingerprint(value: Any) -> str:
 
 
 def layout_fingerprint(layout: Layout, part_rows: int) -> str:
-    return fingerprint([part_rows, [[column.name, str(column.type)] for column in layout.schema]])
+    columns = [[one.name, str(one.type), *([] if one.nullable else ["not null"])] for one in layout.schema]
+    return fingerprint([part_rows, columns])
 
 
 def refuse_foreign_folder(folder: Path) -> None:
@@ -298,41 +298,42 @@ def _settle_input(
 def _fitting_parts(askers: list[Asker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
     """Parts whose every row makes the same request as before and keeps the same columns."""
     numbers = set(_all_numbers(output))
-    for number, rows in _by_part(source, output, askers[0]):
-        if number in numbers and _fits(askers, rows, output, number, disk=disk):
+    for number, wanted in _by_part(askers, source, output):
+        if number in numbers and _fits(wanted, output, number, disk=disk):
             yield number
 
 
-def _by_part(source: Input, output: Output, asker: Asker) -> Iterator[tuple[int, list[Row]]]:
-    held: list[Row] = []
-    for batch in source.batches(needed_columns(source, output.layout, asker)):
+def _by_part(askers: list[Asker], source: Input, output: Output) -> Iterator[tuple[int, dict[int, Wanted]]]:
+    """What the rows of each part's range make, by row. Their values are let go at once: a prompt may be large."""
+    held: dict[int, Wanted] = {}
+    number = 0
+    for batch in source.batches(needed_columns(source, askers[0]), keep=output.layout.kept):
         for row in batch.rows:
-            held.append(row)
-            if len(held) == output.part_rows:
-                yield row.index // output.part_rows, held
-                held = []
+            if row.index // output.part_rows != number:
+                yield number, held
+                number, held = row.index // output.part_rows, {}
+            held[row.index] = Wanted({asker.hash_of_row(row) for asker in askers}, row.kept)
     if held:
-        yield held[0].index // output.part_rows, held
+        yield number, held
 
 
-def needed_columns(source: Input, layout: Layout, asker: Asker) -> set[str]:
-    """Columns that a request or the output needs; no others are read."""
-    asked = set(source.columns) if asker.columns is None else set(asker.columns)
-    return asked | set(layout.kept_names)
+def needed_columns(source: Input, asker: Asker) -> set[str]:
+    """Columns that requests are made from."""
+    return set(source.columns if asker.columns is None else asker.columns)
 
 
-def _fits(askers: list[Asker], rows: list[Row], output: Output, number: int, *, disk: Disk) -> bool:
+def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Disk) -> bool:
     if not output.has_its_columns(number):
         return False
-    hashes = {row.index: {asker.hash_of_row(row) for asker in askers} for row in rows}
     path = output.folder / part_name(number)
     recovered = read_journals(disk, journals_in(disk, output.own).get(number, ()))
     for index, attempts in recovered.attempts.items():
-        if attempts[-1].request_hash not in hashes.get(index, ()):
+        if index not in wanted or attempts[-1].request_hash not in wanted[index].hashes:
             return False
     if not disk.exists(path):
-        return all(one.request_hash in hashes.get(one.row, ()) for one in output.raw_answers(number))
-    return fits(disk, path, rows, hashes, output.layout)
+        raw = output.raw_answers(number)
+        return all(one.row in wanted and one.request_hash in wanted[one.row].hashes for one in raw)
+    return fits(disk, path, wanted, output.layout)
 
 
 def marks_of(runfile: RunFile) -> list[Mark]:

@@ -139,7 +139,7 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
-    for note in (*exposed_keys(job.endpoints), *asker.findings.slips, *source.notes):
+    for note in (*exposed_keys(job.endpoints), *asker.findings.slips, *source.notes, *layout.kept.notes):
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
@@ -308,7 +308,7 @@ async def _drive(
             run.failed_here += ended.outcome.status is not Status.OK
             if (why := too_many_failed(run)) is not None:
                 engine.stop(why)
-            complete = run.output.add(ended.row.values, ended.outcome, ended.attempts)
+            complete = run.output.add(ended.row.kept, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)
     return engine.stopped

@@ -15,6 +15,7 @@ from batchcall.files.input_ids import check_ids, named
 from batchcall.files.input_jsonl import JsonlTable
 from batchcall.files.input_parquet import ParquetTable
 from batchcall.files.input_values import Batch, Mark, Table
+from batchcall.files.kept_columns import KeptColumns
 from batchcall.likeness import close_to
 
 __all__ = ["Batch", "Input", "InputFile", "Mark", "open_input"]
@@ -50,10 +51,18 @@ class Input:
         self._named_by = id_column
         self.id_column = id_column or ("custom_id" if self.is_batch_file else None)
 
-    def batches(self, columns: Collection[str], *, start_row: int = 0, marks: Sequence[Mark] = ()) -> Iterator[Batch]:
-        """Rows from `start_row` on with the values of `columns`; no others are read. Raises InputError.
+    def batches(
+        self,
+        columns: Collection[str],
+        *,
+        keep: KeptColumns | None = None,
+        start_row: int = 0,
+        marks: Sequence[Mark] = (),
+    ) -> Iterator[Batch]:
+        """Rows from `start_row` on with the values of `columns` and what is to be kept; nothing else is read.
 
-        Asked for all columns, a row of JSONL brings those too that no row of the sample has: they are not lost unseen.
+        Raises InputError. Asked for all columns, a row of JSONL brings the values of those too that no row of the
+        sample has.
 
         `marks` are those of batches read before, in any order: what lies before the best of them is not read again.
         A row has no value for a column that it lacks, and None for one that is null. One that the id column does not
@@ -62,8 +71,8 @@ class Input:
         usable = [mark for mark in marks if mark.row <= start_row and mark.file < len(self.files)]
         start = max(usable, default=_BEGINNING)
         if self._named_by is None:
-            return self._table.batches(frozenset(columns), start, start_row)
-        batches = self._table.batches(frozenset((*columns, self._named_by)), start, start_row)
+            return self._table.batches(frozenset(columns), start, start_row, keep)
+        batches = self._table.batches(frozenset((*columns, self._named_by)), start, start_row, keep)
         return (named(batch, self._named_by) for batch in batches)
 
     def count_rows(self) -> int:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from batchcall.files.input_values import Batch, Mark, Table
+from batchcall.files.kept_columns import KeptColumns
 from batchcall.records import Row
 
 Keys = tuple[tuple[str, str | None], ...]  # of a file, from the outermost folder in; None: the writer had no value
@@ -60,10 +61,17 @@ class HiveTable:
         self.schema = pa.schema([*table.schema, *((key, kinds[key]) for key in own)])
         self.notes = (*table.notes, *_notes(files, list(names), own))
 
-    def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
-        for batch in self._table.batches(columns, start, start_row):
-            values = {key: value for key, value in self._values[batch.mark.file].items() if key in columns}
-            yield Batch([_with_values(row, values) for row in batch.rows], batch.mark)
+    def batches(
+        self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
+    ) -> Iterator[Batch]:
+        for batch in self._table.batches(columns, start, start_row, keep):
+            keys = self._values[batch.mark.file]
+            values = {key: value for key, value in keys.items() if key in columns}
+            rows = batch.rows
+            if keep is not None and not keys.keys().isdisjoint(keep.names):
+                kept = keep.filled([row.kept for row in rows], keys)
+                rows = [replace(row, kept=one) for row, one in zip(rows, kept, strict=True)]
+            yield Batch([_with_values(row, values) for row in rows], batch.mark)
 
     def count_rows(self) -> int:
         return self._table.count_rows()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
@@ -15,6 +16,7 @@ from batchcall.errors import InputError
 from batchcall.files.input_compressed import decompressed
 from batchcall.files.input_files import FileSet, InputFile, reason
 from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
+from batchcall.files.kept_columns import KeptColumns
 from batchcall.records import Row
 
 SAMPLE_ROWS = 10_000
@@ -50,11 +52,14 @@ class JsonlTable:
         self._first_fault = sample.first_fault
         self.schema = pa.schema([(name, _column_type(kinds)) for name, kinds in sample.kinds.items()])
 
-    def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
+    def batches(
+        self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
+    ) -> Iterator[Batch]:
         known = self.schema.names
         wanted = _Wanted(
             (*(name for name in known if name in columns), *sorted(set(columns) - set(known))),
-            whole=set(columns) >= set(known),
+            set(columns) >= set(known),
+            keep,
         )
         for number in range(start.file, len(self._files.files)):
             row = yield from self._batches_of(number, start, wanted, start_row)
@@ -75,7 +80,7 @@ class JsonlTable:
         """Rows of one file, from a mark in it on. Returns the position of the row behind its last."""
         file = self._files.files[number]
         row = start.row
-        rows: list[Row] = []
+        lines: list[_Line] = []
         mark, size = start, 0
         for block in self._blocks(file, start):
             if row < start_row and row + (skipped := block.count_rows()) <= start_row:
@@ -83,16 +88,16 @@ class JsonlTable:
                 continue
             for line in block.rows():
                 if row >= start_row:
-                    if not rows and file.format.compression is None:
+                    if not lines and file.format.compression is None:
                         mark = Mark(row, number, line.offset, line.number)
-                    rows.append(_as_row(row, f"{file.name}:{line.number}", line, wanted))
+                    lines.append(line)
                     size += len(line.text)
-                    if len(rows) == BATCH_ROWS or size >= BATCH_BYTES:
-                        yield Batch(rows, mark)
-                        rows, size = [], 0
+                    if len(lines) == BATCH_ROWS or size >= BATCH_BYTES:
+                        yield Batch(_as_rows(row + 1 - len(lines), file.name, lines, wanted), mark)
+                        lines, size = [], 0
                 row += 1
-        if rows:
-            yield Batch(rows, mark)
+        if lines:
+            yield Batch(_as_rows(row - len(lines), file.name, lines, wanted), mark)
         return row
 
     def _take_sample(self) -> _Sample:
@@ -220,17 +225,30 @@ class _Wanted(NamedTuple):
 
     names: tuple[str, ...]  # in this order
     whole: bool  # and behind them whatever else it has
+    keep: KeptColumns | None
+
+    def of(self, values: dict[str, Any]) -> dict[str, Any]:
+        chosen = {name: values[name] for name in self.names if name in values}
+        if self.whole and len(chosen) < len(values):
+            chosen.update((name, value) for name, value in values.items() if name not in chosen)
+        return chosen
 
 
-def _as_row(index: int, where: str, line: _Line, wanted: _Wanted) -> Row:
+def _as_rows(first: int, file: str, lines: list[_Line], wanted: _Wanted) -> list[Row]:
+    parsed = [_parsed(line) for line in lines]
+    kept = wanted.keep.of_values([values for values, _ in parsed]) if wanted.keep is not None else repeat(None)
+    return [
+        Row(index, wanted.of(values), f"{file}:{line.number}", fault, of_row)
+        for index, (line, (values, fault), of_row) in enumerate(zip(lines, parsed, kept, strict=False), first)
+    ]
+
+
+def _parsed(line: _Line) -> tuple[dict[str, Any], str | None]:
+    """What a line holds, or why that cannot be known."""
     try:
-        values = _values(line)
+        return _values(line), None
     except _LineFault as fault:
-        return Row(index, {}, where, str(fault))
-    chosen = {name: values[name] for name in wanted.names if name in values}
-    if wanted.whole and len(chosen) < len(values):
-        chosen.update((name, value) for name, value in values.items() if name not in chosen)
-    return Row(index, chosen, where)
+        return {}, str(fault)
 
 
 class _LineFault(Exception):

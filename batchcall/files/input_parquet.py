@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from batchcall.errors import InputError
 from batchcall.files.input_files import FileSet, InputFile, reason
 from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
+from batchcall.files.kept_columns import KeptColumns, KeptRow
 from batchcall.files.unreadable import UNREADABLE
 from batchcall.records import Row
 
@@ -21,7 +23,7 @@ _REMOTE_BUFFER_BYTES = 4 * 1024 * 1024  # one request to the store each
 
 class _Footer(NamedTuple):
     rows: int
-    schema: pa.Schema  # dictionaries decoded
+    schema: pa.Schema
 
 
 class ParquetTable:
@@ -36,17 +38,24 @@ class ParquetTable:
         if not any(self._footer(number).rows for number in self._numbers()):
             raise InputError(f"{files.shown} has no rows")
         first = self._footer(0).schema
-        self.schema = pa.schema([field.with_type(self._known_type(field)) for field in first])
+        self.schema = pa.schema([self._known(field) for field in first.remove_metadata()])
 
-    def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
-        wanted = [name for name in self.schema.names if name in columns]
+    def batches(
+        self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
+    ) -> Iterator[Batch]:
+        keep = keep or _KEEP_NOTHING
+        asked = [name for name in self.schema.names if name in columns]
+        kept = [name for name in self.schema.names if name in keep.names]
         row = start.row
         for number in range(start.file, len(self._files.files)):
             first_group = start.offset if number == start.file else 0
             if not first_group and row + self._footer(number).rows <= start_row:
                 row += self._footer(number).rows
                 continue
-            self._check_file(number, wanted)
+            self._check_file(number, {*asked, *kept})
+            found = self._footer(number).schema.names if keep.is_all else ()
+            late = [name for name in found if name not in self.schema.names and name not in keep.names]
+            wanted = _Wanted(asked, [*kept, *late], keep)
             row = yield from self._batches_of(number, Mark(row, number, first_group), wanted, start_row)
 
     def count_rows(self) -> int:
@@ -90,12 +99,16 @@ class ParquetTable:
             _refuse_twin_columns(footer.schema, file)
             yield opened, footer
 
-    def _known_type(self, field: pa.Field) -> pa.DataType:
-        """A column that is empty in the first file has its type in another."""
-        types = (_type_of(self._footer(number).schema, field.name) for number in self._numbers())
-        if not pa.types.is_null(field.type):
-            return field.type
-        return next((found for found in types if found is not None and not pa.types.is_null(found)), field.type)
+    def _known(self, field: pa.Field) -> pa.Field:
+        """A column that is empty in the first file has its type in another, and one may have nulls in another."""
+        if field.nullable and not pa.types.is_null(field.type):
+            return field
+        found = [schema.field(field.name) for schema in self._schemas() if _type_of(schema, field.name) is not None]
+        types = [one.type for one in found if not pa.types.is_null(one.type)]
+        return field.with_type(types[0] if types else field.type).with_nullable(any(one.nullable for one in found))
+
+    def _schemas(self) -> Iterator[pa.Schema]:
+        return (self._footer(number).schema for number in self._numbers())
 
     def _check_file(self, number: int, columns: Collection[str]) -> None:
         schema, name = self._footer(number).schema, self._files.files[number].name
@@ -114,7 +127,7 @@ class ParquetTable:
                     hint="rewrite the files with one type, or leave the column out of output.keep",
                 )
 
-    def _batches_of(self, number: int, start: Mark, wanted: list[str], start_row: int) -> Generator[Batch, None, int]:
+    def _batches_of(self, number: int, start: Mark, wanted: _Wanted, start_row: int) -> Generator[Batch, None, int]:
         """Rows of one file, from a row group on. Returns the position of the row behind its last."""
         file = self._files.files[number]
         row = start.row
@@ -126,7 +139,7 @@ class ParquetTable:
                 if row + _rows_of(opened, group) <= start_row:
                     row += _rows_of(opened, group)
                     continue
-                for piece in _pieces(opened, group, wanted, file):
+                for piece in _pieces(opened, group, wanted.read, file):
                     skipped = min(max(0, start_row - row), piece.num_rows)
                     first = row + skipped
                     row += piece.num_rows
@@ -140,12 +153,32 @@ def _footer_of(opened: Any) -> _Footer:
 
     Of its columns nothing is asked: a statistic that is damaged ends the process there, inside pyarrow.
     """
-    metadata, schema = opened.metadata, _decoded(opened.schema_arrow)
+    metadata, schema = opened.metadata, opened.schema_arrow
     str(schema)  # every name in it is text
     rows = [_rows_of(opened, group) for group in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
         raise ValueError(f"its footer counts {metadata.num_rows:,} rows, its row groups {sum(rows):,}")
     return _Footer(metadata.num_rows, schema)
+
+
+_KEEP_NOTHING = KeptColumns(pa.schema([]))
+
+
+class _Wanted(NamedTuple):
+    """What is read of a file."""
+
+    asked: list[str]  # columns whose values make requests
+    carried: list[str]  # what is kept, and what only later files have: that is reported
+    keep: KeptColumns
+
+    @property
+    def read(self) -> list[str]:
+        return list(dict.fromkeys((*self.asked, *self.carried)))
+
+    def kept_of(self, piece: pa.RecordBatch) -> Sequence[KeptRow | None]:
+        if self.keep is _KEEP_NOTHING:
+            return [None] * piece.num_rows
+        return self.keep.of_arrays({name: piece.column(name) for name in self.carried}, piece.num_rows)
 
 
 def _refuse_twin_columns(schema: pa.Schema, file: InputFile) -> None:
@@ -186,35 +219,42 @@ def _batch_rows(opened: Any, group: int, file: InputFile) -> int:
     return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // int(size)))
 
 
-def _as_rows(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, to_input: int) -> list[Row]:
+def _as_rows(piece: pa.RecordBatch, wanted: _Wanted, first: int, where: str, to_input: int) -> list[Row]:
+    kept = wanted.kept_of(piece)
     try:
-        columns = [_readable(piece.column(name)).to_pylist() for name in wanted]
+        columns = [_readable(piece.column(name)).to_pylist() for name in wanted.asked]
     except UNREADABLE:
-        return _as_rows_one_by_one(piece, wanted, first, where, to_input)
-    if not wanted:
-        return [Row(index, {}, f"{where} {index - to_input}") for index in range(first, first + piece.num_rows)]
+        return _as_rows_one_by_one(piece, wanted.asked, kept, first, where, to_input)
+    rows = zip(*columns, strict=True) if columns else repeat((), len(kept))
     return [
-        Row(index, dict(zip(wanted, values, strict=True)), f"{where} {index - to_input}")
-        for index, values in enumerate(zip(*columns, strict=True), first)
+        Row(index, dict(zip(wanted.asked, values, strict=True)), f"{where} {index - to_input}", None, of_row)
+        for index, (values, of_row) in enumerate(zip(rows, kept, strict=True), first)
     ]
 
 
-def _as_rows_one_by_one(piece: pa.RecordBatch, wanted: list[str], first: int, where: str, to_input: int) -> list[Row]:
+def _as_rows_one_by_one(
+    piece: pa.RecordBatch, asked: list[str], kept: Sequence[KeptRow | None], first: int, where: str, to_input: int
+) -> list[Row]:
     """For a piece with a value that Python has no place for: text that is no UTF-8, the year 30000."""
-    columns = [(name, piece.column(name)) for name in wanted]
+    columns = [(name, piece.column(name)) for name in asked]
     return [
-        _as_row(columns, place, first + place, f"{where} {first + place - to_input}") for place in range(piece.num_rows)
+        _as_row(columns, of_row, first + place, place, f"{where} {first + place - to_input}")
+        for place, of_row in enumerate(kept)
     ]
 
 
-def _as_row(columns: list[tuple[str, pa.Array]], place: int, index: int, where: str) -> Row:
+def _as_row(columns: list[tuple[str, pa.Array]], kept: KeptRow | None, index: int, place: int, where: str) -> Row:
     values = {}
     for name, column in columns:
         try:
             values[name] = _readable(column.slice(place, 1))[0].as_py()
         except UNREADABLE as error:
-            return Row(index, {}, where, f"column {name!r} cannot be read: {reason(error)}")
-    return Row(index, values, where)
+            why = _BEYOND_PYTHON if pa.types.is_temporal(column.type) else reason(error)
+            return Row(index, {}, where, f"column {name!r} cannot be read: {why}", kept)
+    return Row(index, values, where, None, kept)
+
+
+_BEYOND_PYTHON = "the request needs it, and it holds a moment or a duration outside of the years 1 to 9999"
 
 
 def _readable(column: pa.Array) -> pa.Array:
@@ -231,10 +271,6 @@ def _read_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_duration(kind) and kind.unit == "ns":
         return pa.duration("us")
     return _decoded_type(kind)
-
-
-def _decoded(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(_mapped(field.type, _decoded_type)) for field in schema])
 
 
 def _decoded_type(kind: pa.DataType) -> pa.DataType:
@@ -267,6 +303,7 @@ def _type_of(schema: pa.Schema, name: str) -> pa.DataType | None:
 
 def _agree(one: pa.DataType, other: pa.DataType) -> bool:
     """Whether a column of one type holds the values of the other: text is text, and nothing fits anywhere."""
+    one, other = _mapped(one, _decoded_type), _mapped(other, _decoded_type)
     return bool(one == other or other == pa.null() or {one, other} <= _TEXTS)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from batchcall.files.kept_columns import KeptColumns
 from batchcall.records import Row
 
 BATCH_ROWS = 512
@@ -41,10 +42,13 @@ class Table(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What a person should know of how the files are read."""
 
-    def batches(self, columns: Collection[str], start: Mark, start_row: int) -> Iterator[Batch]:
+    def batches(
+        self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
+    ) -> Iterator[Batch]:
         """Rows from `start_row` on, read from `start`, which is not behind it. Raises InputError.
 
-        Where `columns` are all of the schema, a row also brings what it has beside them.
+        A row has the values of `columns`, and all that is kept of it. Where `columns` are all of the schema, it also
+        brings the values that it has beside them.
         """
 
     def count_rows(self) -> int:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -42,7 +41,6 @@ from batchcall.files.parts import (
 from batchcall.records import Attempt, Outcome
 
 _GENERATION_ROWS = 10_000  # of a part of answers that nobody took
-_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class Library:
 
     def _write_bought(self, folder: Path, number: int, bought: list[Bought]) -> None:
         """The rows without an outcome go to a journal, the others to a part with its raw answers."""
-        outcomes = [(_NOTHING, one.outcome) for one in bought if one.outcome is not None]
+        outcomes = [(None, one.outcome) for one in bought if one.outcome is not None]
         unread = [attempt for one in bought if one.outcome is None for attempt in one.attempts]
         if outcomes:
             answers = AnswersFile(self._disk, folder / ANSWERS_FOLDER / answers_name(number))

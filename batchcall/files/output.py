@@ -9,10 +9,9 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -31,6 +30,7 @@ from batchcall.files.journal import (
     read_journals,
     recover,
 )
+from batchcall.files.kept_columns import KeptRow
 from batchcall.files.lines import attempt_line, base_line, ended_line, lost_line, sent_line
 from batchcall.files.names import (
     ANSWERS_FOLDER,
@@ -57,8 +57,6 @@ from batchcall.records import Attempt, Bill, Outcome, Status
 OWN_FOLDER = "_batchcall"
 SUCCESS = "_SUCCESS"
 DAMAGED = f"{OWN_FOLDER}/{DAMAGED_FOLDER}"
-
-Kept = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +85,10 @@ class OpenPart:
     totals: Totals = field(default_factory=Totals)
     failure: OSError | None = None  # the answers could not be written; the journal has them
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
-    retried: dict[int, tuple[Kept, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
+    retried: dict[int, tuple[KeptRow | None, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
     left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by column of the input without a place
     members_left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by member without a column
-    _waiting: dict[int, list[tuple[Kept, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
+    _waiting: dict[int, list[tuple[KeptRow | None, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
     _batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
 
     def keep_answers(self, attempts: Iterable[Attempt]) -> None:
@@ -100,7 +98,7 @@ class OpenPart:
             except OSError as error:
                 self.failure = error
 
-    def add(self, kept: Kept, outcome: Outcome, layout: Layout) -> None:
+    def add(self, kept: KeptRow | None, outcome: Outcome, layout: Layout) -> None:
         self.totals.count(outcome)
         self.retried.pop(outcome.row, None)
         chunk = (outcome.row - self.start) // BATCH_ROWS
@@ -364,7 +362,7 @@ class Output:
     def _journal_of(self, row: int) -> Journal:
         return self._parts[row // self.part_rows].journal
 
-    def add(self, kept: Kept, outcome: Outcome, attempts: Iterable[Attempt]) -> OpenPart | None:
+    def add(self, kept: KeptRow | None, outcome: Outcome, attempts: Iterable[Attempt]) -> OpenPart | None:
         """Take in how a row ended, and its attempts. Returns its part when that is complete now and is to be sealed."""
         part = self._parts[outcome.row // self.part_rows]
         part.add(kept, outcome, self.layout)

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchcall.errors import OutputError
-from batchcall.files.columns import ANSWERS_SCHEMA, OUTCOME_COLUMNS, Layout, answers_batch, read_answers
+from batchcall.files.answer_columns import ANSWERS_SCHEMA, answers_batch, read_answers
+from batchcall.files.columns import OUTCOME_COLUMNS, Layout
 from batchcall.files.disk import Disk, Sink, whole_file
+from batchcall.files.kept_columns import KeptRow
 from batchcall.files.unreadable import UNREADABLE
-from batchcall.records import Attempt, Bill, Outcome, Row, Status, Usage
+from batchcall.records import Attempt, Bill, Outcome, Status, Usage
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 _READ_ROWS = 500
@@ -123,7 +125,7 @@ def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.Reco
 
 
 def in_batches(
-    ended: Sequence[tuple[Mapping[str, Any], Outcome]], layout: Layout, members: Counter[str] | None = None
+    ended: Sequence[tuple[KeptRow | None, Outcome]], layout: Layout, members: Counter[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Rows that are in order already, as batches to write. `members` counts as in `Layout.batch`."""
     for start in range(0, len(ended), BATCH_ROWS):
@@ -218,7 +220,7 @@ def _schema_of(disk: Disk, path: Path) -> pa.Schema:
         return file.schema_arrow.remove_metadata()
 
 
-def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[dict[str, Any], Outcome]]:
+def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[KeptRow, Outcome]]:
     """The rows of a part: kept columns and outcome. Raises OutputError when it cannot be read."""
     for batch in read_batches(disk, path):
         with readable(path):
@@ -254,13 +256,15 @@ class PartReader:
 def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read.
 
-    The checksums of its pages are held against their content. A batch has all of the `columns`, and its texts are text.
+    The checksums of its pages are held against their content. A batch has all of the `columns`; our own texts are text.
     """
     with readable(path), _opened(disk, path) as file:
         if missing := set(columns or ()) - set(file.schema_arrow.names):
             raise KeyError(f"no column {', '.join(sorted(missing))}")
+        names = frozenset(file.schema_arrow.names)
+        ours = names & set(OUTCOME_COLUMNS) if "status" in names else names  # what is kept is as it was in the input
         for batch in file.iter_batches(_READ_ROWS, columns=columns, use_threads=False):
-            batch.validate(full=True)
+            batch.select([name for name in batch.schema.names if name in ours]).validate(full=True)
             yield batch
 
 
@@ -294,22 +298,31 @@ def readable(path: Path, *, as_what: str = "") -> Iterator[None]:
         ) from error
 
 
-def fits(disk: Disk, path: Path, rows: Sequence[Row], hashes: Mapping[int, set[str | None]], layout: Layout) -> bool:
-    """Whether every row of a part makes one of these requests (by row) and would keep the columns that stand there."""
-    by_index = {row.index: row for row in rows}
-    kept = [column.name for column in layout.kept_columns]
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a row of the input makes: the requests whose answers fit it, and what is kept of it."""
+
+    hashes: set[str | None]
+    kept: KeptRow | None
+
+
+def fits(disk: Disk, path: Path, wanted: Mapping[int, Wanted], layout: Layout) -> bool:
+    """Whether every row of a part is wanted (by row): the answer to one of its requests, and what is kept of it."""
+    kept = layout.kept.schema.names
     for batch in read_batches(disk, path, columns=["row", "request_hash", *kept]):
-        indexes = batch.column("row").to_pylist()
-        if any(index not in by_index for index in indexes):
+        rows = [wanted.get(index) for index in batch.column("row").to_pylist()]
+        hashes = batch.column("request_hash").to_pylist()
+        if not all(row is not None and old in row.hashes for row, old in zip(rows, hashes, strict=True)):
             return False
-        old_hashes = batch.column("request_hash").to_pylist()
-        if any(old not in hashes[index] for index, old in zip(indexes, old_hashes, strict=True)):
-            return False
-        if not _same_kept(batch, [by_index[index] for index in indexes], layout, kept):
+        again = layout.kept.gathered([row.kept for row in rows if row is not None])
+        if not all(_is_same(batch.column(name), one) for name, one in zip(kept, again, strict=True)):
             return False
     return True
 
 
-def _same_kept(batch: pa.RecordBatch, rows: list[Row], layout: Layout, kept: list[str]) -> bool:
-    again = layout.batch([(row.values, Outcome(row.index, Status.OK)) for row in rows])
-    return all(batch.column(name).equals(again.column(name)) for name in kept)
+def _is_same(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two arrays hold the same values. Put together first: then dictionaries are the same, too."""
+    if one.type != other.type:
+        return False
+    both = pa.concat_arrays([one, other])
+    return bool(both.slice(0, len(one)).equals(both.slice(len(one))))

@@ -22,36 +22,34 @@ NS = 1_700_000_000_123_456_789
 MOMENT = dt.datetime(2023, 11, 14, 22, 13, 20, 123456)
 UUID = uuid.UUID(int=7)
 
-TYPES: dict[str, tuple[pa.Array, Any, pa.DataType | None]] = {
-    # column: what is written, the value that is read, the type of the schema where it is another than written
-    "moment": (pa.array([NS], pa.timestamp("ns")), MOMENT, None),
-    "moment_utc": (pa.array([NS], pa.timestamp("ns", "UTC")), MOMENT.replace(tzinfo=dt.UTC), None),
-    "moments": (pa.array([[NS]], pa.list_(pa.timestamp("ns"))), [MOMENT], None),
-    "time": (pa.array([1_234_567_891], pa.time64("ns")), dt.time(0, 0, 1, 234567), None),
-    "duration": (pa.array([1_234_567_891], pa.duration("ns")), dt.timedelta(microseconds=1_234_567), None),
-    "date": (pa.array([dt.date(2024, 2, 29)]), dt.date(2024, 2, 29), None),
-    "decimal": (pa.array([Decimal("1.50")]), Decimal("1.50"), None),
-    "binary": (pa.array([b"\xff"]), b"\xff", None),
-    "unsigned": (pa.array([2**64 - 1], pa.uint64()), 2**64 - 1, None),
-    "half": (pa.array([1.5], pa.float16()), 1.5, None),
-    "null": (pa.nulls(1), None, None),
-    "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), [("a", 1)], None),
-    "struct": (pa.array([{"k": [{"l": None}]}]), {"k": [{"l": None}]}, None),
-    "pair": (pa.array([[1, 2]], pa.list_(pa.int64(), 2)), [1, 2], None),
-    "uuid": (pa.array([UUID.bytes], pa.uuid()), UUID, None),
-    "view": (pa.array(["x"], pa.string_view()), "x", None),
-    "category": (pa.array(["x"]).dictionary_encode(), "x", pa.string()),
+TYPES: dict[str, tuple[pa.Array, Any]] = {
+    # column: what is written, the value that is read for a prompt
+    "moment": (pa.array([NS], pa.timestamp("ns")), MOMENT),
+    "moment_utc": (pa.array([NS], pa.timestamp("ns", "UTC")), MOMENT.replace(tzinfo=dt.UTC)),
+    "moments": (pa.array([[NS]], pa.list_(pa.timestamp("ns"))), [MOMENT]),
+    "time": (pa.array([1_234_567_891], pa.time64("ns")), dt.time(0, 0, 1, 234567)),
+    "duration": (pa.array([1_234_567_891], pa.duration("ns")), dt.timedelta(microseconds=1_234_567)),
+    "date": (pa.array([dt.date(2024, 2, 29)]), dt.date(2024, 2, 29)),
+    "decimal": (pa.array([Decimal("1.50")]), Decimal("1.50")),
+    "binary": (pa.array([b"\xff"]), b"\xff"),
+    "unsigned": (pa.array([2**64 - 1], pa.uint64()), 2**64 - 1),
+    "half": (pa.array([1.5], pa.float16()), 1.5),
+    "null": (pa.nulls(1), None),
+    "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), [("a", 1)]),
+    "struct": (pa.array([{"k": [{"l": None}]}]), {"k": [{"l": None}]}),
+    "pair": (pa.array([[1, 2]], pa.list_(pa.int64(), 2)), [1, 2]),
+    "uuid": (pa.array([UUID.bytes], pa.uuid()), UUID),
+    "view": (pa.array(["x"], pa.string_view()), "x"),
+    "category": (pa.array(["x"]).dictionary_encode(), "x"),
     "categories": (
         pa.array([["x"]], pa.list_(pa.dictionary(pa.int32(), pa.string()))),
         ["x"],
-        pa.list_(pa.string()),
     ),
     "inner.category": (
         pa.StructArray.from_arrays([pa.array(["x"]).dictionary_encode()], ["inner"]),
         {"inner": "x"},
-        pa.struct([("inner", pa.string())]),
     ),
-    "inner": (pa.array(["a column whose name begins another's"]), "a column whose name begins another's", None),
+    "inner": (pa.array(["a column whose name begins another's"]), "a column whose name begins another's"),
 }
 
 
@@ -66,14 +64,14 @@ def read(source: Input, *columns: str) -> list[Row]:
 
 @pytest.mark.parametrize("column", TYPES)
 def test_every_type_is_read(tmp_path: Path, column: str) -> None:
-    path = write(tmp_path / "types.parquet", {name: written for name, (written, _, _) in TYPES.items()})
+    path = write(tmp_path / "types.parquet", {name: written for name, (written, _) in TYPES.items()})
     source = open_input(str(path))
-    written, value, shown = TYPES[column]
+    written, value = TYPES[column]
 
     rows = read(source, column)
 
     assert [row.values for row in rows] == [{column: value}]
-    assert source.schema.field(column).type == (shown or written.type)
+    assert source.schema.field(column).type == written.type
 
 
 def test_a_value_that_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
@@ -86,7 +84,8 @@ def test_a_value_that_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
     untouched = [row.values for row in read(source, "text")][:2]
 
     assert faults[0] is None
-    assert faults[1] == "column 'far' cannot be read: date value out of range"
+    assert faults[1] is not None
+    assert "column 'far' cannot be read: the request needs it, and it holds a moment" in faults[1]
     assert faults[2] is not None
     assert "column 'text' cannot be read: 'utf-8' codec" in faults[2]
     assert untouched == [{"text": "a"}, {"text": "b"}]
