@@ -21,7 +21,8 @@ from batchcall.version import VERSION
 if TYPE_CHECKING:
     from batchcall.job import Job
 
-_JOB = click.argument("job", type=click.Path(path_type=Path))
+# Every command takes the job file or the output folder, whichever is at hand.
+_JOB = click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
@@ -52,7 +53,8 @@ class _Commands(click.Group):
 def main() -> None:
     """A table of rows through a language model and back as validated, typed data.
 
-    Start with `batchcall init`, then `batchcall check JOB.toml` and `batchcall run JOB.toml`.
+    Start with `batchcall init`, then `batchcall check JOB.toml` and `batchcall run JOB.toml`. Where a command takes
+    JOB.toml or DIR, it takes the job file or its output folder, whichever is at hand.
 
     \b
     Exit codes: 0 finished · 1 finished, more rows failed than tolerated · 2 the command or the job
@@ -74,16 +76,23 @@ def _open_standard_streams() -> None:
         sys.stdout.reconfigure(errors="replace")  # by "?": an escape of Python's is none of JSON
 
 
+_INPUT = click.option("--input", "input_path", metavar="PATH", help="Read this instead of input.path.")
+_OUTPUT = click.option("--output", metavar="DIR", help="Write here instead of output.path.")
+_SET = click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Change a key of the job file; repeatable."
+)
+
+
 def _overrides(command: Any) -> Any:
-    for option in (
-        click.option("--input", "input_path", metavar="PATH", help="Read this instead of input.path."),
-        click.option("--output", metavar="DIR", help="Write here instead of output.path."),
-        click.option(
-            "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Change a key of the job file; repeatable."
-        ),
-    ):
+    for option in (_INPUT, _OUTPUT, _SET):
         command = option(command)
     return command
+
+
+def _of_the_job(command: Any) -> Any:
+    """For commands that take the job's output, and are given the job."""
+    output = click.option("--output", metavar="DIR", help="With a job file: the output, instead of output.path.")
+    return output(_SET(command))
 
 
 @main.command()
@@ -174,26 +183,28 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
 
 @main.command()
 @_FOLDER
+@_of_the_job
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def status(folder: Path, as_json: bool) -> None:
+def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Rows done, failures, tokens, cost, and what is left. Exits 0 whatever it has to tell."""
     from batchcall.status import read_status
 
-    found = read_status(folder)
+    found = read_status(_folder(folder, output, settings))
     _print(_json(found.as_json()) if as_json else found.as_text())
 
 
 @main.command()
 @_FOLDER
+@_of_the_job
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def verify(folder: Path, as_json: bool) -> None:
+def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Prove an output: every input row once, in order, readable, totals as recorded.
 
     Exit codes: 0 proven · 1 not, as a run is under way, rows are missing or something is damaged
     """
     from batchcall.verify import verify_output
 
-    proof = verify_output(folder)
+    proof = verify_output(_folder(folder, output, settings))
     _print(_json(proof.as_json()) if as_json else proof.as_text())
     _exit(ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED)
 
@@ -291,14 +302,27 @@ def _let_sigint_end_it() -> None:
 
 def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:
     """The job with what the command line changes. Paths of the command line start from where the person stands."""
+    from batchcall.at_hand import job_at
     from batchcall.job import load_job
 
-    places = []
-    if input_path is not None:
-        places.append(f"input.path={_toml_text(_from_here(input_path))}")
-    if output is not None:
-        places.append(f"output.path={_toml_text(_from_here(output))}")
-    return load_job(job, overrides=(*settings, *places))
+    found = job_at(job)
+    is_named = {setting.partition("=")[0].strip() for setting in settings}
+    if input_path is None and "input.path" not in is_named:
+        input_path = found.input
+    if output is None and found.output is not None:
+        output = str(found.output)
+    return load_job(found.job, overrides=(*settings, *_places(input_path, output)))
+
+
+def _places(input_path: str | None, output: str | None) -> list[str]:
+    named = {"input.path": input_path, "output.path": output}
+    return [f"{key}={_toml_text(_from_here(path))}" for key, path in named.items() if path is not None]
+
+
+def _folder(path: Path, output: str | None, settings: tuple[str, ...]) -> Path:
+    from batchcall.at_hand import output_at
+
+    return output_at(path, overrides=(*settings, *_places(None, output)))
 
 
 def _from_here(path: str) -> str:

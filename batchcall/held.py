@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.engines.reading import Read, Reader
+from batchcall.engines.reading import WORTH_REASKING, Asked, Read, Reader
 from batchcall.errors import OutputError
 from batchcall.files.disk import Disk
 from batchcall.files.journal import Recovered, add_attempts, journals_in, read_journals
 from batchcall.files.names import answers_in, part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.parts import USAGE_COLUMNS, Totals, read_batches, read_raw
-from batchcall.records import NO_USAGE, Attempt, Scope
+from batchcall.records import NO_USAGE, Attempt, Scope, Status
 
 Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
 Skim = Callable[[Attempt], tuple[Read, float | None]]  # an attempt, read, and what it cost in USD
@@ -25,33 +26,40 @@ class Held:
     """What such answers come to."""
 
     rows: int = 0  # that have an answer which tells its usage
-    ended: int = 0  # that are in no part and would be asked no more, but perhaps to have an invalid answer mended
+    statuses: Counter[str] = field(default_factory=Counter)  # of rows that are in no part and would be asked no more
     spent: Totals = field(default_factory=Totals)  # attempts, tokens and cost only
+
+    @property
+    def ended(self) -> int:
+        return self.statuses.total()
 
     def as_json(self) -> dict[str, Any]:
         return {"rows": self.rows, **{name: getattr(self.spent, name) for name in (*USAGE_COLUMNS, "cost")}}
 
 
-def skimming(reader: Reader, *, model: str) -> Skim:
-    """How answers are read for what they used. `model` is priced where an attempt names no other."""
+def skimming(reader: Reader, *, model: str, asked: Asked | None = None) -> Skim:
+    """How answers are read for what they used. `model` is priced where an attempt names no other. With `asked`, each is
+    held against its tools as well."""
 
     def skim(attempt: Attempt) -> tuple[Read, float | None]:
-        read = reader.skim(attempt)
+        read = reader.skim(attempt) if asked is None else reader.read(attempt, asked)
         return read, reader.pricing(attempt.model or model, read.usage)
 
     return skim
 
 
-def held_answers(disk: Disk, folder: Path, skim: Skim, journals: Journals | None = None) -> Held:
+def held_answers(disk: Disk, folder: Path, skim: Skim, journals: Journals | None = None, *, reasks: int = 0) -> Held:
     """What no part has counted, in the journals given; else in those that stand, and among the stored answers of parts
-    that are not there. Raises OSError, OutputError."""
+    that are not there. `reasks` is how often a row with an invalid answer is asked again. Raises OSError, OutputError.
+    """
     held = Held()
     for number, found in _all_held(disk, folder) if journals is None else journals:
         counted = _counted(disk, folder / part_name(number))
         for row, attempts in found.attempts.items():
             reads = [skim(attempt) for attempt in attempts if attempt.number > counted.get(row, 0)]
             held.rows += any(read.usage != NO_USAGE for read, _ in reads)
-            held.ended += row not in counted and (row in found.ended or _has_ended(reads[-1][0]))
+            if row not in counted and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
+                held.statuses[_status_of(reads[-1][0])] += 1
             held.spent.attempts += len(reads)
             for read, cost in reads:
                 held.spent.spend(read.usage, cost)
@@ -69,8 +77,19 @@ def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
         yield number, found
 
 
-def _has_ended(last: Read) -> bool:
-    return last.failure is None or last.failure.kind.rule.scope is Scope.ROW
+def _has_ended(reads: Sequence[Read], reasks: int) -> bool:
+    last = reads[-1]
+    if last.failure is not None:
+        return last.failure.kind.rule.scope is Scope.ROW
+    is_last = sum(read.reply is not None for read in reads) > reasks
+    return is_last or last.reading is None or last.reading.status not in WORTH_REASKING
+
+
+def _status_of(last: Read) -> str:
+    """How a row ended, as far as that is known without its tools."""
+    if last.failure is not None:
+        return last.failure.kind.rule.status
+    return Status.OK if last.reading is None else last.reading.status
 
 
 def _counted(disk: Disk, part: Path) -> dict[int, int]:

@@ -343,7 +343,8 @@ class _Sealer:
     def _seal(self, part: OpenPart) -> None:
         self._run.output.seal(part)
         run = self._run  # it only tells where to seek to: an older one does no harm
-        write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
+        with run.record_lock:
+            write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -50,6 +51,7 @@ class Run:
     rows_expected: int | None = None  # for the progress line
     bounds: Bounds = field(default_factory=Bounds)  # what it waited for, and for how long
     rows_seen: int | None = None  # rows of the input, once its end was reached
+    record_lock: threading.Lock = field(default_factory=threading.Lock)  # for whoever writes run.json under way
     _began_s: float = field(default_factory=time.monotonic)
 
     @property

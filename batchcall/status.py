@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from batchcall.asking import model_of, reader_of
-from batchcall.engines.reading import Read
+from batchcall.asking import Asker, make_asker, model_of, reader_of
+from batchcall.engines.reading import Asked, Read
 from batchcall.errors import DamagedRecordError, JobError, OutputError
 from batchcall.files.disk import Disk, RealDisk
-from batchcall.files.journal import journals_in, read_journals
+from batchcall.files.journal import Recovered, journals_in, read_journals
 from batchcall.files.lock import holder_of
 from batchcall.files.names import part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, as_read_error
 from batchcall.files.parts import Totals, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.held import Held, Skim, held_answers, skimming
-from batchcall.records import Failure, FailureKind, HttpResponse
+from batchcall.held import Held, held_answers, skimming
+from batchcall.records import Attempt, Failure, FailureKind, Request, Row, Status
 from batchcall.report.text import failures_text, money_text, table, tokens_text
 from batchcall.resume import stored_job
 
@@ -48,6 +50,11 @@ class OutputStatus:
             return None
         return max(0, self.rows_expected - int(self.totals["rows"]) - self.waiting)
 
+    @property
+    def statuses(self) -> Counter[str]:
+        """Rows by status, in parts and in journals."""
+        return Counter(self.totals["statuses"]) + self.journals.statuses
+
     def as_json(self) -> dict[str, Any]:
         return {
             "output": self.folder,
@@ -55,7 +62,11 @@ class OutputStatus:
             "is_running": self.holder is not None,
             **self.totals,
             "rows_in_journals": self.waiting,
-            "journals": {**self.journals.as_json(), "rows": self.waiting},
+            "journals": {
+                **self.journals.as_json(),
+                "rows": self.waiting,
+                "statuses": dict(sorted(self.journals.statuses.items())),
+            },
             "rows_expected": self.rows_expected,
             "rows_left": self.left,
             "runs": self.runs,
@@ -66,12 +77,13 @@ class OutputStatus:
     def as_text(self) -> str:
         spent = Totals.from_json(self.totals)
         spent.add(self.journals.spent)
+        failed = self.statuses.total() - self.statuses[Status.OK]
         is_any = spent.rows or spent.attempts
         return table(
             [
                 ("output", self.folder),
-                ("rows", f"{self.totals['rows']:,} in parts, {self.waiting:,} more in journals"),
-                ("failed", failures_text(self.totals) + (", of the rows in parts" if self.waiting else "")),
+                ("rows", _rows(self)),
+                ("failed", failures_text({"statuses": self.statuses, "failed": failed})),
                 ("tokens", tokens_text(spent.as_json()) if is_any else "none yet"),
                 ("cost", money_text(spent.cost) if is_any else "none yet"),
                 ("left", _left(self)),
@@ -102,7 +114,7 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
     return OutputStatus(
         folder=str(folder),
         totals=totals.as_json(),
-        journals=held_answers(disk, folder, _skimming(runfile), journals.items()),
+        journals=_held(disk, folder, runfile, journals),
         rows_expected=runfile.input.rows_expected if runfile else None,
         is_complete=runfile is not None and runfile.is_complete and not faults,
         holder=holder_of(own / "lock"),
@@ -150,22 +162,40 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     return runfile
 
 
-def _skimming(runfile: RunFile | None) -> Skim:
-    """How answers of the job are read; without a record of it, only whether there is one can be told."""
-    if runfile is None:
-        return lambda attempt: (Read(attempt, failure=None if _is_success(attempt.response) else _UNKNOWN), None)
+def _held(disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered]) -> Held:
+    """What the journals hold, read as the job reads it; without a record of it, only whether there is an answer."""
     try:
-        job = stored_job(runfile.job)
+        job = stored_job(runfile.job) if runfile is not None else None
+        asker = make_asker(job) if job is not None else None
     except JobError:
-        return _skimming(None)
-    return skimming(reader_of(job), model=model_of(job))
+        job = asker = None
+    if job is None or asker is None:
+        return held_answers(disk, folder, _look, journals.items())
+    skim = skimming(reader_of(job), model=model_of(job), asked=_asked(asker))
+    return held_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask)
+
+
+def _asked(asker: Asker) -> Asked | None:
+    """What every row was asked; None where rows bring tools of their own, which only the input has."""
+    if asker.builder.shape is None:
+        return None
+    request = Request(asker.builder.shape, [])
+    return Asked(Row(0, {}, ""), request, "", asker.toolbox_of(request))
+
+
+def _look(attempt: Attempt) -> tuple[Read, float | None]:
+    is_success = attempt.response is not None and attempt.response.status < HTTPStatus.BAD_REQUEST
+    return Read(attempt, failure=None if is_success else _UNKNOWN), None
 
 
 _UNKNOWN = Failure(FailureKind.DISCONNECTED, "")
 
 
-def _is_success(response: HttpResponse | None) -> bool:
-    return response is not None and response.status < HTTPStatus.BAD_REQUEST
+def _rows(status: OutputStatus) -> str:
+    where = f"{status.totals['rows']:,} in parts, {status.waiting:,} more in journals"
+    if status.rows_expected is None or not status.waiting:
+        return where
+    return f"{status.totals['rows'] + status.waiting:,} of {status.rows_expected:,}: {where}"
 
 
 def _left(status: OutputStatus) -> str:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 
 from batchcall.engines.feed import Feed
 from batchcall.engines.live import LiveEngine
-from batchcall.errors import InputError
+from batchcall.errors import InputError, OutputError
+from batchcall.files.runfile import write_runfile
 from batchcall.questions import Question
 from batchcall.report.snapshot import Snapshot
 from batchcall.state import Run
@@ -31,6 +32,7 @@ async def shown(run: Run, engine: LiveEngine, feed: Feed[Question], show: Show |
     async def keep_showing() -> None:
         if show is not None or run.job.limits.max_failed_share is not None:
             run.rows_expected = await asyncio.to_thread(_expected_rows, run)
+            _record_expected(run)
         while True:
             elapsed_s = time.monotonic() - started
             speed.saw(elapsed_s, run.rows_here)
@@ -78,6 +80,12 @@ def _expected_rows(run: Run) -> int | None:
     if entry.rows is None:
         entry.rows_counted = rows
     return rows if run.options.limit is None else min(rows, run.options.limit)
+
+
+def _record_expected(run: Run) -> None:
+    """For `status`, from the start. Not in a thread: none of ours may write once the run has ended."""
+    with run.record_lock, contextlib.suppress(OutputError):  # the run itself will meet it and say so
+        write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
 
 
 def _snapshot(

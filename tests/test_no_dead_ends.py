@@ -3,6 +3,7 @@ that could just go on."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from batchcall import ExitCode, InputError, JobError, ResumeError, RunOptions, check_job, run_job, verify_output
 from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import Settings, open_sandbox
-from running import edit, results, some_rows, write_job, write_rows
+from running import batchcall, edit, results, some_rows, write_job, write_rows
 
 
 def first_prompt(job: Path) -> str:
@@ -276,3 +277,46 @@ async def test_the_measured_length_of_answers_survives_a_changed_prompt(tmp_path
     assert changed.cost is not None
     assert changed.tokens - 25 * per_row == pytest.approx(changed.cost * 1e6 - 2 * 25 * per_row, abs=2)
     assert changed.left == 25
+
+
+def test_every_command_takes_the_job_file_or_the_output_folder(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3)
+    write_rows(tmp_path / "other.jsonl", some_rows(4))
+    out = tmp_path / "elsewhere"
+    assert batchcall("run", job, "--input", tmp_path / "other.jsonl", "--output", out).returncode == 0
+
+    checked = batchcall("check", out, "--json")
+    again = batchcall("run", out)
+    anew = batchcall("revalidate", out)
+    by_job = [batchcall(name, job, "--output", out, "--json") for name in ("status", "verify")]
+    by_folder = [batchcall(name, out, "--json") for name in ("status", "verify")]
+
+    assert [json.loads(checked.stdout)[name] for name in ("rows", "rows_done", "refusals")] == [4, 4, []]
+    assert (again.returncode, "nothing was left to do" in again.stdout) == (0, True), again.stderr
+    assert (anew.returncode, "4 read anew" in anew.stdout) == (0, True), anew.stderr
+    assert [one.stdout for one in by_job] == [one.stdout for one in by_folder]
+    assert [one.returncode for one in by_job] == [0, 0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_whose_job_file_is_gone_says_so_and_a_folder_that_is_no_output_names_the_file(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3)
+    assert batchcall("run", job).returncode == 0
+    assert "is a folder" in batchcall("run", tmp_path).stderr
+    job.rename(tmp_path / "moved.toml")
+
+    refused = batchcall("check", tmp_path / "out")
+
+    assert refused.returncode == 2
+    assert f"was written by {job}, which is no longer there" in refused.stderr
+    assert batchcall("run", tmp_path / "moved.toml").returncode == 0
+    assert batchcall("status", tmp_path / "out", "--output", tmp_path).returncode == 2
+
+
+def test_a_rehearsal_is_not_taken_for_the_output_of_the_job(tmp_path: Path) -> None:
+    job = write_job(tmp_path, url="http://127.0.0.1:9/v1", rows=3)
+    assert batchcall("run", job, "--rehearse").returncode == 0
+
+    refused = batchcall("run", tmp_path / "out-rehearsal")
+
+    assert (refused.returncode, "is a rehearsal" in refused.stderr) == (2, True)

@@ -88,3 +88,37 @@ async def test_what_a_run_that_stopped_early_knew_of_its_input_is_told_afterward
     assert 0 < summary.totals["rows"] <= again.totals["rows"] == status.totals["rows"] < 3000
     assert (status.rows_expected, status.left) == (3000, 3000 - status.totals["rows"])
     assert f"{status.left:,} of 3,000 rows" in status.as_text()
+
+
+async def test_rows_that_wait_to_be_asked_again_are_left_as_a_run_counts_them(tmp_path: Path) -> None:
+    async with open_sandbox(Settings(faults={"invalid_schema_arguments": 0.7})) as endpoint:
+        limits = "max_tokens_total = 4_000\nmax_failed = 60\n[validate]\nreask = 3"
+        job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=60, limits=limits)
+        summary = await run_job(job, show=lambda _: None)
+
+    status = read_status(tmp_path / "out")
+
+    assert summary.unfinished["rows"] > 0
+    assert (status.waiting, status.left) == (0, 60 - summary.totals["rows"])
+
+
+async def test_status_of_a_run_under_way_counts_failures_in_journals_and_knows_the_rows_of_the_input(
+    tmp_path: Path,
+) -> None:
+    seen: list[OutputStatus] = []
+
+    def look(_: Snapshot) -> None:
+        seen.append(read_status(tmp_path / "out"))
+
+    async with open_sandbox(Settings(latency_s=0.1, faults={"no_call": 0.5})) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=80, part_rows=1000, limits="max_failed = 80")
+        summary = await run_job(job, show=look)
+
+    under_way = seen[-2]
+    failed = under_way.statuses["no_call"]
+    assert 0 < under_way.waiting < 80
+    assert under_way.rows_expected == 80
+    assert f"{under_way.waiting} of 80: 0 in parts, {under_way.waiting} more in journals" in under_way.as_text()
+    assert f"failed    {failed} ({failed} no_call)" in under_way.as_text()
+    assert under_way.as_json()["journals"]["statuses"]["no_call"] == failed > 0
+    assert read_status(tmp_path / "out").statuses == summary.totals["statuses"]

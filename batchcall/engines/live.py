@@ -13,7 +13,7 @@ from batchcall.engines.beside import beside, is_long
 from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.feed import Feed, Results
 from batchcall.engines.pool import Place, Pool
-from batchcall.engines.reading import Asked, Ended, Read, Reader, unread
+from batchcall.engines.reading import WORTH_REASKING, Asked, Ended, Read, Reader, unread
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.pacing.breaker import is_of_endpoint
 from batchcall.pacing.budget import Budget, may_doubt
@@ -510,6 +510,3 @@ def _in_doubt(reads: list[Read]) -> str | None:
     """How the last attempt failed, where it may be billed all the same."""
     last = reads[-1] if reads else None
     return last.failure.kind.label if last and last.failure is not None and last.is_ambiguous else None
-
-
-WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})

@@ -84,6 +84,9 @@ class Read:
         return self.failure is not None and self.failure.kind.rule.scope is Scope.JOB
 
 
+WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """How answers are read in this job."""
