@@ -14,7 +14,7 @@ from batchcall.errors import JobError
 from batchcall.extraction.arguments import Toolbox
 from batchcall.extraction.prompt import RowError, TemplateError
 from batchcall.extraction.requests import RequestBuilder, make_builder, request_hash, tools_of
-from batchcall.extraction.schema import FieldType, SchemaError
+from batchcall.extraction.schema import FieldType, Formats, SchemaError
 from batchcall.extraction.schema_lint import Findings, lint_tools
 from batchcall.job import Job, ToolSpec, resolve_tool_choice, spoken_by
 from batchcall.pacing.price import cost_of
@@ -35,12 +35,15 @@ class Asker:
         *,
         has_own_tools: bool,
         job_shape: Shape,
+        formats: Formats = "lenient",
     ) -> None:
         """`job_shape` is what the job says of all requests, or of those that do not say it themselves."""
         self.builder = builder
         self.job_shape = job_shape
         self._protocol = protocol
-        self.job_toolbox = None if has_own_tools else _compile_job_tools(tools)
+        self._formats = formats
+        self.job_toolbox = None if has_own_tools else _compile_job_tools(tools, formats)
+        self._loosened_shapes = 0  # of rows' own tools, those with something that is left out of the check
         self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
 
     @property
@@ -62,6 +65,18 @@ class Asker:
     def rewrites(self) -> tuple[str, ...]:
         """What was changed in the job's tool schemas to understand them."""
         return self.job_toolbox.rewrites if self.job_toolbox else ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the job's tool schemas is not checked."""
+        return self.job_toolbox.left_out if self.job_toolbox else ()
+
+    def row_tools_note(self) -> str | None:
+        """What was not checked of the tools that rows brought, once for all of them."""
+        if not self._loosened_shapes:
+            return None
+        counted = "1 tool" if self._loosened_shapes == 1 else f"{self._loosened_shapes:,} tools"
+        return f"{counted} of the rows: patterns with look-around or back-references are left out of the check"
 
     @cached_property
     def findings(self) -> Findings:
@@ -94,7 +109,8 @@ class Asker:
             return self.job_toolbox
         toolbox = self._toolboxes.get(request.shape)
         if toolbox is None:
-            toolbox = self._toolboxes[request.shape] = _compile_row_tools(tools_of(request))
+            toolbox = self._toolboxes[request.shape] = _compile_row_tools(tools_of(request), self._formats)
+            self._loosened_shapes += bool(toolbox.left_out)
             if len(self._toolboxes) > _TOOLBOXES_HELD:
                 self._toolboxes.popitem(last=False)
         return toolbox
@@ -125,6 +141,7 @@ def make_asker(job: Job) -> Asker:
         shape.tools if shape else (),
         has_own_tools=shape is None,
         job_shape=shape or Shape(request.model or "", tools, choice, request.parameters),
+        formats=job.validate.formats,
     )
 
 
@@ -133,16 +150,16 @@ def _as_tool(spec: ToolSpec) -> Tool:
     return Tool(function["name"], function.get("parameters", {}), spec.written)
 
 
-def _compile_job_tools(tools: tuple[Tool, ...]) -> Toolbox:
+def _compile_job_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
     try:
-        return Toolbox.of(tools)
+        return Toolbox.of(tools, formats=formats)
     except SchemaError as error:
         raise JobError("a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12") from error
 
 
-def _compile_row_tools(tools: tuple[Tool, ...]) -> Toolbox:
+def _compile_row_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
     try:
-        return Toolbox.of(tools)
+        return Toolbox.of(tools, formats=formats)
     except SchemaError as error:
         raise RowError(f"the row's tool cannot be used: {error}") from error
 

@@ -125,6 +125,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     warnings += [*asker.rewrites, *asker.findings.slips]
     rows = source.count_rows()
     sample, bad = _sample(job, asker, source, warnings)
+    warnings += filter(None, [asker.row_tools_note()])
     if bad and sample:
         warnings.append(_bad_text(sample, bad))
     refusals = [*_key_refusals(job), *([] if sample else [_bad_text(sample, bad)])]

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -89,6 +89,7 @@ class ValidateSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     repair: bool = True
     coerce: bool = False
     reask: int = 0
+    formats: Literal["lenient", "strict", "off"] = "lenient"  # of the strings in a tool's schema
 
 
 class OutputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

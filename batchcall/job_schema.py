@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
+FORMATS = ("lenient", "strict", "off")  # how the formats of a tool's schema are checked; "off": not at all
 _DURATION = r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)\s*)+$"
 _SHARE = r"^\s*(100(\.0+)?|\d{1,2}(\.\d+)?)\s*%\s*$"
 _URL = r"^(sandbox|https?://[^/\s].*)$"
@@ -175,6 +176,7 @@ SCHEMA: dict[str, Any] = {
                     "repair": _flag("mend arguments by the recorded ladder"),
                     "coerce": _flag('lossless scalar coercion, "5" to 5'),
                     "reask": _whole("ask again with the validator's message, at most this often", minimum=0, maximum=5),
+                    "formats": _text("lenient: what the usual libraries accept; strict: the RFCs", enum=list(FORMATS)),
                 },
             ),
             "output": _object(

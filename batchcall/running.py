@@ -89,6 +89,8 @@ async def run_job(
             async with opened_engine(run, keys, say or _say_nothing) as engine:
                 stopped = await _drive(run, engine, show, stop)
             summary = await asyncio.to_thread(finish, run, engine, stopped)
+            if say is not None and (note := run.asker.row_tools_note()):
+                say(note)
             if say is not None and summary.left_out:
                 say(f"left out: {left_out_text(summary.left_out)}")
             if say is not None and summary.left_out_of_arguments:
@@ -139,7 +141,8 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
-    for note in (*exposed_keys(job.endpoints), *asker.findings.slips, *source.notes, *layout.kept.notes):
+    seen = (*asker.left_out, *asker.findings.slips, *source.notes, *layout.kept.notes)
+    for note in (*exposed_keys(job.endpoints), *seen):
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from aiohttp import web
 
+from answering import endpoint
 from batchcall import RunOptions, run_job
 from batchcall.dialects import DIALECTS
 from batchcall.engines.reading import Asked, Reader
@@ -36,28 +34,6 @@ LOOSE: dict[str, Any] = {
         },
     },
 }
-
-
-@contextlib.asynccontextmanager
-async def endpoint(arguments_of: Callable[[str], str]) -> AsyncIterator[str]:
-    """Answers each prompt with one call, whose arguments `arguments_of` gives."""
-
-    async def handle(request: web.BaseRequest) -> web.Response:
-        asked = orjson.loads(await request.read())
-        arguments = arguments_of(asked["messages"][-1]["content"])
-        call = {"id": "c", "type": "function", "function": {"name": "record_person", "arguments": arguments}}
-        choice = {"index": 0, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
-        usage = {"prompt_tokens": 9, "completion_tokens": 16, "total_tokens": 25}
-        return web.json_response({"id": "r", "model": "m", "choices": [choice], "usage": usage})
-
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    finally:
-        await runner.cleanup()
 
 
 WITH_MORE = json.dumps({"name": "Ada", "age": 36, "homes": [{"city": "London"}, {"city": "Paris", "since": 1840}]})

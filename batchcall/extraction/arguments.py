@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from batchcall.extraction.field_types import FieldType, StructOf, shortened
-from batchcall.extraction.repair import NotJson, has_duplicate_keys, is_sent_again, match_tool, mend, read_json
+from batchcall.extraction.repair import NotJson, has_duplicate_keys, match_tool, mend, read_json, without_copies
 from batchcall.extraction.row_parts import sent_name
-from batchcall.extraction.schema import CompiledTool, SchemaError, compile_tool
+from batchcall.extraction.schema import CompiledTool, Formats, SchemaError, compile_tool
+from batchcall.extraction.schema_work import Effort, TooMuchWork
 from batchcall.records import Json, RawCall, Reply, Status, Tool, ToolCall, Usage
 
 _SHOWN_NAMES = 5
@@ -42,6 +43,7 @@ class _Ways(NamedTuple):
     repair: bool
     coerce: bool
     is_full: bool  # the answer used up its token limit, so what cannot be read was cut off
+    effort: Effort  # what all calls of the answer together may cost
 
 
 # Finish reasons that decide whatever else came, in the words of all vendors, in lower case: relays change it.
@@ -75,20 +77,22 @@ class Toolbox:
     tools: Mapping[str, CompiledTool]  # by the name that strict endpoints know it by
     arguments_type: FieldType | None  # of the `arguments` column; None: JSON text
     rewrites: tuple[str, ...]  # "tool: path: what" of each change to a schema as it was written
+    left_out: tuple[str, ...]  # those of them that leave something out of the check
 
     @classmethod
-    def of(cls, tools: Sequence[Tool]) -> Toolbox:
+    def of(cls, tools: Sequence[Tool], *, formats: Formats = "lenient") -> Toolbox:
         """Compile tools. Raises SchemaError, which names the tool and the place in its schema."""
         compiled: dict[str, CompiledTool] = {}
         for tool in tools:
             called = sent_name(tool)
             if called in compiled:
                 raise SchemaError("", "two tools have this name", tool=tool.name)
-            compiled[called] = compile_tool(tool)
+            compiled[called] = compile_tool(tool, formats=formats)
         return cls(
             compiled,
             _common_type(list(compiled.values())),
             tuple(f"{tool.name}: {rewrite}" for tool in compiled.values() for rewrite in tool.schema.rewrites),
+            tuple(f"{tool.name}: {one}" for tool in compiled.values() for one in tool.schema.left_out),
         )
 
     def read(self, reply: Reply, *, repair: bool, coerce: bool, max_tokens: int | None) -> Reading:
@@ -103,13 +107,13 @@ class Toolbox:
             return self._ended_early(reply, ending)
         if reply.refusal:
             return self._ended_early(reply, Status.REFUSED)
-        ways = _Ways(repair, coerce, _is_full(reply, max_tokens))
+        ways = _Ways(repair, coerce, _is_full(reply, max_tokens), Effort())
         if not reply.calls:
             return self._without_call(reply, ways)
         if len(reply.calls) == 1:
             only = self._read_call(reply.calls[0], ways)
             return Reading(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
-        sent = _without_copies(reply.calls)
+        sent = without_copies(reply.calls, ways.effort)
         read = [self._read_call(call, ways) for call in sent]
         first = read[0]
         again = ("repeated_call",) if len(sent) < len(reply.calls) else ()
@@ -123,23 +127,23 @@ class Toolbox:
             return _failed(call, Status.UNKNOWN_TOOL, self._unknown(call.name), call.name)
         try:
             value = read_json(call.arguments)
-        except NotJson as fault:
+        except NotJson as reason:
             if ways.is_full:
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
-            status, error = Status.BAD_JSON, _not_json(call, fault)
+            status, error = Status.BAD_JSON, _not_json(call, reason)
         else:
             if ways.is_full and _says_nothing(value, tool):
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
             if not isinstance(value, dict):
                 status, error = _not_an_object(value)
-            elif not tool.schema.is_valid(value):
-                status, error = Status.INVALID_ARGUMENTS, tool.schema.explain(value)
+            elif (fault := _fault(value, tool, call, ways.effort)) is not None:
+                status, error = Status.INVALID_ARGUMENTS, fault
             elif not call.is_object:
-                steps += ("duplicate_key",) if has_duplicate_keys(call.arguments, value) else ()
+                steps += ("duplicate_key",) if has_duplicate_keys(call.arguments, value, ways.effort) else ()
                 return _CallRead(Status.OK, ToolCall(call.id, call.name, call.arguments, None), tool.name, value, steps)
             else:
                 status, error = Status.BAD_JSON, "the arguments came as an object, not as a string"
-        mended = mend(call, tool, repair=ways.repair, coerce=ways.coerce)
+        mended = mend(call, tool, repair=ways.repair, coerce=ways.coerce, effort=ways.effort)
         if mended is None:
             return _failed(call, status, error, tool.name)
         if ways.is_full and _says_nothing(mended.arguments, tool):
@@ -174,7 +178,7 @@ class Toolbox:
 
     def _ended_early(self, reply: Reply, status: Status) -> Reading:
         """Calls are listed as far as they came, and nothing in them is mended."""
-        plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED)
+        plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED, effort=Effort())
         read = [self._read_call(call, plain) for call in reply.calls]
         tool = read[0].tool if read else None
         return Reading(status, _ending(reply, status), tool, None, tuple(one.call for one in read), ())
@@ -208,13 +212,14 @@ def _says_nothing(value: Json, tool: CompiledTool) -> bool:
 _WORDS_OF_NONE = frozenset({"$schema", "description", "strict", "title", "type"})  # in the schema of no arguments
 
 
-def _without_copies(calls: Sequence[RawCall]) -> list[RawCall]:
-    """The calls without those that are an earlier one, sent again."""
-    kept: list[RawCall] = []
-    for call in calls:
-        if not any(is_sent_again(call, one) for one in kept):
-            kept.append(call)
-    return kept
+def _fault(value: Json, tool: CompiledTool, call: RawCall, effort: Effort) -> str | None:
+    """What is wrong with arguments. The verdict comes first: that a value fits costs no explanation."""
+    try:
+        if tool.schema.is_valid(value, effort=effort, length=len(call.arguments)):
+            return None
+        return tool.schema.explain(value, effort=effort)
+    except TooMuchWork:
+        return "the arguments could not be checked: with this schema that would take too long"
 
 
 def _failed(call: RawCall, status: Status, error: str, tool: str) -> _CallRead:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from batchcall.extraction.field_types import json_text, resolve, without_surrogates
 from batchcall.extraction.schema import CompiledTool, pattern_matcher
+from batchcall.extraction.schema_work import Effort, TooMuchWork, pattern_cost
 from batchcall.records import Json, RawCall
 
 MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
 _MAX_ENCODINGS = 3  # how often over a text may be JSON in a string
-_MAX_WALKED = 50_000  # parts of a value that are looked at one by one: a second or two
+_UNITS_A_PART = 300  # of a value that is looked at one by one: 6 µs
+_UNITS_A_CHARACTER = 2  # of a text that a step looks through: 40 ns
+_UNITS_A_MARK = 50  # of those characters that a step looks at one by one
 
 
 class Mended(NamedTuple):
@@ -34,63 +38,107 @@ class NotJson(ValueError):
     """A text that is no JSON we can hold: malformed, NaN, a number out of range, nested too deep."""
 
 
-def mend(call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool) -> Mended | None:
-    """Read the arguments of a call in another way, so that they pass. None when no way helps.
+def mend(
+    call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool, effort: Effort | None = None
+) -> Mended | None:
+    """Read the arguments of a call in another way, so that they pass. None when no way helps, or `effort` is spent.
 
     `coerce` allows lossless changes of scalars ("5" → 5), `repair` everything else.
     """
     if call.is_object and not repair:
         return None
+    try:
+        return _mended(call, _Passing(tool, effort or Effort()), repair=repair, coerce=coerce)
+    except TooMuchWork:
+        return None
+
+
+class _Passing(NamedTuple):
+    """What arguments have to pass, and the work that may be spent on them."""
+
+    tool: CompiledTool
+    effort: Effort
+
+    def passes(self, value: Json) -> bool:
+        return isinstance(value, dict) and self.tool.schema.is_valid(value, effort=self.effort)
+
+
+def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Mended | None:
     steps = ["arguments_object"] if call.is_object else []
     try:
-        value = _read_mended(call.arguments, steps) if repair else read_json(call.arguments)
+        value = _read_mended(call.arguments, steps, tool.effort) if repair else read_json(call.arguments)
     except NotJson:
         return None
-    if repair and not _passes(value, tool):
+    if repair and not tool.passes(value):
         inner = _unwrapped(value, tool)
         steps += ["unwrapped"] if inner is not value else []
         value = inner
     wanted = {"nested_string": repair, "coerced": coerce}
     for name, change_in in _VALUE_STEPS.items():
-        if wanted[name] and not _passes(value, tool):
-            changed = _Walk(tool.schema.document, change_in(call.arguments)).mended(value)
+        if wanted[name] and not tool.passes(value):
+            changed = _Walk(tool.tool.schema.document, change_in(call.arguments), tool.effort).mended(value)
             steps += [name] if changed is not value else []
             value = changed
-    if not isinstance(value, dict) or not _passes(value, tool) or _depth(json_text(value)) > MAX_DEPTH:
+    if not isinstance(value, dict) or not tool.passes(value) or is_deeper(value, MAX_DEPTH):
         return None
     return Mended(value, tuple(dict.fromkeys(steps)))
 
 
-def _passes(value: Json, tool: CompiledTool) -> bool:
-    return isinstance(value, dict) and tool.schema.is_valid(value)
+def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:
+    """The calls without those that are an earlier one, sent again: the same id, the same name, equal arguments."""
+    ids = Counter(call.id for call in calls)
+    kept: dict[Any, RawCall] = {}
+    for place, call in enumerate(calls):
+        is_alone = not call.id or ids[call.id] == 1
+        kept.setdefault(place if is_alone else (call.id, call.name, _in_one_form(call.arguments, effort)), call)
+    return list(kept.values())
 
 
-def is_sent_again(one: RawCall, other: RawCall) -> bool:
-    """Whether two calls are one that was sent twice: the same id, the same name, equal arguments."""
-    if not one.id or (one.id, one.name) != (other.id, other.name):
-        return False
-    return one.arguments == other.arguments or _are_equal([one.arguments, other.arguments])
+def _in_one_form(text: str, effort: Effort) -> str:
+    """The same text for all that say the same in JSON, as far as there is time to look."""
+    try:
+        effort.spend(len(text))
+        return json_text(read_json(text))
+    except (NotJson, UnicodeEncodeError, TooMuchWork):
+        return text
 
 
 def read_json(text: str) -> Json:
     """Decode JSON, integers of any length exact. Raises NotJson."""
-    # A short text cannot be nested too deep, and most are short: counting would cost as much as decoding.
-    if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
-        raise NotJson(f"nested deeper than {MAX_DEPTH}")
     try:
         decoded: Json = _decode(text)
+    except RecursionError:
+        raise NotJson(_TOO_DEEP) from None
     except (UnicodeEncodeError, msgspec.MsgspecError) as error:
         # msgspec calls half a surrogate pair "truncated input", which would send people looking for a cut answer.
-        is_half = _replace_surrogates(text) != text
+        is_half = len(text) <= _MAX_EXPLAINED and _replace_surrogates(text) != text
         raise NotJson("half a surrogate pair in a string" if is_half else str(error)) from None
+    # A short text cannot be nested too deep, and most are short: counting would cost as much as decoding.
+    if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and is_deeper(decoded, MAX_DEPTH):
+        raise NotJson(_TOO_DEEP)
     return decoded
 
 
+def is_deeper(value: Json, most: int) -> bool:
+    """Whether objects and lists stand within each other more than `most` times."""
+    level: list[Json] = [value] if isinstance(value, dict | list) else []
+    depth = 0
+    while level and depth <= most:
+        depth += 1
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+    return depth > most
+
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
+_MAX_EXPLAINED = 100_000  # characters: what is wrong with a longer text is said in the decoder's words
+
+
 _decode = msgspec.json.Decoder().decode
-
-
-def _depth(text: str) -> int:
-    return max((depth for depth, _ in _nesting(text)), default=0)
 
 
 def _nesting(text: str) -> Iterator[tuple[int, int]]:
@@ -107,28 +155,29 @@ _TOKEN = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STEP: Mapping[str, int] = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-def _read_mended(text: str, steps: list[str]) -> Json:
+def _read_mended(text: str, steps: list[str], effort: Effort) -> Json:
     """Decode a text by the ladder. Arguments are an object, so a string is always JSON in a string. Raises NotJson."""
     for _ in range(_MAX_ENCODINGS):
-        text, value = _read_text(text, steps)
+        text, value = _read_text(text, steps, effort)
         if value is None:
             steps.append("empty_arguments")
             return {}
         if not isinstance(value, str):
-            steps += ["duplicate_key"] if has_duplicate_keys(text, value) else []
+            steps += ["duplicate_key"] if has_duplicate_keys(text, value, effort) else []
             return value
         steps.append("double_encoded")
         text = value
     raise NotJson(f"encoded more than {_MAX_ENCODINGS} times")
 
 
-def _read_text(text: str, steps: list[str]) -> tuple[str, Json]:
+def _read_text(text: str, steps: list[str], effort: Effort) -> tuple[str, Json]:
     """The value, and the text that it was read from."""
     try:
         return text, read_json(text)
     except NotJson as error:
         last = error
     for name, step in _TEXT_STEPS.items():
+        effort.spend(_units_of(text))
         changed = step(text)
         if changed == text:
             continue
@@ -141,7 +190,7 @@ def _read_text(text: str, steps: list[str]) -> tuple[str, Json]:
     raise last
 
 
-def has_duplicate_keys(text: str, value: Json) -> bool:
+def has_duplicate_keys(text: str, value: Json, effort: Effort | None = None) -> bool:
     """Whether an object in this text has a key twice, so that `value`, decoded from it, lacks what stood there first.
 
     Each member has a colon, and a member that is lost takes its colon along. Counting is all that most texts need.
@@ -151,6 +200,10 @@ def has_duplicate_keys(text: str, value: Json) -> bool:
         return False
     if "\\u003" not in text and colons == _encode(value).count(b":"):  # a colon may be written as an escape
         return False
+    effort = effort or Effort()
+    if not effort.can(_units_of(text)):
+        return False  # it would only be noted
+    effort.spend(_units_of(text))
     found: list[int] = []
 
     def compare(members: list[tuple[str, Json]]) -> None:
@@ -161,6 +214,14 @@ def has_duplicate_keys(text: str, value: Json) -> bool:
 
 
 _encode = msgspec.json.Encoder().encode
+
+
+def _units_of(text: str) -> int:
+    """What looking through a text costs."""
+    return len(text) * _UNITS_A_CHARACTER + sum(map(text.count, _MARKS)) * _UNITS_A_MARK
+
+
+_MARKS = '"\\[]{},\n\r\t\0'
 
 
 def _fill_empty(text: str) -> str:
@@ -290,13 +351,14 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def _unwrapped(value: Json, tool: CompiledTool) -> Json:
+def _unwrapped(value: Json, passing: _Passing) -> Json:
     """The record within a wrapper that the schema does not know; the value itself where what is in it does not pass.
 
     Asked only for what does not pass as it stands. Where nothing is required, a wrapper does pass, and stays.
     """
     if not isinstance(value, dict) or not value:
         return value
+    tool = passing.tool
     names = {*_WRAPPERS, tool.name}
     held = [inner for name, inner in value.items() if name in names]
     rest = {name: inner for name, inner in value.items() if name not in names}
@@ -308,7 +370,7 @@ def _unwrapped(value: Json, tool: CompiledTool) -> Json:
             inner = read_json(inner)
         except NotJson:
             return value
-    return inner if isinstance(inner, dict) and inner and _passes(inner, tool) else value
+    return inner if isinstance(inner, dict) and inner and passing.passes(inner) else value
 
 
 _WRAPPERS = ("$PARAMETER_NAME", "$PARAMETER_VALUE", "args", "arguments", "input", "kwargs", "parameters", "params")
@@ -386,12 +448,12 @@ _Places = dict[int, Json]  # schemas by their identity
 class _Walk:
     """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
 
-    def __init__(self, document: dict[str, Json], change: _Change) -> None:
+    def __init__(self, document: dict[str, Json], change: _Change, effort: Effort) -> None:
         self.document = document
         self.change = change
         self.known: dict[int, Kinds] = {}  # by identity of the schema
         self.patterns: dict[str, Callable[[str], bool]] = {}
-        self.left = _MAX_WALKED
+        self.effort = effort
 
     def mended(self, value: Json) -> Json:
         """The value with all changes; the same object where there is none."""
@@ -399,13 +461,13 @@ class _Walk:
 
     def _walk(self, value: Json, places: list[Json], depth: int) -> Json:
         """`places` are the schemas that may apply here; what one of them allows is left alone."""
-        self.left -= 1
+        self.effort.spend(_UNITS_A_PART)
         if not places or depth > MAX_DEPTH:
             return value
         kinds: Kinds = frozenset().union(*(self._kinds(place) for place in places))
         if not _kinds_of(value) & kinds:
             value = self.change(value, kinds)
-        if isinstance(value, dict | list) and len(value) > self.left:
+        if isinstance(value, dict | list) and not self.effort.can(len(value) * 2 * _UNITS_A_PART):
             return value
         if isinstance(value, dict):
             walked = {key: self._walk(one, self._below(places, key), depth + 1) for key, one in value.items()}
@@ -449,6 +511,7 @@ class _Walk:
         if not isinstance(schema, dict):
             return {}
         if id(schema) not in known:
+            self.effort.spend(_UNITS_A_PART)
             known[id(schema)] = {}  # while it is looked at: a reference may lead back here
             said = {id(one): one for one in self._own_members(schema, key)}
             for part in self._always(schema):
@@ -479,6 +542,7 @@ class _Walk:
     def _matches(self, pattern: str, key: str) -> bool:
         if pattern not in self.patterns:
             self.patterns[pattern] = pattern_matcher(pattern)
+        self.effort.spend(len(key) * pattern_cost(pattern))
         return self.patterns[pattern](key)
 
 

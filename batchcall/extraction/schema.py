@@ -5,30 +5,48 @@ Every rewrite is reported. What a schema makes of a column is in `field_types`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import jsonschema_rs
 import msgspec
 
-from batchcall.extraction.field_types import FieldType, field_type, resolve, shortened
+from batchcall.extraction.field_types import FieldType, field_type, has_inner_id, shortened
+from batchcall.extraction.formats import LENIENT
+from batchcall.extraction.patterns import leave_patterns_out, patterns_in
+from batchcall.extraction.schema_walk import MASK, Rules, Walk, sentences
+from batchcall.extraction.schema_work import (
+    HOLDS_VALUES,
+    REFERENCES,
+    Bound,
+    Effort,
+    References,
+    TooMuchWork,
+    bound_of,
+    dicts_in,
+    escaped,
+    pattern_places,
+    size_of,
+)
 from batchcall.records import Json, Tool
 
 __all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool", "pattern_matcher"]
+
+Formats = Literal["lenient", "strict", "off"]
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
 MAX_NODES = 20_000
 MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
 MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
-MAX_ERRORS = 3  # told of one value
-MAX_EXPLAINED = 10_000  # parts of a value: the validator makes a kilobyte of every error before the first can be told
+MAX_PATTERNS = 300_000  # places in all patterns together: a microsecond each to compile
+MAX_ERRORS = 3  # reported of one value
+_SHARE_EXPLAINED = 0.25  # of the work that an answer may cause
 _SHOWN_VALUE = 80  # characters of a value in a message
 _SHOWN_MESSAGE = 240  # characters of a message
-_MASK = "\x00"  # stands for the value in the validator's messages, which would embed all of it
 
 
 class SchemaError(ValueError):
@@ -48,22 +66,42 @@ class CompiledSchema:
 
     document: dict[str, Json]  # normalised
     rewrites: tuple[str, ...]  # "path: what" of each change against what was written
-    is_valid: Callable[[Any], bool]
-    _explainers: list[jsonschema_rs.Validator] = field(default_factory=list)
+    left_out: tuple[str, ...]  # those of them that leave something out of the check
+    bound: Bound
+    rules: Rules
+    has_unique: bool
+    _judge: Callable[[Any], bool]
 
-    def explain(self, value: Json) -> str:
+    def is_valid(self, value: Json, *, effort: Effort | None = None, length: int | None = None) -> bool:
+        """Whether a value fits. `length` is that of the JSON text it was read from, where that is known.
+
+        A call of the validator cannot be interrupted, so what it may cost is known before. Raises TooMuchWork.
+        """
+        effort = effort or Effort()
+        if length is None or self.has_unique or not effort.can(self.bound.of(length)):
+            size = size_of(value)
+            units = self.bound.a_part * size.parts + self.bound.a_character * size.characters
+            if (self.has_unique and size.has_long_number) or not effort.can(units):
+                return not Walk(self.rules, effort, explains=False).verdict(value).faults
+        else:
+            units = self.bound.of(length)
+        effort.spend(units)
+        return self._judge(value)
+
+    def explain(self, value: Json, *, effort: Effort | None = None) -> str:
         """What is wrong with a value: at most three sentences, each behind the JSON pointer of its place."""
-        if has_more_parts(value, MAX_EXPLAINED):
-            many = f"more than {MAX_EXPLAINED:,} parts"
-            return f"the arguments do not fit their schema; they have {many}, too many to say where"
-        found = list(itertools.islice(self._explainer().iter_errors(value), MAX_ERRORS + 1))
-        told = "; ".join(_sentence(error) for error in found[:MAX_ERRORS])
-        return f"{told}; …" if len(found) > MAX_ERRORS else told
+        effort = effort or Effort()
+        own = Effort(effort.units * _SHARE_EXPLAINED)
+        effort.spend(own.units)
+        try:
+            faults = Walk(self.rules, own, explains=True).verdict(value).faults
+        except TooMuchWork:
+            return f"{_DO_NOT_FIT}; saying where would take too long"
+        effort.units += own.units
+        return sentences(faults, MAX_ERRORS) or _DO_NOT_FIT
 
-    def _explainer(self) -> jsonschema_rs.Validator:
-        if not self._explainers:  # most schemas never need one: made with the first error
-            self._explainers.append(_compile(self.document, mask=_MASK))
-        return self._explainers[0]
+
+_DO_NOT_FIT = "the arguments do not fit their schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +117,10 @@ class CompiledTool:
         return self.schema.rewrites
 
 
-def compile_tool(tool: Tool) -> CompiledTool:
+def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
     """Make a tool's schema ready. Raises SchemaError."""
     try:
-        schema = compile_schema(tool.parameters)
+        schema = compile_schema(tool.parameters, formats=formats)
         kinds = schema.document.get("type", "object")
         if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
             raise SchemaError("/type", f"arguments are always an object, not {shortened(kinds, _SHOWN_VALUE)}")
@@ -91,7 +129,7 @@ def compile_tool(tool: Tool) -> CompiledTool:
     return CompiledTool(tool.name, schema, field_type(schema.document))
 
 
-def compile_schema(schema: Mapping[str, Json]) -> CompiledSchema:
+def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") -> CompiledSchema:
     """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` tells. Raises SchemaError.
 
     Formats are checked in every draft: somebody who writes "date" into a tool wants dates, and only draft 7 would
@@ -104,8 +142,21 @@ def compile_schema(schema: Mapping[str, Json]) -> CompiledSchema:
     rewrites: list[str] = []
     document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, frozenset(_places_meant(plain))))
     assert isinstance(document, dict)
-    _Unfolding(document).check()
-    return CompiledSchema(document, tuple(rewrites), _compile(document).is_valid)
+    references = References(document)
+    _check_dynamic(document)
+    _check_patterns(document)
+    left_out = leave_patterns_out(document, references)
+    _Unfolding(document, references).check()
+    rules = Rules(document, references, lambda part: _compile(part, mask=MASK, formats=formats))
+    return CompiledSchema(
+        document,
+        (*rewrites, *left_out),
+        tuple(left_out),
+        bound_of(document, references),
+        rules,
+        any("uniqueItems" in node for node in dicts_in(document)),
+        _compile(document, formats=formats).is_valid,
+    )
 
 
 def pattern_matcher(pattern: str) -> Callable[[str], bool]:
@@ -113,25 +164,15 @@ def pattern_matcher(pattern: str) -> Callable[[str], bool]:
     return _compile({"pattern": pattern}).is_valid
 
 
-def has_more_parts(value: Json, most: int) -> bool:
-    """Whether more than `most` values stand anywhere in this one."""
-    waiting, parts = [value], 0
-    while waiting:
-        node = waiting.pop()
-        inner = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
-        parts += len(inner)
-        if parts > most:
-            return True
-        waiting += [one for one in inner if isinstance(one, dict | list)]
-    return False
-
-
-def _compile(document: dict[str, Json], *, mask: str | None = None) -> jsonschema_rs.Validator:
+def _compile(
+    document: dict[str, Json], *, mask: str | None = None, formats: Formats = "strict"
+) -> jsonschema_rs.Validator:
     try:
         return jsonschema_rs.validator_for(
             document,
             offline=True,  # it would fetch http:// and read file:// otherwise
-            validate_formats=True,
+            validate_formats=formats != "off",
+            formats=_lenient_formats() if formats == "lenient" else None,
             pattern_options=jsonschema_rs.RegexOptions(),  # linear time, where the default can take forever
             mask=mask,
         )
@@ -141,10 +182,29 @@ def _compile(document: dict[str, Json], *, mask: str | None = None) -> jsonschem
         raise SchemaError("", _cut(str(error))) from error
 
 
+@cache
+def _lenient_formats() -> dict[str, Callable[[str], bool]]:
+    return {name: _either(_compile({"format": name}).is_valid, accepts) for name, accepts in LENIENT.items()}
+
+
+def _either(strict: Callable[[str], bool], accepts: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda text: strict(text) or accepts(text)
+
+
 def _fault(error: jsonschema_rs.ValidationError) -> str:
-    if error.message.endswith('is not a "regex"'):
-        return f"{_cut(error.message)} (patterns run in linear time: no look-around, no back-references)"
     return _cut(error.message)
+
+
+def _check_dynamic(document: dict[str, Json]) -> None:
+    """Within one resource they are plain references. Across several, what they mean hangs on the way to them."""
+    if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
+        raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not followed beside a second $id")
+
+
+def _check_patterns(document: dict[str, Json]) -> None:
+    """Each pattern has a limit of its own in the engine; here is one for all of them together."""
+    if sum(pattern_places(pattern, of_property=1_000) for pattern in patterns_in(document)) > MAX_PATTERNS:
+        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} places together")
 
 
 def _check_limits(schema: dict[str, Json]) -> None:
@@ -214,9 +274,7 @@ ONE_SCHEMA = (
 )  # fmt: skip
 LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
-_HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # null means something here
-_KEYWORDS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS, *_HOLDS_VALUES))
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_KEYWORDS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS, *HOLDS_VALUES))
 
 
 def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
@@ -237,7 +295,7 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
         if isinstance(named := mended.get(keyword), dict):
             mended[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
     for keyword in [key for key in mended if key not in _KEYWORDS] if notes.meant else ():
-        mended[keyword] = _normalised_within(mended[keyword], f"{path}/{_escaped(keyword)}", notes)
+        mended[keyword] = _normalised_within(mended[keyword], f"{path}/{escaped(keyword)}", notes)
     return _or_null(mended) if _is_nullable(mended, path, notes) else mended
 
 
@@ -246,14 +304,14 @@ def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
     if path in notes.meant:
         return _normalised(part, path, notes)
     if isinstance(part, dict):
-        return {key: _normalised_within(one, f"{path}/{_escaped(key)}", notes) for key, one in part.items()}
+        return {key: _normalised_within(one, f"{path}/{escaped(key)}", notes) for key, one in part.items()}
     if isinstance(part, list):
         return [_normalised_within(one, f"{path}/{index}", notes) for index, one in enumerate(part)]
     return part
 
 
 def _check_references(schema: dict[str, Json], path: str) -> None:
-    for keyword in _REFERENCES:
+    for keyword in REFERENCES:
         ref = schema.get(keyword)
         if isinstance(ref, str) and not ref.startswith("#"):
             shown = shortened(ref, _SHOWN_VALUE)
@@ -261,7 +319,7 @@ def _check_references(schema: dict[str, Json], path: str) -> None:
 
 
 def _drop_nulls(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    for keyword in [key for key, value in schema.items() if value is None and key not in _HOLDS_VALUES]:
+    for keyword in [key for key, value in schema.items() if value is None and key not in HOLDS_VALUES]:
         del schema[keyword]
         notes.tell(f"{path}/{keyword}", "null left out")
 
@@ -384,8 +442,9 @@ class _Unfolding:
     """How many schemas are applied to one value once all references are followed, and how many behind each other. A few
     definitions that name each other twice come to billions, and a check that never ends."""
 
-    def __init__(self, document: dict[str, Json]) -> None:
+    def __init__(self, document: dict[str, Json], references: References) -> None:
         self.document = document
+        self.references = references
         self.counts: dict[int, int] = {}  # by identity of the schema; 0 while it is being counted
         self.chains: dict[int, int] = {}  # the longest way on from a schema, by its identity
 
@@ -416,52 +475,12 @@ class _Unfolding:
 
     def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
         """Schemas that are applied to the same value."""
-        if isinstance(ref := schema.get("$ref"), str):
-            yield resolve(self.document, ref)
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            if isinstance(listed := schema.get(keyword), list):
-                yield from list(listed)
-        for keyword in ("not", "if", "then", "else"):
-            yield schema.get(keyword)
-        if isinstance(named := schema.get("dependentSchemas"), dict):
-            yield from named.values()
+        yield from (part.schema for part in self.references.parts_of(schema) if part.member is None)
 
 
 def _check_chain(length: int) -> None:
     if length > MAX_CHAIN:
         raise SchemaError("", f"more than {MAX_CHAIN} references lead on from one to the next")
-
-
-def _sentence(error: jsonschema_rs.ValidationError) -> str:
-    told, where = _innermost(error)
-    pointer = _cut(_pointer(where.instance_path))
-    return f"{pointer}: {told}" if pointer else told
-
-
-_Kinds = jsonschema_rs.ValidationErrorKind
-
-
-def _innermost(error: jsonschema_rs.ValidationError) -> tuple[str, jsonschema_rs.ValidationError]:
-    """What to say of an error, and where it is. Of a union, the alternative that got furthest says most."""
-    kind = error.kind
-    if not isinstance(kind, _Kinds.AnyOf | _Kinds.OneOfNotValid):
-        return _unmasked(error), error
-    alternatives = [branch[0] for branch in kind.context if branch]
-    if not alternatives:
-        return _unmasked(error), error
-    furthest = max(alternatives, key=lambda one: len(one.instance_path))
-    if len(furthest.instance_path) > len(error.instance_path):
-        return _innermost(furthest)
-    reasons = dict.fromkeys(_unmasked(one) for one in alternatives)
-    return _cut(" and ".join(reasons)), error
-
-
-def _unmasked(error: jsonschema_rs.ValidationError) -> str:
-    return _cut(error.message.replace(_MASK, _shown(error.instance)))
-
-
-def _shown(instance: Any) -> str:
-    return shortened(instance, _SHOWN_VALUE)
 
 
 def _cut(message: str) -> str:
@@ -470,12 +489,8 @@ def _cut(message: str) -> str:
 
 
 def _pointer(steps: Sequence[str | int]) -> str:
-    return "".join(f"/{_escaped(str(step))}" for step in steps)
+    return "".join(f"/{escaped(str(step))}" for step in steps)
 
 
 def _join(path: str, keyword: str, key: str) -> str:
-    return f"{path}/{keyword}/{_escaped(key)}"
-
-
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
+    return f"{path}/{keyword}/{escaped(key)}"

@@ -176,7 +176,6 @@ def test_the_schema_of_the_user_is_never_changed() -> None:
         (object_with(a={"type": "nonsense"}), "/properties/a/type"),
         (object_with(a={"minLength": -1}), "/properties/a/minLength"),
         (object_with(a={"pattern": "["}), "/properties/a/pattern"),
-        (object_with(a={"pattern": "(?=x)"}), "/properties/a/pattern"),
         (object_with(a={"$ref": "http://localhost:1/x.json"}), "/properties/a/$ref"),
         (object_with(a={"$ref": "file:///etc/passwd"}), "/properties/a/$ref"),
         (object_with(a={"$ref": "other.json#/x"}), "/properties/a/$ref"),
@@ -296,14 +295,15 @@ def test_at_most_three_errors_are_told(receipt: CompiledSchema) -> None:
     assert told.endswith("; …")
 
 
-def test_an_answer_that_is_wrong_a_million_times_costs_neither_minutes_nor_gigabytes() -> None:
+def test_an_answer_that_is_wrong_a_million_times_is_explained_by_the_first_places() -> None:
     texts = {"type": "array", "items": {"type": "string"}}
     schema = compile_schema(object_with(a=texts, b={"anyOf": [texts, {"type": "null"}]}))
 
-    for name in ("a", "b"):
-        told = schema.explain({name: [1] * 1_000_000})  # a minute and more, and a gigabyte, were each of them told
+    told = schema.explain({"a": [1] * 1_000_000})
+    told_of_union = schema.explain({"b": [1] * 1_000_000})
 
-        assert told == "the arguments do not fit their schema; they have more than 10,000 parts, too many to say where"
+    assert told == "; ".join(f'/a/{place}: 1 is not of type "string"' for place in range(3)) + "; …"
+    assert told_of_union == '/b/0: 1 is not of type "string"'
 
 
 def test_of_a_union_the_alternative_that_got_furthest_is_told() -> None:

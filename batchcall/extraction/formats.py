@@ -1,0 +1,164 @@
+"""Formats as the usual libraries write and accept them, where the RFCs are stricter: `validate.formats = "lenient"`.
+
+Each takes what the strict check takes, and more; what is clearly not that thing is refused all the same.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+import uuid
+from collections.abc import Callable, Mapping
+
+__all__ = ["LENIENT"]
+
+
+def _is_date_time(text: str) -> bool:
+    """2024-05-01T14:30:00 with or without a zone, seconds or a fraction of them; a space or `t` for the T. The day
+    alone is midnight, for pydantic, .NET and JavaScript."""
+    found = _DATE_TIME.fullmatch(text)
+    return found is not None and _is_date(found["date"]) and (found["time"] is None or _is_clock(found["time"]))
+
+
+_DATE_TIME = re.compile(r"(?P<date>\d{4}-\d\d-\d\d)(?:[Tt ](?P<time>\d\d:\d\d.{,100}))?", re.ASCII)
+
+
+def _is_date(text: str) -> bool:
+    if _DATE.fullmatch(text) is None:
+        return False
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return text.startswith("0000-")  # a year that Python does not have
+    return True
+
+
+_DATE = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])", re.ASCII)
+
+
+def _is_clock(text: str) -> bool:
+    return _CLOCK.fullmatch(text) is not None
+
+
+# As ISO 8601 and the usual libraries: seconds may be missing, 60 is a leap second, the zone is Z, +02:00, +0200 or +02,
+# and java.time puts its name behind: 2024-05-01T14:30:00+02:00[Europe/Berlin].
+_CLOCK = re.compile(
+    r"(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:[.,]\d{1,12})?)?"
+    r" ?(?:[Zz]|UTC|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?(?::?[0-5]\d)?)?(?:\[[\w/+-]{1,64}\])?",
+    re.ASCII,
+)
+
+
+def _is_duration(text: str) -> bool:
+    """ISO 8601 with a sign and fractions (P1DT2H, PT0.5S, -P1D), and the days and clock of .NET and pydantic
+    (1.02:03:04.5, 3 days, 04:05:06)."""
+    return len(text) <= 100 and any(form.fullmatch(text) for form in _DURATIONS)
+
+
+_NUMBER = r"\d{1,18}(?:[.,]\d{1,12})?"
+_DURATIONS = (
+    re.compile(
+        rf"[+-]?P(?=[\dT])(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?"
+        rf"(?:T(?=[\d+-])(?:[+-]?{_NUMBER}H)?(?:[+-]?{_NUMBER}M)?(?:[+-]?{_NUMBER}S)?)?",
+        re.ASCII | re.IGNORECASE,
+    ),
+    re.compile(r"[+-]?(?:\d{1,9}(?: ?d(?:ays?)?,? ?|[. ]))?\d{1,9}:[0-5]?\d(?::[0-5]?\d(?:\.\d{1,9})?)?", re.ASCII),
+)
+
+
+def _is_email(text: str) -> bool:
+    """Something, an at sign, a host: letters of any script, as EAI allows; and with the name, "Ada <ada@x.org>"."""
+    if len(text) > 1_000:
+        return False
+    named = _NAMED.fullmatch(text)
+    local, at, host = (named["address"] if named else text).rpartition("@")
+    return bool(at) and _LOCAL.fullmatch(local) is not None and (_is_hostname(host) or _is_bracketed(host))
+
+
+_NAMED = re.compile(r"[^<>@]*<(?P<address>[^<>]+)>")
+_LOCAL = re.compile(r'(?!\.)[^\s@"(),:;<>\[\\\]\x00-\x1f\x7f]+(?<!\.)|"[^"\\\x00-\x1f]+"')
+
+
+def _is_bracketed(host: str) -> bool:
+    return host.startswith("[") and host.endswith("]") and _is_ip(host[1:-1].removeprefix("IPv6:"))
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_hostname(text: str) -> bool:
+    """Letters of any script, digits, hyphens and, as DNS and containers have them, underscores; a dot may end it."""
+    labels = text.removesuffix(".").split(".") if len(text) <= 253 else []
+    return bool(labels) and all(_LABEL.fullmatch(label) for label in labels)
+
+
+_LABEL = re.compile(r"\w(?:[\w-]{0,61}\w)?|_[\w-]{1,62}")
+
+
+def _is_uuid(text: str) -> bool:
+    """As Python's uuid.UUID takes it: dashes or none, in braces, behind urn:uuid:."""
+    if len(text) > 45 or _UUID.fullmatch(text) is None:
+        return False
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+_UUID = re.compile(r"(?:urn:uuid:)?\{?[0-9a-f-]{32,36}\}?", re.ASCII | re.IGNORECASE)
+
+
+def _is_uri(text: str) -> bool:
+    """A scheme and something behind it, in any script: what browsers show and people paste."""
+    return _URI.fullmatch(text) is not None and _has_sound_port(text)
+
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"\x00-\x1f\x7f]+")
+
+
+def _is_reference(text: str) -> bool:
+    """A URI, or a path or query to go on from one."""
+    return _REFERENCE.fullmatch(text) is not None and _has_sound_port(text)
+
+
+_REFERENCE = re.compile(r"[^\s<>\"\\\x00-\x1f\x7f]*")
+
+
+def _has_sound_port(text: str) -> bool:
+    found = _AUTHORITY.match(text)
+    return found is None or (found["port"] or "0").isdecimal()
+
+
+_AUTHORITY = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#@]*@)?(?:\[[^\]]*\]|[^/?#:\[\]]*)(?::(?P<port>[^/?#]*))?"
+)
+
+
+def _is_ipv6(text: str) -> bool:
+    """With the name of an interface behind it: fe80::1%eth0."""
+    return len(text) <= 100 and ":" in text and _is_ip(text)
+
+
+# What is accepted beside what the RFC has. Formats that are not here are as strict as ever.
+LENIENT: Mapping[str, Callable[[str], bool]] = {
+    "date-time": _is_date_time,
+    "time": _is_clock,
+    "duration": _is_duration,
+    "email": _is_email,
+    "idn-email": _is_email,
+    "hostname": _is_hostname,
+    "idn-hostname": _is_hostname,
+    "ipv6": _is_ipv6,
+    "uri": _is_uri,
+    "iri": _is_uri,
+    "uri-reference": _is_reference,
+    "iri-reference": _is_reference,
+    "uuid": _is_uuid,
+}

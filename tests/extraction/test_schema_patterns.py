@@ -1,0 +1,151 @@
+"""Patterns beyond the linear engine are left out of the check: what the whole schema accepts is never refused."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from batchcall.extraction.field_types import field_type
+from batchcall.extraction.schema import SchemaError, compile_schema
+
+AHEAD = r"^(?!tmp)[a-z]+$"  # none that begins with "tmp"
+BACK = r"^(\w)\1$"
+
+
+@pytest.mark.parametrize("pattern", [AHEAD, BACK, r"(?<=a)b", r"(?<!a)b", r"^(?=.*\d)(?=.*[a-z]).{8,}$", r"(?>a+)b"])
+def test_a_pattern_with_look_around_is_left_out_and_reported(pattern: str) -> None:
+    schema = compile_schema({"properties": {"a/b": {"type": "string", "maxLength": 3, "pattern": pattern}}})
+
+    assert schema.is_valid({"a/b": "?"})
+    assert not schema.is_valid({"a/b": "long"})
+    assert not schema.is_valid({"a/b": 5})
+    assert schema.left_out == schema.rewrites
+    assert [one.partition(": ")[0] for one in schema.left_out] == ["/properties/a~1b/pattern"]
+
+
+@pytest.mark.parametrize("pattern", ["[", "(", "a{2", "*", r"(?<n"])
+def test_what_is_no_pattern_at_all_is_refused_still(pattern: str) -> None:
+    if pattern == "a{2":  # in JavaScript it means itself
+        compile_schema({"properties": {"a": {"pattern": r"a\{2"}}})
+        return
+    with pytest.raises(SchemaError) as refused:
+        compile_schema({"properties": {"a": {"pattern": pattern}}})
+
+    assert refused.value.path == "/properties/a/pattern"
+
+
+def test_a_pattern_is_left_out_once_however_often_it_is_referred_to() -> None:
+    word = {"type": "string", "pattern": AHEAD}
+    schema = compile_schema(
+        {"properties": {"a": {"$ref": "#/$defs/w"}, "b": {"$ref": "#/$defs/w"}}, "$defs": {"w": word, "unused": word}}
+    )
+
+    assert [one.partition(": ")[0] for one in schema.left_out] == ["/$defs/w/pattern"]
+    assert schema.is_valid({"a": "tmp", "b": "tmp"})
+    assert word["pattern"] == AHEAD
+
+
+@pytest.mark.parametrize("rest", ["additionalProperties", "unevaluatedProperties"])
+def test_names_that_a_pattern_left_out_may_have_meant_are_not_forbidden(rest: str) -> None:
+    schema = compile_schema(
+        {"properties": {"n": {"type": "integer"}}, "patternProperties": {AHEAD: {"type": "string"}}, rest: False}
+    )
+
+    assert schema.is_valid({"free": "text", "n": 1})
+    assert not schema.is_valid({"n": "one"})
+    assert len(schema.left_out) == 1
+
+
+def test_names_known_by_a_pattern_left_out_within_count_as_looked_at() -> None:
+    schema = compile_schema({"allOf": [{"patternProperties": {AHEAD: {}}}], "unevaluatedProperties": False})
+
+    assert schema.is_valid({"free": 1})
+
+
+def test_names_that_a_property_names_pattern_forbids_are_allowed() -> None:
+    schema = compile_schema({"propertyNames": {"pattern": AHEAD, "maxLength": 5}})
+
+    assert schema.is_valid({"tmp": 1})
+    assert not schema.is_valid({"longer": 1})
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"not": {"pattern": AHEAD}}, "tmp1"),
+        ({"not": {"$ref": "#/$defs/w"}, "$defs": {"w": {"pattern": AHEAD}}}, "tmp1"),
+        ({"not": {"not": {"not": {"pattern": AHEAD}}}}, "tmp1"),
+        ({"oneOf": [{"pattern": AHEAD}, {"pattern": "^tmp"}]}, "tmp1"),
+        ({"if": {"pattern": AHEAD}, "then": {"minLength": 9}}, "tmp1"),
+        ({"contains": {"pattern": AHEAD}, "maxContains": 1}, ["ab", "tmp", "tmp"]),
+        ({"allOf": [{"minLength": 1}], "oneOf": [{"pattern": AHEAD}, {"pattern": "^tmp"}]}, "tmp1"),
+    ],
+)
+def test_where_less_would_be_accepted_without_the_pattern_more_is_left_out(schema: Any, value: Any) -> None:
+    whole = {"properties": {"x": schema}} if "$defs" not in schema else schema
+    held = {"x": value} if whole is not schema else value
+
+    assert Draft202012Validator(whole).is_valid(held)  # the control: the schema does accept it
+    assert compile_schema(whole).is_valid(held)
+
+
+def test_the_column_of_a_union_has_the_type_that_it_had() -> None:
+    plain = {"properties": {"x": {"oneOf": [{"type": "string", "minLength": 2}, {"type": "null"}]}}}
+    beyond = {"properties": {"x": {"oneOf": [{"type": "string", "pattern": AHEAD}, {"type": "null"}]}}}
+
+    assert field_type(compile_schema(beyond).document) == field_type(compile_schema(plain).document)
+
+
+leaves = st.sampled_from(
+    [
+        {"pattern": AHEAD},
+        {"pattern": BACK},
+        {"pattern": "^a"},
+        {"type": "string"},
+        {"type": "integer"},
+        {"maxLength": 2},
+    ]
+)
+UNIONS = ["allOf", "anyOf", "oneOf"]
+schemas = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.dictionaries(st.sampled_from(UNIONS), st.lists(inner, min_size=1, max_size=3), min_size=1, max_size=2),
+        st.builds(lambda one: {"not": one}, inner),
+        st.builds(lambda a, b, c: {"if": a, "then": b, "else": c}, inner, inner, inner),
+        st.builds(lambda one, n: {"contains": one, "maxContains": n}, inner, st.integers(1, 2)),
+        st.builds(lambda one, rest: {"patternProperties": {AHEAD: one}, "additionalProperties": rest}, inner, inner),
+        st.builds(lambda one: {"properties": {"ab": one}, "unevaluatedProperties": False}, inner),
+        st.builds(lambda one: {"propertyNames": one}, inner),
+        st.builds(lambda a, b: {"allOf": [a], "unevaluatedProperties": b}, inner, inner),
+    ),
+    max_leaves=6,
+)  # fmt: skip
+words = st.sampled_from(["ab", "aa", "tmp", "tmpa", "a", "", "?"])
+values = st.recursive(
+    words | st.integers(0, 2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@given(schemas, values)
+def test_nothing_is_refused_that_the_whole_schema_accepts(schema: Any, value: Any) -> None:
+    whole = {"properties": {"x": schema}}
+
+    if Draft202012Validator(whole).is_valid({"x": value}):
+        assert compile_schema(whole).is_valid({"x": value})
+
+
+def test_all_patterns_together_have_a_limit() -> None:
+    many = {f"p{i}": {"pattern": f"^(x{{900}}){{2}}{i}$"} for i in range(300)}
+
+    with pytest.raises(SchemaError, match="patterns"):
+        compile_schema({"properties": many})
+
+    assert re.compile(AHEAD).match("tmp") is None
