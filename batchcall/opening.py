@@ -7,6 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from batchcall.asking import model_of, reader_of
 from batchcall.dialects import DIALECTS
@@ -14,6 +15,7 @@ from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine
 from batchcall.engines.pool import Pool
+from batchcall.engines.redaction import Redactor
 from batchcall.engines.transport import open_transport
 from batchcall.held import Held, held_answers, skimming
 from batchcall.job import EndpointSection, Job, pace_of, resolve_key
@@ -47,7 +49,8 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
-        reader, has_budget = reader_of(job), limits.max_cost is not None or limits.max_tokens_total is not None
+        reader = replace(reader_of(job), redactor=Redactor(secrets))
+        has_budget = limits.max_cost is not None or limits.max_tokens_total is not None
         skim = skimming(reader, model=model_of(job))
         held = await asyncio.to_thread(held_answers, run.disk, run.output.folder, skim) if has_budget else Held()
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None

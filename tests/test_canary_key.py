@@ -6,11 +6,15 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow.parquet
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from batchcall import RunOptions, revalidate_job, run_job
 from batchcall.job_schema import PROTOCOLS
 from batchcall.sandbox.process import Settings
 from killing import endpoint_process
@@ -100,3 +104,42 @@ def test_a_key_that_is_echoed_is_in_no_file_and_on_no_stream(tmp_path: Path, pro
         hits[str(path)] = hits.get(str(path), []) + found_in(content)
     assert {place: forms for place, forms in hits.items() if forms} == {}
     assert sum(path.suffix == ".parquet" for path in out.rglob("*")) >= 4  # parts and answers were looked into
+
+
+async def test_a_key_in_two_deltas_of_a_stream_is_in_no_text_of_the_output_whoever_reads_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "canary-0123456789-abcdef"
+    monkeypatch.setenv("CANARY_KEY", key)
+
+    async def tell_it_in_pieces(request: web.Request) -> web.Response:
+        await request.read()
+        told = request.headers["Authorization"].removeprefix("Bearer ")
+        pieces = ['{"name": "', told[:7], told[7:15], told[15:], '", "age": 3, "', told[:20], told[20:], '": 1}']
+        calls = [{"index": 0, "function": {"arguments": piece}} for piece in pieces]
+        calls[0] |= {"id": "c", "function": {"name": "record_person", "arguments": pieces[0]}}
+        deltas: list[dict[str, Any]] = [{"content": told[:3]}, {"content": told[3:]}]
+        deltas += [{"tool_calls": [call]} for call in calls]
+        chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+        body = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+        return web.Response(body=body, content_type="text/event-stream")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", tell_it_in_pieces)
+    async with TestServer(app, host="127.0.0.1") as server:
+        url = str(server.make_url("/v1"))
+        job = write_job(tmp_path, url=url, rows=4, endpoint='api_key = "env:CANARY_KEY"', request="stream = true")
+        await run_job(job, RunOptions(limit=2))
+        await run_job(job)
+    before = results(tmp_path / "out")
+    monkeypatch.delenv("CANARY_KEY")
+    revalidate_job(job)
+
+    after = results(tmp_path / "out")
+    for rows in (before, after):
+        assert [row["status"] for row in rows] == ["ok"] * 4
+        assert {row["content"] for row in rows} == {"***"}
+        assert {row["arguments"]["name"] for row in rows} == {"***"}
+        assert {row["error"] for row in rows} == {"left out: no column for /*** of the arguments, see `calls`"}
+    assert key.encode() not in b"".join(content for _, content in contents(tmp_path))

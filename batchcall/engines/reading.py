@@ -6,9 +6,10 @@ A live run, a resume and `revalidate` share it, so the same bytes always mean th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchcall.dialects import Dialect, too_large
+from batchcall.engines.redaction import Redactor
 from batchcall.extraction.arguments import Reading, Toolbox
 from batchcall.records import (
     NO_USAGE,
@@ -96,6 +97,7 @@ class Reader:
     coerce: bool
     pricing: Pricing
     dialects: Mapping[str, Dialect] = field(default_factory=dict)  # by name, where endpoints differ in it
+    redactor: Redactor | None = None  # of the keys, where they are known: a stream may hold one in pieces
 
     def read(self, attempt: Attempt, asked: Asked) -> Read:
         """What one attempt brought. Never raises, whatever was received."""
@@ -107,8 +109,8 @@ class Reader:
                 read.reply, repair=self.repair, coerce=self.coerce, max_tokens=max_tokens_of(asked.request.shape)
             )
         except Exception as error:
-            return Read(attempt, failure=_undigested(attempt, error))
-        return Read(attempt, reply=read.reply, reading=reading)
+            return Read(read.attempt, failure=_undigested(attempt, error))
+        return Read(read.attempt, reply=read.reply, reading=reading)
 
     def skim(self, attempt: Attempt) -> Read:
         """What one attempt brought, not held against any tool: `reading` is None. Never raises."""
@@ -122,9 +124,25 @@ class Reader:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
             return Read(attempt, failure=_undigested(attempt, error))
+        if self.redactor is not None and isinstance(answer, Reply) and _may_be_in_pieces(response.body):
+            attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
         if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
             answer = _of_no_status(response.status, answer)
         return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
+
+    def _without_secrets(
+        self, redactor: Redactor, attempt: Attempt, reply: Reply, dialect: Dialect
+    ) -> tuple[Attempt, Reply | Failure]:
+        """The answer without a key that only shows once the pieces of a stream are put together; so it is kept, too."""
+        response = attempt.response
+        if response is None or not redactor.is_in(_texts_of(reply)):
+            return attempt, reply
+        response = replace(response, body=redactor.hide_in_pieces(response.body))
+        attempt = replace(attempt, response=response)
+        answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+        if isinstance(answer, Reply) and redactor.is_in(_texts_of(answer)):
+            answer = _of_unsafe_answer(response.status, answer)
+        return attempt, answer
 
     def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
         """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
@@ -163,6 +181,23 @@ def _undigested(attempt: Attempt, error: Exception) -> Failure:
     """A fault of ours must not end a run or buy the row again: the raw answer is kept."""
     message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
     return Failure(FailureKind.UNDIGESTED, message, attempt.response.status if attempt.response else None)
+
+
+def _may_be_in_pieces(body: bytes) -> bool:
+    """Whether an answer is a stream, or its content is in parts; in one plain document nothing is put together."""
+    return not body.startswith(b"{") or body.count(b'"text"') > 1 or b"\n{" in body
+
+
+def _texts_of(reply: Reply) -> list[str | None]:
+    """All that the endpoint has said, as it reaches the output."""
+    calls = [text for call in reply.calls for text in (call.id, call.name, call.arguments)]
+    told = (reply.finish_reason, reply.model, reply.response_id, reply.system_fingerprint)
+    return [reply.content, reply.refusal, *told, *calls]
+
+
+def _of_unsafe_answer(status: int, reply: Reply) -> Failure:
+    message = "the answer holds the key in a form that cannot be taken out; it is not shown"
+    return Failure(FailureKind.UNDIGESTED, message, status, usage=reply.usage)
 
 
 _FIRST_STATUS, _LAST_STATUS = 100, 599  # that HTTP knows (RFC 9110, section 15)

@@ -16,12 +16,24 @@ _SHORTEST_FORM = 8  # characters of a form; the stable part of a short key in ba
 _JSON_IN_JSON = 4  # a relay's error quotes that of its upstream, which quotes a body
 
 _WINDOW = 1 << 18  # bytes that are searched at once
-_LONGEST_CHARACTER = 128  # bytes of one character, escaped as `_anyhow` knows it
-_MARKS = (b"\\u00", b"%", b"&")  # one of them is in whatever is escaped
+_LONGEST_CHARACTER = (
+    160  # bytes of one character, escaped as `_anyhow` knows it, or in hex, and what parts it from the next
+)
+_MARKS = (b"\\u00", b"%", b"&", b"\0")  # one of them is in whatever is escaped
+_ZERO = rb"(?:\0|\\{1,16}u0000)?+"  # behind each character of UTF-16 that was taken for text
+_BETWEEN_HEX = rb"(?:,? ?0[xX]|[ :,_-]|\\{1,16}x)?+"
 _NAMES: dict[str, list[str]] = {}  # of ASCII characters in HTML; some have two
 for _name, _meant in html5.items():
     if _meant.isascii() and _name[-1] == ";":
         _NAMES.setdefault(_meant, []).append(_name)
+
+# A text that a reader of the answer may put together from several: the deltas of a stream, the parts of a content.
+_PIECE = re.compile(
+    rb'"(?!(?:id|object|model|type|role|index|created|finish_reason|system_fingerprint|status|item_id|event)")'
+    rb'([A-Za-z_]{1,40})"\s*+:\s*+"((?:[^"\\]|\\.)*+)"',
+    re.DOTALL,
+)
+_INDEX = re.compile(rb'index"\s*+:\s*+(\d+)')
 
 # What looks like a key, whoever's it is: relays echo the one of the channel behind them.
 _KEY_LIKE = re.compile(
@@ -37,7 +49,7 @@ _KEY_LIKE = re.compile(
 class Redactor:
     """Replaces secrets by `***`: in their own form and in those in which an echo may carry them."""
 
-    __slots__ = ("_escaped", "_forms", "_longest_escaped")
+    __slots__ = ("_escaped", "_forms", "_hex_starts", "_in_hex", "_longest_escaped")
 
     def __init__(self, secrets: Iterable[str]) -> None:
         """Secrets of fewer than 8 characters are left alone: they would mutilate answers."""
@@ -45,8 +57,10 @@ class Redactor:
         forms = {form for secret in kept for form in _forms_of(secret)}
         # The longest first, so that no remainder of a form stays behind a shorter one.
         self._forms = tuple(sorted((form.encode() for form in forms), key=len, reverse=True))
-        anyhow = [b"".join(map(_anyhow, secret)) for secret in sorted(kept, key=len, reverse=True)]
-        self._escaped = re.compile(b"|".join(anyhow)) if anyhow else None
+        longest_first = sorted(kept, key=len, reverse=True)
+        self._escaped = _any_of(_ZERO.join(map(_anyhow, secret)) for secret in longest_first)
+        self._hex_starts = {digits for secret in kept for digits in _both_cases(f"{secret.encode()[0]:02x}")}
+        self._in_hex = _any_of(_BETWEEN_HEX.join(map(_hex_of, secret.encode())) for secret in longest_first)
         self._longest_escaped = _LONGEST_CHARACTER * max(map(len, kept), default=0)
 
     def hide_secrets(self, body: bytes) -> bytes:
@@ -56,21 +70,28 @@ class Redactor:
                 body = body.replace(form, HIDDEN.encode())
         # Every JSON writer escapes other characters than its neighbour, so each of a secret may be as it is or not.
         if self._escaped is not None and any(mark in body for mark in _MARKS):
-            body = self._without_escaped(self._escaped, body)
+            body = self._without(self._escaped, body)
+        if self._in_hex is not None and any(start in body for start in self._hex_starts):
+            body = self._without(self._in_hex, body)
         return body
 
-    def _without_escaped(self, escaped: re.Pattern[bytes], body: bytes) -> bytes:
+    def _without(self, pattern: re.Pattern[bytes], body: bytes) -> bytes:
         """Searched a window at a time: the pattern takes seconds for a long body, and nothing else runs meanwhile."""
         pieces: list[bytes] = []
         done = place = 0
         while place < len(body):
-            found = escaped.search(body, place, place + _WINDOW + self._longest_escaped)
+            found = pattern.search(body, place, place + _WINDOW + self._longest_escaped)
             if found is None or found.start() >= place + _WINDOW:
                 place += _WINDOW
                 continue
             pieces += [body[done : found.start()], HIDDEN.encode()]
             done = place = found.end()
         return b"".join((*pieces, body[done:])) if pieces else body
+
+    def is_in(self, texts: Iterable[str | None]) -> bool:
+        """Whether a secret stands in one of these texts, in whatever form."""
+        whole = "\n".join(filter(None, texts)).encode("utf-8", "replace")
+        return self.hide_secrets(whole) is not whole
 
     def hide_all(self, body: bytes) -> bytes:
         """Without the endpoint's own key and whatever looks like one. For errors and messages."""
@@ -79,6 +100,82 @@ class Redactor:
     def hide_in_text(self, text: str) -> str:
         """`hide_all` for text."""
         return self.hide_all(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    def hide_in_pieces(self, body: bytes) -> bytes:
+        """Without a secret that is spread over texts which belong together, so that whoever assembles the answer never
+        has it. Some 10 µs a piece, so for answers that are known to hold one."""
+        for pieces_of in (_by_name, _by_name_and_index):
+            cuts: list[tuple[int, int, bytes]] = []
+            for pieces in pieces_of(body):
+                cuts += _cuts(pieces, self._places_in(b"".join([piece[2] for piece in pieces])))
+            kept, done = [], 0
+            for start, end, instead in sorted(cuts):
+                kept += [body[done:start], instead]
+                done = end
+            body = b"".join((*kept, body[done:]))
+        return body
+
+    def _places_in(self, text: bytes) -> list[tuple[int, int]]:
+        """Where in a text a secret stands, in whatever form; without overlaps, in order."""
+        places = [found.span() for form in self._forms if form in text for found in re.finditer(re.escape(form), text)]
+        for pattern in filter(None, (self._escaped, self._in_hex)):
+            places += [found.span() for found in pattern.finditer(text)]
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(places):
+            if joined and start < joined[-1][1]:
+                joined[-1] = joined[-1][0], max(end, joined[-1][1])
+            else:
+                joined.append((start, end))
+        return joined
+
+
+_Pieces = list[re.Match[bytes]]
+
+
+def _by_name(body: bytes) -> Iterable[_Pieces]:
+    """The texts that belong together where there is one call, or one content."""
+    found: dict[bytes, _Pieces] = {}
+    for piece in _PIECE.finditer(body):
+        found.setdefault(piece[1], []).append(piece)
+    return found.values()
+
+
+def _by_name_and_index(body: bytes) -> Iterable[_Pieces]:
+    """The texts that belong together where several calls or choices take turns, one document a line."""
+    found: dict[tuple[bytes, ...], _Pieces] = {}
+    start = 0
+    for line in body.splitlines(keepends=True):
+        index = tuple(_INDEX.findall(line))
+        for piece in _PIECE.finditer(body, start, start + len(line)):
+            found.setdefault((piece[1], *index), []).append(piece)
+        start += len(line)
+    return found.values()
+
+
+def _cuts(pieces: _Pieces, places: list[tuple[int, int]]) -> Iterator[tuple[int, int, bytes]]:
+    """(from, to, instead) in the body, for these places in the pieces put together: one mark for each secret."""
+    begin = 0
+    for piece in pieces:
+        end = begin + len(piece[2])
+        for start, stop in places:
+            if start < end and stop > begin:
+                instead = HIDDEN.encode() if start >= begin else b""
+                offset = piece.start(2) - begin
+                yield offset + max(start, begin), offset + min(stop, end), instead
+        begin = end
+
+
+def _any_of(patterns: Iterator[bytes]) -> re.Pattern[bytes] | None:
+    joined = b"|".join(patterns)
+    return re.compile(joined) if joined else None
+
+
+def _hex_of(byte: int) -> bytes:
+    return b"(?:%s)" % b"|".join(_both_cases(f"{byte:02x}"))
+
+
+def _both_cases(digits: str) -> list[bytes]:
+    return sorted({digits.encode(), digits.upper().encode()})
 
 
 def _anyhow(character: str) -> bytes:

@@ -178,7 +178,7 @@ class Transport:
     def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
         is_success = 200 <= response.status < 300
         encoding = response.headers.get("Content-Encoding", "")
-        if encoding or not raw.startswith(b"{"):
+        if encoding or not raw.startswith(b"{") or raw.startswith(b"{\0"):
             raw, is_longer = _unpack(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)
             is_cut = is_cut or is_longer
         hide = self._redactor.hide_secrets if is_success else self._redactor.hide_all
@@ -254,7 +254,18 @@ _GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15  # zlib's wbits
 _MOST_MEMBERS = 16  # of a gzip body; each costs a copy of the rest
 _MOST_LAYERS = 4  # a relay may pack what was packed already
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_WIDE_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_WIDE_MARKS = {
+    b"\xff\xfe\0\0": "utf-32-le",
+    b"\0\0\xfe\xff": "utf-32-be",
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+}
+_WIDE_ZEROS = {  # as RFC 4627 tells them apart: JSON begins with two characters of ASCII
+    "x000": "utf-32-le",
+    "000x": "utf-32-be",
+    "x0x0": "utf-16-le",
+    "0x0x": "utf-16-be",
+}
 
 
 def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
@@ -271,8 +282,13 @@ def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
 
 
 def _in_utf8(raw: bytes) -> bytes:
-    wide = _WIDE_MARKS.get(raw.lstrip()[:2])
-    return raw if wide is None else _BYTE_ORDER_MARK + raw.lstrip()[2:].decode(wide, "replace").encode()
+    """In UTF-8 what is marked as UTF-16 or UTF-32, or is so by where the zeros of its first letters stand."""
+    marked = raw.lstrip(b" \t\r\n")
+    for mark, encoding in _WIDE_MARKS.items():
+        if marked.startswith(mark):
+            return _BYTE_ORDER_MARK + marked[len(mark) :].decode(encoding, "replace").encode()
+    wide = _WIDE_ZEROS.get("".join("x0"[byte == 0] for byte in raw[:4]))
+    return raw if wide is None else raw.decode(wide, "replace").encode()
 
 
 def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:

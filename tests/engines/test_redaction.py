@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcall.dialects import DIALECTS
+from batchcall.engines.reading import Read, Reader
 from batchcall.engines.redaction import _WINDOW, Redactor
+from batchcall.records import Attempt, HttpResponse
 
 KEY = 'sk-proj-A/b+c=d é"q\\w0123456789'
 OTHERS_KEYS = [
@@ -189,3 +192,161 @@ def test_an_escaped_secret_is_found_wherever_the_search_begins_its_next_window(a
     body = b"%" + b"a" * at + escaped + b"b" * _WINDOW
 
     assert Redactor([secret]).hide_secrets(body) == b"%" + b"a" * at + b"***" + b"b" * _WINDOW
+
+
+PLAIN_KEY = "sk-proj-A/b+c=d_0123456789"  # without what JSON escapes
+
+
+def _digits(separator: str, *, upper: bool = False) -> str:
+    digits = separator.join(f"{byte:02x}" for byte in PLAIN_KEY.encode())
+    return digits.upper() if upper else digits
+
+
+WIDE_AND_HEX = {
+    "hex": _digits(""),
+    "hex, upper case": _digits("", upper=True),
+    "a dump": _digits(" "),
+    "a fingerprint": _digits(":", upper=True),
+    "escapes of a language": "\\x" + _digits("\\x"),
+    "the same in JSON": json.dumps("\\x" + _digits("\\x")),
+    "an array": "0x" + _digits(", 0x"),
+    "UTF-16 that was taken for text": "\0".join(PLAIN_KEY),
+    "the same in JSON ": json.dumps("\0".join(PLAIN_KEY)),
+    "in another order, too": "\0" + "\0".join(PLAIN_KEY) + "\0",
+}
+
+
+@pytest.mark.parametrize("form", WIDE_AND_HEX.values(), ids=WIDE_AND_HEX.keys())
+def test_the_key_is_hidden_in_hex_and_in_characters_of_two_bytes(form: str) -> None:
+    hidden = Redactor([PLAIN_KEY]).hide_secrets(f'{{"error": "wrong {form} here"}}'.encode())
+
+    assert b"***" in hidden
+    assert hidden.endswith(b' here"}')
+    assert b"9" not in hidden
+
+
+PIECE = "before sk-proj-0123456789abcdef behind"
+SPLIT_KEY = "sk-proj-0123456789abcdef"
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1}
+
+
+def sse(*documents: object) -> bytes:
+    return b"".join(b"data: " + json.dumps(document).encode() + b"\n\n" for document in documents)
+
+
+def _delta(**delta: object) -> object:
+    return {"id": "r", "model": "m", "choices": [{"index": 0, "delta": delta}]}
+
+
+def _call(index: int, arguments: str, **more: object) -> object:
+    return {"index": index, "function": {"arguments": arguments, **more}}
+
+
+def chat_content(pieces: list[str]) -> bytes:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    return sse(*[_delta(content=piece) for piece in pieces], end)
+
+
+def chat_calls_in_turns(pieces: list[str]) -> bytes:
+    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    start = _delta(tool_calls=[{"id": f"c{n}", **_call(n, '{"a": "', name="f")} for n in (0, 1)])  # type: ignore[dict-item]
+    turns = [_delta(tool_calls=[_call(0, piece), _call(1, "x")]) for piece in pieces]
+    by_turns = [_delta(tool_calls=[call]) for turn in turns for call in turn["choices"][0]["delta"]["tool_calls"]]  # type: ignore[index]
+    close = [_delta(tool_calls=[_call(n, '"}')]) for n in (0, 1)]
+    return sse(start, *by_turns, *close, end)
+
+
+def chat_parts(pieces: list[str]) -> bytes:
+    message = {"content": [{"type": "text", "text": piece} for piece in pieces]}
+    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+
+
+def anthropic_stream(pieces: list[str]) -> bytes:
+    block = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    deltas = [
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": piece}}
+        for piece in ['{"a": "', *pieces, '"}']
+    ]
+    return sse(
+        {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "usage": {}}},
+        {"type": "content_block_start", "index": 1, "content_block": block},
+        *deltas,
+        {"type": "content_block_stop", "index": 1},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {}},
+        {"type": "message_stop"},
+    )
+
+
+def responses_stream(pieces: list[str]) -> bytes:
+    item = {"type": "function_call", "id": "i", "call_id": "c", "name": "f", "arguments": ""}
+    deltas = [
+        {"type": "response.function_call_arguments.delta", "item_id": "i", "output_index": 0, "delta": piece}
+        for piece in ['{"a": "', *pieces, '"}']
+    ]
+    done = {"id": "r", "status": "completed", "output": []}
+    return sse(
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        *deltas,
+        {"type": "response.completed", "response": done},
+    )
+
+
+def gemini_stream(pieces: list[str]) -> bytes:
+    parts = [{"candidates": [{"content": {"parts": [{"text": piece}]}}]} for piece in pieces]
+    return sse(*parts, {"candidates": [{"finishReason": "STOP"}]})
+
+
+STREAMS = {
+    "content": ("openai-chat", chat_content),
+    "two calls in turns": ("openai-chat", chat_calls_in_turns),
+    "a content in parts": ("openai-chat", chat_parts),
+    "anthropic": ("anthropic", anthropic_stream),
+    "responses": ("openai-responses", responses_stream),
+    "gemini": ("gemini", gemini_stream),
+}
+
+
+def read_with(redactor: Redactor | None, protocol: str, body: bytes) -> Read:
+    reader = Reader(DIALECTS[protocol], True, False, lambda model, usage: None, redactor=redactor)
+    return reader.skim(Attempt(0, 1, "h", HttpResponse(200, {}, body), None, 1.0, 0.5, 0.0, "e"))
+
+
+def said_by(read: Read) -> str:
+    assert read.reply is not None
+    return "\n".join([read.reply.content or "", *(call.arguments for call in read.reply.calls)])
+
+
+@pytest.mark.parametrize("size", [1, 5, 13, 100])
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_key_that_is_spread_over_the_pieces_of_an_answer_is_taken_out(name: str, size: int) -> None:
+    protocol, stream_of = STREAMS[name]
+    body = stream_of([PIECE[start : start + size] for start in range(0, len(PIECE), size)])
+    body = Redactor([SPLIT_KEY]).hide_secrets(body)  # as the transport does, which sees no piece for the whole
+
+    clean = read_with(Redactor([SPLIT_KEY]), protocol, body)
+
+    assert "before *** behind" in said_by(clean)
+    assert clean.attempt.response is not None
+    assert said_by(read_with(None, protocol, clean.attempt.response.body)) == said_by(clean)  # as it is kept
+    if size < len(SPLIT_KEY):
+        assert SPLIT_KEY in said_by(read_with(None, protocol, body))  # the control: nothing else takes it out
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_an_answer_in_pieces_without_the_key_stays_as_it_is(name: str) -> None:
+    protocol, stream_of = STREAMS[name]
+    body = stream_of([PIECE[:12], PIECE[13:]])
+
+    read = read_with(Redactor([SPLIT_KEY]), protocol, body)
+
+    assert read.attempt.response is not None
+    assert read.attempt.response.body is body
+
+
+@given(st.lists(st.sampled_from(["a", "ab", "0123", SPLIT_KEY[:9], SPLIT_KEY[9:], SPLIT_KEY, "\\", '"']), max_size=12))
+def test_what_is_cut_out_of_pieces_leaves_the_rest(pieces: list[str]) -> None:
+    cleaned = Redactor([SPLIT_KEY]).hide_in_pieces(chat_content(pieces))
+
+    documents = [json.loads(line[6:]) for line in cleaned.splitlines() if line]
+    said = "".join(document["choices"][0]["delta"].get("content", "") for document in documents)
+    assert said == "".join(pieces).replace(SPLIT_KEY, "***")

@@ -417,6 +417,10 @@ PACKED = {
     "gzip, four times": gzip.compress(gzip.compress(gzip.compress(gzip.compress(_SAID.encode())))),
     "utf-16": _SAID.encode("utf-16"),
     "utf-16, the other way": b" \xfe\xff" + _SAID.encode("utf-16-be"),
+    "utf-16 without a mark": _SAID.encode("utf-16-le"),
+    "utf-16 without a mark, the other way": _SAID.encode("utf-16-be"),
+    "utf-32": _SAID.encode("utf-32"),
+    "utf-32 without a mark": _SAID.encode("utf-32-be"),
     "utf-16 in gzip": gzip.compress(_SAID.encode("utf-16")),
 }
 
