@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from batchcall.asking import Asker, make_asker
+from batchcall.descriptors import room_for
 from batchcall.dialects import DIALECTS
 from batchcall.engines.reading import max_tokens_of
 from batchcall.errors import BatchcallError, DamagedRecordError, ExitCode, JobError
@@ -128,7 +129,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     warnings += filter(None, [asker.row_tools_note()])
     if bad and sample:
         warnings.append(_bad_text(sample, bad))
-    refusals = [*_key_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
+    refusals = [*_key_refusals(job), *_descriptor_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
     standing = _standing(job, asker, source, refusals)
     done = min(rows, standing.done)
     left = rows - done if standing.to_buy is None else standing.to_buy
@@ -149,6 +150,14 @@ def check_job(job: Job | Path | str) -> CheckReport:
         refusals=refusals,
         endpoints=_named(job),
     )
+
+
+def _descriptor_refusals(job: Job) -> list[str]:
+    try:
+        room_for(job)
+    except JobError as error:
+        return [f"{error}: {error.hint}"]
+    return []
 
 
 def _named(job: Job) -> list[str]:

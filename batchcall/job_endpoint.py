@@ -40,6 +40,7 @@ class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     headers: dict[str, str] = {}
     ca_file: str | None = None  # own certificate authority, PEM
     trust_env: bool = False  # take a proxy from the environment
+    allow_http_key: bool = False  # a key over plain http to another host
     model: str | None = None  # what the model is called there, where that is not request.model
     requests_per_minute: float | None = None  # of this account; None: as [limits] says
     tokens_per_minute: float | None = None
@@ -160,8 +161,13 @@ def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
         told = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
         draft.fault(where, told)
-    if url.scheme == "http" and endpoint.api_key is not None and not _is_this_machine(url.hostname or ""):
-        draft.fault(where, "a key goes over https only, except to this machine")
+    is_plain = url.scheme == "http" and not _is_this_machine(url.hostname or "")
+    if is_plain and endpoint.api_key is not None and not endpoint.allow_http_key:
+        draft.fault(
+            where,
+            "a key goes over https only, except to this machine; endpoint.allow_http_key = true sends it over plain"
+            " http all the same, for a gateway in a network of your own",
+        )
 
 
 def _split(text: str) -> SplitResult | None:

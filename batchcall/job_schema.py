@@ -89,6 +89,7 @@ _ENDPOINT = _object(
         },
         "ca_file": _path("own certificate authority, PEM"),
         "trust_env": _flag("take a proxy from the environment"),
+        "allow_http_key": _flag("send the key over plain http to another host, as to a gateway in a cluster"),
     },
     required=("url",),
 )

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from batchcall.asking import model_of, reader_of
+from batchcall.descriptors import Room, room_for
 from batchcall.dialects import DIALECTS
 from batchcall.engines.endpoint import Endpoint
 from batchcall.engines.gate import Gate
@@ -40,13 +41,14 @@ def keys_of(job: Job) -> Keys:
 async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> AsyncIterator[LiveEngine]:
     """The endpoints as the job describes them, until the block ends. `say` is told when one of several gives up."""
     job, limits = run.job, run.job.limits
+    room = room_for(job)
     async with contextlib.AsyncExitStack() as stack:
         sandbox = ""
         if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
             sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
         secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
         endpoints = [
-            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say))
+            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say, room))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
         reader = replace(reader_of(job), redactor=Redactor(secrets))
@@ -82,12 +84,13 @@ async def _opened(
     sandbox: str,
     secrets: tuple[str, ...],
     say: Callable[[str], None],
+    room: Room,
 ) -> AsyncIterator[Endpoint]:
     """`secrets` are the keys of all: a relay that has two of them may tell one to the other."""
     job, dialect = run.job, DIALECTS[endpoint.protocol]
     url = sandbox if endpoint.url == "sandbox" else endpoint.url
     secret = key.reveal() if key is not None else None
-    pacer = _pacer(run, endpoint)
+    pacer = _pacer(run, endpoint, room)
     async with open_transport(
         url,
         headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
@@ -95,8 +98,10 @@ async def _opened(
         concurrency=pacer.most_in_flight,
         ca_file=endpoint.ca_file,
         trust_env=endpoint.trust_env,
+        allow_http_key=endpoint.allow_http_key,
         secrets=(secret,) if secret else (),
         others_secrets=secrets,
+        most_resting=room.most_resting,
         say=say,
     ) as transport:
         yield Endpoint(
@@ -112,13 +117,14 @@ async def _opened(
         )
 
 
-def _pacer(run: Run, endpoint: EndpointSection) -> Pacer:
+def _pacer(run: Run, endpoint: EndpointSection, room: Room) -> Pacer:
     pace = pace_of(run.job, endpoint)
     return Pacer(
         concurrency=pace.concurrency,
         requests_per_minute=pace.requests_per_minute,
         tokens_per_minute=pace.tokens_per_minute,
         max_outage_s=run.options.max_outage_s,
+        most_auto=room.most_auto,
     )
 
 

@@ -69,6 +69,7 @@ class FailureKind(Enum):
 
     # fmt: off
     UNCONNECTED    = "unconnected", FailureRule(Status.UNREACHABLE, Money.UNSENT, Scope.RETRY, False)
+    NO_DESCRIPTORS = "no_descriptors", FailureRule(Status.UNREACHABLE, Money.UNSENT, Scope.RETRY, False)
     DISCONNECTED   = "disconnected", FailureRule(Status.UNREACHABLE, Money.AMBIGUOUS, Scope.RETRY, False)
     TIMED_OUT      = "timed_out", FailureRule(Status.TIMED_OUT, Money.AMBIGUOUS, Scope.RETRY, False)
     RATE_LIMITED   = "rate_limited", FailureRule(Status.OVERLOADED, Money.REFUSED, Scope.RETRY, True)
@@ -85,6 +86,8 @@ class FailureKind(Enum):
     UNKNOWN_MODEL  = "unknown_model", FailureRule(Status.REQUEST_REJECTED, Money.REFUSED, Scope.JOB, False)
     REDIRECTED     = "redirected", FailureRule(Status.REQUEST_REJECTED, Money.REFUSED, Scope.JOB, False)
     RELAY_DENIED   = "relay_denied", FailureRule(Status.REQUEST_REJECTED, Money.REFUSED, Scope.JOB, False)
+    UNTRUSTED      = "untrusted", FailureRule(Status.UNREACHABLE, Money.UNSENT, Scope.JOB, False)
+    WRONG_SCHEME   = "wrong_scheme", FailureRule(Status.UNREACHABLE, Money.UNSENT, Scope.JOB, False)
     LONG_WAIT      = "long_wait", FailureRule(Status.OVERLOADED, Money.REFUSED, Scope.JOB, True)
     # fmt: on
 

@@ -14,6 +14,7 @@ import msgspec
 
 from batchcall.asking import Asker, make_asker
 from batchcall.closing import finish, too_many_failed
+from batchcall.descriptors import room_for
 from batchcall.dialects import DIALECTS
 from batchcall.engines.feed import Feed
 from batchcall.engines.live import LiveEngine, Stopped
@@ -83,6 +84,7 @@ async def run_job(
     options = options or RunOptions()
     job = _as_asked(as_job(job), options)
     keys = keys_of(job)
+    room_for(job)  # before anything is written
     with _disk_faults(job.output.path) as disk_faults:
         async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
             disk_faults.can_have_sent = True

@@ -20,8 +20,11 @@ aiohttp does these things elsewhere, each request has a connection of its own.
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
+import os
 import select
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,6 +73,8 @@ class Connector(aiohttp.TCPConnector):
             try:
                 connection = await super().connect(*request, **settings)
             except (aiohttp.ClientError, OSError, UnicodeError) as error:
+                if is_lack_of_descriptors(error) and await self._give_back_idle():
+                    continue
                 raise Unsent(error) from error
             wire = connection.protocol
             if not isinstance(wire, Wire) or self._has_strayed:
@@ -86,6 +91,16 @@ class Connector(aiohttp.TCPConnector):
         if idle and len(idle) <= self._most_resting and getattr(idle[0][0], "is_resting", False):
             return None
         return await super()._get(key, traces)
+
+    async def _give_back_idle(self) -> bool:
+        """Close what rests, and keep nothing idle from now on; whether there was any."""
+        self._most_resting = 0
+        idle = [wire for wires in self._conns.values() for wire, _ in wires]
+        self._conns.clear()
+        for wire in idle:
+            wire.abort()
+        await asyncio.sleep(0)  # descriptors are free a turn of the loop later
+        return bool(idle)
 
     def _strayed(self) -> None:
         if not self._has_strayed:
@@ -218,6 +233,21 @@ class _OneAnswer:
         return ()
 
 
+def is_lack_of_descriptors(error: BaseException) -> bool:
+    """Whether a connection failed because this process, or this machine, may open no more files. A name that cannot be
+    looked up for that reason counts as unknown, so then it is tried."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as lack:
+            return lack.errno in _LACKS
+        return False
+    return getattr(error, "errno", None) in _LACKS
+
+
+_LACKS = (errno.EMFILE, errno.ENFILE)
+
+
 def _is_parting_word(data: bytes) -> bool:
     """A server says so when it closes an idle connection; no row takes it for an answer."""
     return data.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5"))
@@ -225,12 +255,12 @@ def _is_parting_word(data: bytes) -> bool:
 
 def _is_readable(transport: asyncio.Transport | None) -> bool:
     """Whether something has come that the event loop has not read yet, be it the end."""
-    if transport is None or (socket := transport.get_extra_info("socket")) is None:
+    if transport is None or (taken := transport.get_extra_info("socket")) is None:
         return True
     if sys.platform == "win32":
-        return bool(select.select([socket.fileno()], [], [], 0)[0])
+        return bool(select.select([taken.fileno()], [], [], 0)[0])
     waiting = select.poll()
-    waiting.register(socket.fileno(), select.POLLIN)
+    waiting.register(taken.fileno(), select.POLLIN)
     return bool(waiting.poll(0))
 
 
@@ -240,9 +270,9 @@ def _unsent_bytes(transport: asyncio.Transport | None) -> int:
     if transport is None:
         return 0
     waiting = transport.get_write_buffer_size()
-    if sys.platform == "linux" and not waiting and (socket := transport.get_extra_info("socket")) is not None:
+    if sys.platform == "linux" and not waiting and (taken := transport.get_extra_info("socket")) is not None:
         try:
-            waiting = int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+            waiting = int.from_bytes(fcntl.ioctl(taken.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         except OSError:
             return 0
     return waiting

@@ -15,6 +15,7 @@ from batchcall.pacing.pacer import Orders, Pacer
 from batchcall.records import Failure, FailureKind, HttpRequest, Request, Scope, Shape
 
 _SHAPES_HELD = 1024
+_NEVER_A_ROWS = frozenset({FailureKind.NO_DESCRIPTORS, FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME})
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +97,9 @@ class Endpoint:
         return self.health.saw(read.failure) or self.pacer.verdict(now_s)
 
     def takes_no_try(self, failure: Failure) -> bool:
-        """A failure that is no row's doing: the endpoint is down, and the row only found out whether it still is."""
-        return self.pacer.is_down and failure.kind.rule.scope is Scope.RETRY
+        """A failure that is no row's doing: nothing could be sent, or the endpoint is down and the row only found out
+        whether it still is."""
+        return failure.kind in _NEVER_A_ROWS or (self.pacer.is_down and failure.kind.rule.scope is Scope.RETRY)
 
     def obey(self, now_s: float) -> bool:
         """Let the gate do what the pacer says; whether that is news."""

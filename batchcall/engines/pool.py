@@ -18,8 +18,6 @@ from batchcall.errors import ExitCode
 from batchcall.pacing.health import Health, Verdict
 from batchcall.records import HttpRequest, Request, Status
 
-_MOST_WORKERS = 1024
-
 _Waiter = tuple["asyncio.Future[Endpoint]", Collection[Endpoint]]
 
 
@@ -47,7 +45,7 @@ class Pool:
     @property
     def most_in_flight(self) -> int:
         """How many rows can be on their way at once."""
-        return min(_MOST_WORKERS, sum(endpoint.pacer.most_in_flight for endpoint in self.endpoints))
+        return sum(endpoint.pacer.most_in_flight for endpoint in self.endpoints)
 
     @property
     def is_down(self) -> bool:

@@ -9,6 +9,8 @@ import base64
 import contextlib
 import ipaddress
 import math
+import os
+import re
 import ssl
 import urllib.request
 import zlib
@@ -22,7 +24,7 @@ import aiohttp
 
 from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
 from batchcall.engines.beside import LONG_BODY, beside_to_the_end
-from batchcall.engines.connections import MOST_RESTING, Connector, Unsent
+from batchcall.engines.connections import MOST_RESTING, Connector, Unsent, is_lack_of_descriptors
 from batchcall.engines.redaction import Redactor
 from batchcall.errors import JobError
 from batchcall.job_endpoint import request_url
@@ -61,6 +63,9 @@ _LOOK_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _CONNECT_S = 30.0  # most for name, connection, TLS and proxy together; always less than the whole attempt's time
 _CONNECT_SHARE = 0.9
 
+_CROWDED = (
+    "this process may open no more files, so fewer requests to {host} are kept in flight; raise its limit (ulimit -n)"
+)
 _STRAY = (
     "{host} has sent more than the answer to a request; what was sent in excess is dropped, and each request has a"
     " connection of its own from now on"
@@ -82,6 +87,7 @@ async def open_transport(
     concurrency: int,
     ca_file: str | None = None,
     trust_env: bool = False,
+    allow_http_key: bool = False,
     secrets: tuple[str, ...] = (),
     others_secrets: tuple[str, ...] = (),
     most_resting: int = MOST_RESTING,
@@ -94,7 +100,7 @@ async def open_transport(
     comes back, and so are those that are only sent elsewhere. `say` is called with what a person should know. Raises
     JobError where the URL, a header, the CA file or the proxy cannot be used.
     """
-    endpoint = _checked_url(url, has_secret=bool(secrets))
+    endpoint = _checked_url(url, has_secret=bool(secrets) and not allow_http_key)
     proxy = _proxy_for(endpoint) if trust_env else None
     all_headers = _merged_headers(headers)
     session = aiohttp.ClientSession(
@@ -116,7 +122,9 @@ async def open_transport(
     async with session:
         options = {"proxy": proxy.url, "headers": all_headers} if proxy else {}
         redactor = Redactor((*secrets, *others_secrets, *(proxy.secrets if proxy else ())))
-        yield Transport(session, endpoint, options, redactor, timeout_s)
+        yield Transport(
+            session, endpoint, options, redactor, timeout_s, say, "" if trust_env else _unused_proxy(endpoint)
+        )
 
 
 class Transport:
@@ -129,12 +137,18 @@ class Transport:
         options: Mapping[str, Any],
         redactor: Redactor,
         timeout_s: float,
+        say: Callable[[str], None],
+        unused_proxy: str,
     ) -> None:
         self._session = session
         self._endpoint = endpoint
         self._options = options
         self._redactor = redactor
         self._timeout_s = timeout_s
+        self._say = say
+        self._said: set[str] = set()
+        self._unused_proxy = unused_proxy
+        self._has_answered = False
         self._urls: dict[str, str] = {}  # a job has one path or two
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
@@ -151,6 +165,10 @@ class Transport:
                     response.close()  # the rest is not read, so the connection is of no more use
         except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
+        self._has_answered = True
+        if response.status == 400 and self._endpoint.scheme == "http" and _WANTS_HTTPS.search(raw):
+            told = f"{self._endpoint.netloc} wants https, and endpoint.url says http"
+            return Failure(FailureKind.WRONG_SCHEME, told, http_status=400)
         if len(raw) <= (_LONG_PACKED if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else LONG_BODY):
             return self._as_response(response, raw, is_cut)
         return await beside_to_the_end(lambda: self._as_response(response, raw, is_cut))
@@ -186,12 +204,31 @@ class Transport:
 
     def _as_failure(self, error: Exception) -> Failure:
         if isinstance(error, Unsent):
-            kind, cause, tellings = FailureKind.UNCONNECTED, error.cause, _BEFORE_IT_WAS_SENT
+            cause, tellings = error.cause, _BEFORE_IT_WAS_SENT
+            kind = _kind_unsent(cause)
+            if kind is FailureKind.NO_DESCRIPTORS:
+                self._say_once(_CROWDED.format(host=self._endpoint.netloc))
         else:
             kind, cause, tellings = _kind_once_sent(error), error, _ONCE_SENT
         telling = next(telling for kind_of_error, telling in tellings if isinstance(cause, kind_of_error))
         told = telling.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
-        return Failure(kind, self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE])
+        told = self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE]
+        return Failure(kind, told + self._guess(kind, cause))
+
+    def _guess(self, kind: FailureKind, cause: Exception) -> str:
+        """What may be behind it, where nothing has ever been answered."""
+        if self._has_answered:
+            return ""
+        if kind is FailureKind.UNCONNECTED and self._unused_proxy:
+            return f"; {self._unused_proxy} is set and not used: endpoint.trust_env = true uses it"
+        if isinstance(cause, aiohttp.ServerDisconnectedError) and self._endpoint.scheme == "http":
+            return "; does it want https?"
+        return ""
+
+    def _say_once(self, note: str) -> None:
+        if note not in self._said:
+            self._said.add(note)
+            self._say(note)
 
 
 # What is said of an exception, the most particular first.
@@ -211,14 +248,33 @@ _BEFORE_IT_WAS_SENT: _Tellings = (
 _ONCE_SENT: _Tellings = (
     (TimeoutError, "no whole answer from {host} within {timeout_s:g} s"),
     (aiohttp.ClientPayloadError, "the answer of {host} breaks off: {why}"),
-    (aiohttp.ClientResponseError, "the answer of {host} is not HTTP: {why}"),
+    (aiohttp.ClientResponseError, "the answer of {host} cannot be read as HTTP: {why}"),
     (aiohttp.ServerDisconnectedError, "{host} hung up without an answer"),
     (Exception, "the connection to {host} was lost: {why}"),
 )
 # fmt: on
 
 
+_WANTS_HTTPS = re.compile(
+    rb"plain http request was sent to https port|http request to an https server|plain http to an ssl-enabled server"
+    rb"|combination of host and port requires tls",
+    re.IGNORECASE,
+)
+_PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+_TLS_ALERT = "\\x15\\x03"
+
+
+def _kind_unsent(cause: Exception) -> FailureKind:
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return FailureKind.UNTRUSTED
+    if isinstance(cause, aiohttp.ClientConnectorSSLError) and getattr(cause.os_error, "reason", "") in _PLAIN_HTTP:
+        return FailureKind.WRONG_SCHEME
+    return FailureKind.NO_DESCRIPTORS if is_lack_of_descriptors(cause) else FailureKind.UNCONNECTED
+
+
 def _kind_once_sent(error: Exception) -> FailureKind:
+    if isinstance(error, aiohttp.ClientResponseError) and _TLS_ALERT in error.message:
+        return FailureKind.WRONG_SCHEME
     if isinstance(error, TimeoutError):
         return FailureKind.TIMED_OUT
     return FailureKind.UNREADABLE if isinstance(error, aiohttp.ClientResponseError) else FailureKind.DISCONNECTED
@@ -365,7 +421,7 @@ def _checked_url(url: str, *, has_secret: bool) -> SplitResult:
     if parsed.scheme == "http" and has_secret and not _is_this_machine(host):
         raise JobError(
             f"endpoint.url would send the key to {host} unencrypted",
-            hint="use https; plain http takes a key only to this machine",
+            hint="use https; or set endpoint.allow_http_key = true, for a gateway in a network of your own",
         )
     return parsed
 
@@ -416,7 +472,8 @@ class _Proxy:
 def _proxy_for(endpoint: SplitResult) -> _Proxy | None:
     """What the environment says for this host; never a proxy on the way to this machine. Raises JobError."""
     host = endpoint.hostname or ""
-    written = urllib.request.getproxies().get(endpoint.scheme)
+    proxies = urllib.request.getproxies()
+    written = proxies.get(endpoint.scheme) or proxies.get("all")
     if not written or _is_this_machine(host) or urllib.request.proxy_bypass(host):
         return None
     url = written if "://" in written else f"http://{written}"
@@ -427,6 +484,15 @@ def _proxy_for(endpoint: SplitResult) -> _Proxy | None:
             hint=f"set {endpoint.scheme}_proxy, or endpoint.trust_env = false",
         )
     return _Proxy(url, _secrets_of(proxy))
+
+
+def _unused_proxy(endpoint: SplitResult) -> str:
+    """The variable that names a proxy for this host; empty where there is none."""
+    host = endpoint.hostname or ""
+    if _is_this_machine(host) or urllib.request.proxy_bypass(host):
+        return ""
+    names = [f"{scheme}_proxy" for scheme in (endpoint.scheme, "all")]
+    return next((name for one in names for name in (one, one.upper()) if os.environ.get(name)), "")
 
 
 def _secrets_of(proxy: SplitResult) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def is_of_endpoint(failure: Failure) -> bool:
     return failure.kind.rule.scope is Scope.RETRY and failure.kind not in _NO_OUTAGE
 
 
-_NO_OUTAGE = frozenset({FailureKind.RATE_LIMITED, FailureKind.UNREADABLE})
+_NO_OUTAGE = frozenset({FailureKind.RATE_LIMITED, FailureKind.UNREADABLE, FailureKind.NO_DESCRIPTORS})
 
 
 class Breaker:

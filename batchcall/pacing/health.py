@@ -65,6 +65,13 @@ _REFUSALS: Mapping[FailureKind, _Refusal] = {
     FailureKind.REDIRECTED: _Refusal(
         1, 1, ExitCode.ENDPOINT_REFUSES, "the endpoint answers with a redirect, which is never followed",
         "set endpoint.url to the final address"),
+    FailureKind.UNTRUSTED: _Refusal(
+        10, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint cannot be trusted",
+        "set endpoint.ca_file to a PEM file with the authority that signed its certificate, or correct endpoint.url;"
+        " then run the same command"),
+    FailureKind.WRONG_SCHEME: _Refusal(
+        10, 10, ExitCode.ENDPOINT_REFUSES, "endpoint.url names the wrong scheme",
+        "change http to https in endpoint.url, or https to http; then run the same command"),
     FailureKind.LONG_WAIT: _Refusal(
         1, 1, ExitCode.STOPPED_EARLY, "the endpoint asks for a pause longer than 15 minutes",
         "run the same command when it is over"),

@@ -26,6 +26,7 @@ _MAX_OUTAGE_AT_START_S = 30.0  # and while nothing has ever worked: more likely 
 # Tokens that came in the last minute, as a share of what it may hold, steer those that are let in: so much is aimed at,
 # and so much of what is missing or too much is made up for at a time.
 _AIM, _MAKES_UP, _LEAST_UP, _MOST_UP = 0.98, 0.3, 0.7, 1.1
+_CROWDED_ALONE = 5
 _PAUSE_S = 1.0  # for an endpoint that is overloaded and does not say for how long
 
 
@@ -48,8 +49,9 @@ class Pacer:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         max_outage_s: float | None = None,
+        most_auto: int = MOST_AUTO,
     ) -> None:
-        self.most_in_flight = MOST_AUTO if concurrency is None else concurrency
+        self.most_in_flight = most_auto if concurrency is None else concurrency
         self.window = Window(self.most_in_flight) if concurrency is None else None
         self.breaker = Breaker()
         self.estimate = TokenEstimate()
@@ -64,6 +66,7 @@ class Pacer:
         self._limits_read_at_s = float("-inf")
         self._open = 0  # in flight,
         self._open_before = 0  # and of those, sent before the last overload was seen
+        self._crowded_alone = 0  # times that there was no descriptor for the only connection, in a row
         self.refusals = 0
 
     # What it is told.
@@ -78,6 +81,7 @@ class Pacer:
         self._ended(sent_at_s)
         self._at_work(sent_at_s, now_s)
         self._replies += 1
+        self._crowded_alone = 0
         if self.window is not None and self._replies > 1:
             self.window.ended(sent_at_s, now_s, in_flight=in_flight, work=max(work, 1.0))
 
@@ -88,6 +92,8 @@ class Pacer:
         self._ended(sent_at_s)
         if failure.kind is FailureKind.RATE_LIMITED:
             self._refused(failure, sent_at_s, now_s, roll)
+        elif failure.kind is FailureKind.NO_DESCRIPTORS:
+            self._crowded()
         elif is_of_endpoint(failure):
             self._broken(row, failure, sent_at_s, now_s, roll)
         elif failure.kind.rule.scope is Scope.ROW:
@@ -144,6 +150,13 @@ class Pacer:
     def verdict(self, now_s: float) -> Verdict | None:
         """The endpoint has been down for longer than anybody wants to wait."""
         breaker = self.breaker
+        if self._crowded_alone >= _CROWDED_ALONE:
+            return Verdict(
+                ExitCode.STOPPED_EARLY,
+                "this process has no file descriptor left for a single connection",
+                "see what else it has open, raise its limit (ulimit -n) or lower limits.concurrency; then run the same"
+                " command",
+            )
         if not breaker.is_open or breaker.failing_since_s is None:
             return None
         if now_s - breaker.failing_since_s < self._patience_s() - 1e-6:
@@ -208,6 +221,14 @@ class Pacer:
                 self._not_before_s = min(self._not_before_s, last_s)
         if self.window is not None and failure.kind is FailureKind.TIMED_OUT and not self.breaker.is_open:
             self.window.overloaded(sent_at_s, now_s)
+
+    def _crowded(self) -> None:
+        """This process may not open one connection more: as many as are open are all there can be."""
+        self._crowded_alone += not self._open
+        self.most_in_flight = max(1, min(self.most_in_flight, self._open))
+        if self.window is not None:
+            self.window.most = self.most_in_flight
+            self.window.size = min(self.window.size, self.most_in_flight)
 
     def _hold(self, until_s: float) -> None:
         self._not_before_s = max(self._not_before_s, until_s)

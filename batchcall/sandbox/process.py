@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ async def _launched(settings: Settings) -> asyncio.subprocess.Process:
             orjson.dumps(asdict(settings)).decode(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=_harmless(os.environ),
             start_new_session=True,  # a Ctrl-C is for the run, which drains; the endpoint must still answer then
         )
     except OSError as error:
@@ -74,6 +77,16 @@ async def _launched(settings: Settings) -> asyncio.subprocess.Process:
             f"the embedded endpoint cannot be started with {sys.executable or 'no Python'}: {error.strerror or error}",
             hint="see whether that Python can be run, and whether this machine lets another process start",
         ) from error
+
+
+def _harmless(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a Python needs to start and to find its libraries; no keys."""
+    return {name: value for name, value in environment.items() if _HARMLESS.fullmatch(name.upper())}
+
+
+_HARMLESS = re.compile(
+    r"PATH|HOME|LANG|LC_\w+|TZ|TMPDIR|TMP|TEMP|(PYTHON|LD_|DYLD_)\w+|SYSTEM(ROOT|DRIVE)|WINDIR|USERPROFILE|LOCALAPPDATA"
+)
 
 
 async def _started(process: asyncio.subprocess.Process) -> SandboxProcess:

@@ -6,10 +6,12 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import os
+import resource
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -480,9 +482,6 @@ async def test_a_refused_connection_is_unsent(closed_port: int) -> None:
 
 
 async def test_an_unknown_name_is_unsent(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_such_name(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
     monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
 
     failure = await failure_of("https://api.example.invalid/v1")
@@ -498,12 +497,118 @@ async def test_a_name_that_no_host_can_have_is_unsent() -> None:
     assert failure.kind is FailureKind.UNCONNECTED
 
 
-async def test_https_to_a_server_that_speaks_plain_http_is_unsent() -> None:
+async def test_https_to_a_server_that_speaks_plain_http_is_a_wrong_scheme() -> None:
     async with raw_server(b"HTTP/1.1 400 Bad Request\r\n\r\n", then="blurt") as server:
         failure = await failure_of(f"https://127.0.0.1:{server.port}/v1")
 
-    assert failure.kind is FailureKind.UNCONNECTED
+    assert failure.kind is FailureKind.WRONG_SCHEME
     assert "https" in failure.message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"<h1>400 Bad Request</h1><center>The plain HTTP request was sent to HTTPS port</center>",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+        b"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
+    ],
+    ids=["nginx", "go", "apache", "tomcat"],
+)
+async def test_http_to_a_server_that_wants_https_is_a_wrong_scheme(words: bytes) -> None:
+    head = b"HTTP/1.0 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(words)
+    async with raw_server(head + words) as server:
+        failure = await failure_of(server.url)
+
+    assert failure.kind is FailureKind.WRONG_SCHEME
+    assert "wants https" in failure.message
+
+
+async def test_http_to_a_server_that_speaks_only_tls_is_a_wrong_scheme() -> None:
+    async with raw_server(b"\x15\x03\x03\x00\x02\x02\x46", then="blurt") as server:
+        failure = await failure_of(server.url)
+
+    assert failure.kind is FailureKind.WRONG_SCHEME
+
+
+async def test_a_server_that_hangs_up_on_plain_http_may_want_https() -> None:
+    async with raw_server(b"") as server:
+        failure = await failure_of(server.url)
+
+    assert failure.kind is FailureKind.DISCONNECTED
+    assert failure.message.endswith("does it want https?")
+
+
+@pytest.mark.parametrize(
+    ("variable", "scheme", "no_proxy", "is_named"),
+    [
+        ("HTTPS_PROXY", "https", "", True),
+        ("https_proxy", "https", "", True),
+        ("ALL_PROXY", "https", "", True),
+        ("http_proxy", "http", "other.example", True),
+        ("http_proxy", "https", "", False),
+        ("HTTPS_PROXY", "https", "example.invalid", False),
+        ("HTTPS_PROXY", "https", "*", False),
+    ],
+)
+async def test_a_proxy_that_is_set_and_not_used_is_named(
+    variable: str, scheme: str, no_proxy: str, is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, "http://user:hunter2@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
+
+    failure = await failure_of(f"{scheme}://api.example.invalid/v1")
+
+    assert (f"{variable} is set and not used" in failure.message) is is_named
+    assert ("endpoint.trust_env" in failure.message) is is_named
+    assert "hunter2" not in failure.message
+
+
+def no_such_name(*_: object, **__: object) -> None:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+async def test_a_lack_of_descriptors_is_no_fault_of_the_endpoint() -> None:
+    said: list[str] = []
+    async with raw_server(then="serve") as server, transport_to(server.url, say=said.append) as transport:
+        first = await transport.post(REQUEST)
+        with no_descriptors():
+            lacking = await transport.post(REQUEST)
+        last = await transport.post(REQUEST)
+
+    assert isinstance(first, HttpResponse)
+    assert isinstance(lacking, HttpResponse) or lacking.kind is FailureKind.NO_DESCRIPTORS
+    assert isinstance(last, HttpResponse)
+    assert len(said) == isinstance(lacking, Failure)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_without_a_descriptor_nothing_is_connected(host: str) -> None:
+    said: list[str] = []
+    async with raw_server() as server, transport_to(f"http://{host}:{server.port}/v1", say=said.append) as transport:
+        with no_descriptors():
+            failure = await transport.post(REQUEST)
+
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.NO_DESCRIPTORS
+    assert "ulimit -n" in said[0]
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process has as many files open as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(lowest)
 
 
 def test_a_connection_that_does_not_come_about_in_time_is_unsent() -> None:
@@ -634,7 +739,7 @@ async def test_a_self_signed_certificate_is_refused_and_nothing_is_sent(certific
     async with raw_server(tls=certificate.context()) as server:
         failure = await failure_of(f"https://127.0.0.1:{server.port}/v1", headers={"x-api-key": KEY}, secrets=(KEY,))
 
-    assert failure.kind is FailureKind.UNCONNECTED
+    assert failure.kind is FailureKind.UNTRUSTED
     assert "certificate" in failure.message
     assert "endpoint.ca_file" in failure.message
     assert server.heads == []
@@ -652,7 +757,7 @@ async def test_a_certificate_for_another_name_is_refused(make_certificate: Calla
     async with raw_server(tls=other.context()) as server:
         failure = await failure_of(f"https://127.0.0.1:{server.port}/v1", ca_file=str(other.file))
 
-    assert failure.kind is FailureKind.UNCONNECTED
+    assert failure.kind is FailureKind.UNTRUSTED
     assert server.heads == []
 
 
@@ -688,6 +793,11 @@ async def test_an_endpoint_that_cannot_be_used_safely_is_a_fault_of_the_job(url:
         await post_to(url, secrets=(KEY,))
 
     assert "hunter2" not in str(raised.value) + raised.value.hint
+
+
+async def test_plain_http_takes_a_key_to_another_host_where_the_job_allows_it() -> None:
+    async with transport_to("http://gateway.example/v1", secrets=(KEY,), allow_http_key=True):
+        pass
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://localhost:1/v1", "http://[::1]:1/v1"])
