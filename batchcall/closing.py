@@ -13,6 +13,7 @@ from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
 from batchcall.held import Held, held_answers, skimming
 from batchcall.job import LimitsSection
+from batchcall.pacing.health import as_utc
 from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import EndpointUse, Summary
 from batchcall.state import Run
@@ -42,6 +43,7 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     summary = _summary(run, engine, totals, stopped, held)
     run.entry.ended_at = _ended_at(run)
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
+    run.entry.resume_at = summary.resume_at
     run.entry.rows, run.entry.requests = run.rows_here, engine.traffic.requests
     run.entry.answered = engine.traffic.answered
     run.entry.rows_paid_once = engine.traffic.rows_paid_once
@@ -96,6 +98,7 @@ def _publish(run: Run) -> OutputError | None:
 def _summary(
     run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None, held: Held
 ) -> Summary:
+    quota = stopped.quota if isinstance(stopped, Stopped) else None
     return Summary(
         output=str(run.output.folder),
         totals=totals.as_json(),
@@ -123,6 +126,8 @@ def _summary(
             for one in engine.pool.endpoints
         ),
         exit_code=_exit_code(run, totals, stopped),
+        resume_at=None if quota is None else as_utc(quota.renewed_at_s).isoformat(),
+        resume_at_is_stated=quota is None or quota.is_stated,
         left_out=dict(run.output.left_out.most_common()),
         left_out_of_arguments=dict(run.output.members_left_out.most_common()),
     )

@@ -75,6 +75,7 @@ class FailureKind(Enum):
     RATE_LIMITED   = "rate_limited", FailureRule(Status.OVERLOADED, Money.REFUSED, Scope.RETRY, True)
     OVERLOADED     = "overloaded", FailureRule(Status.OVERLOADED, Money.REFUSED, Scope.RETRY, True)
     SERVER_ERROR   = "server_error", FailureRule(Status.OVERLOADED, Money.AMBIGUOUS, Scope.RETRY, False)
+    TOO_MANY_OPEN  = "too_many_open", FailureRule(Status.OVERLOADED, Money.REFUSED, Scope.RETRY, True)
     RELAY_ERROR    = "relay_error", FailureRule(Status.OVERLOADED, Money.REFUSED, Scope.RETRY, False)
     UNREADABLE     = "unreadable", FailureRule(Status.BAD_RESPONSE, Money.AMBIGUOUS, Scope.RETRY, False)
     TOO_LARGE      = "too_large", FailureRule(Status.BAD_RESPONSE, Money.PAID, Scope.ROW, False)
@@ -206,6 +207,15 @@ class RateLimits:
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    open_at_once: int | None = None  # requests in flight
+
+
+@record
+class Quota:
+    """A limit of an hour, a day, a week or a month that is used up: no pause refills it."""
+
+    renewed_at_s: float  # seconds since the epoch, UTC
+    is_stated: bool = True  # the endpoint says so; else when such a quota is usually renewed
 
 
 @record
@@ -219,6 +229,7 @@ class Failure:
     retry_after_s: float | None = None  # what the server asked for, finite and clamped to [0, 900]
     usage: Usage = NO_USAGE  # some endpoints bill a failure and say so
     limits: RateLimits | None = None  # some name the limit that was met
+    quota: Quota | None = None  # that is used up, or seems to be
 
 
 @record

@@ -125,6 +125,10 @@ class HiddenServer:
     outage: tuple[float, float] | None = None  # seconds from the start: 503
     change: tuple[float, float] | None = None  # from when on the limit is what
     by_chance: float = 0.0  # of all requests, refused whatever the rate
+    most_open: int | None = None  # at the same time
+    names_open: bool = False  # a refusal for that says so
+    open_status: int = 429  # of such a refusal
+    working: int = 0  # requests that were let in and are not answered
     answer_tokens: Callable[[random.Random], int] = lambda dice: PLAIN_TOKENS
     latency_s: Callable[[random.Random, int], float] = lambda dice, in_flight: dice.lognormvariate(0.0, 0.5)
     token_s: float = 0.0  # that each token of an answer takes besides
@@ -137,7 +141,10 @@ class HiddenServer:
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
         status, wait_s, tokens = self._admit()
+        is_open = status == 200 and self.most_open is not None and self.working >= self.most_open
+        status = self.open_status if is_open else status
         self.in_flight += 1
+        self.working += status == 200
         try:
             if status == 200:
                 await asyncio.sleep(self.latency_s(self.dice, self.in_flight) + self.token_s * tokens)
@@ -149,10 +156,12 @@ class HiddenServer:
                 await asyncio.sleep(REFUSED_S)
         finally:
             self.in_flight -= 1
+            self.working -= status == 200
         self.statuses[status] += 1
         if status != 200:
             waiting = {"retry-after": str(max(1, round(wait_s + 0.5)))} if self.says_when and status == 429 else {}
             code = "rate_limit_exceeded" if status == 429 else "overloaded"
+            code = "max_parallel_requests" if is_open and self.names_open else code
             body = {"error": {"message": f"it says {code}", "type": code, "code": code}}
             return HttpResponse(status, {**self.headers, **waiting}, json.dumps(body).encode())
         return HttpResponse(200, self.headers, completion(tokens))

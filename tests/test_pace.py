@@ -11,6 +11,7 @@ import random
 
 import pytest
 
+from batchcall.pacing.open_limit import OpenLimit
 from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.whims import Whims
 from batchcall.records import Status
@@ -233,14 +234,74 @@ def test_control_a_window_that_is_not_found_misses_the_best_by_far(window: int) 
     assert rows_per_s_after(course, 30) < 0.7 * 48
 
 
-def test_a_relay_that_counts_what_is_in_flight_gets_no_more_than_it_takes() -> None:
-    class Relay(HiddenServer):
-        def _admit(self) -> tuple[int, float, int]:
-            return (503, 0.0, 0) if self.in_flight >= 20 else super()._admit()
+REFUSES = pytest.mark.parametrize(
+    ("names_open", "open_status"), [(True, 429), (False, 429), (False, 503)], ids=["says so", "429", "503"]
+)
 
-    course = paced(Relay(latency_s=lambda dice, in_flight: 2.0), Pacer(), rows=1_500)
 
-    assert course.statuses == {Status.OK: 1_500}
+def gateway(most: int, names_open: bool, open_status: int, latency_s: float, **more) -> HiddenServer:  # type: ignore[no-untyped-def]
+    """It takes so many requests at the same time."""
+
+    def about(dice: random.Random, in_flight: int) -> float:
+        return latency_s * dice.lognormvariate(0.0, 0.3)
+
+    return HiddenServer(most_open=most, names_open=names_open, open_status=open_status, latency_s=about, **more)
+
+
+@REFUSES
+@pytest.mark.parametrize("concurrency", [None, 20], ids=["auto", "20"])
+def test_a_gateway_that_takes_two_at_a_time_gets_two_at_a_time(
+    concurrency: int | None, names_open: bool, open_status: int
+) -> None:
+    fixed = paced(gateway(2, names_open, open_status, 0.37), Pacer(concurrency=2), rows=60)
+
+    course = paced(gateway(2, names_open, open_status, 0.37), Pacer(concurrency=concurrency), rows=60, attempts=3)
+
+    assert course.statuses == {Status.OK: 60}
+    assert course.seconds <= 1.5 * fixed.seconds
+    assert course.server.statuses[open_status] <= 20
+
+
+@REFUSES
+@pytest.mark.parametrize("most", [1, 7, 30])
+def test_concurrency_auto_gets_as_much_from_a_gateway_as_the_best_fixed_one(
+    most: int, names_open: bool, open_status: int
+) -> None:
+    fixed = paced(gateway(most, names_open, open_status, 1.0), Pacer(concurrency=most), rows=60 * most)
+
+    course = paced(gateway(most, names_open, open_status, 1.0), Pacer(), rows=60 * most)
+
+    assert course.statuses == {Status.OK: 60 * most}
+    assert course.seconds <= 1.2 * fixed.seconds
+
+
+@pytest.mark.parametrize("latency_s", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("names_open", [True, False])
+def test_of_a_rate_and_a_limit_on_what_is_in_flight_90_percent_of_the_narrower_are_used(
+    latency_s: float, names_open: bool
+) -> None:
+    server = gateway(4, names_open, 429, latency_s, requests=RollingWindow(120))
+
+    course = paced(server, Pacer(), rows=400)
+
+    mean_s = latency_s * math.exp(0.3**2 / 2)
+    assert course.statuses == {Status.OK: 400}
+    assert course.seconds <= max(400 / 2, 400 * mean_s / 4) / 0.9
+
+
+def test_control_whoever_takes_a_limit_on_what_is_in_flight_for_a_rate_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenLimit, "refused", lambda self, sent_at_s, now_s, is_named, may_suspect: False)
+
+    course = paced(gateway(2, False, 429, 0.37), Pacer(), rows=60, attempts=99)
+
+    assert course.seconds > 5 * 11.5
+
+
+def test_a_slow_endpoint_is_not_waited_for() -> None:
+    """20 at a time as asked: the start takes less than two answers' time, however long those take."""
+    course = paced(HiddenServer(latency_s=lambda dice, in_flight: 40.0), Pacer(concurrency=20), rows=100)
+
+    assert course.seconds <= 40 * (100 / 20 + 2)
 
 
 def test_a_retry_after_is_waited_by_everybody() -> None:

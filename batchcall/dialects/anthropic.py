@@ -11,7 +11,7 @@ from batchcall.dialects.anthropic_reply import message_reply_from
 from batchcall.dialects.anthropic_schema import draft_faults
 from batchcall.dialects.anthropic_turns import as_turns
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.careful import decode_with_care
+from batchcall.dialects.careful import decode_with_care, is_nothing
 from batchcall.dialects.jsontext import as_json_bytes, may_have_lost_digits, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
@@ -44,7 +44,7 @@ class Anthropic:
             reply = message_reply_from(parse_plain(response.body))
         except (ValueError, RecursionError):
             reply = None
-        if reply is None or any(may_have_lost_digits(call.arguments) for call in reply.calls):
+        if reply is None or is_nothing(reply) or any(may_have_lost_digits(call.arguments) for call in reply.calls):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply
 

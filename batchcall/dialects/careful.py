@@ -22,7 +22,7 @@ from batchcall.dialects.jsontext import (
 )
 from batchcall.dialects.responses_reply import has_response_events, response_reply_in
 from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
-from batchcall.records import Failure, FailureKind, HttpResponse, Json, Reply
+from batchcall.records import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
 
 
 class Form(NamedTuple):
@@ -46,9 +46,11 @@ FORMS: Mapping[str, Form] = {
 
 def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
     """What an answer means, however oddly it was sent. Never raises; see `Dialect.decode`."""
+    reply = None
     try:
         body = _read_body(response.body)
-        if reply := _reply_in(body, protocol):
+        reply = _reply_in(body, protocol)
+        if reply and not is_nothing(reply):
             return replace(reply, repairs=body.repairs + reply.repairs)
     except Undigested as error:
         body = Body([], "", undigested=str(error))
@@ -59,9 +61,32 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         return too_large(response)
     if is_success and body.undigested:
         return _lost(FailureKind.UNDIGESTED, response, body.undigested)
-    saying = _saying(body, FORMS[protocol].nothing) if is_success else ""
+    saying = ""
+    if is_success:
+        saying = _saying(body, FORMS[protocol].nothing) if reply is None else _EMPTY
     answer = Answer(response.status, response.headers, body.documents, body.text, saying)
     return read_failure(answer, now_s=now_s)
+
+
+def is_nothing(reply: Reply) -> bool:
+    """Whether an answer has nothing in it and took nothing: the relay got none from the model behind it.
+
+    A model that has nothing to say takes a token to say so. Where nothing was counted at all, a missing id shows that
+    no model made the answer. One that a filter or a limit has emptied says so, and is an answer.
+    """
+    if reply.calls or reply.refusal or (reply.content or "").strip():
+        return False
+    if (reply.finish_reason or "").lower() not in _PLAIN_ENDS:
+        return False
+    usage = reply.usage
+    if usage.completion_tokens is None and usage.total_tokens is not None:  # Gemini leaves a zero out
+        return usage.total_tokens == usage.prompt_tokens
+    return usage.completion_tokens == 0 or (usage == NO_USAGE and not reply.response_id)
+
+
+_EMPTY = "the answer is empty: no text, no call, not one token"
+# What an answer ends with that came to its end, in all protocols.
+_PLAIN_ENDS = frozenset({"", "stop", "end_turn", "completed", "tool_calls", "tool_use", "eos", "eos_token"})
 
 
 def _reply_in(body: Body, protocol: str) -> Reply | None:

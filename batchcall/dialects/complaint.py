@@ -24,7 +24,7 @@ class Complaint:
     codes: tuple[str, ...] = ()  # code, type, status, reasons: as written, the first is the most telling
     status: int | None = None  # an HTTP status that the body gives as its code
     details: list[Any] = field(default_factory=list)  # google.rpc details
-    is_daily_quota: bool = False
+    quota_ids: tuple[str, ...] = ()  # of the quotas that google.rpc.QuotaFailure says were met
     is_blocked_prompt: bool = False
 
     @property
@@ -59,7 +59,7 @@ _TITLE = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.I)
 _HEADING = re.compile(r"<h1[^>]{0,200}>(.{0,500}?)</h1>", re.I | re.S)
 _TAG = re.compile(r"<[^>]{0,200}>")
 _NO_CODE = frozenset({"", "none", "null", "nil", "<nil>", "error", "unknown_error"})
-_CODE_NAMES = ("code", "type", "status", "error_code", "reason")
+_CODE_NAMES = ("code", "type", "status", "error_code", "error_type", "reason")
 _MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "description")
 
 
@@ -118,7 +118,7 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
         codes=tuple(dict.fromkeys((*codes, *(inner.codes if inner else ())))),
         status=status or (inner.status if inner else None),
         details=details or (inner.details if inner else []),
-        is_daily_quota=_is_daily(details) or (inner is not None and inner.is_daily_quota),
+        quota_ids=_quota_ids(details) or (inner.quota_ids if inner else ()),
         is_blocked_prompt="flagged_input" in _metadata_of(said) or (inner is not None and inner.is_blocked_prompt),
     )
 
@@ -175,13 +175,13 @@ def _is_status(name: str) -> bool:
     return len(name) == 3 and name.isascii() and name.isdigit() and 400 <= int(name) < 600
 
 
-def _is_daily(details: list[Any]) -> bool:
-    """Whether a google.rpc.QuotaFailure names a quota per day."""
-    return any(
-        isinstance(violation, dict) and "perday" in str(violation.get("quotaId", "")).lower().replace("_", "")
+def _quota_ids(details: list[Any]) -> tuple[str, ...]:
+    return tuple(
+        str(violation.get("quotaId", ""))
         for detail in details
         if isinstance(detail, dict)
         for violation in _listed(detail.get("violations"))
+        if isinstance(violation, dict)
     )
 
 

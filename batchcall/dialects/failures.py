@@ -7,10 +7,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
-from batchcall.dialects.limits import quota_limits
+from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
+from batchcall.dialects.quotas import likely_renewal_s, span_of_headers, span_of_names, span_of_words
 from batchcall.dialects.usage import read_usage_beside
-from batchcall.dialects.waits import LONGEST_WAIT_S, RESET_HEADERS, WAIT_HEADERS, asked_wait_s, say_wait
-from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Scope, Usage
+from batchcall.dialects.waits import (
+    LONGEST_WAIT_S,
+    RESET_HEADERS,
+    WAIT_HEADERS,
+    asked_wait_s,
+    renewal_wait_s,
+    say_wait,
+)
+from batchcall.records import NO_USAGE, Failure, FailureKind, Json, Money, Quota, RateLimits, Scope, Usage
 
 MAX_MESSAGE = 300  # characters
 MAX_SEARCHED = 5_000  # characters of a message or page in which a wording is looked for
@@ -29,14 +37,24 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "slow_down":                            FailureKind.RATE_LIMITED,
     "too_many_requests":                    FailureKind.RATE_LIMITED,
     "resource_exhausted":                   FailureKind.RATE_LIMITED,   # Gemini
-    "token_concurrency_limit_reached":      FailureKind.RATE_LIMITED,   # new-api
+    "token_concurrency_limit_reached":      FailureKind.TOO_MANY_OPEN,  # new-api
+    "concurrency_limit_reached":            FailureKind.TOO_MANY_OPEN,
+    "concurrency_limit_exceeded":           FailureKind.TOO_MANY_OPEN,
+    "max_parallel_requests":                FailureKind.TOO_MANY_OPEN,  # LiteLLM
     "throttling":                           FailureKind.RATE_LIMITED,   # DashScope, with the next two
     "throttling.ratequota":                 FailureKind.RATE_LIMITED,
     "throttling.allocationquota":           FailureKind.RATE_LIMITED,
     "limit_requests":                       FailureKind.RATE_LIMITED,
     "limit_burst_rate":                     FailureKind.RATE_LIMITED,
-    "1302":                                 FailureKind.RATE_LIMITED,   # Zhipu, with the next
-    "1303":                                 FailureKind.RATE_LIMITED,
+    "1302":                                 FailureKind.TOO_MANY_OPEN,  # Zhipu, with those that follow: it limits what
+    "1303":                                 FailureKind.RATE_LIMITED,   # is in flight
+    "1305":                                 FailureKind.OVERLOADED,
+    "1312":                                 FailureKind.OVERLOADED,
+    "throttlingexception":                  FailureKind.RATE_LIMITED,   # Bedrock, with those that follow
+    "modelnotreadyexception":               FailureKind.OVERLOADED,
+    "serviceunavailableexception":          FailureKind.OVERLOADED,
+    "modelerrorexception":                  FailureKind.SERVER_ERROR,
+    "modeltimeoutexception":                FailureKind.TIMED_OUT,
     "overloaded_error":                     FailureKind.OVERLOADED,     # Anthropic
     "overloaded":                           FailureKind.OVERLOADED,
     "server_overloaded":                    FailureKind.OVERLOADED,
@@ -46,7 +64,6 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "unavailable":                          FailureKind.OVERLOADED,     # Gemini
     "unavailable_error":                    FailureKind.OVERLOADED,     # llama.cpp: "Loading model"
     "token_concurrency_unavailable":        FailureKind.OVERLOADED,     # new-api
-    "entitlement_daily_limit_exceeded":     FailureKind.LONG_WAIT,      # new-api
     "insufficient_quota":                   FailureKind.NO_QUOTA,
     "credit_balance_exhausted":             FailureKind.NO_QUOTA,
     "billing_not_active":                   FailureKind.NO_QUOTA,
@@ -166,6 +183,7 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
 
 BY_CODE_AND_STATUS: Mapping[tuple[str, int], FailureKind] = {
     ("rate_limit_exceeded", 413): FailureKind.REJECTED,     # Groq: this one request is beyond the whole minute
+    ("overloaded", 429):          FailureKind.TOO_MANY_OPEN,  # TGI: as many in flight as it was started for
     ("get_channel_failed", 200):  FailureKind.RELAY_ERROR,  # with 503 it is as lasting as its text says
     ("get_channel_failed", 500):  FailureKind.RELAY_ERROR,
     ("1002", 200):                FailureKind.RATE_LIMITED,  # MiniMax, with those that follow: its errors come with 200
@@ -182,7 +200,10 @@ BY_STATUS: Mapping[int, FailureKind] = {  # those that mean one thing whatever t
     408: FailureKind.TIMED_OUT,
     409: FailureKind.RELAY_ERROR,  # a lock that timed out, say OpenAI's clients, which try again
     413: FailureKind.REJECTED,
+    420: FailureKind.RATE_LIMITED,
+    421: FailureKind.RELAY_ERROR,  # the wrong server of several behind one name
     422: FailureKind.REJECTED,
+    423: FailureKind.RELAY_ERROR,
     425: FailureKind.RELAY_ERROR,
     429: FailureKind.RATE_LIMITED,
     529: FailureKind.OVERLOADED,
@@ -213,6 +234,7 @@ BY_UNDECIDED_STATUS: Mapping[int, FailureKind] = {
     405: FailureKind.UNKNOWN_MODEL,  # as 404: the URL is not that of an endpoint
     407: FailureKind.BAD_KEY,        # a proxy's
     410: FailureKind.UNKNOWN_MODEL,
+    424: FailureKind.SERVER_ERROR,   # the model behind the endpoint failed: Hugging Face's server, Bedrock
     499: FailureKind.SERVER_ERROR,   # nginx: its client, the relay, hung up
     503: FailureKind.OVERLOADED,
 }
@@ -240,6 +262,8 @@ CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<
 OVERRULING = (
     Wording(FailureKind.NO_QUOTA, frozenset({429}),
             re.compile("prepayment credits are depleted|exceeded its monthly spending cap", re.I)),
+    Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # xAI
+            re.compile("used all available credits or reached its monthly spending limit|run out of credits", re.I)),
     Wording(FailureKind.REJECTED, frozenset({403}),
             re.compile("not have permission to access the file .{1,200} or it may not exist", re.I)),
 )
@@ -263,7 +287,7 @@ WORDINGS = (
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
             re.compile("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
     Wording(FailureKind.FILTERED, frozenset({403}), re.compile("content violates usage guidelines", re.I)),  # xAI
-    Wording(FailureKind.REJECTED, frozenset({200, 500}),
+    Wording(FailureKind.REJECTED, frozenset({200, 424, 500}),
             re.compile(r"maximum context length is \d|exceeds the available context size", re.I)),
     Wording(FailureKind.REJECTED, frozenset({500}), re.compile(r"^field \w+ is required")),  # new-api, as the first
 )
@@ -271,6 +295,7 @@ WORDINGS = (
 # What is said where the endpoint found no words.
 SAYINGS: Mapping[FailureKind, str] = {
     FailureKind.RATE_LIMITED:  "too many requests",
+    FailureKind.TOO_MANY_OPEN: "too many requests at the same time",
     FailureKind.OVERLOADED:    "the endpoint is overloaded",
     FailureKind.BAD_KEY:       "the endpoint does not accept the key",
     FailureKind.RELAY_DENIED:  "the relay or the channel behind it does not accept the key",
@@ -316,12 +341,14 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
     kind = _kind_of(answer, complaint)
     if usage.total_tokens and kind.rule.money is Money.REFUSED and kind.rule.scope is Scope.RETRY:
         kind = FailureKind.SERVER_ERROR  # whoever counts tokens may bill them
-    wait_s = _wait_s(answer, complaint, now_s=now_s) if kind.rule.scope is Scope.RETRY else None
-    if wait_s is None and complaint.is_daily_quota and kind is FailureKind.RATE_LIMITED:
+    words = complaint.message[:MAX_SEARCHED]
+    wait_s = _wait_s(answer, words, now_s=now_s) if kind.rule.scope is Scope.RETRY else None
+    quota = _quota(answer, complaint, kind, wait_s, now_s=now_s)
+    if quota is not None and (wait_s is None or wait_s > LONGEST_WAIT_S):
         kind = FailureKind.LONG_WAIT
     told = _tell(answer, complaint, kind)
-    if wait_s is not None and wait_s > LONGEST_WAIT_S:
-        kind, told = FailureKind.LONG_WAIT, f"the endpoint asks to wait {say_wait(wait_s, now_s=now_s)}; {told}"
+    if quota is not None and quota.is_stated and kind is FailureKind.LONG_WAIT:
+        told = f"the endpoint asks to wait {say_wait(quota.renewed_at_s - now_s, now_s=now_s)}; {told}"
     return Failure(
         kind=kind,
         message=one_line(told, MAX_MESSAGE),
@@ -329,8 +356,45 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
         code=complaint.code,
         retry_after_s=None if wait_s is None else min(wait_s, LONGEST_WAIT_S),
         usage=usage,
-        limits=quota_limits(complaint.details) if kind is FailureKind.RATE_LIMITED else None,
+        limits=_limits(complaint, kind),
+        quota=quota,
     )
+
+
+def _quota(
+    answer: Answer, complaint: Complaint, kind: FailureKind, wait_s: float | None, *, now_s: float
+) -> Quota | None:
+    """The quota that is used up, where it is one that no short pause refills."""
+    if wait_s is not None and wait_s > LONGEST_WAIT_S:
+        return Quota(now_s + wait_s)
+    if kind not in _OF_QUOTAS and not _is_undecided(answer, complaint, kind):
+        return None
+    words = complaint.message[:MAX_SEARCHED]
+    headers = answer.headers if kind.rule.scope is Scope.RETRY else {}
+    renewal_s = renewal_wait_s(headers, answer.documents, words, now_s=now_s)
+    span = span_of_names((*complaint.codes, *complaint.quota_ids)) or span_of_headers(headers) or span_of_words(words)
+    if renewal_s is not None and renewal_s > LONGEST_WAIT_S:  # also of a purse that is filled again by itself
+        return Quota(now_s + renewal_s) if span or kind in _OF_QUOTAS else None
+    if span is None or renewal_s is not None:
+        return None
+    return Quota(likely_renewal_s(span, now_s=now_s, is_google=bool(complaint.quota_ids)), is_stated=False)
+
+
+# Failures that a used-up quota may be.
+_OF_QUOTAS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, FailureKind.NO_QUOTA})
+
+
+def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bool:
+    """Whether only the status said what it is, one of those that relays give to quotas as well."""
+    status = complaint.status or answer.status
+    is_by_code = _by_code([code.lower() for code in complaint.codes], status) is not None
+    return not is_by_code and kind is not FailureKind.FILTERED and _as_listed(status) in (200, 400, 403, 500)
+
+
+def _limits(complaint: Complaint, kind: FailureKind) -> RateLimits | None:
+    if kind is FailureKind.TOO_MANY_OPEN:
+        return open_at_once(complaint.message[:MAX_SEARCHED])
+    return quota_limits(complaint.details) if kind is FailureKind.RATE_LIMITED else None
 
 
 def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
@@ -344,10 +408,25 @@ def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
             return wording.kind
     codes = [code.lower() for code in complaint.codes]
     decided = _by_code(codes, status) or _by_status(status, answer.headers)
+    if decided in _MAY_BE_OF_WHAT_IS_OPEN and _is_of_what_is_open(answer, complaint, codes):
+        return FailureKind.TOO_MANY_OPEN
     kind = decided or _by_word_of_server(answer, _by_words_or_range(answer, complaint, codes, status))
     if kind is FailureKind.BAD_KEY and not RELAY_TYPES.isdisjoint(codes):
         return FailureKind.RELAY_DENIED
     return kind
+
+
+def _is_of_what_is_open(answer: Answer, complaint: Complaint, codes: list[str]) -> bool:
+    """Whether a refusal is for the number of requests in flight, not for those of a minute."""
+    if (complaint.status or answer.status) not in (420, 429, 503):
+        return False
+    names = (*codes, *(answer.headers.get(name, "").lower() for name in _LIMIT_NAMES))
+    return any(map(_OPEN_IN_NAME.search, names)) or says_too_many_open(complaint.message[:MAX_SEARCHED])
+
+
+_MAY_BE_OF_WHAT_IS_OPEN = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, None})
+_LIMIT_NAMES = ("rate_limit_type", "x-ratelimit-type")  # LiteLLM, GitHub Models
+_OPEN_IN_NAME = re.compile("max_?parallel|concurren(?!cy_unavailable)")
 
 
 def _by_code(codes: list[str], status: int) -> FailureKind | None:
@@ -393,15 +472,16 @@ def _as_listed(status: int) -> int:
     return 200 if 200 <= status < 300 else status
 
 
-def _wait_s(answer: Answer, complaint: Complaint, *, now_s: float) -> float | None:
-    asked = asked_wait_s(answer.headers, complaint.details, complaint.message[:MAX_SEARCHED], now_s=now_s)
+def _wait_s(answer: Answer, words: str, *, now_s: float) -> float | None:
+    asked = asked_wait_s(answer.headers, answer.documents, words, now_s=now_s)
     if asked is not None:
         return asked
     if CLOUDFLARE_LIMIT.search(answer.text[:MAX_SEARCHED]):
         return CLOUDFLARE_WAIT_S
-    if answer.status == 429 and not answer.text.strip():
+    renewal_s = renewal_wait_s(answer.headers, answer.documents, words, now_s=now_s)
+    if renewal_s is None and answer.status == 429 and not answer.text.strip():
         return EMPTY_429_WAIT_S
-    return None
+    return renewal_s
 
 
 def _tell(answer: Answer, complaint: Complaint, kind: FailureKind) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import orjson
 
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.careful import decode_with_care
+from batchcall.dialects.careful import decode_with_care, is_nothing
 from batchcall.dialects.gemini_contents import as_conversation, text_parts
 from batchcall.dialects.gemini_reply import gemini_reply_from
 from batchcall.dialects.gemini_settings import settings_of, wants_signatures
@@ -43,7 +43,7 @@ class Gemini:
             reply = gemini_reply_from(parse_plain(response.body), as_text=_as_text_at_once)
         except (ValueError, TypeError, RecursionError):  # TypeError: arguments that nest deeper than orjson writes
             reply = None
-        if reply is None or any(may_have_lost_digits(call.arguments) for call in reply.calls):
+        if reply is None or is_nothing(reply) or any(may_have_lost_digits(call.arguments) for call in reply.calls):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply
 

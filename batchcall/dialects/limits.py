@@ -1,14 +1,12 @@
-"""What an endpoint's headers and error details say of its limits. Three families; only those of a minute count."""
+"""What an endpoint's headers and errors say of its limits: those of a minute, and those on what is in flight."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-from batchcall.dialects.waits import read_duration
+from batchcall.dialects.waits import read_length_s
 from batchcall.records import RateLimits
 
 # Limit, and when it is whole again: that tells a day's limit from a minute's. The first that is there counts.
@@ -18,22 +16,34 @@ _REQUESTS = (
     ("x-ratelimit-limit-requests-minute",  "x-ratelimit-reset-requests-minute"), # Cerebras
     ("x-ratelimit-limit-req-minute",       ""),                                  # Mistral
     ("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-reset"),
+    ("x-ratelimit-api_key-limit-requests", "x-ratelimit-api_key-reset-requests"),# LiteLLM, of its own keys
 )
 _TOKENS = (
     ("x-ratelimit-limit-tokens",           "x-ratelimit-reset-tokens"),
     ("x-ratelimit-limit-tokens-minute",    "x-ratelimit-reset-tokens-minute"),
     ("anthropic-ratelimit-tokens-limit",   "anthropic-ratelimit-tokens-reset"),
+    ("x-ratelimit-api_key-limit-tokens",   "x-ratelimit-api_key-reset-tokens"),
 )
 # fmt: on
 _RELAYED = ("", "llm_provider-")  # LiteLLM renames what it passes on
 _MINUTE_S = 62.0  # whatever takes longer to be whole again is no minute's limit
-_EPOCH_S = 1e9  # a number beyond it is a moment, not a length
 _SENSIBLE = 1e10
 
 
 def read_limits(headers: Mapping[str, str], *, now_s: float) -> RateLimits:
     """The limits a minute that headers (names in lower case) tell; `now_s` is seconds since the epoch."""
-    return RateLimits(_first(headers, _REQUESTS, now_s), _first(headers, _TOKENS, now_s))
+    return RateLimits(_first(headers, _REQUESTS, now_s), _first(headers, _TOKENS, now_s), _open_at_once(headers))
+
+
+def says_too_many_open(text: str) -> bool:
+    """Whether a sentence says that too many requests are in flight. One that names a minute as well does not tell."""
+    return any(_OPEN.search(one) and not _OF_RATES.search(one) for one in _SENTENCE_END.split(text))
+
+
+def open_at_once(text: str) -> RateLimits | None:
+    """The limit on requests in flight that a sentence names."""
+    said = next(filter(None, (pattern.search(text) for pattern in _OPEN_LIMITS)), None)
+    return RateLimits(open_at_once=int(said[1])) if said and int(said[1]) else None
 
 
 def quota_limits(details: list[Any]) -> RateLimits | None:
@@ -52,6 +62,31 @@ def quota_limits(details: list[Any]) -> RateLimits | None:
             else:
                 requests = value
     return None if requests is None and tokens is None else RateLimits(requests, tokens)
+
+
+def _open_at_once(headers: Mapping[str, str]) -> int | None:
+    """LiteLLM's `max_parallel_requests` of a key, a user, a team; the least of them."""
+    found = [int(value) for name, value in headers.items() if name.endswith(_OPEN_HEADER) and _OPEN_COUNT.match(value)]
+    return min(filter(None, found), default=None)
+
+
+# fmt: off
+_OPEN_HEADER = "-limit-max_parallel_requests"
+_OPEN_COUNT = re.compile(r"\d{1,6}$")
+_OPEN = re.compile(  # Anthropic, Moonshot, Zhipu, GitHub Models, LiteLLM, DeepInfra, TGI, vLLM's and other gateways
+    r"concurren|max_parallel|\bparallel requests?\b|\bsimultaneous|\bqueue (?:is )?full\b|^model is overloaded"
+    r"|too many (?:open |active )?connections|并发", re.I)
+_OF_RATES = re.compile(r"\b[RT]P[MD]\b|per[ _-]?(?:min|day|hour)|/ ?(?:min|day)|每分钟|每日|负载已饱和", re.I)
+_OPEN_LIMITS = (
+    re.compile(r"max_parallel_requests\W{1,4}current limit: ?(\d{1,5})\b", re.I),           # LiteLLM
+    re.compile(r"concurrency(?: limit)?(?: of| is)?:? ?(\d{1,5})\b(?! ?(?:ms|s)\b)", re.I),  # Moonshot
+    re.compile(r"limit(?: of|:)? ?(\d{1,5}) (?:concurrent|parallel)", re.I),
+    re.compile(r"(?:concurrent|parallel) (?:requests|connections)(?: limit)?(?: of| is|:) ?(\d{1,5})\b", re.I),
+    re.compile(r"rate limit of (\d{1,5}) per 0s", re.I),                                     # GitHub Models
+    re.compile(r"并发数?(?:限制|上限)?(?:为|是|：|:) ?(\d{1,5})"),
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
+# fmt: on
 
 
 def _first(headers: Mapping[str, str], family: tuple[tuple[str, str], ...], now_s: float) -> float | None:
@@ -73,28 +108,5 @@ def _number(text: str) -> float | None:
 
 
 def _is_of_a_minute(reset: str, now_s: float) -> bool:
-    left_s = _reset_s(reset.strip(), now_s)
+    left_s = read_length_s(reset.strip(), now_s=now_s)
     return left_s is None or left_s <= _MINUTE_S
-
-
-def _reset_s(text: str, now_s: float) -> float | None:
-    """Seconds until a limit is whole again: "6m0s", "20ms", plain seconds, an epoch, RFC 3339."""
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return _until(text, now_s) if text[:4].isdigit() and "-" in text else read_duration(text)
-    if not math.isfinite(value):
-        return None
-    if value > 1000 * _EPOCH_S:
-        value /= 1000
-    return value - now_s if value > _EPOCH_S else value
-
-
-def _until(text: str, now_s: float) -> float | None:
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now_s

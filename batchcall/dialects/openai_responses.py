@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from batchcall.dialects.auth import auth_headers
-from batchcall.dialects.careful import decode_with_care
+from batchcall.dialects.careful import decode_with_care, is_nothing
 from batchcall.dialects.jsontext import as_json_bytes, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.dialects.responses_input import as_input
@@ -39,7 +39,8 @@ class OpenAIResponses:
             reply = response_reply(parse_plain(response.body))
         except (ValueError, RecursionError):
             reply = None
-        if reply is None or any(call.is_object for call in reply.calls):  # orjson made floats of big integers
+        # An object as arguments: orjson made floats of big integers.
+        if reply is None or is_nothing(reply) or any(call.is_object for call in reply.calls):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply
 

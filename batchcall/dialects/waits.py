@@ -1,107 +1,340 @@
-"""How long an endpoint asks to wait, from its headers, its error details or its own sentence. Seconds throughout."""
+"""How long an endpoint asks to wait: in headers, in fields of its error, in its sentence. Seconds throughout.
+
+Two kinds of words are told apart. A wait is asked for: Retry-After, RetryInfo, "try again in 20s". A renewal is the
+moment when a limit is whole again: it counts only where no wait is asked for, since answers name several of them.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-LONGEST_WAIT_S = 900.0  # beyond it nobody waits: the run stops and says until when
+import orjson
 
-# Header and the seconds in its unit. LiteLLM renames what it passes on.
+from batchcall.records import Json
+
+LONGEST_WAIT_S = 900.0  # beyond it nobody waits: the run stops and reports until when
+
+# Header and the seconds in its unit; the first that can be read counts. LiteLLM renames what it passes on.
 WAIT_HEADERS: Mapping[str, float] = {
     "retry-after-ms": 0.001,
     "retry-after": 1.0,
     "llm_provider-retry-after": 1.0,
 }
-# When a limit of Anthropic's is full again, and what is left of it.
+# When a limit of Anthropic's is full again, and what is left of it. Other vendors' are found by their form.
 RESET_HEADERS: Mapping[str, str] = {
     f"anthropic-ratelimit-{limit}-reset": f"anthropic-ratelimit-{limit}-remaining"
     for limit in ("requests", "tokens", "input-tokens", "output-tokens")
 }
 
 
-def asked_wait_s(headers: Mapping[str, str], details: list[Any], text: str, *, now_s: float) -> float | None:
-    """The wait that was asked for, not below 0 and finite, but not yet clamped; None where none was."""
-    for wait_s in _asked_waits(headers, details, text, now_s=now_s):
-        if wait_s is not None and math.isfinite(wait_s):
-            return max(0.0, wait_s)
-    return None
+def asked_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *, now_s: float) -> float | None:
+    """The wait that was asked for, not below 0 and finite, but not yet clamped; None where none was.
+
+    Where header, field and sentence differ, the longest counts: a gateway puts its own short Retry-After on an answer
+    that tells the vendor's real one, and whoever comes too early is refused again, which some vendors count.
+    """
+    waits = (_header_wait_s(headers, now_s=now_s), _field_wait_s(documents, now_s=now_s), _said_wait_s(text))
+    return max((wait_s for wait_s in waits if wait_s is not None), default=None)
+
+
+def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *, now_s: float) -> float | None:
+    """The wait until the limit that was met is whole again, above 0; None where nothing tells.
+
+    The sentence is about the limit that was met; a body may list several, of which the nearest counts: waiting too
+    briefly costs a request, while a wait that is too long ends the run. Headers say which limits are used up.
+    """
+    said_s = _said_renewal_s(text, now_s=now_s)
+    if said_s is None:
+        said_s = min(filter(None, _field_renewals(documents, now_s=now_s)), default=None)
+    return said_s or max(filter(None, _exhausted_waits(headers, now_s=now_s)), default=None)
 
 
 def read_duration(text: str) -> float | None:
-    """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds"; None where it is no duration."""
+    """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds", "5 分钟"; None where it is not a duration."""
     if not _DURATION.fullmatch(text.strip()):
         return None
     return sum(float(amount) * _UNIT_S[_unit(unit)] for amount, unit in _AMOUNT.findall(text))
 
 
+def seconds_until(moment: str, *, now_s: float) -> float | None:
+    """Seconds until a moment: RFC 3339, an HTTP date, an epoch in s or ms. Without a zone it is UTC, in a Chinese
+    sentence Beijing's. Negative in the past; None where it is not a moment."""
+    text = moment.strip()
+    if _EPOCH.fullmatch(text):
+        return _since_epoch_s(float(text)) - now_s
+    parsed = _as_iso(text) or _as_http_date(text)
+    return None if parsed is None else parsed.timestamp() - now_s
+
+
 def say_wait(wait_s: float, *, now_s: float) -> str:
     """A wait for a person: "3 h 5 min, until 2024-05-01 12:00 UTC"."""
     minutes = math.ceil(min(wait_s, _LONGEST_SAYABLE_S) / 60)
-    until = datetime.fromtimestamp(now_s + minutes * 60, UTC)
     hours, rest = divmod(minutes, 60)
-    length = f"{hours} h {rest} min" if hours else f"{rest} min"
-    return f"{length}, until {until:%Y-%m-%d %H:%M} UTC"
+    length = f"{hours:,} h {rest} min" if hours else f"{rest} min"
+    return f"{length}, until {say_moment(now_s + minutes * 60)}"
 
+
+def say_moment(moment_s: float) -> str:
+    """A moment for a person, seconds since the epoch: "2024-05-01 12:00 UTC"."""
+    return f"{datetime.fromtimestamp(moment_s, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+_LONGEST_SAYABLE_S = 100 * 365 * 86400.0
+BEIJING = timezone(timedelta(hours=8))
+
+# Durations
 
 _UNIT_S: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_CHINESE_UNITS: Mapping[str, str] = {
+    "毫秒": "ms",
+    "秒": "s",
+    "秒钟": "s",
+    "分": "m",
+    "分钟": "m",
+    "小时": "h",
+    "天": "d",
+}
 _AMOUNT = re.compile(
-    r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)(?![a-z])", re.I
+    r"(\d{1,9}(?:\.\d{1,9})?) ?"
+    r"((?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])|毫秒|秒钟?|分钟?|小时|天)",
+    re.I,
 )
-_DURATION = re.compile(rf"(?:{_AMOUNT.pattern}[ ,]*)+", re.I)
-# "Please try again in 6m0s" (OpenAI, Groq), "Please retry after 20 seconds" (Azure), "Please retry in 38.5s" (Gemini)
-_TRY_AGAIN = re.compile(rf"\b(?:try again|retry) (?:in|after) ({_DURATION.pattern})", re.I)
-_LONGEST_SAYABLE_S = 10 * 365 * 86400.0
-
-
-def _asked_waits(headers: Mapping[str, str], details: list[Any], text: str, *, now_s: float) -> Iterator[float | None]:
-    for name, unit_s in WAIT_HEADERS.items():
-        if name in headers:
-            yield _header_wait_s(headers[name], unit_s, now_s=now_s)
-    for detail in details:  # google.rpc.RetryInfo
-        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
-            yield read_duration(detail["retryDelay"])
-    if said := _TRY_AGAIN.search(text):
-        yield read_duration(said[1].rstrip(", "))
-    yield max(_exhausted_waits(headers, now_s=now_s), default=None)
-
-
-def _exhausted_waits(headers: Mapping[str, str], *, now_s: float) -> Iterator[float]:
-    """The waits until each limit is full again of which nothing is left: every answer names all of them."""
-    for reset, remaining in RESET_HEADERS.items():
-        if headers.get(remaining, "").strip() != "0":
-            continue
-        try:
-            moment = datetime.fromisoformat(headers.get(reset, "").strip())
-        except ValueError:
-            continue
-        yield _as_utc(moment).timestamp() - now_s
-
-
-def _header_wait_s(value: str, unit_s: float, *, now_s: float) -> float | None:
-    try:
-        return float(value) * unit_s
-    except ValueError:
-        until_s = _seconds_until(value, now_s=now_s)
-        return read_duration(value) if until_s is None else until_s
-
-
-def _seconds_until(date: str, *, now_s: float) -> float | None:
-    try:
-        moment = parsedate_to_datetime(date)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return _as_utc(moment).timestamp() - now_s
-
-
-def _as_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+_DURATION = re.compile(rf"(?:{_AMOUNT.pattern}(?:[ ,]|and )*)+", re.I)
 
 
 def _unit(written: str) -> str:
     lowered = written.lower()
+    if lowered in _CHINESE_UNITS:
+        return _CHINESE_UNITS[lowered]
     return "ms" if lowered == "ms" or lowered.startswith("milli") else lowered[0]
+
+
+# Moments
+
+_EPOCH = re.compile(r"\d{10}(?:\d{3})?(?:\.\d{1,9})?")
+_MOMENT = (
+    r"\d{4}-\d\d-\d\d(?:(?:T| at | )\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)\b)?"
+    r"|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
+    r"|\b\d{10}(?:\d{3})?\b"
+)
+
+
+def _since_epoch_s(value: float) -> float:
+    return value / 1000 if value > 1e12 else value
+
+
+def _as_iso(text: str, *, zone: timezone = UTC) -> datetime | None:
+    written = re.sub(r" ?(?:UTC|GMT|Z)$", "+00:00", text.replace(" at ", " "))
+    try:
+        moment = datetime.fromisoformat(written)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)) if len(text) >= 10 else None
+    except ValueError:
+        return None
+
+
+def _as_http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+# Headers
+
+
+def _header_wait_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
+    for name, unit_s in WAIT_HEADERS.items():
+        if name in headers and (wait_s := read_length_s(headers[name], unit_s, now_s=now_s)) is not None:
+            return wait_s
+    return None
+
+
+# Headers that name one limit, the one that was met: OpenRouter and many relays, the IETF's draft, LiteLLM.
+_SINGLE_RESETS: Mapping[str, str] = {
+    "x-ratelimit-reset": "x-ratelimit-remaining",
+    "x-rate-limit-reset": "x-rate-limit-remaining",
+    "ratelimit-reset": "ratelimit-remaining",
+}
+
+
+def _exhausted_waits(headers: Mapping[str, str], *, now_s: float) -> Iterator[float | None]:
+    """The waits until each limit is whole again of which nothing is left: every answer names all of them."""
+    for name, reset in headers.items():
+        if name in _SINGLE_RESETS:
+            if headers.get(_SINGLE_RESETS[name], "0").strip() in ("0", "0.0"):
+                yield _renewal_s(reset, now_s=now_s)
+        elif "-remaining" in name and headers[name].strip() == "0":
+            yield _renewal_s(headers.get(name.replace("-remaining", "-reset"), ""), now_s=now_s)
+
+
+# Fields of an error, wherever they stand in it. Names without case, "-" and "_"; the seconds in their unit.
+
+# fmt: off
+_WAIT_FIELDS: Mapping[str, float] = {
+    "retryafter":             1.0,    # Cloudflare's problem details, Discord-like relays, OpenRouter's metadata
+    "retryafterseconds":      1.0,
+    "retryafterms":           0.001,
+    "retryaftermilliseconds": 0.001,
+    "retrydelay":             1.0,    # google.rpc.RetryInfo: "38s", "45.8s", "373ms"
+    "retryin":                1.0,
+    "retryinseconds":         1.0,
+    "waitseconds":            1.0,
+    "estimatedtime":          1.0,    # Hugging Face, while it loads a model
+}
+_RENEWAL_FIELDS: Mapping[str, float] = {
+    "resetsinseconds":        1.0,    # OpenAI's Codex, with usage_limit_reached, and the next
+    "resetsat":               1.0,
+    "resetinseconds":         1.0,
+    "resetafter":             1.0,
+    "resetafterseconds":      1.0,
+    "resetafterms":           0.001,
+    "resetsin":               1.0,
+    "resetin":                1.0,
+    "resetat":                1.0,
+    "resettime":              1.0,
+    "resettimestamp":         1.0,
+    "quotaresetdelay":        1.0,    # Google's ErrorInfo, in its metadata, with the next
+    "quotaresettimestamp":    1.0,
+    "quotaresetat":           1.0,
+    "limitresetat":           1.0,
+    "ratelimitreset":         1.0,
+    "xratelimitreset":        1.0,    # OpenRouter, in error.metadata.headers
+    "budgetresetat":          1.0,    # LiteLLM
+    "nextresetat":            1.0,
+    "nextresettime":          1.0,
+    "nextflushtime":          1.0,    # Zhipu
+    "availableat":            1.0,
+    "retryat":                1.0,
+}
+# fmt: on
+_MAX_DEPTH, _MAX_FIELDS = 6, 200  # of an error that are looked at
+
+
+def _field_wait_s(documents: list[Json], *, now_s: float) -> float | None:
+    fields = _fields(documents)
+    waits = (read_length_s(value, _WAIT_FIELDS[name], now_s=now_s) for name, value in fields if name in _WAIT_FIELDS)
+    return max((wait_s for wait_s in waits if wait_s is not None), default=None)
+
+
+def _field_renewals(documents: list[Json], *, now_s: float) -> Iterator[float | None]:
+    fields = list(_fields(documents))
+    is_left = any(name.endswith("ratelimitremaining") and str(value).strip() != "0" for name, value in fields)
+    for name, value in fields:
+        if name in _RENEWAL_FIELDS and not (is_left and name.endswith("ratelimitreset")):
+            yield _renewal_s(value, _RENEWAL_FIELDS[name], now_s=now_s)
+
+
+def _fields(documents: list[Json]) -> list[tuple[str, Any]]:
+    """The named values of an error, whatever they stand in; another's error that is put in as text is read too."""
+    found: list[tuple[str, Any]] = []
+    _collect(documents, found, 0)
+    return found
+
+
+def _collect(value: Any, found: list[tuple[str, Any]], depth: int) -> None:
+    if depth > _MAX_DEPTH or len(found) >= _MAX_FIELDS:
+        return
+    if isinstance(value, str) and value.lstrip().startswith("{") and len(value) < 20_000:
+        try:
+            value = orjson.loads(value)
+        except ValueError:
+            return
+    if isinstance(value, list):
+        for each in value[:20]:
+            _collect(each, found, depth + 1)
+    elif isinstance(value, dict):
+        for name, each in list(value.items())[:_MAX_FIELDS]:
+            if isinstance(each, (int, float, str)):
+                found.append((name.lower().replace("-", "").replace("_", ""), each))
+            _collect(each, found, depth + 1)
+
+
+def read_length_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | None:
+    """The seconds that a value says, not below 0: a number, a duration, or a moment, from which it is counted."""
+    number = _as_number(value)
+    if number is not None:
+        if not math.isfinite(number):
+            return None
+        return max(0.0, _since_epoch_s(number) - now_s if number > 1e9 and unit_s == 1.0 else number * unit_s)
+    if not isinstance(value, str):
+        return None
+    wait_s = read_duration(value)
+    if wait_s is None:
+        wait_s = seconds_until(value, now_s=now_s)
+    return None if wait_s is None else max(0.0, wait_s)
+
+
+def _renewal_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | None:
+    return read_length_s(value, unit_s, now_s=now_s) or None  # one that is over tells nothing
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+# Sentences
+
+# "Please try again in 6m0s" (OpenAI, Groq), "Please retry after 20 seconds" (Azure), "Please retry in 38.5s" (Gemini),
+# "Please wait 6 seconds before retrying" (GitHub Models), "please try again after 1 seconds" (Moonshot)
+_TRY_AGAIN = re.compile(
+    r"\b(?:(?:try again|retry) (?:in|after)(?: about)?|wait(?: for)?(?: about| at least| another)?)"
+    rf" ({_DURATION.pattern})",
+    re.I,
+)
+_BARE_RETRY = re.compile(r"\bretry[- ]after:? (\d{1,7}(?:\.\d{1,3})?)(?=[.,;)\s]*$|[.,;)] )", re.I)
+# "请在 6 秒后重试", "请等待30秒后再试"
+_TRY_AGAIN_CHINESE = re.compile(rf"(?:请|等待|稍等|于|在)\s*({_DURATION.pattern})\s*(?:之?后|再|重试)", re.I)
+_RENEWS = r"(?:resets?|renews?|renewed|refresh(?:es|ed)?|replenish(?:es|ed)?|available|regain access|retry|try again)"
+# "Your quota will reset after 2h7m23s" (Google), "Resets in 146h54m51s"
+_RENEWS_IN = re.compile(rf"\b{_RENEWS}\b(?: again)? (?:in|after)(?: about)? ({_DURATION.pattern})", re.I)
+# "Limit resets at: 2025-09-19 12:00:00 UTC" (LiteLLM), "You will regain access on 2024-06-01 at 00:00 UTC" (Anthropic)
+_RENEWS_AT = re.compile(rf"\b{_RENEWS}\b[^.\n\d]{{0,40}}?({_MOMENT})", re.I)
+# "您的限额将在 2026-06-24 01:20:15 重置" (Zhipu)
+_RENEWS_AT_CHINESE = re.compile(rf"({_MOMENT})\s*(?:后|自动)?(?:重置|恢复|刷新|更新|重试)", re.I)
+_AT_MIDNIGHT = re.compile(
+    rf"\b{_RENEWS}\b[^.\n]{{0,40}}?\b(?:midnight|00:00(?::00)?)(?: \(?(?P<zone>UTC|GMT|PT|PST|PDT|Pacific)\b)?", re.I
+)
+# Midnight in California, where Google's quotas of a day are renewed: 07:00 UTC in summer, so that it is over by then.
+PACIFIC_MIDNIGHT_UTC_H = 8
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+def _said_wait_s(text: str) -> float | None:
+    for pattern in (_TRY_AGAIN, _TRY_AGAIN_CHINESE):
+        if said := pattern.search(text):
+            return read_duration(re.sub(r"(?:[ ,]|and )+$", "", said[1]))
+    said = _BARE_RETRY.search(text)
+    return float(said[1]) if said else None
+
+
+def _said_renewal_s(text: str, *, now_s: float) -> float | None:
+    if said := _RENEWS_IN.search(text):
+        return read_duration(re.sub(r"(?:[ ,]|and )+$", "", said[1]))
+    if said := _RENEWS_AT.search(text) or _RENEWS_AT_CHINESE.search(text):
+        return _moment_wait_s(said[1], is_chinese=_CHINESE.search(text) is not None, now_s=now_s)
+    if said := _AT_MIDNIGHT.search(text):
+        is_pacific = (said["zone"] or "").upper().startswith("P")
+        return until_hour_s(PACIFIC_MIDNIGHT_UTC_H if is_pacific else 0, now_s=now_s)
+    return None
+
+
+def _moment_wait_s(written: str, *, is_chinese: bool, now_s: float) -> float | None:
+    local = _as_iso(written, zone=BEIJING) if is_chinese else None
+    wait_s = local.timestamp() - now_s if local is not None else seconds_until(written, now_s=now_s)
+    return wait_s if wait_s is not None and wait_s > 0 else None
+
+
+def until_hour_s(hour: int, *, now_s: float) -> float:
+    """Seconds until it is this hour in UTC."""
+    return (hour * 3600.0 - now_s) % 86400.0 or 86400.0

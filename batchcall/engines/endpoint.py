@@ -97,9 +97,22 @@ class Endpoint:
         return self.health.saw(read.failure) or self.pacer.verdict(now_s)
 
     def takes_no_try(self, failure: Failure) -> bool:
-        """A failure that is no row's doing: nothing could be sent, or the endpoint is down and the row only found out
-        whether it still is."""
-        return failure.kind in _NEVER_A_ROWS or (self.pacer.is_down and failure.kind.rule.scope is Scope.RETRY)
+        """A failure that is no row's doing: nothing could be sent, the endpoint is down and the row only found out whether
+        it still is, or it takes fewer at the same time than were sent."""
+        is_crowded = self.pacer.is_crowded and self.pacer.open_limit.is_sure
+        is_of_all = (self.pacer.is_down or is_crowded) and failure.kind.rule.scope is Scope.RETRY
+        return is_of_all or failure.kind in _NEVER_A_ROWS
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps more from going on here: as `Gate.bound_by`, or why no more may be in flight, where that is it."""
+        bound = self.gate.bound_by
+        return self.pacer.bound_by if bound == "concurrency" else bound
+
+    @property
+    def again_at_s(self) -> float | None:
+        """When its pacer says something else by itself."""
+        return self._orders.again_at_s if self._orders is not None else None
 
     def obey(self, now_s: float) -> bool:
         """Let the gate do what the pacer says; whether that is news."""

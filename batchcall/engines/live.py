@@ -26,6 +26,7 @@ from batchcall.records import (
     Failure,
     HttpResponse,
     Money,
+    Quota,
     Request,
     Scope,
     Status,
@@ -47,11 +48,12 @@ class Recorder(Protocol):
 class Stopped(Exception):
     """The run ends before its input does: `exit_code` and `reason` say why; what is in flight is drained."""
 
-    def __init__(self, reason: str, exit_code: ExitCode, hint: str = "") -> None:
+    def __init__(self, reason: str, exit_code: ExitCode, hint: str = "", quota: Quota | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.exit_code = exit_code
         self.hint = hint
+        self.quota = quota  # that is used up, where that is why
 
 
 @dataclass(slots=True)
@@ -309,6 +311,8 @@ class LiveEngine:
                     life.began_s = turn.through_at_s
                 endpoint.requests += 1
                 endpoint.pacer.sent(turn.through_at_s)
+                if endpoint.pacer.is_ramping:
+                    self.pool.obey(endpoint, turn.through_at_s)
                 worker.is_sending = True
                 attempt = await self._post(asked, place, life.sent, place.wait_s + waited_s)
                 worker.is_sending = False
@@ -425,7 +429,7 @@ class LiveEngine:
                 self.say(f"{endpoint.name} is asked no more: {verdict.reason}. {len(self.pool.living)} left")
             return True
         last = self.pool.verdict
-        self.stop(Stopped(last.reason, last.exit_code, last.hint))
+        self.stop(Stopped(last.reason, last.exit_code, last.hint, last.quota))
         return False
 
     def _is_set_aside(self, life: Life) -> bool:

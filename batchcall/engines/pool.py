@@ -32,6 +32,7 @@ class Pool:
         self.outages = 0  # times that all of them were down
         self._was_down = False
         self._line: deque[_Waiter] = deque()
+        self._ramps: dict[Endpoint, asyncio.TimerHandle] = {}  # when more may be in flight without an answer
         self._alarm: asyncio.TimerHandle | None = None  # at the end of the first pause, while somebody waits
         if self.only is None:
             for endpoint in self.endpoints:
@@ -86,8 +87,8 @@ class Pool:
         if self.down:
             return "outage"
         if self.only is not None:
-            return self.only.gate.bound_by
-        bounds = Counter("pause" if one.gate.pause_left_s else one.gate.bound_by for one in self.living)
+            return self.only.bound_by
+        bounds = Counter("pause" if one.gate.pause_left_s else one.bound_by for one in self.living)
         return "" if bounds[""] or not bounds else bounds.most_common(1)[0][0]
 
     @property
@@ -96,11 +97,13 @@ class Pool:
         if self.only is not None and self.only.left is not None:
             return self.only.left
         reasons = {endpoint.name: endpoint.left for endpoint in self.endpoints if endpoint.left is not None}
+        quotas = [why.quota for why in reasons.values() if why.quota is not None]
+        first = min(quotas, key=lambda quota: quota.renewed_at_s, default=None)  # with one of them the job can go on
         told = "; ".join(f"{name}: {why.reason}" for name, why in reasons.items())
         hints = "; ".join(dict.fromkeys(why.hint for why in reasons.values()))
         is_final = all(why.exit_code is ExitCode.ENDPOINT_REFUSES for why in reasons.values())
         exit_code = ExitCode.ENDPOINT_REFUSES if is_final else ExitCode.STOPPED_EARLY
-        return Verdict(exit_code, f"no endpoint is left ({told})", hints)
+        return Verdict(exit_code, f"no endpoint is left ({told})", hints, first)
 
     def saw_row_end(self, status: Status) -> Verdict | None:
         """A row ended, whoever was asked: what nearly all of the first rows do is the job's own doing."""
@@ -115,7 +118,10 @@ class Pool:
 
     def obey(self, endpoint: Endpoint, now_s: float) -> None:
         """Let its gate do what its pacer says; who waits there goes elsewhere if that takes long."""
-        if not endpoint.obey(now_s):
+        is_news = endpoint.obey(now_s)
+        if self._ramps or endpoint.again_at_s is not None:
+            self._obey_again(endpoint)
+        if not is_news:
             return
         is_down = self.is_down
         self.outages += is_down and not self._was_down
@@ -124,6 +130,12 @@ class Pool:
             if endpoint.is_held:
                 _send_away(endpoint)
             self._serve()
+
+    def _obey_again(self, endpoint: Endpoint) -> None:
+        if (ramp := self._ramps.pop(endpoint, None)) is not None:
+            ramp.cancel()
+        if (again_at_s := endpoint.again_at_s) is not None:
+            self._ramps[endpoint] = asyncio.get_running_loop().call_at(again_at_s, self.obey, endpoint, again_at_s)
 
     def leave(self, endpoint: Endpoint, why: Verdict) -> bool:
         """Ask this one no more. Whether another one is left."""

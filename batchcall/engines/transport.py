@@ -40,6 +40,7 @@ KEPT_HEADERS = frozenset(
     {
         "content-type",
         "llm_provider-retry-after",  # LiteLLM's name for what it passes on
+        "rate_limit_type",  # LiteLLM's, of its own limits
         "request-id",
         "retry-after",
         "retry-after-ms",
@@ -49,6 +50,8 @@ KEPT_HEADERS = frozenset(
 )
 KEPT_FAMILIES = (
     "x-ratelimit-",
+    "x-rate-limit-",
+    "ratelimit-",
     "anthropic-ratelimit-",
     "llm_provider-x-ratelimit-",
     "llm_provider-anthropic-ratelimit-",

@@ -23,6 +23,7 @@ class RunEntry(msgspec.Struct, kw_only=True):
     ended_at: str | None = None  # None: it is running, or it died
     reason: str | None = None  # why it ended
     exit_code: int | None = None
+    resume_at: str | None = None  # ISO 8601, UTC: when a used-up quota is renewed and the job can go on
     retries_failed_before_s: float | None = None  # --retry-failed: failures older than this are tried again
     rows: int = 0  # that ended in this run
     requests: int = 0  # sent by this run

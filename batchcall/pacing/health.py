@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from batchcall.errors import ExitCode
-from batchcall.records import Failure, FailureKind, Scope, Status
+from batchcall.records import Failure, FailureKind, Quota, Scope, Status
 
 # Hosts that speak for themselves. Any other may be a relay, which passes on the 401 of one bad channel of many.
 FIRST_PARTY_HOSTS = (
@@ -30,9 +32,10 @@ _SAMPLE_SHARE = 0.9  # of them failing alike, by which a fault of the job shows 
 class Verdict:
     """The run ends: nothing more is sent, what is in flight is awaited, rows that have not ended stay unmarked."""
 
-    exit_code: ExitCode  # ENDPOINT_REFUSES: somebody must mend something; STOPPED_EARLY: later may do
+    exit_code: ExitCode  # ENDPOINT_REFUSES: somebody must fix something; STOPPED_EARLY: later may do
     reason: str
     hint: str
+    quota: Quota | None = None  # that is used up, where that is the reason
 
 
 class _Refusal(NamedTuple):
@@ -72,9 +75,6 @@ _REFUSALS: Mapping[FailureKind, _Refusal] = {
     FailureKind.WRONG_SCHEME: _Refusal(
         10, 10, ExitCode.ENDPOINT_REFUSES, "endpoint.url names the wrong scheme",
         "change http to https in endpoint.url, or https to http; then run the same command"),
-    FailureKind.LONG_WAIT: _Refusal(
-        1, 1, ExitCode.STOPPED_EARLY, "the endpoint asks for a pause longer than 15 minutes",
-        "run the same command when it is over"),
 }
 # fmt: on
 
@@ -123,6 +123,8 @@ class Health:
 
     def saw(self, failure: Failure) -> Verdict | None:
         """A request failed. None: the run goes on, and `RetryPolicy` says what becomes of the row."""
+        if failure.kind is FailureKind.LONG_WAIT:
+            return used_up(failure)
         if failure.kind in _REFUSALS:
             return self._refused(failure, _REFUSALS[failure.kind])
         if failure.kind is FailureKind.REJECTED:
@@ -162,6 +164,31 @@ class Health:
         if seen + 1 < _SAMPLE:
             return None
         return next((_failing_alike(s, n) for s, n in self._finished.items() if _is_fault_of_all(s, n)), None)
+
+
+def used_up(failure: Failure) -> Verdict:
+    """A quota is used up that no pause refills: trying again would only be refused, and some count that too."""
+    quota = failure.quota
+    if quota is None:
+        return Verdict(ExitCode.STOPPED_EARLY, f"a quota is used up ({failure.message})", "run the same command later")
+    moment = _say_moment(quota)
+    if quota.is_stated:
+        return Verdict(ExitCode.STOPPED_EARLY, failure.message, f"run the same command after {moment}", quota)
+    reason = f"a quota is used up, probably until {moment} ({failure.message})"
+    hint = f"the endpoint does not say when it is renewed: run the same command after {moment}"
+    return Verdict(ExitCode.STOPPED_EARLY, reason, hint, quota)
+
+
+def _say_moment(quota: Quota) -> str:
+    return f"{as_utc(quota.renewed_at_s):%Y-%m-%d %H:%M} UTC"
+
+
+def as_utc(moment_s: float) -> datetime:
+    """A moment, seconds since the epoch, at the next full minute; what lies beyond this century is its end."""
+    return datetime.fromtimestamp(60 * math.ceil(min(moment_s, _CENTURY_S) / 60), UTC)
+
+
+_CENTURY_S = 4_102_444_800.0
 
 
 def _is_first_party(host: str) -> bool:

@@ -11,15 +11,18 @@ from typing import NamedTuple
 from batchcall.errors import ExitCode
 from batchcall.pacing.breaker import Breaker, is_of_endpoint
 from batchcall.pacing.estimate import TokenEstimate
-from batchcall.pacing.health import Verdict
+from batchcall.pacing.health import Verdict, used_up
+from batchcall.pacing.open_limit import OpenLimit
 from batchcall.pacing.rate import LastMinute, LearntRate
-from batchcall.pacing.window import CONCURRENCY_CODES, Window
+from batchcall.pacing.window import Window
 from batchcall.records import Failure, FailureKind, RateLimits, Scope
 
 MOST_AUTO = 512  # in flight, where the job says "auto"
 
 _RAMP = 8  # in flight after the first reply, until as many more have come
-_RAMP_STEP = 2  # more in flight for each further reply, while no rate is known
+_OPENING_STEP_S = 0.1  # after which twice as many go out, once so many are answered
+_RAMP_STEP = 2  # more in flight for each further reply, where something was refused
+_RAMP_STEP_S = 10.0  # without an answer, after which twice as many may be in flight: it is slow, and refuses nothing
 _JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
 _MAX_OUTAGE_S = 1800.0  # that is sat out, where nobody says how long,
 _MAX_OUTAGE_AT_START_S = 30.0  # and while nothing has ever worked: more likely a wrong URL
@@ -37,6 +40,7 @@ class Orders(NamedTuple):
     tokens_per_minute: float | None
     in_flight: int
     not_before_s: float
+    again_at_s: float | None = None  # when they change by themselves; None: only with an answer
 
 
 class Pacer:
@@ -55,6 +59,7 @@ class Pacer:
         self.window = Window(self.most_in_flight) if concurrency is None else None
         self.breaker = Breaker()
         self.estimate = TokenEstimate()
+        self.open_limit = OpenLimit()
         self._rate = LearntRate(requests_per_minute / 60 if requests_per_minute else None)
         self._has_own_rate = bool(requests_per_minute)
         self._tokens_per_minute = tokens_per_minute or None
@@ -62,6 +67,12 @@ class Pacer:
         self._minute = LastMinute()
         self._max_outage_s = max_outage_s
         self._replies = 0  # since the start, or since the endpoint came back
+        self._first_reply_s = self._opened_at_s = 0.0
+        self._quota: Failure | None = None  # used up, says an answer that asks for a short pause all the same
+        self._quota_paused_until_s = 0.0
+        self._quota_stays = False  # it was used up after that pause, too
+        self._was_refused = False
+        self.is_crowded = False  # the last failure is explained by how many were in flight: the row did nothing
         self._not_before_s = 0.0
         self._limits_read_at_s = float("-inf")
         self._open = 0  # in flight,
@@ -74,13 +85,15 @@ class Pacer:
     def sent(self, now_s: float) -> None:
         """A request goes out."""
         self._rate.sent(now_s)
+        self.open_limit.sent(now_s)
         self._open += 1
 
     def answered(self, sent_at_s: float, now_s: float, *, in_flight: int, work: float = 1.0) -> None:
         """A completion came, worth `work` (its tokens), while so many were in flight, itself included."""
         self._ended(sent_at_s)
+        self.open_limit.accepted(sent_at_s, now_s)
         self._at_work(sent_at_s, now_s)
-        self._replies += 1
+        self._replied(now_s)
         self._crowded_alone = 0
         if self.window is not None and self._replies > 1:
             self.window.ended(sent_at_s, now_s, in_flight=in_flight, work=max(work, 1.0))
@@ -90,7 +103,17 @@ class Pacer:
     ) -> None:
         """A request failed. `roll` in [0, 1) spreads pauses out."""
         self._ended(sent_at_s)
-        if failure.kind is FailureKind.RATE_LIMITED:
+        self.is_crowded = self._is_crowded(failure, sent_at_s, now_s)
+        self._was_refused = self._was_refused or failure.kind in _OF_LIMITS
+        if self.is_crowded:
+            self._rate.not_admitted(sent_at_s)
+            if failure.kind is FailureKind.OVERLOADED and not self.open_limit.is_sure:
+                self.breaker.failed(row, failure, sent_at_s, now_s)  # an outage begins in the same way
+            if failure.kind is not FailureKind.TOO_MANY_OPEN:
+                self._hold(now_s + (failure.retry_after_s or _SETTLE_S) * (1 + _JITTER * roll))
+        elif failure.quota is not None and failure.kind is FailureKind.RATE_LIMITED:
+            self._met_quota(failure, sent_at_s, now_s, roll)
+        elif failure.kind is FailureKind.RATE_LIMITED:
             self._refused(failure, sent_at_s, now_s, roll)
         elif failure.kind is FailureKind.NO_DESCRIPTORS:
             self._crowded()
@@ -98,7 +121,8 @@ class Pacer:
             self._broken(row, failure, sent_at_s, now_s, roll)
         elif failure.kind.rule.scope is Scope.ROW:
             self._at_work(sent_at_s, now_s)
-            self._replies += is_judged
+            if is_judged:
+                self._replied(now_s)
 
     def used(self, tokens: int, now_s: float) -> None:
         """A request took so many tokens."""
@@ -114,6 +138,8 @@ class Pacer:
         self._limits_read_at_s = now_s
         if limits.requests_per_minute is not None and not self._has_own_rate:
             self._rate.ceiling_per_s = limits.requests_per_minute / 60
+        if limits.open_at_once is not None:
+            self.open_limit.told(limits.open_at_once)
         if limits.tokens_per_minute is not None and not self._has_own_tokens:
             self._tokens_per_minute = limits.tokens_per_minute
 
@@ -130,17 +156,32 @@ class Pacer:
             room_at_s = self._minute.room_at_s(tokens_per_minute, now_s)
             share = self._minute.used_share(tokens_per_minute)
             tokens_per_minute *= min(_MOST_UP, max(_LEAST_UP, 1 + _MAKES_UP * (_AIM - share)))
+        in_flight, again_at_s = self._in_flight(per_s is not None, now_s)
         return Orders(
             None if per_s is None else per_s * 60,
             tokens_per_minute,
-            self._in_flight(per_s is not None),
+            in_flight if self.open_limit.most is None else max(1, min(in_flight, self.open_limit.most)),
             max(self._not_before_s, room_at_s, self.breaker.next_probe_s if self.breaker.is_open else 0.0),
+            again_at_s,
         )
 
     @property
     def is_down(self) -> bool:
         """Nothing gets through: what fails now is no row's own doing, and takes none of its attempts."""
-        return self.breaker.is_open or self._rate.is_refused
+        return self.breaker.is_open or self._rate.is_refused or self._quota is not None
+
+    @property
+    def bound_by(self) -> str:
+        """What bounds the requests in flight: "ramp", "open" for what the endpoint takes, or "concurrency"."""
+        if self.is_ramping and self.most_in_flight > _RAMP:
+            return "ramp"
+        most = self.open_limit.most
+        return "open" if most is not None and most < self.most_in_flight else "concurrency"
+
+    @property
+    def is_ramping(self) -> bool:
+        """What may be in flight grows with time."""
+        return self._replies <= _RAMP
 
     @property
     def needs_window(self) -> bool:
@@ -148,7 +189,9 @@ class Pacer:
         return self.window is not None and self._rate.per_s(0.0) is None
 
     def verdict(self, now_s: float) -> Verdict | None:
-        """The endpoint has been down for longer than anybody wants to wait."""
+        """The endpoint has been down for longer than anybody wants to wait, or a pause did not refill its quota."""
+        if self._quota is not None and self._quota_stays:
+            return used_up(self._quota)
         breaker = self.breaker
         if self._crowded_alone >= _CROWDED_ALONE:
             return Verdict(
@@ -169,18 +212,31 @@ class Pacer:
             " it. --max-outage says how long to wait",
         )
 
-    def _in_flight(self, is_rate_known: bool) -> int:
-        if self._replies == 0 or self.breaker.is_open:
-            return 1
+    def _in_flight(self, is_rate_known: bool, now_s: float) -> tuple[int, float | None]:
+        """How many may be in flight, and when that changes by itself.
+
+        The first request goes alone: a wrong key costs one. Then `_RAMP`. Once as many are answered, all of them within
+        a second, slowly enough for a refusal to be heard, unless a rate, the window or a refusal says otherwise. An
+        endpoint that takes its time is not waited for.
+        """
+        if self.breaker.is_open or self._quota is not None:
+            return 1, None
+        if self._replies == 0:
+            since_s = self.open_limit.oldest_sent_s
+            return _ramped(1, _RAMP, now_s if since_s is None else since_s, now_s, step_s=_RAMP_STEP_S)
         if self._rate.is_refused:  # one at a time, beside those that are on their way, until one is accepted
-            return min(self._open_before + 1, self.most_in_flight)
+            return min(self._open_before + 1, self.most_in_flight), None
         if self._replies <= _RAMP:
-            return min(_RAMP, self.most_in_flight)
-        if is_rate_known:
-            return self.most_in_flight if self.window is None else self.window.most
+            if self.window is not None:
+                return min(_RAMP, self.most_in_flight), None
+            return _ramped(_RAMP, self.most_in_flight, self._first_reply_s, now_s, step_s=_RAMP_STEP_S)
         if self.window is not None:
-            return self.window.size
-        return min(self.most_in_flight, _RAMP + _RAMP_STEP * (self._replies - _RAMP))
+            return (self.window.most if is_rate_known else self.window.size), None
+        if self._was_refused and not is_rate_known:  # carefully: it has a limit that is not known yet
+            return min(self.most_in_flight, _RAMP + _RAMP_STEP * (self._replies - _RAMP)), None
+        if is_rate_known:
+            return self.most_in_flight, None
+        return _ramped(2 * _RAMP, self.most_in_flight, self._opened_at_s, now_s, step_s=_OPENING_STEP_S)
 
     def _ended(self, sent_at_s: float) -> None:
         self._open -= 1
@@ -189,16 +245,42 @@ class Pacer:
 
     def _at_work(self, sent_at_s: float, now_s: float) -> None:
         was_open = self.breaker.is_open
+        if self._quota is not None and sent_at_s >= self._quota_paused_until_s:
+            self._quota = None
         self.breaker.answered(sent_at_s)
         if was_open and not self.breaker.is_open:
             self._replies = 0  # carefully again
         self._rate.accepted(sent_at_s, now_s)
 
+    def _replied(self, now_s: float) -> None:
+        self._replies += 1
+        if self._replies == 1:
+            self._first_reply_s = now_s
+        if self._replies == _RAMP + 1:
+            self._opened_at_s = now_s
+
+    def _is_crowded(self, failure: Failure, sent_at_s: float, now_s: float) -> bool:
+        """Whether a refusal is explained by how many are in flight; then it is no row's doing, and no rate's."""
+        if failure.kind not in _OF_LIMITS or failure.quota is not None:
+            self.open_limit.ended(sent_at_s)
+            return False
+        is_named = failure.kind is FailureKind.TOO_MANY_OPEN
+        is_busy = failure.kind is FailureKind.OVERLOADED
+        may_suspect = is_busy or (self.open_limit.is_early and self._rate.per_s(now_s) is None)
+        return self.open_limit.refused(sent_at_s, now_s, is_named=is_named, may_suspect=may_suspect)
+
+    def _met_quota(self, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
+        """A quota of a day is used up, and yet a short pause is asked for: Groq's is refilled bit by bit, Google's is
+        not. After the pause one request tries; refused again, it is the quota, and the run stops."""
+        self._rate.not_admitted(sent_at_s)
+        self._quota_stays = self._quota is not None and sent_at_s >= self._quota_paused_until_s
+        if self._quota is None or self._quota_stays:
+            self._quota = failure
+            self._quota_paused_until_s = now_s + (failure.retry_after_s or 0.0)
+        self._hold(now_s + (failure.retry_after_s or 0.0) * (1 + _JITTER * roll))
+
     def _refused(self, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
         self.refusals += 1
-        if self.window is not None and failure.code in CONCURRENCY_CODES:
-            self.window.overloaded(sent_at_s, now_s)
-            return
         pause_s = self._rate.refused(sent_at_s, now_s, is_else=self._tokens_per_minute is not None)
         if pause_s is None:
             return
@@ -211,7 +293,10 @@ class Pacer:
 
     def _broken(self, row: int, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
         """5xx and lost connections stop nothing but themselves, until there are too many. They cut no rate."""
+        was_open = self.breaker.is_open
         self.breaker.failed(row, failure, sent_at_s, now_s)
+        if was_open:  # for more than a moment
+            self.open_limit.forget()
         if failure.kind.rule.slows:
             self._hold(now_s + (failure.retry_after_s or _PAUSE_S) * (1 + _JITTER * roll))
         if self.breaker.is_open and self.breaker.failing_since_s is not None:
@@ -237,6 +322,18 @@ class Pacer:
         if self._max_outage_s is not None:
             return self._max_outage_s
         return _MAX_OUTAGE_S if self.breaker.has_worked else _MAX_OUTAGE_AT_START_S
+
+
+# Failures that may be for what is in flight.
+_OF_LIMITS = frozenset({FailureKind.TOO_MANY_OPEN, FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
+_SETTLE_S = 0.25  # until all that were sent together are refused or let in
+
+
+def _ramped(first: int, last: int, since_s: float, now_s: float, *, step_s: float) -> tuple[int, float | None]:
+    """Twice as many for each step of time, up to the last; and when the next step comes."""
+    steps = int(max(0.0, now_s - since_s) / step_s + 1e-6)
+    allowed = min(last, first * 2 ** min(steps, 20))
+    return allowed, None if allowed >= last else since_s + (steps + 1) * step_s
 
 
 def _say(seconds: float) -> str:

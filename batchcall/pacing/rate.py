@@ -131,7 +131,7 @@ class LearntRate:
         """A request was refused for its rate. Returns the seconds for which nobody should send; 0 for an overload
         that is known already; None for a refusal by chance, which says nothing to others. `is_else`: another budget
         binds, and most likely that is what was overdrawn."""
-        self._uncount(sent_at_s)
+        self.not_admitted(sent_at_s)
         if sent_at_s < self._cut_at_s:
             return 0.0
         if self._whims.excuses(sent_at_s):
@@ -194,7 +194,8 @@ class LearntRate:
         first = int(moment_s / _BIN_S)
         return sum(count for at, count in self._bins.items() if at >= first)
 
-    def _uncount(self, sent_at_s: float) -> None:
+    def not_admitted(self, sent_at_s: float) -> None:
+        """A request was refused, for its rate or for another reason."""
         at = int(sent_at_s / _BIN_S)
         if self._bins.get(at, 0) > 0:
             self._bins[at] -= 1

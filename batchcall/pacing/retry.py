@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchcall.records import Failure, Money, Scope
+from batchcall.records import Failure, FailureKind, Money, Scope
 
+_UNTIL_FREE = 0.5  # of the first wait: some gateways count an answer as in flight for a moment longer
 _SPREAD = 0.1  # of a wait that a server asked for: rows that were refused together do not come back together
 
 
@@ -27,6 +28,8 @@ class RetryPolicy:
         """
         if self._is_final(failure, attempt, ambiguous):
             return None
+        if failure.kind is FailureKind.TOO_MANY_OPEN:  # a place is free when another request ends, whatever it says
+            return roll * _UNTIL_FREE * self.first_s
         if not failure.retry_after_s:  # a wait of nothing is no advice
             return self._full_jitter_s(attempt, roll)
         if failure.kind.rule.slows:  # everybody waits at the gate, this row with them

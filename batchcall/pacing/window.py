@@ -14,11 +14,6 @@ _FULL = 0.85  # of the window in use, else a round says nothing about it
 _LOOK_AGAIN_S = 60.0
 _CUT = 0.7
 
-# What relays and gateways say of too many at once, rather than too many a minute.
-CONCURRENCY_CODES = frozenset(
-    {"token_concurrency_limit_reached", "concurrency_limit_reached", "concurrency_limit_exceeded", "1302"}
-)
-
 
 class Window:
     """Requests in flight. Doubles while that brings much more a second, then looks around the best until it is found.

@@ -20,7 +20,7 @@ class Snapshot:
     cost: float | None  # USD; None when no price is known
     requests: int  # sent by this run
     in_flight: int
-    waits_for: str  # requests | tokens | concurrency | pause | outage | input | disk; empty: nothing in particular
+    waits_for: str  # "" for nothing, requests, tokens, concurrency, open, ramp, pause, outage, input, disk
     pause_s: float  # that is left of a pause
     retries_waiting: int  # rows that wait to be tried again
     down: str  # why the endpoint counts as down; empty while it does not
@@ -65,6 +65,8 @@ class Summary:
     advice: str  # what bound it, and the key to change; empty: nothing worth saying
     an_error: str | None  # why one of the rows that failed in this run did
     exit_code: ExitCode
+    resume_at: str | None = None  # ISO 8601, UTC: when a used-up quota is renewed and the job can go on
+    resume_at_is_stated: bool = True  # by the endpoint; else it is when such a quota is usually renewed
     endpoints: tuple[EndpointUse, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)  # rows of this run, by column that had no place for a value
     left_out_of_arguments: dict[str, int] = field(default_factory=dict)  # rows of this run, by member without a column
@@ -75,6 +77,8 @@ class Summary:
             "exit_code": int(self.exit_code),
             "reason": self.reason,
             "hint": self.hint,
+            "resume_at": self.resume_at,
+            "resume_at_is_stated": self.resume_at is not None and self.resume_at_is_stated,
             "advice": self.advice,
             "is_complete": self.is_complete,
             **self.totals,

@@ -892,7 +892,8 @@ def test_any_mutated_answer_is_an_answer(path: Path, data: st.DataObject) -> Non
 @unhurried
 @given(texts=st.lists(st.text(max_size=5), min_size=1, max_size=6), form=st.sampled_from(["events", "list"]))
 def test_a_stream_means_what_the_whole_answer_would_and_cut_off_is_none(texts: list[str], form: str) -> None:
-    chunks = [{"candidates": [{"content": {"parts": [{"text": text}]}, "index": 0}]} for text in texts]
+    said = [{"content": {"parts": [{"text": text}]}, "index": 0} for text in texts]
+    chunks = [{"responseId": "r", "candidates": [one]} for one in said]
     ended = [*chunks, {"candidates": [{"finishReason": "STOP", "index": 0}]}]
 
     whole, cut = (GEMINI.decode(HttpResponse(200, {}, as_stream(some, form)), now_s=0.0) for some in (ended, chunks))

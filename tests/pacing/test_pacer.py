@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from batchcall.errors import ExitCode
 from batchcall.pacing.deaths import Deaths
 from batchcall.pacing.pacer import Orders, Pacer
 from batchcall.pacing.queue import read_queue
-from batchcall.records import Failure, FailureKind, RateLimits
+from batchcall.records import Failure, FailureKind, Quota, RateLimits
 
 
 def failed(kind: FailureKind, *, retry_after_s: float | None = None, code: str | None = None) -> Failure:
@@ -27,14 +30,39 @@ def fail(pacer: Pacer, failure: Failure, now_s: float, *, row: int = 0, roll: fl
     return pacer.orders(now_s)
 
 
-def test_row_one_goes_alone_then_eight_and_each_reply_then_makes_room_for_two_more() -> None:
+def test_row_one_goes_alone_then_eight_and_all_within_a_second_once_eight_are_answered() -> None:
     pacer, allowed = Pacer(concurrency=64), []
 
-    for moment in range(14):
-        allowed.append(pacer.orders(moment).in_flight)
-        answer(pacer, moment)
+    for moment in range(9):
+        allowed.append(pacer.orders(moment / 10).in_flight)
+        answer(pacer, moment / 10)
 
-    assert allowed == [1, *[8] * 8, 10, 12, 14, 16, 18]
+    assert allowed == [1, *[8] * 8]
+    assert [pacer.orders(0.8 + later_s)[2::2] for later_s in (0.0, 0.1, 0.2)] == [
+        (16, pytest.approx(0.9)), (32, pytest.approx(1.0)), (64, None)]  # fmt: skip
+
+
+def test_who_was_refused_once_goes_on_with_two_more_for_each_reply() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0)
+    crowd(pacer, fit=8, of=9, kind=FailureKind.RATE_LIMITED)
+    pacer.open_limit.forget()
+
+    answer(pacer, 5.0)
+
+    assert pacer.orders(5.0).in_flight == 12
+
+
+def test_an_endpoint_that_takes_its_time_is_not_waited_for() -> None:
+    slow, dead = Pacer(concurrency=20), Pacer(concurrency=20)
+    for pacer in (slow, dead):
+        pacer.sent(100.0)
+
+    assert [slow.orders(at_s)[2::2] for at_s in (100, 109.9, 110, 120, 130, 140)] == [
+        (1, 110), (1, 110), (2, 120), (4, 130), (8, None), (8, None)]  # fmt: skip
+    slow.answered(100.0, 140.0, in_flight=8)
+    assert [slow.orders(at_s)[2::2] for at_s in (140, 150, 160)] == [(8, 150), (16, 160), (20, None)]
+    assert fail(dead, failed(FailureKind.TIMED_OUT), 160.0).in_flight == 1
 
 
 def test_with_a_known_rate_the_ramp_ends_after_eight() -> None:
@@ -68,7 +96,8 @@ def test_a_retry_after_is_a_pause_for_everybody_and_up_to_a_tenth_longer() -> No
 def test_one_overload_is_one_cut_however_many_answers_tell_of_it() -> None:
     pacer = Pacer(concurrency=64)
     for moment in range(100):
-        answer(pacer, moment / 10)
+        pacer.sent(moment / 10)
+        pacer.answered(moment / 10, moment / 10 + 0.05, in_flight=1)
     for _ in range(10):
         pacer.sent(10.0)
     for number in range(10):
@@ -139,15 +168,106 @@ def test_an_endpoint_that_never_worked_is_waited_for_less_long(worked: bool, mos
     assert pacer.verdict(1.0 + most_s) is not None
 
 
-def test_a_relay_that_counts_what_is_in_flight_narrows_the_window_and_not_the_rate() -> None:
-    pacer = Pacer()
+def crowd(
+    pacer: Pacer, *, fit: int, of: int = 8, kind: FailureKind = FailureKind.TOO_MANY_OPEN, at_s: float = 2.0
+) -> None:
+    """So many are sent together, of which the first fit and the others are refused."""
+    for _ in range(of):
+        pacer.sent(at_s)
+    for row in range(of - fit):
+        pacer.failed(row, failed(kind, retry_after_s=None), sent_at_s=at_s, now_s=at_s + 0.1, roll=0.0)
+    for _ in range(fit):
+        pacer.answered(at_s, at_s + 1.0, in_flight=of)
+
+
+@pytest.mark.parametrize("kind", [FailureKind.TOO_MANY_OPEN, FailureKind.RATE_LIMITED, FailureKind.OVERLOADED])
+@pytest.mark.parametrize("concurrency", [None, 64])
+def test_a_relay_that_counts_what_is_in_flight_narrows_the_window_and_not_the_rate(
+    concurrency: int | None, kind: FailureKind
+) -> None:
+    pacer = Pacer(concurrency=concurrency)
+    answer(pacer, 1.0)
+
+    crowd(pacer, fit=3, kind=kind)
+
+    assert (pacer.orders(3.0).in_flight, pacer.orders(3.0).requests_per_minute) == (3, None)
+    answer(pacer, 4.0, times=9)
+    assert pacer.bound_by == "open"
+
+
+def test_the_number_that_an_endpoint_names_is_kept_from_then_on() -> None:
+    pacer = Pacer(concurrency=64)
     answer(pacer, 1.0, times=9)
-    before = pacer.orders(1.0)
 
-    after = fail(pacer, failed(FailureKind.RATE_LIMITED, code="token_concurrency_limit_reached"), 2.0)
+    pacer.told_limits(RateLimits(open_at_once=5), 2.0)
 
-    assert after.in_flight < before.in_flight
-    assert after.requests_per_minute is None
+    assert pacer.orders(2.0).in_flight == 5
+
+
+def test_one_more_is_tried_now_and_then_and_kept_where_it_fits() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0)
+    crowd(pacer, fit=2)
+
+    for second in range(10, 60):
+        crowd(pacer, fit=pacer.orders(second).in_flight, of=pacer.orders(second).in_flight, at_s=second)
+
+    assert pacer.orders(60.0).in_flight > 4
+
+
+def test_a_suspicion_that_was_wrong_is_dropped_and_the_rate_is_learnt() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0)
+    crowd(pacer, fit=4, kind=FailureKind.RATE_LIMITED)
+    assert pacer.orders(3.0).in_flight == 4
+
+    for second in range(10, 14):
+        crowd(pacer, fit=4, of=4, at_s=second)
+        crowd(pacer, fit=0, of=1, kind=FailureKind.RATE_LIMITED, at_s=second + 0.5)
+
+    assert pacer.orders(14.0).requests_per_minute is not None
+    assert pacer.open_limit.most is None
+
+
+def test_refused_alone_it_is_for_the_breaker_to_judge() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0)
+
+    for row in range(12):
+        fail(pacer, failed(FailureKind.TOO_MANY_OPEN), 10.0 + row, row=row)
+
+    assert pacer.is_down
+
+
+@pytest.mark.parametrize(("again", "is_over"), [(120.0, True), (110.0, False)])
+def test_a_quota_that_a_short_pause_does_not_refill_ends_the_run(again: float, is_over: bool) -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=9)
+    spent = replace(failed(FailureKind.RATE_LIMITED, retry_after_s=12), quota=Quota(5_000.0, is_stated=False))
+
+    for row in range(3):  # that were in flight
+        orders = fail(pacer, spent, 100.0, row=row)
+    assert (orders.in_flight, orders.not_before_s, pacer.verdict(100.0)) == (1, 112.0, None)
+    assert pacer.is_down  # it takes none of a row's tries
+    fail(pacer, spent, again)
+
+    verdict = pacer.verdict(again)
+    assert (verdict is not None) is is_over
+    if verdict is not None:
+        assert (verdict.exit_code, verdict.quota) == (ExitCode.STOPPED_EARLY, spent.quota)
+
+
+def test_a_quota_that_a_short_pause_refills_is_no_reason_to_stop() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=9)
+    spent = replace(failed(FailureKind.RATE_LIMITED, retry_after_s=12), quota=Quota(5_000.0))
+
+    for second in range(100, 400, 50):
+        fail(pacer, spent, second)
+        answer(pacer, second + 14.0)
+        assert pacer.verdict(second + 14.0) is None
+
+    assert pacer.orders(400.0).in_flight > 8
 
 
 def test_what_the_server_tells_of_its_queue_decides_the_window() -> None:

@@ -15,7 +15,7 @@ OF_ROW = [kind for kind in FailureKind if kind.rule.scope is Scope.ROW]
 OF_JOB = [kind for kind in FailureKind if kind.rule.scope is Scope.JOB]
 AMBIGUOUS = [kind for kind in RETRYABLE if kind.rule.money is Money.AMBIGUOUS]
 NOT_BILLED = [kind for kind in RETRYABLE if kind.rule.money is not Money.AMBIGUOUS]
-SLOWING = [kind for kind in RETRYABLE if kind.rule.slows]
+SLOWING = [kind for kind in RETRYABLE if kind.rule.slows and kind is not FailureKind.TOO_MANY_OPEN]
 
 
 def failure(kind: FailureKind, *, retry_after_s: float | None = None) -> Failure:
@@ -74,6 +74,12 @@ def test_being_told_to_wait_for_nothing_is_no_advice() -> None:
     told = failure(FailureKind.RATE_LIMITED, retry_after_s=0.0)
 
     assert POLICY.decide(told, attempt=3, ambiguous=0, roll=0.5) == 2.0
+
+
+def test_a_row_that_finds_every_place_taken_waits_for_one_whatever_it_is_told() -> None:
+    crowded = failure(FailureKind.TOO_MANY_OPEN, retry_after_s=60.0)
+
+    assert POLICY.decide(crowded, attempt=3, ambiguous=0, roll=0.5) == 0.25
 
 
 @pytest.mark.parametrize("kind", SLOWING, ids=lambda kind: kind.label)

@@ -1,0 +1,124 @@
+"""Quotas that no pause refills: of an hour, a day, a week, a month. Found by code, by header, or by the sentence.
+
+Words lie: taking "quota" for such a limit has turned passing refusals into fatal stops elsewhere. So a sentence counts
+only where it names a span of time itself beside a limit, and not where it names a minute or a second too, advertises
+("upgrade to get 1,000 requests per day") or is about money. Where the endpoint asks for a short pause as well, the
+pause is tried first.
+
+The wordings are those of OpenAI and Groq ("on tokens per day (TPD): Limit 100000", help.openai.com on rate limits,
+console.groq.com/docs/rate-limits), OpenRouter ("free-models-per-day", openrouter.ai/docs/api-reference/limits), GitHub
+Models ("Rate limit of 50 per 86400s exceeded for UserByModelByDay", docs.github.com/github-models), Cloudflare ("you
+have used up your daily free allocation of 10,000 neurons", developers.cloudflare.com/workers-ai/platform/errors),
+Cohere ("limited to 1000 API calls / month", docs.cohere.com/docs/rate-limits), Hugging Face ("exceeded your monthly
+included credits", huggingface.co/docs/inference-providers/pricing), Cerebras ("Tokens per day limit exceeded",
+inference-docs.cerebras.ai/support/rate-limits), Moonshot ("reached organization TPD rate limit", platform.moonshot.cn),
+Zhipu ("已达到每周/每月使用上限", docs.bigmodel.cn/cn/api/api-code), ModelScope ("exceeded today's quota").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from batchcall.dialects.waits import PACIFIC_MIDNIGHT_UTC_H, until_hour_s
+
+HOUR, DAY, WEEK, MONTH = "hour", "day", "week", "month"
+
+# fmt: off
+SPAN_BY_CODE: Mapping[str, str] = {  # in lower case
+    "entitlement_daily_limit_exceeded": DAY,    # new-api
+    "usage_limit_reached":              DAY,    # OpenAI's Codex; it says when it is over
+    "1304":                             DAY,    # Zhipu, with the next two, which say when they are over
+    "1308":                             HOUR,
+    "1310":                             WEEK,
+    "3036":                             DAY,    # Cloudflare Workers AI, with the next
+    "4006":                             DAY,
+}
+# Names of codes, of quotas (Google's quotaId) and of GitHub Models' x-ratelimit-type.
+_IN_NAME = (
+    (HOUR,  re.compile(r"per_?-?hour|hourly|byhour|(?:^|[^a-z])rph(?:[^a-z]|$)")),
+    (DAY,   re.compile(r"per_?-?day|daily|byday|(?:^|[^a-z])(?:rpd|tpd)(?:[^a-z]|$)")),
+    (WEEK,  re.compile(r"per_?-?week|weekly|byweek")),
+    (MONTH, re.compile(r"per_?-?month|monthly|bymonth")),
+)
+_OF_MONEY = re.compile(r"spend|billing|payment|purchas|overdue|arrear", re.I)
+
+_SHORT = re.compile(
+    r"per[ _-]?(?:min(?:ute)?|sec(?:ond)?)s?\b|/ ?(?:s|sec|second|min|minute)\b"
+    r"|\b(?:a|one|each|every) (?:minute|second)\b"
+    r"|\b(?:RPM|TPM|RPS|TPS|QPS|QPM|IPM)\b|每分钟|每秒|分钟内|分钟级", re.I)
+_LONG = (
+    (HOUR,  re.compile(r"per[ _-]?(?:\d+ )?hours?\b|/ ?(?:h|hr|hour)\b|\bhourly\b|\b(?:an|\d+)[ -]hours?\b|\bRPH\b"
+                       r"|ByHour|每小时|\d+ ?小时", re.I)),
+    (DAY,   re.compile(r"per[ _-]?day\b|/ ?day\b|\bdaily\b|\b(?:a|one|each|every) day\b|\b(?:RPD|TPD|IPD)\b|ByDay"
+                       r"|\b24[ -]?h(?:ours?)?\b|\btoday's\b|\bfor today\b|\btomorrow\b"
+                       r"|每日|每天|今日|今天|当日|当天|单日|明天|明日|日(?:限额|配额|额度|调用量|上限)", re.I)),
+    (WEEK,  re.compile(r"per[ _-]?week\b|/ ?week\b|\bweekly\b|\b(?:a|this|each) week\b|每周|本周", re.I)),
+    (MONTH, re.compile(r"per[ _-]?(?:calendar )?month\b|/ ?month\b|\bmonthly\b|\b(?:a|this|each) month\b"
+                       r"|每月|本月|当月", re.I)),
+)
+_OF_SECONDS = re.compile(r"\bper (\d{1,8}) ?s(?:ec(?:onds)?)?\b", re.I)  # GitHub Models: 86400
+_OF_LIMIT = re.compile(
+    r"limit|quota|exceed|reach|exhaust|used up|used all|run out|allowance|allocation|credits|\bcap\b|too many|try again"
+    r"|上限|限额|配额|额度|限制|用尽|用完|超出|超过|耗尽|已满|次数", re.I)
+_ADVERTISES = re.compile(
+    r"\b(?:upgrade|unlock|subscribe|sign up|add \S+ credits|increase|to get)\b|升级|充值|开通", re.I)
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
+# fmt: on
+
+_SPAN_S: Mapping[str, float] = {HOUR: 3600.0, DAY: 86400.0, WEEK: 7 * 86400.0, MONTH: 28 * 86400.0}
+
+
+def span_of_names(names: Iterable[str]) -> str | None:
+    """The span of the quota that codes or ids name; None where they name none, or also one of a minute."""
+    for name in names:
+        lowered = name.lower()
+        if span := SPAN_BY_CODE.get(lowered):
+            return span
+        span = next((span for span, pattern in _IN_NAME if pattern.search(lowered)), None)
+        if span is not None and not _OF_MONEY.search(lowered):
+            return span
+    return None
+
+
+def span_of_headers(headers: Mapping[str, str]) -> str | None:
+    """The span of a limit that headers call used up: "x-ratelimit-remaining-requests-day: 0" (Cerebras, SambaNova)."""
+    for name, left in headers.items():
+        is_used_up = "ratelimit" in name and "remaining" in name and left.strip() in ("0", "0.0")
+        if is_used_up and (ending := name.rpartition("-")[2]) in _SPAN_S:
+            return ending
+    return span_of_names([headers.get("x-ratelimit-type", "")])
+
+
+def span_of_words(text: str) -> str | None:
+    """The span of the quota that the first sentence about a limit names; None where it names none, or a minute too."""
+    for written in _SENTENCE_END.split(text):
+        sentence = _ADVERTISES.split(written)[0]
+        spans = [span for span, pattern in _LONG if pattern.search(sentence)]
+        if seconds := _OF_SECONDS.search(sentence):
+            spans = [span for span, length_s in _SPAN_S.items() if length_s <= float(seconds[1])][-1:]
+        is_short = _SHORT.search(sentence) is not None or (seconds is not None and not spans)
+        if not (spans or is_short) or not _OF_LIMIT.search(sentence):
+            continue
+        if is_short or _OF_MONEY.search(sentence):
+            return None
+        return spans[-1]  # "每周/每月": the longest
+    return None
+
+
+def likely_renewal_s(span: str, *, now_s: float, is_google: bool = False) -> float:
+    """When a quota is most likely renewed of which nobody says when, in seconds since the epoch: at the turn of the
+    day, week or month in UTC, in California's for Google (ai.google.dev/gemini-api/docs/rate-limits); hours are
+    counted from now."""
+    if span == HOUR:
+        return now_s + 3600.0
+    midnight_s = now_s + until_hour_s(PACIFIC_MIDNIGHT_UTC_H if is_google else 0, now_s=now_s)
+    if span == DAY:
+        return midnight_s
+    now = datetime.fromtimestamp(now_s, UTC)
+    if span == WEEK:
+        return midnight_s + (6 - now.weekday()) * 86400.0
+    return (
+        (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1).timestamp()
+    )
