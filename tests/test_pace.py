@@ -282,19 +282,21 @@ def test_of_a_rate_and_a_limit_on_what_is_in_flight_90_percent_of_the_narrower_a
 ) -> None:
     server = gateway(4, names_open, 429, latency_s, requests=RollingWindow(120))
 
-    course = paced(server, Pacer(), rows=400)
+    course = paced(server, Pacer(), rows=800)
 
     mean_s = latency_s * math.exp(0.3**2 / 2)
-    assert course.statuses == {Status.OK: 400}
-    assert course.seconds <= max(400 / 2, 400 * mean_s / 4) / 0.9
+    assert course.statuses == {Status.OK: 800}
+    assert course.seconds <= max(800 / 2, 800 * mean_s / 4) / 0.9
 
 
 def test_control_whoever_takes_a_limit_on_what_is_in_flight_for_a_rate_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpenLimit, "refused", lambda self, sent_at_s, now_s, is_named, may_suspect: False)
 
+    fixed = paced(gateway(2, False, 429, 0.37), Pacer(concurrency=2), rows=60)
+
     course = paced(gateway(2, False, 429, 0.37), Pacer(), rows=60, attempts=99)
 
-    assert course.seconds > 5 * 11.5
+    assert course.seconds > 1.5 * fixed.seconds
 
 
 def test_a_slow_endpoint_is_not_waited_for() -> None:

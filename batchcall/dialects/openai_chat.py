@@ -37,9 +37,8 @@ class OpenAIChat:
             reply = chat_reply_from(parse_plain(response.body))
         except (ValueError, RecursionError):
             reply = None
-        if (
-            reply is None or is_nothing(reply) or any(call.is_object for call in reply.calls)
-        ):  # orjson made floats of big integers
+        # An object as arguments: orjson made floats of big integers.
+        if reply is None or is_nothing(reply) or any(call.is_object for call in reply.calls):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply
 

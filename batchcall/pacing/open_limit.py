@@ -93,6 +93,8 @@ class OpenLimit:
             return False
         for later in self._open[place:]:
             later.beside -= 1
+        if self.is_named and not is_named:  # an endpoint that tells the two apart does so always
+            return False
         is_news = sent_at_s >= self._cut_at_s
         if beside == 0:
             if is_news and not self.is_named:
