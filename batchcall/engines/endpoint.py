@@ -97,10 +97,10 @@ class Endpoint:
         return self.health.saw(read.failure) or self.pacer.verdict(now_s)
 
     def takes_no_try(self, failure: Failure) -> bool:
-        """A failure that is no row's doing: nothing could be sent, the endpoint is down and the row only found out whether
-        it still is, or it takes fewer at the same time than were sent."""
-        is_crowded = self.pacer.is_crowded and self.pacer.open_limit.is_sure
-        is_of_all = (self.pacer.is_down or is_crowded) and failure.kind.rule.scope is Scope.RETRY
+        """A failure that is no row's doing: nothing could be sent, the endpoint is down and the row only found out
+        whether it still is, or it takes fewer at the same time than were sent."""
+        is_beyond_open = self.pacer.is_beyond_open and self.pacer.open_limit.is_sure
+        is_of_all = (self.pacer.is_down or is_beyond_open) and failure.kind.rule.scope is Scope.RETRY
         return is_of_all or failure.kind in _NEVER_A_ROWS
 
     @property

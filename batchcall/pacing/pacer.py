@@ -72,7 +72,7 @@ class Pacer:
         self._quota_paused_until_s = 0.0
         self._quota_stays = False  # it was used up after that pause, too
         self._was_refused = False
-        self.is_crowded = False  # the last failure is explained by how many were in flight: the row did nothing
+        self.is_beyond_open = False  # the last failure is explained by how many were in flight: the row did nothing
         self._not_before_s = 0.0
         self._limits_read_at_s = float("-inf")
         self._open = 0  # in flight,
@@ -103,9 +103,9 @@ class Pacer:
     ) -> None:
         """A request failed. `roll` in [0, 1) spreads pauses out."""
         self._ended(sent_at_s)
-        self.is_crowded = self._is_crowded(failure, sent_at_s, now_s)
+        self.is_beyond_open = self._is_beyond_open(failure, sent_at_s, now_s)
         self._was_refused = self._was_refused or failure.kind in _OF_LIMITS
-        if self.is_crowded:
+        if self.is_beyond_open:
             self._rate.not_admitted(sent_at_s)
             if failure.kind is FailureKind.OVERLOADED and not self.open_limit.is_sure:
                 self.breaker.failed(row, failure, sent_at_s, now_s)  # an outage begins in the same way
@@ -259,7 +259,7 @@ class Pacer:
         if self._replies == _RAMP + 1:
             self._opened_at_s = now_s
 
-    def _is_crowded(self, failure: Failure, sent_at_s: float, now_s: float) -> bool:
+    def _is_beyond_open(self, failure: Failure, sent_at_s: float, now_s: float) -> bool:
         """Whether a refusal is explained by how many are in flight; then it is no row's doing, and no rate's."""
         if failure.kind not in _OF_LIMITS or failure.quota is not None:
             self.open_limit.ended(sent_at_s)
