@@ -29,8 +29,19 @@ _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path
 _AS_JSON = "batchcall.as_json"  # whether stderr is to have lines of JSON, whatever else is wrong with the command
 
 
+_SHOWN_BY_CLICK = {"-h", "--help", "--version"}
+
+
 class _Commands(click.Group):
     """Every fault of the user's or the machine's ends here, as one message and an exit code. No traceback."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # `--help`, which click itself prints
+            if not _SHOWN_BY_CLICK.intersection(sys.argv):
+                raise
+            _leave_unwritten(error, "", ExitCode.OK)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_AS_JSON] = "--log-format=json" in args or ("--log-format", "json") in pairwise(args)
@@ -161,7 +172,7 @@ def run(
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
     for number in STOPPING_SIGNALS:  # all is done: what is left is to say so
         signal.signal(number, signal.SIG_IGN)
-    _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary))
+    _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary), summary.exit_code)
     _exit(summary.exit_code)
 
 
@@ -205,8 +216,9 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
     from batchcall.verify import verify_output
 
     proof = verify_output(_folder(folder, output, settings))
-    _print(_json(proof.as_json()) if as_json else proof.as_text())
-    _exit(ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED)
+    code = ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED
+    _print(_json(proof.as_json()) if as_json else proof.as_text(), code)
+    _exit(code)
 
 
 @main.command()
@@ -217,7 +229,7 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
     from batchcall.revalidate import revalidate_job
 
     result = revalidate_job(_load(job, input_path, output, settings))
-    _print(result.as_text())
+    _print(result.as_text(), result.exit_code)
     _exit(result.exit_code)
 
 
@@ -280,8 +292,8 @@ def init(folder: Path) -> None:
     from batchcall.starter import write_starter
 
     written = write_starter(folder)
-    _print("\n".join(f"wrote {path}" for path in written))
-    _print(f"next: batchcall check {written[0]}, then batchcall run {written[0]}")
+    next_steps = f"next: batchcall check {written[0]}, then batchcall run {written[0]}"
+    _print("\n".join([*(f"wrote {path}" for path in written), next_steps]))
 
 
 @main.command()
@@ -348,15 +360,38 @@ def _say(text: str) -> None:
             click.echo(printable(text), err=True)
 
 
-def _print(text: str) -> None:
-    """To stdout; a reader that has gone away (a closed pipe) is no fault of the run."""
+def _print(text: str, code: ExitCode = ExitCode.OK) -> None:
+    """To stdout. Where that takes nothing, as a full disk, the text goes to stderr and the command ends: with `code`,
+    and with 3 where that says that all is well.
+
+    A reader that has gone away (`| head -1`) has what it wanted, and a caller that closed stdout wants nothing there.
+    """
     if sys.stdout is None:  # it was closed before we began
+        _say(text)
         return
     try:
         click.echo(printable(text))
         sys.stdout.flush()
-    except (BrokenPipeError, OSError, ValueError):
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # so that nothing fails to be flushed into it at exit
+    except BrokenPipeError:
+        _drop_stdout()
+    except (OSError, ValueError) as error:
+        _leave_unwritten(error, text, code)
+
+
+def _leave_unwritten(error: Exception, text: str, code: ExitCode) -> NoReturn:
+    _drop_stdout()
+    _say(f"error: stdout cannot be written: {getattr(error, 'strerror', None) or error}")
+    if text:
+        _say("  hint: this was to be written there:")
+        _say(text)
+    _exit(code or ExitCode.STOPPED_EARLY)
+
+
+def _drop_stdout() -> None:
+    """So that nothing fails at exit, when what is left in its buffer is flushed."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def _leave(error: BatchcallError, *, as_json: bool) -> NoReturn:

@@ -55,10 +55,10 @@ class Forked:
 
 
 @contextlib.contextmanager
-def forked(*words: str | Path, into: Path) -> Iterator[Forked]:
+def forked(*words: str | Path, into: Path, stdout: Path | None = None) -> Iterator[Forked]:
     """Start `batchcall WORDS`; killed when the block ends before it does. What it says goes to files in `into`."""
     into.mkdir(parents=True, exist_ok=True)
-    out, err = into / "stdout", into / "stderr"
+    out, err = stdout or into / "stdout", into / "stderr"
     for said in (out, err):  # it may be killed before it says anything
         said.write_text("")
     process = _FORKS.Process(target=_command, args=([str(word) for word in words], str(out), str(err)))

@@ -214,15 +214,15 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize(
     ("streams", "code"),
-    [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 0), ("2>/dev/full", 0)],
+    [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), ("| true", 0)],
 )
-def test_a_stream_that_is_closed_or_full_is_no_fault_of_the_run(
+def test_a_stream_that_is_closed_or_not_listened_to_is_no_fault_of_the_run(
     tmp_path: Path, endpoint: SandboxProcess, streams: str, code: int
 ) -> None:
     job = write_job(tmp_path, url=endpoint.url, rows=10, request=f"seed = {200 + len(streams)}")
 
     left = subprocess.run(
-        ["sh", "-c", f'exec "$@" {streams}', "sh", *command("run", job)],
+        ["bash", "-c", f'set -o pipefail; "$@" {streams}', "bash", *command("run", job)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -232,6 +232,69 @@ def test_a_stream_that_is_closed_or_full_is_no_fault_of_the_run(
     assert left.returncode == code, left.stderr
     assert "Traceback" not in left.stderr
     assert len(results(tmp_path / "out")) == 10
+
+
+def left_by(*words: str | Path, streams: str = ">/dev/full") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f'set -o pipefail; "$@" {streams}', "bash", *command(*words)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_result_that_stdout_does_not_take_is_on_stderr_and_leaves_with_3(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url, rows=10, request="seed = 300"), tmp_path / "out"
+
+    for words, expected in (
+        (("check", job), "10 in the input"),
+        (("run", job), "10 rows"),
+        (("run", job, "--log-format", "json"), '"rows":10'),
+        (("status", out), "10 in parts"),
+        (("verify", out), "proven"),
+        (("revalidate", job), "10 read anew"),
+        (("schema",), "batchcall job"),
+        (("init", tmp_path / "new"), "next: batchcall check"),
+        (("sandbox", "--faults"), "rate_limited"),
+    ):
+        with forked(*words, into=tmp_path, stdout=Path("/dev/full")) as left:
+            assert left.wait() == 3, (words, left.stderr())
+            assert "error: stdout cannot be written: No space left on device" in left.stderr()
+            assert expected in left.stderr(), words
+            assert "Traceback" not in left.stderr()
+    assert len(results(out)) == 10
+    assert "stdout cannot be written" in left_by("run", "--help").stderr
+
+
+def test_a_command_that_says_no_keeps_its_own_code_where_stdout_takes_nothing(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    write_job(tmp_path, url=endpoint.url, rows=10, request="seed = 301")
+    with forked("run", tmp_path / "job.toml", into=tmp_path) as run:
+        run.wait()
+    (tmp_path / "out/part-000000.parquet").unlink()
+
+    assert left_by("verify", tmp_path / "out").returncode == 1
+
+
+def test_what_is_said_where_stdout_was_closed_is_on_stderr(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=10, request="seed = 302")
+
+    left = left_by("run", job, streams=">&-")
+
+    assert (left.returncode, "10 rows" in left.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("words", [("schema",), ("sandbox", "--faults")])
+def test_a_reader_that_has_seen_enough_is_no_fault(words: tuple[str, ...]) -> None:
+    left = left_by(*words, streams="| head -1")
+
+    assert (left.returncode, left.stderr) == (0, "")
+    assert left.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
