@@ -15,7 +15,7 @@ from batchcall.engines.reading import Asked, Reader
 from batchcall.errors import ExitCode, OutputError, ResumeError
 from batchcall.extraction.prompt import RowError
 from batchcall.files.columns import Layout, split_error
-from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.disk import Disk, RealDisk, guarded
 from batchcall.files.input import Mark, open_input
 from batchcall.files.lock import hold_lock
 from batchcall.files.names import ANSWERS_FOLDER, answers_in, answers_name, part_name, part_numbers
@@ -83,7 +83,7 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
     _refuse_without_answers(disk, folder)
     asker, reader = make_asker(job), reader_of(job)
     result = Revalidation(str(folder))
-    with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock"):
+    with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
         runfile.revalidating = True
         write_runfile(disk, folder / OWN_FOLDER, runfile)
         disk.remove(folder / SUCCESS)

@@ -21,13 +21,21 @@ from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.engines.metrics import watched_queue
 from batchcall.errors import BatchcallError, ExitCode, JobError, OutputError
 from batchcall.files.columns import Layout
-from batchcall.files.disk import Disk, RealDisk
+from batchcall.files.disk import Disk, RealDisk, guarded
 from batchcall.files.generations import has_earlier
 from batchcall.files.input import Input, open_input
 from batchcall.files.library import Library
-from batchcall.files.lock import hold_lock, refuse_held
+from batchcall.files.lock import FolderLostError, hold_lock, refuse_held
 from batchcall.files.mounts import network_file_system
-from batchcall.files.output import OWN_FOLDER, OpenPart, Output, as_output_error, clear_remains, make_folders
+from batchcall.files.output import (
+    OWN_FOLDER,
+    OpenPart,
+    Output,
+    as_output_error,
+    clear_remains,
+    make_folders,
+    output_error,
+)
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
 from batchcall.job import Job, as_job
 from batchcall.job_endpoint import exposed_keys
@@ -89,7 +97,8 @@ async def run_job(
         async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
             disk_faults.can_have_sent = True
             async with opened_engine(run, keys, say or _say_nothing) as engine:
-                stopped = await _drive(run, engine, show, stop)
+                with _folder_watched(run, engine):
+                    stopped = await _drive(run, engine, show, stop)
             summary = await asyncio.to_thread(finish, run, engine, stopped)
             if say is not None and (note := run.asker.row_tools_note()):
                 say(note)
@@ -148,7 +157,7 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
-    with hold_lock(lock), open_output(job, layout, disk) as output:
+    with hold_lock(lock) as still_held, guarded(disk, still_held), open_output(job, layout, disk) as output:
         run = await asyncio.to_thread(taken_up, job, options, asker, source, output, disk, say)
         try:
             yield run
@@ -317,6 +326,37 @@ async def _drive(
             if complete is not None:
                 await sealer.seal(complete)
     return engine.stopped
+
+
+@contextlib.contextmanager
+def _folder_watched(run: Run, engine: LiveEngine) -> Iterator[None]:
+    """Stop the run as soon as the disk fails under it or its folder is lost.
+
+    Raises OutputError at once where the folder was deleted: what is still in flight could not be kept.
+    """
+    loop, driving, deleted = asyncio.get_running_loop(), asyncio.current_task(), list[OutputError]()
+    assert driving is not None
+
+    def stop(error: OSError) -> None:
+        why = output_error(run.output.folder, error)
+        engine.stop(why)
+        if isinstance(error, FolderLostError) and error.is_deleted:
+            deleted.append(why)
+            driving.cancel()
+
+    def stop_soon(error: OSError) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(stop, error)
+
+    run.output.on_failure(stop_soon)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if deleted and driving.uncancel() == 0:
+            raise deleted[0] from None
+        raise
+    finally:
+        run.output.on_failure(lambda error: None)
 
 
 class _Sealer:

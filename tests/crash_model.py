@@ -187,7 +187,7 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         mock.patch("batchcall.files.parts._COMPRESSION", "none"),
         mock.patch("batchcall.files.parts._opened", _opened_once),
         mock.patch.object(batchcall.running, "prepare", _prepare_once),
-        mock.patch.object(batchcall.running, "hold_lock", return_value=contextlib.nullcontext()),
+        mock.patch.object(batchcall.running, "hold_lock", return_value=contextlib.nullcontext(lambda: None)),
         mock.patch.object(Output, "answered", _watched_answer(ledger)),
         mock.patch.object(Output, "seal", _watched_seal(ledger)),
     ):

@@ -87,6 +87,7 @@ class ModelDisk:
         """`home` exists from the start; everything lies beneath it. `capacity` in bytes; None: no end of room."""
         self.home = home
         self.capacity = capacity
+        self.guard: Callable[[], None] = lambda: None
         self.before: Callable[[str, Path], None] = lambda act, path: None
         self.failing_sync: str | None = None  # the next sync of the file of this name fails, and its pages are dropped
         self.left_out: frozenset[str] = frozenset()  # syncs that do nothing, by who asks for them
@@ -158,6 +159,9 @@ class ModelDisk:
 
     def size(self, handle: int) -> int:
         return len(self._at(handle)[0].content)
+
+    def stands_at(self, handle: int, path: Path) -> bool:
+        return self._at(handle)[0] is self._find(path)
 
     def reserve(self, handle: int, offset: int, length: int) -> bool:
         file, path = self._at(handle)

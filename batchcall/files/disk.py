@@ -9,11 +9,13 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+from batchcall.files.lock import stands_at
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
@@ -22,6 +24,8 @@ _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h: blocks are taken, the fil
 
 class Disk(Protocol):
     """What the files of an output ask of a file system. Errors are OSErrors, as the system gives them."""
+
+    guard: Callable[[], None]  # called before anything is made, renamed or removed; raises where that must not be
 
     def make_folder(self, folder: Path) -> None: ...
     def names(self, folder: Path) -> list[str]: ...
@@ -34,6 +38,7 @@ class Disk(Protocol):
     def create(self, path: Path) -> int: ...
     def write(self, handle: int, content: bytes) -> int: ...
     def size(self, handle: int) -> int: ...
+    def stands_at(self, handle: int, path: Path) -> bool: ...
     def reserve(self, handle: int, offset: int, length: int) -> bool: ...
     def truncate(self, handle: int, length: int) -> None: ...
     def sync(self, handle: int) -> None: ...
@@ -47,7 +52,10 @@ class Disk(Protocol):
 class RealDisk:
     """The machine's own file system."""
 
+    guard: Callable[[], None] = staticmethod(lambda: None)
+
     def make_folder(self, folder: Path) -> None:
+        self.guard()
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
 
     def names(self, folder: Path) -> list[str]:
@@ -72,9 +80,11 @@ class RealDisk:
         return pa.OSFile(os.fspath(path))
 
     def open_append(self, path: Path) -> int:
+        self.guard()
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, PRIVATE_FILE)
 
     def create(self, path: Path) -> int:
+        self.guard()
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, PRIVATE_FILE)
 
     def write(self, handle: int, content: bytes) -> int:
@@ -88,6 +98,10 @@ class RealDisk:
 
     def size(self, handle: int) -> int:
         return os.fstat(handle).st_size
+
+    def stands_at(self, handle: int, path: Path) -> bool:
+        """Whether an open file is the one that `path` leads to."""
+        return stands_at(handle, path)
 
     def reserve(self, handle: int, offset: int, length: int) -> bool:
         """Take blocks for [offset, offset + length) without changing the file's length.
@@ -114,12 +128,15 @@ class RealDisk:
         os.close(handle)
 
     def rename(self, source: Path, target: Path) -> None:
+        self.guard()
         os.replace(source, target)
 
     def remove(self, path: Path) -> None:
+        self.guard()
         path.unlink(missing_ok=True)
 
     def remove_folder(self, folder: Path) -> None:
+        self.guard()
         folder.rmdir()
 
     def sync_folder(self, folder: Path) -> None:
@@ -137,6 +154,16 @@ class RealDisk:
                 raise
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def guarded(disk: Disk, guard: Callable[[], None]) -> Iterator[None]:
+    """Nothing is made, renamed or removed on the disk where `guard` raises, for as long as the block runs."""
+    before, disk.guard = disk.guard, guard
+    try:
+        yield
+    finally:
+        disk.guard = before
 
 
 def ensure_folder(disk: Disk, folder: Path) -> None:

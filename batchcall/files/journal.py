@@ -12,7 +12,7 @@ import io
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,11 @@ class Journal:
         except OSError:
             self.sync()
 
+    def refuse_lost(self) -> None:
+        """Raise OSError where the file is not at its path any more: what is in it would be lost."""
+        if not self._disk.stands_at(self._handle, self.path):
+            raise FileNotFoundError(errno.ENOENT, f"{self.path} was deleted or renamed while a run was writing to it")
+
     def close(self) -> None:
         self._disk.close(self._handle)
 
@@ -205,10 +210,14 @@ class Journal:
 
 
 class Committer:
-    """Syncs journals in a thread: at most 0.2 s or 64 records after the first unsynced one."""
+    """Syncs journals in a thread: at most 0.2 s or 64 records after the first unsynced one. Looks as often whether they
+    and their folder are still where they were."""
 
-    def __init__(self, *, has_thread: bool = True) -> None:
-        """Without a thread nothing is synced but by `commit`."""
+    on_failure: Callable[[OSError], None] = staticmethod(lambda error: None)  # called once, from the thread
+
+    def __init__(self, *, has_thread: bool = True, guard: Callable[[], None] = lambda: None) -> None:
+        """Without a thread nothing is synced but by `commit`. `guard` raises OSError where the folder is lost."""
+        self._guard_folder = guard
         self._journals: dict[Journal, None] = {}  # in order
         self._wake = threading.Event()
         self._guard = threading.Lock()
@@ -242,9 +251,26 @@ class Committer:
                     try:
                         journal.sync()
                     except OSError as error:
-                        self.failure = self.failure or error
+                        self._fail(error)
                     except Exception as error:  # never end this thread in silence: nothing would be synced any more
-                        self.failure = self.failure or OSError(errno.EIO, f"the journal cannot be synced: {error!r}")
+                        self._fail(OSError(errno.EIO, f"the journal cannot be synced: {error!r}"))
+
+    def look(self) -> None:
+        """See whether the folder and the journals are where they were. A failure is told by `failure`."""
+        if self.failure is not None:
+            return
+        try:
+            self._guard_folder()
+            with self._guard:
+                for journal in self._journals:
+                    journal.refuse_lost()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self.on_failure(error)
 
     def close(self) -> None:
         """Sync what is left and end the thread. Raises OSError where something could not be made to last.
@@ -263,6 +289,7 @@ class Committer:
         while not self._is_closed:
             self._wake.wait(COMMIT_AFTER_S - _REST_S)
             self._wake.clear()
+            self.look()
             self.commit()
             time.sleep(_REST_S)
 

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from batchcall.files.journal import (
 )
 from batchcall.files.kept_columns import KeptRow
 from batchcall.files.lines import attempt_line, base_line, ended_line, lost_line, sent_line
+from batchcall.files.lock import FolderLostError
 from batchcall.files.names import (
     ANSWERS_FOLDER,
     DAMAGED_FOLDER,
@@ -157,7 +158,11 @@ class Output:
         self._totals: dict[int, Totals] = {}  # of the parts that stand, as far as they were read
         with as_output_error(folder):
             self._ballast = Ballast(disk, temporary_of(self.own / "ballast"))
-        self._committer = committer or Committer()
+        self._committer = committer or Committer(guard=disk.guard)
+
+    def on_failure(self, call: Callable[[OSError], None]) -> None:
+        """`call` is called, in another thread, when the disk fails, or the folder or a journal is not where it was."""
+        self._committer.on_failure = call
 
     def published(self) -> dict[int, Totals]:
         """Totals of each part that stands in the folder, by part number. Raises OutputError for an unreadable one."""
@@ -329,7 +334,7 @@ class Output:
             part.journal.make_room(self.in_flight + 1)
             part.journal.append(sent_line(row, number, request_hash, now_s, after))
         except OSError as error:
-            raise _output_error(self.folder, error) from error
+            raise output_error(self.folder, error) from error
         if after is not None:
             part.totals.bill.count(after)
         self.in_flight += 1
@@ -357,7 +362,7 @@ class Output:
             journal.append(line)
             self._committer.appended(journal)
         except OSError as error:
-            raise _output_error(self.folder, error) from error
+            raise output_error(self.folder, error) from error
 
     def _journal_of(self, row: int) -> Journal:
         return self._parts[row // self.part_rows].journal
@@ -506,7 +511,7 @@ def as_output_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _output_error(folder, error) from error
+        raise output_error(folder, error) from error
 
 
 @contextlib.contextmanager
@@ -521,7 +526,12 @@ def as_read_error(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _output_error(folder: Path, error: OSError) -> OutputError:
+def output_error(folder: Path, error: OSError) -> OutputError:
+    """What the disk under an output refuses, in words."""
+    if isinstance(error, FolderLostError):
+        lost = OutputError(error.strerror or str(error), hint=error.hint)
+        lost.exit_code = ExitCode.STOPPED_EARLY
+        return lost
     blocking = _blocking(folder) if error.errno in _BLOCKED else None
     why = f"{blocking} is no folder" if blocking is not None else error.strerror or str(error)
     told = OutputError(f"{folder} cannot be written: {why}", hint=_way_on(folder, error))
@@ -547,6 +557,10 @@ _MENDS = {
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "allow more open files on this machine",
     errno.EIO: "see to the disk",
+    errno.ESTALE: "mount it again",
+    errno.ENOTCONN: "mount it again",
+    errno.ENODEV: "see to the disk",
+    errno.ENXIO: "see to the disk",
     errno.EROFS: "mount it so that it may be written",
     errno.EACCES: "mend the permissions",
     errno.EPERM: "mend the permissions",
@@ -554,4 +568,9 @@ _MENDS = {
 
 
 # What the disk is to blame for, not the command: with room, or on a sound disk, the same command goes on.
-_PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE})
+_PASSES = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
+        errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO,
+    }
+)  # fmt: skip

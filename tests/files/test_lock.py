@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchcall.errors import ExitCode, LockedError
-from batchcall.files.lock import hold_lock, holder_of
+from batchcall.files.lock import FolderLostError, hold_lock, holder_of
 
 
 def test_a_second_run_is_refused_and_told_who_holds_the_output(tmp_path: Path) -> None:
@@ -58,3 +58,21 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
 
     with hold_lock(tmp_path / "lock"):
         pass
+
+
+def test_a_lock_knows_whether_its_file_still_stands_at_its_path(tmp_path: Path) -> None:
+    path, moved = tmp_path / "out" / "_batchcall" / "lock", tmp_path / "moved"
+    path.parent.mkdir(parents=True)
+    with hold_lock(path) as still_held:
+        still_held()
+        (tmp_path / "out").rename(moved)
+        with pytest.raises(FolderLostError) as renamed:
+            still_held()
+        (tmp_path / "out").symlink_to(moved)  # the same folder by another way
+        still_held()
+        (moved / "_batchcall" / "lock").unlink()
+        with pytest.raises(FolderLostError) as deleted:
+            still_held()
+
+    assert (renamed.value.is_deleted, deleted.value.is_deleted) == (False, True)
+    assert f"every answer that arrived is in {moved}: move that back" in renamed.value.hint
