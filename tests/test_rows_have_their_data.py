@@ -16,7 +16,7 @@ from batchcall.engines.reading import Asked, Reader
 from batchcall.extraction.arguments import Toolbox
 from batchcall.files.disk import RealDisk
 from batchcall.files.runfile import read_runfile
-from batchcall.records import Attempt, HttpResponse, Request, Row, Shape, Status, Tool
+from batchcall.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool
 from batchcall.report.text import summary_text
 from batchcall.revalidate import revalidate_job
 from running import results, some_rows, write_job, write_rows
@@ -189,16 +189,79 @@ EMPTY_CALLS: dict[str, tuple[str, bytes]] = {
 }
 
 
+def outcome_of(protocol: str, body: bytes, parameters: dict[str, Any]) -> Outcome:
+    tool = Tool("record_person", LOOSE["function"]["parameters"], LOOSE)
+    reader = Reader(DIALECTS[protocol], repair=True, coerce=False, pricing=lambda model, usage: None)
+    asked = Asked(Row(0, {}, ""), Request(Shape("m", (tool,), None, parameters), []), "h", Toolbox.of([tool]))
+    attempt = Attempt(0, 1, "h", HttpResponse(200, {}, body), None, 1.0, 0.5, 0.0, "e")
+    return reader.outcome(asked, [reader.read(attempt, asked)])
+
+
 @pytest.mark.parametrize("name", EMPTY_CALLS)
 def test_an_empty_call_at_a_used_up_limit_is_truncated_in_every_protocol(name: str) -> None:
     protocol, body = EMPTY_CALLS[name]
-    tool = Tool("record_person", LOOSE["function"]["parameters"], LOOSE)
-    reader = Reader(DIALECTS[protocol], repair=True, coerce=False, pricing=lambda model, usage: None)
 
-    def status_with(parameters: dict[str, Any]) -> Status:
-        asked = Asked(Row(0, {}, ""), Request(Shape("m", (tool,), None, parameters), []), "h", Toolbox.of([tool]))
-        attempt = Attempt(0, 1, "h", HttpResponse(200, {}, body), None, 1.0, 0.5, 0.0, "e")
-        return reader.outcome(asked, [reader.read(attempt, asked)]).status
+    assert outcome_of(protocol, body, {"max_tokens": 16}).status is Status.TRUNCATED
+    assert outcome_of(protocol, body, {"max_tokens": 17}).status is Status.OK
 
-    assert status_with({"max_tokens": 16}) is Status.TRUNCATED
-    assert status_with({"max_tokens": 17}) is Status.OK
+
+@pytest.mark.parametrize(("used", "status"), [(4096, Status.TRUNCATED), (4095, Status.OK)])
+def test_the_limit_that_a_protocol_adds_counts_as_well(used: int, status: Status) -> None:
+    body = EMPTY_CALLS["anthropic"][1].replace(b'"output_tokens":16', b'"output_tokens":%d' % used)
+
+    assert outcome_of("anthropic", body, {}).status is status
+
+
+COPIES = '{"name": "Ada"}{"name": "Ada"}'
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body"),
+    [
+        (
+            "openai-chat",
+            events(
+                {
+                    "choices": [
+                        {"index": 0, "delta": {"tool_calls": [{**CHAT_CALL, "function": {"name": "record_person"}}]}}
+                    ]
+                },
+                *[
+                    {
+                        "choices": [
+                            {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}}
+                        ]
+                    }
+                    for piece in (COPIES[:9], COPIES[9:15], COPIES[15:])
+                ],
+                {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+            ),
+        ),
+        (
+            "anthropic",
+            events(
+                {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "usage": USAGE}},
+                {"type": "content_block_start", "index": 0, "content_block": BLOCK},
+                *[
+                    {
+                        "type": "content_block_delta",
+                        "index": 0,
+                        "delta": {"type": "input_json_delta", "partial_json": piece},
+                    }
+                    for piece in (COPIES[:15], COPIES[15:])
+                ],
+                {"type": "content_block_stop", "index": 0},
+                {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 16}},
+                {"type": "message_stop"},
+            ),
+        ),
+        ("openai-responses", orjson.dumps({**RESPONSE, "output": [{**ITEM, "arguments": COPIES}]})),
+    ],
+    ids=["chat", "anthropic", "responses"],
+)
+def test_equal_copies_of_the_arguments_are_one_however_they_come(protocol: str, body: bytes) -> None:
+    outcome = outcome_of(protocol, body, {})
+
+    assert (outcome.status, outcome.arguments) == (Status.OK, {"name": "Ada"})
+    assert outcome.repairs == ("repeated_arguments",)
+    assert [call.arguments for call in outcome.calls] == [COPIES]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from batchcall.dialects.anthropic import Anthropic
+from batchcall.dialects.anthropic import Anthropic, default_cap
 from batchcall.dialects.careful import too_large
 from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.gemini import Gemini
@@ -14,7 +14,7 @@ from batchcall.dialects.openai_chat import OpenAIChat
 from batchcall.dialects.openai_responses import OpenAIResponses
 from batchcall.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 
-__all__ = ["DIALECTS", "HEADERS_READ", "Dialect", "read_limits", "too_large"]
+__all__ = ["DEFAULT_CAPS", "DIALECTS", "HEADERS_READ", "Dialect", "read_limits", "too_large"]
 
 
 class Dialect(Protocol):
@@ -52,3 +52,6 @@ class Dialect(Protocol):
 DIALECTS: Mapping[str, Dialect] = {
     dialect.name: dialect for dialect in (OpenAIChat(), OpenAIResponses(), Anthropic(), Gemini())
 }
+
+# The cap on an answer's length that a protocol sends where the request names none.
+DEFAULT_CAPS: Mapping[str, Callable[[Shape], int]] = {"anthropic": default_cap}

@@ -86,6 +86,11 @@ def _max_tokens(shape: Shape) -> Json:
     for name in ("max_completion_tokens", "max_tokens"):
         if shape.parameters.get(name) is not None:
             return shape.parameters[name]
+    return default_cap(shape)
+
+
+def default_cap(shape: Shape) -> int:
+    """The cap on an answer's length that is sent where the request names none."""
     thinking = shape.parameters.get("thinking")
     budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
     return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)  # thoughts count, and have to fit in

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from batchcall.dialects import Dialect, too_large
+from batchcall.dialects import DEFAULT_CAPS, Dialect, too_large
 from batchcall.engines.redaction import Redactor
 from batchcall.extraction.arguments import Reading, Toolbox
 from batchcall.records import (
@@ -105,9 +105,8 @@ class Reader:
         if read.reply is None:
             return read
         try:
-            reading = asked.toolbox.read(
-                read.reply, repair=self.repair, coerce=self.coerce, max_tokens=max_tokens_of(asked.request.shape)
-            )
+            most = self._max_tokens(attempt, asked.request.shape)
+            reading = asked.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=most)
         except Exception as error:
             return Read(read.attempt, failure=_undigested(attempt, error))
         return Read(read.attempt, reply=read.reply, reading=reading)
@@ -119,7 +118,7 @@ class Reader:
             return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
         if response.is_cut and response.status in range(200, 300):  # not even looked at: it has no end
             return Read(attempt, failure=too_large(response))
-        dialect = self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
+        dialect = self._dialect_of(attempt)
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
@@ -129,6 +128,15 @@ class Reader:
         if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
             answer = _of_no_status(response.status, answer)
         return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
+
+    def _dialect_of(self, attempt: Attempt) -> Dialect:
+        return self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
+
+    def _max_tokens(self, attempt: Attempt, shape: Shape) -> int | None:
+        """The cap that was sent: the request's own, else the one that its protocol adds."""
+        asked_for = max_tokens_of(shape)
+        added = DEFAULT_CAPS.get(self._dialect_of(attempt).name) if asked_for is None else None
+        return asked_for if added is None else added(shape)
 
     def _without_secrets(
         self, redactor: Redactor, attempt: Attempt, reply: Reply, dialect: Dialect
