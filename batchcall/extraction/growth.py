@@ -1,18 +1,69 @@
-"""How much a template may make of little: checked before an operator or a method of text is let loose."""
+"""How much a template may make of little, and how much it may do: checked before an operator or a method of text is let
+loose, and at every turn of a loop."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 MAX_CHARACTERS = 4 * 1024 * 1024  # of a rendered template, and of any text on the way to it
 MAX_ITEMS = 100_000  # of a list that a template makes; as many as the sandbox allows a range
 MAX_BITS = 1 << 17  # of an integer that a template computes
+MAX_STEPS = 1_000_000  # of a rendering, a second or two: turns of loops, calls, texts and lists by their length
+_STEPS_OF_A_CALL = 10
+_CHARACTERS_OF_A_STEP = 1_000
+_ITEMS_OF_A_STEP = 2
 
 
 class TooMuch(ValueError):
     """Something would grow beyond its limit."""
+
+
+class Work:
+    """The steps that are left of a rendering."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_STEPS
+
+    def spend(self, steps: int) -> None:
+        """Raise TooMuch where there are fewer."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuch(f"the template would take more than {MAX_STEPS:,} steps")
+
+
+_work: ContextVar[Work] = ContextVar("work")
+
+
+def begin_work() -> None:
+    """A rendering begins in this thread."""
+    _work.set(Work())
+
+
+def counted_turns(items: Iterable[Any]) -> Iterator[Any]:
+    """What a loop goes through, each a step. Raises TooMuch."""
+    work = _work.get()
+    for item in items:
+        work.spend(1)
+        yield item
+
+
+def spend_on(*values: Any) -> None:
+    """A call, or an operator, that goes through these values or makes them. Raises TooMuch."""
+    _work.get().spend(_STEPS_OF_A_CALL + sum(map(_steps, values)))
+
+
+def _steps(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value) // _CHARACTERS_OF_A_STEP
+    return len(value) // _ITEMS_OF_A_STEP if isinstance(value, _LISTS) else 0
+
+
+_LISTS = (list, tuple, dict, set, frozenset, range)
 
 
 def check_length(length: int) -> None:

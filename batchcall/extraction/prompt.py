@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from datetime import date, time
+from functools import wraps
 from typing import Any, Protocol
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes, pass_environment
@@ -26,13 +27,16 @@ from batchcall.extraction.growth import (
     METHODS,
     OPERATORS,
     TooMuch,
+    begin_work,
     check_call,
     check_format,
     check_items,
     check_length,
+    counted_turns,
     joined,
     number,
     replaced,
+    spend_on,
 )
 from batchcall.extraction.template_names import ROW, Uses, names_in, plain_uses
 
@@ -74,6 +78,7 @@ def compile_template(text: str, *, key: str) -> Template:
 
     Columns are names in it. `row` is all of them: `row["Receipt ID"]`, `row.items`, `row | tojson`.
     """
+    begin_work()  # what is the same for all rows is worked out at once
     try:
         tree = _SANDBOX.parse(text)
         _refuse_what_is_no_prompt(tree, key)
@@ -149,6 +154,9 @@ def _plain_template(pieces: _Pieces, key: str) -> _Plain:
     return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, places)
 
 
+_COUNTED = "counted turns"  # a name that no template can write
+
+
 @dataclass(frozen=True, slots=True)
 class _Jinja:
     """Any other template."""
@@ -159,6 +167,7 @@ class _Jinja:
     compiled: Compiled
 
     def render(self, values: Mapping[str, Any]) -> str:
+        begin_work()
         try:
             names = dict(values)
             for column in self.uses.columns:  # filters would see b'…'
@@ -192,7 +201,17 @@ def _jinja_template(tree: nodes.Template, key: str) -> _Jinja:
     bounded = _JoinForConcat().visit(tree)
     uses = names_in(bounded, _FUNCTIONS)
     functions = {name: _FUNCTIONS[name] for name in uses.functions}
-    return _Jinja(key, uses, functions, _SANDBOX.from_string(bounded))
+    return _Jinja(key, uses, functions, _SANDBOX.from_string(_CountTurns().visit(bounded)))
+
+
+class _CountTurns(NodeTransformer):
+    """Each turn of a loop is a step, an empty one too."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.lineno)
+        node.iter.environment = node.environment
+        return node
 
 
 class _JoinForConcat(NodeTransformer):
@@ -384,12 +403,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         OPERATORS[operator](left, right)
-        return super().call_binop(context, operator, left, right)
+        made = super().call_binop(context, operator, left, right)
+        spend_on(made)
+        return made
 
     def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
         check_call(method, (*args, *kwargs.values()))
         bounded = METHODS.get(getattr(method, "__name__", ""))
         text = getattr(method, "__self__", None)
+        spend_on(text, *args)
         if bounded is not None and isinstance(text, str | bytes):
             return bounded(text, *args, **kwargs)
         return super().call(context, method, *args, **kwargs)
@@ -411,10 +433,24 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return lambda *args, **kwargs: vformat(text, args, kwargs)
 
 
+def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, spending steps on what it is given and makes. What Jinja has noted on it stays there."""
+
+    @wraps(function)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        spend_on(*args)
+        made = function(*args, **kwargs)
+        spend_on(made)
+        return made
+
+    return counted
+
+
 def _make_sandbox() -> _Sandbox:
     sandbox = _Sandbox(autoescape=False, undefined=_Missing, keep_trailing_newline=True, finalize=_as_text)
     sandbox.filters.clear()
-    sandbox.filters.update(_FILTERS)
+    sandbox.filters.update({name: _counted(function) for name, function in _FILTERS.items()})
+    sandbox.filters[_COUNTED] = counted_turns
     return sandbox
 
 

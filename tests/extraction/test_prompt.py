@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jinja2 import StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+import batchcall.extraction.growth
 from batchcall.extraction.growth import MAX_CHARACTERS
 from batchcall.extraction.prompt import RowError, Template, TemplateError, compile_template
 
@@ -476,3 +477,44 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 def test_a_number_of_thousands_of_digits_is_refused() -> None:
     for text in ("{{ value }}", "{{ value | string }}"):
         assert "digits" in refusal(text, value=10**5000)
+
+
+NESTED = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+DOUBLING = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NESTED,
+        "{% for a in xs %}{% for b in xs %}{% for c in xs %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) if i is odd %}{% for x in xs %}{% endfor %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long | upper %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long.upper() %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long ~ i %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long + 'x' %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = range(10000) | list %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = xs | sort | join %}{% endfor %}",
+        DOUBLING,
+        "{% for x in xs recursive %}{{ loop(xs) }}{% endfor %}",
+    ],
+)
+def test_work_without_bound_ends_its_row(text: str) -> None:
+    row = {"xs": list(range(2_000)), "long": "x" * 1_000_000}
+
+    with pytest.raises(RowError, match=r"the template would take more than 1,000,000 steps|recurses too deep"):
+        template(text).render(row)
+
+
+def test_work_that_has_a_bound_is_done_for_every_row() -> None:
+    text = "{% for x in xs %}{% if loop.last %}{{ loop.length }}{% endif %}{% endfor %}{{ xs | sort | length }}"
+    ready = template(text)
+
+    assert [ready.render({"xs": list(range(50_000))}) for _ in range(12)] == ["5000050000"] * 12
+
+
+def test_without_the_bound_such_work_would_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control."""
+    monkeypatch.setattr(batchcall.extraction.growth, "MAX_STEPS", 100_000_000)
+
+    assert template(NESTED.replace("99999", "1100")).render({}) == ""
