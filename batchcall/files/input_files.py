@@ -90,15 +90,28 @@ def find_files(path: str) -> FileSet:
         place = _located(path)
         found = _files_at(place, shown)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{shown} cannot be opened: {reason(error)}",
-            hint="the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://",
-        ) from error
+        raise InputError(f"{shown} cannot be opened: {reason(error)}", hint=_opening_hint(path, error)) from error
     except UnicodeError as error:
         raise InputError(f"{shown}: the name of a file there is no UTF-8", hint="rename it, or name others") from error
     files, notes = _once_each(place, sorted(found, key=lambda file: file.name))
     _refuse_mixture(files, shown)
     return FileSet(shown, place.filesystem, files, (*notes, *_lost_links(place, files)))
+
+
+def _opening_hint(path: str, error: Exception) -> str:
+    needs = _STORES.get(path.partition("://")[0]) if isinstance(error, OSError) else None
+    if needs is not None:
+        return f"is the store up, and may it be read with these credentials? {needs}"
+    return "the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://"
+
+
+# Where each store's credentials and address are taken from.
+_STORES = {
+    "s3": "They come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or the machine's role; the address"
+    " comes from AWS_ENDPOINT_URL (or ?endpoint_override=HOST:PORT&scheme=http in the URI), the region from AWS_REGION",
+    "gs": "They come from GOOGLE_APPLICATION_CREDENTIALS or the machine's account; gs://anonymous@BUCKET needs none",
+    "abfs": "They come from AZURE_CLIENT_ID and AZURE_TENANT_ID, `az login` or the machine's identity",
+}
 
 
 def _once_each(place: _Place, found: list[InputFile]) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:

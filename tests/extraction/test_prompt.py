@@ -507,10 +507,9 @@ def test_work_without_bound_ends_its_row(text: str) -> None:
 
 
 def test_work_that_has_a_bound_is_done_for_every_row() -> None:
-    text = "{% for x in xs %}{% if loop.last %}{{ loop.length }}{% endif %}{% endfor %}{{ xs | sort | length }}"
-    ready = template(text)
+    ready = template("{% for x in xs %}{% endfor %}{{ xs | length }}")
 
-    assert [ready.render({"xs": list(range(50_000))}) for _ in range(12)] == ["5000050000"] * 12
+    assert [ready.render({"xs": [0] * 600_000}) for _ in range(2)] == ["600000"] * 2
 
 
 def test_without_the_bound_such_work_would_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import batchcall.files.input_files
 from batchcall.errors import InputError
 from batchcall.files.input import Input, open_input
 
@@ -314,3 +315,21 @@ def test_any_name_is_read_in_its_folder(tmp_path: Path, name: str) -> None:
 
     for path in ("in [1]", "in [1]/*.jsonl", "**", f"in [1]/{name}"):
         assert open_input(f"{tmp_path}/{path}").count_rows() == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [("s3://lake/in/**", "AWS_ENDPOINT_URL"), ("gs://lake/in", "GOOGLE_APPLICATION"), ("abfs://lake/in", "AZURE_")],
+)
+def test_a_store_that_is_down_is_told_with_where_its_address_and_credentials_come_from(
+    uri: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(uri: str) -> None:  # a real one tries again for six seconds
+        raise OSError("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Could not connect")
+
+    monkeypatch.setattr(batchcall.files.input_files, "_located_uri", fail)
+
+    error = error_of(uri)
+
+    assert "NETWORK_CONNECTION" in str(error)
+    assert named in error.hint
