@@ -188,7 +188,7 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
     from batchcall.check import check_job
 
     report = check_job(_load(job, input_path, output, settings))
-    _print(_json(report.as_json()) if as_json else report.as_text())
+    _print(_json(report.as_json()) if as_json else report.as_text(), report.exit_code)
     _exit(report.exit_code)
 
 

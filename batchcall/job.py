@@ -98,6 +98,11 @@ class OutputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     response: bool = True
     part_rows: int = 10_000
     allow_network: bool = False  # write to a network file system all the same
+    mode: str | None = None  # of the parts, in octal digits; None: what the umask gives
+
+    @property
+    def parts_mode(self) -> int | None:
+        return None if self.mode is None else int(self.mode, 8)
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

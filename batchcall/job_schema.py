@@ -193,6 +193,11 @@ SCHEMA: dict[str, Any] = {
                     "response": _flag("keep raw answers, for revalidate"),
                     "part_rows": _whole("rows of a part", minimum=1, maximum=10_000_000),
                     "allow_network": _flag("write to a network file system although its locks and syncs may not hold"),
+                    "mode": {
+                        "type": "string",
+                        "description": "who may read the parts, as in chmod: 0640; default: what the umask gives",
+                        "pattern": "^0?[46][0-7]{2}$",
+                    },
                 },
                 required=("path",),
             ),

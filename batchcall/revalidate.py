@@ -76,7 +76,8 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
 
     Raises ResumeError when more than the tools has changed, OutputError when no raw answers were kept.
     """
-    job, disk = as_job(job), disk or RealDisk()
+    job = as_job(job)
+    disk = disk or RealDisk(parts_mode=job.output.parts_mode)
     folder = job.output.path
     runfile = require_runfile(disk, folder)
     _refuse_other_changes(runfile, job)

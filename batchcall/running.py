@@ -94,7 +94,8 @@ async def run_job(
     keys = keys_of(job)
     room_for(job)  # before anything is written
     with _disk_faults(job.output.path) as disk_faults:
-        async with _opened(job, options, say or _say_nothing, disk or RealDisk()) as run:
+        disk = disk or RealDisk(parts_mode=job.output.parts_mode)
+        async with _opened(job, options, say or _say_nothing, disk) as run:
             disk_faults.can_have_sent = True
             async with opened_engine(run, keys, say or _say_nothing) as engine:
                 with _folder_watched(run, engine):

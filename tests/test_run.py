@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -618,3 +619,21 @@ async def test_answers_stored_by_a_run_that_died_before_it_wrote_the_longer_part
 
     assert (summary.is_complete, summary.requests) == (True, 0)
     assert verify_output(tmp_path / "out").faults == []
+
+
+@pytest.mark.parametrize(("output", "expected"), [("", "600"), ('mode = "0644"', "644")])
+async def test_parts_have_the_mode_of_the_umask_or_of_the_job_and_all_else_is_private(
+    tmp_path: Path, endpoint: SandboxProcess, output: str, expected: str
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url, rows=25, output=output), tmp_path / "out"
+    before = os.umask(0o077)
+    try:
+        await run_job(job)
+        revalidate_job(job)
+    finally:
+        os.umask(before)
+
+    modes = {path.relative_to(out): f"{path.stat().st_mode & 0o777:03o}" for path in out.rglob("*") if path.is_file()}
+    assert [modes[Path(f"part-00000{number}.parquet")] for number in range(3)] == [expected] * 3
+    assert {mode for path, mode in modes.items() if path.parts[0] == "_batchcall"} == {"600"}
+    assert (out / "_batchcall").stat().st_mode & 0o777 == 0o700

@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from batchcall.files.lock import stands_at
 
-PRIVATE_FILE = 0o600
-PRIVATE_FOLDER = 0o700
+OWN_FOLDER = "_batchcall"  # prompts and raw answers are in it: nobody else may read it
+_PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
+_FILE, _FOLDER = 0o666, 0o777  # less what the umask takes away
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h: blocks are taken, the file's length stays
 
 
@@ -50,13 +51,17 @@ class Disk(Protocol):
 
 
 class RealDisk:
-    """The machine's own file system."""
+    """The machine's own file system. Outside of `_batchcall` files have `parts_mode`, or what the umask gives."""
 
     guard: Callable[[], None] = staticmethod(lambda: None)
+    _parts_mode: int | None = None
+
+    def __init__(self, *, parts_mode: int | None = None) -> None:
+        self._parts_mode = parts_mode
 
     def make_folder(self, folder: Path) -> None:
         self.guard()
-        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        folder.mkdir(mode=_PRIVATE_FOLDER if _is_own(folder) else _FOLDER, exist_ok=True)
 
     def names(self, folder: Path) -> list[str]:
         try:
@@ -81,11 +86,16 @@ class RealDisk:
 
     def open_append(self, path: Path) -> int:
         self.guard()
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, PRIVATE_FILE)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, _PRIVATE_FILE)
 
     def create(self, path: Path) -> int:
         self.guard()
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, PRIVATE_FILE)
+        is_own = _is_own(path)
+        mode = _PRIVATE_FILE if is_own else _FILE
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, mode)
+        if not is_own and self._parts_mode is not None:
+            os.fchmod(handle, self._parts_mode)
+        return handle
 
     def write(self, handle: int, content: bytes) -> int:
         if _WRITE is None:
@@ -154,6 +164,10 @@ class RealDisk:
                 raise
         finally:
             os.close(handle)
+
+
+def _is_own(path: Path) -> bool:
+    return OWN_FOLDER in path.parts
 
 
 @contextlib.contextmanager

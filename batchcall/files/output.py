@@ -18,6 +18,7 @@ import pyarrow as pa
 from batchcall.errors import ExitCode, OutputError
 from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout, add_left_out
+from batchcall.files.disk import OWN_FOLDER as OWN_FOLDER
 from batchcall.files.disk import Disk, ensure_folder, is_temporary, temporary_of
 from batchcall.files.generations import generations, numbered_generations, set_aside
 from batchcall.files.journal import (
@@ -55,7 +56,6 @@ from batchcall.files.parts import (
 )
 from batchcall.records import Attempt, Bill, Outcome, Status
 
-OWN_FOLDER = "_batchcall"
 SUCCESS = "_SUCCESS"
 DAMAGED = f"{OWN_FOLDER}/{DAMAGED_FOLDER}"
 

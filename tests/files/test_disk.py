@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,13 +90,34 @@ def test_reserving_takes_room_and_leaves_the_length(tmp_path: Path) -> None:
     disk.close(handle)
 
 
-def test_files_are_private(tmp_path: Path) -> None:
-    disk = RealDisk()
-    disk.make_folder(tmp_path / "folder")
-    disk.close(disk.create(tmp_path / "folder" / "file"))
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
 
-    assert (tmp_path / "folder").stat().st_mode & 0o077 == 0
-    assert (tmp_path / "folder" / "file").stat().st_mode & 0o077 == 0
+
+def mode_of(path: Path) -> str:
+    return f"{path.stat().st_mode & 0o777:03o}"
+
+
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize(("given", "expected"), [(None, "640"), (0o604, "604"), (0o660, "660")])
+def test_our_own_files_are_private_and_others_have_the_mode_that_is_wanted(
+    tmp_path: Path, given: int | None, expected: str
+) -> None:
+    disk, out = RealDisk(parts_mode=given), tmp_path / "out"
+    own = out / "_batchcall"
+    for folder in (out, own, own / "answers"):
+        disk.make_folder(folder)
+    for path in (out / "part", own / "run.json", own / "answers" / "part"):
+        with whole_file(disk, path):
+            pass
+    disk.close(disk.open_append(own / "journal"))
+
+    assert [mode_of(folder) for folder in (out, own, own / "answers")] == ["750", "700", "700"]
+    assert mode_of(out / "part") == expected
+    assert [mode_of(own / name) for name in ("run.json", "journal", "answers/part")] == ["600"] * 3
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
