@@ -169,6 +169,7 @@ class _OneAnswer:
         self._body: Any = None  # once its head is here
         self._before = b""  # what came until then
         self._has_more = False  # there is something behind its end
+        self._is_exact = False  # every byte that came is accounted for: nothing is
         self.is_last = False  # the server closes the connection after it
 
     def __getattr__(self, name: str) -> Any:  # what else aiohttp does with a parser: feed_eof, pause_reading
@@ -181,8 +182,8 @@ class _OneAnswer:
     def is_followed(self) -> bool:
         """Whether there is something behind the end of the answer, be it a single letter: then an answer that is put
         there does not come out as it is."""
-        if self._has_more:
-            return True
+        if self._has_more or self._is_exact:
+            return self._has_more
         try:
             messages, _, _ = self._parser.feed_data(_PROBE)
             return [message.reason for message, _ in messages] != [_PROBE_REASON]
@@ -201,7 +202,7 @@ class _OneAnswer:
         if self._body is not None:
             self._has_more = self._has_more or bool(messages)
             return (), is_upgraded, tail
-        self._before += data
+        self._before = self._before + data if self._before else data
         if len(self._before) > _LONGEST_HEAD:
             raise BadHttpMessage("its head has no end")
         return self._first(messages), is_upgraded, tail
@@ -211,6 +212,8 @@ class _OneAnswer:
             if message.code >= 200 or message.code == _SWITCHING:
                 if message.code < 400 and self._unsent_bytes():
                     raise BadHttpMessage("it came before the whole request was sent, so it answers another one")
+                head = self._before.find(b"\r\n\r\n") + 4
+                self._is_exact = body.is_eof() and len(self._before) == head + body.total_bytes
                 self._body, self._before, self.is_last = body, b"", message.should_close
                 self._has_more = self._has_more or at + 1 < len(messages)
                 return messages[: at + 1]
