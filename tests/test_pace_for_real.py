@@ -29,10 +29,11 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   limit_req_zone $binary_remote_addr zone=all:1m rate={per_second}r/s;
+  limit_conn_zone $binary_remote_addr zone=open:1m;
   limit_req_status 429;
   server {{
     listen 127.0.0.1:{port};
-    location / {{ limit_req zone=all burst={burst} nodelay; proxy_pass http://127.0.0.1:{upstream}; }}
+    location / {{ {limit}; proxy_pass http://127.0.0.1:{upstream}; }}
   }}
 }}
 """
@@ -92,12 +93,31 @@ async def test_behind_nginx_limit_req_a_rate_that_nobody_tells_is_learnt_within_
     assert refused <= 0.02 * 1_500
 
 
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed (apt-get install nginx-light)")
+@pytest.mark.parametrize("concurrency", ['"auto"', "20"])
+async def test_behind_nginx_limit_conn_as_many_are_in_flight_as_it_takes(tmp_path: Path, concurrency: str) -> None:
+    """It says nothing but 503, as an overloaded server does. Three at a time of 100 ms are 30 a second."""
+    async with open_sandbox(Settings(latency_s=0.1)) as sandbox:
+        with nginx(tmp_path, upstream=sandbox.url, limit="limit_conn open 3") as url:
+            job = write_job(tmp_path, url=url, rows=120, part_rows=120)
+            edit(job, "concurrency = 8", f"concurrency = {concurrency}")
+            began_s = time.monotonic()
+
+            summary = await run_job(job)
+
+            took_s = time.monotonic() - began_s
+    assert {row["status"] for row in results(tmp_path / "out")} == {"ok"}
+    assert summary.requests - 120 <= 30
+    assert took_s <= 2.5 * 120 / 3 * 0.1 + 2
+
+
 async def rate_behind_nginx(
     tmp_path: Path, limits: str, *, per_second: int = PER_MINUTE // 60, burst: int = 5, rows: int = 300
 ) -> tuple[float, int]:
     """Rows a second over the last third of the rows, and how many requests were refused."""
     async with open_sandbox(Settings(latency_s=0.1)) as sandbox:
-        with nginx(tmp_path, upstream=sandbox.url, per_second=per_second, burst=burst) as url:
+        limit = f"limit_req zone=all burst={burst} nodelay"
+        with nginx(tmp_path, upstream=sandbox.url, per_second=per_second, limit=limit) as url:
             job = write_job(tmp_path, url=url, rows=rows, part_rows=rows, limits=limits)
             edit(job, "concurrency = 8", "concurrency = 64")
 
@@ -110,13 +130,13 @@ async def rate_behind_nginx(
 
 
 @contextmanager
-def nginx(folder: Path, *, upstream: str, per_second: int, burst: int) -> Iterator[str]:
+def nginx(folder: Path, *, upstream: str, limit: str, per_second: int = 1_000) -> Iterator[str]:
     """nginx before the upstream; the URL of it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     written = CONFIGURATION.format(
-        folder=folder, per_second=per_second, burst=burst, port=port, upstream=upstream.split(":")[2].split("/")[0]
+        folder=folder, per_second=per_second, limit=limit, port=port, upstream=upstream.split(":")[2].split("/")[0]
     )
     (folder / "nginx.conf").write_text(written)
     assert NGINX is not None
