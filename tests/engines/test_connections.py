@@ -182,7 +182,7 @@ async def test_control_with_aiohttps_own_connections_rows_are_shifted(
         rows = await rows_answered(server)
 
     shifted = [row for at, row in enumerate(rows) if isinstance(row, int) and row != at]
-    assert len(shifted) >= ROWS / 2, rows
+    assert shifted, rows
 
 
 def aiohttps_own(*, on_stray: Any, most_resting: int, **settings: Any) -> aiohttp.TCPConnector:
