@@ -44,7 +44,7 @@ from batchcall.questions import ask, complete_plan, questions
 from batchcall.records import Shape, Status
 from batchcall.report.snapshot import Summary
 from batchcall.report.text import left_out_text, members_left_out_text
-from batchcall.resume import Resumption, refuse_foreign_folder, take_up
+from batchcall.resume import Resumption, needed_columns, refuse_foreign_folder, take_up
 from batchcall.state import Run, RunOptions
 from batchcall.watching import Show, shown
 
@@ -222,7 +222,9 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
-    return asker, source, Layout(source.kept_schema(kept), asker.arguments_type, is_all_kept=job.output.keep is None)
+    layout = Layout(source.kept_schema(kept), asker.arguments_type, is_all_kept=job.output.keep is None)
+    next(iter(source.batches(needed_columns(source, asker), keep=layout.kept)), None)  # rows that cannot be read show
+    return asker, source, layout
 
 
 def _refuse_impossible(asker: Asker) -> None:

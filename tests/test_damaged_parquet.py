@@ -11,11 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from batchcall import run_job
+from batchcall import InputError, check_job, run_job
 from batchcall.sandbox.process import Settings, open_sandbox
-from running import write_job
+from running import edit, write_job
 
 
 def in_a_process(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
@@ -70,3 +72,21 @@ def test_statistics_that_end_the_process_inside_pyarrow_are_not_read(tmp_path: P
     if control.returncode == 0:
         pytest.skip("this version of pyarrow survives them")
     assert control.returncode == -signal.SIGABRT
+
+
+async def test_rows_that_cannot_be_read_from_the_first_on_keep_a_run_from_starting(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job, path = write_job(tmp_path, url=endpoint.url), tmp_path / "rows.parquet"
+        edit(job, "rows.jsonl", path.name)
+        pq.write_table(pa.table({"text": ["x"] * 50, "kept": list(range(50))}), path, write_page_checksum=True)
+        place = pq.read_metadata(path).row_group(0).column(1).data_page_offset  # of a column that no prompt needs
+        content = bytearray(path.read_bytes())
+        content[place : place + 20] = bytes(20)
+        path.write_bytes(content)
+
+        for refused in (run_job(job), asyncio.to_thread(check_job, job)):
+            with pytest.raises(InputError, match=r"rows\.parquet cannot be read from row 0") as error:
+                await refused
+            assert error.value.exit_code == 2
+        assert (await endpoint.ledger())["requests"] == 0
+        assert not (tmp_path / "out").exists()
