@@ -48,17 +48,30 @@ def skimming(reader: Reader, *, model: str, asked: Asked | None = None) -> Skim:
     return skim
 
 
-def held_answers(disk: Disk, folder: Path, skim: Skim, journals: Journals | None = None, *, reasks: int = 0) -> Held:
+def held_answers(
+    disk: Disk,
+    folder: Path,
+    skim: Skim,
+    journals: Journals | None = None,
+    *,
+    reasks: int = 0,
+    has_died: bool = False,
+) -> Held:
     """What no part has counted, in the journals given; else in those that stand, and among the stored answers of parts
-    that are not there. `reasks` is how often a row with an invalid answer is asked again. Raises OSError, OutputError.
+    that are not there. `reasks` is how often a row with an invalid answer is asked again.
+
+    An answer over which a run may have died is left alone: the next run reads it in a process of its own. `has_died`:
+    the last run did. Raises OSError, OutputError.
     """
     held = Held()
     for number, found in _all_held(disk, folder) if journals is None else journals:
-        counted = _counted(disk, folder / part_name(number))
+        counted, unsure = _counted(disk, folder / part_name(number)), found.unsure(has_died=has_died)
         for row, attempts in found.attempts.items():
-            reads = [skim(attempt) for attempt in attempts if attempt.number > counted.get(row, 0)]
+            known = [one for one in attempts if one.number > counted.get(row, 0) and (row, one.number) not in unsure]
+            reads = [skim(attempt) for attempt in known]
             held.rows += any(read.usage != NO_USAGE for read, _ in reads)
-            if row not in counted and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
+            is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
+            if is_known and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
                 held.statuses[_status_of(reads[-1][0])] += 1
             held.spent.attempts += len(reads)
             for read, cost in reads:

@@ -19,12 +19,14 @@ from batchcall.engines.pool import Pool
 from batchcall.engines.redaction import Redactor
 from batchcall.engines.transport import open_transport
 from batchcall.held import Held, held_answers, skimming
-from batchcall.job import EndpointSection, Job, pace_of, resolve_key
+from batchcall.job import EndpointSection, Job, masked, pace_of, resolve_key
 from batchcall.job_endpoint import auth_of, endpoint_names, takes_any_name
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.retry import RetryPolicy
+from batchcall.records import Request
+from batchcall.rereading import ReadingChild
 from batchcall.sandbox.process import Settings, open_sandbox
 from batchcall.secret import Secret
 from batchcall.state import Run
@@ -54,7 +56,11 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
         reader = replace(reader_of(job), redactor=Redactor(secrets))
         has_budget = limits.max_cost is not None or limits.max_tokens_total is not None
         skim = skimming(reader, model=model_of(job))
-        held = await asyncio.to_thread(held_answers, run.disk, run.output.folder, skim) if has_budget else Held()
+        held = Held()
+        if has_budget:
+            folder, has_died = run.output.folder, run.output.has_died
+            held = await asyncio.to_thread(held_answers, run.disk, folder, skim, has_died=has_died)
+        child = stack.enter_context(contextlib.closing(ReadingChild(masked(job))))
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
         yield LiveEngine(
             pool=Pool(endpoints, sample=sample),
@@ -70,6 +76,7 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             reasks=job.validate.reask,
             now_s=time.time,
             roll=random.random,
+            reread=lambda attempt, request: child.read(attempt, Request(request.shape, [])),
             say=say,
             grace_s=run.options.grace_s,
         )

@@ -33,6 +33,7 @@ from batchcall.files.runfile import RunFile, bill_aside, write_runfile
 from batchcall.job import Job, as_job, describe_change, masked, request_identity
 from batchcall.records import Attempt, Json, Outcome, Request, Row
 from batchcall.report.text import revalidation_text
+from batchcall.rereading import ReadingChild
 from batchcall.resume import layout_fingerprint, marks_of
 from batchcall.status import require_runfile
 
@@ -85,15 +86,16 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
     asker, reader = make_asker(job), reader_of(job)
     result = Revalidation(str(folder))
     with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
-        runfile.revalidating = True
+        has_died, runfile.revalidating = runfile.revalidating, True
         write_runfile(disk, folder / OWN_FOLDER, runfile)
         disk.remove(folder / SUCCESS)
         totals = Totals()
         layout = None
         for number in part_numbers(disk, folder):
             layout = Layout(kept_schema_of(disk, folder / part_name(number)), asker.arguments_type)
-            work = _Work(disk, job, asker, reader, layout, marks_of(runfile))
-            totals.add(_revalidate_part(work, number, result))
+            with contextlib.closing(ReadingChild(masked(job))) as child:
+                work = _Work(disk, job, asker, reader, layout, marks_of(runfile), child if has_died else None)
+                totals.add(_revalidate_part(work, number, result))
         _record(disk, runfile, job, layout, totals)
     if totals.failed > tolerated(job.limits, totals):
         result.exit_code = ExitCode.ROWS_FAILED
@@ -121,6 +123,7 @@ class _Work(NamedTuple):
     reader: Reader
     layout: Layout
     marks: list[Mark]
+    child: ReadingChild | None  # reads the answers where the revalidation before this one died: it may be over one
 
 
 def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
@@ -196,6 +199,10 @@ def _read_anew(work: _Work, requests: Mapping[int, Request], old: Outcome, attem
         toolbox=work.asker.toolbox_of(request),
         attempts=tuple(attempts),
     )
+    if work.child is not None:
+        return work.reader.outcome(
+            asked, [work.child.read(attempt, Request(request.shape, [])) for attempt in attempts]
+        )
     return work.reader.outcome(asked, [work.reader.read(attempt, asked) for attempt in attempts])
 
 

@@ -268,6 +268,8 @@ def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output
     resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
     may_ask = not resumption.is_as_it_was and has_earlier(disk, output.own)
     library = Library(disk, output.folder, output.own) if may_ask else None
+    runs = resumption.runfile.runs
+    output.has_died = not runs or runs[-1].ended_at is None
     entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
     if options.retry_failed:
         entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())

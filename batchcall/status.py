@@ -111,13 +111,15 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
         faults.append(f"{error}. {error.hint}")
         runfile = None
     last = runfile.runs[-1] if runfile and runfile.runs else None
+    holder = holder_of(own / "lock")
+    has_died = holder is None and (last is None or last.ended_at is None)
     return OutputStatus(
         folder=str(folder),
         totals=totals.as_json(),
-        journals=_held(disk, folder, runfile, journals),
+        journals=_held(disk, folder, runfile, journals, has_died=has_died),
         rows_expected=runfile.input.rows_expected if runfile else None,
         is_complete=runfile is not None and runfile.is_complete and not faults,
-        holder=holder_of(own / "lock"),
+        holder=holder,
         runs=len(runfile.runs) if runfile else 0,
         faults=faults,
         last_run=None
@@ -162,7 +164,9 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     return runfile
 
 
-def _held(disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered]) -> Held:
+def _held(
+    disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered], *, has_died: bool
+) -> Held:
     """What the journals hold, read as the job reads it; without a record of it, only whether there is an answer."""
     try:
         job = stored_job(runfile.job) if runfile is not None else None
@@ -170,9 +174,9 @@ def _held(disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[i
     except JobError:
         job = asker = None
     if job is None or asker is None:
-        return held_answers(disk, folder, _look, journals.items())
+        return held_answers(disk, folder, _look, journals.items(), has_died=has_died)
     skim = skimming(reader_of(job), model=model_of(job), asked=_asked(asker))
-    return held_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask)
+    return held_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask, has_died=has_died)
 
 
 def _asked(asker: Asker) -> Asked | None:

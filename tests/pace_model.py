@@ -17,7 +17,7 @@ from batchcall.engines.feed import Feed
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine
 from batchcall.engines.pool import Pool
-from batchcall.engines.reading import Asked, Reader
+from batchcall.engines.reading import Asked, Read, Reader
 from batchcall.errors import BatchcallError
 from batchcall.extraction.arguments import Toolbox
 from batchcall.pacing.budget import Budget
@@ -200,6 +200,8 @@ class Forgetful:
     """Nothing is made durable here."""
 
     def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None: ...
+    def begins_to_read(self, attempt: Attempt, *, is_beside: bool) -> None: ...
+    def has_read(self, attempt: Attempt) -> None: ...
     def as_written(self, attempt: Attempt) -> bytes: ...
     def answered(self, attempt: Attempt, written: bytes | None = None) -> None: ...
     def gave_up(self, row: int) -> None: ...
@@ -276,6 +278,7 @@ def paced_pool(
             reasks=0,
             now_s=loop.time,
             roll=dice.random,
+            reread=lambda attempt, request: Read(attempt),
         )
         watch(engine)
         statuses: Counter[str] = Counter()

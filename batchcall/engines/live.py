@@ -42,6 +42,8 @@ class Recorder(Protocol):
     def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None: ...
     def as_written(self, attempt: Attempt) -> bytes: ...  # pure, for a thread: what `answered` writes
     def answered(self, attempt: Attempt, written: bytes | None = None) -> None: ...
+    def begins_to_read(self, attempt: Attempt, *, is_beside: bool) -> None: ...
+    def has_read(self, attempt: Attempt) -> None: ...
     def gave_up(self, row: int) -> None: ...
 
 
@@ -126,6 +128,7 @@ class LiveEngine:
     reasks: int
     now_s: Callable[[], float]  # seconds since the epoch
     roll: Callable[[], float]  # a number in [0, 1)
+    reread: Callable[[Attempt, Request], Read]  # as `Reader.read`, in a process of its own; takes its time
     say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
     grace_s: float | None = None  # that answers are awaited after a stop; None: until each is there or out of time
@@ -228,7 +231,7 @@ class LiveEngine:
         reads = []
         for attempt in asked.attempts:
             await asyncio.sleep(0)  # thousands may have their answers: signals are heard between any two
-            reads.append(await self._read(attempt, asked) if is_long(attempt) else self.reader.read(attempt, asked))
+            reads.append(await self._read_again(attempt, asked))
         for earlier in () if asked.is_counted else reads:
             self._spend(asked, earlier)
         return Life(asked, reads, asked.sent, sum(read.is_ambiguous for read in reads))
@@ -316,7 +319,7 @@ class LiveEngine:
                 worker.is_sending = True
                 attempt = await self._post(asked, place, life.sent, place.wait_s + waited_s)
                 worker.is_sending = False
-                read = await self._read(attempt, asked) if is_long(attempt) else self.reader.read(attempt, asked)
+                read = await self._read_beside(attempt, asked) if is_long(attempt) else self.reader.read(attempt, asked)
             finally:
                 worker.is_busy = worker.is_sending = False
             self._spend(asked, read)
@@ -386,14 +389,36 @@ class LiveEngine:
         except BatchcallError as error:
             self.stop(error)
 
-    async def _read(self, attempt: Attempt, asked: Asked) -> Read:
+    async def _read_again(self, attempt: Attempt, asked: Asked) -> Read:
+        """An answer of an earlier run. One over which that may have died is read in a process of its own."""
+        if attempt.number in asked.unsure and attempt.failure is None:
+            async with self._one_long:
+                read = await beside(lambda: self.reread(attempt, asked.request))
+            self._note(self.recorder.has_read, read.attempt)
+            return read
+        if is_long(attempt):
+            return await self._read_beside(attempt, asked)
+        self._note(lambda one: self.recorder.begins_to_read(one, is_beside=False), attempt)
+        return self.reader.read(attempt, asked)
+
+    async def _read_beside(self, attempt: Attempt, asked: Asked) -> Read:
         """A long answer, read in a thread, one at a time: they share the interpreter. Cancelled, it is left behind; it
         is on disk."""
         async with self._one_long:
+            self._note(lambda one: self.recorder.begins_to_read(one, is_beside=True), attempt)
             try:
-                return await beside(lambda: self.reader.read(attempt, asked), limit_s=READING_LIMIT_S)
+                read = await beside(lambda: self.reader.read(attempt, asked), limit_s=READING_LIMIT_S)
             except TimeoutError:
-                return unread(attempt, f"it takes more than {READING_LIMIT_S:g} s to read")
+                read = unread(attempt, f"it takes more than {READING_LIMIT_S:g} s to read")
+                read = replace(read, attempt=replace(attempt, failure=read.failure))
+            self._note(self.recorder.has_read, read.attempt)
+            return read
+
+    def _note(self, put_down: Callable[[Attempt], None], attempt: Attempt) -> None:
+        try:
+            put_down(attempt)
+        except BatchcallError as error:
+            self.stop(error)
 
     def _note_sending(self, asked: Asked, number: int, after: str | None) -> bool:
         if self.stopped is not None:

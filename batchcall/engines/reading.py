@@ -41,6 +41,7 @@ class Asked:
     request_hash: str
     toolbox: Toolbox
     attempts: tuple[Attempt, ...] = ()  # of earlier runs, in order
+    unsure: frozenset[int] = frozenset()  # numbers of those over which a run may have died
     sent: int = 0  # requests sent so far, the lost ones included
     is_counted: bool = False  # what these cost was in the budgets when the run began
     is_ended: bool = False  # given up by an earlier run: nothing more is sent
@@ -114,7 +115,7 @@ class Reader:
     def skim(self, attempt: Attempt) -> Read:
         """What one attempt brought, not held against any tool: `reading` is None. Never raises."""
         response = attempt.response
-        if response is None:
+        if response is None or attempt.failure is not None:  # both: a process died of reading it
             return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
         if response.is_cut and response.status in range(200, 300):  # not even looked at: it has no end
             return Read(attempt, failure=too_large(response))

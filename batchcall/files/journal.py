@@ -13,14 +13,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from batchcall.files.ballast import Ballast
 from batchcall.files.disk import Disk, Sink, whole_file, write_fully, write_whole
 from batchcall.files.lines import as_attempt, as_bill, checked
-from batchcall.records import Attempt, Bill
+from batchcall.records import Attempt, Bill, Failure, FailureKind
 
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
 COMMIT_AFTER_RECORDS = 64
@@ -67,7 +67,13 @@ class Recovered:
     lost: set[tuple[int, int]] = field(default_factory=set)  # (row, number) that were in flight when a run died
     resent: dict[tuple[int, int], str] = field(default_factory=dict)  # by how the request before had failed
     base: Bill = field(default_factory=Bill)  # of the time before this journal
+    reading: set[tuple[int, int]] = field(default_factory=set)  # (row, number) whose reading has begun and not ended
+    last: tuple[int, int] | None = None  # that was to be read next when the journal ended
     damaged: int = 0  # records that cannot be read; put aside in a file beside the journal
+
+    def unsure(self, *, has_died: bool) -> set[tuple[int, int]]:
+        """(row, number) of the answers over which a run may have died."""
+        return self.reading | ({self.last} if has_died and self.last is not None else set())
 
     def bill(self) -> Bill:
         """All that the journals say of requests that may have been paid and brought nothing. Each counts once,
@@ -354,6 +360,7 @@ def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
 
 
 def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
+    recovered.last = None
     if "base" in record:
         recovered.base = as_bill(record)
         return
@@ -362,6 +369,8 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
         recovered.ended.add(row)
         return
     number = record["n"]
+    if _learn_of_reading(recovered, row, number, record):
+        return
     if "sent" in record:
         recovered.sent[row] = max(number, recovered.sent.get(row, 0))
         if "after" in record:
@@ -372,8 +381,29 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
     recovered.unseen.discard((row, number))
     if "lost" in record:
         recovered.lost.add((row, number))
-    elif not _has_attempt(recovered, row, number):  # a second file may say it again
+        return
+    recovered.last = row, number  # an answer is read as soon as it is written, if not beside the loop
+    if not _has_attempt(recovered, row, number):  # a second file may say it again
         recovered.attempts.setdefault(row, []).append(as_attempt(record))
+
+
+def _learn_of_reading(recovered: Recovered, row: int, number: int, record: dict[str, Any]) -> bool:
+    """Whether the record tells of an answer's reading."""
+    if "reading" in record:
+        if record["reading"] == "beside":
+            recovered.reading.add((row, number))
+        else:
+            recovered.last = row, number
+    elif "read" in record:
+        recovered.reading.discard((row, number))
+    elif "unread" in record:
+        recovered.reading.discard((row, number))
+        failure = Failure(FailureKind.UNDIGESTED, record["unread"])
+        attempts = recovered.attempts.get(row, [])
+        attempts[:] = [replace(one, failure=failure) if one.number == number else one for one in attempts]
+    else:
+        return False
+    return True
 
 
 def add_attempts(recovered: Recovered, attempts: Iterable[Attempt]) -> None:

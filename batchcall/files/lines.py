@@ -43,6 +43,21 @@ def lost_line(row: int, number: int) -> bytes:
     return _line({"row": row, "n": number, "lost": True})
 
 
+def reading_line(row: int, number: int, *, is_beside: bool) -> bytes:
+    """An answer is about to be read, beside the loop (then `read_line` says when that is done) or in its next step."""
+    return _line({"row": row, "n": number, "reading": "beside" if is_beside else "here"})
+
+
+def read_line(row: int, number: int) -> bytes:
+    """An answer was read, and the run is still there."""
+    return _line({"row": row, "n": number, "read": True})
+
+
+def unread_line(row: int, number: int, message: str) -> bytes:
+    """An answer cannot be read: a process dies of it. Nobody is to try again."""
+    return _line({"row": row, "n": number, "unread": message})
+
+
 def ended_line(row: int) -> bytes:
     """The row was given up: no more attempts will be made unless somebody asks for them."""
     return _line({"row": row, "ended": True})

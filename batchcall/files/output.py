@@ -32,7 +32,16 @@ from batchcall.files.journal import (
     recover,
 )
 from batchcall.files.kept_columns import KeptRow
-from batchcall.files.lines import attempt_line, base_line, ended_line, lost_line, sent_line
+from batchcall.files.lines import (
+    attempt_line,
+    base_line,
+    ended_line,
+    lost_line,
+    read_line,
+    reading_line,
+    sent_line,
+    unread_line,
+)
 from batchcall.files.lock import FolderLostError
 from batchcall.files.names import (
     ANSWERS_FOLDER,
@@ -66,6 +75,7 @@ class Earlier:
 
     attempts: tuple[Attempt, ...] = ()
     number: int = 0  # requests sent so far
+    unsure: frozenset[int] = frozenset()  # numbers of the attempts over which a run may have died
     is_ended: bool = False  # given up: the attempts are all there will be
     outcome: Outcome | None = None  # of a row that failed and is tried again
 
@@ -147,6 +157,7 @@ class Output:
         self.layout = layout
         self.part_rows = part_rows
         self.rows: int | None = None  # of the input, once its end is known
+        self.has_died = False  # whether the run before this one died
         self.indeterminate = 0  # requests in flight when an earlier run died; sent again
         self.damaged = 0  # journal records that could not be read
         self.left_out = Counter[str]()  # rows of this run, by column of the input that had no place for their value
@@ -288,6 +299,7 @@ class Output:
             else:
                 add_attempts(part.recovered, self.raw_answers(number))
         self._count_lost(part)
+        self._keep_in_mind(part)
         self._committer.add(part.journal)
         self._parts[number] = part
         return part
@@ -303,6 +315,13 @@ class Output:
         part.keep_answers(attempt for attempt in self.raw_answers(part.number) if attempt.row in known)
         # A run that died before it wrote the part anew has left answers to more rows than the part has.
         add_attempts(part.recovered, (one for one in self.raw_answers(part.number) if one.row not in known))
+
+    def _keep_in_mind(self, part: OpenPart) -> None:
+        """Answers over which a run may have died stay known as such, until one is read in a process of its own."""
+        found = part.recovered
+        found.reading = found.unsure(has_died=self.has_died)
+        for row, number in sorted(found.reading):
+            part.journal.append(reading_line(row, number, is_beside=True))
 
     def _count_lost(self, part: OpenPart) -> None:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""
@@ -323,6 +342,7 @@ class Output:
         return Earlier(
             attempts=attempts,
             number=max(merged, found.sent.get(row, 0), *(attempt.number for attempt in attempts)),
+            unsure=frozenset(one.number for one in attempts if (row, one.number) in found.reading),
             is_ended=row in found.ended and bool(attempts),
             outcome=before,
         )
@@ -351,6 +371,19 @@ class Output:
     def carry(self, attempt: Attempt) -> None:
         """Put an answer that was bought for an equal request on disk as this row's own. Raises OutputError."""
         self._append(attempt.row, attempt_line(attempt))
+
+    def begins_to_read(self, attempt: Attempt, *, is_beside: bool) -> None:
+        """Note that an answer is read that is not the last record of its journal: a run may die over it. Raises
+        OutputError."""
+        self._append(attempt.row, reading_line(attempt.row, attempt.number, is_beside=is_beside))
+
+    def has_read(self, attempt: Attempt) -> None:
+        """Note that an answer was read that `begins_to_read` told of; one that could not be, with its failure. Raises
+        OutputError."""
+        row, number = attempt.row, attempt.number
+        is_read = attempt.response is None or attempt.failure is None
+        said = "" if attempt.failure is None else attempt.failure.message
+        self._append(row, read_line(row, number) if is_read else unread_line(row, number, said))
 
     def gave_up(self, row: int) -> None:
         """Note that no more attempts will be made for the row. Raises OutputError."""

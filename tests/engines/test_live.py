@@ -119,6 +119,12 @@ class MemoryRecorder:
     def answered(self, attempt: Attempt, written: bytes | None = None) -> None:
         self.events.append(("answered", attempt.row))
 
+    def begins_to_read(self, attempt: Attempt, *, is_beside: bool) -> None:
+        self.events.append(("begins to read", attempt.row))
+
+    def has_read(self, attempt: Attempt) -> None:
+        self.events.append(("has read" if attempt.failure is None else "could not read", attempt.row))
+
     def gave_up(self, row: int) -> None:
         self.events.append(("gave up", row))
 
@@ -179,6 +185,7 @@ def live(
             reasks=reasks,
             now_s=loop.time,
             roll=lambda: 0.5,
+            reread=lambda attempt, request: pytest.fail("no run has died"),
         )
         if stop_after_s is not None:
             loop.call_later(stop_after_s, engine.stop, Stopped("told to", ExitCode.TERMINATED))
@@ -512,7 +519,7 @@ def test_the_loop_goes_on_while_a_long_answer_is_read() -> None:
     run = live(ScriptedTransport([LONG]), recorder=recorder, dialect=slow, patience_s=30)  # type: ignore[arg-type]
 
     assert slow.has_turned == [True]
-    assert run.recorder.events == [("send", 0), ("answered", 0)]
+    assert run.recorder.events == [("send", 0), ("answered", 0), ("begins to read", 0), ("has read", 0)]
     assert run.only.outcome.status is Status.OK
 
 
