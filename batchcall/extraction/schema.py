@@ -44,6 +44,7 @@ MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is f
 MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
 MAX_PATTERNS = 300_000  # places in all patterns together: a microsecond each to compile
 MAX_ERRORS = 3  # reported of one value
+_UNITS_A_PART_COUNTED = 3
 _SHARE_EXPLAINED = 0.25  # of the work that an answer may cause
 _SHOWN_VALUE = 80  # characters of a value in a message
 _SHOWN_MESSAGE = 240  # characters of a message
@@ -80,6 +81,7 @@ class CompiledSchema:
         effort = effort or Effort()
         if length is None or self.has_unique or not effort.can(self.bound.of(length)):
             size = size_of(value)
+            effort.spend(min(size.parts * _UNITS_A_PART_COUNTED, effort.units))
             units = self.bound.a_part * size.parts + self.bound.a_character * size.characters
             if (self.has_unique and size.has_long_number) or not effort.can(units):
                 return not Walk(self.rules, effort, explains=False).verdict(value).faults

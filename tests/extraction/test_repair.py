@@ -342,7 +342,7 @@ def test_of_a_vast_value_only_so_much_is_looked_at_one_by_one() -> None:
     schema = {"properties": {"a": {"type": "array", "items": {"type": "string"}}, "b": {"type": "array"}}}
 
     assert mended(json.dumps({"a": [1] * 1_000_000}), coerce=True, schema=schema) is None  # a minute, were all of it
-    assert mended(json.dumps({"b": json.dumps([1] * 1_000_000)}), schema=schema) is not None
+    assert mended(json.dumps({"b": json.dumps([1] * 300_000)}), schema=schema) is not None
     assert mended(json.dumps({"a": ["x"] * 10_000, "b": "[]"}), schema=schema) is not None
     assert mended("[" * 100_000 + '{"a": []}\n' * 10_000, schema=schema) is None
 

@@ -1,0 +1,125 @@
+"""Schemas and answers by dice: how long an answer takes, and whether an independent validator gives its verdict."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import jsonschema_rs  # noqa: E402  # found by the line above
+
+from batchcall.extraction.arguments import Toolbox  # noqa: E402
+from batchcall.extraction.field_types import json_text  # noqa: E402
+from batchcall.extraction.schema import SchemaError  # noqa: E402
+from batchcall.records import RawCall, Reply, Tool  # noqa: E402
+from schema_making import compared, deep, hostile, random_schema, random_value  # noqa: E402
+
+LONGEST_S = 1.0
+MOST_BYTES = 150 << 20
+
+HELP = f"""\
+work:     recursive schemas with wrong leaves down to 150 deep, and the schemas that were made to be dear; each answer
+          is read as in a run, with every repair. None may take more than {LONGEST_S:g} s of CPU, and all together no
+          more than {MOST_BYTES >> 20} MB of memory. --without-budget lets the validator explain: it must fail.
+verdicts: random schemas of three drafts with values that fit or do not, judged by batchcall and by Python's jsonschema.
+          No verdict may differ, but for the exceptions in tests/schema_making.py.
+Exit code: 0 none, 1 some.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["work", "verdicts"])
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long (5)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything (0)")
+    parser.add_argument("--answers", type=int, default=1_000_000, help="verdicts to compare at most (1,000,000)")
+    parser.add_argument("--without-budget", action="store_true", help="the control")
+    asked = parser.parse_args()
+    until_s = time.monotonic() + asked.minutes * 60
+    if asked.what == "verdicts":
+        return _compare(asked.seed, asked.answers, until_s)
+    return _work(asked.seed, until_s, read=_explained_without_budget if asked.without_budget else _read)
+
+
+def _compare(seed: int, answers: int, until_s: float) -> int:
+    done = valid = excepted = differing = slices = 0
+    while done < answers and time.monotonic() < until_s:
+        counted = compared(random.Random(f"{seed} {slices}"), schemas=200, values=20)
+        for schema, value, verdict in counted.differing:
+            print(f"slice {slices}: {verdict} of {value!r} by {schema!r}", flush=True)
+        done, valid, excepted = done + counted.answers, valid + counted.valid, excepted + counted.excepted
+        differing, slices = differing + len(counted.differing), slices + 1
+    print(f"{done:,} verdicts of seed {seed} ({valid:,} valid): {differing:,} differ, {excepted:,} excepted")
+    return 1 if differing else 0
+
+
+def _work(seed: int, until_s: float, *, read: Any) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    longest, done, failed = 0.0, 0, 0
+    cases = [
+        (f"{name} {i}", schema, value) for name, (schema, values) in hostile().items() for i, value in enumerate(values)
+    ]
+    while cases or time.monotonic() < until_s:
+        name, schema, value = cases.pop(0) if cases else _case(seed, done)
+        try:
+            took_s = read({"type": "object", **schema}, value)
+        except SchemaError:
+            continue
+        finally:
+            done += 1
+        longest = max(longest, took_s)
+        if took_s > LONGEST_S:
+            failed += 1
+            print(f"{name}: {took_s:.2f} s", flush=True)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+    told = f"{failed} failed, the longest took {longest:.2f} s; {grown >> 20} MB more memory"
+    print(f"{done:,} answers of seed {seed}: {told}")
+    return 1 if failed or grown > MOST_BYTES else 0
+
+
+def _case(seed: int, number: int) -> tuple[str, dict[str, Any], Any]:
+    dice = random.Random(f"{seed} {number}")
+    schema = random_schema(dice, recursive=True)
+    if dice.random() < 0.3:
+        return f"answer {number}", schema, random_value(dice, schema)
+    return (
+        f"answer {number}",
+        schema,
+        deep(dice, dice.choice([3, 10, 30, 60, 150]), dice.choice(["s", 1, None, {}, [1]])),
+    )
+
+
+def _read(schema: dict[str, Any], value: Any) -> float:
+    """Seconds of CPU for all that a run does with an answer, the schema compiled before."""
+    toolbox = Toolbox.of([Tool("record", schema, {})])
+    reply = Reply((RawCall("record", json_text(value), id="c"),), finish_reason="tool_calls")
+    begun_s = time.process_time()
+    toolbox.read(reply, repair=True, coerce=True, max_tokens=None)
+    return time.process_time() - begun_s
+
+
+def _explained_without_budget(schema: dict[str, Any], value: Any) -> float:
+    """As `_read`, with the validator's own errors. It hears no signal meanwhile: the kernel ends it."""
+    begun_s = time.process_time()
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_CPU, (2, 2))
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+        validator = jsonschema_rs.validator_for(schema, pattern_options=jsonschema_rs.RegexOptions(), offline=True)
+        for _ in zip(range(3), validator.iter_errors(value), strict=False):
+            pass
+        os._exit(0)
+    _, status, used = os.wait4(pid, 0)
+    return used.ru_utime + used.ru_stime if status else time.process_time() - begun_s
+
+
+if __name__ == "__main__":
+    sys.exit(main())
