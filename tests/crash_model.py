@@ -665,9 +665,9 @@ def _moment_after(moment: Moment, dice: random.Random, keeps: float, *, is_kille
     return moments_of(world, moment.command, only=dice.randrange(MOMENTS_GUESSED))[0]
 
 
-def explore_failures(folder: Path, *, share: tuple[int, int] = (0, 1)) -> Exploration:
-    """Give the commands one after the other; let every act on the disk fail once, by EIO and by ENOSPC, and from some
-    acts on all of them. Then, the disk being well again, give the command again."""
+def explore_failures(folder: Path, *, is_whole: bool = True, share: tuple[int, int] = (0, 1)) -> Exploration:
+    """Give the commands one after the other; let every act on the disk fail once, by EIO and by ENOSPC (by one of them
+    in turn unless `is_whole`). Then, the disk being well again, give the command again."""
     found = Exploration()
     world = new_world(write_first_job(folder))
     for command in LIFE:
@@ -675,7 +675,8 @@ def explore_failures(folder: Path, *, share: tuple[int, int] = (0, 1)) -> Explor
         before = world.copy()
         acts = len(moments_of(world, command)) - 1
         for number in range(share[0], acts, share[1]):
-            for code in (errno.EIO, errno.ENOSPC):
+            codes = (errno.EIO, errno.ENOSPC)
+            for code in codes if is_whole else (codes[number // share[1] % 2],):
                 _fail_once(before.copy(), command, number, code, found)
         world = world.copy()
     return found

@@ -25,7 +25,7 @@ from batchcall.records import Attempt, HttpResponse
 from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed, losses, syncs_of_life
 from model_disk import ModelDisk
 
-STATES = 10_000
+STATES = 1_600  # a sample: every step, few of the ways in which it can be cut off. `scripts/crash-test` does more
 PROCESSES = 2
 
 
@@ -64,10 +64,10 @@ def test_after_a_kill_or_a_power_cut_at_any_step_the_same_command_loses_nothing_
 def test_when_any_act_on_the_disk_fails_the_run_says_so_and_the_same_command_goes_on(
     tmp_path: Path, pool: ProcessPoolExecutor
 ) -> None:
-    found = in_shares(pool, explore_failures, tmp_path)
+    found = in_shares(pool, explore_failures, tmp_path, is_whole=False)
 
     assert found.faults == []
-    assert found.states >= 1000
+    assert found.states >= 500
 
 
 def test_on_a_disk_of_any_size_what_was_paid_for_finds_room(tmp_path: Path) -> None:
