@@ -89,13 +89,13 @@ def ask(run: Run, row: Row, part: OpenPart) -> Asked | Ended:
         request = run.asker.ask(row.values)
         toolbox = run.asker.toolbox_of(request)
     except RowError as error:
-        return Ended(row, bad_row(row, str(error), now_s=time.time(), before=earlier.outcome))
+        return Ended(_without_values(row), bad_row(row, str(error), now_s=time.time(), before=earlier.outcome))
     request_hash = run.asker.hash_of(request)
     known = _known(run, row, request_hash, earlier)
     if isinstance(known, Ended):
         return known
     return Asked(
-        row=row,
+        row=_without_values(row),
         request=request,
         request_hash=request_hash,
         toolbox=toolbox,
@@ -106,6 +106,11 @@ def ask(run: Run, row: Row, part: OpenPart) -> Asked | Ended:
         is_ended=earlier.is_ended,
         before=earlier.outcome,
     )
+
+
+def _without_values(row: Row) -> Row:
+    """The row once its request is made: nobody needs its values any more, and they may be large."""
+    return Row(row.index, {}, row.where, row.fault, row.kept)
 
 
 def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Attempt, ...] | Ended:
@@ -122,7 +127,7 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
     if bought.outcome is not None:
         error, _ = split_error(bought.outcome.error)  # what its columns can hold is told anew
-        return Ended(row, replace(bought.outcome, row=row.index, error=error), attempts)
+        return Ended(_without_values(row), replace(bought.outcome, row=row.index, error=error), attempts)
     for attempt in attempts:  # the row may need more: what it has stands with it from now on
         run.output.carry(attempt)
     return attempts

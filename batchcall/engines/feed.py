@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+BACKLOG_BYTES = 16 * 1024 * 1024  # of what is made ready to be sent
+RESULTS_BYTES = 32 * 1024 * 1024  # of what waits for the consumer
 
 
 class Feed(Generic[Item]):
@@ -58,8 +60,14 @@ class Feed(Generic[Item]):
 class Results(Generic[Item]):
     """From many workers to one consumer, bounded. A third of the price of a Queue: one wake serves many items."""
 
-    def __init__(self, *, most: int) -> None:
+    def __init__(
+        self, *, most: int, size_of: Callable[[Item], int] = lambda _: 0, most_bytes: int = RESULTS_BYTES
+    ) -> None:
+        """`size_of` says about how many bytes an item holds."""
         self._most = most
+        self._most_bytes = most_bytes
+        self._size_of = size_of
+        self._bytes = 0
         self._items: deque[Item] = deque()
         self._is_closed = False
         self._arrived = asyncio.Event()
@@ -69,14 +77,19 @@ class Results(Generic[Item]):
     @property
     def is_full(self) -> bool:
         """Whether workers wait for the consumer."""
-        return len(self._items) >= self._most
+        return len(self._items) >= self._most or self._bytes >= self._most_bytes
+
+    @property
+    def _is_half_empty(self) -> bool:
+        return len(self._items) <= self._most // 2 and self._bytes <= self._most_bytes // 2
 
     async def put(self, item: Item) -> None:
         """Hand an item over; waits while the consumer is far behind."""
-        while len(self._items) >= self._most:
+        while self.is_full:
             self._room.clear()
             await self._room.wait()
         self._items.append(item)
+        self._bytes += self._size_of(item)
         self._arrived.set()
 
     def close(self) -> None:
@@ -88,10 +101,35 @@ class Results(Generic[Item]):
         """Every item, until `close`."""
         while True:
             while self._items:
-                yield self._items.popleft()
-                if not self._room.is_set() and len(self._items) <= self._most // 2:
+                item = self._items.popleft()
+                self._bytes -= self._size_of(item)
+                yield item
+                del item  # it may be large, and the next one is long in coming
+                if not self._room.is_set() and self._is_half_empty:
                     self._room.set()
             if self._is_closed:
                 return
             self._arrived.clear()
             await self._arrived.wait()
+
+
+class Backlog:
+    """Bytes that were taken from the source and are not sent yet. For one waiter at a time."""
+
+    def __init__(self, most_bytes: int = BACKLOG_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._shrunk = asyncio.Event()
+
+    async def room(self) -> None:
+        """Wait until there is less than the most."""
+        while self._bytes >= self._most_bytes:
+            self._shrunk.clear()
+            await self._shrunk.wait()
+
+    def add(self, size: int) -> None:
+        self._bytes += size
+
+    def remove(self, size: int) -> None:
+        self._bytes -= size
+        self._shrunk.set()

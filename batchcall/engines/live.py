@@ -11,9 +11,9 @@ from typing import Protocol, TypeVar
 
 from batchcall.engines.beside import beside, is_long
 from batchcall.engines.endpoint import Endpoint
-from batchcall.engines.feed import Feed, Results
+from batchcall.engines.feed import Backlog, Feed, Results
 from batchcall.engines.pool import Place, Pool
-from batchcall.engines.reading import WORTH_REASKING, Asked, Ended, Read, Reader, unread
+from batchcall.engines.reading import WORTH_REASKING, Asked, Ended, Read, Reader, size_of, unread
 from batchcall.errors import BatchcallError, ExitCode
 from batchcall.pacing.breaker import is_of_endpoint
 from batchcall.pacing.budget import Budget, may_doubt
@@ -95,6 +95,7 @@ class Life:
     began_s: float = -1.0  # when its first try was sent
     outages: int = 0  # that there had been when it was set aside
     is_final: bool = False  # not set aside any more
+    is_unsent: bool = True  # it counts among those that wait to be sent for the first time
     failed_at: tuple[Endpoint, ...] = ()  # where others are asked first
 
     def request(self, endpoint: Endpoint) -> Request:
@@ -138,6 +139,8 @@ class LiveEngine:
     waiting_retries: int = 0  # rows that wait to be tried again
     deaths: Deaths = field(default_factory=Deaths)
     _results: Results[Ended] | None = None
+    _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unsent: Backlog = field(default_factory=Backlog)
     _one_long: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # the answer read in a thread
     _aside: deque[Life] = field(default_factory=deque)  # rows that failed, the endpoint perhaps being down
 
@@ -149,7 +152,7 @@ class LiveEngine:
 
         `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
         """
-        results: Results[Ended] = Results(most=4 * self.pool.most_in_flight)
+        results: Results[Ended] = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
         self._results = results
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(feed, prepare, results))
@@ -206,8 +209,7 @@ class LiveEngine:
             life = self._from_aside()
             if life is None:
                 try:
-                    item = await feed.next()
-                    question = None if item is None else prepare(item)
+                    question = await self._next_question(feed, prepare)
                     begun = await self._begun(question) if isinstance(question, Asked) else None
                 except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
                     self.stop(error)
@@ -219,8 +221,25 @@ class LiveEngine:
                 if life is None:
                     return
             ended = await self._live(worker, life)
+            self._no_longer_unsent(life)
             if ended is not None:
                 await self._hand_over(worker, ended, results)
+            del life, ended  # they may be large, and the next row is perhaps long in coming
+
+    async def _next_question(self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended]) -> Asked | Ended | None:
+        """The next row, once what others have taken and not sent yet leaves room for it; None when there is none."""
+        async with self._taking:
+            await self._unsent.room()
+            item = await feed.next()
+            question = None if item is None else prepare(item)
+            if isinstance(question, Asked):
+                self._unsent.add(question.size)
+            return question
+
+    def _no_longer_unsent(self, life: Life) -> None:
+        if life.is_unsent:
+            life.is_unsent = False
+            self._unsent.remove(life.asked.size)
 
     async def _hand_over(self, worker: Worker, ended: Ended, results: Results[Ended]) -> None:
         worker.is_busy = True
@@ -303,6 +322,7 @@ class LiveEngine:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
         asked, clock = life.asked, asyncio.get_running_loop().time
         async with place:
+            self._no_longer_unsent(life)
             endpoint, turn = place.endpoint, place.turn
             worker.is_busy = True
             try:

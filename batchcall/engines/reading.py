@@ -47,6 +47,19 @@ class Asked:
     is_ended: bool = False  # given up by an earlier run: nothing more is sent
     before: Outcome | None = None  # how the row failed in an earlier run, where it is tried again
 
+    @property
+    def size(self) -> int:
+        """About how many bytes its messages hold."""
+        return sum(map(_length, self.request.messages))
+
+
+def _length(value: Json) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_length, value.values()))
+    return sum(map(_length, value)) if isinstance(value, list) else 8
+
 
 @record
 class Ended:
@@ -55,6 +68,11 @@ class Ended:
     row: Row
     outcome: Outcome
     attempts: tuple[Attempt, ...] = ()
+
+
+def size_of(ended: Ended) -> int:
+    """About how many bytes it holds: the answers received, and what was read of them."""
+    return 2 * sum(len(one.response.body) for one in ended.attempts if one.response is not None)
 
 
 @record

@@ -24,6 +24,7 @@ from batchcall.records import Attempt, Bill, Failure, FailureKind
 
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
 COMMIT_AFTER_RECORDS = 64
+_COMMIT_AFTER_BYTES = 8 * 1024 * 1024  # what is not synced is held in memory, too
 _REST_S = 0.05  # between two commits, however many records come: each costs the run a switch of threads
 _ROOM_STEP = 1 << 18  # bytes reserved at a time
 _LEAST_ROOM = 1 << 14  # bytes expected of an answer before any was seen
@@ -99,6 +100,7 @@ class Journal:
         self._reserved_to = self._length
         self._largest = _LEAST_ROOM
         self._unsynced: list[bytes] = []  # at most what comes in 0.2 s
+        self.unsynced_bytes = 0  # of these
         self._is_named = False  # whether the file's name survives a power cut
         self._is_torn = False  # half a record is at its end, and cannot be cut off
         self._guard = threading.Lock()  # held while the file is written or changed for another, not while it is synced
@@ -136,6 +138,7 @@ class Journal:
                 self.trouble = self.trouble or error
                 self._write_anyway(line, error)
             self._unsynced.append(line)
+            self.unsynced_bytes += len(line)
             self._length += len(line)
         self._largest = max(self._largest, len(line))
 
@@ -155,6 +158,7 @@ class Journal:
                 self._move_on()
             raise
         with self._guard:
+            self.unsynced_bytes -= sum(map(len, self._unsynced[:count]))
             del self._unsynced[:count]
 
     def settle(self) -> None:
@@ -246,7 +250,7 @@ class Committer:
         """Tell of a record. Raises the OSError of a disk that failed: the record is kept, but send no more."""
         if (failure := self.failure or journal.trouble) is not None:
             raise failure
-        if journal.unsynced == COMMIT_AFTER_RECORDS:
+        if journal.unsynced == COMMIT_AFTER_RECORDS or journal.unsynced_bytes > _COMMIT_AFTER_BYTES:
             self._wake.set()
 
     def commit(self) -> None:

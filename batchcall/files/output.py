@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
 from batchcall.errors import ExitCode, OutputError
 from batchcall.files.ballast import Ballast
 from batchcall.files.columns import Layout, add_left_out
@@ -54,7 +52,6 @@ from batchcall.files.names import (
     rename_old_files,
 )
 from batchcall.files.parts import (
-    BATCH_ROWS,
     AnswersFile,
     Totals,
     open_part,
@@ -63,6 +60,7 @@ from batchcall.files.parts import (
     read_totals,
     write_part,
 )
+from batchcall.files.waiting import Waiting
 from batchcall.records import Attempt, Bill, Outcome, Status
 
 SUCCESS = "_SUCCESS"
@@ -91,16 +89,13 @@ class OpenPart:
     start: int
     rows: int  # how many it will have; fewer than its range when the input ends in it
     journal: Journal
+    waiting: Waiting
     recovered: Recovered
     answers: AnswersFile | None  # None: they are not kept
     totals: Totals = field(default_factory=Totals)
-    failure: OSError | None = None  # the answers could not be written; the journal has them
+    failure: OSError | None = None  # rows or answers could not be written; the journal has them
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
     retried: dict[int, tuple[KeptRow | None, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
-    left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by column of the input without a place
-    members_left_out: Counter[str] = field(default_factory=Counter)  # rows of this run by member without a column
-    _waiting: dict[int, list[tuple[KeptRow | None, Outcome]]] = field(default_factory=dict)  # by chunk of BATCH_ROWS
-    _batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
 
     def keep_answers(self, attempts: Iterable[Attempt]) -> None:
         if self.answers is not None and self.failure is None:
@@ -112,27 +107,15 @@ class OpenPart:
     def add(self, kept: KeptRow | None, outcome: Outcome, layout: Layout) -> None:
         self.totals.count(outcome)
         self.retried.pop(outcome.row, None)
-        chunk = (outcome.row - self.start) // BATCH_ROWS
-        waiting = self._waiting.setdefault(chunk, [])
-        waiting.append((kept, outcome))
-        if len(waiting) == BATCH_ROWS:  # as Arrow at once: a tenth of the memory, and no long pause at the end
-            self._close_chunk(chunk, layout)
-
-    def _close_chunk(self, chunk: int, layout: Layout) -> None:
-        ended = self._waiting.pop(chunk)
-        ended.sort(key=lambda one: one[1].row)
-        self._batches[chunk] = layout.batch(ended, self.left_out, self.members_left_out)
+        try:
+            if self.failure is None:
+                self.waiting.add(kept, outcome, layout)
+        except OSError as error:
+            self.failure = error
 
     @property
     def is_complete(self) -> bool:
         return self.totals.rows >= self.rows
-
-    def batches(self, layout: Layout) -> Iterator[pa.RecordBatch]:
-        """All rows that are in, in input order. No more can be added."""
-        for chunk in list(self._waiting):
-            self._close_chunk(chunk, layout)
-        for chunk in sorted(self._batches):
-            yield self._batches[chunk]
 
 
 class Output:
@@ -290,7 +273,8 @@ class Output:
                 recovered.base = self._totals[number].bill
             journal = Journal(self._disk, path, self._ballast)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
-            part = OpenPart(number, start, self.rows_of(number), journal, recovered, answers)
+            waiting = Waiting(self._disk, path, start)
+            part = OpenPart(number, start, self.rows_of(number), journal, waiting, recovered, answers)
             part.totals.bill = recovered.bill()
             if not journals and recovered.base != Bill():
                 journal.append(base_line(recovered.base))
@@ -429,10 +413,10 @@ class Output:
             part.answers.finish()
             part.answers = None
         path = self.folder / part_name(part.number)
-        write_part(self._disk, path, self.layout, part.batches(self.layout), part.totals)
+        write_part(self._disk, path, self.layout, part.waiting.batches(self.layout), part.totals)
         self._totals[part.number] = part.totals
-        add_left_out(self.left_out, part.left_out)
-        add_left_out(self.members_left_out, part.members_left_out)
+        add_left_out(self.left_out, part.waiting.left_out)
+        add_left_out(self.members_left_out, part.waiting.members_left_out)
         self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:
@@ -444,6 +428,7 @@ class Output:
             part.journal.settle()
         self._parts.pop(part.number, None)
         part.journal.close()
+        part.waiting.close()
         if is_done:  # a removal that a power cut undoes does no harm: the part has it all
             for path in journals_in(self._disk, self.own).get(part.number, ()):
                 self._disk.remove(path)
@@ -480,6 +465,7 @@ class Output:
             finally:
                 for part in self._parts.values():
                     part.journal.close()
+                    part.waiting.close()
                     if part.answers is not None:
                         part.answers.abandon()
                 self._parts.clear()

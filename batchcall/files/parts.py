@@ -24,10 +24,13 @@ from batchcall.records import Attempt, Bill, Outcome, Status, Usage
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 _READ_ROWS = 500
+_READ_BYTES = 8 * 1024 * 1024  # a batch that is read has about this
 _WRITE_BYTES = 1 << 18
 _COMPRESSION = "zstd"
 _GROUP_ROWS = 10_000  # of a Parquet row group
-_ANSWERS_GROUP_ROWS = 1_000  # raw answers are large, and held until their group is written
+_GROUP_BYTES = 16 * 1024 * 1024  # of a row group; it is held until it is written, and again where it is read
+_HELD_BYTES = 4 * 1024 * 1024  # of raw answers that are not Arrow yet
+_ANSWERS_GROUP_ROWS = 1_000
 _FOOTER_KEY = b"batchcall"
 
 
@@ -141,30 +144,29 @@ class AnswersFile:
     def __init__(self, disk: Disk, path: Path) -> None:
         self._stack = contextlib.ExitStack()
         self._held: list[Attempt] = []
-        self._group: list[pa.RecordBatch] = []
+        self._held_bytes = 0
         with self._stack:
-            self._writer = self._stack.enter_context(_table_writer(disk, path, ANSWERS_SCHEMA))
+            writer = self._stack.enter_context(_table_writer(disk, path, ANSWERS_SCHEMA))
+            self._groups = _Groups(writer, ANSWERS_SCHEMA, _ANSWERS_GROUP_ROWS)
             self._stack = self._stack.pop_all()
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        self._held.extend(attempts)
-        if len(self._held) >= BATCH_ROWS:
-            self._group.append(answers_batch(self._held))
-            self._held = []
-        if len(self._group) * BATCH_ROWS >= _ANSWERS_GROUP_ROWS:
-            self._write_group()
+        for attempt in attempts:
+            self._held.append(attempt)
+            self._held_bytes += len(attempt.response.body) if attempt.response is not None else 0
+        if len(self._held) >= BATCH_ROWS or self._held_bytes > _HELD_BYTES:
+            self._write_held()
 
-    def _write_group(self) -> None:
-        if self._group:
-            self._writer.write_table(pa.Table.from_batches(self._group))
-            self._group = []
+    def _write_held(self) -> None:
+        self._groups.add(answers_batch(self._held))
+        self._held, self._held_bytes = [], 0
 
     def finish(self) -> None:
         """Put the file under its name, durably."""
         with self._stack:
             if self._held:
-                self._group.append(answers_batch(self._held))
-            self._write_group()
+                self._write_held()
+            self._groups.write()
 
     def abandon(self) -> None:
         """Leave nothing behind."""
@@ -176,10 +178,38 @@ class _Abandoned(Exception):
     """Ends a file that is not to stand."""
 
 
+class _Groups:
+    """Batches on their way into a file, by row groups that are bounded in rows and in bytes."""
+
+    def __init__(self, writer: Any, schema: pa.Schema, most_rows: int) -> None:
+        self._writer = writer
+        self._schema = schema
+        self._most_rows = most_rows
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        if self._rows + batch.num_rows > self._most_rows:
+            self.write()
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += batch.nbytes
+        if self._bytes > _GROUP_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        if self._batches:
+            table = pa.Table.from_batches(self._batches, self._schema.remove_metadata())
+            self._writer.write_table(table.replace_schema_metadata(self._schema.metadata), row_group_size=self._rows)
+        self._batches, self._rows, self._bytes = [], 0, 0
+
+
 def _write_table(disk: Disk, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     with _table_writer(disk, path, schema) as writer:
-        table = pa.Table.from_batches(list(batches), schema.remove_metadata()).replace_schema_metadata(schema.metadata)
-        writer.write_table(table, row_group_size=_GROUP_ROWS)
+        groups = _Groups(writer, schema, _GROUP_ROWS)
+        for batch in batches:
+            groups.add(batch)
+        groups.write()
 
 
 @contextlib.contextmanager
@@ -249,7 +279,7 @@ class PartReader:
         """Its rows without the kept columns; these are read as well, as damage shows only in what is read."""
         layout = Layout(pa.schema([]), None)
         with readable(self._path):
-            for batch in self._file.iter_batches(_READ_ROWS, use_threads=False):
+            for batch in _batches_of(self._file):
                 yield from (outcome for _, outcome in layout.read(batch))
 
 
@@ -263,9 +293,17 @@ def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> It
             raise KeyError(f"no column {', '.join(sorted(missing))}")
         names = frozenset(file.schema_arrow.names)
         ours = names & set(OUTCOME_COLUMNS) if "status" in names else names  # what is kept is as it was in the input
-        for batch in file.iter_batches(_READ_ROWS, columns=columns, use_threads=False):
+        for batch in _batches_of(file, columns):
             batch.select([name for name in batch.schema.names if name in ours]).validate(full=True)
             yield batch
+
+
+def _batches_of(file: Any, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """By row group, as each says how large its rows are."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        rows = max(1, min(_READ_ROWS, group.num_rows * _READ_BYTES // max(1, group.total_byte_size)))
+        yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
 
 
 @contextlib.contextmanager
