@@ -205,26 +205,33 @@ class LiveEngine:
     async def _work(
         self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
     ) -> None:
-        while self.stopped is None:
-            life = self._from_aside()
+        while self.stopped is None and await self._has_lived_one(worker, feed, prepare, results):
+            pass
+
+    async def _has_lived_one(
+        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
+    ) -> bool:
+        """One row from its taking to its end; whether there was one. What it held goes with it: of many workers most
+        wait for their next row, and each row may be megabytes."""
+        life = self._from_aside()
+        if life is None:
+            try:
+                question = await self._next_question(feed, prepare)
+                begun = await self._begun(question) if isinstance(question, Asked) else None
+            except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
+                self.stop(error)
+                return False
+            if isinstance(question, Ended):
+                await self._hand_over(worker, question, results)
+                return True
+            life = self._from_aside(is_end=True) if begun is None else begun
             if life is None:
-                try:
-                    question = await self._next_question(feed, prepare)
-                    begun = await self._begun(question) if isinstance(question, Asked) else None
-                except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
-                    self.stop(error)
-                    return
-                if isinstance(question, Ended):
-                    await self._hand_over(worker, question, results)
-                    continue
-                life = self._from_aside(is_end=True) if begun is None else begun
-                if life is None:
-                    return
-            ended = await self._live(worker, life)
-            self._no_longer_unsent(life)
-            if ended is not None:
-                await self._hand_over(worker, ended, results)
-            del life, ended  # they may be large, and the next row is perhaps long in coming
+                return False
+        ended = await self._live(worker, life)
+        self._no_longer_unsent(life)
+        if ended is not None:
+            await self._hand_over(worker, ended, results)
+        return True
 
     async def _next_question(self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended]) -> Asked | Ended | None:
         """The next row, once what others have taken and not sent yet leaves room for it; None when there is none."""
