@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchcall.engines.feed import Feed
+from batchcall.engines.feed import Backlog, Feed, Results
 
 
 def batches(count: int, size: int) -> Iterator[list[int]]:
@@ -89,3 +89,35 @@ async def test_what_the_source_raises_reaches_who_asks() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         await feed.next()
     await feed.close()
+
+
+async def test_results_that_are_large_wait_although_they_are_few() -> None:
+    results: Results[bytes] = Results(most=100, size_of=len, most_bytes=10)
+    await results.put(b"12345")
+    await results.put(b"1234567")
+    waiting = asyncio.ensure_future(results.put(b"1"))
+    await asyncio.sleep(0)
+
+    assert (results.is_full, waiting.done()) == (True, False)
+
+    taken = results.take()
+    assert [await anext(taken), await anext(taken)] == [b"12345", b"1234567"]
+    third = asyncio.ensure_future(anext(taken))
+    await waiting
+    assert await third == b"1"
+
+
+async def test_what_is_large_is_taken_only_when_what_was_taken_before_is_sent() -> None:
+    backlog = Backlog(most_bytes=10)
+    await backlog.room()
+    backlog.add(25)
+    waiting = asyncio.ensure_future(backlog.room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    backlog.remove(14)
+    await asyncio.sleep(0)
+    assert not waiting.done()  # still as much as the most
+
+    backlog.remove(2)
+    await waiting

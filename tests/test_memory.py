@@ -1,0 +1,71 @@
+"""What a run holds is bounded in bytes and in what is in flight, not in rows: counted, not measured by the clock."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchcall import run_job, verify_output
+from batchcall.engines.reading import Asked
+from batchcall.files import spill, waiting
+from batchcall.files.output import Output
+from batchcall.records import Row
+from batchcall.sandbox.process import Settings, open_sandbox
+from running import edit, results, write_job
+
+ROWS = 120
+
+
+async def test_a_row_that_has_ended_is_held_by_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most: dict[type, int] = {Asked: 0, Row: 0}
+    add = Output.add
+
+    def counting(self: Output, *ended: Any) -> Any:
+        held = gc.get_objects()
+        for kind in most:
+            most[kind] = max(most[kind], sum(type(one) is kind and _is_full(one) for one in held))
+        return add(self, *ended)
+
+    monkeypatch.setattr(Output, "add", counting)
+    monkeypatch.setattr("batchcall.files.input_jsonl.BATCH_ROWS", 8)
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=ROWS)
+        edit(job, "concurrency = 8", 'concurrency = "auto"')  # more workers than rows
+
+        summary = await run_job(job)
+
+    assert summary.totals["ok"] == ROWS
+    assert most[Row] < ROWS // 4  # with their values: what was read and is not made ready yet
+    assert most[Asked] < ROWS // 4
+
+
+def _is_full(one: Any) -> bool:
+    return not isinstance(one, Row) or bool(one.values)
+
+
+async def test_a_part_that_grows_large_is_the_same_as_one_that_was_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        held = write_job(tmp_path / "held", url=endpoint.url, rows=ROWS, part_rows=500)
+        await run_job(held)
+        monkeypatch.setattr(spill, "HELD_BYTES", 20_000)
+        monkeypatch.setattr(waiting, "WAITING_BYTES", 10_000)
+        spilled = write_job(tmp_path / "spilled", url=endpoint.url, rows=ROWS, part_rows=500)
+        await run_job(spilled)
+
+    of_both = [
+        [
+            (row["row"], row["id"], row["arguments"], row["calls"], row["request_hash"])
+            for row in results(folder / "out")
+        ]
+        for folder in (tmp_path / "held", tmp_path / "spilled")
+    ]
+    assert of_both[0] == of_both[1]
+    assert verify_output(tmp_path / "spilled" / "out").is_proven
+    assert not list((tmp_path / "spilled" / "out" / "_batchcall").glob("_tmp-*"))
+    assert pq.ParquetFile(tmp_path / "spilled" / "out" / "part-000000.parquet").metadata.num_rows == ROWS
