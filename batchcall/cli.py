@@ -21,6 +21,10 @@ from batchcall.version import VERSION
 if TYPE_CHECKING:
     from batchcall.job import Job
 
+# pyarrow's own allocator keeps what it was given: a run of 60,000 rows takes 25 MB more with it. Set before pyarrow is
+# imported, and only where the process is ours.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
 # Every command takes the job file or the output folder, whichever is at hand.
 _JOB = click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))

@@ -72,13 +72,10 @@ class Spill:
             self._disk.remove(self._path)
 
 
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
-
-
 def _as_stream(batch: pa.RecordBatch) -> bytes:
-    """A batch that explains itself: dictionaries of categories are in it."""
+    """A batch that explains itself: dictionaries of categories are in it. Not compressed, as the event loop waits."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema, options=_OPTIONS) as writer:
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     content: bytes = sink.getvalue().to_pybytes()
     return content
