@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class AtHand(NamedTuple):
 
 def job_at(path: Path) -> AtHand:
     """The job file at `path`; of an output folder, the one that wrote it. Raises JobError."""
-    if not (path / OWN_FOLDER).is_dir():
+    if not os.path.isdir(path / OWN_FOLDER):
         return AtHand(path)
     try:
         runfile = read_runfile(RealDisk(), path / OWN_FOLDER)
@@ -49,7 +50,7 @@ def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:
 
 def output_at(path: Path, *, overrides: tuple[str, ...] = ()) -> Path:
     """The output folder at `path`; of a job file, the one that it writes. Raises JobError."""
-    if path.is_file() and path.suffix == ".toml":
+    if path.suffix == ".toml" and os.path.isfile(path):
         return load_job(path, overrides=overrides).output.path
     if overrides:
         raise JobError(f"{path} is not a job file, so --output and --set have no meaning", hint="give the job file")

@@ -12,6 +12,7 @@ import orjson
 from batchcall.asking import Asker, make_asker
 from batchcall.descriptors import room_for
 from batchcall.dialects import DIALECTS
+from batchcall.doubts import doubts
 from batchcall.engines.reading import max_tokens_of
 from batchcall.errors import BatchcallError, DamagedRecordError, ExitCode, JobError
 from batchcall.extraction.prompt import RowError
@@ -125,6 +126,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *layout.kept.notes]
     warnings += [*asker.rewrites, *asker.findings.slips]
     rows = source.count_rows()
+    warnings += doubts(job, asker, source)
     sample, bad = _sample(job, asker, source, warnings)
     warnings += filter(None, [asker.row_tools_note()])
     if bad and sample:

@@ -12,6 +12,7 @@ import msgspec
 
 from batchcall.errors import JobError
 from batchcall.job_change import describe_change
+from batchcall.job_doubts import misspelt_keys, misspelt_source, quoted_values, unused_prices
 from batchcall.job_endpoint import (
     EndpointSection,
     check_endpoints,
@@ -21,7 +22,7 @@ from batchcall.job_endpoint import (
     resolve_key,
 )
 from batchcall.job_reading import Draft, located, parse_duration, read_draft, read_text
-from batchcall.job_schema import BODY_KEYS, KEYS_OF_SERVERS, SCHEMA, for_editors
+from batchcall.job_schema import SCHEMA, for_editors
 from batchcall.job_tools import ToolSpec, read_tools
 from batchcall.likeness import close_to
 from batchcall.records import Json
@@ -39,6 +40,7 @@ __all__ = [
     "ValidateSection",
     "as_job",
     "describe_change",
+    "is_batch_file",
     "job_schema",
     "load_job",
     "masked",
@@ -161,7 +163,7 @@ def _built(draft: Draft) -> Job:
     request = draft.section("request", instead={})
     is_batch_file = not request.keys() & {"prompt", "messages", "columns"}
     endpoints, model = _models(read_endpoints(draft), request.get("model"), is_batch_file=is_batch_file)
-    return Job(
+    job = Job(
         file=draft.path,
         input=_input(draft, draft.section("input", instead={"path": "."})),
         endpoints=endpoints,
@@ -172,8 +174,8 @@ def _built(draft: Draft) -> Job:
         output=_output(draft, draft.section("output", instead={"path": "."})),
         prices={model: Price(**price) for model, price in draft.section("prices", instead={}).items()},
         sandbox=_sandbox(draft, draft.section("sandbox", instead={})),
-        warnings=[*idle_keys(endpoints), *_slips(request)],
     )
+    return msgspec.structs.replace(job, warnings=_doubts(job, request))
 
 
 def _models(
@@ -262,13 +264,14 @@ def _sandbox(draft: Draft, written: Mapping[str, Any]) -> SandboxSection:
     return SandboxSection(**{**written, "latency": latency})
 
 
-def _slips(request: Mapping[str, Any]) -> list[str]:
-    """Keys that go into the body as written, and yet look like one of ours or of a protocol."""
-    known = sorted(_OWN_KEYS | BODY_KEYS)
+def _doubts(job: Job, written: Mapping[str, Any]) -> list[str]:
+    """What is allowed and probably not meant."""
+    models = [endpoint.model or job.request.model for endpoint in job.endpoints]
     return [
-        f"request.{name} goes into the body as written; did you mean {near[0]}?"
-        for name in request
-        if name not in known and name not in KEYS_OF_SERVERS and (near := close_to(name, known, at_least=0.8))
+        *idle_keys(job.endpoints),
+        *misspelt_keys(written, _OWN_KEYS),
+        *quoted_values(job.request.parameters),
+        *(unused_prices(job.prices, models) if not is_batch_file(job) else ()),
     ]
 
 
@@ -291,6 +294,9 @@ def _check_request(draft: Draft, job: Job) -> None:
         ways.append("columns.messages")
     if len(ways) > 1:
         draft.fault("request", f"give one of {', '.join(ways)}, not all")
+    if not ways and request.columns is None:
+        for name, meant in misspelt_source(request.parameters):
+            draft.fault(f"request.{name}", f"unknown key; did you mean {meant}?")
     if not ways and request.columns is not None:
         draft.fault("request.columns", "where do the messages come from? add messages, or give a prompt")
     if request.messages is not None and request.system is not None:
@@ -317,7 +323,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "model
 def _check_tool_choice(draft: Draft, job: Job) -> None:
     choice = job.request.tool_choice
     columns = job.request.columns
-    if not isinstance(choice, str) or choice in ("auto", "none") or "tools" in (columns or {}) or _is_batch_file(job):
+    if not isinstance(choice, str) or choice in ("auto", "none") or "tools" in (columns or {}) or is_batch_file(job):
         return
     names = [tool.name for tool in job.tools]
     if choice not in ("required", *names):
@@ -331,7 +337,7 @@ def _check_tool_choice(draft: Draft, job: Job) -> None:
 _CHOICES = ("auto", "required", "none")
 
 
-def _is_batch_file(job: Job) -> bool:
+def is_batch_file(job: Job) -> bool:
     """Whether rows are whole requests."""
     return job.request.prompt is None and job.request.messages is None and job.request.columns is None
 

@@ -16,6 +16,7 @@ from batchcall.asking import Asker, make_asker
 from batchcall.closing import finish, too_many_failed
 from batchcall.descriptors import room_for
 from batchcall.dialects import DIALECTS
+from batchcall.doubts import doubts
 from batchcall.engines.feed import Feed
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.engines.metrics import watched_queue
@@ -37,7 +38,7 @@ from batchcall.files.output import (
     output_error,
 )
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
-from batchcall.job import Job, as_job
+from batchcall.job import Job, as_job, is_batch_file
 from batchcall.job_endpoint import exposed_keys
 from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
@@ -153,8 +154,9 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
+    doubted = await asyncio.to_thread(doubts, job, asker, source)
     seen = (*asker.left_out, *asker.findings.slips, *source.notes, *layout.kept.notes)
-    for note in (*exposed_keys(job.endpoints), *seen):
+    for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
@@ -217,7 +219,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     _refuse_unspeakable(job, asker.job_shape)
     source = open_input(job.input.path, id_column=job.input.id)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
-    source.require(asker.required_columns, what="the request")
+    source.require(asker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
     _refuse_hidden(job, asker, source)
     source.require(kept, what="output.keep")
     if job.input.id is not None:
@@ -232,6 +234,12 @@ def _refuse_impossible(asker: Asker) -> None:
     faults, slips = asker.findings
     if faults:
         raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
+
+
+_WHO_NEEDS = {
+    False: "the request",
+    True: "[request] has neither prompt, messages nor columns, so rows are those of a batch file: the request",
+}
 
 
 def _refuse_hidden(job: Job, asker: Asker, source: Input) -> None:

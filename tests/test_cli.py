@@ -375,7 +375,7 @@ def test_commands_on_a_folder_that_is_no_output_say_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["status", "verify"])
-@pytest.mark.parametrize("place", ["job.toml", "/dev/null", "x" * 300])
+@pytest.mark.parametrize("place", ["rows.jsonl", "/dev/null", "x" * 300])
 def test_commands_on_what_is_no_folder_say_so(tmp_path: Path, name: str, place: str) -> None:
     write_job(tmp_path)
 

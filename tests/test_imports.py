@@ -22,19 +22,20 @@ PACKAGE = ROOT / "batchcall"
 LEVELS = {
     "records": 0, "errors": 0, "secret": 0, "version": 0, "terminal": 0, "likeness": 0,
     "extraction": 1, "dialects": 1, "pacing": 1,
-    "job": 1, "job_change": 1, "job_endpoint": 1, "job_reading": 1, "job_schema": 1, "job_tools": 1,
+    "job": 1, "job_change": 1, "job_endpoint": 1, "job_reading": 1, "job_schema": 1, "job_doubts": 1, "job_tools": 1,
     "engines": 2, "files": 2,
     "report": 3, "sandbox": 3, "starter": 3,
     "running": 3, "asking": 3, "resume": 3, "questions": 3, "state": 3, "watching": 3, "closing": 3, "opening": 3,
-    "held": 3, "rereading": 3, "descriptors": 3, "forecast": 3, "at_hand": 3, "check": 3, "status": 3, "verify": 3,
+    "held": 3, "rereading": 3, "descriptors": 3, "forecast": 3, "at_hand": 3, "doubts": 3, "check": 3, "status": 3,
+    "verify": 3,
     "revalidate": 3,
     "cli": 4, "api": 4, "on_ray": 4, "__init__": 4, "__main__": 4,
 }  # fmt: skip
 # Where the parts meet: they alone may import others of their own level 3. And the job file is a few files.
 SPINE = {
-    "running", "asking", "resume", "questions", "state", "watching", "closing", "opening", "forecast",
+    "running", "asking", "resume", "questions", "state", "watching", "closing", "opening", "forecast", "doubts",
     "rereading", "check", "status", "verify", "revalidate",
-    "job", "job_endpoint", "job_reading", "job_tools",
+    "job", "job_doubts", "job_endpoint", "job_reading", "job_tools",
 }  # fmt: skip
 LOWEST_THAT_MAY_WAIT = 2  # below it nothing reads a clock, throws dice, logs or touches a disk or a socket
 

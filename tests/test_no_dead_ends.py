@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from batchcall import ExitCode, InputError, JobError, ResumeError, RunOptions, check_job, run_job, verify_output
@@ -320,3 +322,145 @@ def test_a_rehearsal_is_not_taken_for_the_output_of_the_job(tmp_path: Path) -> N
     refused = batchcall("run", tmp_path / "out-rehearsal")
 
     assert (refused.returncode, "is a rehearsal" in refused.stderr) == (2, True)
+
+
+def warnings_of(job: Path) -> str:
+    return "\n".join(check_job(job).warnings)
+
+
+def test_the_job_that_the_doubtful_ones_are_made_from_raises_no_doubt(tmp_path: Path) -> None:
+    assert warnings_of(write_job(tmp_path)) == ""
+
+
+def test_a_template_without_a_column_is_warned_of(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    edit(job, "{{ text }}", "Ada Lovelace")
+
+    assert "every row makes the same request" in warnings_of(job)
+
+
+@pytest.mark.parametrize(
+    "mark", ["{text}", "{ text }", "${text}", "{text!r}", "{text:>10}", "{first name}", "%(text)s", "{id} {{ text }}"]
+)
+@pytest.mark.parametrize("place", ["prompt", "system", "messages"])
+def test_a_column_in_the_marks_of_another_language_is_warned_of(tmp_path: Path, mark: str, place: str) -> None:
+    job = write_job(tmp_path, request=f'system = "Of {mark}."' if place == "system" else "")
+    write_rows(tmp_path / "rows.jsonl", [{"text": "a", "first name": "b", "id": "c"}])
+    if place == "prompt":
+        edit(job, "{{ text }}", f"{mark} {{{{ text }}}}")
+    elif place == "messages":
+        edit(job, 'prompt = "Who is this?\\n{{ text }}"', f'messages = [{{ role = "user", content = "Of {mark}" }}]')
+
+    assert "is sent as it stands; a column is written {{ " in warnings_of(job)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{\\"text\\": 1}', "{text: string}", "{nope}", "{% raw %}{{ text }}{% endraw %}", "\\\\textbf{x}", "{}", "<text>"],
+)
+def test_braces_that_name_no_column_are_no_slip(tmp_path: Path, text: str) -> None:
+    job = write_job(tmp_path)
+    edit(job, "Who is this?", f"Who is this? {text}")
+
+    assert warnings_of(job) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ('max_tokens = "200"', "max_tokens = 200"),
+        ('temperature = "0.5"', "temperature = 0.5"),
+        ('seed = " 7"', "seed = 7"),
+        ('stream = "true"', "stream = true"),
+        ('stream_options = { include_usage = "False" }', "include_usage = false"),
+        ('chat_template_kwargs = { enable_thinking = "false" }', "enable_thinking = false"),
+    ],
+)
+def test_a_number_or_a_switch_in_quotes_is_warned_of(tmp_path: Path, written: str, advice: str) -> None:
+    assert f"without quotes: {advice}" in warnings_of(write_job(tmp_path, request=written))
+
+
+@pytest.mark.parametrize("written", ['user = "1815"', 'stop = "1"', 'reasoning_effort = "low"', "max_tokens = 200"])
+def test_what_may_be_a_text_or_is_right_is_no_slip(tmp_path: Path, written: str) -> None:
+    assert warnings_of(write_job(tmp_path, request=written)) == ""
+
+
+def test_a_job_without_a_tool_is_warned_of_unless_it_says_that_text_is_wanted(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    edit(job, '[[tool]]\nfile = "tool.json"', "")
+    assert "there is no [[tool]]" in warnings_of(job)
+
+    edit(job, 'model = "test-model"', 'model = "test-model"\ntool_choice = "none"')
+    assert warnings_of(job) == ""
+    edit(job, 'tool_choice = "none"', 'response_format = { type = "json_object" }')
+    assert warnings_of(job) == ""
+
+
+def test_prices_of_a_model_that_is_not_asked_are_warned_of(tmp_path: Path) -> None:
+    price = '[prices."{}"]\nprompt = 1.0\ncompletion = 2.0\n'
+    job = write_job(tmp_path, more=price.format("test-model-2"))
+    assert 'did you mean [prices."test-model"]?' in warnings_of(job)
+
+    edit(job, price.format("test-model-2"), price.format("test-model"))
+    assert warnings_of(job) == ""
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("promt", "prompt"), ("message", "messages"), ("colums", "columns")])
+def test_a_misspelt_prompt_is_named_and_not_taken_for_a_batch_file(tmp_path: Path, typo: str, meant: str) -> None:
+    job = write_job(tmp_path)
+    edit(job, "prompt =", f"{typo} =")
+
+    with pytest.raises(JobError) as refused:
+        check_job(job)
+
+    assert refused.value.faults == (f"request.{typo}: unknown key; did you mean {meant}?",)
+
+
+def test_a_job_without_any_prompt_says_why_it_looks_for_a_column_body(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    edit(job, 'prompt = "Who is this?\\n{{ text }}"', "")
+
+    with pytest.raises(InputError, match=r"neither prompt, messages nor columns.*'body'"):
+        check_job(job)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_rows_whose_column_is_null_or_empty_are_counted(tmp_path: Path, suffix: str) -> None:
+    job = write_job(tmp_path)
+    rows = [{"id": str(n), "text": None if n % 9 == 0 else "" if n % 10 == 0 else "a"} for n in range(300)]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+        edit(job, "rows.jsonl", "rows.parquet")
+
+    warnings = warnings_of(job)
+
+    assert "column text is null in 34 of 300 rows" in warnings
+    assert "column text is empty in 26 of 300 rows" in warnings
+    assert "column id" not in warnings
+
+
+def test_nulls_are_counted_in_the_first_rows_of_a_long_input_only(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    write_rows(tmp_path / "rows.jsonl", [{"text": None if n in (5, 10_500) else "a"} for n in range(11_000)])
+
+    assert "column text is null in 1 of the first 10,000 rows" in warnings_of(job)
+
+
+def test_a_column_that_a_template_has_a_default_for_may_be_null(tmp_path: Path) -> None:
+    job = write_job(tmp_path)
+    edit(job, "{{ text }}", "{{ text }} {{ nick | default('nobody') }}")
+    write_rows(tmp_path / "rows.jsonl", [{"text": "a", "nick": None}])
+
+    assert warnings_of(job) == ""
+
+
+async def test_a_run_says_each_doubt_once(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3)
+    edit(job, "{{ text }}", "{text}")
+    said: list[str] = []
+
+    await run_job(job, say=said.append)
+
+    assert sum("is sent as it stands" in note for note in said) == 1
+    assert sum("every row makes the same request" in note for note in said) == 1
