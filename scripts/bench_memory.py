@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import os
 import subprocess
@@ -118,12 +119,14 @@ async def measure_packages() -> bool:
     if not PACKAGES.exists():
         print(f"packages: {PACKAGES} is missing; jobs/packages/get_data.py gets it")
         return True
+    with gzip.open(PACKAGES) as file:
+        rows = sum(1 for _ in file)
     with tempfile.TemporaryDirectory() as scratch:
         async with open_sandbox(Settings(latency_s=LATENCY_S)) as endpoint:
             more = ["--input", str(PACKAGES), "--output", f"{scratch}/out", "--set", f'endpoint.url="{endpoint.url}"']
             job = ROOT / "jobs" / "packages" / "job.toml"
             peak_mb, seconds = await asyncio.to_thread(peak_of, job, *more)
-    return report("jobs/packages, all records", 200, 63_681, peak_mb, seconds)
+    return report("jobs/packages, all records", 200, rows, peak_mb, seconds)
 
 
 def peak_of(job: Path, *more: str) -> tuple[float, float]:
