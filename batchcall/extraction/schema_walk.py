@@ -25,6 +25,7 @@ from batchcall.extraction.schema_work import (
 from batchcall.records import Json
 
 MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
+_UNITS_A_LOOK = 50  # at what is known already
 _SHOWN_VALUE = 80  # characters of a value in a message
 _SHOWN_MESSAGE = 240  # characters of a message
 MASK = "\x00"  # stands for the value in the validator's messages, which would embed all of it
@@ -163,6 +164,7 @@ class Walk:
                 self.opened.discard(key)
                 answer = self.known[key] = ended.value
                 continue
+            self.effort.spend(_UNITS_A_LOOK)
             answer = self._at_once(*wanted)
             if answer is None:
                 running.append(self._begin(*wanted))
