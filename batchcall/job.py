@@ -243,7 +243,7 @@ def _seconds(draft: Draft, where: str, written: str | float) -> float:
     try:
         seconds = parse_duration(written, key=where)
     except JobError:
-        draft.fault(where, f"{written!r} is no duration")
+        draft.fault(where, f"{written!r} is not a duration")
         return 0.0
     if seconds > _LONGEST_S:
         draft.fault(where, f"{written!r} is longer than a day")

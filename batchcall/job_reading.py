@@ -102,7 +102,7 @@ def _not_toml(path: Path, text: str, told: str) -> JobError:
     return JobError(f"{path} is not TOML: line {line}, column {column}{shown}: {what}", hint=hint)
 
 
-_ANY_LINE = "mend that line; texts stand in quotes"
+_ANY_LINE = "fix that line; strings need quotes"
 _TOML_HINTS = {  # by what tomllib says
     "Invalid value": 'write a text in quotes, {key} = "…", a switch as true or false, a number as 0.5',
     "Cannot overwrite a value": "{key} is written twice; leave one of them out",
@@ -335,7 +335,7 @@ def parse_duration(written: str | float, *, key: str) -> float:
     pieces = re.findall(_PIECE, written)
     total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
     if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 < total < math.inf:
-        raise JobError(f"{key}: {written!r} is no duration", hint="write 90s, 1m30s, 500ms or 2h")
+        raise JobError(f"{key}: {written!r} is not a duration", hint="write 90s, 1m30s, 500ms or 2h")
     return total
 
 

@@ -80,7 +80,7 @@ def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
         with _importing_from(draft.folder):
             schema = getattr(importlib.import_module(module), name).model_json_schema()
     except (Exception, SystemExit) as error:  # whatever a foreign module raises is a fault of the job file
-        told = f"{written['python']} is no pydantic model here: {type(error).__name__}: {error}"
+        told = f"{written['python']} cannot be imported as a pydantic model: {type(error).__name__}: {error}"
         draft.misshapen(f"{where}.python", told)
         return []
     return [_function_of(schema, {"name": name, **written})]

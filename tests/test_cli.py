@@ -249,7 +249,7 @@ def test_what_stands_in_the_way_of_the_output_is_named_by_check_and_run(tmp_path
     checked = batchcall("check", job, "--output", tmp_path / place, "--json")
     refused = batchcall("run", job, "--output", tmp_path / place)
 
-    told = f"{tmp_path / place} cannot be written: {tmp_path / named} is no folder"
+    told = f"{tmp_path / place} cannot be written: {tmp_path / named} is not a folder"
     assert (checked.returncode, json.loads(checked.stdout)["refusals"]) == (1, [told])
     assert refused.returncode == 2
     assert refused.stderr == f"error: {told}\n  hint: name another folder with output.path or --output\n"

@@ -161,10 +161,10 @@ def test_a_role_of_a_server_s_own_is_allowed(tmp_path: Path, role: str) -> None:
         (MODEL, "model = gpt-4o", "line 7, column 9 (model = …): Invalid value", 'in quotes, model = "…"'),
         (MODEL, "model = 'm'\r\ntop_p = .5", "line 8, column 9 (top_p = …): Invalid value", "a number as 0.5"),
         (MODEL, 'model = "m"\nmodel = "n"', "line 8, column 12 (model = …): Cannot", "model is written twice"),
-        (MODEL, "model = 4o", "line 7, column 10 (model = …): Expected newline", "texts stand in quotes"),
-        (MODEL, "model", "line 7, column 6: Expected '='", "texts stand in quotes"),
-        (OUTPUT, "[output", "line 11, column 8: Expected ']'", "texts stand in quotes"),
-        ('path = "out"\n', 'path = "out', "(at end of document)", "texts stand in quotes"),
+        (MODEL, "model = 4o", "line 7, column 10 (model = …): Expected newline", "strings need quotes"),
+        (MODEL, "model", "line 7, column 6: Expected '='", "strings need quotes"),
+        (OUTPUT, "[output", "line 11, column 8: Expected ']'", "strings need quotes"),
+        ('path = "out"\n', 'path = "out', "(at end of document)", "strings need quotes"),
     ],
 )
 def test_what_is_no_toml_is_told_with_its_line_and_key(
@@ -241,7 +241,7 @@ def test_a_python_tool_that_is_no_model_is_a_fault_without_traceback(tmp_path: P
     faults = faults_of(write(tmp_path, with_tool('python = "ill:Model"')))
 
     assert len(faults) == 1
-    assert faults[0].startswith("tool.0.python: ill:Model is no pydantic model here")
+    assert faults[0].startswith("tool.0.python: ill:Model cannot be imported as a pydantic model")
 
 
 def test_toml_that_nests_without_end_is_told(tmp_path: Path) -> None:

@@ -367,7 +367,7 @@ def test_durations_are_read(written: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("written", ["", "soon", "5 parsecs", "0s", "-3s"])
 def test_what_is_no_duration_is_refused(written: str) -> None:
-    with pytest.raises(JobError, match="no duration"):
+    with pytest.raises(JobError, match="not a duration"):
         parse_duration(written, key="k")
 
 

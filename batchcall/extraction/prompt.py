@@ -266,7 +266,7 @@ def _reason(error: Exception) -> str:
 _REASONS: Mapping[type[Exception], str] = {
     RecursionError: "the template recurses too deep",
     MemoryError: "the template needs too much memory",
-    UnicodeDecodeError: "a value is bytes that are no UTF-8 text",
+    UnicodeDecodeError: "a value is bytes that are not valid UTF-8",
 }
 
 

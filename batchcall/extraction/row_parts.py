@@ -40,7 +40,7 @@ def read_text(value: str | bytes, where: str) -> str:
     try:
         return value if isinstance(value, str) else value.decode()
     except UnicodeDecodeError as error:
-        raise RowError(f"{where}: bytes that are no UTF-8 text") from error
+        raise RowError(f"{where}: bytes that are not valid UTF-8") from error
 
 
 def _list_in(text: str, where: str) -> list[Json] | None:
@@ -108,7 +108,7 @@ def as_json(value: Any, where: str) -> Json:
     try:
         return _as_json(value, MAX_DEPTH)
     except UnicodeDecodeError as error:
-        raise RowError(f"{where}: bytes that are no UTF-8 text") from error
+        raise RowError(f"{where}: bytes that are not valid UTF-8") from error
     except ValueError as error:
         raise RowError(f"{where}: {error}") from error
 

@@ -489,7 +489,7 @@ def why_unwritable(folder: Path) -> str | None:
     Makes nothing.
     """
     if (blocking := _blocking(folder)) is not None:
-        return f"{blocking} is no folder"
+        return f"{blocking} is not a folder"
     standing = (next(each for each in (wanted, *wanted.parents) if os.path.exists(each)) for wanted in _folders(folder))
     return next((f"{each} may not be written" for each in standing if not os.access(each, os.W_OK | os.X_OK)), None)
 
@@ -552,7 +552,7 @@ def output_error(folder: Path, error: OSError) -> OutputError:
         lost.exit_code = ExitCode.STOPPED_EARLY
         return lost
     blocking = _blocking(folder) if error.errno in _BLOCKED else None
-    why = f"{blocking} is no folder" if blocking is not None else error.strerror or str(error)
+    why = f"{blocking} is not a folder" if blocking is not None else error.strerror or str(error)
     told = OutputError(f"{folder} cannot be written: {why}", hint=_way_on(folder, error))
     if error.errno in _PASSES:
         told.exit_code = ExitCode.STOPPED_EARLY

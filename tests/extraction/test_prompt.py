@@ -470,7 +470,7 @@ def test_an_error_names_the_line_of_the_template() -> None:
 
 def test_bytes_that_are_no_text_are_refused() -> None:
     for text in ("{{ value }}", "{{ value | trim }}", "{{ row | tojson }}"):
-        assert refusal(text, value=b"\xff").endswith("a value is bytes that are no UTF-8 text")
+        assert refusal(text, value=b"\xff").endswith("a value is bytes that are not valid UTF-8")
     assert render("{{ value | upper }}", value=b"abc") == "ABC"
 
 
