@@ -306,7 +306,11 @@ def compared(dice: random.Random, *, schemas: int, values: int) -> Compared:
         other = validator_for(schema)(schema)
         for _ in range(values):
             value = random_value(dice, schema)
-            expected = other.is_valid(value)
+            try:
+                expected = other.is_valid(value)
+            except TypeError:  # up to 2019-09 it asks for the length of `items: true` beside `additionalItems`
+                counted.excepted += 1
+                continue
             verdict = compiled.is_valid(value)
             counted.answers += 1
             counted.valid += verdict
