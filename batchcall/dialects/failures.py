@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
 from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
-from batchcall.dialects.quotas import likely_renewal_s, span_of_headers, span_of_names, span_of_words
+from batchcall.dialects.quotas import likely_renewal_s, span_of_fields, span_of_headers, span_of_names, span_of_words
 from batchcall.dialects.usage import read_usage_beside
 from batchcall.dialects.waits import (
     LONGEST_WAIT_S,
     RESET_HEADERS,
     WAIT_HEADERS,
     asked_wait_s,
+    fields_of,
     renewal_wait_s,
     say_wait,
 )
@@ -271,6 +272,7 @@ OVERRULING = (
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
+    Wording(FailureKind.RATE_LIMITED, frozenset({403}), re.compile("out of call volume quota", re.I)),  # Azure
     Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # Gemini, with FAILED_PRECONDITION
             re.compile("location is not supported for the API use|free tier is not available in your country", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
@@ -372,7 +374,8 @@ def _quota(
     words = complaint.message[:MAX_SEARCHED]
     headers = answer.headers if kind.rule.scope is Scope.RETRY else {}
     renewal_s = renewal_wait_s(headers, answer.documents, words, now_s=now_s)
-    span = span_of_names((*complaint.codes, *complaint.quota_ids)) or span_of_headers(headers) or span_of_words(words)
+    span = span_of_names((*complaint.codes, *complaint.quota_ids)) or span_of_headers(headers)
+    span = span or span_of_fields(fields_of(answer.documents)) or span_of_words(words)
     if renewal_s is not None and renewal_s > LONGEST_WAIT_S:  # also of a purse that is filled again by itself
         return Quota(now_s + renewal_s) if span or kind in _OF_QUOTAS else None
     if span is None or renewal_s is not None:
@@ -385,10 +388,17 @@ _OF_QUOTAS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, Failur
 
 
 def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bool:
-    """Whether only the status said what it is, one of those that relays give to quotas as well."""
+    """Whether only the status said what it is, one of those that relays give to quotas as well. Not of a request that
+    is called invalid: what is wrong with it is told in its own words, and they may be about days and limits."""
     status = complaint.status or answer.status
-    is_by_code = _by_code([code.lower() for code in complaint.codes], status) is not None
-    return not is_by_code and kind is not FailureKind.FILTERED and _as_listed(status) in (200, 400, 403, 500)
+    codes = [code.lower() for code in complaint.codes]
+    is_by_code = _by_code(codes, status) is not None
+    is_invalid = any(BY_VAGUE_CODE.get(code) is FailureKind.REJECTED for code in codes)
+    return (
+        not (is_by_code or is_invalid)
+        and kind is not FailureKind.FILTERED
+        and _as_listed(status) in (200, 400, 403, 500)
+    )
 
 
 def _limits(complaint: Complaint, kind: FailureKind) -> RateLimits | None:

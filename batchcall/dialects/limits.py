@@ -21,6 +21,7 @@ _REQUESTS = (
 _TOKENS = (
     ("x-ratelimit-limit-tokens",           "x-ratelimit-reset-tokens"),
     ("x-ratelimit-limit-tokens-minute",    "x-ratelimit-reset-tokens-minute"),
+    ("x-ratelimitbysize-limit-minute",     ""),                                  # Mistral
     ("anthropic-ratelimit-tokens-limit",   "anthropic-ratelimit-tokens-reset"),
     ("x-ratelimit-api_key-limit-tokens",   "x-ratelimit-api_key-reset-tokens"),
 )
@@ -74,8 +75,11 @@ def _open_at_once(headers: Mapping[str, str]) -> int | None:
 _OPEN_HEADER = "-limit-max_parallel_requests"
 _OPEN_COUNT = re.compile(r"\d{1,6}$")
 _OPEN = re.compile(  # Anthropic, Moonshot, Zhipu, GitHub Models, LiteLLM, DeepInfra, TGI, vLLM's and other gateways
-    r"concurren|max_parallel|\bparallel requests?\b|\bsimultaneous|\bqueue (?:is )?full\b|^model is overloaded"
-    r"|too many (?:open |active )?connections|并发", re.I)
+    r"concurren|max_parallel|\bparallel(?:ism| requests?\b)|\bsimultaneous|\bqueue (?:is )?full\b|^model is overloaded"
+    r"|too many (?:open |active )?connections|\bin[ -]flight\b|\brequests (?:already )?in progress\b"
+    r"|\bat the same time\b|\b(?:active|open|outstanding|pending|running|ongoing) requests\b"
+    r"|\bno (?:free |idle )?slots?\b"
+    r"|并发|並發|同时(?:请求|连接)|同時(?:リクエスト|接続|実行)|동시|\bgleichzeitig|\bparallele?n? Anfragen", re.I)
 _OF_RATES = re.compile(r"\b[RT]P[MD]\b|per[ _-]?(?:min|day|hour)|/ ?(?:min|day)|每分钟|每日|负载已饱和", re.I)
 _OPEN_LIMITS = (
     re.compile(r"max_parallel_requests\W{1,4}current limit: ?(\d{1,5})\b", re.I),           # LiteLLM

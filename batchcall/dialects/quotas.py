@@ -45,25 +45,39 @@ _IN_NAME = (
 _OF_MONEY = re.compile(r"spend|billing|payment|purchas|overdue|arrear", re.I)
 
 _SHORT = re.compile(
-    r"per[ _-]?(?:min(?:ute)?|sec(?:ond)?)s?\b|/ ?(?:s|sec|second|min|minute)\b"
+    r"per[ _-]?(?:\d+ )?(?:min(?:ute)?|sec(?:ond)?)s?(?![a-z])|/ ?(?:s|sec|second|min|minute)\b"
     r"|\b(?:a|one|each|every) (?:minute|second)\b"
-    r"|\b(?:RPM|TPM|RPS|TPS|QPS|QPM|IPM)\b|每分钟|每秒|分钟内|分钟级", re.I)
+    r"|\b(?:RPM|TPM|RPS|TPS|QPS|QPM|IPM)\b|每分[钟鐘]|每秒|分钟内|分钟级"
+    r"|\b(?:pro|par|por|в) (?:minut[eo]?|sekunde|seconde|segundo|минуту|секунду)\b"
+    r"|(?<!\d)1 ?[分秒]|毎[分秒]|분당|초당", re.I)
 _LONG = (
-    (HOUR,  re.compile(r"per[ _-]?(?:\d+ )?hours?\b|/ ?(?:h|hr|hour)\b|\bhourly\b|\b(?:an|\d+)[ -]hours?\b|\bRPH\b"
-                       r"|ByHour|每小时|\d+ ?小时", re.I)),
-    (DAY,   re.compile(r"per[ _-]?day\b|/ ?day\b|\bdaily\b|\b(?:a|one|each|every) day\b|\b(?:RPD|TPD|IPD)\b|ByDay"
-                       r"|\b24[ -]?h(?:ours?)?\b|\btoday's\b|\bfor today\b|\btomorrow\b"
-                       r"|每日|每天|今日|今天|当日|当天|单日|明天|明日|日(?:限额|配额|额度|调用量|上限)", re.I)),
-    (WEEK,  re.compile(r"per[ _-]?week\b|/ ?week\b|\bweekly\b|\b(?:a|this|each) week\b|每周|本周", re.I)),
-    (MONTH, re.compile(r"per[ _-]?(?:calendar )?month\b|/ ?month\b|\bmonthly\b|\b(?:a|this|each) month\b"
-                       r"|每月|本月|当月", re.I)),
+    (HOUR,  re.compile(r"per[ _-]?(?:\d+ )?hours?(?![a-z])|/ ?(?:h|hr|hour)\b|\bhourly\b|\b(?:an|\d+)[ -]hours?\b"
+                       r"|\bRPH\b|ByHour|每小[时時]|\d+ ?小时|\bpro Stunde\b|\bstündlich|\b(?:par heure|por hora)\b"
+                       r"|1 ?時間|시간당|в час\b"
+                       # The clock of an unknown place: "You've hit your limit · resets 8pm (America/New_York)"
+                       r"|\b(?:resets?|try again)(?: at)? (?:[A-Z][a-z]{2} \d\d?,? (?:at )?)?\d\d?(?::\d\d)? ?[ap]m\b",
+                       re.I)),
+    (DAY,   re.compile(r"per[ _-]?(?:\d+ )?days?(?![a-z])|/ ?day\b|\bdaily\b|\b(?:a|one|each|every) day\b"
+                       r"|\b(?:RPD|TPD|IPD)\b|ByDay|\b24[ -]?h(?:ours?)?\b|\btoday's\b|\bfor today\b|\btomorrow\b"
+                       r"|每[日天]|今[日天]|[当當][日天]|[单單]日|明[天日]|日(?:限额|配额|额度|调用量|上限)"
+                       r"|(?<![\d月])1 ?日|毎日|本日|일일|하루|내일|дневн|суточн|в (?:день|сутки)\b|завтра"
+                       r"|\btäglich|\bTages(?!form)|\bpro Tag\b|\bmorgen\b|\bquotidien|\bpar jour\b|\bdemain\b"
+                       r"|\bdi[aá]ri[ao]s?\b|\bpor d[ií]a\b|\b(?:mañana|amanhã)\b", re.I)),
+    (WEEK,  re.compile(r"per[ _-]?(?:\d+ )?weeks?(?![a-z])|/ ?week\b|\bweekly\b|\b(?:a|this|each) week\b"
+                       r"|每[周週]|本周|週間|毎週|주간|недел|\bwöchentlich|\bpro Woche\b|\bWochen|\bpar semaine\b"
+                       r"|\bpor semana\b|\bsemanal", re.I)),
+    (MONTH, re.compile(r"per[ _-]?(?:\d+ )?(?:calendar )?months?(?![a-z])|/ ?month\b|\bmonthly\b"
+                       r"|\b(?:a|this|each) month\b|每月|本月|[当當]月|月間|毎月|今月|월간|매월|месяч|в месяц\b"
+                       r"|\bmonatlich|\bpro Monat\b|\bMonats|\bpar mois\b|\bmensu|\bmensa[li]|\bpor m[eê]s\b", re.I)),
 )
 _OF_SECONDS = re.compile(r"\bper (\d{1,8}) ?s(?:ec(?:onds)?)?\b", re.I)  # GitHub Models: 86400
 _OF_LIMIT = re.compile(
     r"limit|quota|exceed|reach|exhaust|used up|used all|run out|allowance|allocation|credits|\bcap\b|too many|try again"
-    r"|上限|限额|配额|额度|限制|用尽|用完|超出|超过|耗尽|已满|次数", re.I)
+    r"|上限|限额|限額|配额|配額|额度|額度|限制|制限|用尽|用完|超出|超过|超過|耗尽|已满|次数|kontingent|límite|лимит|квот"
+    r"|한도|할당량", re.I)
 _ADVERTISES = re.compile(
-    r"\b(?:upgrade|unlock|subscribe|sign up|add \S+ credits|increase|to get)\b|升级|充值|开通", re.I)
+    r"\b(?:upgrade|unlock|subscribe|sign up|add \S+ credits|increase|to get)\b|升级|充值|开通"
+    r"|アップグレード|업그레이드", re.I)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
 # fmt: on
 
@@ -86,9 +100,29 @@ def span_of_headers(headers: Mapping[str, str]) -> str | None:
     """The span of a limit that headers call used up: "x-ratelimit-remaining-requests-day: 0" (Cerebras, SambaNova)."""
     for name, left in headers.items():
         is_used_up = "ratelimit" in name and "remaining" in name and left.strip() in ("0", "0.0")
-        if is_used_up and (ending := name.rpartition("-")[2]) in _SPAN_S:
-            return ending
+        if is_used_up and (span := _span_called(name.replace("-", " "))):
+            return span
     return span_of_names([headers.get("x-ratelimit-type", "")])
+
+
+def span_of_fields(fields: Iterable[tuple[str, object]]) -> str | None:
+    """The span that an error names in a field of its own: {"period": "day"}, {"limit_type": "daily"}."""
+    named = (value for name, value in fields if name in _SPAN_FIELDS and isinstance(value, str))
+    return next(filter(None, map(_span_called, named)), None)
+
+
+_SPAN_FIELDS = frozenset({"period", "limittype", "quotatype", "quotaperiod", "limitperiod", "window", "ratelimittype"})
+_CALLED = (
+    (HOUR, re.compile(r"\b(?:hour|hourly|1h|60m|3600s?)\b")),
+    (DAY, re.compile(r"\b(?:day|daily|1d|24h|86400s?)\b")),
+    (WEEK, re.compile(r"\b(?:week|weekly|7d|1w)\b")),
+    (MONTH, re.compile(r"\b(?:month|monthly|30d)\b")),
+)
+
+
+def _span_called(name: str) -> str | None:
+    words = name.lower().replace("_", " ")
+    return next((span for span, pattern in _CALLED if pattern.search(words)), None)
 
 
 def span_of_words(text: str) -> str | None:

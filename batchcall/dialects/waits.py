@@ -55,7 +55,10 @@ def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str,
 
 
 def read_duration(text: str) -> float | None:
-    """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds", "5 分钟"; None where it is not a duration."""
+    """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds", "5 分钟", "12:14:05"; None where it is none."""
+    if clock := _CLOCK.fullmatch(text.strip()):
+        days, hours, minutes, seconds = (int(amount or 0) for amount in clock.groups())
+        return days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
     if not _DURATION.fullmatch(text.strip()):
         return None
     return sum(float(amount) * _UNIT_S[_unit(unit)] for amount, unit in _AMOUNT.findall(text))
@@ -90,27 +93,28 @@ BEIJING = timezone(timedelta(hours=8))
 # Durations
 
 _UNIT_S: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_CHINESE_UNITS: Mapping[str, str] = {
-    "毫秒": "ms",
-    "秒": "s",
-    "秒钟": "s",
-    "分": "m",
-    "分钟": "m",
-    "小时": "h",
-    "天": "d",
+_FOREIGN_UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("毫秒", "ミリ秒"), "ms"),
+    **dict.fromkeys(("秒", "秒钟", "초"), "s"),
+    **dict.fromkeys(("分", "分钟", "分鐘", "分間", "분"), "m"),
+    **dict.fromkeys(("小时", "小時", "時間", "시간", "stunde", "stunden"), "h"),
+    **dict.fromkeys(("天", "日間", "tag", "tage", "tagen", "jour", "jours"), "d"),
 }
 _AMOUNT = re.compile(
     r"(\d{1,9}(?:\.\d{1,9})?) ?"
-    r"((?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])|毫秒|秒钟?|分钟?|小时|天)",
+    r"((?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"
+    r"|sekunden?|secondes?|segundos?|minuten|minutos?|stunden?|heures?|horas?|tage?n?|jours?|d[ií]as?)(?![a-zà-ÿ])"
+    r"|毫秒|ミリ秒|秒钟?|分[钟鐘間]?|小[时時]|時間|天|日間|초|분|시간)",
     re.I,
 )
 _DURATION = re.compile(rf"(?:{_AMOUNT.pattern}(?:[ ,]|and )*)+", re.I)
+_CLOCK = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?")  # Azure API Management: "12:14:05"
 
 
 def _unit(written: str) -> str:
     lowered = written.lower()
-    if lowered in _CHINESE_UNITS:
-        return _CHINESE_UNITS[lowered]
+    if lowered in _FOREIGN_UNITS:
+        return _FOREIGN_UNITS[lowered]
     return "ms" if lowered == "ms" or lowered.startswith("milli") else lowered[0]
 
 
@@ -171,66 +175,50 @@ def _exhausted_waits(headers: Mapping[str, str], *, now_s: float) -> Iterator[fl
                 yield _renewal_s(reset, now_s=now_s)
         elif "-remaining" in name and headers[name].strip() == "0":
             yield _renewal_s(headers.get(name.replace("-remaining", "-reset"), ""), now_s=now_s)
+        elif name.endswith("-status") and reset.strip() == "rejected":  # Anthropic's subscriptions
+            yield _renewal_s(headers.get(name.removesuffix("status") + "reset", ""), now_s=now_s)
+        elif name == "ratelimit" and _NOTHING_LEFT.search(reset) and (said := _RESET_IN_LIST.search(reset)):
+            yield _renewal_s(said[1], now_s=now_s)
 
 
-# Fields of an error, wherever they stand in it. Names without case, "-" and "_"; the seconds in their unit.
+# The IETF's draft in one header: `"daily";r=0;t=21600`, before that `limit=100, remaining=0, reset=21600`.
+_NOTHING_LEFT = re.compile(r"\b(?:r|remaining)=0\b")
+_RESET_IN_LIST = re.compile(r"\b(?:t|reset)=(\d{1,12})\b")
 
-# fmt: off
-_WAIT_FIELDS: Mapping[str, float] = {
-    "retryafter":             1.0,    # Cloudflare's problem details, Discord-like relays, OpenRouter's metadata
-    "retryafterseconds":      1.0,
-    "retryafterms":           0.001,
-    "retryaftermilliseconds": 0.001,
-    "retrydelay":             1.0,    # google.rpc.RetryInfo: "38s", "45.8s", "373ms"
-    "retryin":                1.0,
-    "retryinseconds":         1.0,
-    "waitseconds":            1.0,
-    "estimatedtime":          1.0,    # Hugging Face, while it loads a model
-}
-_RENEWAL_FIELDS: Mapping[str, float] = {
-    "resetsinseconds":        1.0,    # OpenAI's Codex, with usage_limit_reached, and the next
-    "resetsat":               1.0,
-    "resetinseconds":         1.0,
-    "resetafter":             1.0,
-    "resetafterseconds":      1.0,
-    "resetafterms":           0.001,
-    "resetsin":               1.0,
-    "resetin":                1.0,
-    "resetat":                1.0,
-    "resettime":              1.0,
-    "resettimestamp":         1.0,
-    "quotaresetdelay":        1.0,    # Google's ErrorInfo, in its metadata, with the next
-    "quotaresettimestamp":    1.0,
-    "quotaresetat":           1.0,
-    "limitresetat":           1.0,
-    "ratelimitreset":         1.0,
-    "xratelimitreset":        1.0,    # OpenRouter, in error.metadata.headers
-    "budgetresetat":          1.0,    # LiteLLM
-    "nextresetat":            1.0,
-    "nextresettime":          1.0,
-    "nextflushtime":          1.0,    # Zhipu
-    "availableat":            1.0,
-    "retryat":                1.0,
-}
-# fmt: on
+
+# Fields of an error, wherever they stand in it, by their form, since every gateway has its own. Names without case, "-"
+# and "_". Waits: "retry_after", "wait_time_seconds", "retryDelay" (google.rpc.RetryInfo), "estimated_time".
+_WAIT_FIELD = re.compile(
+    r"(?:(?:retry|wait|cooldown|backoff)(?:after|in|delay|time|for|period|remaining)*"
+    r"|estimatedtime)(?:(?P<ms>ms|millis|milliseconds)|s|secs?|seconds)?"
+)
+# Renewals: "resets_at", "quotaResetTimeStamp", "X-RateLimit-Reset", "nextFlushTime" (Zhipu), "blocked_until"
+_RENEWAL_FIELD = re.compile(
+    r"[a-z]{0,30}(?:reset|renew|refresh|replenish|flush)(?:s|al|ed|es)?(?:at|in|on|time|date|after|delay|stamp|timestamp|epoch)*"
+    r"(?:(?P<ms>ms|millis|milliseconds)|s|secs?|seconds)?"
+    r"|(?:next)?(?:retry|available|blocked|limited|banned|locked|suspended)(?:retry)?(?:at|until|from)"
+)
 _MAX_DEPTH, _MAX_FIELDS = 6, 200  # of an error that are looked at
 
 
 def _field_wait_s(documents: list[Json], *, now_s: float) -> float | None:
-    fields = _fields(documents)
-    waits = (read_length_s(value, _WAIT_FIELDS[name], now_s=now_s) for name, value in fields if name in _WAIT_FIELDS)
+    waits = (
+        read_length_s(value, 0.001 if found["ms"] else 1.0, now_s=now_s)
+        for name, value in fields_of(documents)
+        if (found := _WAIT_FIELD.fullmatch(name)) and name != "retry"  # how often, rather than when
+    )
     return max((wait_s for wait_s in waits if wait_s is not None), default=None)
 
 
 def _field_renewals(documents: list[Json], *, now_s: float) -> Iterator[float | None]:
-    fields = list(_fields(documents))
+    fields = fields_of(documents)
     is_left = any(name.endswith("ratelimitremaining") and str(value).strip() != "0" for name, value in fields)
     for name, value in fields:
-        if name in _RENEWAL_FIELDS and not (is_left and name.endswith("ratelimitreset")):
-            yield _renewal_s(value, _RENEWAL_FIELDS[name], now_s=now_s)
+        if (found := _RENEWAL_FIELD.fullmatch(name)) and not (is_left and name.endswith("ratelimitreset")):
+            yield _renewal_s(value, 0.001 if found["ms"] else 1.0, now_s=now_s)
 
 
-def _fields(documents: list[Json]) -> list[tuple[str, Any]]:
+def fields_of(documents: list[Json]) -> list[tuple[str, Any]]:
     """The named values of an error, whatever they stand in; another's error that is put in as text is read too."""
     found: list[tuple[str, Any]] = []
     _collect(documents, found, 0)
@@ -288,18 +276,25 @@ def _as_number(value: Any) -> float | None:
 # "Please try again in 6m0s" (OpenAI, Groq), "Please retry after 20 seconds" (Azure), "Please retry in 38.5s" (Gemini),
 # "Please wait 6 seconds before retrying" (GitHub Models), "please try again after 1 seconds" (Moonshot)
 _TRY_AGAIN = re.compile(
-    r"\b(?:(?:try again|retry) (?:in|after)(?: about)?|wait(?: for)?(?: about| at least| another)?)"
+    r"\b(?:(?:try again|retry) (?:in|after)(?: about| approximately)?|wait(?: for)?(?: about| at least| another)?"
+    # "versuchen Sie es in 20 Sekunden erneut", "réessayez dans 20 secondes", "inténtelo de nuevo en 20 segundos"
+    r"|versuche\w*(?: \w+){0,3} in|warten? Sie|r[ée]essaye[zr] dans|(?:int[eé]nt\w*|tente)(?: \w+){0,2} e[nm])"
     rf" ({_DURATION.pattern})",
     re.I,
 )
 _BARE_RETRY = re.compile(r"\bretry[- ]after:? (\d{1,7}(?:\.\d{1,3})?)(?=[.,;)\s]*$|[.,;)] )", re.I)
 # "请在 6 秒后重试", "请等待30秒后再试"
 _TRY_AGAIN_CHINESE = re.compile(rf"(?:请|等待|稍等|于|在)\s*({_DURATION.pattern})\s*(?:之?后|再|重试)", re.I)
-_RENEWS = r"(?:resets?|renews?|renewed|refresh(?:es|ed)?|replenish(?:es|ed)?|available|regain access|retry|try again)"
+# "6秒後に再試行してください", "20초 후 다시 시도하세요", "30 秒后重试"
+_TRY_AGAIN_AFTER = re.compile(rf"({_DURATION.pattern})\s*(?:之?后|後に?|후에?|뒤에?)\s*(?:再|重|もう|다시)")
+_IS_WHOLE = r"resets?|renews?|renewed|refresh(?:es|ed)?|replenish(?:es|ed)?|available|regain access"
+_RENEWS = rf"(?:{_IS_WHOLE}|retry|try again)"
 # "Your quota will reset after 2h7m23s" (Google), "Resets in 146h54m51s"
-_RENEWS_IN = re.compile(rf"\b{_RENEWS}\b(?: again)? (?:in|after)(?: about)? ({_DURATION.pattern})", re.I)
+_RENEWS_IN = re.compile(
+    rf"\b(?:{_IS_WHOLE})\b(?: again)? (?:in|after)(?: about)? ({_CLOCK.pattern}|{_DURATION.pattern})", re.I
+)
 # "Limit resets at: 2025-09-19 12:00:00 UTC" (LiteLLM), "You will regain access on 2024-06-01 at 00:00 UTC" (Anthropic)
-_RENEWS_AT = re.compile(rf"\b{_RENEWS}\b[^.\n\d]{{0,40}}?({_MOMENT})", re.I)
+_RENEWS_AT = re.compile(rf"(?:\b{_RENEWS}\b[^.\n\d]{{0,40}}?|limit reached\|)({_MOMENT})", re.I)
 # "您的限额将在 2026-06-24 01:20:15 重置" (Zhipu)
 _RENEWS_AT_CHINESE = re.compile(rf"({_MOMENT})\s*(?:后|自动)?(?:重置|恢复|刷新|更新|重试)", re.I)
 _AT_MIDNIGHT = re.compile(
@@ -311,7 +306,7 @@ _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def _said_wait_s(text: str) -> float | None:
-    for pattern in (_TRY_AGAIN, _TRY_AGAIN_CHINESE):
+    for pattern in (_TRY_AGAIN, _TRY_AGAIN_CHINESE, _TRY_AGAIN_AFTER):
         if said := pattern.search(text):
             return read_duration(re.sub(r"(?:[ ,]|and )+$", "", said[1]))
     said = _BARE_RETRY.search(text)

@@ -155,6 +155,34 @@ USED_UP: dict[str, tuple[int, dict[str, str], Any, str]] = {
         429, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1796083200000"}, said("Too many requests"), MIDNIGHT),
     "an hour": (429, {}, said("Rate limit: 100 requests per hour exceeded"), "~2026-11-30 13:00"),
     "a week": (429, {}, said("You have reached your weekly limit"), "~2026-12-07 00:00"),
+    "any reset of its own name": (429, {}, said("Too many", nextResetDate="2026-12-01T00:00:00Z"), MIDNIGHT),
+    "a bare reset": (429, {}, said("Quota exceeded", reset=1796083200), MIDNIGHT),
+    "blocked until": (429, {}, said("Daily limit hit", blocked_until="2026-12-01T02:00:00Z"), "2026-12-01 02:00"),
+    "a period in a field": (429, {}, said("Quota exceeded", period="day", limit=100), f"~{MIDNIGHT}"),
+    "a window in a field": (429, {}, said("Rate limit exceeded", window="24h"), f"~{MIDNIGHT}"),
+    "anthropic's subscription": (
+        429, {"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-reset": "1796054400"},
+        said("This request would exceed your account's rate limit.", type="rate_limit_error"), "2026-11-30 16:00"),
+    "claude, a clock somewhere": (
+        429, {}, said("You've hit your limit · resets 8pm (America/New_York)"), "~2026-11-30 13:00"),
+    "claude, an epoch": (429, {}, said("Claude AI usage limit reached|1796054400"), "2026-11-30 16:00"),
+    "the draft's header": (429, {"ratelimit": '"daily";r=0;t=21600'}, said("slow down"), "2026-11-30 18:00"),
+    "the draft's older header": (429, {"ratelimit": "limit=9, remaining=0, reset=21600"}, said("no"), "2026-11-30 18:00"),
+    "the day first in the header": (429, {"x-ratelimit-daily-remaining": "0"}, said("no"), f"~{MIDNIGHT}"),
+    "azure's gateway": (
+        403, {}, {"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 12:14:05."},
+        "2026-12-01 00:15"),
+    "slowapi": (429, {}, {"error": "Rate limit exceeded: 100 per 1 day"}, f"~{MIDNIGHT}"),
+    "vertex": (
+        429, {}, said("Quota exceeded for aiplatform.googleapis.com/requests_per_day_per_project with base model: m."),
+        f"~{MIDNIGHT}"),
+    "in traditional Chinese": (429, {}, said("已達到每日請求上限，請明天再試"), f"~{MIDNIGHT}"),
+    "in Japanese": (429, {}, said("本日の利用上限に達しました。"), f"~{MIDNIGHT}"),
+    "in Korean": (429, {}, said("일일 요청 한도를 초과했습니다."), f"~{MIDNIGHT}"),
+    "in German": (429, {}, said("Tageskontingent ausgeschöpft. Bitte versuchen Sie es morgen erneut."), f"~{MIDNIGHT}"),
+    "in French": (429, {}, said("Quota quotidien dépassé. Réessayez demain."), f"~{MIDNIGHT}"),
+    "in Spanish": (429, {}, said("Se ha superado el límite mensual de solicitudes."), f"~{MIDNIGHT}"),
+    "in Russian": (429, {}, said("Превышен дневной лимит запросов."), f"~{MIDNIGHT}"),
     "another's error as text": (
         429, {}, said(json.dumps(said("You exceeded today's quota", reset_at="2026-12-01T00:00:00+08:00"))),
         "2026-11-30 16:00"),
@@ -197,6 +225,19 @@ PASSING: dict[str, tuple[int, dict[str, str], Any, float | None]] = {
     "moonshot": (429, {}, said("request reached organization max RPM: 3, please try again after 1 seconds",
                                type="rate_limit_reached_error"), 1),
     "a saturated relay": (429, {}, said("当前分组上游负载已饱和，请稍后再试"), None),
+    "slowapi, a minute": (429, {}, {"error": "Rate limit exceeded: 5 per 1 minute"}, None),
+    "a minute in a field": (429, {}, said("Rate limit exceeded", window="1m", reset_in="20s"), 20),
+    "azure's gateway": (429, {}, {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 20 seconds."}, 20),
+    "vertex, a minute": (
+        429, {}, said("Quota exceeded for generate_content_requests_per_minute_per_project. Docs tell of daily limits."),
+        None),
+    "a minute, in Japanese": (429, {}, said("1分あたりのリクエスト上限に達しました。20秒後に再試行してください"), 20),
+    "a minute, in German": (429, {}, said("Limit von 60 Anfragen pro Minute erreicht."), None),
+    "a minute, in Chinese, with a plan": (429, {}, said("每分钟请求次数超过限制，升级套餐可提升每日额度"), None),
+    "the draft's header, of another limit": (429, {"ratelimit": '"daily";r=800;t=21600'}, said("slow down"), None),
+    "a subscription that has let it in": (
+        429, {"anthropic-ratelimit-unified-status": "allowed", "anthropic-ratelimit-unified-reset": "1796054400"},
+        said("no", type="rate_limit_error"), None),
     "several renewals": (
         429, {}, said("Too many requests", windows=[{"name": "day", "reset_at": "2026-12-01T00:00:00Z"},
                                                     {"name": "minute", "reset_at": "2026-11-30T12:00:20Z"}]), 20),
@@ -227,6 +268,14 @@ WAITS: dict[str, tuple[dict[str, str], Any, float | None]] = {
     "in Chinese, minutes":  ({}, said("请求过于频繁，请等待2分钟后再试"), 120),
     "the header is longer": ({"retry-after": "20"}, said("Please try again in 3s."), 20),
     "the body is longer":   ({"retry-after": "1"}, said("Please try again in 1m."), 60),
+    "any wait of its own name": ({}, said("no", wait_time_seconds=7), 7),
+    "a cooldown":           ({}, said("no", cooldown_ms=7000), 7),
+    "approximately":        ({}, said("You can try again in approximately 6 seconds."), 6),
+    "in German":            ({}, said("Bitte versuchen Sie es in 6 Sekunden erneut"), 6),
+    "in French":            ({}, said("Réessayez dans 2 minutes"), 120),
+    "in Japanese":          ({}, said("6秒後に再試行してください"), 6),
+    "in Korean":            ({}, said("20초 후 다시 시도하세요"), 20),
+    "how often":            ({}, said("no", retry=3), None),
     "negative":             ({}, said("no", retry_after=-5), 0),
     "not a number":         ({}, said("no", retry_after="NaN"), None),
     "infinite":             ({}, said("no", retry_after="1e999"), None),
@@ -254,6 +303,12 @@ TOO_MANY_OPEN: dict[str, tuple[int, dict[str, str], Any, int | None]] = {
     "ollama": (429, {}, {"error": "too many concurrent requests"}, None),
     "a relay": (429, {}, said("Too many concurrent requests. Limit: 1 concurrent requests"), 1),
     "tgi": (429, {}, {"error": "Model is overloaded", "error_type": "overloaded"}, None),
+    "in flight": (429, {}, said("Too many requests in flight"), None),
+    "in progress": (429, {}, said("You already have 5 requests in progress. Wait for one of them to finish."), None),
+    "at the same time": (429, {}, said("Only 3 requests at the same time are allowed for this key"), None),
+    "pending": (429, {}, said("Too many pending requests for this deployment"), None),
+    "no slot": (503, {}, said("no slot available"), None),
+    "in Japanese": (429, {}, said("同時リクエスト数の上限に達しました"), None),
     "a full queue": (503, {}, {"error": "queue is full"}, None),
 }
 NOT_OF_WHAT_IS_OPEN: dict[str, Any] = {
@@ -314,6 +369,25 @@ def test_a_quota_of_the_day_with_a_short_wait_is_a_pause_that_remembers_the_quot
     assert (failure.kind, failure.retry_after_s) == (FailureKind.RATE_LIMITED, 38)
     assert failure.quota is not None
     assert minute(failure.quota.renewed_at_s) == CALIFORNIA
+
+
+def test_words_of_a_wait_do_not_hide_the_quota_of_a_day() -> None:
+    answer = google(PER_DAY, "46s")
+    answer["error"]["message"] += " Please retry in 46.3s."
+
+    failure = failed(429, {}, answer)
+
+    assert failure.retry_after_s == pytest.approx(46.3)
+    assert failure.quota is not None
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_is_called_invalid_ends_its_row_whatever_its_text_is_about(status: int) -> None:
+    body = said("'I hit my daily limit of requests' is not one of the allowed values", type="invalid_request_error")
+
+    failure = failed(status, {}, body)
+
+    assert (failure.kind, failure.quota) == (FailureKind.REJECTED, None)
 
 
 @pytest.mark.parametrize(
