@@ -12,7 +12,7 @@ from batchcall.dialects.anthropic_schema import draft_faults
 from batchcall.dialects.anthropic_turns import as_turns
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.careful import decode_with_care, is_nothing
-from batchcall.dialects.jsontext import as_json_bytes, may_have_lost_digits, parse_plain
+from batchcall.dialects.jsontext import as_json_bytes, has_duplicate_keys, may_have_lost_digits, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 
@@ -41,10 +41,16 @@ class Anthropic:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = message_reply_from(parse_plain(response.body))
+            document = parse_plain(response.body)
+            reply = message_reply_from(document)
         except (ValueError, RecursionError):
             reply = None
-        if reply is None or is_nothing(reply) or any(may_have_lost_digits(call.arguments) for call in reply.calls):
+        if (
+            reply is None
+            or is_nothing(reply)
+            or any(may_have_lost_digits(call.arguments) for call in reply.calls)
+            or (reply.calls and has_duplicate_keys(response.body.decode(errors="replace"), document))
+        ):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply
 

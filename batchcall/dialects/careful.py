@@ -15,6 +15,7 @@ from batchcall.dialects.jsontext import (
     Body,
     Undigested,
     check_count,
+    has_duplicate_keys,
     may_hold_surrogates,
     parse_documents,
     unpack,
@@ -51,7 +52,7 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         body = _read_body(response.body)
         reply = _reply_in(body, protocol)
         if reply and not is_nothing(reply):
-            return replace(reply, repairs=body.repairs + reply.repairs)
+            return replace(reply, repairs=body.repairs + reply.repairs + _repeated_in(body, protocol, reply))
     except Undigested as error:
         body = Body([], "", undigested=str(error))
     except RecursionError:
@@ -66,6 +67,16 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         saying = _saying(body, FORMS[protocol].nothing) if reply is None else _EMPTY
     answer = Answer(response.status, response.headers, body.documents, body.text, saying)
     return read_failure(answer, now_s=now_s)
+
+
+def _repeated_in(body: Body, protocol: str, reply: Reply) -> tuple[str, ...]:
+    """What to note of arguments that stand in the answer as an object: a key that is there twice is lost once read."""
+    has_objects = any(call.is_object or protocol in ARGUMENTS_ARE_OBJECTS for call in reply.calls)
+    is_plain = has_objects and not body.is_stream and len(body.documents) == 1
+    return ("duplicate_key",) if is_plain and has_duplicate_keys(body.text, body.documents[0]) else ()
+
+
+ARGUMENTS_ARE_OBJECTS = frozenset({"anthropic", "gemini"})
 
 
 def is_nothing(reply: Reply) -> bool:

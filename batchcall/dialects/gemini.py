@@ -13,7 +13,7 @@ from batchcall.dialects.careful import decode_with_care, is_nothing
 from batchcall.dialects.gemini_contents import as_conversation, text_parts
 from batchcall.dialects.gemini_reply import gemini_reply_from
 from batchcall.dialects.gemini_settings import settings_of, wants_signatures
-from batchcall.dialects.jsontext import as_json_bytes, may_have_lost_digits, parse_plain
+from batchcall.dialects.jsontext import as_json_bytes, has_duplicate_keys, may_have_lost_digits, parse_plain
 from batchcall.dialects.reask import follow_up
 from batchcall.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 
@@ -40,10 +40,16 @@ class Gemini:
     def decode(self, response: HttpResponse, *, now_s: float) -> Reply | Failure:
         """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
         try:
-            reply = gemini_reply_from(parse_plain(response.body), as_text=_as_text_at_once)
+            document = parse_plain(response.body)
+            reply = gemini_reply_from(document, as_text=_as_text_at_once)
         except (ValueError, TypeError, RecursionError):  # TypeError: arguments that nest deeper than orjson writes
             reply = None
-        if reply is None or is_nothing(reply) or any(may_have_lost_digits(call.arguments) for call in reply.calls):
+        if (
+            reply is None
+            or is_nothing(reply)
+            or any(may_have_lost_digits(call.arguments) for call in reply.calls)
+            or (reply.calls and has_duplicate_keys(response.body.decode(errors="replace"), document))
+        ):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply
 

@@ -104,6 +104,25 @@ def may_have_lost_digits(text: str) -> bool:
     return _HUGE_FLOAT.search(text) is not None
 
 
+def has_duplicate_keys(text: str, document: Json) -> bool:
+    """Whether an object in this JSON text has a key twice, so that `document`, read from it, lacks what stood first.
+
+    Each member has a colon, and one that is lost takes its colon along: counting is all that most texts need.
+    """
+    found: list[int] = []
+
+    def compare(members: list[tuple[str, Json]]) -> None:
+        found.append(len(members) - len({key for key, _ in members}))
+
+    try:
+        if "\\u003" not in text and text.count(":") == as_json_bytes(document).count(b":"):
+            return False  # a colon may be written as an escape
+        json.JSONDecoder(object_pairs_hook=compare, parse_int=str, parse_float=str, strict=False).decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return any(found)
+
+
 def string_or_none(value: Any) -> str | None:
     """What should be a name or an id; some endpoints give a number."""
     if isinstance(value, str):

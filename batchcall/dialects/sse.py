@@ -192,6 +192,8 @@ def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
     call = choice.by_index.get(key)
     if call is None or fragment.get("id") != call.id:
         call = _by_id(choice, fragment) or call
+    if call is None and choice.calls and _goes_on(choice.calls[-1], fragment):
+        call = choice.calls[-1]
     if call is None or _begins_another(call, fragment, has_index=key is not None):
         call = _new_call(choice)
     choice.by_index[key] = call
@@ -225,6 +227,15 @@ def _by_id(choice: _Choice, fragment: Chunk) -> _Call | None:
     if call is None or (function.get("name") or call.name) != call.name:
         return None
     return None if call.is_begun() and _opens_object(function.get("arguments")) else call
+
+
+def _goes_on(call: _Call, fragment: Chunk) -> bool:
+    """Whether a fragment at an index that is new continues the last call all the same: it has no id, it names no other
+    function, and its text is not where another call begins. Some relays count the index up with each piece."""
+    function = _function_of(fragment)
+    if fragment.get("id") or (function.get("name") or call.name) != call.name:
+        return False
+    return not _opens_object(function.get("arguments")) if call.is_begun() else not function.get("name")
 
 
 def _different(calls: list[Any]) -> list[Json]:

@@ -197,6 +197,8 @@ def _is_full(reply: Reply, max_tokens: int | None) -> bool:
 def _tokens_used(usage: Usage) -> int | None:
     """The tokens of the whole answer: some (xAI) count those of its reasoning beside the others, not among them."""
     prompt, completion, reasoning = usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens
+    if completion is None and prompt is not None and usage.total_tokens is not None:
+        return usage.total_tokens - prompt
     if prompt is None or completion is None or reasoning is None:
         return completion
     return completion + reasoning if usage.total_tokens == prompt + completion + reasoning else completion
@@ -204,7 +206,7 @@ def _tokens_used(usage: Usage) -> int | None:
 
 def _says_nothing(value: Json, tool: CompiledTool) -> bool:
     """Whether arguments hold no member although the tool takes some."""
-    if value not in ({}, None) and not (isinstance(value, str) and value.strip() in ("", "{}", "null")):
+    if value not in ({}, [], None) and not (isinstance(value, str) and value.strip() in ("", "{}", "null")):
         return False
     return any(part and name not in _WORDS_OF_NONE for name, part in tool.schema.document.items())
 

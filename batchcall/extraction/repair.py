@@ -89,18 +89,25 @@ def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Men
 def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:
     """The calls without those that are an earlier one, sent again: the same id, the same name, equal arguments."""
     ids = Counter(call.id for call in calls)
+    said = {(call.id, call.name) for call in calls if not _is_blank(call)}
     kept: dict[Any, RawCall] = {}
     for place, call in enumerate(calls):
         is_alone = not call.id or ids[call.id] == 1
+        if not is_alone and _is_blank(call) and (call.id, call.name) in said:
+            continue  # its beginning, that some relays send as a call of its own
         kept.setdefault(place if is_alone else (call.id, call.name, _in_one_form(call.arguments, effort)), call)
     return list(kept.values())
+
+
+def _is_blank(call: RawCall) -> bool:
+    return call.arguments.strip() in ("", "{}")
 
 
 def _in_one_form(text: str, effort: Effort) -> str:
     """The same text for all that say the same in JSON, as far as there is time to look."""
     try:
         effort.spend(len(text))
-        return json_text(read_json(text))
+        return json_text(_plain_numbers(read_json(text)))
     except (NotJson, UnicodeEncodeError, TooMuchWork):
         return text
 
@@ -255,24 +262,41 @@ _FENCE = re.compile(r"\s*```[\w-]*")
 
 
 def _keep_one_copy(text: str) -> str:
-    """The same object several times, one behind the other, with nothing but white space between: one of them."""
+    """The same object several times, one behind the other, with nothing but blanks or commas between: one of them.
+    Empty objects beside it say nothing: some relays begin with one."""
     copies: list[str] = []
     start = 0
     for depth, end in _nesting(text):
         if depth == 0:
-            copies.append(text[start:end].strip())
+            copies.append(text[start:end].strip(_BETWEEN_COPIES))
             start = end
-    if len(copies) < 2 or text[start:].strip() or not copies[0].startswith("{"):
+    if len(copies) < 2 or text[start:].strip(_BETWEEN_COPIES) or not copies[0].startswith("{"):
         return text
-    return copies[0] if len(set(copies)) == 1 or _are_equal(copies) else text
-
-
-def _are_equal(texts: list[str]) -> bool:
-    """Whether all say the same in JSON: white space, the order of keys and escapes do not count."""
+    said = [copy for copy in copies if not _EMPTY_OBJECT.fullmatch(copy)] or copies
     try:
-        return len({json_text(read_json(text)) for text in texts}) == 1
-    except (NotJson, UnicodeEncodeError):
+        return said[0] if len(set(said)) == 1 or _are_equal([read_json(copy) for copy in said]) else text
+    except NotJson:
+        return text
+
+
+_BETWEEN_COPIES = " \t\r\n,"
+_EMPTY_OBJECT = re.compile(r"\{\s*\}")
+
+
+def _are_equal(values: list[Json]) -> bool:
+    """Whether all say the same in JSON: white space, the order of keys, escapes and 1.0 for 1 do not count."""
+    try:
+        return len({json_text(_plain_numbers(value)) for value in values}) == 1
+    except (UnicodeEncodeError, RecursionError):
         return False
+
+
+def _plain_numbers(value: Json) -> Json:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_plain_numbers(inner) for inner in value]
+    return {name: _plain_numbers(inner) for name, inner in value.items()} if isinstance(value, dict) else value
 
 
 def _drop_trailing_text(text: str) -> str:
@@ -354,28 +378,78 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
 
 
 def _unwrapped(value: Json, passing: _Passing) -> Json:
-    """The record within a wrapper that the schema does not know; the value itself where what is in it does not pass.
+    """The record within wrappers that the schema does not know; the value itself where what is in them does not pass.
 
     Asked only for what does not pass as it stands. Where nothing is required, a wrapper does pass, and stays.
     """
-    if not isinstance(value, dict) or not value:
-        return value
-    tool = passing.tool
-    names = {*_WRAPPERS, tool.name}
-    held = [inner for name, inner in value.items() if name in names]
-    rest = {name: inner for name, inner in value.items() if name not in names}
-    if len(held) != 1 or rest not in ({}, {"name": tool.name}):  # the latter: the whole call within its arguments
-        return value
-    inner = held[0]
-    if isinstance(inner, str):
+    named = passing.tool.schema.document.get("properties")
+    inner = value
+    for _ in range(_MAX_WRAPPERS):
+        inner = _content_of(inner, passing.tool.name)
+        is_record = isinstance(inner, dict) and (not isinstance(named, dict) or not named.keys().isdisjoint(inner))
+        if inner and is_record and passing.passes(inner):
+            return inner
+    return value
+
+
+def _content_of(value: Json, tool_name: str) -> Json:
+    """What a wrapper holds; None where it is none, or holds several things. The whole call may stand in its arguments,
+    and its name beside them."""
+    if isinstance(value, str):
         try:
-            inner = read_json(inner)
+            return read_json(value)
         except NotJson:
-            return value
-    return inner if isinstance(inner, dict) and inner and passing.passes(inner) else value
+            return None
+    if isinstance(value, list):
+        return value[0] if value and _are_equal(value) else None
+    if not isinstance(value, dict):
+        return None
+    own = _wrapper_name(tool_name)
+    names = {*_WRAPPERS, own, *(f"{own}{part}" for part in _WRAPPERS)}
+    rest = {_wrapper_name(name): inner for name, inner in value.items()}
+    held = [rest.pop(name) for name in tuple(rest) if name in names and isinstance(rest[name], dict | list)]
+    held = held or [rest.pop(name) for name in tuple(rest) if name in names and _opens_object(rest[name])]
+    is_of_call = all(
+        isinstance(inner, str) and (name in _CALL_MARKS or (name in _CALL_NAMES and _wrapper_name(inner) == own))
+        for name, inner in rest.items()
+    )
+    return held[0] if len(held) == 1 and len(value) == 1 + len(rest) and is_of_call else None
 
 
-_WRAPPERS = ("$PARAMETER_NAME", "$PARAMETER_VALUE", "args", "arguments", "input", "kwargs", "parameters", "params")
+def _wrapper_name(name: str) -> str:
+    return _NO_LETTER.sub("", name).casefold()
+
+
+def _opens_object(value: Json) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("{")
+
+
+_MAX_WRAPPERS = 5
+_NO_LETTER = re.compile(r"[\W\d_]+")
+# Names without case, digits and signs. Not what may mean something: an "example", an "error", a "previous" record.
+_WRAPPERS = frozenset(
+    {
+        *("", "parametername", "parametervalue", "parameter", "parameters", "param", "params", "properties", "root"),
+        *(
+            "arg",
+            "args",
+            "argument",
+            "arguments",
+            "kwargs",
+            "input",
+            "inputs",
+            "actioninput",
+            "json",
+            "object",
+            "value",
+        ),
+        *("toolinput", "toolargs", "toolarguments", "toolparameters", "toolcall", "toolcalls", "function"),
+        *("functionargs", "functionarguments", "functionparameters", "functioncall", "data", "output", "result"),
+        *("response", "request", "payload", "body", "content"),
+    }
+)
+_CALL_MARKS = frozenset(("type", "id", "callid", "toolcallid"))
+_CALL_NAMES = frozenset(("name", "function", "functionname", "tool", "toolname", "action", "recipientname"))
 
 Kinds = frozenset[str]
 _Change = Callable[[Json, Kinds], Json]

@@ -58,3 +58,27 @@ def response_events(pieces: list[str]) -> list[object]:
     deltas = [{"type": kind, "output_index": 0, "name": "f", "delta": piece} for piece in pieces]
     response = {"object": "response", "status": "completed", "output": []}
     return [*deltas, {"type": "response.completed", "response": response}]
+
+
+ARGUMENTS = '{"n": 1, "in": {"a": ":", "a": "b"}}'
+WITH_OBJECTS = {
+    "openai-chat": '{"choices": [{"message": {"tool_calls": [{"name": "f", "arguments": ARGS}]}}]}',
+    "openai-responses": """{"status": "completed", "output": [
+        {"type": "function_call", "name": "f", "arguments": ARGS}
+    ]}""",
+    "anthropic": '{"stop_reason": "tool_use", "content": [{"type": "tool_use", "name": "f", "input": ARGS}]}',
+    "gemini": """{"candidates": [
+        {"content": {"parts": [{"functionCall": {"name": "f", "args": ARGS}}]}, "finishReason": "STOP"}
+    ]}""",
+}
+
+
+@pytest.mark.parametrize("protocol", WITH_OBJECTS)
+def test_a_key_that_is_twice_in_arguments_given_as_an_object_is_recorded(protocol: str) -> None:
+    for arguments, noted in ((ARGUMENTS, ("duplicate_key",)), ('{"n": 1, "in": {"a": ":"}}', ())):
+        body = WITH_OBJECTS[protocol].replace("ARGS", arguments).encode()
+
+        read = DIALECTS[protocol].decode(HttpResponse(200, {}, body), now_s=0)
+
+        assert isinstance(read, Reply)
+        assert read.repairs == noted

@@ -311,6 +311,13 @@ def test_an_empty_record_at_a_used_up_token_limit_is_truncated(empty: str, toolb
     assert read(call(empty), toolbox=LOOSE, max_tokens=None, usage=at_limit).status is Status.OK
 
 
+def test_an_answer_whose_length_is_known_by_the_total_only_is_at_its_limit_too() -> None:
+    usage = Usage(prompt_tokens=6, total_tokens=70)
+
+    assert read(call("{}"), toolbox=LOOSE, max_tokens=64, usage=usage).status is Status.TRUNCATED
+    assert read(call("{}"), toolbox=LOOSE, max_tokens=65, usage=usage).status is Status.OK
+
+
 def test_whole_arguments_at_exactly_the_limit_are_ok() -> None:
     assert read(call(), max_tokens=64, usage=Usage(completion_tokens=64)).status is Status.OK
 
@@ -344,6 +351,14 @@ def test_a_call_that_was_sent_twice_is_one() -> None:
     reading = read(call('{"name": "Ada"}'), call('{ "name":"Ada" }'))
 
     assert [one.arguments for one in reading.calls] == ['{"name": "Ada"}']
+    assert reading.repairs == ("repeated_call",)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "{}"])
+def test_a_call_whose_beginning_was_sent_as_a_call_of_its_own_is_one(blank: str) -> None:
+    reading = read(RawCall("record", blank, "call_1"), call('{"name": "Ada"}'))
+
+    assert (reading.status, reading.arguments) == (Status.OK, {"name": "Ada"})
     assert reading.repairs == ("repeated_call",)
 
 

@@ -394,6 +394,10 @@ def test_a_prefix_is_never_taken_for_the_whole(arguments: dict[str, Any], cut: i
         ('{"items": [{"name": "}{"}]}{"items": [{"name": "}{"}]}', {"items": [{"name": "}{"}]}),
         ('```json\n{"shop": "Fig"}{"shop": "Fig"}\n```', {"shop": "Fig"}),
         ("{}{}", {}),
+        ('{"count": 2}{"count": 2.0}{"count": 2e0}', {"count": 2}),
+        ('{"shop": "Fig"},\n{"shop": "Fig"}', {"shop": "Fig"}),
+        ('{}{"shop": "Fig"}', {"shop": "Fig"}),
+        ('{"shop": "Fig"} { }', {"shop": "Fig"}),
     ],
 )
 def test_equal_copies_of_the_arguments_are_one(arguments: str, expected: Any) -> None:
@@ -412,7 +416,7 @@ def test_equal_copies_of_the_arguments_are_one(arguments: str, expected: Any) ->
         "{}{}{",
         '{"shop": "Fig"}{"shop": "Fig"}{"shop',
         '{"shop": "Fig"} and {"shop": "Fig"}',
-        '{}{"shop": "Fig"}',
+        '{"paid": true}{"paid": 1}',
     ],
 )
 def test_copies_that_differ_leave_open_which_is_meant(arguments: str) -> None:
@@ -499,6 +503,18 @@ CLOSED = {
         '{"record": {"shop": "Fig"}}',
         '{"arguments": "{\\"shop\\": \\"Fig\\"}"}',
         '{"name": "record", "arguments": {"shop": "Fig"}}',
+        '{"tool_input": {"shop": "Fig"}}',
+        '{"Record": {"shop": "Fig"}}',
+        '{"record_input": {"shop": "Fig"}}',
+        '{"arg0": {"shop": "Fig"}}',
+        '{"data": {"shop": "Fig"}}',
+        '{"arguments": {"arguments": {"shop": "Fig"}}}',
+        '[{"shop": "Fig"}]',
+        '[{"shop": "Fig"}, {"shop": "Fig"}]',
+        '{"action": "record", "action_input": {"shop": "Fig"}}',
+        '{"type": "function", "name": "record", "parameters": {"shop": "Fig"}}',
+        '{"function": "record", "arguments": "{\\"shop\\": \\"Fig\\"}"}',
+        '{"tool_calls": [{"id": "c", "function": {"name": "record", "arguments": {"shop": "Fig"}}}]}',
     ],
 )
 def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: str) -> None:
@@ -511,6 +527,11 @@ def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: st
         ('{"arguments": {"total": 5}}', CLOSED),  # what is in it does not pass either
         ('{"example": {"shop": "Fig"}}', CLOSED),  # not a wrapper's name: it may be something else
         ('{"arguments": {"shop": "Fig"}, "input": {"shop": "Fog"}}', CLOSED),
+        ('{"Args": {"shop": "Fig"}, "args": {"shop": "Fog"}}', CLOSED),
+        ('[{"shop": "Fig"}, {"shop": "Fog"}]', CLOSED),
+        ('{"name": "refund", "arguments": {"shop": "Fig"}}', CLOSED),  # another tool's
+        ('{"error": {"shop": "Fig"}}', CLOSED),
+        ('[{"path": "$.shop"}]', {**CLOSED, "required": []}),  # nothing of what the tool takes
         ('{"arguments": {}}', {**CLOSED, "required": [], "additionalProperties": False}),
     ],
 )
