@@ -20,8 +20,9 @@ from batchcall.extraction.requests import Sent, sent_name, sent_to
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input
 from batchcall.files.lock import refuse_held
-from batchcall.files.output import OWN_FOLDER, why_unwritable
+from batchcall.files.output import OWN_FOLDER, look_at_parts, why_unwritable
 from batchcall.files.runfile import RunFile, read_runfile
+from batchcall.files.stamps import has_bought
 from batchcall.forecast import forecast
 from batchcall.job import (
     Job,
@@ -36,7 +37,7 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Shape, Usage
 from batchcall.report.text import duration_text, money_text, table
-from batchcall.resume import refuse_foreign_folder, stored_job, why_refused
+from batchcall.resume import refuse_foreign_folder, stored_job, unfit_without_record, why_refused
 from batchcall.running import prepare, refuse_network
 from batchcall.status import read_status
 
@@ -207,12 +208,34 @@ def _standing(job: Job, asker: Asker, source: Input, refusals: list[str]) -> _St
     try:
         refuse_foreign_folder(folder)
         refuse_held(folder / OWN_FOLDER / "lock")
-        runfile = read_runfile(disk, folder / OWN_FOLDER)
-        return _NOTHING if runfile is None else _standing_of(job, runfile, asker, source, disk, refusals)
-    except BatchcallError as error:  # a record that is damaged keeps no run from starting
-        if not isinstance(error, DamagedRecordError):
-            refusals.append(_sentence(error))
+        _, damaged = look_at_parts(disk, folder)
+        if damaged:  # `run` moves them away first
+            return _NOTHING
+        runfile = _runfile(disk, folder)
+        if runfile is None:
+            return _standing_without_record(asker, source, disk, folder, refusals)
+        return _standing_of(job, runfile, asker, source, disk, refusals)
+    except BatchcallError as error:
+        refusals.append(_sentence(error))
         return _NOTHING
+
+
+def _runfile(disk: Disk, folder: Path) -> RunFile | None:
+    """The record of the runs. One that is damaged keeps no run from starting: it counts as missing."""
+    try:
+        return read_runfile(disk, folder / OWN_FOLDER)
+    except DamagedRecordError:
+        return None
+
+
+def _standing_without_record(asker: Asker, source: Input, disk: Disk, folder: Path, refusals: list[str]) -> _Standing:
+    """Parts whose run.json is lost are used where they answer the job's own requests."""
+    if not folder.is_dir() or not has_bought(disk, folder):
+        return _NOTHING
+    would = forecast([asker], source, disk, folder)
+    if would.gone:
+        refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
+    return _Standing({}, False, 0, would.to_buy)
 
 
 def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: Disk, refusals: list[str]) -> _Standing:

@@ -205,18 +205,22 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
         return resumption
     unfit = sorted(set(numbers) - set(_fitting_parts(resumption.askers, source, output, disk=disk)))
     if unfit and on_change != RERUN and has_bought(disk, output.folder):
-        raise ResumeError(
-            f"{output.folder}: run.json is missing or damaged, and {len(unfit):,} of {len(numbers):,} parts do not fit"
-            " the requests that this job and input make",
-            hint="restore run.json, or the job and the input; --on-change rerun keeps those parts aside and asks again;"
-            " or choose another --output",
-        )
+        raise unfit_without_record(output.folder, f"{len(unfit):,} of {len(numbers):,} parts")
     output.set_aside(unfit)
     resumption.notes.append(
         f"run.json was missing or damaged: {len(numbers) - len(unfit):,} parts were held against the job and the input"
         " and fit, and are kept; what earlier runs came to is not known any more"
     )
     return resumption
+
+
+def unfit_without_record(folder: Path, what: str) -> ResumeError:
+    """Nothing says which job has bought `what`, and this one has not."""
+    return ResumeError(
+        f"{folder}: run.json is missing or damaged, and {what} do not fit the requests that this job and input make",
+        hint="restore run.json, or the job and the input; --on-change rerun keeps those parts aside and asks again;"
+        " or choose another --output",
+    )
 
 
 def _continued(old: RunFile, fresh: RunFile) -> RunFile:

@@ -11,7 +11,17 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from batchcall import ExitCode, InputError, JobError, ResumeError, RunOptions, check_job, run_job, verify_output
+from batchcall import (
+    ExitCode,
+    InputError,
+    JobError,
+    OutputError,
+    ResumeError,
+    RunOptions,
+    check_job,
+    run_job,
+    verify_output,
+)
 from batchcall.files.lock import hold_lock
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import batchcall, edit, results, some_rows, write_job, write_rows
@@ -252,6 +262,44 @@ def test_check_exits_1_while_another_run_holds_the_output(tmp_path: Path) -> Non
 
     assert "another run holds" in held.refusals[0]
     assert check_job(job).refusals == []
+
+
+async def test_check_says_what_run_says_of_a_damaged_part_with_and_without_its_raw_answers(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=3)
+        await run_job(job)
+        part = tmp_path / "out" / "part-000000.parquet"
+        part.write_bytes(part.read_bytes()[:-20])
+
+        can_be_rebuilt = check_job(job)
+        (tmp_path / "out" / "_batchcall" / "answers" / "part-000000.answers").unlink()
+        (refusal,) = check_job(job).refusals
+        with pytest.raises(OutputError) as refused:
+            await run_job(job)
+
+    assert can_be_rebuilt.refusals == []
+    assert refusal == f"{refused.value}. {refused.value.hint}"
+
+
+@pytest.mark.parametrize("text", ["as it was", "another"])
+async def test_check_refuses_as_run_does_when_run_json_is_lost_and_the_rows_are_of_another_input(
+    tmp_path: Path, text: str
+) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        write_rows(tmp_path / "rows.jsonl", [{"text": "as it was"}])
+        await run_job(job)
+        (tmp_path / "out" / "_batchcall" / "run.json").unlink()
+        write_rows(tmp_path / "rows.jsonl", [{"text": text}])
+        report = check_job(job)
+
+        if text == "as it was":
+            assert (report.refusals, report.done) == ([], 1)
+            assert (await run_job(job)).totals["ok"] == 1
+        else:
+            assert "1 rows in it do not fit" in report.refusals[0]
+            with pytest.raises(ResumeError, match="do not fit"):
+                await run_job(job)
 
 
 @pytest.mark.parametrize(("good", "exit_code"), [(0, 1), (1, 0)])

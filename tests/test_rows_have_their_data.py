@@ -265,3 +265,54 @@ def test_equal_copies_of_the_arguments_are_one_however_they_come(protocol: str, 
     assert (outcome.status, outcome.arguments) == (Status.OK, {"name": "Ada"})
     assert outcome.repairs == ("repeated_arguments",)
     assert [call.arguments for call in outcome.calls] == [COPIES]
+
+
+TWICE = {"type": "function_call", "name": "record_person", "call_id": "c7"}
+FILLED = '{"name": "Ada"}'
+NEXT_BLOCK = {"type": "content_block_start", "content_block": {**BLOCK, "id": "c7"}}
+
+
+@pytest.mark.parametrize("announced", ["", "{}", FILLED], ids=["nothing yet", "an empty object", "all of it"])
+@pytest.mark.parametrize("protocol", ["anthropic", "openai-responses"])
+def test_a_call_that_is_at_two_indexes_under_one_id_is_one(protocol: str, announced: str) -> None:
+    bodies = {
+        "anthropic": events(
+            {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "usage": USAGE}},
+            *[
+                event
+                for index, text in enumerate([announced, FILLED])
+                for event in (
+                    {**NEXT_BLOCK, "index": index},
+                    {
+                        "type": "content_block_delta",
+                        "index": index,
+                        "delta": {"type": "input_json_delta", "partial_json": text},
+                    },
+                )
+            ],
+            {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 16}},
+            {"type": "message_stop"},
+        ),
+        "openai-responses": events(
+            *[
+                {
+                    "type": "response.output_item.done",
+                    "output_index": index,
+                    "item": {**TWICE, "id": f"f{index}", "arguments": text},
+                }
+                for index, text in enumerate([announced, FILLED])
+            ],
+            {"type": "response.completed", "response": {**RESPONSE, "output": []}},
+        ),
+    }
+    outcome = outcome_of(protocol, bodies[protocol], {})
+
+    assert (outcome.status, outcome.arguments) == (Status.OK, {"name": "Ada"})
+    assert outcome.repairs == ("repeated_call",)
+    assert len(outcome.calls) == 1
+
+
+def test_two_empty_calls_under_ids_of_their_own_stay_two() -> None:
+    items = [{**TWICE, "call_id": id_, "arguments": text} for id_, text in (("a", "{}"), ("b", FILLED))]
+
+    assert len(outcome_of("openai-responses", orjson.dumps({**RESPONSE, "output": items}), {}).calls) == 2

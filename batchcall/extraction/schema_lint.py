@@ -67,6 +67,8 @@ class _Clash(NamedTuple):
 def _impossible(root: _Schema) -> Iterator[str]:
     """Why no arguments are valid; nothing where some may be."""
     for place in _needed(root):
+        if place.schema.get("not") in ({}, True):  # zod writes z.never() so
+            yield f"{place.path}: nothing is valid"
         clashes = list(_clashes(place))
         if place.kinds and clashes and place.kinds <= frozenset[str]().union(*(clash.kinds for clash in clashes)):
             yield from (clash.told for clash in clashes)
@@ -79,6 +81,7 @@ def _needed(root: _Schema) -> Iterator[_Place]:
     seen: set[int] = set()
     while waiting:
         path, schema, kinds = waiting.pop()
+        schema = _NEVER if schema is False else schema
         if not isinstance(schema, dict) or id(schema) in seen or schema.get("nullable") is True:
             continue
         seen.add(id(schema))
@@ -94,6 +97,9 @@ def _needed(root: _Schema) -> Iterator[_Place]:
             properties = _named(schema, "properties")
             required = [name for name in _names_required(schema) if name in properties]
             waiting += [(_join(path, "properties", name), properties[name], _ALL) for name in required]
+
+
+_NEVER: dict[str, Json] = {"not": {}}
 
 
 def _odd(root: _Schema) -> Iterator[str]:

@@ -118,6 +118,28 @@ class OpenPart:
         return self.totals.rows >= self.rows
 
 
+def look_at_parts(disk: Disk, folder: Path) -> tuple[dict[int, Totals], dict[int, OutputError]]:
+    """The totals of each part that can be read, and what is wrong with those that are to be rebuilt from their raw
+    answers. Raises OutputError where these are gone or damaged, too. Changes nothing."""
+    totals: dict[int, Totals] = {}
+    damaged: dict[int, OutputError] = {}
+    for number in part_numbers(disk, folder):
+        try:
+            totals[number] = read_totals(disk, folder / part_name(number))
+        except OutputError as error:
+            answers = _answers_path(folder / OWN_FOLDER, number)
+            if not disk.exists(answers):
+                raise
+            for _ in read_raw(disk, answers):  # all of it must be readable
+                pass
+            damaged[number] = error
+    return totals, damaged
+
+
+def _answers_path(own: Path, number: int) -> Path:
+    return own / ANSWERS_FOLDER / answers_name(number)
+
+
 class Output:
     """An output folder held by this run. The caller holds the lock.
 
@@ -199,23 +221,14 @@ class Output:
             return bool(part.schema.equals(self.layout.schema.remove_metadata()))
 
     def put_damaged_aside(self) -> list[str]:
-        """Move parts that cannot be read out of the way where their raw answers can be: those make them anew for
-        nothing. Returns what to say of it. Raises OutputError for a part that would have to be bought again."""
-        notes = []
-        for number in part_numbers(self._disk, self.folder):
-            try:
-                self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
-            except OutputError as error:
-                self._put_aside(number, error)
-                notes.append(f"{error}. It is in {DAMAGED} now; its rows are made anew from their stored answers")
-        return notes
+        """Move damaged parts out of the way, to be rebuilt. Returns what to report. Raises OutputError for a part that
+        would have to be bought again."""
+        self._totals, damaged = look_at_parts(self._disk, self.folder)
+        for number in damaged:
+            self._put_aside(number)
+        return [f"{error}. It is in {DAMAGED} now; its rows are rebuilt at no cost" for error in damaged.values()]
 
-    def _put_aside(self, number: int, error: OutputError) -> None:
-        answers = self.answers_path(number)
-        if not self._disk.exists(answers):
-            raise error
-        for _ in read_raw(self._disk, answers):  # all of it must be readable
-            pass
+    def _put_aside(self, number: int) -> None:
         self.mark_success(False)
         with as_output_error(self.folder):
             source, target = self.folder / part_name(number), self.own / DAMAGED_FOLDER
@@ -420,7 +433,7 @@ class Output:
         self._close(part, is_done=is_done)
 
     def answers_path(self, number: int) -> Path:
-        return self.own / ANSWERS_FOLDER / answers_name(number)
+        return _answers_path(self.own, number)
 
     def _close(self, part: OpenPart, *, is_done: bool) -> None:
         self._committer.drop(part.journal)

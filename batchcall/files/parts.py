@@ -331,8 +331,8 @@ def readable(path: Path, *, as_what: str = "") -> Iterator[None]:
         said = " ".join(str(error).split())[:200]  # in one line
         raise OutputError(
             f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {said}",
-            hint="move the file away and run the job again: its rows are made anew from the stored answers for nothing,"
-            " and asked again only where those are gone too",
+            hint="move the file away and run the job again: its rows are rebuilt from the stored answers at no cost,"
+            " and asked again only where those are gone, too",
         ) from error
 
 

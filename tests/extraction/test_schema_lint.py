@@ -31,6 +31,10 @@ def needing(schema: Any, **more: Any) -> dict[str, Any]:
             '/required: "seveRity": no such property, and additionalProperties is false: nothing is valid',
         ),
         (needing({"enum": []}), "/properties/a/enum: is empty: nothing is valid"),
+        (needing(False), "/properties/a: nothing is valid"),
+        (needing({"not": {}}), "/properties/a: nothing is valid"),
+        (needing({"allOf": [TEXT, False]}), "/properties/a/allOf/1: nothing is valid"),
+        ({"$defs": {"never": False}, **needing({"$ref": "#/$defs/never"})}, "/$defs/never: nothing is valid"),
         (
             needing({"type": "string", "enum": [1, None]}),
             '/properties/a/enum: no value of it is of the type "string": nothing is valid',
@@ -115,6 +119,8 @@ def test_what_some_arguments_avoid_is_a_slip_and_no_fault(written: dict[str, Any
         ({"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": {}, "b": {}}}, {"b": 1}),
         ({"properties": {"a1": TEXT}, "allOf": [{"properties": {"a2": {}}, "required": ["a1"]}]}, {"a1": "x"}),
         ({"not": {"required": ["b"]}}, {}),
+        ({"properties": {"a": False, "b": {"not": {}}}}, {"c": 1}),
+        (needing({"anyOf": [False, TEXT]}), {"a": "x"}),
     ],
 )
 def test_what_only_looks_contradictory_is_left_alone(written: dict[str, Any], arguments: Any) -> None:
