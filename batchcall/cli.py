@@ -147,7 +147,7 @@ def _of_the_job(command: Any) -> Any:
 @click.option(
     "--grace",
     metavar="DURATION",
-    help="After a signal or the deadline, wait this long for answers in flight: 25s. Default: the longest timeout.",
+    help="After a signal or the deadline, wait this long for answers in flight: 25s, 0s. Default: the longest timeout.",
 )
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -181,7 +181,7 @@ def run(
         on_change=on_change,
         rehearse=rehearse,
         deadline_s=None if deadline is None else parse_duration(deadline, key="--deadline"),
-        grace_s=None if grace is None else parse_duration(grace, key="--grace"),
+        grace_s=None if grace is None else parse_duration(grace, key="--grace", may_be_zero=True),
         max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
     )
     loaded = _load(job, input_path, output, settings)

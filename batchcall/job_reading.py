@@ -328,13 +328,13 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def parse_duration(written: str | float, *, key: str) -> float:
+def parse_duration(written: str | float, *, key: str, may_be_zero: bool = False) -> float:
     """Seconds of "90s", "1m30s", "500ms", "2h", or of a plain number. Raises JobError naming `key`."""
     if isinstance(written, (int, float)):
         return float(written)
     pieces = re.findall(_PIECE, written)
     total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
-    if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 < total < math.inf:
+    if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 <= total < math.inf or not (total or may_be_zero):
         raise JobError(f"{key}: {written!r} is not a duration", hint="write 90s, 1m30s, 500ms or 2h")
     return total
 

@@ -98,10 +98,10 @@ def test_control_without_a_grace_what_is_in_flight_is_awaited(tmp_path: Path) ->
         assert ledger(slow)["billed"] == ledger(slow)["requests"] == summary["rows"]
 
 
-def test_the_deadlines_drain_has_a_grace_too(tmp_path: Path) -> None:
+def test_the_deadlines_drain_has_a_grace_too_be_it_none_at_all(tmp_path: Path) -> None:
     with endpoint_process(Settings(faults={"hang": 1.0})) as hanging:
         job = write_job(tmp_path, url=hanging.url)
-        words = ("run", job, "--deadline", "200ms", "--grace", "100ms", "--log-format", "json")
+        words = ("run", job, "--deadline", "200ms", "--grace", "0s", "--log-format", "json")
         with forked(*words, into=tmp_path / "said") as run:
             assert run.wait(seconds=15) == 3, run.stderr()
 

@@ -7,7 +7,8 @@ used again only if it was silent since the end of its last answer:
 - What arrives while no request is out closes the connection.
 - What stands behind the end of an answer, in the same segment too, is dropped and closes the connection.
 - A connection rests for a moment before it is used again: what comes a little late comes then. Others or new ones are
-  used meanwhile.
+  used meanwhile. It rests longer while a server is new to us: one that sends too much does it early, too, and what
+  comes while the next request is out cannot be told from its answer.
 - When a connection is taken, the socket itself is asked whether something has arrived that nobody has read yet.
 - A success that begins before the whole request has reached the other machine answers another request: it is a failure.
 - A server that was seen to do any of this gets a new connection for each request from then on.
@@ -42,6 +43,8 @@ MOST_RESTING = 256  # connections; where there are more, the one that has rested
 
 _KEEP_ALIVE_S = 4.0  # below the 5 s of uvicorn and Node: a POST on a connection the server just closed is ambiguous
 _REST_S = 0.1
+_FIRST_REST_S = 1.5  # while fewer answers than these have come, or not as long
+_FIRST_ANSWERS, _FIRST_S = 64, 10.0
 _LONGEST_HEAD = 1024 * 1024  # bytes, all that announces an answer included
 _PROBE_REASON = "between answers"
 _PROBE = f"HTTP/1.1 204 {_PROBE_REASON}\r\n\r\n".encode()
@@ -66,7 +69,10 @@ class Connector(aiohttp.TCPConnector):
         self._on_stray = on_stray
         self._most_resting = most_resting
         self._has_strayed = False
-        self._factory: Callable[[], Wire] = functools.partial(Wire, self._loop, self._strayed)  # type: ignore[assignment]
+        self._answers = 0
+        self._first_at_s = 0.0  # when the first answer came
+        wire = functools.partial(Wire, self._loop, self._strayed, self._answered, self._rest_s)
+        self._factory: Callable[[], Wire] = wire  # type: ignore[assignment]
 
     async def connect(self, *request: Any, **settings: Any) -> Connection:
         while True:
@@ -102,6 +108,16 @@ class Connector(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # descriptors are free a turn of the loop later
         return bool(idle)
 
+    def _answered(self) -> None:
+        self._answers += 1
+        if self._answers == 1:
+            self._first_at_s = self._loop.time()
+
+    def _rest_s(self) -> float:
+        """How long a connection rests after an answer."""
+        is_new = self._answers < _FIRST_ANSWERS or self._loop.time() - self._first_at_s < _FIRST_S
+        return _FIRST_REST_S if is_new else _REST_S
+
     def _strayed(self) -> None:
         if not self._has_strayed:
             self._has_strayed = True
@@ -111,8 +127,16 @@ class Connector(aiohttp.TCPConnector):
 class Wire(ResponseHandler):
     """One connection: a request, its answer, and only then the next request."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_stray: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_stray: Callable[[], None],
+        on_answer: Callable[[], None],
+        rest_s: Callable[[], float],
+    ) -> None:
         super().__init__(loop=loop)
+        self._on_answer = on_answer
+        self._rest_s = rest_s
         self.is_new = True
         self._on_stray = on_stray
         self._answer: Any = None  # a `_OneAnswer` to the last request
@@ -120,7 +144,7 @@ class Wire(ResponseHandler):
 
     @property
     def is_resting(self) -> bool:
-        return self._silent_since_s is not None and self._loop.time() - self._silent_since_s < _REST_S
+        return self._silent_since_s is not None and self._loop.time() - self._silent_since_s < self._rest_s()
 
     @property
     def is_silent(self) -> bool:
@@ -148,6 +172,7 @@ class Wire(ResponseHandler):
         super().data_received(data)
         if answer is not None and answer.is_whole and self._silent_since_s is None and not answer.is_last:
             self._silent_since_s = self._loop.time()
+            self._on_answer()
             if answer.is_followed():
                 self._hang_up(b"")
 

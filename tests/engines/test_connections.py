@@ -198,7 +198,7 @@ async def test_whatever_follows_an_answer_over_tls_each_row_has_its_own(tmp_path
 
 async def test_an_answer_that_arrived_and_was_not_read_yet_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes while this process is busy, and is there when the connection is taken."""
-    monkeypatch.setattr(connections, "_REST_S", 0.0)
+    rest(monkeypatch, 0.0)
     with serving(followed_by(answer_to, after_s=0.01)) as server:
         async with transport_to(server) as to:
             first = await to.post(request_of(0))
@@ -213,7 +213,7 @@ async def test_an_answer_that_arrived_and_was_not_read_yet_is_nobodys(monkeypatc
 
 async def test_a_connection_that_was_closed_meanwhile_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its request may be billed, and nobody can tell."""
-    monkeypatch.setattr(connections, "_REST_S", 0.0)
+    rest(monkeypatch, 0.0)
 
     def behave(taken: socket.socket, row: int) -> None:
         taken.sendall(answer_to(row))
@@ -309,7 +309,7 @@ SOUND = {
 
 @pytest.mark.parametrize("sound", SOUND)
 async def test_connections_of_a_sound_server_are_used_again(sound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_REST_S", 0.0)
+    rest(monkeypatch, 0.0)
     said: list[str] = []
     with serving(SOUND[sound]) as server:
         assert await rows_answered(server, say=said.append) == list(range(ROWS))
@@ -338,19 +338,39 @@ async def test_what_says_that_it_closes_is_read_and_closed(answer: Callable[[int
         assert server.requests == [1] * ROWS
 
 
+def rest(patch: pytest.MonkeyPatch, rest_s: float) -> None:
+    patch.setattr(connections, "_REST_S", rest_s)
+    patch.setattr(connections, "_FIRST_REST_S", rest_s)
+
+
+async def test_connections_of_a_server_that_is_new_to_us_rest_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while the next request is out cannot be told from its answer, so nobody is asked so soon at first."""
+    rest(monkeypatch, 0.0)
+    for name, value in (("_FIRST_REST_S", 60.0), ("_FIRST_ANSWERS", 2), ("_FIRST_S", 0.0)):
+        monkeypatch.setattr(connections, name, value)
+    with serving(SOUND["plain"]) as server:
+        async with transport_to(server) as to:
+            await to.post(request_of(0))
+            await to.post(request_of(1))
+            assert server.requests == [1, 1]
+            await to.post(request_of(2))
+
+        assert len(server.requests) == 2
+
+
 async def test_a_connection_rests_before_it_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(SOUND["plain"]) as server:
         async with transport_to(server) as to:
             await to.post(request_of(0))
             await to.post(request_of(1))
             assert server.requests == [1, 1]
-            monkeypatch.setattr(connections, "_REST_S", 0.0)  # time has passed
+            rest(monkeypatch, 0.0)  # time has passed
             await to.post(request_of(2))
             assert server.requests == [2, 1]
 
 
 async def test_no_more_rest_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_REST_S", 60.0)
+    rest(monkeypatch, 60.0)
     with serving(SOUND["plain"]) as server:
         async with transport_to(server, most_resting=2) as to:
             for row in range(10):
@@ -373,7 +393,7 @@ RENAMED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 async def test_where_aiohttp_calls_it_otherwise_no_connection_is_used_again(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_REST_S", 0.0)
+    rest(monkeypatch, 0.0)
     RENAMED[name](monkeypatch)
     with serving(SOUND["plain"]) as server:
         assert await rows_answered(server) == list(range(ROWS))

@@ -198,7 +198,8 @@ async def test_the_jobs_own_headers_win_whatever_their_case() -> None:
 
 
 async def test_connections_are_kept_and_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_REST_S", 0.0)
+    for rest in ("_REST_S", "_FIRST_REST_S"):
+        monkeypatch.setattr(connections, rest, 0.0)
     async with raw_server(then="serve") as server, transport_to(server.url) as transport:
         for _ in range(5):
             assert isinstance(await transport.post(REQUEST), HttpResponse)
