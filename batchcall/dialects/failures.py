@@ -389,7 +389,7 @@ _OF_QUOTAS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, Failur
 
 def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bool:
     """Whether only the status said what it is, one of those that relays give to quotas as well. Not of a request that
-    is called invalid: what is wrong with it is told in its own words, and they may be about days and limits."""
+    is called invalid: its message says what is wrong with it, and that may be about days and limits."""
     status = complaint.status or answer.status
     codes = [code.lower() for code in complaint.codes]
     is_by_code = _by_code(codes, status) is not None

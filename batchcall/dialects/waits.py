@@ -1,6 +1,6 @@
 """How long an endpoint asks to wait: in headers, in fields of its error, in its sentence. Seconds throughout.
 
-Two kinds of words are told apart. A wait is asked for: Retry-After, RetryInfo, "try again in 20s". A renewal is the
+There are two kinds of words. A wait is asked for: Retry-After, RetryInfo, "try again in 20s". A renewal is the
 moment when a limit is whole again: it counts only where no wait is asked for, since answers name several of them.
 """
 
@@ -45,7 +45,7 @@ def asked_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *
 def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *, now_s: float) -> float | None:
     """The wait until the limit that was met is whole again, above 0; None where nothing tells.
 
-    The sentence is about the limit that was met; a body may list several, of which the nearest counts: waiting too
+    The sentence is about the limit that was met; a body may list several, and the nearest counts: waiting too
     briefly costs a request, while a wait that is too long ends the run. Headers say which limits are used up.
     """
     said_s = _said_renewal_s(text, now_s=now_s)

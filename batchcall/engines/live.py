@@ -298,7 +298,7 @@ class LiveEngine:
             return Ask()
         last = reads[-1]
         if last.failure is None:
-            return self._after_reply(asked, reads, last)
+            return self._after_reply(reads, last)
         step = self._after_failure(life, last.failure)
         return replace(step, wait_s=0.0) if step and is_from_before else step
 
@@ -319,7 +319,7 @@ class LiveEngine:
             return True
         return all(one.pacer.is_down for one in living)
 
-    def _after_reply(self, asked: Asked, reads: list[Read], last: Read) -> Ask | None:
+    def _after_reply(self, reads: list[Read], last: Read) -> Ask | None:
         replies = sum(read.reply is not None for read in reads)
         if replies > self.reasks or last.reading is None or last.reading.status not in WORTH_REASKING:
             return None

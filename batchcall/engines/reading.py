@@ -95,10 +95,6 @@ class Read:
         return self.failure is not None and self.failure.kind.rule.money is Money.AMBIGUOUS
 
     @property
-    def is_ok(self) -> bool:
-        return self.reading is not None and self.reading.status is Status.OK
-
-    @property
     def ends_nothing(self) -> bool:
         """A failure of the job, not of the row: the row is as if it had not been tried."""
         return self.failure is not None and self.failure.kind.rule.scope is Scope.JOB

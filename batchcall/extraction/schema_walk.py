@@ -188,7 +188,7 @@ class Walk:
 
     def _judged(self, schema: dict[str, Json], value: Json) -> _Judging:
         alone = self.rules.alone_of(schema)
-        found = _Found(self, value, self._alone(alone, schema, value))
+        found = _Found(self, value, self._alone(alone, value))
         for apply in alone.applicators:
             # With a fault in the way, what has not been looked at is not known.
             if found.faults and (not self.explains or apply in _UNEVALUATED):
@@ -198,7 +198,7 @@ class Walk:
             return Verdict(tuple(found.faults[:MAX_FAULTS]))
         return Verdict((), frozenset(found.names), frozenset(found.items)) if self.rules.tracks else _VALID
 
-    def _alone(self, alone: _Alone, schema: dict[str, Json], value: Json) -> list[Fault]:
+    def _alone(self, alone: _Alone, value: Json) -> list[Fault]:
         length = len(value) if isinstance(value, str | dict | list) else 0
         self.effort.spend(alone.units + length * (alone.units_a_character if isinstance(value, str) else 1))
         faults: list[Fault] = []
@@ -531,8 +531,8 @@ def _cut(message: str) -> str:
 def sentences(faults: Iterable[Fault], most: int) -> str:
     """At most so many faults for a person, each behind the JSON pointer of its place."""
     listed = list(dict.fromkeys(_sentence(fault) for fault in faults))
-    told = "; ".join(listed[:most])
-    return f"{told}; …" if len(listed) > most else told
+    shown = "; ".join(listed[:most])
+    return f"{shown}; …" if len(listed) > most else shown
 
 
 def _sentence(fault: Fault) -> str:

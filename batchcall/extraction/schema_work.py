@@ -148,7 +148,7 @@ def dicts_in(document: Json) -> Iterator[dict[str, Json]]:
             waiting += node
 
 
-HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # what stands in them is no schema
+HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # their values are not schemas
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _REST = "\x00"  # the member that stands for all which no name leads to
 
@@ -275,7 +275,7 @@ def _own(schema: dict[str, Json]) -> Bound:
         if isinstance(value, dict | list):
             parts += sum(4 for one in value if isinstance(one, dict | list)) + (isinstance(value, dict) * 4)
     for names in _named(schema.get("dependentRequired")).values():
-        parts += len(_listed(names))
+        parts += len(names) if isinstance(names, list) else 0
     characters = 0.0
     if isinstance(pattern := schema.get("pattern"), str):
         characters += pattern_cost(pattern)
@@ -293,10 +293,6 @@ def _sum(a: Bound, b: Bound, times: int) -> Bound:
 
 def _larger(a: Bound, b: Bound) -> Bound:
     return Bound(max(a.a_part, b.a_part), max(a.a_character, b.a_character))
-
-
-def _listed(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
 
 
 def _named(value: Json) -> dict[str, Json]:

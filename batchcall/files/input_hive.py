@@ -34,11 +34,12 @@ def keys_of(root: str, folders: Sequence[str]) -> Keys:
             break
         above.insert(0, folder)
     found = filter(None, map(_FOLDER.fullmatch, [*above, *folders]))
-    return tuple({unquote(key): _value(value) for key, value in (match.groups() for match in found)}.items())
-
-
-def _value(written: str) -> str | None:
-    return None if written == _NO_VALUE else unquote(written)
+    return tuple(
+        {
+            unquote(key): None if value == _NO_VALUE else unquote(value)
+            for key, value in (match.groups() for match in found)
+        }.items()
+    )
 
 
 def with_keys(table: Table, files: list[tuple[str, Keys]]) -> Table:

@@ -103,12 +103,13 @@ class ParquetTable:
         """A column that is empty in the first file has its type in another, and one may have nulls in another."""
         if field.nullable and not pa.types.is_null(field.type):
             return field
-        found = [schema.field(field.name) for schema in self._schemas() if _type_of(schema, field.name) is not None]
+        found = [
+            schema.field(field.name)
+            for schema in (self._footer(number).schema for number in self._numbers())
+            if _type_of(schema, field.name) is not None
+        ]
         types = [one.type for one in found if not pa.types.is_null(one.type)]
         return field.with_type(types[0] if types else field.type).with_nullable(any(one.nullable for one in found))
-
-    def _schemas(self) -> Iterator[pa.Schema]:
-        return (self._footer(number).schema for number in self._numbers())
 
     def _check_file(self, number: int, columns: Collection[str]) -> None:
         schema, name = self._footer(number).schema, self._files.files[number].name

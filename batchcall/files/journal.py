@@ -254,7 +254,7 @@ class Committer:
             self._wake.set()
 
     def commit(self) -> None:
-        """Sync every journal that has something to sync. A failure is told by `failure`."""
+        """Sync every journal that has something to sync. `failure` has what was found."""
         with self._guard:
             for journal in self._journals:
                 if not journal.is_durable:
@@ -266,7 +266,7 @@ class Committer:
                         self._fail(OSError(errno.EIO, f"the journal cannot be synced: {error!r}"))
 
     def look(self) -> None:
-        """See whether the folder and the journals are where they were. A failure is told by `failure`."""
+        """See whether the folder and the journals are where they were. `failure` has what was found."""
         if self.failure is not None:
             return
         try:
@@ -392,7 +392,7 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
 
 
 def _learn_of_reading(recovered: Recovered, row: int, number: int, record: dict[str, Any]) -> bool:
-    """Whether the record tells of an answer's reading."""
+    """Whether the record is about the reading of an answer."""
     if "reading" in record:
         if record["reading"] == "beside":
             recovered.reading.add((row, number))

@@ -104,7 +104,7 @@ class KeptColumns:
         return [row._replace(batch=batch) for row in rows]
 
     def gathered(self, rows: Sequence[KeptRow | None]) -> list[pa.Array]:
-        """These rows as one array for each column. Of a row of which nothing is known, all is null."""
+        """These rows as one array for each column. A row that nothing is known of is all null."""
         pieces = [batch.slice(start, end - start) for batch, start, end in self._stretches(rows)]
         if len(pieces) == 1:
             return list(pieces[0].columns)

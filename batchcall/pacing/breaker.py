@@ -45,10 +45,6 @@ class Breaker:
     def has_worked(self) -> bool:
         return self._has_worked
 
-    def down_for_s(self, now_s: float) -> float:
-        """How long nothing has been answered; 0 while it is not known to be down."""
-        return now_s - self.failing_since_s if self.is_open and self.failing_since_s is not None else 0.0
-
     def answered(self, sent_at_s: float) -> None:
         """Something came back that shows the endpoint at work, be it a refusal of this row."""
         if self._opened_at_s is not None and sent_at_s < self._opened_at_s and self._has_worked:

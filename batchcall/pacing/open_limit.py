@@ -7,7 +7,7 @@ and every step up is refused again, since two answers that overlap are enough.
 How to tell them apart: each request knows how many others were in flight when it was sent, those left out that were
 refused themselves. A limit on what is in flight refuses every request beside N others and none beside fewer. So:
 
-- A refusal that says so is believed.
+- A refusal that names this limit decides.
 - One that does not is suspected to be one, if it comes early in the run (an account with so low a rate is rarer), or
   with 503 at any time. Refused again beside fewer than N, it was not: the suspicion is dropped, the rate is learnt.
 - As many as fit are asked for. Now and then one more, ever more seldom while that is refused: limits change.
@@ -53,7 +53,7 @@ class OpenLimit:
         """When the oldest request in flight was sent."""
         return self._open[0].at_s if self._open else None
 
-    def told(self, most: int) -> None:
+    def named(self, most: int) -> None:
         """The endpoint names the number."""
         if most != self._ceiling:
             self._ceiling = self.most = most

@@ -139,7 +139,7 @@ class Pacer:
         if limits.requests_per_minute is not None and not self._has_own_rate:
             self._rate.ceiling_per_s = limits.requests_per_minute / 60
         if limits.open_at_once is not None:
-            self.open_limit.told(limits.open_at_once)
+            self.open_limit.named(limits.open_at_once)
         if limits.tokens_per_minute is not None and not self._has_own_tokens:
             self._tokens_per_minute = limits.tokens_per_minute
 
