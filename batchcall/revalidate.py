@@ -31,7 +31,7 @@ from batchcall.files.parts import (
 )
 from batchcall.files.runfile import RunFile, bill_aside, write_runfile
 from batchcall.job import Job, as_job, describe_change, masked, request_identity
-from batchcall.records import Attempt, Json, Outcome, Request, Row
+from batchcall.records import Attempt, Json, Outcome, Request, Row, Status
 from batchcall.report.text import revalidation_text
 from batchcall.rereading import ReadingChild
 from batchcall.resume import layout_fingerprint, marks_of
@@ -94,7 +94,7 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
         for number in part_numbers(disk, folder):
             layout = Layout(kept_schema_of(disk, folder / part_name(number)), asker.arguments_type)
             with contextlib.closing(ReadingChild(masked(job))) as child:
-                work = _Work(disk, job, asker, reader, layout, marks_of(runfile), child if has_died else None)
+                work = _Work(disk, job, asker, reader, layout, marks_of(runfile), child, has_died)
                 totals.add(_revalidate_part(work, number, result))
         _record(disk, runfile, job, layout, totals)
     if totals.failed > tolerated(job.limits, totals):
@@ -123,7 +123,8 @@ class _Work(NamedTuple):
     reader: Reader
     layout: Layout
     marks: list[Mark]
-    child: ReadingChild | None  # reads the answers where the revalidation before this one died: it may be over one
+    child: ReadingChild  # reads what a revalidation may die over
+    has_died: bool  # whether the revalidation before this one did: it may have been over any of the answers
 
 
 def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
@@ -199,7 +200,7 @@ def _read_anew(work: _Work, requests: Mapping[int, Request], old: Outcome, attem
         toolbox=work.asker.toolbox_of(request),
         attempts=tuple(attempts),
     )
-    if work.child is not None:
+    if work.has_died or old.status is Status.BAD_RESPONSE:  # which is how answers end that could not be read
         return work.reader.outcome(
             asked, [work.child.read(attempt, Request(request.shape, [])) for attempt in attempts]
         )

@@ -177,5 +177,6 @@ def test_a_revalidation_that_died_is_done_in_another_process(tmp_path: Path, rel
         run.kill()
 
     assert case.ends("revalidate", str(case.job)) == 1
+    assert case.ends("revalidate", str(case.job)) == 1  # and never again in the command's own process
 
     assert {row["row"] for row in results(case.out) if row["status"] == "bad_response"} == {3}
