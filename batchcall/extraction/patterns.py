@@ -97,10 +97,15 @@ def _is_beyond(pattern: str) -> bool:
     if _compiles(pattern, jsonschema_rs.FancyRegexOptions()):
         return True
     try:
-        re.compile(pattern)
+        re.compile(_NAMED_GROUP.sub("(?P<", _NAMED_REFERENCE.sub(r"(?P=\1)", pattern)))
     except (re.error, RecursionError, OverflowError):
         return False
     return True
+
+
+# As JavaScript writes them; Python has words of its own.
+_NAMED_GROUP = re.compile(r"\(\?<(?=\w)")
+_NAMED_REFERENCE = re.compile(r"\\k<(\w+)>")
 
 
 def _compiles(pattern: str, options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions) -> bool:
