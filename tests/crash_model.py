@@ -17,7 +17,7 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ import pyarrow.parquet as pq
 
 import batchcall.opening
 import batchcall.running
+from batchcall.asking import make_asker, reader_of
+from batchcall.engines.reading import Asked, Read
 from batchcall.errors import BatchcallError, ExitCode, OutputError
 from batchcall.files.generations import has_earlier
 from batchcall.files.journal import Committer, journals_in, read_journals
@@ -37,8 +39,9 @@ from batchcall.files.output import OpenPart, Output
 from batchcall.files.parts import read_batches, read_raw, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, load_job
-from batchcall.records import Attempt, HttpRequest, HttpResponse
+from batchcall.records import Attempt, HttpRequest, HttpResponse, Request, Row
 from batchcall.report.snapshot import Summary
+from batchcall.resume import stored_job
 from batchcall.revalidate import revalidate_job
 from batchcall.running import StopSwitch, run_job
 from batchcall.state import RunOptions
@@ -183,6 +186,8 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         mock.patch.object(batchcall.opening, "open_transport", open_model),
         mock.patch("batchcall.files.output.Committer", return_value=committer),
         mock.patch.object(asyncio, "to_thread", at_once),
+        mock.patch("batchcall.engines.live.beside", at_once),
+        mock.patch.object(batchcall.opening, "ReadingChild", ReadHere),  # test_deadly_answers.py starts real ones
         # What follows is there for the sake of time: the same bytes read alike, and nobody else takes the lock.
         mock.patch("batchcall.files.parts._COMPRESSION", "none"),
         mock.patch("batchcall.files.parts._opened", _opened_once),
@@ -194,6 +199,21 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         yield
 
 
+class ReadHere:
+    """Reads what a run may have died over in this process: a crash of the model has nothing to do with the answer."""
+
+    def __init__(self, job: Mapping[str, Any]) -> None:
+        job_of_run = stored_job(job)
+        self._asker, self._reader = make_asker(job_of_run), reader_of(job_of_run)
+
+    def read(self, attempt: Attempt, request: Request) -> Read:
+        toolbox = self._asker.toolbox_of(request)
+        return self._reader.read(attempt, Asked(Row(attempt.row, {}, ""), request, attempt.request_hash, toolbox))
+
+    def close(self) -> None:
+        pass
+
+
 @dataclass
 class ReadOnce:
     """A Parquet file that gives the same batches again without reading them again."""
@@ -201,12 +221,15 @@ class ReadOnce:
     file: Any
     schema_arrow: Any
     metadata: Any
-    read: dict[tuple[str, ...] | None, list[Any]] = field(default_factory=dict)
+    read: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
 
-    def iter_batches(self, rows: int, columns: list[str] | None = None, *, use_threads: bool) -> Iterator[Any]:
-        key = None if columns is None else tuple(columns)
+    def iter_batches(
+        self, rows: int, row_groups: list[int], columns: list[str] | None = None, *, use_threads: bool
+    ) -> Iterator[Any]:
+        key = tuple(map(str, (*row_groups, *(columns or ()))))
         if key not in self.read:
-            self.read[key] = list(self.file.iter_batches(rows, columns=columns, use_threads=use_threads))
+            read = self.file.iter_batches(rows, row_groups=row_groups, columns=columns, use_threads=use_threads)
+            self.read[key] = list(read)
         return iter(self.read[key])
 
 
@@ -249,7 +272,7 @@ def _watched_answer(ledger: Ledger) -> Callable[..., None]:
 
 def _watched_seal(ledger: Ledger) -> Callable[..., None]:
     def seal(output: Output, part: OpenPart) -> None:
-        rows = Counter(outcome.request_hash for batch in part._waiting.values() for _, outcome in batch)
+        rows = Counter(outcome.request_hash for ended in part.waiting._ended.values() for _, outcome in ended)
         _seal(output, part)
         ledger.durable |= Counter({one: rows[one] for one in rows if one is not None}) & ledger.written
 

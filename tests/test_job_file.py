@@ -160,7 +160,7 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         ("[output]", '[limits]\ntimeout = "soon"\n[output]', "limits.timeout"),
         ("[output]", "[limits]\nattempts = 0\n[output]", "limits.attempts"),
         ("[output]", '[[tool]]\nfile = "none.json"\n[output]', "none.json"),
-        ("[output]", '[[tool]]\nname = "no good"\nparameters = {}\n[output]', "no good"),
+        ("[output]", '[[tool]]\nname = "no\\tgood"\nparameters = {}\n[output]', "cannot be a tool's name"),
         ("[output]", '[[tool]]\ndescription = "neither"\n[output]', "tool.0"),
         ("[output]", '[[tool]]\nfile = "receipt.json"\n[[tool]]\nfile = "receipt.json"\n[output]', "two tools"),
         ("[output]", '[[tool]]\npython = "no_such_module:Model"\n[output]', "no_such_module"),

@@ -39,3 +39,11 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, dict):
         return {cleaned(key): cleaned(one) for key, one in value.items()}
     return value
+
+
+def bytes_of(batch: pa.RecordBatch) -> int:
+    """What a batch holds. Up to pyarrow 23 views know only the size of whole buffers, which batches share."""
+    try:
+        return int(batch.nbytes)
+    except pa.ArrowTypeError:
+        return int(batch.get_total_buffer_size())

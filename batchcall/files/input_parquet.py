@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchcall.errors import InputError
+from batchcall.files.arrow_values import bytes_of
 from batchcall.files.input_files import FileSet, InputFile, reason
 from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
 from batchcall.files.kept_columns import KeptColumns, KeptRow
@@ -199,7 +200,7 @@ def _pieces(opened: Any, group: int, wanted: list[str], file: InputFile) -> Iter
         for batch in opened.iter_batches(
             _batch_rows(opened, group, file), row_groups=[group], columns=wanted, use_threads=False
         ):
-            rows = max(1, batch.num_rows * BATCH_BYTES // max(batch.nbytes, BATCH_BYTES))
+            rows = max(1, batch.num_rows * BATCH_BYTES // max(bytes_of(batch), BATCH_BYTES))
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
             done += batch.num_rows

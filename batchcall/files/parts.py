@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from batchcall.errors import OutputError
 from batchcall.files.answer_columns import ANSWERS_SCHEMA, answers_batch, read_answers
+from batchcall.files.arrow_values import bytes_of
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
 from batchcall.files.disk import Disk, Sink, whole_file
 from batchcall.files.kept_columns import KeptRow
@@ -193,7 +194,7 @@ class _Groups:
             self.write()
         self._batches.append(batch)
         self._rows += batch.num_rows
-        self._bytes += batch.nbytes
+        self._bytes += bytes_of(batch)
         if self._bytes > _GROUP_BYTES:
             self.write()
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from batchcall.files.arrow_values import bytes_of
 from batchcall.files.disk import Disk, temporary_of, write_fully
 
 HELD_BYTES = 16 * 1024 * 1024  # of the batches of one part in memory
@@ -38,7 +39,7 @@ class Spill:
     def add(self, batch: pa.RecordBatch) -> int:
         """Take a batch in and return its number."""
         self._batches.append(batch)
-        self.held_bytes += batch.nbytes
+        self.held_bytes += bytes_of(batch)
         if self.held_bytes > HELD_BYTES:
             self._write_held()
         return len(self._batches) - 1
