@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from batchcall.asking import make_asker, reader_of
+from batchcall.engines.beside import collector_paused
 from batchcall.engines.reading import Asked, Read, unread
 from batchcall.errors import OutputError
 from batchcall.records import Attempt, FailureKind, Request, Row
@@ -129,7 +130,8 @@ def main() -> None:
         _bound_time()
         toolbox = asker.toolbox_of(request)
         asked = Asked(Row(attempt.row, {}, f"row {attempt.row}"), request, attempt.request_hash, toolbox)
-        _send(target, reader.read(attempt, asked))
+        with collector_paused():
+            _send(target, reader.read(attempt, asked))
 
 
 def _received(source: BinaryIO) -> Any:

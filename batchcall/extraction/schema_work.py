@@ -1,7 +1,8 @@
 """How much work a schema can make of a value, known before the validator is called: its calls cannot be interrupted.
 
 A few definitions that name each other come to billions of checks of one small value. Work is counted in units of about
-20 ns of the validator's time; the bounds are exact in no case and too low in none that `scripts/fuzz` has found.
+20 ns of the validator's time. The bounds are estimates, mostly far too high; `scripts/fuzz work` looks for an answer
+whose time they put too low.
 """
 
 from __future__ import annotations

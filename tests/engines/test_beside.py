@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from batchcall.engines.beside import beside, beside_to_the_end
+from batchcall.extraction.repair import read_json
 
 
 async def test_what_is_raised_beside_the_loop_is_raised_to_whoever_waits() -> None:
@@ -44,3 +47,39 @@ async def test_work_to_the_end_gives_its_value_first_and_is_cancelled_at_the_nex
     with pytest.raises(asyncio.CancelledError):
         await task
     assert got == ["value"]
+
+
+NESTED = "[" + "[]," * 100_000 + "[]]"
+
+
+def looks_while(work: Callable[[], object]) -> int:
+    """How often the collector went through memory meanwhile."""
+    looks = []
+    gc.callbacks.append(count := lambda phase, _: looks.append(phase))
+    try:
+        work()
+    finally:
+        gc.callbacks.remove(count)
+    return len(looks)
+
+
+async def test_the_collector_does_not_go_through_an_answer_while_it_is_decoded() -> None:
+    """It would do so in the one call that decodes, many times over, and every other thread would wait."""
+    assert looks_while(lambda: read_json(NESTED)) > 0  # the control
+
+    assert await beside(lambda: looks_while(lambda: read_json(NESTED))) == 0
+    assert gc.isenabled()
+
+
+async def test_the_collector_rests_until_the_last_work_is_done_whatever_that_raises() -> None:
+    release = threading.Event()
+    first = asyncio.create_task(beside(lambda: release.wait() and gc.isenabled()))
+    await asyncio.sleep(0)
+
+    with pytest.raises(ZeroDivisionError):
+        await beside(lambda: 1 // 0)
+    assert not gc.isenabled()
+    release.set()
+
+    assert await first is False
+    assert gc.isenabled()
