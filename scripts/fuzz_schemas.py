@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import random
 import resource
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import jsonschema_rs  # noqa: E402  # found by the line above
+from bench_streams import longest_wait  # noqa: E402
 
+from batchcall.engines.beside import LONG_BODY, beside  # noqa: E402
 from batchcall.extraction.arguments import Toolbox  # noqa: E402
 from batchcall.extraction.field_types import json_text  # noqa: E402
 from batchcall.extraction.schema import SchemaError  # noqa: E402
@@ -28,9 +32,9 @@ MOST_BYTES = 150 << 20
 
 HELP = f"""\
 work:     the schemas that were made to be dear, once each; then, for --minutes, recursive schemas with wrong leaves
-          down to 150 deep. Each answer is read as in a run, with every repair. None may take more than
-          {LONGEST_S:g} s of CPU, and all together no more than {MOST_BYTES >> 20} MB of memory. --without-budget lets
-          the validator explain: it must fail.
+          down to 150 deep. Each answer is read as in a run, with every repair, a long one beside the event loop.
+          None may keep the loop for more than {LONGEST_S:g} s of CPU, and all together may take no more than
+          {MOST_BYTES >> 20} MB of memory. --without-budget lets the validator explain: it must fail.
 verdicts: random schemas of three drafts with values that fit or do not, judged by batchcall and by Python's jsonschema.
           No verdict may differ, but for the exceptions in tests/schema_making.py.
 Exit code: 0 none, 1 some.
@@ -111,11 +115,17 @@ def _case(seed: int, number: int) -> tuple[str, dict[str, Any], Any]:
 
 
 def _read(schema: dict[str, Any], value: Any) -> float:
-    """Seconds of CPU for all that a run does with an answer, the schema compiled before."""
+    """Seconds of CPU in which the event loop has to wait while a run reads an answer, the schema compiled before."""
     toolbox = Toolbox.of([Tool("record", schema, {})])
     reply = Reply((RawCall("record", json_text(value), id="c"),), finish_reason="tool_calls")
+
+    def read() -> object:
+        return toolbox.read(reply, repair=True, coerce=True, max_tokens=None).status
+
+    if len(reply.calls[0].arguments) > LONG_BODY:
+        return asyncio.run(longest_wait(partial(beside, read)))[0]
     begun_s = time.process_time()
-    toolbox.read(reply, repair=True, coerce=True, max_tokens=None)
+    read()
     return time.process_time() - begun_s
 
 

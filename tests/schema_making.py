@@ -183,12 +183,13 @@ def _meant(dice: random.Random, schema: dict[str, Any], depth: int) -> Any:
     return None
 
 
-def deep(dice: random.Random, depth: int, leaf: Any) -> Any:
-    value = leaf
+def deep(dice: random.Random, depth: int, leaf: Any, *, most: int = 2_000) -> Any:
+    """A leaf within `depth` objects and lists, some of which hold the same value twice: at most `most` times in all."""
+    value, leaves = leaf, 1
     for _ in range(depth):
-        value = dice.choice(
-            [{"x": value}, {"x": value, "y": 1}, {"x": value, "op": "a"}, {"y": value, "x": value}, [value]]
-        )
+        shape = dice.randrange(5 if leaves * 2 <= most else 4)
+        leaves *= 2 if shape == 4 else 1
+        value = [{"x": value}, {"x": value, "y": 1}, {"x": value, "op": "a"}, [value], {"y": value, "x": value}][shape]
     return value if isinstance(value, dict) else {"x": value}
 
 
