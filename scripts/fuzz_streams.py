@@ -162,6 +162,9 @@ def long_answer() -> bytes:
 
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
+        if self.rfile.readline().startswith(b"GET"):  # a look at the server's metrics
+            self.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return
         length = 0
         while (line := self.rfile.readline()).strip():
             if line.lower().startswith(b"content-length:"):
@@ -176,8 +179,8 @@ class _Handler(socketserver.StreamRequestHandler):
             for piece in _pieces(body, sizes):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
-        if not asked.isdigit():
-            self.server.sent.send(True)  # type: ignore[attr-defined]
+            if not asked.isdigit():
+                self.server.sent.send(True)  # type: ignore[attr-defined]
 
 
 def _pieces(body: bytes, sizes: list[int]) -> Iterator[bytes]:
