@@ -13,7 +13,7 @@ from batchcall.extraction.schema_work import References, dicts_in
 from batchcall.records import Json
 
 _Places = dict[int, tuple[str, dict[str, Json]]]  # path and schema, by identity of the schema
-_WHY = "left out of the check: look-around and back-references take time without end"
+_WHY = "left out of the check: the engine that matches in linear time does not know it"
 
 
 def leave_patterns_out(document: dict[str, Json], references: References) -> list[str]:
@@ -97,7 +97,7 @@ def _is_beyond(pattern: str) -> bool:
     if _compiles(pattern, jsonschema_rs.FancyRegexOptions()):
         return True
     try:
-        re.compile(_NAMED_GROUP.sub("(?P<", _NAMED_REFERENCE.sub(r"(?P=\1)", pattern)))
+        re.compile(_NAMED_GROUP.sub("(?P<", _NAMED_REFERENCE.sub(r"(?P=\1)", _PLAIN_HYPHEN.sub(r"\1\-", pattern))))
     except (re.error, RecursionError, OverflowError):
         return False
     return True
@@ -106,6 +106,7 @@ def _is_beyond(pattern: str) -> bool:
 # As JavaScript writes them; Python has words of its own.
 _NAMED_GROUP = re.compile(r"\(\?<(?=\w)")
 _NAMED_REFERENCE = re.compile(r"\\k<(\w+)>")
+_PLAIN_HYPHEN = re.compile(r"(\\[wWdDsS])-(?=[^\]])")  # [\w-.]: without its flag u, JavaScript reads a hyphen there
 
 
 def _compiles(pattern: str, options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions) -> bool:
