@@ -11,7 +11,7 @@ from batchcall.errors import BatchcallError, ExitCode, InputError, OutputError
 from batchcall.files.output import as_output_error
 from batchcall.files.parts import Totals
 from batchcall.files.runfile import bill_aside, write_runfile
-from batchcall.held import Held, held_answers, skimming
+from batchcall.held import Held, held_answers, skimming, spent_aside
 from batchcall.job import LimitsSection
 from batchcall.pacing.health import as_utc
 from batchcall.report.advice import advice_text
@@ -37,10 +37,10 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     runfile.totals = totals.as_json()
     rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows
-    held = Held()
+    held, skim = Held(), skimming(engine.reader, model=model_of(run.job))
     if not runfile.is_complete:
-        held = held_answers(run.disk, output.folder, skimming(engine.reader, model=model_of(run.job)))
-    summary = _summary(run, engine, totals, stopped, held)
+        held = held_answers(run.disk, output.folder, skim)
+    summary = _summary(run, engine, totals, stopped, held, spent_aside(run.library, skim))
     run.entry.ended_at = _ended_at(run)
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.resume_at = summary.resume_at
@@ -96,13 +96,14 @@ def _publish(run: Run) -> OutputError | None:
 
 
 def _summary(
-    run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None, held: Held
+    run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None, held: Held, aside: Totals
 ) -> Summary:
     quota = stopped.quota if isinstance(stopped, Stopped) else None
     return Summary(
         output=str(run.output.folder),
         totals=totals.as_json(),
         unfinished=held.as_json(),
+        set_aside={"total_tokens": aside.total_tokens, "cost": aside.cost},
         is_complete=run.resumption.runfile.is_complete,
         rows_expected=run.rows_seen or run.output.rows or run.rows_expected,
         rows_here=run.rows_here,

@@ -12,6 +12,7 @@ from batchcall.engines.reading import WORTH_REASKING, Asked, Read, Reader
 from batchcall.errors import OutputError
 from batchcall.files.disk import Disk
 from batchcall.files.journal import Recovered, add_attempts, journals_in, read_journals
+from batchcall.files.library import Library
 from batchcall.files.names import answers_in, part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.parts import USAGE_COLUMNS, Totals, read_batches, read_raw
@@ -77,6 +78,16 @@ def held_answers(
             for read, cost in reads:
                 held.spent.spend(read.usage, cost)
     return held
+
+
+def spent_aside(library: Library | None, skim: Skim) -> Totals:
+    """Tokens and cost of answers that were set aside and that no row has taken: they were bought for this output."""
+    spent = Totals()
+    for usage, cost, attempts in library.untaken() if library is not None else ():
+        spent.spend(usage, cost)
+        for read, cost_of_one in map(skim, attempts):
+            spent.spend(read.usage, cost_of_one)
+    return spent
 
 
 def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:

@@ -18,7 +18,8 @@ from batchcall.engines.live import LiveEngine
 from batchcall.engines.pool import Pool
 from batchcall.engines.redaction import Redactor
 from batchcall.engines.transport import open_transport
-from batchcall.held import Held, held_answers, skimming
+from batchcall.files.parts import Totals
+from batchcall.held import Held, held_answers, skimming, spent_aside
 from batchcall.job import EndpointSection, Job, masked, pace_of, resolve_key
 from batchcall.job_endpoint import auth_of, endpoint_names, takes_any_name
 from batchcall.pacing.budget import Budget
@@ -56,8 +57,9 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
         reader = replace(reader_of(job), redactor=Redactor(secrets))
         has_budget = limits.max_cost is not None or limits.max_tokens_total is not None
         skim = skimming(reader, model=model_of(job))
-        held = Held()
+        held, aside = Held(), Totals()
         if has_budget:
+            aside = await asyncio.to_thread(spent_aside, run.library, skim)
             folder, has_died = run.output.folder, run.output.has_died
             held = await asyncio.to_thread(held_answers, run.disk, folder, skim, has_died=has_died)
         child = stack.enter_context(contextlib.closing(ReadingChild(masked(job))))
@@ -69,8 +71,8 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
-                cost=(run.totals.cost or 0.0) + (held.spent.cost or 0.0),
-                tokens=(run.totals.total_tokens or 0) + (held.spent.total_tokens or 0),
+                cost=sum(one.cost or 0.0 for one in (run.totals, held.spent, aside)),
+                tokens=sum(one.total_tokens or 0 for one in (run.totals, held.spent, aside)),
             ),
             recorder=run.output,
             reasks=job.validate.reask,

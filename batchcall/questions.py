@@ -102,7 +102,6 @@ def ask(run: Run, row: Row, part: OpenPart) -> Asked | Ended:
         attempts=known,
         unsure=earlier.unsure,
         sent=max(earlier.number, known[-1].number if known else 0),
-        is_counted=any(attempt is first for attempt in earlier.attempts for first in known[:1]),
         is_ended=earlier.is_ended,
         before=earlier.outcome,
     )

@@ -397,6 +397,51 @@ async def test_a_spent_budget_stops_the_run_and_a_raised_one_goes_on(tmp_path: P
     assert verify_output(tmp_path / "out").faults == []
 
 
+@pytest.mark.parametrize("has_parts", [True, False])
+async def test_a_budget_counts_each_answer_that_was_set_aside_once(
+    tmp_path: Path, endpoint: SandboxProcess, has_parts: bool
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=20, limits="max_tokens_total = 1_000_000")
+    first = await run_job(job)
+    bought = first.totals["total_tokens"]
+    for part in [] if has_parts else (tmp_path / "out").glob("*.parquet"):
+        part.unlink()  # as a run leaves it that died: only the raw answers say what was used
+
+    edit(job, "Who is this?", "Who may this be?")
+    edit(job, "max_tokens_total = 1_000_000", f"max_tokens_total = {bought + bought // 2}")
+    edit(job, "concurrency = 8", "concurrency = 1")
+    stopped = await run_job(job, RunOptions(on_change="rerun"))
+    again = await run_job(job)
+    edit(job, "Who may this be?", "Who is this?")
+    edit(job, f"max_tokens_total = {bought + bought // 2}", f"max_tokens_total = {bought * 2}")
+    back = await run_job(job, RunOptions(on_change="rerun"))
+
+    ledger = await endpoint.ledger()
+    assert (first.set_aside["total_tokens"], "set aside" in summary_text(first)) == (None, False)
+    assert stopped.exit_code == again.exit_code == ExitCode.STOPPED_EARLY
+    assert "max_tokens_total" in stopped.reason
+    assert stopped.set_aside["total_tokens"] == again.set_aside["total_tokens"] == bought
+    assert f"{bought:,} tokens for answers that no row uses now" in summary_text(stopped)
+    assert 0 < stopped.totals["rows"] < 20
+    assert (again.requests, back.requests) == (0, 0)
+    assert (back.exit_code, back.totals["total_tokens"]) == (ExitCode.OK, bought)
+    assert bought + stopped.totals["total_tokens"] == ledger["billed_tokens"] < bought * 1.6
+    assert bought + back.set_aside["total_tokens"] == ledger["billed_tokens"]
+
+
+async def test_answers_taken_back_into_rows_are_not_counted_twice_in_a_budget(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=20, limits="max_tokens_total = 1_000_000")
+    bought = (await run_job(job)).totals["total_tokens"]
+    write_rows(tmp_path / "rows.jsonl", [*some_rows(4, start=90), *some_rows(20)])
+    edit(job, "max_tokens_total = 1_000_000", f"max_tokens_total = {bought + bought // 2}")
+
+    moved = await run_job(job)
+
+    assert (moved.exit_code, moved.requests, moved.set_aside["total_tokens"]) == (ExitCode.OK, 4, None)
+
+
 async def test_a_spent_budget_stays_spent_and_the_bill_counts_answers_to_rows_that_have_not_ended(
     tmp_path: Path,
 ) -> None:

@@ -258,8 +258,6 @@ class LiveEngine:
         for attempt in asked.attempts:
             await asyncio.sleep(0)  # thousands may have their answers: signals are heard between any two
             reads.append(await self._read_again(attempt, asked))
-        for earlier in () if asked.is_counted else reads:
-            self._spend(asked, earlier)
         return Life(asked, reads, asked.sent, sum(read.is_ambiguous for read in reads))
 
     async def _live(self, worker: Worker, life: Life) -> Ended | None:

@@ -43,7 +43,6 @@ class Asked:
     attempts: tuple[Attempt, ...] = ()  # of earlier runs, in order
     unsure: frozenset[int] = frozenset()  # numbers of those over which a run may have died
     sent: int = 0  # requests sent so far, the lost ones included
-    is_counted: bool = False  # what these cost was in the budgets when the run began
     is_ended: bool = False  # given up by an earlier run: nothing more is sent
     before: Outcome | None = None  # how the row failed in an earlier run, where it is tried again
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
 from batchcall.files.disk import Disk, remove_tree, whole_file, write_fully
@@ -38,8 +39,9 @@ from batchcall.files.parts import (
     readable,
     write_part,
 )
-from batchcall.records import Attempt, Outcome
+from batchcall.records import Attempt, Outcome, Usage
 
+_KEY_COLUMNS = ["request_hash", "finished_at", "attempts"]
 _GENERATION_ROWS = 10_000  # of a part of answers that nobody took
 
 
@@ -65,8 +67,9 @@ class Library:
         self._table.executescript(
             "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
             "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
-            " attempts BLOB,"
-            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
+            " attempts BLOB, tokens INTEGER, cost REAL,"
+            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID;"
+            "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
         )
         self._table.execute("BEGIN")
         for generation in self._generations():
@@ -92,6 +95,19 @@ class Library:
             return None
         self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, found[0]))
         return Bought(self._as_outcome(found[1], found[2]), _as_attempts(found[3]))
+
+    def untaken(self) -> Iterator[tuple[Usage, float | None, tuple[Attempt, ...]]]:
+        """What each answer that nobody has taken used and cost (USD); or its attempts, where no outcome says that.
+
+        Those that another answer or a present row counts are left out: a row that was tried again counts all attempts.
+        """
+        found = self._table.execute(
+            "SELECT tokens, cost, CASE WHEN outcome IS NULL THEN attempts END FROM bought"
+            " WHERE NOT EXISTS (SELECT 1 FROM counted"
+            " WHERE counted.hash = bought.hash AND counted.finished_us = bought.finished_us)"
+        )
+        for tokens, cost, attempts in found:
+            yield Usage(total_tokens=tokens), cost, _as_attempts(attempts) if attempts is not None else ()
 
     @contextlib.contextmanager
     def rehearsal(self) -> Iterator[None]:
@@ -173,6 +189,7 @@ class Library:
                     attempts = raw.get(outcome.row, [])
                     answered = _is_success(outcome.http_status)
                     self._insert(outcome.request_hash, outcome.finished_at_s, answered, attempts, schema, written)
+                    self._price(outcome)
 
     def _learn_attempts(self, rows: Mapping[int, list[Attempt]]) -> None:
         """Rows of which nobody has written how they ended."""
@@ -193,13 +210,25 @@ class Library:
         """A row may stand in a part and in a journal that was kept: the outcome of the one, the longer attempts."""
         raw = orjson.dumps([attempt_record(one) for one in attempts])
         self._table.execute(
-            "INSERT INTO bought VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO bought VALUES (?, ?, ?, ?, ?, ?, NULL, NULL) ON CONFLICT DO UPDATE SET"
             " answered = max(answered, excluded.answered), schema = coalesce(schema, excluded.schema),"
             " outcome = coalesce(outcome, excluded.outcome),"
             " attempts = CASE WHEN length(attempts) >= length(excluded.attempts) THEN attempts"
             " ELSE excluded.attempts END",
             (request_hash, microseconds(finished_s), answered, schema, outcome, raw),
         )
+        self._count(attempts[:-1])
+
+    def _price(self, outcome: Outcome) -> None:
+        self._table.execute(
+            "UPDATE bought SET tokens = ?, cost = ? WHERE hash = ? AND finished_us = ?",
+            (outcome.usage.total_tokens, outcome.cost, outcome.request_hash, microseconds(outcome.finished_at_s)),
+        )
+
+    def _count(self, attempts: Iterable[Attempt]) -> None:
+        """These attempts are counted elsewhere."""
+        keys = ((one.request_hash, microseconds(finished_at_s(one))) for one in attempts)
+        self._table.executemany("INSERT OR IGNORE INTO counted VALUES (?, ?)", keys)
 
     def _remember(self, schema: pa.Schema) -> int:
         if schema not in self._schemas:
@@ -211,11 +240,17 @@ class Library:
             self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, finished_us))
 
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
+        standing = answers_in(self._disk, self._own)
         for number in part_numbers(self._disk, folder):
-            for batch in read_batches(self._disk, folder / part_name(number), ["request_hash", "finished_at"]):
+            is_retried = False
+            for batch in read_batches(self._disk, folder / part_name(number), _KEY_COLUMNS):
+                is_retried = is_retried or bool(pc.any(pc.greater(batch.column("attempts"), 1)).as_py())
                 finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
                 yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
+            if is_retried and (answers := standing.get(number)) is not None:
+                self._count(read_raw(self._disk, answers))
         for attempts in self._attempts_in_place(folder):
+            self._count(attempts)
             yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
 
     def _attempts_in_place(self, folder: Path) -> Iterator[list[Attempt]]:

@@ -67,6 +67,7 @@ class Summary:
     exit_code: ExitCode
     resume_at: str | None = None  # ISO 8601, UTC: when a used-up quota is renewed and the job can go on
     resume_at_is_stated: bool = True  # by the endpoint; else it is when such a quota is usually renewed
+    set_aside: dict[str, Any] = field(default_factory=dict)  # tokens and cost of answers that no row uses any more
     endpoints: tuple[EndpointUse, ...] = ()
     left_out: dict[str, int] = field(default_factory=dict)  # rows of this run, by column that had no place for a value
     left_out_of_arguments: dict[str, int] = field(default_factory=dict)  # rows of this run, by member without a column
@@ -83,6 +84,7 @@ class Summary:
             "is_complete": self.is_complete,
             **self.totals,
             "unfinished": self.unfinished,
+            "set_aside": self.set_aside,
             "rows_left": None if self.rows_expected is None else max(0, self.rows_expected - self.totals["rows"]),
             "this_run": {
                 "rows": self.rows_here,

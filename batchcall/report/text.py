@@ -24,6 +24,8 @@ def summary_text(summary: Summary) -> str:
     ]
     if summary.unfinished["rows"]:
         lines.append(("not ended", _unfinished(summary.unfinished)))
+    if any(summary.set_aside.values()):
+        lines.append(("set aside", _set_aside(summary.set_aside)))
     if summary.requests or summary.indeterminate:
         lines.append(("paid", _bill(summary)))
     if in_doubt := _doubts(totals["possibly_paid_twice"], totals["indeterminate"]):
@@ -93,6 +95,11 @@ def _unfinished(held: Mapping[str, Any]) -> str:
         f"{held['rows']:,} rows have answers and need more; these used {tokens_text(held)} tokens{cost}, are kept, and"
         " count in the budgets"
     )
+
+
+def _set_aside(spent: Mapping[str, Any]) -> str:
+    cost = f" and {money_text(spent['cost'])}" if spent["cost"] is not None else ""
+    return f"{spent['total_tokens'] or 0:,} tokens{cost} for answers that no row uses now; these count in the budgets"
 
 
 def _this_run(summary: Summary) -> str:

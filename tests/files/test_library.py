@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from batchcall.files.disk import RealDisk
@@ -61,3 +62,21 @@ def test_an_answer_that_a_row_has_taken_already_is_not_given_to_another_although
 
     library.close()
     assert taken is None
+
+
+def test_an_answer_that_its_row_has_carried_on_and_asked_again_is_not_counted_as_set_aside(tmp_path: Path) -> None:
+    own, first, second = tmp_path / "_batchcall", attempt(200, at_s=1.0), attempt(200, at_s=3.0)
+    for number, lines in enumerate(([first], [second]), start=1):
+        generation = own / "earlier" / f"{number:04d}"
+        generation.mkdir(parents=True)
+        (generation / "part-000000.journal").write_bytes(b"".join(map(attempt_line, lines)))
+    control = Library(RealDisk(), tmp_path, own)
+    later = attempt(200, at_s=5.0)
+    (own / "part-000000.journal").write_bytes(attempt_line(first) + attempt_line(replace(later, number=2)))
+    library = Library(RealDisk(), tmp_path, own)
+
+    before, after = ([one.sent_at_s for *_, tried in each.untaken() for one in tried] for each in (control, library))
+
+    control.close()
+    library.close()
+    assert (before, after) == ([1.0, 3.0], [3.0])
