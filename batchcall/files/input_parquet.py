@@ -15,6 +15,7 @@ from batchcall.files.arrow_values import bytes_of
 from batchcall.files.input_files import FileSet, InputFile, reason
 from batchcall.files.input_values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
 from batchcall.files.kept_columns import KeptColumns, KeptRow
+from batchcall.files.nanoseconds import as_value, is_nanoseconds
 from batchcall.files.unreadable import UNREADABLE
 from batchcall.records import Row
 
@@ -224,7 +225,7 @@ def _batch_rows(opened: Any, group: int, file: InputFile) -> int:
 def _as_rows(piece: pa.RecordBatch, wanted: _Wanted, first: int, where: str, to_input: int) -> list[Row]:
     kept = wanted.kept_of(piece)
     try:
-        columns = [_readable(piece.column(name)).to_pylist() for name in wanted.asked]
+        columns = [_values(piece.column(name)) for name in wanted.asked]
     except UNREADABLE:
         return _as_rows_one_by_one(piece, wanted.asked, kept, first, where, to_input)
     rows = zip(*columns, strict=True) if columns else repeat((), len(kept))
@@ -249,7 +250,7 @@ def _as_row(columns: list[tuple[str, pa.Array]], kept: KeptRow | None, index: in
     values = {}
     for name, column in columns:
         try:
-            values[name] = _readable(column.slice(place, 1))[0].as_py()
+            values[name] = _values(column.slice(place, 1))[0]
         except UNREADABLE as error:
             why = _BEYOND_PYTHON if pa.types.is_temporal(column.type) else reason(error)
             return Row(index, {}, where, f"column {name!r} cannot be read: {why}", kept)
@@ -259,10 +260,15 @@ def _as_row(columns: list[tuple[str, pa.Array]], kept: KeptRow | None, index: in
 _BEYOND_PYTHON = "the request needs it, and it holds a moment or a duration outside of the years 1 to 9999"
 
 
-def _readable(column: pa.Array) -> pa.Array:
-    """The column as Python can take it without pandas: nanoseconds cut to microseconds."""
+def _values(column: pa.Array) -> list[Any]:
+    """The column as Python can take it without pandas; nanoseconds beyond whole microseconds by a type of ours."""
     readable = _mapped(column.type, _read_type)
-    return column if readable == column.type else column.cast(readable, safe=False)
+    try:
+        values: list[Any] = (column if readable == column.type else column.cast(readable)).to_pylist()
+        return values
+    except pa.ArrowInvalid:  # it would cut digits
+        counted = column.cast(_mapped(column.type, _counted_type), safe=False)
+        return [as_value(value, column.type) for value in counted.to_pylist()]
 
 
 def _read_type(kind: pa.DataType) -> pa.DataType:
@@ -273,6 +279,10 @@ def _read_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_duration(kind) and kind.unit == "ns":
         return pa.duration("us")
     return _decoded_type(kind)
+
+
+def _counted_type(kind: pa.DataType) -> pa.DataType:
+    return pa.int64() if is_nanoseconds(kind) else _read_type(kind)
 
 
 def _decoded_type(kind: pa.DataType) -> pa.DataType:

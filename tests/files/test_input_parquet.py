@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchcall.errors import InputError
+from batchcall.extraction.prompt import compile_template
 from batchcall.files.input import Input, open_input
 from batchcall.records import Row
 
@@ -72,6 +73,36 @@ def test_every_type_is_read(tmp_path: Path, column: str) -> None:
 
     assert [row.values for row in rows] == [{column: value}]
     assert source.schema.field(column).type == written.type
+
+
+DIGITS: dict[str, tuple[pa.DataType, int, str]] = {
+    # column: its type, what it counts, its text in a prompt
+    "moment": (pa.timestamp("ns"), NS, "2023-11-14 22:13:20.123456789"),
+    "zoned": (pa.timestamp("ns", "Europe/Berlin"), NS, "2023-11-14 23:13:20.123456789+01:00"),
+    "before": (pa.timestamp("ns"), -1, "1969-12-31 23:59:59.999999999"),
+    "on_the_second": (pa.timestamp("ns"), 10**9 + 70, "1970-01-01 00:00:01.000000070"),
+    "time": (pa.time64("ns"), 1_234_567_891, "00:00:01.234567891"),
+    "duration": (pa.duration("ns"), 10**9 + 1, "0:00:01.000000001"),
+    "whole": (pa.timestamp("ns"), NS - 789, "2023-11-14 22:13:20.123456"),
+    "second": (pa.timestamp("ns"), 10**9, "1970-01-01 00:00:01"),
+}
+
+
+@pytest.mark.parametrize("column", DIGITS)
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_rows_that_differ_only_in_nanoseconds_make_different_prompts(
+    tmp_path: Path, column: str, is_nested: bool
+) -> None:
+    kind, count, text = DIGITS[column]
+    flat = pa.array([count, count + 1, None], pa.int64()).cast(kind)
+    items = pa.StructArray.from_arrays([flat], ["at"]) if is_nested else flat
+    template = compile_template("{{ x.at }}" if is_nested else "{{ x }}", key="request.prompt")
+
+    rows = read(open_input(str(write(tmp_path / "ns.parquet", {"x": items}))))
+
+    prompts = [template.render(row.values) for row in rows]
+    assert prompts[0] == text
+    assert len(set(prompts)) == 3
 
 
 def test_a_value_that_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
