@@ -239,7 +239,7 @@ class RunMachine(RuleBasedStateMachine):
         self._write_job()
         self.world = new_world(self.folder / "job.toml")
         self.world.ledger, self.world.open_endpoint = Till(), Counterpart
-        self.is_damaged = False
+        self.is_damaged, self.spoilt = False, set[bytes]()
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
@@ -378,6 +378,7 @@ class RunMachine(RuleBasedStateMachine):
         before, path = self._content(), paths[file % len(paths)]
         self.world.disk.flip_bit(path, bit)
         self.is_damaged = True
+        self.spoilt.add(self.world.disk.read(path))
         self._excuse_what_is_lost()
         faults = self._verify()
         if not faults:
@@ -399,7 +400,7 @@ class RunMachine(RuleBasedStateMachine):
         is_moved = False
         for fault in advice:
             if re.search(r"[Mm]ove the (file|part) away", fault):
-                named = re.findall(r"(/\S+\.(?:parquet|answers)|part-\d+\.parquet)", fault)
+                named = re.findall(r"(/\S+\.(?:parquet|answers|aside)|part-\d+\.parquet)", fault)
                 assert named, fault
                 for path in (self.world.out / name for name in named):
                     if self.world.disk.exists(path):
@@ -552,7 +553,7 @@ class RunMachine(RuleBasedStateMachine):
         assert faults == []
         self._check_bills(record["totals"])
         self.till.synced |= set(map(_serial, serials))
-        self.is_damaged = False
+        self.is_damaged = not self.spoilt.isdisjoint(self.world.disk.tree().values())  # one set aside is read later
 
     def _check_row(self, row: dict[str, Any], place: int, text: str) -> None:
         assert row["text"] == text, row

@@ -626,14 +626,14 @@ async def test_opening_an_output_of_many_parts_reads_the_footer_of_each_once(
     }
 
 
-async def test_a_tool_name_that_openai_does_not_allow_is_mapped_on_the_way_out_and_back(tmp_path: Path) -> None:
+async def test_a_tools_name_that_openai_does_not_allow_goes_as_it_is_to_others(tmp_path: Path) -> None:
     dotted = {**TOOL, "function": {**TOOL["function"], "name": "people.record"}}
     job = write_job(tmp_path, tool=dotted, rows=3)
 
     assert (await run_job(job)).exit_code == ExitCode.OK
 
     assert {row["tool"] for row in results(tmp_path / "out")} == {"people.record"}
-    assert {row["calls"][0]["name"] for row in results(tmp_path / "out")} == {"people_record"}
+    assert {row["calls"][0]["name"] for row in results(tmp_path / "out")} == {"people.record"}
 
 
 async def test_the_answers_of_a_part_that_is_gone_are_found_by_rows_that_have_moved(

@@ -369,7 +369,7 @@ def test_names_without_end_cost_little_memory() -> None:
 
 def test_a_kept_value_nested_without_end_is_left_out() -> None:
     deep: Any = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         deep = [deep]
 
     written = write_one(Layout(pa.schema([("kept", pa.string())]), None), ok(), {"kept": deep})
