@@ -37,7 +37,7 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Shape, Usage
 from batchcall.report.text import duration_text, money_text, table
-from batchcall.resume import refuse_foreign_folder, stored_job, unfit_without_record, why_refused
+from batchcall.resume import refuse_foreign_folder, stored_job, unfit_without_record, validation_note, why_refused
 from batchcall.running import prepare, refuse_network
 from batchcall.status import read_status
 
@@ -134,6 +134,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
         warnings.append(_bad_text(sample, bad))
     refusals = [*_key_refusals(job), *_descriptor_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
     standing = _standing(job, asker, source, refusals)
+    warnings += filter(None, [standing.note])
     done = min(rows, standing.done)
     left = rows - done if standing.to_buy is None else standing.to_buy
     tokens, basis = _tokens_per_row(standing, sample)
@@ -193,6 +194,7 @@ class _Standing(NamedTuple):
     is_same_job: bool
     done: int  # rows in it that are answered for this very job and input
     to_buy: int | None  # rows that would be bought, where job or input have changed
+    note: str | None = None  # that rows which are done were read with other settings
 
 
 _NOTHING = _Standing({}, False, 0, None)
@@ -247,10 +249,11 @@ def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: 
     refusal = why_refused(runfile, job, [asker, *older], source, disk, would)
     if refusal is not None:
         refusals.append(_sentence(refusal))
+    note = validation_note(runfile, job, disk) if is_same_job else None
     if would is not None:
-        return _Standing(runfile.totals, is_same_job, 0, would.to_buy)
+        return _Standing(runfile.totals, is_same_job, 0, would.to_buy, note)
     status = read_status(job.output.path)
-    return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None)
+    return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None, note)
 
 
 Sampled = tuple[Request, HttpRequest]

@@ -119,6 +119,7 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
         output.rows = old.input.rows
         resumption.is_as_it_was = old.is_complete and not is_changed and output.is_whole
         resumption.runfile.is_complete = resumption.is_as_it_was
+    _settle_validation(resumption, old, job, disk)
     return resumption
 
 
@@ -129,7 +130,37 @@ def _new_runfile(job: Job, source: Input, layout: str) -> RunFile:
         identity=request_identity(job),
         input=InputEntry(path=_shown_path(job), fingerprint=source.fingerprint, unique_id=job.input.id),
         layout=layout,
+        validations=[read_with(job)],
     )
+
+
+def read_with(job: Job) -> dict[str, Any]:
+    """The settings that decide what a stored answer comes to, as run.json keeps them."""
+    return {name: getattr(job.validate, name) for name in ("repair", "coerce", "formats")}
+
+
+def validation_note(runfile: RunFile, job: Job, disk: Disk) -> str | None:
+    """That rows which are done were read with other settings than the job has now; None where none were."""
+    if not part_numbers(disk, job.output.path):
+        return None
+    now = read_with(job)
+    changed = [name for name in now if any(one.get(name, now[name]) != now[name] for one in runfile.validations)]
+    if not changed:
+        return None
+    keys = " and ".join(f"validate.{name}" for name in changed)
+    have, them = ("has", "it") if len(changed) == 1 else ("have", "them")
+    return f"{keys} {have} changed; `batchcall revalidate` applies {them} to the rows that are done, at no cost"
+
+
+def _settle_validation(resumption: Resumption, old: RunFile, job: Job, disk: Disk) -> None:
+    """Rows that are done stay as they were read."""
+    if not part_numbers(disk, job.output.path):
+        return
+    resumption.notes += filter(None, [validation_note(old, job, disk)])
+    now, validations = read_with(job), list(old.validations)
+    if validations and now not in validations and not resumption.is_as_it_was:
+        validations.append(now)  # from now on there are rows of both
+    resumption.runfile.validations = validations
 
 
 def _shown_path(job: Job) -> str:

@@ -34,7 +34,7 @@ from batchcall.job import Job, as_job, describe_change, masked, request_identity
 from batchcall.records import Attempt, Json, Outcome, Request, Row, Status
 from batchcall.report.text import revalidation_text
 from batchcall.rereading import ReadingChild
-from batchcall.resume import layout_fingerprint, marks_of
+from batchcall.resume import layout_fingerprint, marks_of, read_with
 from batchcall.status import require_runfile
 
 _MAY_CHANGE = ("tools", "tool_choice")
@@ -211,7 +211,7 @@ def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, total
     identity = request_identity(job)
     if identity != runfile.identity:
         runfile.kept_jobs.append(runfile.job)
-    runfile.job, runfile.identity = masked(job), identity
+    runfile.job, runfile.identity, runfile.validations = masked(job), identity, [read_with(job)]
     totals.bill.add(bill_aside(runfile))
     runfile.totals = totals.as_json()
     if layout is not None:

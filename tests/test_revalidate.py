@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall import ExitCode, OutputError, ResumeError, revalidate_job, run_job, verify_output
+from batchcall import ExitCode, OutputError, ResumeError, check_job, revalidate_job, run_job, verify_output
 from batchcall.job import load_job
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import TOOL, edit, results, some_rows, write_job, write_rows
@@ -155,3 +155,54 @@ async def test_an_output_that_has_lost_a_part_is_not_called_whole_when_its_answe
 
     assert not is_whole
     assert (summary.requests, summary.is_complete, results(out)) == (0, True, before)
+
+
+async def _notes(job: Path) -> list[str]:
+    """What `check` and `run` report of a changed [validate]; both the same."""
+    said: list[str] = []
+    warned = check_job(job).warnings
+    await run_job(job, say=said.append)
+    reports = [[one for one in notes if one.startswith("validate.")] for notes in (warned, said)]
+    assert reports[0] == reports[1]
+    return reports[0]
+
+
+async def test_a_changed_validation_is_reported_until_the_rows_that_are_done_are_read_with_it(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3, more="[validate]\nrepair = true")
+    first, unchanged = await _notes(job), await _notes(job)
+    edit(job, "repair = true", 'repair = false\nformats = "strict"')
+
+    changed, still = await _notes(job), await _notes(job)
+    edit(job, "repair = false", "repair = true")
+    partly_back = await _notes(job)
+    revalidate_job(job)
+    applied = await _notes(job)
+
+    assert (first, unchanged, applied) == ([], [], [])
+    assert changed == still
+    assert changed[0].startswith("validate.repair and validate.formats have changed; `batchcall revalidate` applies")
+    assert partly_back[0].startswith("validate.formats has changed; `batchcall revalidate` applies it")
+
+
+async def test_rows_read_with_two_validations_are_reported_under_either(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3, more="[validate]\nrepair = true")
+    await _notes(job)
+    write_rows(tmp_path / "rows.jsonl", some_rows(5))
+    edit(job, "repair = true", "repair = false")
+
+    changed = await _notes(job)
+    edit(job, "repair = false", "repair = true")
+    back = await _notes(job)
+
+    assert len(changed) == len(back) == 1
+
+
+async def test_a_record_that_does_not_say_how_rows_were_read_reports_nothing(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3, more="[validate]\nrepair = true")
+    await _notes(job)
+    record = tmp_path / "out" / "_batchcall" / "run.json"
+    older = {name: value for name, value in json.loads(record.read_bytes()).items() if name != "validations"}
+    record.write_text(json.dumps({**older, "checksum": ""}))
+    edit(job, "repair = true", "repair = false")
+
+    assert await _notes(job) == []
