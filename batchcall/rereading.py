@@ -27,7 +27,7 @@ from batchcall.resume import stored_job
 try:
     import resource
 except ImportError:  # Windows: the time is bounded all the same
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # a module there, nothing here
 
 READING_LIMIT_S = 20.0  # for one answer; the slowest known takes one or two
 _MEMORY_BYTES = 1 << 30  # beyond what the process has before it reads

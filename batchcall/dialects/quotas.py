@@ -142,7 +142,7 @@ def span_of_words(text: str) -> str | None:
 
 
 def likely_renewal_s(span: str, *, now_s: float, is_google: bool = False) -> float:
-    """When a quota is most likely renewed of which nobody says when, in seconds since the epoch: at the turn of the
+    """When a quota is most likely renewed if nobody says so, in seconds since the epoch: at the turn of the
     day, week or month in UTC, in California's for Google (ai.google.dev/gemini-api/docs/rate-limits); hours are
     counted from now."""
     if span == HOUR:

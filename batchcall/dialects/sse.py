@@ -230,8 +230,8 @@ def _by_id(choice: _Choice, fragment: Chunk) -> _Call | None:
 
 
 def _goes_on(call: _Call, fragment: Chunk) -> bool:
-    """Whether a fragment at an index that is new continues the last call all the same: it has no id, it names no other
-    function, and its text is not where another call begins. Some relays count the index up with each piece."""
+    """Whether a fragment at a new index still continues the last call: it brings neither an id nor another
+    function's name, and its text is not where another call begins. Some relays count the index up with each piece."""
     function = _function_of(fragment)
     if fragment.get("id") or (function.get("name") or call.name) != call.name:
         return False

@@ -168,7 +168,7 @@ _SINGLE_RESETS: Mapping[str, str] = {
 
 
 def _exhausted_waits(headers: Mapping[str, str], *, now_s: float) -> Iterator[float | None]:
-    """The waits until each limit is whole again of which nothing is left: every answer names all of them."""
+    """The wait until each used-up limit is whole again; every answer names all limits."""
     for name, reset in headers.items():
         if name in _SINGLE_RESETS:
             if headers.get(_SINGLE_RESETS[name], "0").strip() in ("0", "0.0"):

@@ -72,7 +72,7 @@ class Connector(aiohttp.TCPConnector):
         self._answers = 0
         self._first_at_s = 0.0  # when the first answer came
         wire = functools.partial(Wire, self._loop, self._strayed, self._answered, self._rest_s)
-        self._factory: Callable[[], Wire] = wire  # type: ignore[assignment]
+        self._factory: Callable[[], Wire] = wire  # type: ignore[assignment]  # aiohttp types its own protocol
 
     async def connect(self, *request: Any, **settings: Any) -> Connection:
         while True:
@@ -84,7 +84,7 @@ class Connector(aiohttp.TCPConnector):
                 raise Unsent(error) from error
             wire = connection.protocol
             if not isinstance(wire, Wire) or self._has_strayed:
-                connection.protocol.force_close()  # type: ignore[union-attr]  # when its request is over
+                connection.protocol.force_close()  # type: ignore[union-attr]  # closed when its request is over
             if not isinstance(wire, Wire) or wire.is_new or wire.is_silent:
                 if isinstance(wire, Wire):
                     wire.is_new = False

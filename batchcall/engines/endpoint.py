@@ -97,7 +97,7 @@ class Endpoint:
         return self.health.saw(read.failure) or self.pacer.verdict(now_s)
 
     def takes_no_try(self, failure: Failure) -> bool:
-        """A failure that is no row's doing: nothing could be sent, the endpoint is down and the row only found out
+        """A failure that a row did not cause: nothing could be sent, the endpoint is down and the row only found out
         whether it still is, or it takes fewer at the same time than were sent."""
         is_beyond_open = self.pacer.is_beyond_open and self.pacer.open_limit.is_sure
         is_of_all = (self.pacer.is_down or is_beyond_open) and failure.kind.rule.scope is Scope.RETRY

@@ -130,7 +130,7 @@ class Reader:
         response = attempt.response
         if response is None or attempt.failure is not None:  # both: a process died of reading it
             return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
-        if response.is_cut and response.status in range(200, 300):  # not even looked at: it has no end
+        if response.is_cut and response.status in range(200, 300):  # cut short: not read at all
             return Read(attempt, failure=too_large(response))
         dialect = self._dialect_of(attempt)
         try:
