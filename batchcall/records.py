@@ -179,6 +179,7 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    is_partial: bool = field(default=False, compare=False)  # a count was given that cannot be true, and left out
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -187,6 +188,7 @@ class Usage:
             _sum(self.total_tokens, other.total_tokens),
             _sum(self.cached_tokens, other.cached_tokens),
             _sum(self.reasoning_tokens, other.reasoning_tokens),
+            self.is_partial or other.is_partial,
         )
 
 

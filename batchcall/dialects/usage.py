@@ -21,9 +21,7 @@ def read_usage(written: Json) -> Usage:
         prompt = _with_cache(_first(written, "input_tokens"), written)
     completion = _first(written, "completion_tokens", "output_tokens")
     total = _count(written.get("total_tokens"))
-    if total is None and prompt is not None and completion is not None:
-        total = _count(prompt + completion)
-    return Usage(prompt, completion, total, _cached(written), _reasoning(written))
+    return _usage(written, prompt, completion, total, _cached(written), _reasoning(written))
 
 
 def read_usage_metadata(written: Json) -> Usage:
@@ -34,9 +32,7 @@ def read_usage_metadata(written: Json) -> Usage:
     prompt = _sum_of(written, "promptTokenCount", "toolUsePromptTokenCount")
     completion = _sum_of(written, "candidatesTokenCount", "thoughtsTokenCount")
     total = _first(written, "totalTokenCount")
-    if total is None and prompt is not None and completion is not None:
-        total = _count(prompt + completion)
-    return Usage(prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
+    return _usage(written, prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
 
 
 def read_usage_beside(document: dict[str, Json]) -> Usage:
@@ -55,7 +51,36 @@ def read_usage_beside(document: dict[str, Json]) -> Usage:
     return NO_USAGE
 
 
+def _usage(
+    written: dict[str, Json],
+    prompt: int | None,
+    completion: int | None,
+    total: int | None,
+    cached: int | None,
+    reasoning: int | None,
+) -> Usage:
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
+    is_partial = None in (prompt, completion, total, cached, reasoning) and _has_impossible(written)
+    return Usage(prompt, completion, total, cached, reasoning, is_partial)
+
+
+def _has_impossible(written: dict[str, Json]) -> bool:
+    """Whether a count is given, here or in details, that is none or that no model can have used."""
+    details = (each for each in written.values() if isinstance(each, dict))
+    given = ((name, value) for around in (written, *details) for name, value in around.items())
+    return any(name in _COUNTS and value is not None and _count(value) is None for name, value in given)
+
+
 _COUNTED_IN = frozenset({"usage", "usageMetadata", "message", "response"})
+_COUNTS = frozenset(
+    (
+        *("prompt_tokens", "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+        *("completion_tokens", "output_tokens", "total_tokens", "reasoning_tokens", "thinking_tokens"),
+        *("cached_tokens", "prompt_cache_hit_tokens", "promptTokenCount", "toolUsePromptTokenCount"),
+        *("candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount", "cachedContentTokenCount"),
+    )
+)
 
 
 def _with_cache(prompt: int | None, written: dict[str, Json]) -> int | None:
@@ -69,7 +94,7 @@ def _sum_of(written: dict[str, Json], *names: str) -> int | None:
     """The sum of the counts that are given; None where there is none, or one of them cannot be read."""
     given = [written[name] for name in names if written.get(name) is not None]
     counts = [count for value in given if (count := _count(value)) is not None]
-    return _count(sum(counts)) if counts and len(counts) == len(given) else None
+    return sum(counts) if counts and len(counts) == len(given) else None
 
 
 def _cached(written: dict[str, Json]) -> int | None:

@@ -287,6 +287,7 @@ def _outcome(
 ) -> Outcome:
     reply = deciding.reply or _NO_REPLY
     response = attempt.response
+    is_partial_before = asked.before is not None and _PARTIAL in asked.before.repairs
     return Outcome(
         row=asked.row.index,
         status=said.status,
@@ -295,7 +296,7 @@ def _outcome(
         arguments=said.arguments,
         calls=said.calls,
         content=reply.content if reply.refusal is None else reply.refusal,
-        repairs=reply.repairs + said.repairs,
+        repairs=reply.repairs + said.repairs + ((_PARTIAL,) if usage.is_partial or is_partial_before else ()),
         finish_reason=reply.finish_reason,
         model=reply.model,
         response_id=reply.response_id,
@@ -313,6 +314,7 @@ def _outcome(
 
 
 _NO_REPLY = Reply()
+_PARTIAL = "impossible_count"  # noted where the sum of tokens leaves one out
 
 
 def _of_failure(failure: Failure) -> Reading:

@@ -46,16 +46,27 @@ def outcome_of(body: Any, *, status: int = 200, price: float = 1.0, row: int = 0
 
 
 def outcome_of_bytes(body: bytes, *, status: int = 200, price: float = 1.0, row: int = 0, requests: int = 1) -> Outcome:
+    return outcome_of_responses([HttpResponse(status, {}, body)] * requests, price=price, row=row)
+
+
+def outcome_of_responses(
+    responses: list[HttpResponse],
+    *,
+    price: float = 1.0,
+    row: int = 0,
+    protocol: str = "openai-chat",
+    before: Outcome | None = None,
+) -> Outcome:
     reader = Reader(
-        dialect=DIALECTS["openai-chat"],
+        dialect=DIALECTS[protocol],
         repair=True,
         coerce=False,
         pricing=lambda model, usage: cost_of(usage, prompt=price, completion=price),
     )
-    asked = Asked(Row(row, {}, "row"), Request(Shape("m", (TOOL,)), []), "h", TOOLBOX)
+    asked = Asked(Row(row, {}, "row"), Request(Shape("m", (TOOL,)), []), "h", TOOLBOX, before=before)
     attempts = [
-        Attempt(row, number + 1, "h", HttpResponse(status, {}, body), None, 1.0, 0.5, 0.0, "e")
-        for number in range(requests)
+        Attempt(row, number, "h", response, None, 1.0, 0.5, 0.0, "e")
+        for number, response in enumerate(responses, start=1)
     ]
     return reader.outcome(asked, [reader.read(attempt, asked) for attempt in attempts])
 
@@ -118,6 +129,42 @@ def test_a_count_that_no_model_can_use_counts_as_not_given(count: Any) -> None:
     usage = {"prompt_tokens": count, "completion_tokens": 3, "total_tokens": 2**40}
 
     assert outcome_of(completion(usage=usage)).usage == Usage(None, 3, 2**40)
+
+
+IMPOSSIBLE = {
+    "openai-chat": {"usage": {"prompt_tokens": 9, "completion_tokens": 2**41}},
+    "openai-responses": {"usage": {"input_tokens": 9, "output_tokens_details": {"reasoning_tokens": -1}}},
+    "anthropic": {"usage": {"input_tokens": 9, "output_tokens": 3, "cache_read_input_tokens": "many"}},
+    "gemini": {"usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 1e300}},
+}
+ENDED = {
+    "openai-chat": {"choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}]},
+    "openai-responses": {"status": "completed", "output": [{"type": "message", "content": "ok"}]},
+    "anthropic": {"stop_reason": "end_turn", "content": "ok"},
+    "gemini": {"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]},
+}
+
+
+@pytest.mark.parametrize("protocol", DIALECTS)
+@pytest.mark.parametrize("is_answer", [True, False])
+def test_a_count_that_is_left_out_is_noted_on_the_row_whichever_attempt_gave_it(protocol: str, is_answer: bool) -> None:
+    def repairs(usage: Any) -> tuple[str, ...]:
+        first = {**(ENDED[protocol] if is_answer else {"error": {"message": "busy"}}), **usage}
+        bodies = [(200 if is_answer else 503, first), (200, ENDED[protocol])]
+        responses = [HttpResponse(status, {}, json.dumps(body).encode()) for status, body in bodies]
+        return outcome_of_responses(responses, protocol=protocol).repairs
+
+    (words,) = IMPOSSIBLE[protocol]
+
+    assert repairs(IMPOSSIBLE[protocol]) == ("impossible_count",)
+    assert repairs({words: {"input_tokens": 9, "promptTokenCount": 9, "other_tokens": -1}}) == ()
+
+
+def test_a_count_that_was_left_out_stays_noted_when_its_row_is_tried_again() -> None:
+    answer = HttpResponse(200, {}, json.dumps(ENDED["openai-chat"]).encode())
+    before = Outcome(0, Status.TRUNCATED, repairs=("trailing_comma", "impossible_count"))
+
+    assert outcome_of_responses([answer], before=before).repairs == ("impossible_count",)
 
 
 def test_the_largest_counts_of_many_requests_add_up_without_an_overflow(tmp_path: Path) -> None:
