@@ -52,7 +52,7 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         body = _read_body(response.body)
         reply = _reply_in(body, protocol)
         if reply and not is_nothing(reply):
-            return replace(reply, repairs=body.repairs + reply.repairs + _repeated_in(body, protocol, reply))
+            return replace(reply, repairs=body.repairs + reply.repairs)
     except Undigested as error:
         body = Body([], "", undigested=str(error))
     except RecursionError:
@@ -67,16 +67,6 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         saying = _saying(body, FORMS[protocol].nothing) if reply is None else _EMPTY
     answer = Answer(response.status, response.headers, body.documents, body.text, saying)
     return read_failure(answer, now_s=now_s)
-
-
-def _repeated_in(body: Body, protocol: str, reply: Reply) -> tuple[str, ...]:
-    """What to note of arguments that stand in the answer as an object: a key that is there twice is lost once read."""
-    has_objects = any(call.is_object or protocol in ARGUMENTS_ARE_OBJECTS for call in reply.calls)
-    is_plain = has_objects and not body.is_stream and len(body.documents) == 1
-    return ("duplicate_key",) if is_plain and has_duplicate_keys(body.text, body.documents[0]) else ()
-
-
-ARGUMENTS_ARE_OBJECTS = frozenset({"anthropic", "gemini"})
 
 
 def is_nothing(reply: Reply) -> bool:
@@ -104,13 +94,23 @@ def _reply_in(body: Body, protocol: str) -> Reply | None:
     """The answer in the body, also where a relay passes on that of another protocol as it is."""
     asked = FORMS[protocol]
     if reply := asked.reply_in(body.documents, body.is_stream):
-        return reply
+        return _noted(reply, body, protocol)
     if any(asked.mark in document for document in body.documents if isinstance(document, dict)):
         return None  # it is the protocol's own, and not finished
-    for form in FORMS.values():
+    for spoken, form in FORMS.items():
         if reply := form.reply_in(body.documents, body.is_stream):
-            return replace(reply, repairs=("other_protocol", *reply.repairs))
+            return _noted(reply, body, spoken, "other_protocol")
     return None
+
+
+def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
+    """The answer with what to note of it. Of a key that is twice in arguments that are an object, one value is lost."""
+    has_objects = any(call.is_object or spoken in _ARGUMENTS_ARE_OBJECTS for call in reply.calls)
+    notes += ("duplicate_key",) if has_objects and has_duplicate_keys(body.pieces, body.documents) else ()
+    return replace(reply, repairs=reply.repairs + notes) if notes else reply
+
+
+_ARGUMENTS_ARE_OBJECTS = frozenset({"anthropic", "gemini"})
 
 
 def _has_chunks(documents: list[Json]) -> bool:
@@ -121,26 +121,30 @@ def _read_body(received: bytes) -> Body:
     text, mends, is_cut = unpack(received)
     is_stream = is_event_stream(text)
     if is_stream:
-        documents = _streamed(text)
+        documents, pieces = _streamed(text)
     else:
+        pieces = [text]
         documents, leftover = parse_documents(text)
         mends += _mends_of(documents, leftover)
     if may_hold_surrogates(text):
         whole: list[Json] = [without_lone_surrogates(document) for document in documents]
         mends += ("lone_surrogate",) if whole != documents else ()
         documents = whole
-    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream)
+    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream, pieces=tuple(pieces))
 
 
-def _streamed(text: str) -> list[Json]:
-    """The documents of the events. What stands behind the first that says it is done is the same stream once more."""
+def _streamed(text: str) -> tuple[list[Json], list[str]]:
+    """The documents of the events, and the events. What stands behind the first that says it is done is the same
+    stream once more."""
     events: list[str] = []
     for event in read_events(text):
         events.append(event)
         check_count(len(events))
     ended = next((place for place, event in enumerate(events) if event.strip() == "[DONE]"), len(events))
     before = [document for event in events[:ended] for document in parse_documents(event)[0]]
-    return before or [document for event in events for document in parse_documents(event)[0]]
+    if before:
+        return before, events[:ended]
+    return [document for event in events for document in parse_documents(event)[0]], events
 
 
 def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Gemini:
             reply is None
             or is_nothing(reply)
             or any(may_have_lost_digits(call.arguments) for call in reply.calls)
-            or (reply.calls and has_duplicate_keys(response.body.decode(errors="replace"), document))
+            or (reply.calls and has_duplicate_keys([response.body.decode(errors="replace")], [document]))
         ):
             return decode_with_care(response, self.name, now_s=now_s)
         return reply

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ class Body:
     is_cut: bool = False  # it inflates to more than the cap
     undigested: str = ""  # why nothing of it was read: the end of a sentence about the answer
     is_stream: bool = False  # it was a stream of server-sent events
+    pieces: tuple[str, ...] = ()  # what the documents were read from: the events of a stream, else the whole text
 
 
 def parse_plain(body: bytes) -> Any:
@@ -49,7 +51,7 @@ def unpack(body: bytes) -> tuple[str, tuple[str, ...], bool]:
     return text, ("gzip_body", *mends) if is_inflated else mends, is_cut
 
 
-def parse_documents(text: str) -> tuple[list[Json], str]:
+def parse_documents(text: str, decoder: json.JSONDecoder | None = None) -> tuple[list[Json], str]:
     """The JSON documents at the start of a text, one after the other, and what is left over behind them.
 
     Integers are exact whatever their size. Raises Undigested.
@@ -60,7 +62,7 @@ def parse_documents(text: str) -> tuple[list[Json], str]:
     position = _after_blanks(text, 0)
     while position < len(text):
         try:
-            document, end = _DECODER.raw_decode(text, position)
+            document, end = (decoder or _DECODER).raw_decode(text, position)
         except ValueError:
             break
         except RecursionError:
@@ -104,21 +106,26 @@ def may_have_lost_digits(text: str) -> bool:
     return _HUGE_FLOAT.search(text) is not None
 
 
-def has_duplicate_keys(text: str, document: Json) -> bool:
-    """Whether an object in this JSON text has a key twice, so that `document`, read from it, lacks what stood first.
+def has_duplicate_keys(texts: Sequence[str], documents: list[Json]) -> bool:
+    """Whether an object in these texts has a key twice, so that `documents`, read from them, lack what stood first.
 
     Each member has a colon, and one that is lost takes its colon along: counting is all that most texts need.
     """
     found: list[int] = []
 
-    def compare(members: list[tuple[str, Json]]) -> None:
+    def compare(members: list[tuple[str, Json]]) -> Json:
         found.append(len(members) - len({key for key, _ in members}))
+        return {}
 
     try:
-        if "\\u003" not in text and text.count(":") == as_json_bytes(document).count(b":"):
-            return False  # a colon may be written as an escape
-        json.JSONDecoder(object_pairs_hook=compare, parse_int=str, parse_float=str, strict=False).decode(text)
-    except (ValueError, RecursionError):
+        colons = sum(text.count(":") for text in texts)
+        is_escaped = any("\\u003" in text for text in texts)  # a colon may be written as an escape
+        if not is_escaped and colons == sum(as_json_bytes(document).count(b":") for document in documents):
+            return False
+        comparing = json.JSONDecoder(object_pairs_hook=compare, parse_int=str, parse_float=str, strict=False)
+        for text in texts:
+            parse_documents(text, comparing)
+    except (ValueError, RecursionError, Undigested):
         return False
     return any(found)
 

@@ -71,14 +71,12 @@ def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Men
     except NotJson:
         return None
     if repair and not tool.passes(value):
-        inner = _unwrapped(value, tool)
-        steps += ["unwrapped"] if inner is not value else []
-        value = inner
+        value = _unwrapped(value, tool, steps)
     wanted = {"nested_string": repair, "coerced": coerce}
     for name, change_in in _VALUE_STEPS.items():
         if wanted[name] and not tool.passes(value):
             tool.effort.spend(tool.length * _UNITS_A_CHARACTER)
-            changed = _Walk(tool.tool.schema.document, change_in(call.arguments), tool.effort).mended(value)
+            changed = _Walk(tool.tool.schema.document, change_in(call.arguments, steps), tool.effort).mended(value)
             steps += [name] if changed is not value else []
             value = changed
     if not isinstance(value, dict) or not tool.passes(value) or is_deeper(value, MAX_DEPTH):
@@ -377,27 +375,28 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def _unwrapped(value: Json, passing: _Passing) -> Json:
+def _unwrapped(value: Json, passing: _Passing, steps: list[str]) -> Json:
     """The record within wrappers that the schema does not know; the value itself where what is in them does not pass.
 
     Asked only for what does not pass as it stands. Where nothing is required, a wrapper does pass, and stays.
     """
     named = passing.tool.schema.document.get("properties")
-    inner = value
+    inner, taken = value, ["unwrapped"]
     for _ in range(_MAX_WRAPPERS):
-        inner = _content_of(inner, passing.tool.name)
+        inner = _content_of(inner, passing.tool.name, taken)
         is_record = isinstance(inner, dict) and (not isinstance(named, dict) or not named.keys().isdisjoint(inner))
         if inner and is_record and passing.passes(inner):
+            steps += taken
             return inner
     return value
 
 
-def _content_of(value: Json, tool_name: str) -> Json:
+def _content_of(value: Json, tool_name: str, steps: list[str]) -> Json:
     """What a wrapper holds; None where it is none, or holds several things. The whole call may stand in its arguments,
     and its name beside them."""
     if isinstance(value, str):
         try:
-            return read_json(value)
+            return _read_inner(value, steps)
         except NotJson:
             return None
     if isinstance(value, list):
@@ -414,6 +413,13 @@ def _content_of(value: Json, tool_name: str) -> Json:
         for name, inner in rest.items()
     )
     return held[0] if len(held) == 1 and len(value) == 1 + len(rest) and is_of_call else None
+
+
+def _read_inner(text: str, steps: list[str]) -> Json:
+    """Decode what stood in a string. Raises NotJson."""
+    value = read_json(text)
+    steps += ["duplicate_key"] if has_duplicate_keys(text, value) else []
+    return value
 
 
 def _wrapper_name(name: str) -> str:
@@ -457,17 +463,20 @@ _ANY: Kinds = frozenset(("null", "boolean", "integer", "number", "string", "arra
 _CONTAINERS: Kinds = frozenset(("array", "object"))
 
 
-def _decode_nested(value: Json, kinds: Kinds) -> Json:
+def _decode_nested(value: Json, kinds: Kinds, steps: list[str]) -> Json:
     """An object or array that came as a string, where the schema has no place for a string."""
-    decoded = value
+    decoded, taken = value, list[str]()
     for _ in range(_MAX_ENCODINGS):
         if not isinstance(decoded, str) or not kinds & _CONTAINERS:
             break
         try:
-            decoded = read_json(decoded)
+            decoded = _read_inner(decoded, taken)
         except NotJson:
             return value
-    return decoded if isinstance(decoded, dict | list) and _kinds_of(decoded) & kinds else value
+    if not isinstance(decoded, dict | list) or not _kinds_of(decoded) & kinds:
+        return value
+    steps += taken
+    return decoded
 
 
 def _coercion(text: str) -> _Change:
@@ -512,9 +521,9 @@ _WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 # What each does depends on the text that the arguments came as.
-_VALUE_STEPS: Mapping[str, Callable[[str], _Change]] = {
-    "nested_string": lambda text: _decode_nested,
-    "coerced": _coercion,
+_VALUE_STEPS: Mapping[str, Callable[[str, list[str]], _Change]] = {
+    "nested_string": lambda text, steps: lambda value, kinds: _decode_nested(value, kinds, steps),
+    "coerced": lambda text, steps: _coercion(text),
 }
 
 

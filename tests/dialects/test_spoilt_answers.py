@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchcall.dialects import DIALECTS
 from batchcall.dialects.jsontext import MAX_DOCUMENTS
 from batchcall.records import Failure, FailureKind, HttpResponse, Reply
-from mutating import check_in_every_dialect, goldens, spoilt
+from mutating import TOOLBOX, check_in_every_dialect, goldens, spoilt
 
 
 def test_there_are_golden_answers_to_spoil() -> None:
@@ -73,12 +73,43 @@ WITH_OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("protocol", WITH_OBJECTS)
-def test_a_key_that_is_twice_in_arguments_given_as_an_object_is_recorded(protocol: str) -> None:
-    for arguments, noted in ((ARGUMENTS, ("duplicate_key",)), ('{"n": 1, "in": {"a": ":"}}', ())):
-        body = WITH_OBJECTS[protocol].replace("ARGS", arguments).encode()
+STREAMED = {  # an event a line
+    "openai-chat": """{"choices": [{"delta": {"tool_calls": [{"function": {"name": "f", "arguments": ARGS}}]}}]}
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]}""",
+    "openai-responses": """
+        {"type": "response.output_item.done", "item": {"type": "function_call", "name": "f", "arguments": ARGS}}
+        {"type": "response.completed", "response": {"status": "completed", "output": []}}""",
+    "anthropic": """{"type": "message_start", "message": {}}
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f", "input": ARGS}}
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": PIECE}}
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}""",
+    "gemini": WITH_OBJECTS["gemini"].replace("\n", ""),
+}
 
-        read = DIALECTS[protocol].decode(HttpResponse(200, {}, body), now_s=0)
 
+@pytest.mark.parametrize("spoken", DIALECTS)
+@pytest.mark.parametrize("protocol", DIALECTS)
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("is_text", [False, True])
+def test_a_key_that_is_twice_in_arguments_is_recorded_however_they_come(
+    spoken: str, protocol: str, is_stream: bool, is_text: bool
+) -> None:
+    def is_noted(arguments: str, behind: str = "") -> bool:
+        inner = json.dumps(arguments)
+        whole, piece = ("{}", inner) if is_text and "PIECE" in form else (inner if is_text else arguments, '""')
+        body = form.replace("ARGS", whole).replace("PIECE", piece) + behind
+        read = DIALECTS[protocol].decode(HttpResponse(200, {}, body.encode()), now_s=0)
         assert isinstance(read, Reply)
-        assert read.repairs == noted
+        reading = TOOLBOX.read(read, repair=True, coerce=False, max_tokens=None)
+        assert reading.arguments == json.loads(arguments)
+        return "duplicate_key" in read.repairs + reading.repairs
+
+    form = (
+        "".join(f"data: {line}\n\n" for line in STREAMED[spoken].strip().split("\n"))
+        if is_stream
+        else WITH_OBJECTS[spoken]
+    )
+
+    assert is_noted(ARGUMENTS)
+    assert is_noted(ARGUMENTS, behind="" if is_stream else "</s>")
+    assert not is_noted('{"n": 1, "in": {"a": ":"}}')

@@ -522,6 +522,24 @@ def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: st
 
 
 @pytest.mark.parametrize(
+    ("arguments", "schema", "steps"),
+    [
+        ('{"arguments": "{\\"shop\\": 1, \\"shop\\": \\"Fig\\"}"}', CLOSED, ("unwrapped", "duplicate_key")),
+        (
+            '{"shop": "{\\"a\\": 1, \\"a\\": 2}"}',
+            {"properties": {"shop": {"type": "object"}}},
+            ("duplicate_key", "nested_string"),
+        ),
+    ],
+)
+def test_a_key_twice_in_what_stood_in_a_string_is_recorded(arguments: str, schema: Any, steps: tuple[str, ...]) -> None:
+    found = mended(arguments, schema=schema)
+
+    assert found is not None
+    assert found.steps == steps
+
+
+@pytest.mark.parametrize(
     ("arguments", "schema"),
     [
         ('{"arguments": {"total": 5}}', CLOSED),  # what is in it does not pass either
