@@ -17,6 +17,7 @@ from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
 from batchcall.files.input import Input, Mark
 from batchcall.files.journal import journals_in, read_journals
+from batchcall.files.kept_columns import KeptColumns
 from batchcall.files.names import part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, Output
 from batchcall.files.parts import Totals, Wanted, fits, read_totals
@@ -333,20 +334,23 @@ def _settle_input(
 def _fitting_parts(askers: list[Asker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
     """Parts whose every row makes the same request as before and keeps the same columns."""
     numbers = set(_all_numbers(output))
-    for number, wanted in _by_part(askers, source, output):
+    for number, wanted in wanted_by_part(askers, source, output.part_rows, output.layout.kept):
         if number in numbers and _fits(wanted, output, number, disk=disk):
             yield number
 
 
-def _by_part(askers: list[Asker], source: Input, output: Output) -> Iterator[tuple[int, dict[int, Wanted]]]:
+def wanted_by_part(
+    askers: Sequence[Asker], source: Input, part_rows: int, kept: KeptColumns | None
+) -> Iterator[tuple[int, dict[int, Wanted]]]:
     """What the rows of each part's range make, by row. Their values are let go at once: a prompt may be large."""
     held: dict[int, Wanted] = {}
     number = 0
-    for batch in source.batches(needed_columns(source, askers[0]), keep=output.layout.kept):
+    columns = set[str]().union(*(needed_columns(source, asker) for asker in askers))
+    for batch in source.batches(columns, keep=kept):
         for row in batch.rows:
-            if row.index // output.part_rows != number:
+            if row.index // part_rows != number:
                 yield number, held
-                number, held = row.index // output.part_rows, {}
+                number, held = row.index // part_rows, {}
             held[row.index] = Wanted({asker.hash_of_row(row) for asker in askers}, row.kept)
     if held:
         yield number, held

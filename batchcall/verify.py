@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from batchcall.asking import Asker, make_asker
-from batchcall.errors import BatchcallError, DamagedRecordError
+from batchcall.asking import make_asker
+from batchcall.errors import BatchcallError, DamagedRecordError, InputError, JobError
+from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input, open_input
 from batchcall.files.journal import journal_name, journals_in, read_journals
 from batchcall.files.lock import holder_of
 from batchcall.files.names import answers_in, part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, SUCCESS, as_read_error
-from batchcall.files.parts import Totals, open_part, read_batches, read_raw
+from batchcall.files.parts import Match, Totals, matches, open_part, read_raw
 from batchcall.files.runfile import RunFile, bill_aside
+from batchcall.job import Job
 from batchcall.records import Outcome
 from batchcall.report.text import table
-from batchcall.resume import stored_job
+from batchcall.resume import layout_fingerprint, stored_job, wanted_by_part
 from batchcall.status import require_runfile
 
 _NAMED_AT_MOST = 5  # rows named per fault
@@ -41,6 +43,8 @@ class Proof:
     without_answers: set[int] = field(default_factory=set)  # of those whose raw answers are gone or damaged
     faults: list[str] = field(default_factory=list)  # what is wrong and what to do
     unfinished: str = ""  # why the output is not whole yet, which is among the faults too; empty where it is
+    unchecked: str = ""  # why the input could not be compared, which is among the faults too; empty where it was
+    has_changed: bool = False  # the input's files, since the last run
     notes: list[str] = field(default_factory=list)  # what could not be looked at, and what is good to know
 
     @property
@@ -70,9 +74,10 @@ class Proof:
     def _verdict(self) -> str:
         if self.is_proven:
             return "proven"
-        if self.faults == [self.unfinished]:
-            return "incomplete; what is there is sound"
-        return "NOT proven"
+        said = {self.unfinished: "incomplete", self.unchecked: "NOT compared with the input"}
+        if not said.keys() >= set(self.faults):
+            return "NOT proven"
+        return " and ".join(said[fault] for fault in self.faults) + "; what is there is sound"
 
 
 def verify_output(folder: Path | str, *, disk: Disk | None = None) -> Proof:
@@ -246,24 +251,43 @@ def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
 
 
 def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> None:
-    """Walk the input and the parts side by side: each input row has one output row, made of the same request."""
+    """Hold the parts against the input: each input row has one output row, made of the same request."""
     try:
         job = stored_job(runfile.job)
-        askers = [make_asker(job), *(make_asker(stored_job(old)) for old in runfile.kept_jobs)]
         source = open_input(job.input.path, id_column=job.input.id)
-    except BatchcallError as error:
-        proof.notes.append(f"the input could not be compared: {error}")
+        proof.has_changed = source.fingerprint != runfile.input.fingerprint
+        walked = _walk(disk, folder, runfile, job, source, proof)
+    except (JobError, InputError) as error:
+        what_to_do = error.hint or "Put it where it was and run `batchcall verify` again"
+        proof.unchecked = f"the input could not be compared, so its rows were not checked: {error}. {what_to_do}"
+        proof.faults.append(proof.unchecked)
         _count_rows(runfile, proof)
         return
-    if source.fingerprint != runfile.input.fingerprint:
-        proof.notes.append("the input has changed since the last run; run the job again to follow it")
-        _count_rows(runfile, proof)
-        return
-    walked = _walk(disk, folder, askers, source, proof)
-    proof.expected, proof.missing = walked.rows, len(walked.missing)
+    proof.compared, proof.expected, proof.missing = walked.same, walked.rows, len(walked.missing)
     missing = [row for row in walked.missing if row // _part_rows(runfile) not in proof.damaged]
     if missing:
         proof.unfinished = f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again"
+    (_tell_changes if proof.has_changed else _tell_strange_rows)(walked, runfile, proof)
+
+
+def _tell_changes(walked: _Walked, _: RunFile, proof: Proof) -> None:
+    """Rows that are sound, and not what the input makes now."""
+    if walked.has_other_columns:
+        proof.faults.append(f"the columns of the input have changed since the last run. {_FOLLOW}")
+    for rows, what in (
+        (walked.other, "have changed in the input since they were asked"),
+        (walked.edited, "have changed in the input, in columns that are kept and not asked about"),
+        (walked.beyond, f"are beyond the {walked.rows:,} that the input has now"),
+    ):
+        if rows:
+            proof.faults.append(f"{len(rows):,} rows {what}: {_some(rows)}. {_FOLLOW}")
+
+
+_FOLLOW = "Run the job again to follow the input, `batchcall check` says what it would buy; or restore the input"
+
+
+def _tell_strange_rows(walked: _Walked, runfile: RunFile, proof: Proof) -> None:
+    """Rows that this very input does not make: something has happened to their parts."""
     if numbers := _numbers_of(walked.other, runfile):
         what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
         proof.damaged.update(numbers)
@@ -293,7 +317,7 @@ def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: s
     if holder is not None and (proof.unfinished or not has_success):
         of_all = "" if proof.expected is None else f" of {proof.expected:,}"
         proof.unfinished = f"{proof.rows:,}{of_all} rows are in, and {_UNDER_WAY.format(holder)}"
-    elif has_success and proof.unfinished:
+    elif has_success and proof.unfinished and not proof.has_changed:
         proof.faults.append(f"{SUCCESS} stands although not every row is in. Run the job again")
     elif not has_success and not proof.unfinished and _has_died(runfile):
         proof.unfinished = "the last run died before it had written down what it came to. Run the job again"
@@ -318,43 +342,45 @@ def _names(numbers: list[int]) -> str:
     return ", ".join(part_name(number) for number in numbers)
 
 
-class _Walked(NamedTuple):
+@dataclass(slots=True)
+class _Walked:
     """Rows of the input and of the parts, held against each other."""
 
-    rows: int  # of the input
-    missing: list[int]  # rows of the input that are in no part
-    other: list[int]  # rows that are in, with the answer to another request
-    beyond: list[int]  # rows in parts that the input does not have
+    has_other_columns: bool  # the input, than those that are kept in the parts
+    rows: int = 0  # of the input
+    same: int = 0  # rows that are in as the input makes them
+    missing: list[int] = field(default_factory=list)  # rows of the input that are in no part
+    other: list[int] = field(default_factory=list)  # rows that are in, with the answer to another request
+    edited: list[int] = field(default_factory=list)  # rows that are in, with other values of the kept columns
+    beyond: list[int] = field(default_factory=list)  # rows in parts that the input does not have
 
 
-def _walk(disk: Disk, folder: Path, askers: list[Asker], source: Input, proof: Proof) -> _Walked:
-    columns: Any = source.columns if any(asker.columns is None for asker in askers) else _all_columns(askers)
-    written = _written_hashes(disk, folder, proof.readable)
-    current = next(written, None)
-    missing, other, rows = [], [], 0
-    for batch in source.batches(columns):
-        for row in batch.rows:
-            rows += 1
-            while current is not None and current[0] < row.index:
-                current = next(written, None)
-            if current is None or current[0] != row.index:
-                missing.append(row.index)
-            elif current[1] not in {asker.hash_of_row(row) for asker in askers}:
-                other.append(row.index)
-            else:
-                proof.compared += 1
-    beyond = [row for row, _ in (*filter(None, [current]), *written) if row >= rows]
-    return _Walked(rows, missing, other, beyond)
-
-
-def _all_columns(askers: list[Asker]) -> set[str]:
-    return {name for asker in askers for name in asker.columns or ()}
-
-
-def _written_hashes(disk: Disk, folder: Path, numbers: list[int]) -> Iterator[tuple[int, str | None]]:
-    for number in numbers:
-        for batch in read_batches(disk, folder / part_name(number), columns=["row", "request_hash"]):
-            yield from zip(batch.column("row").to_pylist(), batch.column("request_hash").to_pylist(), strict=True)
+def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, proof: Proof) -> _Walked:
+    """Part by part. What is kept of a row is compared only where the input has changed."""
+    askers = [make_asker(job), *(make_asker(stored_job(old)) for old in runfile.kept_jobs)]
+    names = source.columns if job.output.keep is None else job.output.keep
+    layout = Layout(source.kept_schema(names), askers[0].arguments_type, is_all_kept=job.output.keep is None)
+    walked = _Walked(proof.has_changed and layout_fingerprint(layout, _part_rows(runfile)) != runfile.layout)
+    kept = layout.kept if proof.has_changed and not walked.has_other_columns else None
+    sorted_by = {Match.OTHER: walked.other, Match.EDITED: walked.edited, Match.UNKNOWN: walked.beyond}
+    unread = dict.fromkeys(proof.readable)
+    for number, wanted in wanted_by_part(askers, source, _part_rows(runfile), kept):
+        walked.rows += len(wanted)
+        missing = set(wanted)
+        if number in unread:
+            del unread[number]
+            found = dict(matches(disk, folder / part_name(number), wanted, kept))
+            missing -= found.keys()
+            for row, match in found.items():
+                if match is Match.SAME:
+                    walked.same += 1
+                else:
+                    sorted_by[match].append(row)
+        walked.missing += sorted(missing)
+    for number in unread:
+        walked.beyond += (row for row, _ in matches(disk, folder / part_name(number), {}, None))
+    walked.beyond = [row for row in walked.beyond if row >= walked.rows]  # others are in the wrong part
+    return walked
 
 
 def _some(rows: list[int]) -> str:

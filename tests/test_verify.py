@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -15,9 +17,11 @@ from batchcall.files.lock import hold_lock
 from batchcall.files.runfile import read_runfile, write_runfile
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import batchcall as command
-from running import write_job
+from running import some_rows, write_job, write_rows
 
 INCOMPLETE = "incomplete; what is there is sound"
+UNCOMPARED = "NOT compared with the input"
+Rows = list[dict[str, Any]]
 
 
 @pytest_asyncio.fixture
@@ -76,26 +80,69 @@ async def test_a_run_that_only_looks_at_a_whole_output_leaves_it_proven(
     assert proof.is_proven
 
 
-@pytest.mark.parametrize("trouble", ["moved away", "grown"])
-async def test_rows_that_are_missing_are_told_even_where_the_input_cannot_be_walked(
-    tmp_path: Path, endpoint: SandboxProcess, trouble: str
-) -> None:
+async def test_without_its_input_an_output_is_not_said_to_be_proven(tmp_path: Path, endpoint: SandboxProcess) -> None:
     job, out, rows = write_job(tmp_path, url=endpoint.url), tmp_path / "out", tmp_path / "rows.jsonl"
-    await run_job(job, RunOptions(limit=12))
     whole = rows.read_text()
-    if trouble == "grown":
-        rows.write_text(whole + whole)
-    else:
-        rows.unlink()
-    before = verdict(out)
+    await run_job(job, RunOptions(limit=12))
+    rows.unlink()
+    half = verdict(out)
     rows.write_text(whole)
     await run_job(job)
-    if trouble == "grown":
-        rows.write_text(whole + whole)
-    else:
-        rows.unlink()
+    rows.unlink()
 
-    assert (before, verdict(out)) == (INCOMPLETE, "proven")
+    proof, told = verify_output(out), command("verify", out)
+
+    (fault,) = proof.faults
+    assert f"{rows} does not exist" in fault
+    assert "its rows were not checked" in fault
+    assert (half, verdict(out)) == (f"{UNCOMPARED} and {INCOMPLETE}", f"{UNCOMPARED}; what is there is sound")
+    assert (told.returncode, proof.compared) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (
+            lambda rows: [*rows[:3], {**rows[3], "text": "Bob"}, *rows[4:]],
+            "1 rows have changed in the input since they were asked: 3.",
+        ),
+        (
+            lambda rows: [*rows[:3], {**rows[3], "id": "other"}, *rows[4:]],
+            "in columns that are kept and not asked about: 3.",
+        ),
+        (lambda rows: rows[:3], "22 rows are beyond the 3 that the input has now: 3, 4"),
+        (lambda rows: [{**row, "more": 1} for row in rows], "the columns of the input have changed"),
+        (lambda rows: [*rows, {"id": "new", "text": "new"}], "1 rows of the input are not in: 25"),
+    ],
+    ids=["another text", "another id", "fewer rows", "another column", "more rows"],
+)
+async def test_rows_that_the_input_no_longer_makes_are_named_and_a_run_follows_them(
+    tmp_path: Path, endpoint: SandboxProcess, edit: Callable[[Rows], Rows], told: str
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url), tmp_path / "out"
+    await run_job(job)
+    write_rows(tmp_path / "rows.jsonl", edit(some_rows(25)))
+
+    (fault,) = verify_output(out).faults
+    code = command("verify", out).returncode
+    await run_job(job)
+
+    assert told in fault
+    assert "Run the job again" in fault
+    assert (code, verdict(out)) == (1, "proven")
+
+
+async def test_an_input_that_was_written_again_with_the_same_rows_leaves_an_output_proven(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out, rows = write_job(tmp_path, url=endpoint.url), tmp_path / "out", tmp_path / "rows.jsonl"
+    await run_job(job)
+    os.utime(rows, (1, 1))
+
+    proof = verify_output(out)
+
+    assert proof.is_proven
+    assert (proof.compared, proof.notes) == (25, [])
 
 
 async def test_what_is_gone_beside_the_rows_is_noted_and_the_rows_stay_proven(

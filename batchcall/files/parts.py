@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from batchcall.files.answer_columns import ANSWERS_SCHEMA, answers_batch, read_a
 from batchcall.files.arrow_values import bytes_of
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
 from batchcall.files.disk import Disk, Sink, whole_file
-from batchcall.files.kept_columns import KeptRow
+from batchcall.files.kept_columns import KeptColumns, KeptRow
 from batchcall.files.unreadable import UNREADABLE
 from batchcall.records import Attempt, Bill, Outcome, Status, Usage
 
@@ -345,18 +346,47 @@ class Wanted:
     kept: KeptRow | None
 
 
+class Match(Enum):
+    """What the input makes of a row that is in a part."""
+
+    SAME = "same"
+    EDITED = "edited"  # the same request, and other values of what is kept
+    OTHER = "other"  # another request
+    UNKNOWN = "unknown"  # no row at all
+
+
 def fits(disk: Disk, path: Path, wanted: Mapping[int, Wanted], layout: Layout) -> bool:
-    """Whether every row of a part is wanted (by row): the answer to one of its requests, and what is kept of it."""
-    kept = layout.kept.schema.names
-    for batch in read_batches(disk, path, columns=["row", "request_hash", *kept]):
-        rows = [wanted.get(index) for index in batch.column("row").to_pylist()]
-        hashes = batch.column("request_hash").to_pylist()
-        if not all(row is not None and old in row.hashes for row, old in zip(rows, hashes, strict=True)):
-            return False
-        again = layout.kept.gathered([row.kept for row in rows if row is not None])
-        if not all(_is_same(batch.column(name), one) for name, one in zip(kept, again, strict=True)):
-            return False
-    return True
+    """Whether every row of a part is wanted: the answer to one of its requests, and what is kept of it."""
+    return all(match is Match.SAME for _, match in matches(disk, path, wanted, layout.kept))
+
+
+def matches(
+    disk: Disk, path: Path, wanted: Mapping[int, Wanted], kept: KeptColumns | None
+) -> Iterator[tuple[int, Match]]:
+    """Each row of a part, held against what is wanted of it, by row; what is kept of it only with `kept`."""
+    names = kept.schema.names if kept is not None else []
+    for batch in read_batches(disk, path, columns=["row", "request_hash", *names]):
+        rows = batch.column("row").to_pylist()
+        edited = _edited(batch, [wanted.get(row) for row in rows], kept) if kept is not None else frozenset[int]()
+        for place, (row, request_hash) in enumerate(zip(rows, batch.column("request_hash").to_pylist(), strict=True)):
+            if row not in wanted:
+                yield row, Match.UNKNOWN
+            elif request_hash not in wanted[row].hashes:
+                yield row, Match.OTHER
+            else:
+                yield row, Match.EDITED if place in edited else Match.SAME
+
+
+def _edited(batch: pa.RecordBatch, rows: list[Wanted | None], kept: KeptColumns) -> frozenset[int]:
+    """Places in a batch whose kept columns are not those of the rows."""
+    now = kept.gathered([row.kept if row is not None else None for row in rows])
+    was = [batch.column(name) for name in kept.schema.names]
+    changed = [pair for pair in zip(was, now, strict=True) if not _is_same(*pair)]
+    return frozenset(
+        place
+        for place in range(batch.num_rows)
+        if any(not _is_same(old.slice(place, 1), new.slice(place, 1)) for old, new in changed)
+    )
 
 
 def _is_same(one: pa.Array, other: pa.Array) -> bool:
