@@ -35,9 +35,12 @@ def join_deltas(stream: str) -> Iterator[str]:
         if is_like or number >= try_at:
             rest = 1 if len(pieces) >= _SHORTEST_RUN else min(2 * rest, _LONGEST_REST)
             try_at = number + rest
-        if last is not None and _is_only_text(pieces):
+        if last is not None:
             begin, end = last.span(1)
-            yield stream[last.start() : begin] + "".join(pieces) + stream[end : last.end() - len(_BETWEEN)]
+            if _is_only_text(pieces):
+                yield stream[last.start() : begin] + "".join(pieces) + stream[end : last.end() - len(_BETWEEN)]
+            else:
+                yield from stream[place : last.end() - len(_BETWEEN)].split(_BETWEEN)
             place = last.end()
         event, place = _event_at(stream, place)
 

@@ -13,7 +13,7 @@ from dialects.test_golden_answers import CASES, response_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchcall.dialects import DIALECTS, jsontext, sse
+from batchcall.dialects import DIALECTS, deltas, jsontext, sse
 from batchcall.dialects.deltas import join_deltas
 from batchcall.records import Failure, HttpResponse, Reply
 
@@ -195,3 +195,20 @@ def test_what_is_no_run_stays_as_it_came_and_templates_are_tried_ever_less_often
 
     assert list(join_deltas("\n\n".join(events))) == events
     assert [len(list(group)) for _, group in groupby(join_deltas("\n\n".join(["data: 1"] * 9)))] == [9]
+
+
+def test_a_run_that_cannot_be_joined_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    run_of = deltas._run_of
+
+    def counting(template: Any, stream: str, place: int) -> tuple[list[str], Any]:
+        pieces, last = run_of(template, stream, place)
+        looked.extend(pieces)
+        return pieces, last
+
+    monkeypatch.setattr(deltas, "_run_of", counting)
+    made = {"kind": 2, "index": 0, "choice": 0, "id": None, "name": None, "times": 1}
+    events = [f"data: {json.dumps(chat_delta(piece, 1, made))}" for piece in [*["x"] * 1_000, "{}"]]
+
+    assert list(join_deltas("\n\n".join([*events, ""]))) == events
+    assert len(looked) <= len(events)
