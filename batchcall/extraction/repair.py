@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -297,6 +298,34 @@ def _plain_numbers(value: Json) -> Json:
     return {name: _plain_numbers(inner) for name, inner in value.items()} if isinstance(value, dict) else value
 
 
+def _keep_last_snapshot(text: str) -> str:
+    """A stream whose every piece repeats all that came before, joined as if they were deltas: the last piece. What may
+    be the start of one JSON text is none: deltas of arguments join to nothing else, even where they were cut off."""
+    pieces, place = [], 0
+    while found := _SNAPSHOT.match(text, place):
+        pieces.append(found[1])
+        place = found.end()
+    last = text[place:]
+    if not pieces or not all(later.startswith(piece) for piece, later in pairwise([*pieces, last])):
+        return text
+    try:
+        return text if _may_go_on(text) or not isinstance(read_json(last), dict) else last
+    except NotJson:
+        return text
+
+
+def _may_go_on(text: str) -> bool:
+    try:
+        read_json(text)
+    except NotJson as fault:
+        return str(fault) == _CUT
+    return True
+
+
+_CUT = "Input data was truncated"  # in msgspec's words
+_SNAPSHOT = re.compile(r"(\{[^{]*(?:\{[^{]*)*?)(?=\1)")  # with another behind it that begins with all of it
+
+
 def _drop_trailing_text(text: str) -> str:
     if not text.lstrip().startswith(("{", "[")):
         return text
@@ -368,6 +397,7 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
     "lone_surrogate": _replace_surrogates,
     "code_fence": _open_fence,
     "repeated_arguments": _keep_one_copy,
+    "snapshots": _keep_last_snapshot,
     "trailing_text": _drop_trailing_text,
     "trailing_comma": _drop_trailing_commas,
     "control_character": _escape_controls,

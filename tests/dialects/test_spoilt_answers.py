@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +39,7 @@ def test_an_answer_in_more_pieces_than_any_has_is_given_up(piece: bytes, protoco
 @pytest.mark.parametrize("protocol", ["openai-chat", "openai-responses"])
 def test_arguments_in_tens_of_thousands_of_pieces_are_put_together(protocol: str) -> None:
     pieces = ['{"a": "', *["x" * 100] * 30_000, '"}']
-    events = {"openai-chat": chat_events, "openai-responses": response_events}[protocol](pieces)
+    events = EVENTS[protocol](pieces)
     body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
 
     read = DIALECTS[protocol].decode(HttpResponse(200, {}, body), now_s=0)
@@ -113,3 +114,34 @@ def test_a_key_that_is_twice_in_arguments_is_recorded_however_they_come(
     assert is_noted(ARGUMENTS)
     assert is_noted(ARGUMENTS, behind="" if is_stream else "</s>")
     assert not is_noted('{"n": 1, "in": {"a": ":"}}')
+
+
+@pytest.mark.parametrize("protocol", ["openai-chat", "openai-responses", "anthropic"])
+@pytest.mark.parametrize("step", [1, 4])
+def test_a_stream_whose_pieces_repeat_all_that_came_before_is_read_by_its_last(protocol: str, step: int) -> None:
+    arguments = '{"n": 1, "in": {"a": "{\\"b", "c": [{}]}}'
+    pieces = [arguments[:end] for end in (*range(1, len(arguments), step), len(arguments))]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in EVENTS[protocol](pieces)).encode()
+
+    read = DIALECTS[protocol].decode(HttpResponse(200, {}, body), now_s=0)
+
+    assert isinstance(read, Reply)
+    reading = TOOLBOX.read(read, repair=True, coerce=False, max_tokens=None)
+    assert (reading.arguments, reading.repairs) == (json.loads(arguments), ("snapshots",))
+
+
+def anthropic_events(pieces: list[str]) -> list[object]:
+    deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in pieces]
+    return [
+        {"type": "message_start", "message": {}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f", "input": {}}},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}},
+    ]
+
+
+EVENTS: dict[str, Callable[[list[str]], list[object]]] = {
+    "openai-chat": chat_events,
+    "openai-responses": response_events,
+    "anthropic": anthropic_events,
+}

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.extraction.repair import Mended, NotJson, has_duplicate_keys, match_tool, mend, read_json
+from batchcall.extraction.repair import (
+    Mended,
+    NotJson,
+    _keep_last_snapshot,
+    has_duplicate_keys,
+    match_tool,
+    mend,
+    read_json,
+)
 from batchcall.extraction.schema import compile_tool
 from batchcall.records import RawCall, Tool
 
@@ -332,6 +340,9 @@ def test_a_tool_is_found_under_its_own_name_where_another_was_sent(called: str, 
         "\\" * 100_000,
         "{x} y" + '{"' * 100_000,
         "{x} y" + ', "' * 100_000,
+        "{" * 100_000,
+        '{"a":' * 100_000,
+        "{a{b" * 50_000 + "c",
     ],
 )
 def test_the_ladder_takes_linear_time_on_hostile_text(hostile: str) -> None:
@@ -383,6 +394,50 @@ def test_a_prefix_is_never_taken_for_the_whole(arguments: dict[str, Any], cut: i
     text = json.dumps(arguments)
 
     assert mended(text[:-cut].rstrip() or "{") is None
+
+
+def snapshots(text: str, lengths: list[int]) -> str:
+    return "".join(text[:length] for length in lengths) + text
+
+
+@pytest.mark.parametrize(
+    "text", ['{"shop": "Fig"}', '{"shop": "a {b} \\"{", "total": 2}', '{"owner": {"id": 1, "name": 2}, "items": []}']
+)
+@pytest.mark.parametrize("step", [1, 4, 9])
+def test_of_a_stream_that_repeats_all_that_came_before_the_last_piece_counts(text: str, step: int) -> None:
+    lengths = list(range(1, len(text), step))
+
+    assert mended(snapshots(text, lengths)) == Mended(json.loads(text), ("snapshots",))
+    assert mended(snapshots(text, [*lengths, len(text)])) == Mended(json.loads(text), ("snapshots",))
+    assert mended(snapshots(text, lengths)[:-1]) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"loose":{"loose":1}',  # may be cut: what stood in `loose` is not the whole
+        '{"shop": "Fig{"shop": "Fog"}',  # another one
+        '{"shop": "Fig"{"shop": "Fig"',
+    ],
+)
+def test_what_may_be_something_else_is_no_snapshot(arguments: str) -> None:
+    assert mended(arguments) is None
+
+
+braces = st.recursive(
+    st.integers() | st.text(alphabet='{}":a\\ '),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='{":a', max_size=2), inner, max_size=3)
+    ),
+)
+
+
+@given(st.dictionaries(st.text(alphabet='{":a', max_size=2), braces, min_size=1), st.integers(0, 60))
+def test_deltas_are_never_taken_for_snapshots(arguments: dict[str, Any], cut: int) -> None:
+    text = json.dumps(arguments)
+
+    so_far = text[: max(len(text) - cut, 1)]
+    assert _keep_last_snapshot(so_far) == so_far
 
 
 @pytest.mark.parametrize(
