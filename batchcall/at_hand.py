@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,8 @@ from typing import NamedTuple
 from batchcall.errors import BatchcallError, JobError
 from batchcall.files.disk import RealDisk
 from batchcall.files.output import OWN_FOLDER
-from batchcall.files.runfile import read_runfile
-from batchcall.job import load_job
+from batchcall.files.runfile import RunFile, read_runfile
+from batchcall.job import Job, load_job, rehearsed
 
 
 class AtHand(NamedTuple):
@@ -36,8 +37,36 @@ def job_at(path: Path) -> AtHand:
         raise JobError(f"{path} was written by {job}, which is no longer there", hint="give the job file, and --output")
     if _is_rehearsal(runfile.job, path):
         raise JobError(f"{path} is a rehearsal", hint=f"batchcall run {job} --rehearse")
-    read_from = runfile.job["input"]["path"]
-    return AtHand(job, None if "***@" in read_from else read_from, path.absolute())
+    return AtHand(job, _input_of(runfile), path.absolute())
+
+
+def _input_of(runfile: RunFile) -> str | None:
+    """Where the rows came from; None where that holds a secret, which only the job file has."""
+    path: str = runfile.job["input"]["path"]
+    return None if "***@" in path else path
+
+
+def job_of(runfile: RunFile, folder: Path) -> Job | None:
+    """The job file that an output was written from, as it is now; None where it is gone. Raises JobError."""
+    file = Path(runfile.job["file"])
+    if not file.is_file():
+        return None
+    job = load_job(file, overrides=tuple(places(_input_of(runfile), str(folder.absolute()))))
+    return rehearsed(job) if _is_rehearsal(runfile.job, folder) else job
+
+
+def places(input_path: str | None, output: str | None) -> list[str]:
+    """Paths from where the person stands, as overrides of a job file."""
+    named = {"input.path": input_path, "output.path": output}
+    return [f"{key}={_toml_text(_from_here(path))}" for key, path in named.items() if path is not None]
+
+
+def _from_here(path: str) -> str:
+    return path if "://" in path else str(Path.cwd() / path)
+
+
+def _toml_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:
@@ -48,10 +77,11 @@ def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:
     return is_sandbox and path.name.endswith("-rehearsal") and folder.endswith("-rehearsal")
 
 
-def output_at(path: Path, *, overrides: tuple[str, ...] = ()) -> Path:
-    """The output folder at `path`; of a job file, the one that it writes. Raises JobError."""
+def output_at(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Path, Job | None]:
+    """The output folder at `path`; of a job file, the one that it writes, and the job. Raises JobError."""
     if path.suffix == ".toml" and os.path.isfile(path):
-        return load_job(path, overrides=overrides).output.path
+        job = load_job(path, overrides=overrides)
+        return job.output.path, job
     if overrides:
         raise JobError(f"{path} is not a job file, so --output and --set have no meaning", hint="give the job file")
-    return path
+    return path, None

@@ -252,7 +252,7 @@ def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: 
     note = validation_note(runfile, job, disk) if is_same_job else None
     if would is not None:
         return _Standing(runfile.totals, is_same_job, 0, would.to_buy, note)
-    status = read_status(job.output.path)
+    status = read_status(job.output.path, job=job)
     return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None, note)
 
 

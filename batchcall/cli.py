@@ -219,7 +219,8 @@ def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
     """Rows done, failures, tokens, cost, and what is left. Exits 0 whatever it has to tell."""
     from batchcall.status import read_status
 
-    found = read_status(_folder(folder, output, settings))
+    folder, job = _folder(folder, output, settings)
+    found = read_status(folder, job=job)
     _print(_json(found.as_json()) if as_json else found.as_text())
 
 
@@ -234,7 +235,8 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
     """
     from batchcall.verify import verify_output
 
-    proof = verify_output(_folder(folder, output, settings))
+    folder, job = _folder(folder, output, settings)
+    proof = verify_output(folder, job=job)
     code = ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED
     _print(_json(proof.as_json()) if as_json else proof.as_text(), code)
     _exit(code)
@@ -333,7 +335,7 @@ def _let_sigint_end_it() -> None:
 
 def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:
     """The job with what the command line changes. Paths of the command line start from where the person stands."""
-    from batchcall.at_hand import job_at
+    from batchcall.at_hand import job_at, places
     from batchcall.job import load_job
 
     found = job_at(job)
@@ -342,28 +344,13 @@ def _load(job: Path, input_path: str | None, output: str | None, settings: tuple
         input_path = found.input
     if output is None and found.output is not None:
         output = str(found.output)
-    return load_job(found.job, overrides=(*settings, *_places(input_path, output)))
+    return load_job(found.job, overrides=(*settings, *places(input_path, output)))
 
 
-def _places(input_path: str | None, output: str | None) -> list[str]:
-    named = {"input.path": input_path, "output.path": output}
-    return [f"{key}={_toml_text(_from_here(path))}" for key, path in named.items() if path is not None]
+def _folder(path: Path, output: str | None, settings: tuple[str, ...]) -> tuple[Path, Job | None]:
+    from batchcall.at_hand import output_at, places
 
-
-def _folder(path: Path, output: str | None, settings: tuple[str, ...]) -> Path:
-    from batchcall.at_hand import output_at
-
-    return output_at(path, overrides=(*settings, *_places(None, output)))
-
-
-def _from_here(path: str) -> str:
-    return path if "://" in path else str(Path.cwd() / path)
-
-
-def _toml_text(text: str) -> str:
-    from json import dumps
-
-    return dumps(text, ensure_ascii=False)
+    return output_at(path, overrides=(*settings, *places(None, output)))
 
 
 def _json(value: Any, *, indent: bool = False) -> str:

@@ -46,6 +46,7 @@ __all__ = [
     "masked",
     "pace_of",
     "parse_duration",
+    "rehearsed",
     "request_identity",
     "resolve_key",
     "resolve_tool_choice",
@@ -387,6 +388,16 @@ def job_schema() -> dict[str, Any]:
     """JSON Schema of the job file, for editors (`batchcall schema`)."""
     schema: dict[str, Any] = for_editors(SCHEMA)
     return schema
+
+
+def rehearsed(job: Job) -> Job:
+    """The job as it is asked of the embedded endpoint, into a folder of its own."""
+    folder = job.output.path
+    return msgspec.structs.replace(
+        job,
+        endpoints=[msgspec.structs.replace(one, url="sandbox", api_key=None) for one in job.endpoints],
+        output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + "-rehearsal")),
+    )
 
 
 def request_identity(job: Job) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from batchcall.asking import Asker, make_asker
+from batchcall.at_hand import job_of
 from batchcall.errors import JobError, OutputError, ResumeError
 from batchcall.files.columns import Layout
 from batchcall.files.disk import Disk
@@ -151,6 +152,31 @@ def validation_note(runfile: RunFile, job: Job, disk: Disk) -> str | None:
     keys = " and ".join(f"validate.{name}" for name in changed)
     have, them = ("has", "it") if len(changed) == 1 else ("have", "them")
     return f"{keys} {have} changed; `batchcall revalidate` applies {them} to the rows that are done, at no cost"
+
+
+def job_notes(folder: Path, runfile: RunFile, disk: Disk, job: Job | None) -> list[str]:
+    """How the job file differs from the one that an output's rows were made with, and what a run would do about it.
+
+    `job` is the job file where the person gave it; None: the one that the record names, if it is still there.
+    """
+    try:
+        now = job or job_of(runfile, folder)
+    except JobError as error:
+        faults = "; ".join(error.faults) or str(error)
+        return [f"{runfile.job['file']} has faults now, and a run would refuse it: {faults}"]
+    if now is None:
+        return []
+    notes = [*filter(None, [validation_note(runfile, now, disk)])]
+    if changes := describe_change(runfile.identity, request_identity(now)):
+        what = f"{now.file} differs from the job that these rows were made with: {'; '.join(changes)}"
+        return [f"{what}. {_NEXT_RUN}", *notes]
+    return notes
+
+
+_NEXT_RUN = (
+    "Where the next run would buy rows again for that, it refuses, unless --on-change says what to do: rerun asks them"
+    " again, keep leaves what is done and uses the new job for the rest; `batchcall check` says how many"
+)
 
 
 def _settle_validation(resumption: Resumption, old: RunFile, job: Job, disk: Disk) -> None:

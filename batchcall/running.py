@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from batchcall.asking import Asker, make_asker
 from batchcall.closing import finish, too_many_failed
 from batchcall.descriptors import room_for
@@ -38,7 +36,7 @@ from batchcall.files.output import (
     output_error,
 )
 from batchcall.files.runfile import InputEntry, RunEntry, read_runfile, write_runfile
-from batchcall.job import Job, as_job, is_batch_file
+from batchcall.job import Job, as_job, is_batch_file, rehearsed
 from batchcall.job_endpoint import exposed_keys
 from batchcall.opening import keys_of, opened_engine
 from batchcall.questions import ask, complete_plan, questions
@@ -91,7 +89,7 @@ async def run_job(
     what arrived is kept in every case.
     """
     options = options or RunOptions()
-    job = _as_asked(as_job(job), options)
+    job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
     keys = keys_of(job)
     room_for(job)  # before anything is written
     with _disk_faults(job.output.path) as disk_faults:
@@ -134,17 +132,6 @@ def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
 
 def _say_nothing(note: str) -> None:
     """For callers that do not listen."""
-
-
-def _as_asked(job: Job, options: RunOptions) -> Job:
-    if not options.rehearse:
-        return job
-    folder = job.output.path
-    return msgspec.structs.replace(
-        job,
-        endpoints=[msgspec.structs.replace(one, url="sandbox", api_key=None) for one in job.endpoints],
-        output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + "-rehearsal")),
-    )
 
 
 @contextlib.asynccontextmanager

@@ -20,9 +20,10 @@ from batchcall.files.output import OWN_FOLDER, as_read_error
 from batchcall.files.parts import Totals, read_totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.held import Held, held_answers, skimming
+from batchcall.job import Job
 from batchcall.records import Attempt, Failure, FailureKind, Request, Row, Status
 from batchcall.report.text import failures_text, money_text, table, tokens_text
-from batchcall.resume import stored_job
+from batchcall.resume import job_notes, stored_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class OutputStatus:
     runs: int
     last_run: dict[str, Any] | None
     faults: list[str]  # parts or a record that cannot be read
+    notes: list[str]  # how the job file differs from what the rows were made with
 
     @property
     def waiting(self) -> int:
@@ -72,6 +74,7 @@ class OutputStatus:
             "runs": self.runs,
             "last_run": self.last_run,
             "faults": self.faults,
+            "notes": self.notes,
         }
 
     def as_text(self) -> str:
@@ -89,18 +92,22 @@ class OutputStatus:
                 ("left", _left(self)),
                 ("last run", _last_run(self)),
                 *(("fault", fault) for fault in self.faults),
+                *(("note", note) for note in self.notes),
             ]
         )
 
 
-def read_status(folder: Path | str, *, disk: Disk | None = None) -> OutputStatus:
-    """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output."""
+def read_status(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> OutputStatus:
+    """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output.
+
+    The job file is compared with what the rows were made with: `job`, else the file that wrote the output.
+    """
     folder = Path(folder)
     with as_read_error(folder):
-        return _read_status(folder, disk or RealDisk())
+        return _read_status(folder, job, disk or RealDisk())
 
 
-def _read_status(folder: Path, disk: Disk) -> OutputStatus:
+def _read_status(folder: Path, job: Job | None, disk: Disk) -> OutputStatus:
     own = folder / OWN_FOLDER
     # Before the parts: a live run may turn one into the other meanwhile, and nothing is to be overlooked.
     journals = {number: read_journals(disk, paths) for number, paths in journals_in(disk, own).items()}
@@ -122,6 +129,7 @@ def _read_status(folder: Path, disk: Disk) -> OutputStatus:
         holder=holder,
         runs=len(runfile.runs) if runfile else 0,
         faults=faults,
+        notes=job_notes(folder, runfile, disk, job) if runfile else [],
         last_run=None
         if last is None
         else {

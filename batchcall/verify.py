@@ -21,7 +21,7 @@ from batchcall.files.runfile import RunFile, bill_aside
 from batchcall.job import Job
 from batchcall.records import Outcome
 from batchcall.report.text import table
-from batchcall.resume import layout_fingerprint, stored_job, wanted_by_part
+from batchcall.resume import job_notes, layout_fingerprint, stored_job, wanted_by_part
 from batchcall.status import require_runfile
 
 _NAMED_AT_MOST = 5  # rows named per fault
@@ -80,17 +80,18 @@ class Proof:
         return " and ".join(said[fault] for fault in self.faults) + "; what is there is sound"
 
 
-def verify_output(folder: Path | str, *, disk: Disk | None = None) -> Proof:
+def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> Proof:
     """Read everything in an output and hold it against its input and its record. Changes nothing.
 
-    Raises OutputError when the folder is no output at all; every other fault is in the proof.
+    Raises OutputError when the folder is no output at all; every other fault is in the proof. The notes say how the job
+    file differs from what the rows were made with: `job`, else the file that wrote the output.
     """
     folder = Path(folder)
     with as_read_error(folder):
-        return _verify(folder, disk or RealDisk())
+        return _verify(folder, job, disk or RealDisk())
 
 
-def _verify(folder: Path, disk: Disk) -> Proof:
+def _verify(folder: Path, job: Job | None, disk: Disk) -> Proof:
     proof = Proof(str(folder))
     try:
         runfile = require_runfile(disk, folder)
@@ -106,6 +107,7 @@ def _verify(folder: Path, disk: Disk) -> Proof:
     _read_journals(disk, folder, proof)
     _compare_input(disk, folder, runfile, proof)
     _compare_end(runfile, proof, has_success=has_success, holder=holder)
+    proof.notes += job_notes(folder, runfile, disk, job)
     if runfile.job["output"]["response"] and proof.without_answers:
         proof.notes.append(
             f"the raw answers of {len(proof.without_answers):,} parts are not there: `revalidate` does not work without"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from batchcall import ExitCode, RunOptions, run_job
+from batchcall import ExitCode, RunOptions, load_job, run_job, verify_output
 from batchcall.report.snapshot import Snapshot
 from batchcall.sandbox.process import Settings, open_sandbox
 from batchcall.status import OutputStatus, read_status
-from running import write_job
+from running import edit, write_job
 
 PRICES = '[prices."test-model"]\nprompt = 1.0\ncompletion = 2.0'
 
@@ -122,3 +122,64 @@ async def test_status_of_a_run_under_way_counts_failures_in_journals_and_knows_t
     assert f"failed    {failed} ({failed} no_call)" in under_way.as_text()
     assert under_way.as_json()["journals"]["statuses"]["no_call"] == failed > 0
     assert read_status(tmp_path / "out").statuses == summary.totals["statuses"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "Who is this?",
+            "Who is that?",
+            ("job.toml differs from the job that these rows were made with: prompt", "rerun"),
+        ),
+        ('file = "tool.json"', 'name = "other"\nparameters = {}', ("tools.0.function.name", "--on-change")),
+        (
+            "concurrency = 8",
+            "concurrency = 8\n[validate]\ncoerce = true",
+            ("validate.coerce has changed", "revalidate"),
+        ),
+        ('url = "sandbox"', 'irl = "sandbox"', ("job.toml has faults now, and a run would refuse it", "endpoint")),
+    ],
+    ids=["prompt", "tool", "validate", "a fault"],
+)
+async def test_status_and_verify_say_how_the_job_file_has_changed_and_what_a_run_would_do(
+    tmp_path: Path, old: str, new: str, told: tuple[str, ...]
+) -> None:
+    job, out = write_job(tmp_path, rows=3), tmp_path / "out"
+    await run_job(job)
+    before = [*read_status(out).notes, *verify_output(out).notes]
+    edit(job, old, new)
+
+    of_status, proof = read_status(out), verify_output(out)
+
+    assert before == []
+    assert of_status.notes == proof.notes
+    (note,) = proof.notes
+    assert all(one in note for one in told), note
+    assert note in of_status.as_text()
+    assert proof.is_proven
+
+
+async def test_status_compares_with_the_job_that_is_given_and_with_none_where_the_file_is_gone(tmp_path: Path) -> None:
+    job, out = write_job(tmp_path, rows=3), tmp_path / "out"
+    await run_job(job)
+    changed = load_job(job, overrides=("request.model=other",))
+    job.unlink()
+
+    (note,) = read_status(out, job=changed).notes
+
+    assert 'model: "test-model" -> "other"' in note
+    assert read_status(out).notes == []
+
+
+async def test_a_rehearsal_is_compared_with_the_job_as_it_is_rehearsed(tmp_path: Path) -> None:
+    job = write_job(tmp_path, url="http://127.0.0.1:9/v1", rows=3)
+    await run_job(job, RunOptions(rehearse=True))
+    same = read_status(tmp_path / "out-rehearsal").notes
+    edit(job, "Who is this?", "Who is that?")
+
+    (note,) = read_status(tmp_path / "out-rehearsal").notes
+
+    assert same == []
+    assert "prompt" in note
+    assert "protocol" not in note
