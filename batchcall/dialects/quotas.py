@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
-from batchcall.dialects.waits import PACIFIC_MIDNIGHT_UTC_H, until_hour_s
+from batchcall.dialects.moments import PACIFIC
 
 HOUR, DAY, WEEK, MONTH = "hour", "day", "week", "month"
 
@@ -147,12 +147,8 @@ def likely_renewal_s(span: str, *, now_s: float, is_google: bool = False) -> flo
     counted from now."""
     if span == HOUR:
         return now_s + 3600.0
-    midnight_s = now_s + until_hour_s(PACIFIC_MIDNIGHT_UTC_H if is_google else 0, now_s=now_s)
-    if span == DAY:
-        return midnight_s
-    now = datetime.fromtimestamp(now_s, UTC)
-    if span == WEEK:
-        return midnight_s + (6 - now.weekday()) * 86400.0
-    return (
-        (now.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1).timestamp()
-    )
+    now = datetime.fromtimestamp(now_s, PACIFIC if is_google else UTC)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if span == MONTH:
+        return (today.replace(day=1) + timedelta(days=32)).replace(day=1).timestamp()
+    return (today + timedelta(days=1 if span == DAY else 7 - today.weekday())).timestamp()

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from batchcall.dialects.moments import BEIJING, CLOCK, DATED, moment_in, seconds_until, since_epoch_s
 from batchcall.records import Json
 
 LONGEST_WAIT_S = 900.0  # beyond it nobody waits: the run stops and reports until when
@@ -56,22 +56,13 @@ def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str,
 
 def read_duration(text: str) -> float | None:
     """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds", "5 分钟", "12:14:05"; None where it is none."""
-    if clock := _CLOCK.fullmatch(text.strip()):
+    text = text.strip().removeprefix("in ")
+    if clock := _CLOCK.fullmatch(text):
         days, hours, minutes, seconds = (int(amount or 0) for amount in clock.groups())
         return days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
-    if not _DURATION.fullmatch(text.strip()):
+    if not _DURATION.fullmatch(text):
         return None
     return sum(float(amount) * _UNIT_S[_unit(unit)] for amount, unit in _AMOUNT.findall(text))
-
-
-def seconds_until(moment: str, *, now_s: float) -> float | None:
-    """Seconds until a moment: RFC 3339, an HTTP date, an epoch in s or ms. Without a zone it is UTC, in a Chinese
-    sentence Beijing's. Negative in the past; None where it is not a moment."""
-    text = moment.strip()
-    if _EPOCH.fullmatch(text):
-        return _since_epoch_s(float(text)) - now_s
-    parsed = _as_iso(text) or _as_http_date(text)
-    return None if parsed is None else parsed.timestamp() - now_s
 
 
 def say_wait(wait_s: float, *, now_s: float) -> str:
@@ -88,7 +79,6 @@ def say_moment(moment_s: float) -> str:
 
 
 _LONGEST_SAYABLE_S = 100 * 365 * 86400.0
-BEIJING = timezone(timedelta(hours=8))
 
 # Durations
 
@@ -116,37 +106,6 @@ def _unit(written: str) -> str:
     if lowered in _FOREIGN_UNITS:
         return _FOREIGN_UNITS[lowered]
     return "ms" if lowered == "ms" or lowered.startswith("milli") else lowered[0]
-
-
-# Moments
-
-_EPOCH = re.compile(r"\d{10}(?:\d{3})?(?:\.\d{1,9})?")
-_MOMENT = (
-    r"\d{4}-\d\d-\d\d(?:(?:T| at | )\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d)\b)?"
-    r"|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
-    r"|\b\d{10}(?:\d{3})?\b"
-)
-
-
-def _since_epoch_s(value: float) -> float:
-    return value / 1000 if value > 1e12 else value
-
-
-def _as_iso(text: str, *, zone: timezone = UTC) -> datetime | None:
-    written = re.sub(r" ?(?:UTC|GMT|Z)$", "+00:00", text.replace(" at ", " "))
-    try:
-        moment = datetime.fromisoformat(written)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)) if len(text) >= 10 else None
-    except ValueError:
-        return None
-
-
-def _as_http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 # Headers
@@ -249,7 +208,7 @@ def read_length_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | N
     if number is not None:
         if not math.isfinite(number):
             return None
-        return max(0.0, _since_epoch_s(number) - now_s if number > 1e9 and unit_s == 1.0 else number * unit_s)
+        return max(0.0, since_epoch_s(number) - now_s if number > 1e9 and unit_s == 1.0 else number * unit_s)
     if not isinstance(value, str):
         return None
     wait_s = read_duration(value)
@@ -294,14 +253,14 @@ _RENEWS_IN = re.compile(
     rf"\b(?:{_IS_WHOLE})\b(?: again)? (?:in|after)(?: about)? ({_CLOCK.pattern}|{_DURATION.pattern})", re.I
 )
 # "Limit resets at: 2025-09-19 12:00:00 UTC" (LiteLLM), "You will regain access on 2024-06-01 at 00:00 UTC" (Anthropic)
-_RENEWS_AT = re.compile(rf"(?:\b{_RENEWS}\b[^.\n\d]{{0,40}}?|limit reached\|)({_MOMENT})", re.I)
-# "您的限额将在 2026-06-24 01:20:15 重置" (Zhipu)
-_RENEWS_AT_CHINESE = re.compile(rf"({_MOMENT})\s*(?:后|自动)?(?:重置|恢复|刷新|更新|重试)", re.I)
-_AT_MIDNIGHT = re.compile(
-    rf"\b{_RENEWS}\b[^.\n]{{0,40}}?\b(?:midnight|00:00(?::00)?)(?: \(?(?P<zone>UTC|GMT|PT|PST|PDT|Pacific)\b)?", re.I
+_RENEWS_AT = re.compile(
+    rf"(?:\b{_RENEWS}\b(?:(?!midnight|noon)[^.\n\d]){{0,40}}?|limit reached\|){DATED}"
+    # "Your limit resets at midnight UTC", "You've hit your limit · resets 8pm (America/New_York)"
+    rf"|\b{_RENEWS}\b(?: again| daily| every day| each day| by| at|:){{0,3}} {CLOCK}",
+    re.I,
 )
-# Midnight in California, where Google's quotas of a day are renewed: 07:00 UTC in summer, so that it is over by then.
-PACIFIC_MIDNIGHT_UTC_H = 8
+# "您的限额将在 2026-06-24 01:20:15 重置" (Zhipu)
+_RENEWS_AT_CHINESE = re.compile(rf"{DATED}\s*(?:后|自动)?(?:重置|恢复|刷新|更新|重试)", re.I)
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
@@ -317,19 +276,6 @@ def _said_renewal_s(text: str, *, now_s: float) -> float | None:
     if said := _RENEWS_IN.search(text):
         return read_duration(re.sub(r"(?:[ ,]|and )+$", "", said[1]))
     if said := _RENEWS_AT.search(text) or _RENEWS_AT_CHINESE.search(text):
-        return _moment_wait_s(said[1], is_chinese=_CHINESE.search(text) is not None, now_s=now_s)
-    if said := _AT_MIDNIGHT.search(text):
-        is_pacific = (said["zone"] or "").upper().startswith("P")
-        return until_hour_s(PACIFIC_MIDNIGHT_UTC_H if is_pacific else 0, now_s=now_s)
+        wait_s = moment_in(said, now_s=now_s, zone=BEIJING if _CHINESE.search(text) else UTC)
+        return wait_s if wait_s is not None and wait_s > 0 else None
     return None
-
-
-def _moment_wait_s(written: str, *, is_chinese: bool, now_s: float) -> float | None:
-    local = _as_iso(written, zone=BEIJING) if is_chinese else None
-    wait_s = local.timestamp() - now_s if local is not None else seconds_until(written, now_s=now_s)
-    return wait_s if wait_s is not None and wait_s > 0 else None
-
-
-def until_hour_s(hour: int, *, now_s: float) -> float:
-    """Seconds until it is this hour in UTC."""
-    return (hour * 3600.0 - now_s) % 86400.0 or 86400.0

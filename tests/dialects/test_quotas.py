@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall.dialects import DIALECTS
+from batchcall.dialects.quotas import likely_renewal_s
 from batchcall.pacing.health import as_utc
 from batchcall.records import Failure, FailureKind, HttpResponse, Reply
 
@@ -164,7 +165,8 @@ USED_UP: dict[str, tuple[int, dict[str, str], Any, str]] = {
         429, {"anthropic-ratelimit-unified-status": "rejected", "anthropic-ratelimit-unified-reset": "1796054400"},
         said("This request would exceed your account's rate limit.", type="rate_limit_error"), "2026-11-30 16:00"),
     "claude, a clock somewhere": (
-        429, {}, said("You've hit your limit · resets 8pm (America/New_York)"), "~2026-11-30 13:00"),
+        429, {}, said("You've hit your limit · resets 8pm (America/New_York)"), "2026-12-01 01:00"),
+    "claude, a clock nowhere": (429, {}, said("You've hit your limit · resets 8pm"), "~2026-11-30 13:00"),
     "claude, an epoch": (429, {}, said("Claude AI usage limit reached|1796054400"), "2026-11-30 16:00"),
     "the draft's header": (429, {"ratelimit": '"daily";r=0;t=21600'}, said("slow down"), "2026-11-30 18:00"),
     "the draft's older header": (429, {"ratelimit": "limit=9, remaining=0, reset=21600"}, said("no"), "2026-11-30 18:00"),
@@ -527,3 +529,22 @@ def sent(status: int, headers: dict[str, str], body: Any) -> HttpResponse:
 
 def minute(moment_s: float) -> str:
     return f"{as_utc(moment_s):%Y-%m-%d %H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("span", "now", "is_google", "renewed"),
+    [
+        ("day", "2026-07-01 06:59", True, "2026-07-01 07:00"),
+        ("day", "2026-12-01 06:59", True, "2026-12-01 08:00"),
+        ("week", "2026-07-06 05:00", True, "2026-07-06 07:00"),  # Monday in UTC, still Sunday in California
+        ("week", "2026-07-06 05:00", False, "2026-07-13 00:00"),
+        ("month", "2027-01-01 05:00", True, "2027-01-01 08:00"),
+        ("month", "2027-01-31 05:00", False, "2027-02-01 00:00"),
+    ],
+)
+def test_a_quota_is_likely_renewed_at_the_turn_where_its_vendor_counts(
+    span: str, now: str, is_google: bool, renewed: str
+) -> None:
+    now_s = datetime.fromisoformat(f"{now}+00:00").timestamp()
+
+    assert minute(likely_renewal_s(span, now_s=now_s, is_google=is_google)) == renewed
