@@ -458,10 +458,8 @@ class LiveEngine:
 
     def _spend(self, asked: Asked, read: Read) -> None:
         usage = read.usage
-        if usage is not NO_USAGE:
+        if usage != NO_USAGE or read.reply is not None:
             self.budget.spend(cost=self.reader.cost(asked, read), tokens=usage.total_tokens)
-        elif read.reply is not None:
-            self.budget.spend_unknown()
         if (limit := self.budget.exhausted) is not None and self.stopped is None:
             self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
 

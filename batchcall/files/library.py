@@ -187,16 +187,16 @@ class Library:
                 if outcome.request_hash is not None and outcome.attempts:
                     written = batch.slice(place, 1).serialize().to_pybytes()  # read back exactly as it stood
                     attempts = raw.get(outcome.row, [])
-                    answered = _is_success(outcome.http_status)
+                    answered = _is_success(outcome.http_status) or any(map(_is_answered, attempts))
                     self._insert(outcome.request_hash, outcome.finished_at_s, answered, attempts, schema, written)
                     self._price(outcome)
 
     def _learn_attempts(self, rows: Mapping[int, list[Attempt]]) -> None:
         """Rows of which nobody has written how they ended."""
         for attempts in rows.values():
-            if attempts[-1].response is not None:
-                answered = any(one.response is not None and _is_success(one.response.status) for one in attempts)
-                self._insert(attempts[-1].request_hash, finished_at_s(attempts[-1]), answered, attempts, None, None)
+            if any(one.response is not None for one in attempts):  # the last may be a connection that was lost
+                last, answered = attempts[-1], any(map(_is_answered, attempts))
+                self._insert(last.request_hash, finished_at_s(last), answered, attempts, None, None)
 
     def _insert(
         self,
@@ -276,6 +276,10 @@ def _as_row(row: int, bought: Bought) -> Bought:
 
 def _is_success(http_status: int | None) -> bool:
     return http_status is not None and 200 <= http_status < 300
+
+
+def _is_answered(attempt: Attempt) -> bool:
+    return attempt.response is not None and _is_success(attempt.response.status)
 
 
 def finished_at_s(attempt: Attempt) -> float:

@@ -13,17 +13,15 @@ class Budget:
     max_tokens: int | None = None
     cost: float = 0.0
     tokens: int = 0
-    counted: int = 0  # answers of this run whose usage was told
-    uncounted: int = 0  # and those where it was not
+    counted: int = 0  # answers of this run that say what a limit counts
+    uncounted: int = 0  # and those that do not
 
     def spend(self, *, cost: float | None, tokens: int | None) -> None:
         self.cost += cost or 0.0
         self.tokens += tokens or 0
-        self.counted += 1
-
-    def spend_unknown(self) -> None:
-        """An answer came that does not say what it used."""
-        self.uncounted += 1
+        is_told = (cost is not None or self.max_cost is None) and (tokens is not None or self.max_tokens is None)
+        self.counted += is_told
+        self.uncounted += not is_told
 
     @property
     def exhausted(self) -> str | None:

@@ -408,6 +408,24 @@ def test_a_spent_budget_lets_only_what_is_in_flight_go_beyond() -> None:
     assert "max_tokens_total" in run.engine.stopped.reason
 
 
+@pytest.mark.parametrize(
+    ("budget", "usage", "limit"),
+    [
+        (Budget(max_tokens=1_000), {"prompt_tokens": 2**41}, "max_tokens_total"),  # left out, so nothing is told
+        (Budget(max_cost=1.0), {"total_tokens": 15}, "max_cost"),  # of no kind that has a price
+    ],
+)
+def test_answers_that_do_not_say_what_a_budget_counts_leave_it_blind(
+    budget: Budget, usage: dict[str, int], limit: str
+) -> None:
+    transport = ScriptedTransport(lambda text, times: completion(**usage))
+    run = live(transport, [question(row) for row in range(60)], budget=budget)
+
+    assert 20 <= len(run.ended) < 30
+    assert isinstance(run.engine.stopped, Stopped)
+    assert run.engine.stopped.reason.startswith(f"limits.{limit} cannot be kept: 20 answers")
+
+
 def test_a_budget_that_is_spent_already_sends_nothing() -> None:
     run = live(ScriptedTransport([]), budget=Budget(max_cost=1.0, cost=1.0))
 

@@ -9,7 +9,7 @@ from batchcall.files.disk import RealDisk
 from batchcall.files.library import Library
 from batchcall.files.lines import attempt_line
 from batchcall.files.parts import AnswersFile
-from batchcall.records import Attempt, HttpResponse
+from batchcall.records import Attempt, Failure, FailureKind, HttpResponse
 
 
 def attempt(status: int, *, at_s: float) -> Attempt:
@@ -80,3 +80,23 @@ def test_an_answer_that_its_row_has_carried_on_and_asked_again_is_not_counted_as
     control.close()
     library.close()
     assert (before, after) == ([1.0, 3.0], [3.0])
+
+
+def test_an_answer_behind_which_a_connection_was_lost_is_found_and_counted(tmp_path: Path) -> None:
+    lost = replace(attempt(200, at_s=3.0), number=2, response=None, failure=Failure(FailureKind.DISCONNECTED, "lost"))
+    generation = tmp_path / "_batchcall" / "earlier" / "0001"
+    generation.mkdir(parents=True)
+    never = [replace(lost, row=1, request_hash="never", sent_at_s=9.0)]
+    lines = [attempt(200, at_s=1.0), lost, *never]
+    (generation / "part-000000.journal").write_bytes(b"".join(map(attempt_line, lines)))
+    library = Library(RealDisk(), tmp_path, tmp_path / "_batchcall")
+
+    untaken = [[one.sent_at_s for one in tried] for *_, tried in library.untaken()]
+    taken = library.take("hash")
+
+    never_taken = library.take("never")
+    library.close()
+    assert untaken == [[1.0, 3.0]]
+    assert taken is not None
+    assert [one.sent_at_s for one in taken.attempts] == [1.0, 3.0]
+    assert never_taken is None
