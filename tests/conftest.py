@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from batchcall.engines.transport import Transport
 from batchcall.records import HttpRequest
@@ -18,6 +19,10 @@ _PATHS = {
     "/responses": "openai-responses",
     "/messages": "anthropic",
 }
+
+# On a busy machine an example may take its time.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:

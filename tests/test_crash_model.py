@@ -26,8 +26,8 @@ from crash_model import Exploration, explore, explore_failures, explore_full_dis
 from model_disk import ModelDisk
 
 STATES = 1_600  # as if every step were cut off; `scripts/crash-test` does that, and in more ways
-STEPS = 10  # one of so many is cut off here
-ACTS = 4  # one of so many fails here
+STEPS = 20  # one of so many is cut off here
+ACTS = 8  # one of so many fails here
 PROCESSES = 2
 
 

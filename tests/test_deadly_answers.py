@@ -19,7 +19,7 @@ from running import command, results, write_job
 
 # Python runs this at the start of every process that finds it: reading the answer that holds DEADLY is fatal there.
 DEADLY = """
-import os, signal
+import os, signal, time
 from batchcall import rereading
 from batchcall.dialects.openai_chat import OpenAIChat
 rereading.ReadingChild.__init__.__kwdefaults__["limit_s"] = 3.0
@@ -38,6 +38,7 @@ Recovered.unsure = lambda self, has_died: set()
 """
 ACTS = {
     "hang": "while True: pass",
+    "wait": "time.sleep(600)",  # the same for those who wait for it, and it leaves the processor to others
     "crash": "os.kill(os.getpid(), signal.SIGSEGV)",
     "memory": "if os.getppid() != {parent}: bytearray(1 << 31)\n        os.kill(os.getpid(), signal.SIGKILL)",
 }
@@ -138,7 +139,7 @@ def test_the_same_command_ends_the_row_of_an_answer_a_run_died_over(
 
 
 def test_a_run_that_dies_before_it_could_try_once_more_leaves_it_to_the_next(tmp_path: Path, relay: Relay) -> None:
-    case = Case(tmp_path, relay, "hang")
+    case = Case(tmp_path, relay, "wait")
     case.die()
     with case.start() as run:
         wait_until(lambda: len(case.dead()) == 2)  # the child is at it
@@ -150,7 +151,7 @@ def test_a_run_that_dies_before_it_could_try_once_more_leaves_it_to_the_next(tmp
 
 
 def test_a_signal_is_heard_while_an_answer_is_tried_once_more(tmp_path: Path, relay: Relay) -> None:
-    case = Case(tmp_path, relay, "hang")
+    case = Case(tmp_path, relay, "wait")
     case.die()
 
     with case.start() as run:
@@ -161,7 +162,7 @@ def test_a_signal_is_heard_while_an_answer_is_tried_once_more(tmp_path: Path, re
 
 
 def test_without_the_mechanism_the_same_command_dies_again(tmp_path: Path, relay: Relay) -> None:
-    case = Case(tmp_path, relay, "hang")
+    case = Case(tmp_path, relay, "wait")
 
     case.die(more=WITHOUT_THE_MECHANISM)
     case.die(more=WITHOUT_THE_MECHANISM)
@@ -170,7 +171,7 @@ def test_without_the_mechanism_the_same_command_dies_again(tmp_path: Path, relay
 
 
 def test_a_revalidation_that_died_is_done_in_another_process(tmp_path: Path, relay: Relay) -> None:
-    case = Case(tmp_path, relay, "hang")
+    case = Case(tmp_path, relay, "wait")
     assert subprocess.run(command("run", case.job, "--quiet"), check=False, stdout=subprocess.DEVNULL).returncode == 0
     with case.start("revalidate", str(case.job)) as run:
         wait_until(lambda: case.dead() == [run.pid])

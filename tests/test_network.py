@@ -135,7 +135,7 @@ def test_a_lack_of_descriptors_takes_no_attempt_and_lowers_what_is_in_flight(
         with at_most_open(30):
             summary = run(job, say=said.append)
 
-    assert summary.exit_code is ExitCode.OK, summary
+    assert summary.exit_code is ExitCode.OK, (summary.reason, said)
     assert {row["status"] for row in results(tmp_path / "out")} == {"ok"}
     assert summary.requests > 300  # some never left this machine
     assert summary.possibly_paid_twice == {}

@@ -89,8 +89,7 @@ def mean_latency_s() -> float:
     return math.exp(0.5**2 / 2)  # of the lognormal distribution that HiddenServer draws from
 
 
-@pytest.mark.parametrize("says_when", [False, True], ids=["bare", "Retry-After"])
-@pytest.mark.parametrize("share", [0.005, 0.02, 0.1, 0.2])
+@pytest.mark.parametrize(("share", "says_when"), [(0.005, False), (0.02, True), (0.1, False), (0.2, True)])
 def test_refusals_by_chance_do_not_bring_the_job_to_a_standstill(share: float, says_when: bool) -> None:
     course = paced(HiddenServer(by_chance=share, says_when=says_when), Pacer(concurrency=WORKERS), attempts=9)
 

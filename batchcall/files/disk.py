@@ -11,11 +11,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from batchcall.files.lock import stands_at
+
+Opened = TypeVar("Opened")
 
 OWN_FOLDER = "_batchcall"  # prompts and raw answers are in it: nobody else may read it
 _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
@@ -65,7 +67,7 @@ class RealDisk:
 
     def names(self, folder: Path) -> list[str]:
         try:
-            return sorted(os.listdir(folder))
+            return sorted(_opened(lambda: os.listdir(folder)))
         except FileNotFoundError:
             return []
 
@@ -79,20 +81,20 @@ class RealDisk:
         return path.is_symlink()
 
     def read(self, path: Path) -> bytes:
-        return path.read_bytes()
+        return _opened(path.read_bytes)
 
     def open_read(self, path: Path) -> pa.NativeFile:
-        return pa.OSFile(os.fspath(path))
+        return _opened(lambda: pa.OSFile(os.fspath(path)))
 
     def open_append(self, path: Path) -> int:
         self.guard()
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, _PRIVATE_FILE)
+        return _opened(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, _PRIVATE_FILE))
 
     def create(self, path: Path) -> int:
         self.guard()
         is_own = _is_own(path)
         mode = _PRIVATE_FILE if is_own else _FILE
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, mode)
+        handle = _opened(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, mode))
         if not is_own and self._parts_mode is not None:
             os.fchmod(handle, self._parts_mode)
         return handle
@@ -136,6 +138,7 @@ class RealDisk:
 
     def close(self, handle: int) -> None:
         os.close(handle)
+        _keep_spare()
 
     def rename(self, source: Path, target: Path) -> None:
         self.guard()
@@ -154,7 +157,7 @@ class RealDisk:
         if sys.platform == "win32":  # folders cannot be opened there; NTFS journals names itself
             return
         try:
-            handle = os.open(folder, os.O_RDONLY)
+            handle = _opened(lambda: os.open(folder, os.O_RDONLY))
         except PermissionError:  # a folder above the output that is not ours to read
             return
         try:
@@ -163,7 +166,29 @@ class RealDisk:
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that keep names their own way
                 raise
         finally:
-            os.close(handle)
+            self.close(handle)
+
+
+_SPARE = 4  # descriptors: the loop, the thread that syncs and those that write parts may each need one
+_spare: list[int] = []
+
+
+def _opened(open_one: Callable[[], Opened]) -> Opened:
+    """Connections may hold every descriptor that this process may have: a few are kept for the files of the output."""
+    _keep_spare()
+    while True:
+        try:
+            return open_one()
+        except OSError as error:
+            if error.errno != errno.EMFILE or not _spare:
+                raise
+            os.close(_spare.pop())
+
+
+def _keep_spare() -> None:
+    with contextlib.suppress(OSError):
+        while len(_spare) < _SPARE:
+            _spare.append(os.open(os.devnull, os.O_RDONLY))
 
 
 def _is_own(path: Path) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,38 @@ class DiskThatTakesAFewBytes(RealDisk):
 class FullDisk(RealDisk):
     def write(self, handle: int, content: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def no_descriptor_left(tmp_path: Path) -> Iterator[None]:
+    """As when connections hold all of those that this process may have."""
+    write_whole(RealDisk(), tmp_path / "first", b"of this process")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for handle in held:
+        os.close(handle)
+
+
+def test_a_file_is_written_where_connections_hold_every_descriptor(tmp_path: Path, no_descriptor_left: None) -> None:
+    for content in (b"once", b"and again"):
+        write_whole(RealDisk(), tmp_path / "file", content)
+
+        assert RealDisk().read(tmp_path / "file") == content
+
+
+def test_without_the_spare_descriptors_it_is_not(
+    tmp_path: Path, no_descriptor_left: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchcall.files.disk._spare", [])
+
+    with pytest.raises(OSError, match="Too many open files"):
+        write_whole(RealDisk(), tmp_path / "file", b"once")
 
 
 def test_short_writes_are_continued(tmp_path: Path) -> None:
