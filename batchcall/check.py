@@ -37,7 +37,14 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Shape, Usage
 from batchcall.report.text import duration_text, money_text, table
-from batchcall.resume import refuse_foreign_folder, stored_job, unfit_without_record, validation_note, why_refused
+from batchcall.resume import (
+    is_correction,
+    refuse_foreign_folder,
+    stored_job,
+    unfit_without_record,
+    validation_note,
+    why_refused,
+)
 from batchcall.running import prepare, refuse_network
 from batchcall.status import read_status
 
@@ -241,10 +248,12 @@ def _standing_without_record(asker: Asker, source: Input, disk: Disk, folder: Pa
 
 
 def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: Disk, refusals: list[str]) -> _Standing:
-    is_same_job = runfile.identity == request_identity(job)
-    older = [make_asker(stored_job(one)) for one in runfile.kept_jobs] if is_same_job else []
+    is_as_it_was = runfile.identity == request_identity(job)
+    is_same_job = is_as_it_was or is_correction(runfile, job, disk)
+    kept = [*runfile.kept_jobs, runfile.job] if is_same_job else []
+    older = [make_asker(stored_job(one)) for one in kept]
     would = None
-    if not is_same_job or runfile.input.fingerprint != source.fingerprint:
+    if not is_as_it_was or runfile.input.fingerprint != source.fingerprint:
         would = forecast([asker, *older], source, disk, job.output.path)
     refusal = why_refused(runfile, job, [asker, *older], source, disk, would)
     if refusal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ __all__ = [
     "ToolSpec",
     "ValidateSection",
     "as_job",
+    "changed_keys",
     "describe_change",
     "is_batch_file",
     "job_schema",
@@ -50,6 +52,7 @@ __all__ = [
     "request_identity",
     "resolve_key",
     "resolve_tool_choice",
+    "speakers",
     "spoken_by",
 ]
 
@@ -414,6 +417,43 @@ def request_identity(job: Job) -> dict[str, Any]:
         "parameters": msgspec.to_builtins(request.parameters),
         "tools": [tool.written for tool in job.tools],
     }
+
+
+def changed_keys(
+    old: Mapping[str, Any], old_job: Mapping[str, Any], new: Mapping[str, Any], new_job: Mapping[str, Any]
+) -> list[str]:
+    """What differs between two identities, by the keys of the job file; the jobs are as `masked` gives them."""
+    is_same_pool = old["protocol"] == new["protocol"]
+    return describe_change(
+        _by_key(old, [] if is_same_pool else _tables(old_job)), _by_key(new, [] if is_same_pool else _tables(new_job))
+    )
+
+
+def _by_key(identity: Mapping[str, Any], endpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    request = {name: value for name, value in identity.items() if name not in ("protocol", "tools", "parameters")}
+    return {
+        "endpoint": endpoints[0] if len(endpoints) == 1 else endpoints,
+        "request": {**request, **identity.get("parameters", {})},
+        "tool": identity.get("tools", []),
+    }
+
+
+def _tables(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What of each [[endpoint]] shapes its requests; a table with several keys is one."""
+    tables = [one for one, _ in itertools.groupby({**one, "api_key": None} for one in job["endpoints"])]
+    return [
+        {
+            "url": "sandbox" if one["url"] == "sandbox" else "a server",
+            "protocol": one["protocol"],
+            **({"model": one["model"] or job["request"]["model"]} if len(tables) > 1 else {}),
+        }
+        for one in tables
+    ]
+
+
+def speakers(job: Job) -> list[tuple[str, str | None]]:
+    """The protocol and the model of each endpoint, in their order; no model: that of the row."""
+    return [(_protocol(endpoint), endpoint.model or job.request.model) for endpoint in job.endpoints]
 
 
 def spoken_by(job: Job) -> str:

@@ -23,9 +23,10 @@ from batchcall.files.names import part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, Output
 from batchcall.files.parts import Totals, Wanted, fits, read_totals
 from batchcall.files.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
-from batchcall.files.stamps import has_bought
+from batchcall.files.stamps import bought_from, has_bought
 from batchcall.forecast import Forecast, forecast
-from batchcall.job import Job, describe_change, masked, request_identity
+from batchcall.job import Job, changed_keys, masked, request_identity, speakers
+from batchcall.job_endpoint import endpoint_names
 from batchcall.report.text import money_text
 from batchcall.version import VERSION
 
@@ -108,6 +109,8 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
     is_other = old.identity != fresh.identity
     if is_other and not _is_bought(old, job, disk):
         on_change = RERUN  # there is nothing to protect
+    elif is_other and on_change == FAIL and is_correction(old, job, disk):
+        on_change = KEEP
     is_changed = is_other or (on_change == RERUN and bool(old.kept_jobs))
     if is_changed:
         _settle_change(resumption, old, output, on_change=on_change, disk=disk)
@@ -167,8 +170,9 @@ def job_notes(folder: Path, runfile: RunFile, disk: Disk, job: Job | None) -> li
     if now is None:
         return []
     notes = [*filter(None, [validation_note(runfile, now, disk)])]
-    if changes := describe_change(runfile.identity, request_identity(now)):
-        what = f"{now.file} differs from the job that these rows were made with: {'; '.join(changes)}"
+    if runfile.identity != (identity := request_identity(now)):
+        changes = "; ".join(changed_keys(runfile.identity, runfile.job, identity, masked(now)))
+        what = f"{now.file} differs from the job that these rows were made with: {changes}"
         return [f"{what}. {_NEXT_RUN}", *notes]
     return notes
 
@@ -215,15 +219,26 @@ def why_refused(
     if old.identity != request_identity(job):
         if not _is_bought(old, job, disk):
             return None
+        if is_correction(old, job, disk):
+            return _why_other_input(old, job, [*askers, _old_asker(old.job)], source, disk, would)
         would = would or forecast(askers[:1], source, disk, folder)
-        changes = describe_change(old.identity, request_identity(job))
+        if would.free == would.rows and _is_same_input(old, job, source):
+            return None  # a job that was changed back: its answers are all there
+        changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
         return ResumeError(
             f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
             hint=f"with --on-change rerun, {would}; {_took(disk, folder)}"
             "--on-change keep leaves what is done and uses the new job for the rest;"
             " a changed tool schema alone: `batchcall revalidate` costs nothing; or choose another --output",
         )
-    if old.input.path == _shown_path(job) or old.input.fingerprint == source.fingerprint:
+    return _why_other_input(old, job, askers, source, disk, would)
+
+
+def _why_other_input(
+    old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk, would: Forecast | None
+) -> ResumeError | None:
+    folder = job.output.path
+    if _is_same_input(old, job, source):
         return None
     would = would or forecast(askers, source, disk, folder)
     if not would.gone:
@@ -234,6 +249,24 @@ def why_refused(
         hint=f"choose another --output for this input; with --on-change rerun, {would}: those that go are kept in"
         f" {OWN_FOLDER}/earlier",
     )
+
+
+def _is_same_input(old: RunFile, job: Job, source: Input) -> bool:
+    """Edited and grown or not."""
+    return old.input.path == _shown_path(job) or old.input.fingerprint == source.fingerprint
+
+
+def is_correction(old: RunFile, job: Job, disk: Disk) -> bool:
+    """Whether a job differs from the one before only in endpoints of a pool that brought no answer: a typo in one of
+    them. What is there was answered by the others, which are there still."""
+    may_differ = ("protocol", "model")
+    was, now = ({name: one[name] for name in one.keys() - may_differ} for one in (old.identity, request_identity(job)))
+    before = stored_job(old.job)
+    gone = set(speakers(before)) - set(speakers(job))
+    if was != now or not gone:
+        return False
+    spoke = dict(zip(endpoint_names(before.endpoints), speakers(before), strict=True))
+    return all(name in spoke and spoke[name] not in gone for name in bought_from(disk, job.output.path))
 
 
 def _is_bought(old: RunFile, job: Job, disk: Disk) -> bool:
@@ -318,7 +351,9 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
     del resumption.askers[1:]
     _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
     if rows:
-        resumption.notes.append(f"the job has changed; {rows:,} rows are done again, the old ones are kept aside")
+        resumption.notes.append(
+            f"the job has changed; {rows:,} rows are done again, without a request where one is answered already"
+        )
 
 
 def _all_numbers(output: Output) -> list[int]:

@@ -30,7 +30,7 @@ from batchcall.files.parts import (
     write_part,
 )
 from batchcall.files.runfile import RunFile, bill_aside, write_runfile
-from batchcall.job import Job, as_job, describe_change, masked, request_identity
+from batchcall.job import Job, as_job, changed_keys, masked, request_identity
 from batchcall.records import Attempt, Json, Outcome, Request, Row, Status
 from batchcall.report.text import revalidation_text
 from batchcall.rereading import ReadingChild
@@ -109,7 +109,7 @@ def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
     if rest_of_old != rest_of_new:
         raise ResumeError(
             "revalidate reads stored answers with changed tools, but more has changed:\n  "
-            + "\n  ".join(describe_change(rest_of_old, rest_of_new)),
+            + "\n  ".join(changed_keys(rest_of_old, runfile.job, rest_of_new, masked(job))),
             hint="restore these, or ask again with `batchcall run --on-change rerun`",
         )
 

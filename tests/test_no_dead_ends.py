@@ -160,18 +160,22 @@ async def test_a_refusal_says_what_the_new_job_would_really_buy(tmp_path: Path) 
     assert back.requests == 3
 
 
-async def test_a_template_that_is_only_written_in_another_way_would_buy_nothing(tmp_path: Path) -> None:
+async def test_a_template_that_is_only_written_in_another_way_buys_nothing_and_needs_no_word(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url)
         await run_job(job)
         edit(job, "{{ text }}", "{{ row.text }}{# the same #}")
 
-        with pytest.raises(ResumeError) as refused:
+        report = check_job(job)
+        again = await run_job(job)
+        write_rows(tmp_path / "fewer.jsonl", some_rows(20))
+        edit(job, "{# the same #}", "")
+        edit(job, "rows.jsonl", "fewer.jsonl")
+        with pytest.raises(ResumeError, match="25 rows of another job"):  # rows would go: another input, too
             await run_job(job)
-        again = await run_job(job, RunOptions(on_change="rerun"))
 
-    assert "of 25 rows 0 would be bought, 25 have their answer already" in refused.value.hint
-    assert again.requests == 0
+    assert (report.refusals, report.left) == ([], 0)
+    assert (again.requests, again.totals["rows"]) == (0, 25)
 
 
 async def test_another_input_whose_rows_would_replace_published_ones_is_refused(tmp_path: Path) -> None:

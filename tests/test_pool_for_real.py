@@ -16,7 +16,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from batchcall import ExitCode, JobError, RunOptions, check_job, load_job, revalidate_job, run_job, verify_output
+from batchcall import (
+    ExitCode,
+    JobError,
+    ResumeError,
+    RunOptions,
+    check_job,
+    load_job,
+    revalidate_job,
+    run_job,
+    verify_output,
+)
 from batchcall.job import request_identity, spoken_by
 from batchcall.job_endpoint import takes_any_name
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
@@ -201,6 +211,43 @@ async def test_another_key_or_host_in_the_pool_asks_nothing_again_and_another_mo
         assert "another-model" in str(refused.value)
         kept = await run_job(job, RunOptions(on_change="keep"))
         assert (kept.exit_code, kept.requests) == (ExitCode.OK, 0)
+
+
+@pytest.mark.parametrize("key", ["endpoint.1.model", "endpoint.1.protocol", "request.model"])
+async def test_a_typo_in_an_endpoint_that_brought_no_answer_is_corrected_without_asking_anything_again(
+    tmp_path: Path, key: str
+) -> None:
+    async with open_sandbox(Settings()) as good, open_sandbox(Settings()) as other:
+        typo = endpoint("http://127.0.0.1:9/v1", model="typo")
+        corrected = {
+            "endpoint.1.model": endpoint(other.url, model="right"),
+            "endpoint.1.protocol": endpoint(other.url, model="typo", protocol="anthropic"),
+            "request.model": endpoint(other.url),
+        }
+        job = write_pool(tmp_path, endpoint(good.url) + typo, rows=60)
+        await run_job(job, RunOptions(limit=12))
+        edit(job, typo, corrected[key])
+
+        report = check_job(job)
+        summary = await run_job(job)
+        proof = verify_output(tmp_path / "out")
+
+        assert (report.refusals, report.left) == ([], 48)
+        assert (summary.exit_code, summary.requests) == (ExitCode.OK, 48)
+        assert proof.is_proven, proof.faults
+
+
+async def test_an_endpoint_that_brought_answers_is_protected_and_the_key_that_changed_is_named(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as first, open_sandbox(Settings()) as second:
+        job = write_pool(tmp_path, endpoint(first.url) + endpoint(second.url, model="theirs"), rows=60)
+        await run_job(job)
+        edit(job, "theirs", "another")
+
+        with pytest.raises(ResumeError, match=r'endpoint\.1\.model: "theirs" -> "another"') as refused:
+            await run_job(job)
+
+    assert {row["endpoint"] for row in results(tmp_path / "out")} == {first.url, second.url}
+    assert "protocol:" not in str(refused.value)
 
 
 def test_check_names_the_members_and_adds_up_their_rates(tmp_path: Path) -> None:

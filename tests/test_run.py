@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 import pytest_asyncio
 
-from batchcall import ExitCode, LockedError, ResumeError, RunOptions, revalidate_job, run_job, verify_output
+from batchcall import ExitCode, LockedError, ResumeError, RunOptions, check_job, revalidate_job, run_job, verify_output
 from batchcall.files.disk import RealDisk
 from batchcall.files.lock import hold_lock
 from batchcall.job import load_job
@@ -159,11 +159,26 @@ async def test_a_changed_job_is_done_again_when_told_so_and_going_back_costs_not
     assert {row["model"] for row in results(tmp_path / "out")} == {"other-model"}
 
     edit(job, "other-model", "test-model")
-    back = await run_job(job, RunOptions(on_change="rerun"))
+    refusals = check_job(job).refusals
+    back = await run_job(job)
 
+    assert refusals == []
     assert (back.requests, back.exit_code) == (0, ExitCode.OK)
     assert {row["model"] for row in results(tmp_path / "out")} == {"test-model"}
     assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_a_changed_job_that_makes_no_requests_is_refused_although_it_would_buy_nothing(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    await run_job(job)
+    edit(job, "{{ text }}", "{{ text.missing }}")
+
+    with pytest.raises(ResumeError, match=r"request\.prompt"):
+        await run_job(job)
+
+    assert {row["status"] for row in results(tmp_path / "out")} == {"ok"}
 
 
 async def test_a_changed_job_can_keep_what_is_done(tmp_path: Path, endpoint: SandboxProcess) -> None:

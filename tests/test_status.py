@@ -130,9 +130,9 @@ async def test_status_of_a_run_under_way_counts_failures_in_journals_and_knows_t
         (
             "Who is this?",
             "Who is that?",
-            ("job.toml differs from the job that these rows were made with: prompt", "rerun"),
+            ("job.toml differs from the job that these rows were made with: request.prompt", "rerun"),
         ),
-        ('file = "tool.json"', 'name = "other"\nparameters = {}', ("tools.0.function.name", "--on-change")),
+        ('file = "tool.json"', 'name = "other"\nparameters = {}', ("tool.0.function.name", "--on-change")),
         (
             "concurrency = 8",
             "concurrency = 8\n[validate]\ncoerce = true",

@@ -31,6 +31,7 @@ class Stamp(NamedTuple):
     request_hash: str
     finished_us: int
     is_paid: bool  # a completion came, or tokens were counted; a page with status 200 is none
+    endpoint: str | None = None  # that was asked last, as the column says it
 
 
 def stamps_here(disk: Disk, folder: Path) -> Iterator[Stamp]:
@@ -44,6 +45,11 @@ def stamps_here(disk: Disk, folder: Path) -> Iterator[Stamp]:
 def has_bought(disk: Disk, folder: Path) -> bool:
     """Whether an output holds an answer that was paid for. Raises OutputError."""
     return any(stamp.is_paid for stamp in stamps_here(disk, folder))
+
+
+def bought_from(disk: Disk, folder: Path) -> set[str | None]:
+    """The endpoints whose answers an output holds and were paid for. Raises OutputError."""
+    return {stamp.endpoint for stamp in stamps_here(disk, folder) if stamp.is_paid}
 
 
 def _stamps(disk: Disk, parts: Path, own: Path, number_of: Callable[[str], int | None]) -> Iterator[Stamp]:
@@ -62,7 +68,7 @@ def _stamps(disk: Disk, parts: Path, own: Path, number_of: Callable[[str], int |
         yield from _of_rows(rows)
 
 
-_COLUMNS = ("request_hash", "finished_at", "http_status", "status", *USAGE_COLUMNS)
+_COLUMNS = ("request_hash", "finished_at", "http_status", "status", "endpoint", *USAGE_COLUMNS)
 
 
 def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
@@ -77,9 +83,12 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
         _is_success(http) and status != Status.BAD_RESPONSE
         for http, status in zip(http_statuses, statuses, strict=True)
     ]
-    for request_hash, moment, is_completion, has_tokens in zip(hashes, moments, came, used, strict=True):
+    endpoints = batch.column("endpoint").to_pylist()
+    for request_hash, moment, is_completion, has_tokens, endpoint in zip(
+        hashes, moments, came, used, endpoints, strict=True
+    ):
         if request_hash is not None:
-            yield Stamp(request_hash, moment, is_completion or has_tokens)
+            yield Stamp(request_hash, moment, is_completion or has_tokens, endpoint)
 
 
 def _of_rows(rows: dict[int, list[Attempt]]) -> Iterator[Stamp]:
@@ -87,7 +96,7 @@ def _of_rows(rows: dict[int, list[Attempt]]) -> Iterator[Stamp]:
         last = attempts[-1]
         is_paid = any(one.response is not None and _is_success(one.response.status) for one in attempts)
         if is_paid or last.response is not None:
-            yield Stamp(last.request_hash, microseconds(finished_at_s(last)), is_paid)
+            yield Stamp(last.request_hash, microseconds(finished_at_s(last)), is_paid, last.endpoint)
 
 
 def _is_success(status: int | None) -> bool:
@@ -128,5 +137,5 @@ class AnswerCount:
     def _add(self, stamps: Iterator[Stamp], *, is_here: bool) -> None:
         """What stands in two places is known once."""
         self._table.executemany(
-            "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", ((*stamp, is_here) for stamp in stamps)
+            "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", ((*stamp[:3], is_here) for stamp in stamps)
         )
