@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from batchcall.asking import Asker
 from batchcall.files.input import Input
@@ -68,16 +69,18 @@ _MARKS = (
 
 def _empty_columns(asker: Asker, source: Input) -> Iterator[str]:
     """Columns that a template shows and that hold nothing: such rows are sent and paid for."""
-    names = sorted({name for one in asker.builder.templates for name in one.uses.required} & set(source.columns))
-    if not names:
+    uses = [template.uses for template in asker.builder.templates]
+    shown = {(name,) for one in uses for name in one.required} | {path for one in uses for path in one.members}
+    paths = {".".join(path): path for path in sorted(shown) if path[0] in source.columns}
+    if not paths:
         return
     rows, characters = 0, 0
     nulls, empties = Counter[str](), Counter[str]()
-    for batch in source.batches(names):
+    for batch in source.batches(sorted({path[0] for path in paths.values()})):
         for row in batch.rows[: _LOOKED_AT_ROWS - rows]:
             rows += 1
-            for name in names:
-                value = row.values.get(name, "-")
+            for name, path in paths.items():
+                value = _value_at(row.values, path)
                 nulls[name] += value is None
                 if isinstance(value, str):
                     characters += len(value)
@@ -88,6 +91,14 @@ def _empty_columns(asker: Asker, source: Input) -> Iterator[str]:
     else:
         of = f"{rows:,} rows"
     for what, counted in (("null", nulls), ("empty", empties)):
-        for name in names:
+        for name in paths:
             if counted[name]:
                 yield f"column {name} is {what} in {counted[name]:,} of {of}; they are sent like the others"
+
+
+def _value_at(values: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """What stands there; "-" where there is no such thing."""
+    value: Any = values
+    for name in path:
+        value = value.get(name, "-") if isinstance(value, Mapping) else "-"
+    return value

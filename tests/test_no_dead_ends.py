@@ -492,6 +492,27 @@ def test_rows_whose_column_is_null_or_empty_are_counted(tmp_path: Path, suffix: 
     assert "column id" not in warnings
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_members_of_a_column_that_are_null_or_empty_are_counted(tmp_path: Path, suffix: str) -> None:
+    job = write_job(tmp_path)
+    edit(job, "{{ text }}", "{{ text.a }}{{ row['text']['b']['c'] | trim }}{{ text.d | default('x') }}")
+    texts = [{"a": None, "b": {"c": " "}, "d": None}, None, {"a": "x", "b": {"c": None}, "d": None}]
+    write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    if suffix == "parquet":
+        table = pyarrow.Table.from_pylist([{"text": text} for text in texts])
+        pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+        edit(job, "rows.jsonl", "rows.parquet")
+
+    warnings = [warning for warning in check_job(job).warnings if warning.startswith("column ")]
+
+    assert [warning.partition(" of 3 rows")[0] for warning in warnings] == [
+        "column text is null in 1",
+        "column text.a is null in 1",
+        "column text.b.c is null in 1",
+        "column text.b.c is empty in 1",
+    ]
+
+
 def test_nulls_are_counted_in_the_first_rows_of_a_long_input_only(tmp_path: Path) -> None:
     job = write_job(tmp_path)
     write_rows(tmp_path / "rows.jsonl", [{"text": None if n in (5, 10_500) else "a"} for n in range(11_000)])

@@ -20,6 +20,7 @@ class Uses:
 
     columns: frozenset[str]  # that it names
     required: frozenset[str]  # of these, those that it cannot do without: no default, no `is defined`
+    members: frozenset[tuple[str, ...]]  # what it takes out of those, as unguarded: `o.text` is ("o", "text")
     needs_all: bool  # it uses the row as a whole
     uses_row: bool  # it has the name `row`
     renamed: Mapping[str, str]  # name in the compiled template → column, where Jinja has a meaning of its own for it
@@ -31,7 +32,7 @@ class Uses:
 def plain_uses(columns: Iterable[str], text: str) -> Uses:
     """Of a template that is text and columns alone."""
     found = frozenset(columns)
-    return Uses(found, found, False, False, {}, frozenset(), {}, text)
+    return Uses(found, found, frozenset(), False, False, {}, frozenset(), {}, text)
 
 
 def names_in(tree: nodes.Template, functions: Collection[str]) -> Uses:
@@ -44,9 +45,12 @@ def names_in(tree: nodes.Template, functions: Collection[str]) -> Uses:
     names = {renamed.get(name, name) for name in undeclared - called - {ROW}}
     of_row, needs_all = _columns_of_row(tree) if ROW in undeclared else (set(), False)
     columns = names | of_row
+    needs = _Needs(renamed)
+    needs.of_body(tree.body, frozenset())
     return Uses(
         columns=frozenset(columns),
-        required=frozenset(_required(tree, renamed) & columns),
+        required=frozenset(needs.found & columns),
+        members=frozenset(path for path in needs.members if path[0] in columns),
         needs_all=needs_all,
         uses_row=ROW in undeclared,
         renamed=renamed,
@@ -180,20 +184,21 @@ def _tested_in_row(test: nodes.Compare) -> str | None:
 # tested with `is defined` on the way there, or set by the template itself. A test holds for a name and for `row.name`;
 # what the template sets hides the name alone.
 
+
+class _Member(NamedTuple):
+    column: nodes.Node
+    path: tuple[str, ...]
+
+
 _Known = frozenset[tuple[bool, str]]  # (by way of `row`, column)
 
 
-def _required(tree: nodes.Template, renamed: Mapping[str, str]) -> set[str]:
-    needs = _Needs(renamed)
-    needs.of_body(tree.body, frozenset())
-    return needs.found
-
-
 class _Needs:
-    """Walks a template as it runs. `found` are the columns whose use nothing guards."""
+    """Walks a template as it runs. `found` are the columns whose use nothing guards, `members` their parts so used."""
 
     def __init__(self, renamed: Mapping[str, str]) -> None:
         self.found: set[str] = set()
+        self.members: set[tuple[str, ...]] = set()
         self._renamed = renamed
 
     def of_body(self, body: Iterable[nodes.Node], known: _Known) -> _Known:
@@ -271,6 +276,17 @@ class _Needs:
             case _ if (column := self._column(node)) is not None:
                 if column not in known:
                     self.found.add(column[1])
+            case nodes.Test() | nodes.Filter(name="default" | "d") if (access := self._member(node.node)) is not None:
+                self._of(access.column, known)
+                for argument in node.args:
+                    self._of(argument, known)
+            case nodes.Call(node=nodes.Getattr() as method):
+                for child in (method.node, *node.iter_child_nodes(exclude=("node",))):
+                    self._of(child, known)
+            case _ if (access := self._member(node)) is not None:
+                if self._column(access.column) not in known:
+                    self.members.add(access.path)
+                self._of(access.column, known)
             case _:
                 for child in node.iter_child_nodes():
                     self._of(child, known)
@@ -282,6 +298,19 @@ class _Needs:
         if isinstance(node, nodes.Getattr | nodes.Getitem) and _name_of(node.node) == ROW:
             column = _column_named(node, None)
             return (True, column) if column is not None else None
+        return None
+
+    def _member(self, node: nodes.Node | None) -> _Member | None:
+        """What `o.text` and `row.o["text"]` stand for; None for anything else, a column itself included."""
+        steps: list[str] = []
+        while isinstance(node, nodes.Getattr | nodes.Getitem):
+            step = node.attr if isinstance(node, nodes.Getattr) else _constant(node.arg)
+            if step is None:
+                return None
+            steps.append(step)
+            node = node.node
+            if (column := self._column(node)) is not None:
+                return _Member(node, (column[1], *reversed(steps)))
         return None
 
     def _asked_of_row(self, node: nodes.Node) -> str | None:

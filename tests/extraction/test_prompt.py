@@ -319,6 +319,24 @@ def test_a_column_is_required_unless_every_use_of_it_is_guarded(text: str, requi
 
 
 @pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("{{ o.text }}", {("o", "text")}),
+        ('{{ row.o["a"].b | trim }}', {("o", "a", "b")}),
+        ("{% if o.text %}{{ o.text }}{% endif %}", {("o", "text")}),
+        ("{{ o.text | default('x') }}{{ o.a is none }}{{ o.get('x') }}{{ o.items() | list }}{{ o[0].text }}", set()),
+        ("{{ o.get(p.q) }}{{ o.a.upper() }}", {("p", "q"), ("o", "a")}),
+        (
+            "{% if o is defined %}{{ o.text }}{% endif %}{% for o in os %}{{ o.text }}{{ loop.index }}{% endfor %}",
+            set(),
+        ),
+    ],
+)
+def test_members_of_a_column_that_a_template_cannot_do_without_are_known(text: str, members: set[Any]) -> None:
+    assert template(text).uses.members == members
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("{{ xs | map('upper') }}", '["A","B"]'),
