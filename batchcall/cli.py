@@ -191,7 +191,7 @@ def run(
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
     for number in STOPPING_SIGNALS:  # all is done: what is left is to say so
         signal.signal(number, signal.SIG_IGN)
-    _print(_json(summary.as_json()) if log_format == "json" else summary_text(summary), summary.exit_code)
+    _print(summary.as_json() if log_format == "json" else summary_text(summary), summary.exit_code)
     _exit(summary.exit_code)
 
 
@@ -207,7 +207,7 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
     from batchcall.check import check_job
 
     report = check_job(_load(job, input_path, output, settings))
-    _print(_json(report.as_json()) if as_json else report.as_text(), report.exit_code)
+    _print(report.as_json() if as_json else report.as_text(), report.exit_code)
     _exit(report.exit_code)
 
 
@@ -221,7 +221,7 @@ def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
 
     folder, job = _folder(folder, output, settings)
     found = read_status(folder, job=job)
-    _print(_json(found.as_json()) if as_json else found.as_text())
+    _print(found.as_json() if as_json else found.as_text())
 
 
 @main.command()
@@ -238,7 +238,7 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
     folder, job = _folder(folder, output, settings)
     proof = verify_output(folder, job=job)
     code = ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED
-    _print(_json(proof.as_json()) if as_json else proof.as_text(), code)
+    _print(proof.as_json() if as_json else proof.as_text(), code)
     _exit(code)
 
 
@@ -366,12 +366,13 @@ def _say(text: str) -> None:
             click.echo(printable(text), err=True)
 
 
-def _print(text: str, code: ExitCode = ExitCode.OK) -> None:
-    """To stdout. Where that takes nothing, as a full disk, the text goes to stderr and the command ends: with `code`,
-    and with 3 where that says that all is well.
+def _print(result: str | dict[str, Any], code: ExitCode = ExitCode.OK) -> None:
+    """To stdout, as text or a line of JSON. Where that takes nothing, as a full disk, the result goes to stderr in the
+    same form and the command ends: with `code`, and with 3 where that says that all is well.
 
     A reader that has gone away (`| head -1`) has what it wanted, and a caller that closed stdout wants nothing there.
     """
+    text = result if isinstance(result, str) else _json(result)
     if sys.stdout is None:  # it was closed before we began
         _say(text)
         return
@@ -381,16 +382,21 @@ def _print(text: str, code: ExitCode = ExitCode.OK) -> None:
     except BrokenPipeError:
         _drop_stdout()
     except (OSError, ValueError) as error:
-        _leave_unwritten(error, text, code)
+        _leave_unwritten(error, result, code)
 
 
-def _leave_unwritten(error: Exception, text: str, code: ExitCode) -> NoReturn:
+def _leave_unwritten(error: Exception, result: str | dict[str, Any], code: ExitCode) -> NoReturn:
     _drop_stdout()
-    _say(f"error: stdout cannot be written: {getattr(error, 'strerror', None) or error}")
-    if text:
-        _say("  hint: this was to be written there:")
-        _say(text)
-    _exit(code or ExitCode.STOPPED_EARLY)
+    hint = "this was to be written there:" if result else ""
+    why = BatchcallError(f"stdout cannot be written: {getattr(error, 'strerror', None) or error}", hint=hint)
+    why.exit_code = code or ExitCode.STOPPED_EARLY
+    _say_error(why, as_json=isinstance(result, dict))
+    if isinstance(result, dict):
+        code_left_with = {"exit_code": why.exit_code} if "exit_code" in result else {}
+        result = _json({"event": "result", **result, **code_left_with})
+    if result:
+        _say(result)
+    _exit(why.exit_code)
 
 
 def _drop_stdout() -> None:
@@ -401,6 +407,11 @@ def _drop_stdout() -> None:
 
 
 def _leave(error: BatchcallError, *, as_json: bool) -> NoReturn:
+    _say_error(error, as_json=as_json)
+    _exit(error.exit_code)
+
+
+def _say_error(error: BatchcallError, *, as_json: bool) -> None:
     faults = error.faults if isinstance(error, JobError) else ()
     if as_json:
         texts = {"error": printable(str(error)), "faults": [*map(printable, faults)], "hint": printable(error.hint)}
@@ -411,7 +422,6 @@ def _leave(error: BatchcallError, *, as_json: bool) -> NoReturn:
             _say(f"  - {fault}")
         if error.hint:
             _say(f"  hint: {error.hint}")
-    _exit(error.exit_code)
 
 
 def _exit(code: ExitCode) -> NoReturn:

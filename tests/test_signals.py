@@ -253,7 +253,6 @@ def test_a_result_that_stdout_does_not_take_is_on_stderr_and_leaves_with_3(
     for words, expected in (
         (("check", job), "10 in the input"),
         (("run", job), "10 rows"),
-        (("run", job, "--log-format", "json"), '"rows":10'),
         (("status", out), "10 in parts"),
         (("verify", out), "proven"),
         (("revalidate", job), "10 read anew"),
@@ -268,6 +267,25 @@ def test_a_result_that_stdout_does_not_take_is_on_stderr_and_leaves_with_3(
             assert "Traceback" not in left.stderr()
     assert len(results(out)) == 10
     assert "stdout cannot be written" in left_by("run", "--help").stderr
+
+
+def test_a_json_result_that_stdout_does_not_take_is_json_on_stderr_with_the_code_that_the_process_leaves_with(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job, out = write_job(tmp_path, url=endpoint.url, rows=10, request="seed = 303"), tmp_path / "out"
+
+    for words, key in (
+        (("run", job, "--log-format", "json"), "is_complete"),
+        (("check", job, "--json"), "first_request"),
+        (("status", out, "--json"), "is_complete"),
+        (("verify", out, "--json"), "is_proven"),
+    ):
+        with forked(*words, into=tmp_path, stdout=Path("/dev/full")) as left:
+            code = left.wait()
+            *_, error, result = map(json.loads, left.stderr().splitlines())
+        assert (error["event"], error["exit_code"], code) == ("error", 3, 3)
+        assert (result["event"], result.get("exit_code", 3)) == ("result", 3)
+        assert key in result
 
 
 def test_a_command_that_says_no_keeps_its_own_code_where_stdout_takes_nothing(
