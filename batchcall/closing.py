@@ -105,7 +105,7 @@ def _summary(
         unfinished=held.as_json(),
         set_aside={"total_tokens": aside.total_tokens, "cost": aside.cost},
         is_complete=run.resumption.runfile.is_complete,
-        rows_expected=run.rows_seen or run.output.rows or run.rows_expected,
+        rows_expected=run.rows_seen or run.output.rows or run.resumption.runfile.input.rows_expected,
         rows_here=run.rows_here,
         requests=engine.traffic.requests,
         rows_paid_once=engine.traffic.rows_paid_once,
@@ -140,12 +140,15 @@ _PACE_KEYS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 def _reason(run: Run, stopped: Stopped | BatchcallError | None) -> str:
     if stopped is not None:
         return str(stopped)
-    return "every row is in" if run.resumption.runfile.is_complete else "the limit of rows is reached"
+    if run.resumption.runfile.is_complete:
+        return "every row is in"
+    return f"the limit of rows is reached (--limit {run.options.limit})"
 
 
 def _hint(run: Run, totals: Totals) -> str:
     if totals.failed <= tolerated(run.job.limits, totals):
-        return ""
+        is_whole = run.resumption.runfile.is_complete
+        return "" if is_whole else "this was a part of the input: the same command without --limit does the rest"
     return "the column `error` says why rows failed; --retry-failed tries them again, limits.max_failed tolerates some"
 
 

@@ -168,6 +168,23 @@ async def test_a_changed_job_is_done_again_when_told_so_and_going_back_costs_not
     assert verify_output(tmp_path / "out").faults == []
 
 
+async def test_a_limit_is_said_to_leave_a_part_of_the_input(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url)
+    uncounted = await run_job(job, RunOptions(limit=3))
+    await run_job(job, RunOptions(limit=4), show=lambda _: None)
+
+    limited = await run_job(job, RunOptions(limit=4))
+    whole = await run_job(job)
+
+    assert "4 of 25 done, 21 left" in summary_text(limited)
+    assert limited.as_json()["rows_left"] == 21
+    assert "(--limit 4)" in limited.reason
+    assert "without --limit" in limited.hint
+    assert "3 done; the rows of the input were not counted" in summary_text(uncounted)
+    assert "25 done\n" in summary_text(whole)
+    assert "limit" not in summary_text(whole)
+
+
 async def test_a_changed_job_that_makes_no_requests_is_refused_although_it_would_buy_nothing(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:

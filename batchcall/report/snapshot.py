@@ -51,7 +51,7 @@ class Summary:
     totals: dict[str, Any]  # of the whole output: rows, statuses, tokens, cost
     unfinished: dict[str, Any]  # rows, tokens, cost: of answers that are kept, and whose rows have not ended
     is_complete: bool  # every row of the input is in
-    rows_expected: int | None
+    rows_expected: int | None  # of the input, whatever the limit
     rows_here: int  # that ended in this run
     requests: int  # sent by this run
     rows_paid_once: int  # that ended in this run, and no request of theirs may have been billed in vain

@@ -53,8 +53,10 @@ def table(lines: Sequence[Line]) -> str:
 
 def _rows(summary: Summary) -> str:
     done = summary.totals["rows"]
-    if summary.is_complete or summary.rows_expected is None:
+    if summary.is_complete:
         return f"{done:,} done"
+    if summary.rows_expected is None:
+        return f"{done:,} done; the rows of the input were not counted"
     return f"{done:,} of {summary.rows_expected:,} done, {max(0, summary.rows_expected - done):,} left"
 
 
