@@ -182,7 +182,7 @@ async def test_a_limit_is_said_to_leave_a_part_of_the_input(tmp_path: Path, endp
     assert "without --limit" in limited.hint
     assert "3 done; the rows of the input were not counted" in summary_text(uncounted)
     assert "25 done\n" in summary_text(whole)
-    assert "limit" not in summary_text(whole)
+    assert "--limit" not in summary_text(whole)
 
 
 async def test_a_changed_job_that_makes_no_requests_is_refused_although_it_would_buy_nothing(
