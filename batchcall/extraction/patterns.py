@@ -1,8 +1,11 @@
-"""Patterns that cannot be matched in linear time, left out of a schema so that it accepts all that it accepted."""
+"""Patterns as the engine reads them that matches in linear time; those beyond it are left out of a schema, so that it
+accepts all that it accepted. A pattern is one of ECMA 262; many are written for Python or PCRE.
+"""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,12 +20,12 @@ _WHY = "left out of the check: the engine that matches in linear time does not k
 
 
 def leave_patterns_out(document: dict[str, Json], references: References) -> list[str]:
-    """Take out of the document what the linear engine does not know; "path: what" of each.
+    """Write each pattern as the linear engine reads it, and take out what it does not know; "path: what" of each.
 
     Without a pattern a schema accepts more. Where another schema turns that round (`not`, `if`, `oneOf`,
     `maxContains`), that is left out or loosened, too: nothing is refused that the whole schema accepts.
     """
-    if not any(_is_beyond(pattern) for pattern in patterns_in(document)):
+    if all(_reading(pattern) == pattern for pattern in patterns_in(document)):
         return []
     places = _places(document, references)
     notes: list[str] = []
@@ -71,7 +74,11 @@ def _target_path(schema: dict[str, Json]) -> str:
 
 def _without_pattern(path: str, schema: dict[str, Json]) -> Iterator[str]:
     pattern = schema.get("pattern")
-    if isinstance(pattern, str) and _is_beyond(pattern):
+    if not isinstance(pattern, str):
+        return
+    if (reading := _reading(pattern)) is not None:
+        schema["pattern"] = reading
+    else:
         del schema["pattern"]
         yield f"{path}/pattern: {_WHY}"
 
@@ -79,10 +86,13 @@ def _without_pattern(path: str, schema: dict[str, Json]) -> Iterator[str]:
 def _without_named_patterns(path: str, schema: dict[str, Json]) -> Iterator[str]:
     """Any name may match the pattern, so every name counts as one that the schema knows."""
     named = schema.get("patternProperties")
-    beyond = [pattern for pattern in named if _is_beyond(pattern)] if isinstance(named, dict) else []
-    if not isinstance(named, dict) or not beyond:
+    if not isinstance(named, dict):
         return
-    kept: dict[str, Json] = {pattern: one for pattern, one in named.items() if pattern not in beyond}
+    readings = {pattern: _reading(pattern) for pattern in named}
+    kept: dict[str, Json] = {reading: named[pattern] for pattern, reading in readings.items() if reading is not None}
+    schema["patternProperties"] = kept
+    if len(kept) == len(named):
+        return
     schema["patternProperties"] = {"": True} | kept
     for word in ("additionalProperties", "unevaluatedProperties"):
         schema.pop(word, None)
@@ -90,23 +100,79 @@ def _without_named_patterns(path: str, schema: dict[str, Json]) -> Iterator[str]
 
 
 @lru_cache(maxsize=4096)
-def _is_beyond(pattern: str) -> bool:
-    """Whether a pattern is sound and yet none for the linear engine."""
-    if _compiles(pattern, jsonschema_rs.RegexOptions()):
-        return False
-    if _compiles(pattern, jsonschema_rs.FancyRegexOptions()):
-        return True
+def _reading(pattern: str) -> str | None:
+    """The pattern in words that mean the same to the linear engine; None where there are none, or nobody knows what is
+    meant. What is no pattern in any language stays as it is, to be refused."""
+    written = _translated(pattern)
+    if written is None:
+        return None
+    for reading in (written, _GROUP_NAME.sub("(", written)):  # names that stand twice
+        if _compiles(reading, jsonschema_rs.RegexOptions()):
+            return reading
+    skeleton = _ESCAPE.sub("a", _GROUP_NAME.sub("(", written))  # of escapes that are known elsewhere
+    is_sound = _compiles(written, jsonschema_rs.FancyRegexOptions()) or _is_of_python(pattern)
+    return None if is_sound or _compiles(skeleton, jsonschema_rs.FancyRegexOptions()) else pattern
+
+
+_GROUP_NAME = re.compile(r"(?<!\\)\(\?P?<\w+>")
+_ESCAPE = re.compile(r"\\(?:[pPN]\{[^}]*\}|.)", re.DOTALL)
+
+
+def _is_of_python(pattern: str) -> bool:
     try:
-        re.compile(_NAMED_GROUP.sub("(?P<", _NAMED_REFERENCE.sub(r"(?P=\1)", _PLAIN_HYPHEN.sub(r"\1\-", pattern))))
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
         return False
     return True
 
 
-# As JavaScript writes them; Python has words of its own.
-_NAMED_GROUP = re.compile(r"\(\?<(?=\w)")
-_NAMED_REFERENCE = re.compile(r"\\k<(\w+)>")
-_PLAIN_HYPHEN = re.compile(r"(\\[wWdDsS])-(?=[^\]])")  # [\w-.]: without its flag u, JavaScript reads a hyphen there
+def _translated(pattern: str) -> str | None:
+    """What the engine would refuse or misread, in words of its own; None where JavaScript and Python differ in what it
+    means, or it takes an engine that knows the flag `s`."""
+    begins = _DOT_ALL.match(pattern)
+    dot, place = (_ANY, begins.end()) if begins else (".", 0)
+    words = [f"(?{begins[1]}{begins[2]})" if begins and begins[1] + begins[2] else ""]
+    in_class, before = False, ""
+    while found := _WORD.match(pattern, place):
+        word, place = found[0], found.end()
+        if found["high"]:
+            word = chr(0x10000 + ((int(found["high"], 16) & 0x3FF) << 10 | int(found["low"], 16) & 0x3FF))
+        elif found["empty"] and not in_class and (place == len(pattern) or pattern[place] in "*+?{)|$"):
+            if "]" in pattern[place:]:
+                return None  # to Python all up to there is one class
+            word = _ANY if found["empty"] == "[^]" else _NONE
+        elif found["empty"]:  # a bracket that closes its class, or stands first in one
+            in_class = not in_class
+        elif found["dot_all"] and not in_class:
+            return None
+        elif word in _MISREAD:
+            word = _MISREAD[word]
+        elif word == "\\b" and in_class:
+            word = "\\x08"
+        elif word == "." and not in_class:
+            word = dot
+        elif word == "{" and not in_class and not _BRACES.match(pattern, place):
+            word = "\\{"
+        elif word == "-" and in_class and pattern[place : place + 1] != "]" and before not in ("[", "[^"):
+            word = "\\-" if _IS_CLASS.match(before) or _IS_CLASS.match(pattern, place) else "-"
+        else:
+            in_class = word != "]" if in_class else word in ("[", "[^")
+        words.append(word)
+        before = found[0]
+    return "".join(words)
+
+
+_ANY, _NONE = r"[\s\S]", r"[^\s\S]"
+_MISREAD = {r"\<": "<", r"\>": ">", r"\0": r"\x00"}  # `\<` is the start of a word to the engine
+_DOT_ALL = re.compile(r"\(\?([imux]*)s([imux]*)\)")
+_BRACES = re.compile(r"\d+(?:,\d*)?\}|,\d*\}")  # of a repetition; `{,3}` is one to Python alone
+_IS_CLASS = re.compile(r"\\[wWdDsSpP]")
+_WORD = re.compile(
+    r"\\u(?P<high>[dD][89abAB][0-9a-fA-F]{2})\\u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|\\[pPuxNkg]\{[^}]*\}|\\0(?=\d)\d*|\\.|(?P<empty>\[\^?\])|\[\^?|(?P<dot_all>\(\?[a-z]*s[a-z]*[-:)])|.",
+    re.DOTALL,
+)
 
 
 def _compiles(pattern: str, options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions) -> bool:
