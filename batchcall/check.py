@@ -21,6 +21,7 @@ from batchcall.files.disk import Disk, RealDisk
 from batchcall.files.input import Input
 from batchcall.files.lock import refuse_held
 from batchcall.files.output import OWN_FOLDER, look_at_parts, why_unwritable
+from batchcall.files.parts import Totals
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.files.stamps import has_bought
 from batchcall.forecast import forecast
@@ -146,6 +147,8 @@ def check_job(job: Job | Path | str) -> CheckReport:
     left = rows - done if standing.to_buy is None else standing.to_buy
     tokens, basis = _tokens_per_row(standing, sample)
     seconds, bound_by = _seconds(job, left, sum(tokens))
+    cost = _cost(job, sample, left, tokens)
+    warnings += _budget_warnings(job.limits, standing.spent, cost=cost, tokens=round(left * sum(tokens)))
     return CheckReport(
         job=str(job.file),
         rows=rows,
@@ -153,7 +156,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
         first_request=_shown(job, *sample[0]) if sample else None,
         tokens=round(left * sum(tokens)),
         basis=basis,
-        cost=_cost(job, sample, left, tokens),
+        cost=cost,
         seconds=seconds,
         bound_by=bound_by,
         columns=layout.arguments_text,
@@ -201,10 +204,11 @@ class _Standing(NamedTuple):
     is_same_job: bool
     done: int  # rows in it that are answered for this very job and input
     to_buy: int | None  # rows that would be bought, where job or input have changed
+    spent: Totals  # by the runs before: the budgets count it
     note: str | None = None  # that rows which are done were read with other settings
 
 
-_NOTHING = _Standing({}, False, 0, None)
+_NOTHING = _Standing({}, False, 0, None, Totals())
 
 
 def _standing(job: Job, asker: Asker, source: Input, refusals: list[str]) -> _Standing:
@@ -244,7 +248,7 @@ def _standing_without_record(asker: Asker, source: Input, disk: Disk, folder: Pa
     would = forecast([asker], source, disk, folder)
     if would.gone:
         refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
-    return _Standing({}, False, 0, would.to_buy)
+    return _Standing({}, False, 0, would.to_buy, Totals())
 
 
 def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: Disk, refusals: list[str]) -> _Standing:
@@ -259,10 +263,12 @@ def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: 
     if refusal is not None:
         refusals.append(_sentence(refusal))
     note = validation_note(runfile, job, disk) if is_same_job else None
-    if would is not None:
-        return _Standing(runfile.totals, is_same_job, 0, would.to_buy, note)
     status = read_status(job.output.path, job=job)
-    return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None, note)
+    spent = Totals.from_json(status.totals)
+    spent.add(status.journals.spent)
+    if would is not None:
+        return _Standing(runfile.totals, is_same_job, 0, would.to_buy, spent, note)
+    return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None, spent, note)
 
 
 Sampled = tuple[Request, HttpRequest]
@@ -349,6 +355,23 @@ def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float
         return None
     usage = Usage(prompt_tokens=round(left * tokens[0]), completion_tokens=round(left * tokens[1]))
     return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+
+
+def _budget_warnings(limits: LimitsSection, spent: Totals, *, cost: float | None, tokens: int) -> list[str]:
+    """Budgets that would stop the run before its end, each with the forecast."""
+    warnings = []
+    if limits.max_cost is not None and cost and (spent.cost or 0.0) + cost > limits.max_cost:
+        figures = f"{money_text(limits.max_cost)}, and the rows to do cost about {money_text(cost)}"
+        before = f" after {money_text(spent.cost)} that are spent" if spent.cost else ""
+        warnings.append(f"limits.max_cost is {figures}{before}: {_STOPS_EARLY}")
+    if limits.max_tokens_total is not None and tokens and (spent.total_tokens or 0) + tokens > limits.max_tokens_total:
+        figures = f"{limits.max_tokens_total:,}, and the rows to do take about {tokens:,}"
+        before = f" after {spent.total_tokens:,} that are used" if spent.total_tokens else ""
+        warnings.append(f"limits.max_tokens_total is {figures}{before}: {_STOPS_EARLY}")
+    return warnings
+
+
+_STOPS_EARLY = "the run would stop early with exit 3; raise it, or leave it and go on later with the same command"
 
 
 def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:

@@ -23,6 +23,7 @@ from batchcall import (
     verify_output,
 )
 from batchcall.files.lock import hold_lock
+from batchcall.report.text import money_text
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import batchcall, edit, results, some_rows, write_job, write_rows
 
@@ -331,6 +332,24 @@ async def test_the_measured_length_of_answers_survives_a_changed_prompt(tmp_path
     assert changed.cost is not None
     assert changed.tokens - 25 * per_row == pytest.approx(changed.cost * 1e6 - 2 * 25 * per_row, abs=2)
     assert changed.left == 25
+
+
+async def test_check_warns_of_a_budget_that_is_smaller_than_the_forecast_with_both_figures(tmp_path: Path) -> None:
+    prices = '[prices."test-model"]\nprompt = 100.0\ncompletion = 100.0'
+    job = write_job(tmp_path, limits="max_cost = 0.05\nmax_tokens_total = 700", more=prices)
+    before = check_job(job)
+    await run_job(job, RunOptions(limit=2))
+
+    after = check_job(job)
+
+    cost, tokens = before.warnings
+    assert "limits.max_cost is 0.0500 USD, and the rows to do cost about" in cost
+    assert money_text(before.cost) in cost
+    assert f"limits.max_tokens_total is 700, and the rows to do take about {before.tokens:,}" in tokens
+    assert "that are spent" in after.warnings[0]
+    assert "that are used" in after.warnings[1]
+    edit(job, "max_cost = 0.05\nmax_tokens_total = 700", "max_cost = 500\nmax_tokens_total = 7_000_000")
+    assert check_job(job).warnings == []
 
 
 def test_every_command_takes_the_job_file_or_the_output_folder(tmp_path: Path) -> None:
