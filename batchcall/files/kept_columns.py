@@ -169,7 +169,7 @@ def _storable_field(field: pa.Field) -> pa.Field:
 
 def _after_parquet(schema: pa.Schema) -> pa.Schema:
     sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
+    pq.write_table(pa.Table.from_batches([], schema), sink)
     return pq.read_schema(pa.BufferReader(sink.getvalue())).remove_metadata()
 
 

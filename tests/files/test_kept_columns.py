@@ -77,6 +77,15 @@ COLUMNS: dict[str, pa.Array] = {
     "json": extension(pa.json_(), ['{"b": 1, "a": 2}', None, "[]", "1"]),
     "bool8": extension(pa.bool8(), [1, None, 0, 5]),
     "tensor": extension(pa.fixed_shape_tensor(pa.int32(), [2]), [[1, 2], [3, 4], [5, 6], [7, 8]]),
+    "turned tensor": extension(
+        pa.fixed_shape_tensor(pa.int32(), [2, 1], permutation=[1, 0]), [[1, 2], [3, 4], [5, 6], [7, 8]]
+    ),
+    "uuids": pa.ListArray.from_arrays(
+        pa.array([0, 1, 1, 2, 2], pa.int32()), extension(pa.uuid(), [bytes(16), b"\xff" * 16])
+    ),
+    "uuid inside": pa.StructArray.from_arrays(
+        [extension(pa.uuid(), [bytes(16), None, b"\xff" * 16, None])], names=["id"]
+    ),
     "half": pa.array(numpy.array([1.5, float("inf"), -0.0, float("nan")], numpy.float16)),
     "nan": pa.array([float("nan"), None, float("-inf"), 5e-324]),
     "unsigned": pa.array([2**64 - 1, None, 0, 1], pa.uint64()),
