@@ -234,6 +234,37 @@ def test_recursive_schemas_with_wrong_leaves_stay_within_the_work_of_an_answer(
     verdicts(schema, iter([value]))
 
 
+class Asked(dict[str, Any]):
+    """A value that counts how often it is asked for a name."""
+
+    times = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.times += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.parametrize("word", ["properties", "dependentSchemas", "dependencies"])
+def test_a_small_value_is_not_asked_for_each_name_of_a_large_schema(word: str) -> None:
+    compiled = compile_schema({word: {f"p{place}": {"minProperties": 2} for place in range(1_000)}})
+    value = Asked(p7={}, other=1)
+
+    faults = Walk(compiled.rules, Effort(), explains=True).verdict(value).faults
+
+    assert [fault.path for fault in faults] == ([("p7",)] if word == "properties" else [])
+    assert value.times == 0
+
+
+def test_names_that_depend_on_others_are_work_for_each_value() -> None:
+    def work(names: int) -> float:
+        effort = Effort()
+        compiled = compile_schema({"items": {"dependentRequired": {f"p{place}": ["q"] for place in range(names)}}})
+        Walk(compiled.rules, effort, explains=False).verdict([{} for _ in range(1_000)])
+        return UNITS - effort.units
+
+    assert work(1_000) - work(1) >= 1_000 * 1_000
+
+
 def test_verdicts_are_those_of_an_independent_validator() -> None:
     """A slice of what `scripts/fuzz verdicts` does a million times."""
     dice = random.Random(10)
