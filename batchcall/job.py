@@ -243,11 +243,11 @@ def _limits(draft: Draft, written: Mapping[str, Any]) -> LimitsSection:
     return LimitsSection(**limits)
 
 
-def _seconds(draft: Draft, where: str, written: str | float) -> float:
+def _seconds(draft: Draft, where: str, written: str | float, *, may_be_zero: bool = False) -> float:
     try:
-        seconds = parse_duration(written, key=where)
-    except JobError:
-        draft.fault(where, f"{written!r} is not a duration")
+        seconds = parse_duration(written, key=where, may_be_zero=may_be_zero)
+    except JobError as error:
+        draft.fault(where, f"{str(error).removeprefix(f'{where}: ')}; {error.hint}")
         return 0.0
     if seconds > _LONGEST_S:
         draft.fault(where, f"{written!r} is longer than a day")
@@ -264,7 +264,7 @@ def _output(draft: Draft, written: Mapping[str, Any]) -> OutputSection:
 
 
 def _sandbox(draft: Draft, written: Mapping[str, Any]) -> SandboxSection:
-    latency = _seconds(draft, "sandbox.latency", written.get("latency", 0.0))
+    latency = _seconds(draft, "sandbox.latency", written.get("latency", 0.0), may_be_zero=True)
     return SandboxSection(**{**written, "latency": latency})
 
 

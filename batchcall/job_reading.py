@@ -334,10 +334,19 @@ def parse_duration(written: str | float, *, key: str, may_be_zero: bool = False)
         return float(written)
     pieces = re.findall(_PIECE, written)
     total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
-    if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 <= total < math.inf or not (total or may_be_zero):
-        raise JobError(f"{key}: {written!r} is not a duration", hint="write 90s, 1m30s, 500ms or 2h")
+    is_without_unit = re.fullmatch(r"\s*\d+(\.\d+)?\s*", written) is not None
+    if not (total or may_be_zero) and (pieces or (is_without_unit and not float(written))):
+        raise JobError(f"{key}: {written!r} leaves no time at all", hint=_NO_TIME.get(key, "write 90s, 1m30s or 2h"))
+    if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 <= total < math.inf:
+        unit = f"; with a unit, as in {written.strip()}s" if is_without_unit else ""
+        raise JobError(f"{key}: {written!r} is not a duration", hint=f"write 90s, 1m30s, 500ms or 2h{unit}")
     return total
 
+
+_NO_TIME = {
+    "--deadline": "leave it out to run to the end; or write how long the run may take: 90s, 30m, 2h",
+    "--max-outage": "write 1s to stop at the first outage; or leave it out to wait up to 30m",
+}
 
 _PIECE = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)"
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}

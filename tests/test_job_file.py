@@ -365,10 +365,34 @@ def test_durations_are_read(written: str, seconds: float) -> None:
     assert parse_duration(written, key="k") == seconds
 
 
-@pytest.mark.parametrize("written", ["", "soon", "5 parsecs", "0s", "-3s"])
+@pytest.mark.parametrize("written", ["", "soon", "5 parsecs", "5", "-3s"])
 def test_what_is_no_duration_is_refused(written: str) -> None:
     with pytest.raises(JobError, match="not a duration"):
         parse_duration(written, key="k")
+
+
+@pytest.mark.parametrize(
+    ("key", "to_do"), [("--deadline", "leave it out to run to the end"), ("--max-outage", "1s"), ("k", "write 90s")]
+)
+@pytest.mark.parametrize("written", ["0s", "0", "0m0s", "0.0"])
+def test_no_time_at_all_is_refused_with_what_to_write_instead(written: str, key: str, to_do: str) -> None:
+    with pytest.raises(JobError, match=f"{key}: '{written}' leaves no time at all") as refused:
+        parse_duration(written, key=key)
+
+    assert to_do in refused.value.hint
+
+
+def test_a_duration_without_a_unit_is_refused_with_its_unit() -> None:
+    with pytest.raises(JobError) as refused:
+        parse_duration("30", key="k")
+
+    assert "as in 30s" in refused.value.hint
+
+
+def test_a_timeout_of_no_time_is_a_fault_with_what_to_write_and_a_latency_of_none_is_none(tmp_path: Path) -> None:
+    (fault,) = faults_of(write(tmp_path), 'limits.timeout="0s"', 'sandbox.latency="0s"')
+
+    assert fault == "limits.timeout: '0s' leaves no time at all; write 90s, 1m30s or 2h"
 
 
 def test_keys_come_from_the_environment_or_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
