@@ -94,9 +94,14 @@ class Connector(aiohttp.TCPConnector):
     async def _get(self, key: Any, traces: Any) -> Connection | None:
         """One that was used before; None where there is none, or while those that are there rest."""
         idle = self._conns.get(key, ())
-        if idle and len(idle) <= self._most_resting and getattr(idle[0][0], "is_resting", False):
+        may_rest = len(idle) <= self._most_resting
+        if may_rest and idle and getattr(idle[0][0], "is_resting", False):
             return None
-        return await super()._get(key, traces)
+        connection = await super()._get(key, traces)
+        if may_rest and connection is not None and getattr(connection.protocol, "is_resting", False):
+            connection.close()  # those before it had been closed or were too old, and this one has not rested
+            return None
+        return connection
 
     async def _give_back_idle(self) -> bool:
         """Close what rests, and keep nothing idle from now on; whether there was any."""

@@ -369,6 +369,24 @@ async def test_a_connection_rests_before_it_is_used_again(monkeypatch: pytest.Mo
             assert server.requests == [2, 1]
 
 
+async def test_a_connection_that_has_not_rested_does_not_take_the_place_of_one_that_is_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rest(monkeypatch, 60.0)
+    with serving(SOUND["plain"]) as server:
+        async with transport_to(server) as to:
+            await to.post(request_of(0))
+            await to.post(request_of(1))
+            assert to._session.connector is not None
+            (idle,) = to._session.connector._conns.values()
+            oldest, released_s = idle.popleft()
+            oldest._silent_since_s -= 90.0  # type: ignore[attr-defined, operator]
+            idle.appendleft((oldest, released_s - 90.0))
+            await to.post(request_of(2))
+
+            assert server.requests == [1, 1, 1]
+
+
 async def test_no_more_rest_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     rest(monkeypatch, 60.0)
     with serving(SOUND["plain"]) as server:
