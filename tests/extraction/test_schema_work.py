@@ -228,10 +228,8 @@ def test_recursive_schemas_with_wrong_leaves_stay_within_the_work_of_an_answer(
     dice = random.Random(seed)
     schema = random_schema(dice, recursive=True)
     value = deep(dice, depth, leaf)
-    compiled = compile_schema(schema)
 
-    assert units(compiled, value) <= UNITS / 4
-    verdicts(schema, iter([value]))
+    verdicts(schema, iter([value]))  # raises TooMuchWork where one verdict takes more than an answer may
 
 
 class Asked(dict[str, Any]):
