@@ -37,7 +37,7 @@ from batchcall.job_endpoint import auth_of, endpoint_names, exposed_keys, masked
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.price import cost_of
 from batchcall.records import HttpRequest, Request, Row, Shape, Usage
-from batchcall.report.text import duration_text, money_text, table
+from batchcall.report.text import duration_text, free_text, money_text, table
 from batchcall.resume import (
     is_correction,
     refuse_foreign_folder,
@@ -67,6 +67,7 @@ class CheckReport:
     tokens: int  # estimated, of the rows left
     basis: str  # what the estimate rests on
     cost: float | None  # USD, None without a price
+    is_free: bool  # only the embedded endpoint would be asked
     seconds: float
     bound_by: str  # what the time estimate rests on
     columns: str  # the typed columns of the arguments
@@ -108,12 +109,17 @@ class CheckReport:
             ("arguments", self.columns),
             *(("endpoint", endpoint) for endpoint in self.endpoints),
             ("tokens", f"about {self.tokens:,} ({self.basis})"),
-            ("cost", f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)),
+            ("cost", self._cost_text()),
             ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
             *(("warning", warning) for warning in self.warnings),
             *(("refused", refusal) for refusal in self.refusals),
         ]
         return table(lines) + "\n\n" + self._first_request_text()
+
+    def _cost_text(self) -> str:
+        if self.is_free:
+            return free_text(self.cost)
+        return f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)
 
     def _first_request_text(self) -> str:
         first = self.first_request
@@ -157,6 +163,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
         tokens=round(left * sum(tokens)),
         basis=basis,
         cost=cost,
+        is_free=job.is_free,
         seconds=seconds,
         bound_by=bound_by,
         columns=layout.arguments_text,

@@ -16,6 +16,7 @@ from batchcall.job import LimitsSection
 from batchcall.pacing.health import as_utc
 from batchcall.report.advice import advice_text
 from batchcall.report.snapshot import EndpointUse, Summary
+from batchcall.resume import is_free
 from batchcall.state import Run
 
 
@@ -127,6 +128,7 @@ def _summary(
             for one in engine.pool.endpoints
         ),
         exit_code=_exit_code(run, totals, stopped),
+        is_free=is_free(run.job, run.resumption.runfile),
         resume_at=None if quota is None else as_utc(quota.renewed_at_s).isoformat(),
         resume_at_is_stated=quota is None or quota.is_stated,
         left_out=dict(run.output.left_out.most_common()),

@@ -144,6 +144,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxSection = SandboxSection()
     warnings: list[str] = []  # what is allowed and yet looks like a slip
 
+    @property
+    def is_free(self) -> bool:
+        """Only the embedded endpoint is asked: no money is spent, whatever the prices."""
+        return all(endpoint.url == "sandbox" for endpoint in self.endpoints)
+
 
 def as_job(job: Job | Path | str) -> Job:
     """A job as it is, or read from its file. Raises JobError."""

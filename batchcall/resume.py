@@ -251,6 +251,12 @@ def _why_other_input(
     )
 
 
+def is_free(job: Job, runfile: RunFile) -> bool:
+    """Whether nothing in an output was paid for: neither by this job nor by one whose answers are kept."""
+    kept = [endpoint["url"] for one in runfile.kept_jobs for endpoint in one["endpoints"]]
+    return job.is_free and all(url == "sandbox" for url in kept)
+
+
 def _is_same_input(old: RunFile, job: Job, source: Input) -> bool:
     """Edited and grown or not."""
     return old.input.path == _shown_path(job) or old.input.fingerprint == source.fingerprint
@@ -261,7 +267,10 @@ def is_correction(old: RunFile, job: Job, disk: Disk) -> bool:
     them. What is there was answered by the others, which are there still."""
     may_differ = ("protocol", "model")
     was, now = ({name: one[name] for name in one.keys() - may_differ} for one in (old.identity, request_identity(job)))
-    before = stored_job(old.job)
+    try:
+        before = stored_job(old.job)
+    except JobError:  # of another version
+        return False
     gone = set(speakers(before)) - set(speakers(job))
     if was != now or not gone:
         return False

@@ -22,8 +22,8 @@ from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.held import Held, held_answers, skimming
 from batchcall.job import Job
 from batchcall.records import Attempt, Failure, FailureKind, Request, Row, Status
-from batchcall.report.text import failures_text, money_text, table, tokens_text
-from batchcall.resume import job_notes, stored_job
+from batchcall.report.text import failures_text, free_text, money_text, table, tokens_text
+from batchcall.resume import is_free, job_notes, stored_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class OutputStatus:
     runs: int
     last_run: dict[str, Any] | None
     faults: list[str]  # parts or a record that cannot be read
+    is_free: bool  # only the embedded endpoint was asked
     notes: list[str]  # how the job file differs from what the rows were made with
 
     @property
@@ -88,7 +89,7 @@ class OutputStatus:
                 ("rows", _rows(self)),
                 ("failed", failures_text({"statuses": self.statuses, "failed": failed})),
                 ("tokens", tokens_text(spent.as_json()) if is_any else "none yet"),
-                ("cost", money_text(spent.cost) if is_any else "none yet"),
+                ("cost", (free_text if self.is_free else money_text)(spent.cost) if is_any else "none yet"),
                 ("left", _left(self)),
                 ("last run", _last_run(self)),
                 *(("fault", fault) for fault in self.faults),
@@ -129,6 +130,7 @@ def _read_status(folder: Path, job: Job | None, disk: Disk) -> OutputStatus:
         holder=holder,
         runs=len(runfile.runs) if runfile else 0,
         faults=faults,
+        is_free=runfile is not None and _is_free(runfile),
         notes=job_notes(folder, runfile, disk, job) if runfile else [],
         last_run=None
         if last is None
@@ -144,6 +146,13 @@ def _read_status(folder: Path, job: Job | None, disk: Disk) -> OutputStatus:
             "given_up": last.given_up,
         },
     )
+
+
+def _is_free(runfile: RunFile) -> bool:
+    try:
+        return is_free(stored_job(runfile.job), runfile)
+    except JobError:  # of another version
+        return False
 
 
 def _read_parts(disk: Disk, folder: Path) -> tuple[Totals, list[str]]:

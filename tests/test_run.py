@@ -19,8 +19,9 @@ from batchcall import ExitCode, LockedError, ResumeError, RunOptions, check_job,
 from batchcall.files.disk import RealDisk
 from batchcall.files.lock import hold_lock
 from batchcall.job import load_job
-from batchcall.report.text import summary_text
+from batchcall.report.text import money_text, summary_text
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from batchcall.status import read_status
 from running import TOOL, edit, results, some_rows, write_job, write_rows
 
 
@@ -183,6 +184,25 @@ async def test_a_limit_is_said_to_leave_a_part_of_the_input(tmp_path: Path, endp
     assert "3 done; the rows of the input were not counted" in summary_text(uncounted)
     assert "25 done\n" in summary_text(whole)
     assert "--limit" not in summary_text(whole)
+
+
+async def test_a_rehearsal_does_not_speak_of_money_as_spent(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    prices = '[prices."test-model"]\nprompt = 100.0\ncompletion = 100.0'
+    job = write_job(tmp_path, url=endpoint.url, rows=3, more=prices)
+    notes: list[str] = []
+
+    rehearsed = await run_job(job, RunOptions(rehearse=True), say=notes.append)
+    real = await run_job(job)
+
+    for text in (summary_text(rehearsed), read_status(tmp_path / "out-rehearsal").as_text(), *notes):
+        assert "paid" not in text
+    cost = money_text(rehearsed.totals["cost"])
+    assert f"none; {cost} at the job's prices, had a model answered" in summary_text(rehearsed)
+    assert f"none; {cost} at the job's prices" in read_status(tmp_path / "out-rehearsal").as_text()
+    assert "answered  3 rows once" in summary_text(rehearsed)
+    assert "paid      3 rows once" in summary_text(real)
+    assert (rehearsed.as_json()["is_free"], real.as_json()["is_free"]) == (True, False)
+    assert f"cost      {cost}\n" in read_status(tmp_path / "out").as_text()
 
 
 async def test_a_changed_job_that_makes_no_requests_is_refused_although_it_would_buy_nothing(

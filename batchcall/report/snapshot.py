@@ -65,6 +65,7 @@ class Summary:
     advice: str  # what bound it, and the key to change; empty: nothing worth saying
     an_error: str | None  # why one of the rows that failed in this run did
     exit_code: ExitCode
+    is_free: bool = False  # only the embedded endpoint was ever asked: nothing was paid
     resume_at: str | None = None  # ISO 8601, UTC: when a used-up quota is renewed and the job can go on
     resume_at_is_stated: bool = True  # by the endpoint; else it is when such a quota is usually renewed
     set_aside: dict[str, Any] = field(default_factory=dict)  # tokens and cost of answers that no row uses any more
@@ -82,6 +83,7 @@ class Summary:
             "resume_at_is_stated": self.resume_at is not None and self.resume_at_is_stated,
             "advice": self.advice,
             "is_complete": self.is_complete,
+            "is_free": self.is_free,
             **self.totals,
             "unfinished": self.unfinished,
             "set_aside": self.set_aside,

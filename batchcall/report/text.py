@@ -19,7 +19,7 @@ def summary_text(summary: Summary) -> str:
         ("failed", failures_text(totals)),
         *([("for example", summary.an_error[:200])] if summary.an_error and totals["failed"] else []),
         ("tokens", tokens_text(totals)),
-        ("cost", cost_text(totals)),
+        ("cost", cost_text(totals, is_free=summary.is_free)),
         ("this run", _this_run(summary)),
     ]
     if summary.unfinished["rows"]:
@@ -27,7 +27,7 @@ def summary_text(summary: Summary) -> str:
     if any(summary.set_aside.values()):
         lines.append(("set aside", _set_aside(summary.set_aside)))
     if summary.requests or summary.indeterminate:
-        lines.append(("paid", _bill(summary)))
+        lines.append(("answered" if summary.is_free else "paid", _bill(summary)))
     if in_doubt := _doubts(totals["possibly_paid_twice"], totals["indeterminate"]):
         lines.append(("in all runs", in_doubt))
     if summary.damaged:
@@ -84,11 +84,18 @@ def money_text(cost: float | None) -> str:
     return f"{cost:,.2f} USD" if cost >= 1 else f"{cost:.4f} USD"
 
 
-def cost_text(totals: Mapping[str, Any]) -> str:
+def cost_text(totals: Mapping[str, Any], *, is_free: bool) -> str:
     """The cost of what was counted. Without tokens there is none, whatever the price."""
+    if is_free:
+        return free_text(totals["cost"])
     if totals["cost"] is None and totals["total_tokens"] is None:
         return "not known"
     return money_text(totals["cost"])
+
+
+def free_text(cost: float | None) -> str:
+    """What the embedded endpoint costs. `cost`: what a model would, at the prices of the job."""
+    return "none" + (f"; {money_text(cost)} at the job's prices, had a model answered" if cost else "")
 
 
 def _unfinished(held: Mapping[str, Any]) -> str:
@@ -116,11 +123,10 @@ def _this_run(summary: Summary) -> str:
 
 def _bill(summary: Summary) -> str:
     once = f"{summary.rows_paid_once:,} rows once"
-    given_up = (
-        f"{summary.given_up:,} in flight given up, perhaps paid; the next run sends them again"
-        if summary.given_up
-        else ""
-    )
+    given_up = ""
+    if summary.given_up:
+        doubt = "" if summary.is_free else ", perhaps paid"
+        given_up = f"{summary.given_up:,} in flight given up{doubt}; the next run sends them again"
     return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate), given_up]))
 
 
