@@ -28,10 +28,9 @@ DATED = (
     rf"(?:\b(?P<epoch>\d{{10}}(?:\d{{3}})?(?:\.\d{{1,9}})?)\b|\b(?P<date>{_DATE})"
     rf"(?:(?:T|,? at |, | )(?P<time>{_TIME}))?(?: ?\(?(?P<zone>{_ZONE}))?)"
 )
-# The next time that a clock shows it. No day may be named: it would be another one.
-CLOCK = (
-    rf"(?P<clock>{_TIME})(?: ?\(?(?P<clock_zone>{_ZONE}))?+(?!\)?,? (?:on\b|next\b|today|tomorrow|{_DAY}|{_MONTH} \d))"
-)
+# The next time that a clock shows it, unless a day is named: it may be another one.
+_OTHER_DAY = rf"(?:on|of|next|today|tomorrow|(?:every|each) (?!day))\b|{_DAY}|{_MONTH} \d"
+CLOCK = rf"(?P<clock>{_TIME})(?: ?\(?(?P<clock_zone>{_ZONE}))?+(?!\)?,? (?:{_OTHER_DAY}))"
 # JavaScript and Go give an offset a name: "GMT+0100 (CET)", "+0800 CST".
 _ALONE = re.compile(rf"{DATED}(?(zone)\)?(?: \([^()]*\)| [A-Z]{{3,5}})?)|{CLOCK}\)?", re.I)
 

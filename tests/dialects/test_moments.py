@@ -32,6 +32,7 @@ SAID = {
     "at midnight Eastern Standard Time": "12-01 05:00",
     "at midnight (America/Los_Angeles)": "12-01 08:00",
     "at midnight UTC+2": "11-30 22:00",
+    "at midnight UTC every day": "12-01 00:00",
     "at 00:00 Beijing time": "11-30 16:00",
     "tomorrow at 9am PT": "12-01 17:00",
     "Dec 3 at 8pm (Europe/Berlin)": "12-03 19:00",
@@ -59,6 +60,7 @@ NOT_UNDERSTOOD = (
     *("8pm (America)", "8pm (America/Argentina)", "8pm (../../etc)", "8pm (Europe/..)", "at 13pm UTC", "at 25:00 UTC"),
     *("on Dec 3", "on December 1, 2026", "today", "Monday at 9am PT", "at 3pm UTC on Friday", "at noon PT on Dec 3"),
     *("at 3pm Pacific time tomorrow", "at 3pm UTC tomorrow", "at 2026-02-30 00:00 UTC", "on Nov 2 at 00:00 UTC"),
+    *("weekly at midnight UTC", "at midnight UTC every Monday", "at midnight UTC of the 1st", "at 3pm PT each week"),
     *("at midnight UTC+99", "Dec 3rd, 2026 3:14 PM", "at 2026-11-30 3:14 PM", "at 2026-12-01 00:00:00 (Paris time)"),
 )
 
@@ -70,7 +72,7 @@ def utc(seconds: float | None, now_s: float = WINTER) -> str | None:
 @pytest.mark.parametrize("words", SAID)
 def test_a_reset_is_read_in_the_zone_that_it_names(words: str) -> None:
     assert utc(renewal_wait_s({}, [], f"Limit reached, resets {words}.", now_s=WINTER)) == SAID[words]
-    field = re.sub("^(?:daily )?(?:at|on) ", "", words)
+    field = re.sub("^(?:daily )?(?:at|on) | every day$", "", words)
     assert utc(read_length_s(field, now_s=WINTER)) == SAID[words]
 
 
