@@ -73,7 +73,7 @@ def held_answers(
             held.rows += any(read.usage != NO_USAGE for read, _ in reads)
             is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
             if is_known and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
-                held.statuses[_status_of(reads[-1][0])] += 1
+                held.statuses[_status_of([read for read, _ in reads])] += 1
             held.spent.attempts += len(reads)
             for read, cost in reads:
                 held.spent.spend(read.usage, cost)
@@ -109,11 +109,12 @@ def _has_ended(reads: Sequence[Read], reasks: int) -> bool:
     return is_last or last.reading is None or last.reading.status not in WORTH_REASKING
 
 
-def _status_of(last: Read) -> str:
-    """How a row ended, as far as that is known without its tools."""
-    if last.failure is not None:
-        return last.failure.kind.rule.status
-    return Status.OK if last.reading is None else last.reading.status
+def _status_of(reads: Sequence[Read]) -> str:
+    """How a row ended, as far as that is known without its tools: by its last answer, as in a part."""
+    deciding = next((read for read in reversed(reads) if read.reply is not None), reads[-1])
+    if deciding.failure is not None:
+        return deciding.failure.kind.rule.status
+    return Status.OK if deciding.reading is None else deciding.reading.status
 
 
 def _counted(disk: Disk, part: Path) -> dict[int, int]:

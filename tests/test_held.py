@@ -1,0 +1,31 @@
+"""Answers that are paid for and stand in no part yet, counted as a part would count them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchcall.engines.reading import Read
+from batchcall.extraction.arguments import Reading
+from batchcall.files.disk import RealDisk
+from batchcall.files.journal import Recovered
+from batchcall.held import held_answers
+from batchcall.records import Attempt, Failure, FailureKind, HttpResponse, Reply, Status, Usage
+
+LOST = Failure(FailureKind.DISCONNECTED, "lost")
+
+
+def test_a_row_whose_last_connection_was_lost_ended_as_its_last_answer_says(tmp_path: Path) -> None:
+    answered = Attempt(0, 1, "h", HttpResponse(200, {}, b"{}"), None, 1.0, 1.0, 0.0, "e")
+    lost = Attempt(0, 2, "h", None, LOST, 3.0, 1.0, 0.0, "e")
+
+    def skim(attempt: Attempt) -> tuple[Read, float | None]:
+        if attempt.failure is not None:
+            return Read(attempt, failure=attempt.failure), None
+        reading = Reading(Status.INVALID_ARGUMENTS, "wrong", "f", None, (), ())
+        return Read(attempt, reply=Reply(usage=Usage(9, 1, 10)), reading=reading), 0.5
+
+    found = Recovered(attempts={0: [answered, lost], 1: [lost]}, ended={0, 1})
+    held = held_answers(RealDisk(), tmp_path, skim, [(0, found)])
+
+    assert held.statuses == {Status.INVALID_ARGUMENTS: 1, Status.UNREACHABLE: 1}
+    assert (held.spent.total_tokens, held.spent.cost, held.spent.attempts) == (10, 0.5, 3)
