@@ -1,4 +1,4 @@
-"""Every command takes the job file or the output folder, whichever is at hand: from one to the other."""
+"""Every command takes the job file, its folder or the output folder, whichever is at hand: from one to the other."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from batchcall.files.disk import RealDisk
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.runfile import RunFile, read_runfile
 from batchcall.job import Job, load_job, rehearsed
+from batchcall.job_reading import job_files_in
 
 
 class AtHand(NamedTuple):
@@ -23,7 +24,7 @@ class AtHand(NamedTuple):
 
 
 def job_at(path: Path) -> AtHand:
-    """The job file at `path`; of an output folder, the one that wrote it. Raises JobError."""
+    """The job file at `path`, or its folder; of an output folder, the job file that wrote it. Raises JobError."""
     if not os.path.isdir(path / OWN_FOLDER):
         return AtHand(path)
     try:
@@ -78,8 +79,9 @@ def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:
 
 
 def output_at(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Path, Job | None]:
-    """The output folder at `path`; of a job file, the one that it writes, and the job. Raises JobError."""
-    if path.suffix == ".toml" and os.path.isfile(path):
+    """The output folder at `path`; of a job file or its folder, what it writes, and the job. Raises JobError."""
+    is_job_file = path.suffix == ".toml" and os.path.isfile(path)
+    if is_job_file or (os.path.isdir(path) and not os.path.isdir(path / OWN_FOLDER) and job_files_in(path)):
         job = load_job(path, overrides=overrides)
         return job.output.path, job
     if overrides:

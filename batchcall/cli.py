@@ -40,7 +40,7 @@ _M_MMAP_THRESHOLD = -3  # malloc.h
 _give_memory_back()
 
 
-# Every command takes the job file or the output folder, whichever is at hand.
+# Every command takes the job file, its folder or the output folder, whichever is at hand.
 _JOB = click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -84,7 +84,7 @@ def main() -> None:
     """A table of rows through a language model and back as validated, typed data.
 
     Start with `batchcall init`, then `batchcall check JOB.toml` and `batchcall run JOB.toml`. Where a command takes
-    JOB.toml or DIR, it takes the job file or its output folder, whichever is at hand.
+    JOB.toml or DIR, it takes the job file, the folder it stands in or its output folder, whichever is at hand.
 
     \b
     Exit codes: 0 finished · 1 finished, more rows failed than tolerated · 2 the command or the job

@@ -22,7 +22,7 @@ from batchcall.job_endpoint import (
     read_endpoints,
     resolve_key,
 )
-from batchcall.job_reading import Draft, located, parse_duration, read_draft, read_text
+from batchcall.job_reading import Draft, job_file_at, located, parse_duration, read_draft, read_text
 from batchcall.job_schema import SCHEMA, for_editors
 from batchcall.job_tools import ToolSpec, read_tools
 from batchcall.likeness import close_to
@@ -156,11 +156,12 @@ def as_job(job: Job | Path | str) -> Job:
 
 
 def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
-    """Read and check a job file. `overrides` are "key.path=value" as after `--set`, values in TOML.
+    """Read and check a job file, or the only one in a folder.
 
+    `overrides` are "key.path=value" as after `--set`, values in TOML.
     Raises JobError with one sentence per fault, all faults at once.
     """
-    draft = read_draft(Path(os.path.abspath(path)), overrides)
+    draft = read_draft(job_file_at(Path(os.path.abspath(path))), overrides)
     job = _built(draft)
     _check_sense(draft, job)
     draft.stop_at_faults()

@@ -62,6 +62,38 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
     return draft
 
 
+def job_file_at(path: Path) -> Path:
+    """The job file at `path`; of a folder, the only one in it. Raises JobError."""
+    if not path.is_dir():
+        return path
+    found = job_files_in(path)
+    if not found:
+        raise JobError(f"{path} is a folder without a job file", hint="`batchcall init` writes one to start from")
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise JobError(f"{path} is a folder with several job files: {names}", hint=f"name the one you mean: {found[0]}")
+    return found[0]
+
+
+def job_files_in(folder: Path) -> list[Path]:
+    """Files that are or are to be job files: other TOML, such as pyproject.toml, has none of their sections."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    except OSError as error:
+        raise JobError(f"{folder} cannot be read: {error.strerror}") from error
+    return [folder / name for name in names if _is_like_a_job(folder / name)]
+
+
+def _is_like_a_job(file: Path) -> bool:
+    try:
+        return not _parsed(file).keys().isdisjoint(_SECTIONS)
+    except JobError:  # which is then said of it, where it is the only one
+        return file.name == "job.toml"
+
+
+_SECTIONS = ("input", "endpoint", "request")
+
+
 def _refuse_bytes(written: str, shown: str) -> None:
     """A name that is no text can stand neither in run.json nor in a column, and pyarrow opens none."""
     try:
@@ -77,8 +109,6 @@ def _parsed(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except FileNotFoundError:
         raise JobError(f"there is no job file {path}", hint="`batchcall init` writes one to start from") from None
-    except IsADirectoryError:
-        raise JobError(f"{path} is a folder", hint=f"name the file in it: {path / 'job.toml'}") from None
     except UnicodeDecodeError as error:
         raise JobError(f"{path} is not UTF-8 (byte {error.start})", hint="TOML is UTF-8 always") from error
     except tomllib.TOMLDecodeError as error:

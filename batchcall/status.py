@@ -176,7 +176,8 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
         )
     if runfile is None:
         raise OutputError(
-            f"{folder} is not an output of batchcall", hint="give the folder that output.path of the job file names"
+            f"{folder} is not an output of batchcall",
+            hint="give the job file or the folder that its output.path names",
         )
     return runfile
 

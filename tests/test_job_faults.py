@@ -249,11 +249,28 @@ def test_toml_that_nests_without_end_is_told(tmp_path: Path) -> None:
         load_job(write(tmp_path, f"a = {'[' * 100_000}"))
 
 
-def test_a_folder_instead_of_a_job_file_is_told_with_the_file_in_it(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="is a folder") as refused:
+def test_a_folder_stands_for_the_only_job_file_in_it(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="is a folder without a job file"):
         load_job(tmp_path)
+    job = write(tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "not a job"\n')
+    (tmp_path / "broken.toml").write_text("= =")
+    (tmp_path / "folder.toml").mkdir()
 
-    assert str(tmp_path / "job.toml") in refused.value.hint
+    assert load_job(tmp_path).file == job
+    job.rename(tmp_path / "receipts.toml")
+    assert load_job(tmp_path).file == tmp_path / "receipts.toml"
+    write(tmp_path)
+    with pytest.raises(JobError, match=r"several job files: job\.toml, receipts\.toml") as refused:
+        load_job(tmp_path)
+    assert str(job) in refused.value.hint
+
+
+def test_of_a_folder_with_a_broken_job_file_its_fault_is_said(tmp_path: Path) -> None:
+    write(tmp_path, "= =")
+
+    with pytest.raises(JobError, match=r"job\.toml is not TOML"):
+        load_job(tmp_path)
 
 
 @pytest.mark.parametrize(

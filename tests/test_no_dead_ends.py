@@ -367,6 +367,8 @@ def test_every_command_takes_the_job_file_or_the_output_folder(tmp_path: Path) -
     assert [json.loads(checked.stdout)[name] for name in ("rows", "rows_done", "refusals")] == [4, 4, []]
     assert (again.returncode, "nothing was left to do" in again.stdout) == (0, True), again.stderr
     assert (anew.returncode, "4 read anew" in anew.stdout) == (0, True), anew.stderr
+    by_its_folder = [batchcall(name, tmp_path, "--output", out, "--json") for name in ("status", "verify")]
+    assert [one.stdout for one in by_its_folder] == [one.stdout for one in by_folder]
     assert [one.stdout for one in by_job] == [one.stdout for one in by_folder]
     assert [one.returncode for one in by_job] == [0, 0]
     assert not (tmp_path / "out").exists()
@@ -375,7 +377,9 @@ def test_every_command_takes_the_job_file_or_the_output_folder(tmp_path: Path) -
 def test_an_output_whose_job_file_is_gone_says_so_and_a_folder_that_is_no_output_names_the_file(tmp_path: Path) -> None:
     job = write_job(tmp_path, rows=3)
     assert batchcall("run", job).returncode == 0
-    assert "is a folder" in batchcall("run", tmp_path).stderr
+    (tmp_path / "no-job").mkdir()
+    assert "is a folder without a job file" in batchcall("run", tmp_path / "no-job").stderr
+    assert "is not an output of batchcall" in batchcall("status", tmp_path / "no-job").stderr
     job.rename(tmp_path / "moved.toml")
 
     refused = batchcall("check", tmp_path / "out")
