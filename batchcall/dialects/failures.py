@@ -61,6 +61,7 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "server_overloaded":                    FailureKind.OVERLOADED,
     "engine_overloaded_error":              FailureKind.OVERLOADED,     # Moonshot
     "serveroverloaded":                     FailureKind.OVERLOADED,     # Volcano Ark
+    "capacity_exceeded":                    FailureKind.OVERLOADED,     # Groq, with 498
     "service_unavailable":                  FailureKind.OVERLOADED,
     "unavailable":                          FailureKind.OVERLOADED,     # Gemini
     "unavailable_error":                    FailureKind.OVERLOADED,     # llama.cpp: "Loading model"
@@ -84,7 +85,10 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "insufficient_credits":                 FailureKind.NO_QUOTA,
     "payment_required":                     FailureKind.NO_QUOTA,
     "budget_exceeded":                      FailureKind.NO_QUOTA,       # LiteLLM
-    "arrearage":                            FailureKind.NO_QUOTA,       # DashScope
+    "arrearage":                            FailureKind.NO_QUOTA,       # DashScope, with the next
+    "allocationquota.freetieronly":         FailureKind.NO_QUOTA,
+    "setlimitexceeded":                     FailureKind.NO_QUOTA,       # Volcano Ark
+    "not_enough_balance":                   FailureKind.NO_QUOTA,       # Novita
     "accountoverdueerror":                  FailureKind.NO_QUOTA,       # Volcano Ark
     "1113":                                 FailureKind.NO_QUOTA,       # Zhipu
     "invalid_api_key":                      FailureKind.BAD_KEY,
@@ -262,7 +266,10 @@ CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<
 # for a file of this row's that is not there (they last two days). So these sentences come before the code.
 OVERRULING = (
     Wording(FailureKind.NO_QUOTA, frozenset({429}),
-            re.compile("prepayment credits are depleted|exceeded its monthly spending cap", re.I)),
+            re.compile("prepayment credits are depleted"
+                       "|exceeded (?:its|your) (?:daily|weekly|monthly) spend(?:ing)? (?:cap|limit)", re.I)),
+    Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # Volcano Ark. Of a balance relays say so in passing, too
+            re.compile("exhausted its free (?:trial )?quota", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # xAI
             re.compile("used all available credits or reached its monthly spending limit|run out of credits", re.I)),
     Wording(FailureKind.REJECTED, frozenset({403}),
@@ -276,6 +283,9 @@ WORDINGS = (
     Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # Gemini, with FAILED_PRECONDITION
             re.compile("location is not supported for the API use|free tier is not available in your country", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
+    Wording(FailureKind.NO_QUOTA, frozenset({403}),  # OpenRouter, SiliconFlow
+            re.compile(r"key limit exceeded \(total limit|balance is insufficient|not enough balance", re.I)),
+    Wording(FailureKind.NO_QUOTA, frozenset({412}), re.compile("account .{1,100} is suspended", re.I)),  # Fireworks
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
             re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
                        "|reached your specified (?:workspace )?API usage limits", re.I)),
@@ -285,7 +295,8 @@ WORDINGS = (
             re.compile("无可用渠道|no available channels?\\b", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}),  # DeepSeek, SiliconFlow, LiteLLM, OpenRouter, OpenAI
             re.compile("模型不存在|model (?:does )?not exist|invalid model name passed in model"
-                       "|is not a valid model ID|^invalid model ID", re.I)),
+                       "|is not a valid model ID|^invalid model ID"
+                       "|model identifier is invalid|with on-demand throughput is", re.I)),  # Bedrock
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
             re.compile("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
     Wording(FailureKind.FILTERED, frozenset({403}), re.compile("content violates usage guidelines", re.I)),  # xAI

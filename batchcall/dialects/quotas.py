@@ -55,10 +55,12 @@ _LONG = (
                        r"|\bRPH\b|ByHour|每小[时時]|\d+ ?小时|\bpro Stunde\b|\bstündlich|\b(?:par heure|por hora)\b"
                        r"|1 ?時間|시간당|в час\b"
                        # The clock of an unknown place: "You've hit your limit · resets 8pm (America/New_York)"
-                       r"|\b(?:resets?|try again)(?: at)? (?:[A-Z][a-z]{2} \d\d?,? (?:at )?)?\d\d?(?::\d\d)? ?[ap]m\b",
+                       r"|\b(?:resets?|try again)(?: at)? (?:[A-Z][a-z]{2} \d\d?(?:st|nd|rd|th)?,? "
+                       r"(?:\d{4},? )?(?:at )?)?\d\d?(?::\d\d)? ?[ap]m\b",
                        re.I)),
     (DAY,   re.compile(r"per[ _-]?(?:\d+ )?days?(?![a-z])|/ ?day\b|\bdaily\b|\b(?:a|one|each|every) day\b"
-                       r"|\b(?:RPD|TPD|IPD)\b|ByDay|\b24[ -]?h(?:ours?)?\b|\btoday's\b|\bfor today\b|\btomorrow\b"
+                       r"|\b(?:RPD|TPD|IPD)\b|ByDay|\b24[ -]?h(?:ours?)?\b|\btoday's\b|\btomorrow\b"
+                       r"|\b(?:for|requests|tokens|calls|times) today\b"
                        r"|每[日天]|今[日天]|[当當][日天]|[单單]日|明[天日]|日(?:限额|配额|额度|调用量|上限)"
                        r"|(?<![\d月])1 ?日|毎日|本日|일일|하루|내일|дневн|суточн|в (?:день|сутки)\b|завтра"
                        r"|\btäglich|\bTages(?!form)|\bpro Tag\b|\bmorgen\b|\bquotidien|\bpar jour\b|\bdemain\b"
@@ -67,12 +69,14 @@ _LONG = (
                        r"|每[周週]|本周|週間|毎週|주간|недел|\bwöchentlich|\bpro Woche\b|\bWochen|\bpar semaine\b"
                        r"|\bpor semana\b|\bsemanal", re.I)),
     (MONTH, re.compile(r"per[ _-]?(?:\d+ )?(?:calendar )?months?(?![a-z])|/ ?month\b|\bmonthly\b"
-                       r"|\b(?:a|this|each) month\b|每月|本月|[当當]月|月間|毎月|今月|월간|매월|месяч|в месяц\b"
+                       r"|\b(?:a|this|each) month\b|每月|本月|月度|下个?月"
+                       r"|[当當]月|月間|毎月|今月|월간|매월|месяч|в месяц\b"
                        r"|\bmonatlich|\bpro Monat\b|\bMonats|\bpar mois\b|\bmensu|\bmensa[li]|\bpor m[eê]s\b", re.I)),
 )
 _OF_SECONDS = re.compile(r"\bper (\d{1,8}) ?s(?:ec(?:onds)?)?\b", re.I)  # GitHub Models: 86400
 _OF_LIMIT = re.compile(
     r"limit|quota|exceed|reach|exhaust|used up|used all|run out|allowance|allocation|credits|\bcap\b|too many|try again"
+    r"|\btimes an? "
     r"|上限|限额|限額|配额|配額|额度|額度|限制|制限|用尽|用完|超出|超过|超過|耗尽|已满|次数|kontingent|límite|лимит|квот"
     r"|한도|할당량", re.I)
 _ADVERTISES = re.compile(

@@ -5,11 +5,12 @@ Every rewrite is reported. What a schema makes of a column is in `field_types`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import jsonschema_rs
 import msgspec
@@ -412,7 +413,17 @@ def _exclude_bounds(schema: dict[str, Json], path: str, notes: _Notes) -> None:
         notes.tell(f"{path}/{flag}", f"a boolean merged with {bound}")
 
 
-_REWRITES = (_drop_nulls, _mend_type, _move_required, _split_tuple, _exclude_bounds)
+def _escape_reference(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """References as generators write them: `#/$defs/收据` (pydantic), `#/definitions/Partial<Order>` (TypeScript)."""
+    ref = schema.get("$ref")
+    if isinstance(ref, str) and ref.startswith("#/"):
+        schema["$ref"] = f"#{quote(_STRAY_PERCENT.sub('%25', ref[1:]), safe=_IN_FRAGMENTS)}"
+
+
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_IN_FRAGMENTS = "/%~!$&'()*+,;=:@?"  # beside letters and digits (RFC 3986, section 3.5)
+
+_REWRITES = (_escape_reference, _drop_nulls, _mend_type, _move_required, _split_tuple, _exclude_bounds)
 
 
 def _is_nullable(schema: dict[str, Json], path: str, notes: _Notes) -> bool:

@@ -185,6 +185,14 @@ USED_UP: dict[str, tuple[int, dict[str, str], Any, str]] = {
     "in French": (429, {}, said("Quota quotidien dépassé. Réessayez demain."), f"~{MIDNIGHT}"),
     "in Spanish": (429, {}, said("Se ha superado el límite mensual de solicitudes."), f"~{MIDNIGHT}"),
     "in Russian": (429, {}, said("Превышен дневной лимит запросов."), f"~{MIDNIGHT}"),
+    "in Chinese, a month": (429, {}, said("您的月度调用额度已用完，请下月再来"), f"~{MIDNIGHT}"),
+    "bedrock, requests": (
+        429, {}, {"message": "Too many requests today, please wait before trying again."}, f"~{MIDNIGHT}"),
+    "aihubmix": (
+        429, {}, said("Sorry, you can only use this model for free 10 times a day.", type="Aihubmix_api_error"),
+        f"~{MIDNIGHT}"),
+    "a date of an unknown place": (
+        429, {}, said("You've hit your usage limit. Try again at Dec 1st, 2026 8:05 PM."), "~2026-11-30 13:00"),
     "another's error as text": (
         429, {}, said(json.dumps(said("You exceeded today's quota", reset_at="2026-12-01T00:00:00+08:00"))),
         "2026-11-30 16:00"),
@@ -401,6 +409,15 @@ def test_a_request_that_is_called_invalid_ends_its_row_whatever_its_text_is_abou
         (429, said("account overdue", code="1113"), "no_quota"),
         (400, said("Budget has been exceeded! Max budget: 1.0", type="budget_exceeded"), "no_quota"),
         (402, {"error": "Cloud credits expired"}, "no_quota"),
+        (429, said("Your project has exceeded its daily spend limit of $5"), "no_quota"),
+        (429, said("Your account [21] has exhausted its free trial quota for the m model", code="QuotaExceeded"), "no_quota"),
+        (429, said("Your account [21] has reached the set inference limit", code="SetLimitExceeded"), "no_quota"),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}, "no_quota"),
+        (403, {"reason": "NOT_ENOUGH_BALANCE", "code": 403, "message": "not enough balance"}, "no_quota"),
+        (403, said("The free tier of the model has been exhausted.", code="AllocationQuota.FreeTierOnly"), "no_quota"),
+        (403, said("Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys"), "no_quota"),
+        (412, said("Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past"
+                   " invoices", type="invalid_request_error", code="precondition_failed"), "no_quota"),
     ],
 )  # fmt: skip
 def test_an_empty_purse_still_needs_somebody(status: int, body: Any, kind: str) -> None:
@@ -416,6 +433,9 @@ def test_an_empty_purse_still_needs_somebody(status: int, body: Any, kind: str) 
         (429, {"__type": "ModelNotReadyException", "type": "ModelNotReadyException", "message": "warm up"}, "overloaded"),
         (503, {"error": "Model m is currently loading", "estimated_time": 20.0}, "overloaded"),
         (409, {"error": "model is loading"}, "relay_error"),
+        (498, said("Flex tier capacity exceeded", code="capacity_exceeded"), "overloaded"),
+        (400, {"message": "The provided model identifier is invalid."}, "unknown_model"),
+        (400, {"message": "Invocation of model ID m with on-demand throughput isn’t supported."}, "unknown_model"),
         (408, {"error": "timed out"}, "timed_out"),
         (421, {"error": "misdirected"}, "relay_error"),
         (425, {"error": "too early"}, "relay_error"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from batchcall.extraction.field_types import Scalar, StructOf, field_type
 from batchcall.extraction.schema import CompiledSchema, SchemaError, compile_schema, compile_tool
 from batchcall.records import Tool
 
@@ -158,6 +159,30 @@ def test_what_a_reference_leads_to_is_mended_wherever_it_stands(place: str) -> N
     assert schema.is_valid({"pet": {"name": None}})
     assert not schema.is_valid({"pet": {"name": 5}})
     assert schema.rewrites[-1] == f"/{place}/Pet~1Dog/properties/name/nullable: read as a union with null"
+
+
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("收据", "收据"),
+        ("Größe", "Größe"),
+        ("Partial<Order>", "Partial<Order>"),
+        ("Page[int]", "Page[int]"),
+        ("Page%5Bint%5D", "Page[int]"),
+        ("A | B", "A | B"),
+        ("50%", "50%"),
+        ("a~1b^c", "a/b^c"),
+    ],
+)
+def test_a_reference_is_followed_as_generators_write_it(ref: str, name: str) -> None:
+    written = {"properties": {"n": {"$ref": f"#/$defs/{ref}"}}, "$defs": {name: {"type": "integer"}}}
+
+    schema = compile_schema(written)
+
+    assert schema.is_valid({"n": 1})
+    assert not schema.is_valid({"n": "one"})
+    assert "integer" in schema.explain({"n": "one"})
+    assert field_type(schema.document) == StructOf((("n", Scalar.INT64),))
 
 
 def test_the_schema_of_the_user_is_never_changed() -> None:
