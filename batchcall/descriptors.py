@@ -17,7 +17,7 @@ if sys.platform != "win32":
 _SPARE = 128  # for the program itself: libraries, input, parts that are being written, the lock
 _LEAST_AUTO = 8
 _ROWS_ON_THEIR_WAY = 2  # for each in flight: itself, and one that has ended and waits for its part
-_FILES_OF_A_PART = 2  # journal and raw answers
+_FILES_OF_A_PART = 3  # journal, raw answers, and the journal to read
 
 
 class Room(NamedTuple):

@@ -15,7 +15,7 @@ from batchcall.files.journal import Recovered, add_attempts, journals_in, read_j
 from batchcall.files.library import Library
 from batchcall.files.names import answers_in, part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER
-from batchcall.files.parts import USAGE_COLUMNS, Totals, read_batches, read_raw
+from batchcall.files.parts import USAGE_COLUMNS, Totals, read_batches, stored_answers
 from batchcall.records import NO_USAGE, Attempt, Scope, Status
 
 Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
@@ -69,7 +69,7 @@ def held_answers(
         counted, unsure = _counted(disk, folder / part_name(number)), found.unsure(has_died=has_died)
         for row, attempts in found.attempts.items():
             known = [one for one in attempts if one.number > counted.get(row, 0) and (row, one.number) not in unsure]
-            reads = [skim(attempt) for attempt in known]
+            reads = [skim(one.read()) for one in known]
             held.rows += any(read.usage != NO_USAGE for read, _ in reads)
             is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
             if is_known and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
@@ -97,7 +97,7 @@ def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
     for number in sorted(journals.keys() | (answers.keys() - parts)):
         found = read_journals(disk, journals.get(number, ()))
         if number not in parts and number in answers:
-            add_attempts(found, read_raw(disk, answers[number]))
+            add_attempts(found, stored_answers(disk, answers[number]))
         yield number, found
 
 

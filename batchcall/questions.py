@@ -11,7 +11,7 @@ from batchcall.extraction.prompt import RowError
 from batchcall.files.columns import split_error
 from batchcall.files.input import Batch
 from batchcall.files.library import Bought, Library
-from batchcall.files.output import Earlier, OpenPart
+from batchcall.files.output import Earlier, OpenPart, as_output_error
 from batchcall.records import Attempt, Row
 from batchcall.resume import Plan, marks_of, needed_columns
 from batchcall.state import Run
@@ -117,7 +117,8 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     if run.library is None and not earlier.attempts:
         return ()
     hashes = _identities(run, row, request_hash)
-    own = tuple(attempt for attempt in earlier.attempts if attempt.request_hash in hashes)
+    with as_output_error(run.output.folder):
+        own = tuple(one.read() for one in earlier.attempts if one.request_hash in hashes)
     if own or earlier.outcome is not None or run.library is None:
         return own
     bought = _take(run.library, hashes)

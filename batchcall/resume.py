@@ -440,8 +440,8 @@ def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Di
         if index not in wanted or attempts[-1].request_hash not in wanted[index].hashes:
             return False
     if not disk.exists(path):
-        raw = output.raw_answers(number)
-        return all(one.row in wanted and one.request_hash in wanted[one.row].hashes for one in raw)
+        stored = output.stored_answers(number)
+        return all(one.row in wanted and one.request_hash in wanted[one.row].hashes for one in stored)
     return fits(disk, path, wanted, output.layout)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,22 +14,18 @@ from batchcall.closing import tolerated
 from batchcall.engines.reading import Asked, Reader
 from batchcall.errors import ExitCode, OutputError, ResumeError
 from batchcall.extraction.prompt import RowError
-from batchcall.files.columns import Layout, split_error
+from batchcall.files.columns import Layout, add_left_out, split_error
 from batchcall.files.disk import Disk, RealDisk, guarded
 from batchcall.files.input import Mark, open_input
+from batchcall.files.journal import journal_name
+from batchcall.files.kept_columns import KeptRow
 from batchcall.files.lock import hold_lock
 from batchcall.files.names import ANSWERS_FOLDER, answers_in, answers_name, part_name, part_numbers
 from batchcall.files.output import OWN_FOLDER, SUCCESS, as_output_error
-from batchcall.files.parts import (
-    Totals,
-    in_batches,
-    kept_schema_of,
-    read_raw,
-    read_rows,
-    read_totals,
-    write_part,
-)
+from batchcall.files.parts import Totals, kept_schema_of, read_rows, read_totals, stored_answers, write_part
 from batchcall.files.runfile import RunFile, bill_aside, write_runfile
+from batchcall.files.stored import by_row
+from batchcall.files.waiting import Waiting
 from batchcall.job import Job, as_job, changed_keys, masked, request_identity
 from batchcall.records import Attempt, Json, Outcome, Request, Row, Status
 from batchcall.report.text import revalidation_text
@@ -129,19 +125,21 @@ class _Work(NamedTuple):
 
 def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     folder = work.job.output.path
-    answers = _answers(work.disk, answers_in(work.disk, folder / OWN_FOLDER)[number])
-    requests = _requests(work, number)
-    totals = Totals(bill=read_totals(work.disk, folder / part_name(number)).bill)
-    ended = []
-    for kept, outcome in read_rows(work.disk, folder / part_name(number), work.layout):
-        new = outcome
-        if outcome.row in answers:
-            new = _with_what_was_left_out(_read_anew(work, requests, outcome, answers[outcome.row]), outcome)
-        result.count(outcome, new, work.layout)
-        totals.count(new)
-        ended.append((kept, new))
-    batches = in_batches(ended, work.layout, result.left_out_of_arguments)
-    write_part(work.disk, folder / part_name(number), work.layout, batches, totals)
+    path = folder / part_name(number)
+    answers = by_row(stored_answers(work.disk, answers_in(work.disk, folder / OWN_FOLDER)[number]))
+    totals = Totals(bill=read_totals(work.disk, path).bill)
+    waiting = Waiting(work.disk, folder / OWN_FOLDER / journal_name(number), number * work.job.output.part_rows)
+    with contextlib.closing(waiting):
+        for kept, outcome, request in _rows(work, number):
+            new = outcome
+            if request is not None and outcome.row in answers:
+                attempts = [one.read() for one in answers[outcome.row]]
+                new = _with_what_was_left_out(_read_anew(work, request, outcome, attempts), outcome)
+            result.count(outcome, new, work.layout)
+            totals.count(new)
+            waiting.add(kept, new, work.layout)
+        write_part(work.disk, path, work.layout, waiting.batches(work.layout), totals)
+    add_left_out(result.left_out_of_arguments, waiting.members_left_out)
     return totals
 
 
@@ -164,19 +162,20 @@ def _refuse_without_answers(disk: Disk, folder: Path) -> None:
             )
 
 
-def _answers(disk: Disk, path: Path) -> dict[int, list[Attempt]]:
-    rows: dict[int, list[Attempt]] = {}
-    for attempt in read_raw(disk, path):
-        rows.setdefault(attempt.row, []).append(attempt)
-    return rows
+def _rows(work: _Work, number: int) -> Iterator[tuple[KeptRow, Outcome, Request | None]]:
+    """The rows of a part with what was asked: the same for all where the tools are the job's, else made from the input
+    again, None where it makes none."""
+    shape = work.asker.builder.shape
+    requests = _requests_of_rows(work, number)
+    for kept, outcome in read_rows(work.disk, work.job.output.path / part_name(number), work.layout):
+        if shape is not None:
+            yield kept, outcome, Request(shape, [])
+        else:
+            yield kept, outcome, next((request for row, request in requests if row == outcome.row), None)
 
 
-def _requests(work: _Work, number: int) -> Mapping[int, Request]:
-    """What was asked, by row: the same for all where the tools are the job's, else made from the input again."""
-    return {} if work.asker.builder.shape is not None else dict(_requests_of_rows(work, number))
-
-
-def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request]]:
+def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request | None]]:
+    """Of every row of the input in the range of a part, in order."""
     source = open_input(work.job.input.path, id_column=work.job.input.id)
     start = number * work.job.output.part_rows
     columns = source.columns if work.asker.columns is None else work.asker.columns
@@ -184,15 +183,13 @@ def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request]]
         for row in batch.rows:
             if row.index >= start + work.job.output.part_rows:
                 return
+            request = None
             with contextlib.suppress(RowError):
-                yield row.index, work.asker.ask(row.values)
+                request = work.asker.ask(row.values)
+            yield row.index, request
 
 
-def _read_anew(work: _Work, requests: Mapping[int, Request], old: Outcome, attempts: list[Attempt]) -> Outcome:
-    shape = work.asker.builder.shape
-    request = requests.get(old.row) if shape is None else Request(shape, [])
-    if request is None:
-        return old
+def _read_anew(work: _Work, request: Request, old: Outcome, attempts: list[Attempt]) -> Outcome:
     asked = Asked(
         row=Row(old.row, {}, f"row {old.row}"),
         request=request,

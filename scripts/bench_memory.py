@@ -1,6 +1,6 @@
 """How much memory a run takes at its peak: the resident size of a real process, against an endpoint in another one.
 
-scripts/bench memory            # the four jobs that the README speaks of
+scripts/bench memory            # the four jobs that the README speaks of, and what comes after a run that was killed
 scripts/bench memory answers    # one of them
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from batchcall.sandbox.process import Settings, open_sandbox
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ROOT / "jobs" / "packages" / "data" / "packages.jsonl.gz"
 LATENCY_S = 0.1
+BATCHCALL = [sys.executable, "-m", "batchcall"]
 
 JOB = """
 [input]
@@ -89,28 +92,58 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join([*CASES, 'packages'])}; default: all")
-    wanted = parser.parse_args().cases or [*CASES, "packages"]
-    print(f"{'':40}{'peak':>8}{'at most':>9}{'rows':>9}{'s':>7}", flush=True)
+    every = [*CASES, "packages", "killed"]
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(every)}; default: all")
+    print(f"{'':44}{'peak':>8}{'at most':>9}{'rows':>9}{'s':>7}", flush=True)
     is_good = True
-    for name in wanted:
-        is_good &= asyncio.run(measure_packages()) if name == "packages" else measure(CASES[name])
+    for name in parser.parse_args().cases or every:
+        if name == "packages":
+            is_good &= asyncio.run(measure_packages())
+        else:
+            is_good &= measure_after_a_kill() if name == "killed" else measure(CASES[name])
     sys.exit(0 if is_good else 1)
 
 
 def measure(case: Case) -> bool:
+    with job_of(case) as job:
+        return report(case.what, case.most_mb, case.rows, *peak_of("run", str(job), "--quiet"))
+
+
+def measure_after_a_kill() -> bool:
+    """What is done with the answers that a run has left in the journal of a part when it was killed."""
+    case = Case("300 answers of 1 MB", 340, 20, 1_000, 350)
+    with job_of(case) as job:
+        journal = job.parent / "out" / "_batchcall" / "part-000000.journal"
+        with subprocess.Popen([*BATCHCALL, "run", str(job), "--quiet"], stdout=subprocess.DEVNULL) as run:
+            while not journal.exists() or journal.stat().st_size < 300_000_000:
+                time.sleep(0.05)
+                assert run.poll() is None
+            run.kill()
+        is_good = True
+        for what, command in {
+            f"status, {case.what} in a journal": ("status", str(job.parent / "out")),
+            f"run, {case.what} in a journal": ("run", str(job), "--quiet"),
+            f"revalidate, {case.rows} answers of 1 MB": ("revalidate", str(job)),
+        }.items():
+            is_good &= report(what, case.most_mb, case.rows, *peak_of(*command))
+        return is_good
+
+
+@contextlib.contextmanager
+def job_of(case: Case) -> Iterator[Path]:
+    """The job file of a case, and its endpoint until the block ends."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with (folder / "rows.jsonl").open("w") as file:
             for row in range(case.rows):
-                file.write(json.dumps({"id": row, "text": "x" * case.prompt_bytes}) + "\n")
+                file.write(json.dumps({"id": row, "text": f"{row} " + "x" * case.prompt_bytes}) + "\n")
         command = [sys.executable, "-c", ENDPOINT, str(case.answer_kb)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as endpoint:
             try:
                 assert endpoint.stdout is not None
                 port = int(endpoint.stdout.readline())
                 (folder / "job.toml").write_text(JOB.format(url=f"http://127.0.0.1:{port}/v1"))
-                return report(case.what, case.most_mb, case.rows, *peak_of(folder / "job.toml"))
+                yield folder / "job.toml"
             finally:
                 endpoint.terminate()
 
@@ -123,29 +156,37 @@ async def measure_packages() -> bool:
         rows = sum(1 for _ in file)
     with tempfile.TemporaryDirectory() as scratch:
         async with open_sandbox(Settings(latency_s=LATENCY_S)) as endpoint:
-            more = ["--input", str(PACKAGES), "--output", f"{scratch}/out", "--set", f'endpoint.url="{endpoint.url}"']
+            more = [
+                "--quiet",
+                "--input",
+                str(PACKAGES),
+                "--output",
+                f"{scratch}/out",
+                "--set",
+                f'endpoint.url="{endpoint.url}"',
+            ]
             job = ROOT / "jobs" / "packages" / "job.toml"
-            peak_mb, seconds = await asyncio.to_thread(peak_of, job, *more)
+            peak_mb, seconds = await asyncio.to_thread(peak_of, "run", str(job), *more)
     return report("jobs/packages, all records", 200, rows, peak_mb, seconds)
 
 
-def peak_of(job: Path, *more: str) -> tuple[float, float]:
-    """Run a job. Returns its peak in MB and how many seconds it took."""
+def peak_of(*command: str) -> tuple[float, float]:
+    """Run a command of batchcall. Returns its peak in MB and how many seconds it took."""
     began_s = time.monotonic()
     pid = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-m", "batchcall", "run", str(job), "--quiet", *more],
+        [*BATCHCALL, *command],
         os.environ,
         file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
     )
     _, status, usage = os.wait4(pid, 0)
     if status:
-        raise SystemExit(f"the run ended with {os.waitstatus_to_exitcode(status)}")
+        raise SystemExit(f"batchcall {command[0]} ended with {os.waitstatus_to_exitcode(status)}")
     return usage.ru_maxrss / 1024, time.monotonic() - began_s
 
 
 def report(what: str, most_mb: int, rows: int, peak_mb: float, seconds: float) -> bool:
-    print(f"{what:40}{peak_mb:>5,.0f} MB{most_mb:>6} MB{rows:>9,}{seconds:>7.0f}", flush=True)
+    print(f"{what:44}{peak_mb:>5,.0f} MB{most_mb:>6} MB{rows:>9,}{seconds:>7.0f}", flush=True)
     return peak_mb < most_mb
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gc
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from batchcall import run_job, verify_output
+from batchcall import RunOptions, read_status, revalidate_job, run_job, verify_output
 from batchcall.engines.feed import Backlog
-from batchcall.engines.reading import Asked
-from batchcall.files import spill, waiting
+from batchcall.engines.reading import Asked, Reader
+from batchcall.files import parts, spill, waiting
+from batchcall.files.disk import RealDisk
+from batchcall.files.lines import attempt_line
 from batchcall.files.output import Output
-from batchcall.records import Row
+from batchcall.files.waiting import Waiting
+from batchcall.records import HttpResponse, Row
 from batchcall.sandbox.process import Settings, open_sandbox
-from running import edit, results, write_job
+from running import edit, results, some_rows, write_job, write_rows
 
 ROWS = 120
 
@@ -76,3 +80,89 @@ async def test_a_part_that_grows_large_is_the_same_as_one_that_was_held(
     assert verify_output(tmp_path / "spilled" / "out").is_proven
     assert not list((tmp_path / "spilled" / "out" / "_batchcall").glob("_tmp-*"))
     assert pq.ParquetFile(tmp_path / "spilled" / "out" / "part-000000.parquet").metadata.num_rows == ROWS
+
+
+async def as_killed(job: Path) -> None:
+    """The output as a run leaves it that was killed with all answers in its journal."""
+    own = job.parent / "out" / "_batchcall"
+    answers = own / "answers" / "part-000000.answers"
+    lines = b"".join(map(attempt_line, parts.read_raw(RealDisk(), answers)))
+    (own / "part-000000.journal").write_bytes(lines)
+    answers.unlink()
+    (job.parent / "out" / "part-000000.parquet").unlink()
+
+
+async def go_on_from_the_journal(job: Path) -> None:
+    await as_killed(job)
+    await run_again(job)
+
+
+async def say_the_status_of_the_journal(job: Path) -> None:
+    await as_killed(job)
+    assert read_status(job.parent / "out").waiting == 200
+
+
+async def go_on_from_the_raw_answers(job: Path) -> None:
+    (job.parent / "out" / "part-000000.parquet").unlink()
+    await run_again(job)
+
+
+async def read_anew(job: Path) -> None:
+    assert revalidate_job(job).rows == 200
+
+
+async def take_what_other_rows_have_bought(job: Path) -> None:
+    write_rows(job.parent / "rows.jsonl", some_rows(180, start=20))
+    await run_again(job)
+
+
+async def put_together_what_no_row_has_taken(job: Path) -> None:
+    write_rows(job.parent / "rows.jsonl", some_rows(1))
+    await run_again(job)
+
+
+async def run_again(job: Path) -> None:
+    assert (await run_job(job, RunOptions(on_change="rerun"))).requests == 0
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        go_on_from_the_journal,
+        say_the_status_of_the_journal,
+        go_on_from_the_raw_answers,
+        read_anew,
+        take_what_other_rows_have_bought,
+        put_together_what_no_row_has_taken,
+    ],
+)
+async def test_answers_that_stand_on_the_disk_are_held_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], Any]
+) -> None:
+    monkeypatch.setattr(parts, "_ANSWERS_GROUP_ROWS", 20)
+    monkeypatch.setattr(parts, "_LOADED_BYTES", 10_000)
+    monkeypatch.setattr(parts, "_HELD_BYTES", 10_000)  # about twenty of these answers
+    monkeypatch.setattr(Backlog.__init__, "__defaults__", (2_000,))
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=200, part_rows=500)
+        await run_job(job)
+        edit(job, "concurrency = 8", "concurrency = 150")  # more workers than may hold an answer
+        calls, most = itertools.count(), 0
+
+        def counting(method: Callable[..., Any]) -> Callable[..., Any]:
+            def counted(*given: Any) -> Any:
+                nonlocal most
+                if next(calls) % 20 == 10:
+                    gc.collect()
+                    most = max(most, sum(type(one) is HttpResponse for one in gc.get_objects()))
+                return method(*given)
+
+            return counted
+
+        monkeypatch.setattr(Reader, "skim", counting(Reader.skim))
+        monkeypatch.setattr(Waiting, "add", counting(Waiting.add))
+
+        await act(job)
+
+    assert next(calls) > 150
+    assert 0 < most < 60

@@ -48,8 +48,8 @@ class Asked:
 
     @property
     def size(self) -> int:
-        """About how many bytes its messages hold."""
-        return sum(map(_length, self.request.messages))
+        """About how many bytes its messages hold, and the answers it has already."""
+        return sum(map(_length, self.request.messages)) + _size_of(self.attempts)
 
 
 def _length(value: Json) -> int:
@@ -71,7 +71,12 @@ class Ended:
 
 def size_of(ended: Ended) -> int:
     """About how many bytes it holds: the answers received, and what was read of them."""
-    return 2 * sum(len(one.response.body) for one in ended.attempts if one.response is not None)
+    return _size_of(ended.attempts)
+
+
+def _size_of(attempts: Sequence[Attempt]) -> int:
+    """With what is read of them."""
+    return 2 * sum(len(one.response.body) for one in attempts if one.response is not None)
 
 
 @record

@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batchcall.files.ballast import Ballast
 from batchcall.files.disk import Disk, Sink, whole_file, write_fully, write_whole
 from batchcall.files.lines import as_attempt, as_bill, checked
+from batchcall.files.stored import Stored, microseconds
 from batchcall.records import Attempt, Bill, Failure, FailureKind
 
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
@@ -61,7 +63,7 @@ def _order(path: Path) -> int:
 class Recovered:
     """What the journals of a part say about its rows."""
 
-    attempts: dict[int, list[Attempt]] = field(default_factory=dict)  # by row, in order
+    attempts: dict[int, list[Stored]] = field(default_factory=dict)  # by row, in order
     ended: set[int] = field(default_factory=set)  # rows that were given up
     sent: dict[int, int] = field(default_factory=dict)  # row → number of the last request that was sent
     unseen: set[tuple[int, int]] = field(default_factory=set)  # (row, number) sent, and nobody saw how it ended
@@ -304,6 +306,21 @@ class Committer:
             time.sleep(_REST_S)
 
 
+class _Source:
+    """A journal whose records are read again one by one. It stays open: a run that goes on with it may replace and
+    remove it meanwhile."""
+
+    def __init__(self) -> None:
+        self.file: Any = None  # set before the first record is read again
+
+    def attempt(self, offset: int, length: int) -> Attempt:
+        self.file.seek(offset)
+        record = checked(self.file.read(length))
+        if record is None:
+            raise OSError(errno.EIO, "a record of the journal has changed since the journal was opened")
+        return as_attempt(record)
+
+
 def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
     """Read the journals of a part as they stand, whole lines only. Changes nothing, so a live run's can be read.
 
@@ -311,12 +328,16 @@ def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
     """
     recovered = Recovered()
     for path in paths:
+        source = _Source()
         with contextlib.suppress(FileNotFoundError):  # a live run has sealed its part meanwhile
-            for line in _whole_lines(disk, path):
+            source.file = disk.open_read(path)
+            offset = 0
+            for line in _whole_lines(source.file):
                 if (record := checked(line)) is None:
                     recovered.damaged += 1
                 else:
-                    _learn(recovered, record)
+                    _learn(recovered, record, partial(source.attempt, offset, len(line)))
+                offset += len(line) + 1
     return recovered
 
 
@@ -327,20 +348,22 @@ def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
     sync just before its run was killed: its next sync would say success, and what looks written might be nowhere but
     in memory. Raises OSError.
     """
-    recovered = Recovered()
+    recovered, source = Recovered(), _Source()
     if not paths:
         return recovered
     damaged = []
     with whole_file(disk, target) as handle, io.BufferedWriter(Sink(disk, handle), _READ_BYTES) as sound:
         for path in paths:
-            for line in _whole_lines(disk, path):
-                if (record := checked(line)) is None:
-                    damaged.append(line)
-                else:
-                    _learn(recovered, record)
-                    sound.write(line + b"\n")
+            with disk.open_read(path) as file:
+                for line in _whole_lines(file):
+                    if (record := checked(line)) is None:
+                        damaged.append(line)
+                    else:
+                        _learn(recovered, record, partial(source.attempt, sound.tell(), len(line)))
+                        sound.write(line + b"\n")
         if damaged:
             _put_aside(disk, target, damaged)
+    source.file = disk.open_read(target)
     for path in paths:
         if path != target:
             disk.remove(path)
@@ -348,12 +371,11 @@ def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
     return recovered
 
 
-def _whole_lines(disk: Disk, path: Path) -> Iterator[bytes]:
+def _whole_lines(file: Any) -> Iterator[bytes]:
     torn = b""
-    with disk.open_read(path) as file:
-        while chunk := file.read(_READ_BYTES):
-            *lines, torn = (torn + chunk).split(b"\n")
-            yield from lines
+    while chunk := file.read(_READ_BYTES):
+        *lines, torn = (torn + chunk).split(b"\n")
+        yield from lines
 
 
 def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
@@ -363,7 +385,8 @@ def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
     write_whole(disk, aside, before + b"".join(line + b"\n" for line in damaged))
 
 
-def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
+def _learn(recovered: Recovered, record: dict[str, Any], read: Callable[[], Attempt]) -> None:
+    """`read`: the attempt that the record says, if it says one."""
     recovered.last = None
     if "base" in record:
         recovered.base = as_bill(record)
@@ -388,7 +411,9 @@ def _learn(recovered: Recovered, record: dict[str, Any]) -> None:
         return
     recovered.last = row, number  # an answer is read as soon as it is written, if not beside the loop
     if not _has_attempt(recovered, row, number):  # a second file may say it again
-        recovered.attempts.setdefault(row, []).append(as_attempt(record))
+        finished_us = microseconds(record["at"] + record["latency"])
+        stored = Stored(row, number, record["hash"], finished_us, record.get("status"), record["endpoint"], read)
+        recovered.attempts.setdefault(row, []).append(stored)
 
 
 def _learn_of_reading(recovered: Recovered, row: int, number: int, record: dict[str, Any]) -> bool:
@@ -404,13 +429,17 @@ def _learn_of_reading(recovered: Recovered, row: int, number: int, record: dict[
         recovered.reading.discard((row, number))
         failure = Failure(FailureKind.UNDIGESTED, record["unread"])
         attempts = recovered.attempts.get(row, [])
-        attempts[:] = [replace(one, failure=failure) if one.number == number else one for one in attempts]
+        attempts[:] = [_failed(one, failure) if one.number == number else one for one in attempts]
     else:
         return False
     return True
 
 
-def add_attempts(recovered: Recovered, attempts: Iterable[Attempt]) -> None:
+def _failed(stored: Stored, failure: Failure) -> Stored:
+    return replace(stored, read=lambda: replace(stored.read(), failure=failure))
+
+
+def add_attempts(recovered: Recovered, attempts: Iterable[Stored]) -> None:
     """Take in what is known from elsewhere: the stored answers of a part that is gone."""
     for attempt in attempts:
         if not _has_attempt(recovered, attempt.row, attempt.number):

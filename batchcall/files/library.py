@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import orjson
@@ -30,15 +31,9 @@ from batchcall.files.names import (
     part_name,
     part_numbers,
 )
-from batchcall.files.parts import (
-    AnswersFile,
-    Totals,
-    in_batches,
-    read_batches,
-    read_raw,
-    readable,
-    write_part,
-)
+from batchcall.files.parts import AnswersFile, Totals, read_batches, readable, stored_answers, write_part
+from batchcall.files.stored import Stored, by_row, is_success, microseconds
+from batchcall.files.waiting import Waiting
 from batchcall.records import Attempt, Outcome, Usage
 
 _KEY_COLUMNS = ["request_hash", "finished_at", "attempts"]
@@ -69,17 +64,21 @@ class Library:
             "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
             " attempts BLOB, tokens INTEGER, cost REAL,"
             " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID;"
+            # Apart from the answers: SQLite keeps in memory what a transaction changes, until it ends.
+            "CREATE TABLE untaken (hash TEXT, answered INTEGER, finished_us INTEGER,"
+            " PRIMARY KEY (hash, answered DESC, finished_us)) WITHOUT ROWID;"
             "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
         )
         self._table.execute("BEGIN")
         for generation in self._generations():
             self._learn(generation)
+        self._table.execute("INSERT INTO untaken SELECT hash, answered, finished_us FROM bought")
         self._learnt = len(self)
         self._forget_present(folder)
         self._table.execute("COMMIT")
 
     def __len__(self) -> int:
-        return int(self._table.execute("SELECT count(*) FROM bought").fetchone()[0])
+        return int(self._table.execute("SELECT count(*) FROM untaken").fetchone()[0])
 
     def take(self, request_hash: str) -> Bought | None:
         """The oldest answer to this request that nobody has taken, None when there is none.
@@ -87,14 +86,16 @@ class Library:
         Attempts that brought no completion come last: taken first, they would leave a paid answer where it is.
         """
         found = self._table.execute(
-            "SELECT finished_us, schema, outcome, attempts FROM bought WHERE hash = ?"
-            " ORDER BY answered DESC, finished_us LIMIT 1",
+            "SELECT finished_us FROM untaken WHERE hash = ? ORDER BY answered DESC, finished_us LIMIT 1",
             (request_hash,),
         ).fetchone()
         if found is None:
             return None
-        self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, found[0]))
-        return Bought(self._as_outcome(found[1], found[2]), _as_attempts(found[3]))
+        key = (request_hash, found[0])
+        self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
+        query = "SELECT schema, outcome, attempts FROM bought WHERE hash = ? AND finished_us = ?"
+        schema, outcome, attempts = self._table.execute(query, key).fetchone()
+        return Bought(self._as_outcome(schema, outcome), _as_attempts(attempts))
 
     def untaken(self) -> Iterator[tuple[Usage, float | None, tuple[Attempt, ...]]]:
         """What each answer that nobody has taken used and cost (USD); or its attempts, where no outcome says that.
@@ -102,7 +103,8 @@ class Library:
         Those that another answer or a present row counts are left out: a row that was tried again counts all attempts.
         """
         found = self._table.execute(
-            "SELECT tokens, cost, CASE WHEN outcome IS NULL THEN attempts END FROM bought"
+            "SELECT tokens, cost, CASE WHEN outcome IS NULL THEN attempts END"
+            " FROM untaken JOIN bought USING (hash, finished_us)"
             " WHERE NOT EXISTS (SELECT 1 FROM counted"
             " WHERE counted.hash = bought.hash AND counted.finished_us = bought.finished_us)"
         )
@@ -135,34 +137,32 @@ class Library:
             remove_tree(self._disk, generation)
 
     def _write_generation(self, folder: Path) -> None:
-        """Every answer as a row of its own: those that stood at one row in turn are told apart."""
-        left = self._table.execute("SELECT schema, outcome, attempts FROM bought ORDER BY hash, finished_us")
-        number = 0
-        while some := left.fetchmany(_GENERATION_ROWS):
-            first = number * _GENERATION_ROWS
-            bought = [
-                _as_row(row, Bought(self._as_outcome(schema, outcome), _as_attempts(attempts)))
-                for row, (schema, outcome, attempts) in enumerate(some, start=first)
-            ]
-            self._write_bought(folder, number, bought)
-            number += 1
-
-    def _write_bought(self, folder: Path, number: int, bought: list[Bought]) -> None:
-        """The rows without an outcome go to a journal, the others to a part with its raw answers."""
-        outcomes = [(None, one.outcome) for one in bought if one.outcome is not None]
-        unread = [attempt for one in bought if one.outcome is None for attempt in one.attempts]
-        if outcomes:
-            answers = AnswersFile(self._disk, folder / ANSWERS_FOLDER / answers_name(number))
-            answers.add(attempt for one in bought if one.outcome is not None for attempt in one.attempts)
-            answers.finish()
-            totals = Totals()
-            for _, outcome in outcomes:
-                totals.count(outcome)
-            path = folder / aside_name(number)
-            write_part(self._disk, path, self._layout, in_batches(outcomes, self._layout), totals)
-        if unread:
+        """Every answer as a row of its own: those that stood at one row in turn are told apart. Those without an
+        outcome go to journals, the others to parts with their raw answers."""
+        for number, bought in groupby(enumerate(self._left("outcome IS NOT NULL")), key=_part_of):
+            self._write_part(folder, number, bought)
+        for number, bought in groupby(enumerate(self._left("outcome IS NULL")), key=_part_of):
             with whole_file(self._disk, folder / journal_name(number)) as handle:
-                write_fully(self._disk, handle, b"".join(map(attempt_line, unread)))
+                for row, one in bought:
+                    for attempt in one.attempts:
+                        write_fully(self._disk, handle, attempt_line(replace(attempt, row=row)))
+
+    def _left(self, which: str) -> Iterator[Bought]:
+        query = f"SELECT schema, outcome, attempts FROM untaken JOIN bought USING (hash, finished_us) WHERE {which}"
+        for schema, outcome, attempts in self._table.execute(query):
+            yield Bought(self._as_outcome(schema, outcome), _as_attempts(attempts))
+
+    def _write_part(self, folder: Path, number: int, bought: Iterable[tuple[int, Bought]]) -> None:
+        totals, answers = Totals(), AnswersFile(self._disk, folder / ANSWERS_FOLDER / answers_name(number))
+        waiting = Waiting(self._disk, folder / journal_name(number), number * _GENERATION_ROWS)
+        with contextlib.closing(waiting):
+            for row, one in bought:
+                answers.add(replace(attempt, row=row) for attempt in one.attempts)
+                if one.outcome is not None:
+                    totals.count(one.outcome)
+                    waiting.add(None, replace(one.outcome, row=row), self._layout)
+            answers.finish()
+            write_part(self._disk, folder / aside_name(number), self._layout, waiting.batches(self._layout), totals)
 
     def _generations(self) -> list[Path]:
         return numbered_generations(self._disk, self._own)
@@ -173,12 +173,12 @@ class Library:
             if (number := aside_number(name)) is not None:
                 self._learn_part(generation / name, answers.pop(number, None))
         for path in answers.values():  # a crash took their parts
-            self._learn_attempts(_by_row(read_raw(self._disk, path)))
+            self._learn_attempts(by_row(stored_answers(self._disk, path)))
         for paths in journals_in(self._disk, generation).values():
             self._learn_attempts(read_journals(self._disk, paths).attempts)
 
     def _learn_part(self, path: Path, answers: Path | None) -> None:
-        raw = _by_row(read_raw(self._disk, answers)) if answers is not None else {}
+        raw = by_row(stored_answers(self._disk, answers)) if answers is not None else {}
         for batch in read_batches(self._disk, path, columns=list(OUTCOME_COLUMNS)):
             schema = self._remember(batch.schema)
             with readable(path):
@@ -187,35 +187,36 @@ class Library:
                 if outcome.request_hash is not None and outcome.attempts:
                     written = batch.slice(place, 1).serialize().to_pybytes()  # read back exactly as it stood
                     attempts = raw.get(outcome.row, [])
-                    answered = _is_success(outcome.http_status) or any(map(_is_answered, attempts))
-                    self._insert(outcome.request_hash, outcome.finished_at_s, answered, attempts, schema, written)
+                    answered = is_success(outcome.http_status) or any(one.is_success for one in attempts)
+                    finished_us = microseconds(outcome.finished_at_s)
+                    self._insert(outcome.request_hash, finished_us, answered, attempts, schema, written)
                     self._price(outcome)
 
-    def _learn_attempts(self, rows: Mapping[int, list[Attempt]]) -> None:
+    def _learn_attempts(self, rows: Mapping[int, list[Stored]]) -> None:
         """Rows of which nobody has written how they ended."""
         for attempts in rows.values():
-            if any(one.response is not None for one in attempts):  # the last may be a connection that was lost
-                last, answered = attempts[-1], any(map(_is_answered, attempts))
-                self._insert(last.request_hash, finished_at_s(last), answered, attempts, None, None)
+            if any(one.http_status is not None for one in attempts):  # the last may be a connection that was lost
+                last, answered = attempts[-1], any(one.is_success for one in attempts)
+                self._insert(last.request_hash, last.finished_us, answered, attempts, None, None)
 
     def _insert(
         self,
         request_hash: str,
-        finished_s: float,
+        finished_us: int,
         answered: bool,
-        attempts: list[Attempt],
+        attempts: list[Stored],
         schema: int | None,
         outcome: bytes | None,
     ) -> None:
         """A row may stand in a part and in a journal that was kept: the outcome of the one, the longer attempts."""
-        raw = orjson.dumps([attempt_record(one) for one in attempts])
+        raw = orjson.dumps([attempt_record(one.read()) for one in attempts])
         self._table.execute(
             "INSERT INTO bought VALUES (?, ?, ?, ?, ?, ?, NULL, NULL) ON CONFLICT DO UPDATE SET"
             " answered = max(answered, excluded.answered), schema = coalesce(schema, excluded.schema),"
             " outcome = coalesce(outcome, excluded.outcome),"
             " attempts = CASE WHEN length(attempts) >= length(excluded.attempts) THEN attempts"
             " ELSE excluded.attempts END",
-            (request_hash, microseconds(finished_s), answered, schema, outcome, raw),
+            (request_hash, finished_us, answered, schema, outcome, raw),
         )
         self._count(attempts[:-1])
 
@@ -225,9 +226,9 @@ class Library:
             (outcome.usage.total_tokens, outcome.cost, outcome.request_hash, microseconds(outcome.finished_at_s)),
         )
 
-    def _count(self, attempts: Iterable[Attempt]) -> None:
+    def _count(self, attempts: Iterable[Stored]) -> None:
         """These attempts are counted elsewhere."""
-        keys = ((one.request_hash, microseconds(finished_at_s(one))) for one in attempts)
+        keys = ((one.request_hash, one.finished_us) for one in attempts)
         self._table.executemany("INSERT OR IGNORE INTO counted VALUES (?, ?)", keys)
 
     def _remember(self, schema: pa.Schema) -> int:
@@ -237,7 +238,7 @@ class Library:
 
     def _forget_present(self, folder: Path) -> None:
         for request_hash, finished_us in self._present(folder):
-            self._table.execute("DELETE FROM bought WHERE hash = ? AND finished_us = ?", (request_hash, finished_us))
+            self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", (request_hash, finished_us))
 
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
         standing = answers_in(self._disk, self._own)
@@ -248,19 +249,19 @@ class Library:
                 finished = batch.column("finished_at").cast(pa.int64()).to_pylist()
                 yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
             if is_retried and (answers := standing.get(number)) is not None:
-                self._count(read_raw(self._disk, answers))
+                self._count(stored_answers(self._disk, answers))
         for attempts in self._attempts_in_place(folder):
             self._count(attempts)
-            yield attempts[-1].request_hash, microseconds(finished_at_s(attempts[-1]))
+            yield attempts[-1].request_hash, attempts[-1].finished_us
 
-    def _attempts_in_place(self, folder: Path) -> Iterator[list[Attempt]]:
+    def _attempts_in_place(self, folder: Path) -> Iterator[list[Stored]]:
         """Of rows that are in no part yet: a run that died between a part's answers and the part left these alone."""
         journals = journals_in(self._disk, self._own)
         for paths in journals.values():
             yield from read_journals(self._disk, paths).attempts.values()
         for number, path in answers_in(self._disk, self._own).items():
             if number in journals or not self._disk.exists(folder / part_name(number)):
-                yield from _by_row(read_raw(self._disk, path)).values()
+                yield from by_row(stored_answers(self._disk, path)).values()
 
     def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
         if schema is None or written is None:
@@ -269,33 +270,8 @@ class Library:
         return self._layout.read(batch)[0][1]
 
 
-def _as_row(row: int, bought: Bought) -> Bought:
-    outcome = replace(bought.outcome, row=row) if bought.outcome is not None else None
-    return Bought(outcome, tuple(replace(attempt, row=row) for attempt in bought.attempts))
-
-
-def _is_success(http_status: int | None) -> bool:
-    return http_status is not None and 200 <= http_status < 300
-
-
-def _is_answered(attempt: Attempt) -> bool:
-    return attempt.response is not None and _is_success(attempt.response.status)
-
-
-def finished_at_s(attempt: Attempt) -> float:
-    return attempt.sent_at_s + attempt.latency_s
-
-
-def microseconds(moment_s: float) -> int:
-    """As Arrow's timestamp[us] holds it, so that a journal and a part agree on a moment."""
-    return round(moment_s * 1e6)
-
-
-def _by_row(attempts: Iterable[Attempt]) -> dict[int, list[Attempt]]:
-    rows: dict[int, list[Attempt]] = {}
-    for attempt in attempts:
-        rows.setdefault(attempt.row, []).append(attempt)
-    return rows
+def _part_of(numbered: tuple[int, Bought]) -> int:
+    return numbered[0] // _GENERATION_ROWS
 
 
 def _as_attempts(written: bytes) -> tuple[Attempt, ...]:

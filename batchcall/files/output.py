@@ -58,8 +58,10 @@ from batchcall.files.parts import (
     read_raw,
     read_rows,
     read_totals,
+    stored_answers,
     write_part,
 )
+from batchcall.files.stored import Stored
 from batchcall.files.waiting import Waiting
 from batchcall.records import Attempt, Bill, Outcome, Status
 
@@ -71,7 +73,7 @@ DAMAGED = f"{OWN_FOLDER}/{DAMAGED_FOLDER}"
 class Earlier:
     """What an earlier run left of one row that is not done yet."""
 
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Stored, ...] = ()
     number: int = 0  # requests sent so far
     unsure: frozenset[int] = frozenset()  # numbers of the attempts over which a run may have died
     is_ended: bool = False  # given up: the attempts are all there will be
@@ -207,10 +209,10 @@ class Output:
         """Numbers of the parts whose raw answers stand, whether or not the part does."""
         return set(answers_in(self._disk, self.own))
 
-    def raw_answers(self, number: int) -> Iterator[Attempt]:
+    def stored_answers(self, number: int) -> Iterator[Stored]:
         """The raw answers of a part, none where they are not there. Raises OutputError."""
         path = self.answers_path(number)
-        return read_raw(self._disk, path) if self._disk.exists(path) else iter(())
+        return stored_answers(self._disk, path) if self._disk.exists(path) else iter(())
 
     def has_its_columns(self, number: int) -> bool:
         """Whether a part, if it stands, has the columns that this run writes. Raises OutputError."""
@@ -294,7 +296,7 @@ class Output:
             if self._disk.exists(self.folder / part_name(number)):
                 self._take_up(part, retry_before_s)
             else:
-                add_attempts(part.recovered, self.raw_answers(number))
+                add_attempts(part.recovered, self.stored_answers(number))
         self._count_lost(part)
         self._keep_in_mind(part)
         self._committer.add(part.journal)
@@ -309,9 +311,10 @@ class Output:
                 part.add(kept, outcome, self.layout)
                 part.done_before.add(outcome.row)
         known = part.done_before | part.retried.keys()
-        part.keep_answers(attempt for attempt in self.raw_answers(part.number) if attempt.row in known)
+        stored = list(self.stored_answers(part.number))
+        part.keep_answers(one.read() for one in stored if one.row in known)
         # A run that died before it wrote the part anew has left answers to more rows than the part has.
-        add_attempts(part.recovered, (one for one in self.raw_answers(part.number) if one.row not in known))
+        add_attempts(part.recovered, (one for one in stored if one.row not in known))
 
     def _keep_in_mind(self, part: OpenPart) -> None:
         """Answers over which a run may have died stay known as such, until one is read in a process of its own."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections import Counter
+from bisect import bisect
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from batchcall.files.arrow_values import bytes_of
 from batchcall.files.columns import OUTCOME_COLUMNS, Layout
 from batchcall.files.disk import Disk, Sink, whole_file
 from batchcall.files.kept_columns import KeptColumns, KeptRow
+from batchcall.files.stored import Stored, microseconds
 from batchcall.files.unreadable import UNREADABLE
 from batchcall.records import Attempt, Bill, Outcome, Status, Usage
 
@@ -33,6 +37,7 @@ _GROUP_ROWS = 10_000  # of a Parquet row group
 _GROUP_BYTES = 16 * 1024 * 1024  # of a row group; it is held until it is written, and again where it is read
 _HELD_BYTES = 4 * 1024 * 1024  # of raw answers that are not Arrow yet
 _ANSWERS_GROUP_ROWS = 1_000
+_LOADED_BYTES = 64 * 1024 * 1024  # of row groups of raw answers that are looked at row by row, in about their order
 _FOOTER_KEY = b"batchcall"
 
 
@@ -155,7 +160,7 @@ class AnswersFile:
     def add(self, attempts: Iterable[Attempt]) -> None:
         for attempt in attempts:
             self._held.append(attempt)
-            self._held_bytes += len(attempt.response.body) if attempt.response is not None else 0
+            self._held_bytes += _body_bytes(attempt)
         if len(self._held) >= BATCH_ROWS or self._held_bytes > _HELD_BYTES:
             self._write_held()
 
@@ -285,8 +290,11 @@ class PartReader:
                 yield from (outcome for _, outcome in layout.read(batch))
 
 
-def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """A part or an answers file in batches, in bounded memory. Raises OutputError when it cannot be read.
+def read_batches(
+    disk: Disk, path: Path, columns: list[str] | None = None, *, group: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """A part or an answers file, or one row group of it, in batches, in bounded memory. Raises OutputError when it
+    cannot be read.
 
     The checksums of its pages are held against their content. A batch has all of the `columns`; our own texts are text.
     """
@@ -295,14 +303,14 @@ def read_batches(disk: Disk, path: Path, columns: list[str] | None = None) -> It
             raise KeyError(f"no column {', '.join(sorted(missing))}")
         names = frozenset(file.schema_arrow.names)
         ours = names & set(OUTCOME_COLUMNS) if "status" in names else names  # what is kept is as it was in the input
-        for batch in _batches_of(file, columns):
+        for batch in _batches_of(file, columns, group):
             batch.select([name for name in batch.schema.names if name in ours]).validate(full=True)
             yield batch
 
 
-def _batches_of(file: Any, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+def _batches_of(file: Any, columns: list[str] | None = None, only: int | None = None) -> Iterator[pa.RecordBatch]:
     """By row group, as each says how large its rows are."""
-    for number in range(file.metadata.num_row_groups):
+    for number in range(file.metadata.num_row_groups) if only is None else (only,):
         group = file.metadata.row_group(number)
         rows = max(1, min(_READ_ROWS, group.num_rows * _READ_BYTES // max(1, group.total_byte_size)))
         yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
@@ -322,6 +330,52 @@ def read_raw(disk: Disk, path: Path) -> Iterator[Attempt]:
     for batch in read_batches(disk, path):
         with readable(path):
             yield from read_answers(batch)
+
+
+def stored_answers(disk: Disk, path: Path) -> Iterator[Stored]:
+    """The attempts of an answers file, in the order written; their answers stay in it. Raises OutputError."""
+    with readable(path), _opened(disk, path) as file:
+        groups = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+    loaded = _LoadedAnswers(disk, path, groups)
+    place = 0
+    for batch in read_batches(disk, path, _STORED_COLUMNS):
+        columns = (batch.column(name).to_pylist() for name in _STORED_COLUMNS)
+        for sent_at_s, latency_s, row, number, request_hash, http_status, endpoint in zip(*columns, strict=True):
+            read = partial(loaded.attempt, place)
+            yield Stored(row, number, request_hash, microseconds(sent_at_s + latency_s), http_status, endpoint, read)
+            place += 1
+
+
+_STORED_COLUMNS = ["sent_at_s", "latency_s", "row", "number", "request_hash", "http_status", "endpoint"]
+
+
+class _LoadedAnswers:
+    """The attempts of an answers file by their place in it, from the row groups that were looked at last."""
+
+    def __init__(self, disk: Disk, path: Path, groups: list[int]) -> None:
+        """`groups`: how many rows each row group has."""
+        self._disk = disk
+        self._path = path
+        self._starts = [0, *accumulate(groups)]
+        self._loaded = OrderedDict[int, list[Attempt]]()
+
+    def attempt(self, place: int) -> Attempt:
+        group = bisect(self._starts, place) - 1
+        if group not in self._loaded:
+            batches = read_batches(self._disk, self._path, group=group)
+            with readable(self._path):
+                self._loaded[group] = [one for batch in batches for one in read_answers(batch)]
+            while len(self._loaded) > 1 and self._bytes() > _LOADED_BYTES:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(group)
+        return self._loaded[group][place - self._starts[group]]
+
+    def _bytes(self) -> int:
+        return sum(_body_bytes(attempt) for attempts in self._loaded.values() for attempt in attempts)
+
+
+def _body_bytes(attempt: Attempt) -> int:
+    return len(attempt.response.body) if attempt.response is not None else 0
 
 
 @contextlib.contextmanager

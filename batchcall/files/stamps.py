@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +16,10 @@ import pyarrow.compute as pc
 from batchcall.files.disk import Disk
 from batchcall.files.generations import numbered_generations
 from batchcall.files.journal import journals_in, read_journals
-from batchcall.files.library import finished_at_s, microseconds
 from batchcall.files.names import answers_in, aside_number, part_number
-from batchcall.files.parts import USAGE_COLUMNS, read_batches, read_raw
-from batchcall.records import Attempt, Status
+from batchcall.files.parts import USAGE_COLUMNS, read_batches, stored_answers
+from batchcall.files.stored import Stored, by_row, is_success
+from batchcall.records import Status
 
 _OWN = "_batchcall"
 
@@ -62,10 +61,7 @@ def _stamps(disk: Disk, parts: Path, own: Path, number_of: Callable[[str], int |
     for paths in journals_in(disk, own).values():
         yield from _of_rows(read_journals(disk, paths).attempts)
     for path in answers.values():  # of parts that are not there
-        rows: dict[int, list[Attempt]] = {}
-        for attempt in read_raw(disk, path):
-            rows.setdefault(attempt.row, []).append(attempt)
-        yield from _of_rows(rows)
+        yield from _of_rows(by_row(stored_answers(disk, path)))
 
 
 _COLUMNS = ("request_hash", "finished_at", "http_status", "status", "endpoint", *USAGE_COLUMNS)
@@ -80,8 +76,7 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
         counted = pc.is_valid(batch.column(name)).to_pylist()
         used = [one or other for one, other in zip(used, counted, strict=True)]
     came = [
-        _is_success(http) and status != Status.BAD_RESPONSE
-        for http, status in zip(http_statuses, statuses, strict=True)
+        is_success(http) and status != Status.BAD_RESPONSE for http, status in zip(http_statuses, statuses, strict=True)
     ]
     endpoints = batch.column("endpoint").to_pylist()
     for request_hash, moment, is_completion, has_tokens, endpoint in zip(
@@ -91,16 +86,12 @@ def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
             yield Stamp(request_hash, moment, is_completion or has_tokens, endpoint)
 
 
-def _of_rows(rows: dict[int, list[Attempt]]) -> Iterator[Stamp]:
+def _of_rows(rows: dict[int, list[Stored]]) -> Iterator[Stamp]:
     for attempts in rows.values():
         last = attempts[-1]
-        is_paid = any(one.response is not None and _is_success(one.response.status) for one in attempts)
-        if is_paid or last.response is not None:
-            yield Stamp(last.request_hash, microseconds(finished_at_s(last)), is_paid, last.endpoint)
-
-
-def _is_success(status: int | None) -> bool:
-    return status is not None and HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+        is_paid = any(one.is_success for one in attempts)
+        if is_paid or last.http_status is not None:
+            yield Stamp(last.request_hash, last.finished_us, is_paid, last.endpoint)
 
 
 class AnswerCount:

@@ -15,7 +15,7 @@ import pytest
 from batchcall.dialects import DIALECTS, Dialect
 from batchcall.engines.beside import LONG_BODY
 from batchcall.engines.endpoint import Endpoint
-from batchcall.engines.feed import Feed
+from batchcall.engines.feed import Backlog, Feed
 from batchcall.engines.gate import Gate
 from batchcall.engines.live import LiveEngine, Stopped
 from batchcall.engines.pool import Pool
@@ -161,6 +161,7 @@ def live(
     max_outage_s: float | None = None,
     dialect: Dialect = DIALECTS["openai-chat"],
     patience_s: float = 0.0,
+    prepare: Callable[[Asked], Asked] = lambda one: one,
 ) -> Outcome:
     """Run questions to their end in virtual time."""
     recorder = recorder or MemoryRecorder()
@@ -191,7 +192,7 @@ def live(
             loop.call_later(stop_after_s, engine.stop, Stopped("told to", ExitCode.TERMINATED))
         ended, began = [], loop.time()
         feed: Feed[Asked] = Feed(iter([asked]))
-        async with engine.outcomes(feed, lambda one: one) as outcomes:
+        async with engine.outcomes(feed, prepare) as outcomes:
             async for one in outcomes:
                 ended.append(one)
         return Outcome(sorted(ended, key=lambda one: one.row.index), engine, transport, recorder, loop.time() - began)
@@ -502,6 +503,22 @@ def test_a_fault_in_our_reading_ends_the_row_and_keeps_the_answer(monkeypatch: p
 
 
 LONG = HttpResponse(200, {}, completion().body + b" " * LONG_BODY)
+
+
+def test_rows_that_have_long_answers_already_are_taken_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backlog.__init__, "__defaults__", (4 * len(LONG.body),))
+    recorder, held = MemoryRecorder(), []
+
+    def prepare(question: Asked) -> Asked:
+        taken = 1 + len(held)
+        held.append(taken - sum(event == "has read" for event, _ in recorder.events))
+        return replace(question, attempts=(attempt(1, LONG),), sent=1)
+
+    questions = [question(row) for row in range(20)]
+    run = live(ScriptedTransport([]), questions, concurrency=20, recorder=recorder, prepare=prepare, patience_s=30)
+
+    assert len(run.ended) == len(held) == 20
+    assert max(held) <= 3
 
 
 @dataclass

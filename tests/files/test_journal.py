@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 from batchcall.files.ballast import Ballast
 from batchcall.files.disk import Disk, RealDisk
-from batchcall.files.journal import COMMIT_AFTER_RECORDS, Committer, Journal, journals_in, read_journals, recover
+from batchcall.files.journal import (
+    COMMIT_AFTER_RECORDS,
+    Committer,
+    Journal,
+    Recovered,
+    journals_in,
+    read_journals,
+    recover,
+)
 from batchcall.files.lines import attempt_line, ended_line, lost_line, sent_line
 from batchcall.records import Attempt, Failure, FailureKind, HttpResponse
 
@@ -58,13 +67,17 @@ def write(path: Path, *lines: bytes) -> None:
     journal.close()
 
 
+def read_again(recovered: Recovered) -> dict[int, list[Attempt]]:
+    return {row: [one.read() for one in attempts] for row, attempts in recovered.attempts.items()}
+
+
 def test_answers_and_failures_come_back_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, attempt_line(failed(7)), attempt_line(answered(7, 2)), attempt_line(answered(8)))
 
     recovered = recover(RealDisk(), [path], path)
 
-    assert recovered.attempts == {7: [failed(7), answered(7, 2)], 8: [answered(8)]}
+    assert read_again(recovered) == {7: [failed(7), answered(7, 2)], 8: [answered(8)]}
     assert recovered.damaged == 0
 
 
@@ -79,7 +92,45 @@ def test_the_bytes_received_are_kept_exactly(
     )
     write(path, attempt_line(attempt))
 
-    assert recover(RealDisk(), [path], path).attempts == {1: [attempt]}
+    assert read_again(recover(RealDisk(), [path], path)) == {1: [attempt]}
+
+
+def test_a_journal_that_is_read_holds_none_of_its_answers(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, *(attempt_line(answered(row, body=b"x" * 500_000)) for row in range(50)))
+
+    for read in (lambda: read_journals(RealDisk(), [path]), lambda: recover(RealDisk(), [path], path)):
+        tracemalloc.start()
+        recovered = read()
+        held, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert len(recovered.attempts) == 50
+        assert held < 500_000
+        assert most < 15_000_000 < 50 * 500_000
+
+
+def test_a_journal_that_a_run_replaces_and_removes_meanwhile_is_read_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, attempt_line(answered(7)))
+    recovered = read_journals(RealDisk(), [path])
+
+    recover(RealDisk(), [path], path)
+    write(path, attempt_line(answered(8)))
+    path.unlink()
+
+    assert read_again(recovered) == {7: [answered(7)]}
+
+
+def test_a_record_that_is_damaged_after_it_was_found_is_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, attempt_line(answered(7)))
+    recovered = recover(RealDisk(), [path], path)
+
+    path.write_bytes(path.read_bytes().replace(b"200", b"201"))
+
+    with pytest.raises(OSError, match="has changed"):
+        read_again(recovered)
 
 
 def test_a_row_that_was_given_up_is_known_as_ended(tmp_path: Path) -> None:
@@ -111,7 +162,7 @@ def test_a_torn_tail_is_cut_at_every_place_it_can_tear(tmp_path: Path) -> None:
 
         recovered = recover(RealDisk(), [path], path)
 
-        assert recovered.attempts == {1: [answered(1)]}
+        assert read_again(recovered) == {1: [answered(1)]}
         assert recovered.damaged == 0
         assert path.read_bytes() == whole
 

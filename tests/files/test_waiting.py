@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from batchcall.files import spill, waiting
+from batchcall.files import parts, spill, waiting
 from batchcall.files.columns import Layout
 from batchcall.files.disk import RealDisk, is_temporary
 from batchcall.files.kept_columns import KeptRow
-from batchcall.files.parts import AnswersFile, Totals, read_batches, read_raw, write_part
+from batchcall.files.parts import AnswersFile, Totals, read_batches, read_raw, stored_answers, write_part
 from batchcall.files.waiting import Waiting
 from batchcall.records import Attempt, HttpResponse, Outcome, Status, ToolCall
 
@@ -109,3 +110,30 @@ def test_raw_answers_wait_in_bounded_memory_and_are_read_in_small_batches(tmp_pa
     assert max(batch.nbytes for batch in read_batches(RealDisk(), path)) < 12 * MB
     read = [attempt.response.body for attempt in read_raw(RealDisk(), path) if attempt.response is not None]
     assert read == bodies
+
+
+def test_raw_answers_are_read_one_by_one_in_about_their_order_a_row_group_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_ANSWERS_GROUP_ROWS", 5)
+    monkeypatch.setattr(parts, "_HELD_BYTES", 2_000)
+    monkeypatch.setattr(parts, "_LOADED_BYTES", 25_000)
+    path, loads = tmp_path / "part-000000.answers", list[int | None]()
+    rows = [row ^ 3 for row in range(40)]  # by fours, each turned round
+    file = AnswersFile(RealDisk(), path)
+    for row in rows:
+        body = random.Random(row).randbytes(1_000)
+        file.add([Attempt(row, 1, f"hash{row}", HttpResponse(200, {}, body), None, 1.0, 1.0, 0.0, "endpoint")])
+    file.finish()
+    stored = {one.row: one for one in stored_answers(RealDisk(), path)}
+
+    def loading(*given: Any, group: int | None = None) -> Any:
+        loads.append(group)
+        return read_batches(*given, group=group)
+
+    monkeypatch.setattr(parts, "read_batches", loading)
+    read = [stored[row].read() for row in range(40)]
+
+    assert sorted(read, key=lambda one: rows.index(one.row)) == list(read_raw(RealDisk(), path))
+    assert [one.request_hash for one in stored.values()] == [f"hash{row}" for row in rows]
+    assert len(loads) == len(set(loads)) > 8  # each row group once, and `read_raw`
