@@ -111,11 +111,28 @@ def request_url(endpoint_url: str, path: str) -> str:
 
 def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
     """What is allowed of keys and yet looks like a slip."""
-    return [
+    never_sent = [
         'endpoint.api_key is never sent, as endpoint.auth is "none"'
         for endpoint in endpoints
         if endpoint.api_key is not None and endpoint.auth == "none"
     ]
+    split = [_split(endpoint.url) for endpoint in endpoints if endpoint.api_key is None and endpoint.auth != "none"]
+    hosts = dict.fromkeys(url.hostname for url in split if url is not None and url.hostname in _USUAL_KEYS)
+    return never_sent + [
+        f"endpoint.api_key is missing, and {host} answers nobody without a key: write"
+        f' api_key = "env:{_USUAL_KEYS[host]}" and set that variable, or put the key into a file and write'
+        ' api_key = "file:PATH"'
+        for host in hosts
+        if host is not None
+    ]
+
+
+_USUAL_KEYS = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.anthropic.com": "ANTHROPIC_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+    "api.mistral.ai": "MISTRAL_API_KEY",
+}
 
 
 def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
@@ -220,15 +237,20 @@ def resolve_key(reference: str | None) -> Secret | None:
         return None
     source, _, place = reference.partition(":")
     key = (os.environ.get(place, "") if source == "env" else _key_in_file(place)).strip()
+    if not key and source == "env":
+        raise JobError(f"endpoint.api_key: the environment variable {place} is not set", hint=_ways_to_a_key(place))
     if not key:
-        hint = f"set it: export {place}=…" if source == "env" else f"write the key into {place}"
-        raise JobError(f"endpoint.api_key: {reference} is not set", hint=hint)
+        raise JobError(f"endpoint.api_key: {place} is empty", hint="write the key into it, in one line")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise JobError(
             f"endpoint.api_key: {reference} holds characters that no key has",
             hint="it must be the key alone, without Bearer, in one line",
         )
     return Secret(key)
+
+
+def _ways_to_a_key(name: str) -> str:
+    return f'set it with export {name}=…, or put the key into a file and write api_key = "file:PATH" in the job file'
 
 
 def _key_in_file(path: str) -> str:
@@ -240,7 +262,8 @@ def _key_in_file(path: str) -> str:
             return file.read()
     except OSError as error:
         raise JobError(
-            f"endpoint.api_key: {path} cannot be read: {error.strerror}", hint="it holds the key, in one line"
+            f"endpoint.api_key: {path} cannot be read: {error.strerror}",
+            hint='write the key into it, in one line; or set a variable and write api_key = "env:NAME" in the job file',
         ) from error
 
 

@@ -26,6 +26,7 @@ from batchcall.job import (
 )
 from batchcall.job_endpoint import exposed_keys
 from batchcall.resume import stored_job
+from running import write_job
 
 # As the README has it.
 WHOLE = """
@@ -413,12 +414,41 @@ def test_a_key_that_is_not_set_or_that_others_may_read_is_refused(tmp_path: Path
     (tmp_path / "key").write_text("sk-2")
     (tmp_path / "key").chmod(0o644)
 
-    with pytest.raises(JobError, match="is not set"):
+    with pytest.raises(JobError, match="the environment variable NO_SUCH_KEY_IS_SET is not set") as unset:
         resolve_key("env:NO_SUCH_KEY_IS_SET")
+    assert "export NO_SUCH_KEY_IS_SET=…" in unset.value.hint
+    assert 'api_key = "file:PATH"' in unset.value.hint
     with pytest.raises(JobError, match="others may read"):
         resolve_key(f"file:{tmp_path / 'key'}")
-    with pytest.raises(JobError, match="cannot be read"):
+    with pytest.raises(JobError, match="cannot be read") as missing:
         resolve_key(f"file:{tmp_path / 'none'}")
+    assert 'api_key = "env:NAME"' in missing.value.hint
+    (tmp_path / "empty").touch(0o600)
+    with pytest.raises(JobError, match="is empty"):
+        resolve_key(f"file:{tmp_path / 'empty'}")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+        ("http://127.0.0.1:8000/v1", None),
+        ("sandbox", None),
+    ],
+)
+def test_a_vendor_without_a_key_is_warned_of_with_the_variable_and_the_file(
+    tmp_path: Path, url: str, name: str | None
+) -> None:
+    (tmp_path / "job").mkdir()
+    job = write_job(tmp_path / "job", url=url)
+
+    warnings = load_job(job).warnings
+
+    assert len(warnings) == (name is not None)
+    assert all(f'"env:{name}"' in one and '"file:PATH"' in one for one in warnings)
+    if name is not None:
+        assert load_job(job, overrides=(f"endpoint.api_key=env:{name}",)).warnings == []
 
 
 # Who may do what: a mode that the caller could change is refused where everybody may read or others may write.
