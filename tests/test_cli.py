@@ -333,7 +333,8 @@ def test_each_command_that_looks_at_an_output_exits_as_the_readme_says(tmp_path:
         held = [batchcall(*words).returncode for words in (("status", out), ("verify", out), ("revalidate", job))]
     (out / "part-000000.parquet").write_bytes(b"")
     damaged = [batchcall("status", out).returncode, batchcall("verify", out).returncode]
-    none = [batchcall("status", tmp_path).returncode, batchcall("verify", tmp_path).returncode]
+    (tmp_path / "empty").mkdir()
+    none = [batchcall(name, tmp_path / "empty").returncode for name in ("status", "verify")]
 
     assert (half, held, damaged, none) == ([0, 1], [0, 1, 5], [0, 1], [2, 2])
 
