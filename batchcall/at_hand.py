@@ -11,7 +11,7 @@ from batchcall.errors import BatchcallError, JobError
 from batchcall.files.disk import RealDisk
 from batchcall.files.output import OWN_FOLDER
 from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.job import Job, load_job, rehearsed
+from batchcall.job import REHEARSAL, Job, load_job, rehearsed
 from batchcall.job_reading import job_files_in
 
 
@@ -75,7 +75,7 @@ def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:
     folder = str(output["path"]) if isinstance(output, dict) else ""
     endpoints = recorded["endpoints"]
     is_sandbox = isinstance(endpoints, list) and all(one["url"] == "sandbox" for one in endpoints)
-    return is_sandbox and path.name.endswith("-rehearsal") and folder.endswith("-rehearsal")
+    return is_sandbox and path.name.endswith(REHEARSAL) and folder.endswith(REHEARSAL)
 
 
 def output_at(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Path, Job | None]:

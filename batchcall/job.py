@@ -29,6 +29,7 @@ from batchcall.likeness import close_to
 from batchcall.records import Json
 
 __all__ = [
+    "REHEARSAL",
     "EndpointSection",
     "InputSection",
     "Job",
@@ -399,13 +400,16 @@ def job_schema() -> dict[str, Any]:
     return schema
 
 
+REHEARSAL = "-rehearsal"  # behind the name of the output
+
+
 def rehearsed(job: Job) -> Job:
     """The job as it is asked of the embedded endpoint, into a folder of its own."""
     folder = job.output.path
     return msgspec.structs.replace(
         job,
         endpoints=[msgspec.structs.replace(one, url="sandbox", api_key=None) for one in job.endpoints],
-        output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + "-rehearsal")),
+        output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + REHEARSAL)),
     )
 
 

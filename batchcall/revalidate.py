@@ -176,7 +176,7 @@ def _rows(work: _Work, number: int) -> Iterator[tuple[KeptRow, Outcome, Request 
 
 def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request | None]]:
     """Of every row of the input in the range of a part, in order."""
-    source = open_input(work.job.input.path, id_column=work.job.input.id)
+    source = open_input(work.job.input.path, id_column=work.job.input.id, output=work.job.output.path)
     start = number * work.job.output.part_rows
     columns = source.columns if work.asker.columns is None else work.asker.columns
     for batch in source.batches(columns, start_row=start, marks=work.marks):

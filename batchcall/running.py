@@ -204,7 +204,7 @@ def prepare(job: Job) -> tuple[Asker, Input, Layout]:
     asker = make_asker(job)
     _refuse_impossible(asker)
     _refuse_unspeakable(job, asker.job_shape)
-    source = open_input(job.input.path, id_column=job.input.id)
+    source = open_input(job.input.path, id_column=job.input.id, output=job.output.path)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
     source.require(asker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
     _refuse_hidden(job, asker, source)

@@ -256,7 +256,7 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> 
     """Hold the parts against the input: each input row has one output row, made of the same request."""
     try:
         job = stored_job(runfile.job)
-        source = open_input(job.input.path, id_column=job.input.id)
+        source = open_input(job.input.path, id_column=job.input.id, output=folder)
         proof.has_changed = source.fingerprint != runfile.input.fingerprint
         walked = _walk(disk, folder, runfile, job, source, proof)
     except (JobError, InputError) as error:

@@ -67,6 +67,19 @@ async def test_the_same_command_again_sends_nothing(tmp_path: Path, endpoint: Sa
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")} == before
 
 
+async def test_an_output_within_its_input_sends_nothing_again(tmp_path: Path, endpoint: SandboxProcess) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=3)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(some_rows(3)), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").unlink()
+    edit(job, "rows.jsonl", "**/*.parquet")
+    await run_job(job)
+
+    again = await run_job(job)
+
+    assert (again.totals["rows"], again.requests) == (3, 0)
+    assert verify_output(tmp_path / "out").is_proven
+
+
 async def test_grown_input_costs_only_the_new_rows(tmp_path: Path, endpoint: SandboxProcess) -> None:
     job = write_job(tmp_path, url=endpoint.url, rows=25)
     await run_job(job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -24,12 +25,13 @@ _TABLES: Mapping[str, Callable[[FileSet], Table]] = {PARQUET: ParquetTable, JSON
 _SHOWN_COLUMNS = 20  # in a message
 
 
-def open_input(path: str, *, id_column: str | None = None) -> Input:
+def open_input(path: str, *, id_column: str | None = None, output: Path | None = None) -> Input:
     """Find the files of an input and learn its columns: from a footer, or from a sample of the first rows.
 
-    `path` is a file, a directory, a glob or a URI. Raises InputError when it is no input, cannot be read, or is empty.
+    `path` is a file, a directory, a glob or a URI; what stands in the job's own `output` is none of it. Raises
+    InputError when it is no input, cannot be read, or is empty.
     """
-    files = find_files(path)
+    files = find_files(path, output=output)
     table = with_keys(_TABLES[files.kind](files), [(file.name, file.keys) for file in files.files])
     return Input(files, table, id_column=id_column)
 

@@ -17,6 +17,8 @@ from pyarrow import fs
 
 from batchcall.errors import InputError
 from batchcall.files.input_hive import Keys, is_key_folder, keys_of
+from batchcall.files.names import part_number
+from batchcall.job import REHEARSAL
 from batchcall.likeness import close_to
 
 PARQUET = "parquet"
@@ -83,17 +85,22 @@ class FileSet:
         return not isinstance(self.filesystem, fs.LocalFileSystem)
 
 
-def find_files(path: str) -> FileSet:
-    """The files that `path` names, sorted by name. Raises InputError when there are none, or they are a mixture."""
+def find_files(path: str, *, output: Path | None = None) -> FileSet:
+    """The files that `path` names, sorted by name. Raises InputError when there are none, or they are a mixture.
+
+    The parts in the job's own `output`, and in its rehearsal's, are left out: each run would buy the rows of the last.
+    """
     shown = _without_credentials(path)
     try:
         place = _located(path)
-        found = _files_at(place, shown)
+        found = _without_own_parts(place, _files_at(place, shown), output)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{shown} cannot be opened: {reason(error)}", hint=_opening_hint(path, error)) from error
     except UnicodeError as error:
         raise InputError(f"{shown}: the name of a file there is no UTF-8", hint="rename it, or name others") from error
     files, notes = _once_each(place, sorted(found, key=lambda file: file.name))
+    if not files:
+        raise InputError(f"{shown} holds nothing but what this job wrote", hint="name the rows with input.path")
     _refuse_mixture(files, shown)
     return FileSet(shown, place.filesystem, files, (*notes, *_lost_links(place, files)))
 
@@ -112,6 +119,18 @@ _STORES = {
     "gs": "They come from GOOGLE_APPLICATION_CREDENTIALS or the machine's account; gs://anonymous@BUCKET needs none",
     "abfs": "They come from AZURE_CLIENT_ID and AZURE_TENANT_ID, `az login` or the machine's identity",
 }
+
+
+def _without_own_parts(place: _Place, found: Iterable[InputFile], output: Path | None) -> Iterable[InputFile]:
+    if output is None or not output.name or not isinstance(place.filesystem, fs.LocalFileSystem):
+        return found
+    live = output.with_name(output.name.removesuffix(REHEARSAL))
+    own = {os.path.realpath(folder) for folder in (output, live, live.with_name(live.name + REHEARSAL))}
+    return [
+        file
+        for file in found
+        if part_number(os.path.basename(file.path)) is None or os.path.dirname(os.path.realpath(file.path)) not in own
+    ]
 
 
 def _once_each(place: _Place, found: list[InputFile]) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:

@@ -48,6 +48,26 @@ def test_a_directory_is_read_in_the_order_of_names_without_hidden_and_foreign_fi
     assert source.count_rows() == 3
 
 
+@pytest.mark.parametrize("path", ["**", "**/*.parquet", "*/*.parquet", "out"])
+def test_the_jobs_own_output_is_no_input(tmp_path: Path, path: str) -> None:
+    make(tmp_path, "in/a.parquet", "out/part-000000.parquet", "out/b.parquet", "out-rehearsal/part-000000.parquet")
+    make(tmp_path, "other/part-000000.parquet")
+    (tmp_path / "out" / "_batchcall").mkdir()
+
+    of_run = open_input(str(tmp_path / path), output=tmp_path / "out")
+    of_rehearsal = open_input(str(tmp_path / path), output=tmp_path / "out-rehearsal")
+
+    rows = ["b.parquet"] if path == "out" else ["in/a.parquet", "other/part-000000.parquet", "out/b.parquet"]
+    assert names_of(of_run) == names_of(of_rehearsal) == rows
+
+
+def test_an_input_of_nothing_but_the_jobs_own_parts_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "part-000000.parquet")
+
+    with pytest.raises(InputError, match="nothing but what this job wrote"):
+        open_input(str(tmp_path), output=tmp_path)
+
+
 def test_an_output_is_an_input(tmp_path: Path) -> None:
     make(tmp_path, "part-000000.parquet", "part-000001.parquet", "_batchcall/answers/part-000000.parquet")
     (tmp_path / "_SUCCESS").touch()
