@@ -262,3 +262,8 @@ def test_every_public_call_stands_in_the_table_with_its_signature(name: str) -> 
 @pytest.mark.parametrize("name", package.__all__)
 def test_every_public_name_stands_in_the_reference(name: str) -> None:
     assert re.search(rf"^(::: |`)batchcall\.{name}\b", PAGES["python.md"], re.MULTILINE)
+
+
+@pytest.mark.parametrize("helper", sorted(path.name for path in (ROOT / "tests").glob("[!t_]*.py")))
+def test_every_helper_of_the_tests_is_explained(helper: str) -> None:
+    assert helper == "conftest.py" or f"`{helper}`" in (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
