@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from batchcall.dialects.jsontext import as_json_text, string_or_none
@@ -101,9 +102,21 @@ def _calls_in(message: Mapping[str, Any]) -> list[RawCall]:
         several = written if isinstance(written, list) else [written]
         calls = [call for each in several if (call := _tool_call(each))]
         if calls:
-            return calls
+            return _joined(calls)
     legacy = _call(message.get("function_call"), None)
     return [legacy] if legacy else []
+
+
+def _joined(calls: list[RawCall]) -> list[RawCall]:
+    """The calls, where relays that put a stream together left a name in one and its arguments in the next."""
+    joined: list[RawCall] = []
+    for call in calls:
+        before = joined[-1] if joined else None
+        if before and not call.name and not before.arguments and call.id in (None, before.id):
+            joined[-1] = replace(before, arguments=call.arguments, is_object=call.is_object)
+        else:
+            joined.append(call)
+    return joined
 
 
 def _tool_call(written: Any) -> RawCall | None:
