@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -100,7 +100,17 @@ def _reply_in(body: Body, protocol: str) -> Reply | None:
     for spoken, form in FORMS.items():
         if reply := form.reply_in(body.documents, body.is_stream):
             return _noted(reply, body, spoken, "other_protocol")
+    if len(body.documents) == 1 and (reply := asked.reply_in(list(_wrapped_in(body.documents[0])), False)):
+        return _noted(reply, body, protocol, "wrapped_answer")
     return None
+
+
+def _wrapped_in(document: Json) -> Iterator[Json]:
+    """What a relay's own envelope holds: [answer], {"code": 200, "msg": "ok", "data": answer}."""
+    if isinstance(document, list) and len(document) == 1:
+        yield document[0]
+    if isinstance(document, dict) and not document.get("error"):
+        yield from map(document.get, ("data", "result", "response", "body"))
 
 
 def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
