@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchcall.api import InterruptedRun, run
-    from batchcall.check import CheckReport, check_job
-    from batchcall.errors import (
+    from batchcall.base.errors import (
         BatchcallError,
         EndpointError,
         ExitCode,
@@ -27,19 +26,20 @@ if TYPE_CHECKING:
         OutputError,
         ResumeError,
     )
-    from batchcall.files.results import read, read_failed, read_table
-    from batchcall.job import Job, load_job
+    from batchcall.commands.check import CheckReport, check_job
+    from batchcall.commands.revalidate import Revalidation, revalidate_job
+    from batchcall.commands.status import OutputStatus, read_status
+    from batchcall.commands.verify import Proof, verify_output
+    from batchcall.job.model import Job, load_job
+    from batchcall.output.results import read, read_failed, read_table
+    from batchcall.pipeline.context import RunOptions
+    from batchcall.pipeline.run import StopSwitch, run_job
     from batchcall.report.snapshot import Snapshot, Summary
-    from batchcall.revalidate import Revalidation, revalidate_job
-    from batchcall.running import StopSwitch, run_job
-    from batchcall.state import RunOptions
-    from batchcall.status import OutputStatus, read_status
-    from batchcall.verify import Proof, verify_output
 
 _HOMES = {
     "batchcall.api": ("InterruptedRun", "run"),
-    "batchcall.check": ("CheckReport", "check_job"),
-    "batchcall.errors": (
+    "batchcall.commands.check": ("CheckReport", "check_job"),
+    "batchcall.base.errors": (
         "BatchcallError",
         "EndpointError",
         "ExitCode",
@@ -49,15 +49,15 @@ _HOMES = {
         "OutputError",
         "ResumeError",
     ),
-    "batchcall.files.results": ("read", "read_failed", "read_table"),
-    "batchcall.job": ("Job", "load_job"),
+    "batchcall.output.results": ("read", "read_failed", "read_table"),
+    "batchcall.job.model": ("Job", "load_job"),
     "batchcall.report.snapshot": ("Snapshot", "Summary"),
-    "batchcall.revalidate": ("Revalidation", "revalidate_job"),
-    "batchcall.running": ("StopSwitch", "run_job"),
-    "batchcall.state": ("RunOptions",),
-    "batchcall.status": ("OutputStatus", "read_status"),
-    "batchcall.verify": ("Proof", "verify_output"),
-    "batchcall.version": ("VERSION",),
+    "batchcall.commands.revalidate": ("Revalidation", "revalidate_job"),
+    "batchcall.pipeline.run": ("StopSwitch", "run_job"),
+    "batchcall.pipeline.context": ("RunOptions",),
+    "batchcall.commands.status": ("OutputStatus", "read_status"),
+    "batchcall.commands.verify": ("Proof", "verify_output"),
+    "batchcall.base.version": ("VERSION",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import orjson
 
-from batchcall.asking import make_asker
 from batchcall.dialects import DIALECTS
-from batchcall.job import load_job
+from batchcall.job.model import load_job
+from batchcall.pipeline.request_maker import make_asker
 from batchcall.sandbox.process import Settings, open_sandbox
 
 SHORT_ROWS = 1_000

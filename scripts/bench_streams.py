@@ -18,10 +18,10 @@ from typing import Any
 
 import orjson
 
+from batchcall.base.records import HttpResponse
+from batchcall.base.redaction import Redactor
 from batchcall.dialects import DIALECTS, sse
-from batchcall.engines.beside import beside
-from batchcall.engines.redaction import Redactor
-from batchcall.records import HttpResponse
+from batchcall.http.beside import beside
 
 ROUNDS, DELTAS, LONG_BYTES = 3, 20_000, 16 << 20
 DELTA: dict[str, dict[str, Any]] = {

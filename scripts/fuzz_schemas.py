@@ -20,11 +20,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import jsonschema_rs  # noqa: E402  # found by the line above
 from bench_streams import longest_wait  # noqa: E402
 
-from batchcall.engines.beside import LONG_BODY, beside  # noqa: E402
-from batchcall.extraction.arguments import Toolbox  # noqa: E402
-from batchcall.extraction.field_types import json_text  # noqa: E402
-from batchcall.extraction.schema import SchemaError  # noqa: E402
-from batchcall.records import RawCall, Reply, Tool  # noqa: E402
+from batchcall.answers.arguments import Toolbox  # noqa: E402
+from batchcall.base.records import RawCall, Reply, Tool  # noqa: E402
+from batchcall.http.beside import LONG_BODY, beside  # noqa: E402
+from batchcall.schemas.field_types import json_text  # noqa: E402
+from batchcall.schemas.schema import SchemaError  # noqa: E402
 from schema_making import compared, deep, hostile, random_schema, random_value  # noqa: E402
 
 LONGEST_S = 1.0

@@ -21,10 +21,10 @@ from pathlib import Path
 
 from bench_streams import DELTA, longest_wait
 
+from batchcall.base.records import HttpRequest, HttpResponse
 from batchcall.dialects import DIALECTS
-from batchcall.engines.beside import beside
-from batchcall.engines.transport import MAX_BODY, open_transport
-from batchcall.records import HttpRequest, HttpResponse
+from batchcall.http.beside import beside
+from batchcall.http.transport import MAX_BODY, open_transport
 
 HELP = """\
 Streams of every protocol, up to 16 MiB: another key or not in each event, comments, other line ends, letters beyond
@@ -38,7 +38,7 @@ LONGEST_S = 1.0
 SIGNALS_S = (0.05, 0.15, 0.3)  # after the last byte was sent
 HEARD = """
 import time
-from batchcall.running import StopSwitch
+from batchcall.pipeline.run import StopSwitch
 pull = StopSwitch.pull
 def noted(self, *why):
     print(time.monotonic(), flush=True)
@@ -47,7 +47,7 @@ StopSwitch.pull = noted
 from batchcall.cli import main
 main()
 """
-ON_THE_LOOP = "import batchcall.engines.beside as beside; beside.LONG_BODY = 1 << 40" + HEARD
+ON_THE_LOOP = "import batchcall.http.beside as beside; beside.LONG_BODY = 1 << 40" + HEARD
 JOB = """
 [input]
 path = "rows.jsonl"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from batchcall.engines.transport import Transport
-from batchcall.records import HttpRequest
+from batchcall.base.records import HttpRequest
+from batchcall.http.transport import Transport
 from documents import BODIES_SENT, faults_of
 
 _PATHS = {

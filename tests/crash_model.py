@@ -26,27 +26,27 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import batchcall.opening
-import batchcall.revalidate
-import batchcall.running
-from batchcall.asking import make_asker, reader_of
-from batchcall.engines.reading import Asked, Read
-from batchcall.errors import BatchcallError, ExitCode, OutputError
-from batchcall.files.generations import has_earlier
-from batchcall.files.journal import Committer, journals_in, read_journals
-from batchcall.files.library import Library
-from batchcall.files.names import answers_in, part_number
-from batchcall.files.output import OpenPart, Output
-from batchcall.files.parts import read_batches, read_raw, read_totals
-from batchcall.files.runfile import RunFile, read_runfile
-from batchcall.job import Job, load_job
-from batchcall.records import Attempt, HttpRequest, HttpResponse, Request, Row
+import batchcall.commands.revalidate
+import batchcall.pipeline.open_engine
+import batchcall.pipeline.run
+from batchcall.answers.read import Asked, Read
+from batchcall.base.errors import BatchcallError, ExitCode, OutputError
+from batchcall.base.records import Attempt, HttpRequest, HttpResponse, Request, Row
+from batchcall.commands.revalidate import revalidate_job
+from batchcall.commands.verify import verify_output
+from batchcall.disk.names import answers_in, part_number
+from batchcall.job.model import Job, load_job
+from batchcall.output.earlier_answers import Library
+from batchcall.output.generations import has_earlier
+from batchcall.output.journal import Committer, journals_in, read_journals
+from batchcall.output.output import OpenPart, Output
+from batchcall.output.parts import read_batches, read_raw, read_totals
+from batchcall.output.runfile import RunFile, read_runfile
+from batchcall.pipeline.context import RunOptions
+from batchcall.pipeline.request_maker import make_asker, reader_of
+from batchcall.pipeline.resume import stored_job
+from batchcall.pipeline.run import StopSwitch, run_job
 from batchcall.report.snapshot import Summary
-from batchcall.resume import stored_job
-from batchcall.revalidate import revalidate_job
-from batchcall.running import StopSwitch, run_job
-from batchcall.state import RunOptions
-from batchcall.verify import verify_output
 from model_disk import ModelDisk
 from running import edit, write_job, write_rows
 from virtual_time import run_virtual
@@ -184,16 +184,18 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         return call(*args)
 
     with (
-        mock.patch.object(batchcall.opening, "open_transport", open_model),
-        mock.patch("batchcall.files.output.Committer", return_value=committer),
+        mock.patch.object(batchcall.pipeline.open_engine, "open_transport", open_model),
+        mock.patch("batchcall.output.output.Committer", return_value=committer),
         mock.patch.object(asyncio, "to_thread", at_once),
-        mock.patch("batchcall.engines.live.beside", at_once),
-        mock.patch.object(batchcall.opening, "ReadingChild", ReadHere),  # test_deadly_answers.py starts real ones
+        mock.patch("batchcall.engine.row_loop.beside", at_once),
+        mock.patch.object(
+            batchcall.pipeline.open_engine, "ReadingChild", ReadHere
+        ),  # test_deadly_answers.py starts real ones
         # What follows is there for the sake of time: the same bytes read alike, and nobody else takes the lock.
-        mock.patch("batchcall.files.parts._COMPRESSION", "none"),
-        mock.patch("batchcall.files.parts._opened", _opened_once),
-        mock.patch.object(batchcall.running, "prepare", _prepare_once),
-        mock.patch.object(batchcall.running, "hold_lock", return_value=contextlib.nullcontext(lambda: None)),
+        mock.patch("batchcall.output.parts._COMPRESSION", "none"),
+        mock.patch("batchcall.output.parts._opened", _opened_once),
+        mock.patch.object(batchcall.pipeline.run, "prepare", _prepare_once),
+        mock.patch.object(batchcall.pipeline.run, "hold_lock", return_value=contextlib.nullcontext(lambda: None)),
         mock.patch.object(Output, "answered", _watched_answer(ledger)),
         mock.patch.object(Output, "seal", _watched_seal(ledger)),
     ):
@@ -245,7 +247,7 @@ def _opened_once(disk: ModelDisk, path: Path) -> Iterator[ReadOnce]:
     yield _read_once(disk.read(path))
 
 
-_prepare = batchcall.running.prepare
+_prepare = batchcall.pipeline.run.prepare
 _prepared: list[tuple[Job, Any]] = []
 
 
@@ -313,7 +315,7 @@ class Command:
     def run(self, world: World) -> Summary | None:
         if self.options is not None:
             return world.run(self.options, stops_after=self.stops_after)
-        with mock.patch.object(batchcall.revalidate, "ReadingChild", ReadHere):
+        with mock.patch.object(batchcall.commands.revalidate, "ReadingChild", ReadHere):
             revalidate_job(world.job, disk=world.disk)
         return None
 

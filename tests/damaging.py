@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import batchcall
-from batchcall.errors import BatchcallError
-from batchcall.files.input import open_input
+from batchcall.base.errors import BatchcallError
+from batchcall.input.open_input import open_input
 from running import edit
 
 RUNS_EVERY = 25  # of what is spoilt; a run takes longest

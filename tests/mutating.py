@@ -10,9 +10,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from batchcall.answers.arguments import Toolbox
+from batchcall.base.records import Failure, HttpResponse, Reply, Request, Shape, Tool
 from batchcall.dialects import DIALECTS
-from batchcall.extraction.arguments import Toolbox
-from batchcall.records import Failure, HttpResponse, Reply, Request, Shape, Tool
 from running import TOOL
 
 LARGEST = 256 * 1024  # bytes of an answer; that longer ones are cut is tested elsewhere

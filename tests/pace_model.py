@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from unittest import mock
 
+from batchcall.answers.arguments import Toolbox
+from batchcall.answers.read import Asked, Read, Reader
+from batchcall.base.errors import BatchcallError
+from batchcall.base.records import Attempt, Failure, HttpRequest, HttpResponse, Request, Row, Shape, Status, Tool
 from batchcall.dialects import DIALECTS
-from batchcall.engines.endpoint import Endpoint
-from batchcall.engines.feed import Feed
-from batchcall.engines.gate import Gate
-from batchcall.engines.live import LiveEngine
-from batchcall.engines.pool import Pool
-from batchcall.engines.reading import Asked, Read, Reader
-from batchcall.errors import BatchcallError
-from batchcall.extraction.arguments import Toolbox
+from batchcall.engine.endpoint import Endpoint
+from batchcall.engine.feed import Feed
+from batchcall.engine.gate import Gate
+from batchcall.engine.pool import Pool
+from batchcall.engine.row_loop import LiveEngine
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.retry import RetryPolicy
-from batchcall.records import Attempt, Failure, HttpRequest, HttpResponse, Request, Row, Shape, Status, Tool
 from virtual_time import run_virtual
 
 ROWS, WORKERS = 5_000, 100

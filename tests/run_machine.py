@@ -29,15 +29,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from batchcall.errors import BatchcallError, ExitCode, OutputError, ResumeError
-from batchcall.files.stamps import has_bought
-from batchcall.job import load_job
-from batchcall.records import Attempt, Failure, FailureKind, HttpRequest, HttpResponse
+from batchcall.base.errors import BatchcallError, ExitCode, OutputError, ResumeError
+from batchcall.base.records import Attempt, Failure, FailureKind, HttpRequest, HttpResponse
+from batchcall.commands.revalidate import revalidate_job
+from batchcall.commands.status import read_status
+from batchcall.commands.verify import verify_output
+from batchcall.job.model import load_job
+from batchcall.output.stamps import has_bought
+from batchcall.pipeline.context import RunOptions
 from batchcall.report.snapshot import Summary
-from batchcall.revalidate import revalidate_job
-from batchcall.state import RunOptions
-from batchcall.status import read_status
-from batchcall.verify import verify_output
 from crash_model import COMMIT_EVERY, Endpoint, Ledger, World, answer_to, new_world, write_texts
 from model_disk import ModelDisk
 from running import TOOL, write_job

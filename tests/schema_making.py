@@ -10,8 +10,8 @@ from typing import Any
 
 from jsonschema.validators import validator_for
 
-from batchcall.extraction.schema import SchemaError, compile_schema
-from batchcall.extraction.schema_work import References, dicts_in
+from batchcall.schemas.schema import SchemaError, compile_schema
+from batchcall.schemas.work import References, dicts_in
 
 DRAFTS = (
     "http://json-schema.org/draft-07/schema#",

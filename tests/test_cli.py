@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchcall.files.lock import hold_lock
+from batchcall.disk.lock import hold_lock
 from running import batchcall, edit, some_rows, write_job, write_rows
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 import batchcall
-from batchcall.files.disk import ensure_folder, write_whole
-from batchcall.files.generations import set_aside
-from batchcall.files.journal import journals_in, read_journals, recover
-from batchcall.files.lines import attempt_line
-from batchcall.records import Attempt, HttpResponse
+from batchcall.base.records import Attempt, HttpResponse
+from batchcall.disk.disk import ensure_folder, write_whole
+from batchcall.output.generations import set_aside
+from batchcall.output.journal import journals_in, read_journals, recover
+from batchcall.output.journal_records import attempt_line
 from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed, losses, syncs_of_life
 from model_disk import ModelDisk
 

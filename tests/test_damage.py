@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import pytest_asyncio
 
-import batchcall.files.mounts
+import batchcall.disk.mounts
 from batchcall import ExitCode, OutputError, ResumeError, RunOptions, run_job, verify_output
-from batchcall.files.input import Input
-from batchcall.files.mounts import holder_of_path, network_file_system
+from batchcall.commands.status import read_status
+from batchcall.disk.mounts import holder_of_path, network_file_system
+from batchcall.input.open_input import Input
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from batchcall.status import read_status
 from running import batchcall as command
 from running import edit, results, write_job
 
@@ -284,7 +284,7 @@ async def test_a_network_file_system_under_the_journal_is_refused_unless_the_job
     assert network_file_system(tmp_path) is None
     mounts = tmp_path / "mountinfo"
     mounts.write_text(f"1 0 0:1 / {tmp_path} rw - nfs4 server:/export rw\n")
-    monkeypatch.setattr(batchcall.files.mounts, "_MOUNTS", mounts)
+    monkeypatch.setattr(batchcall.disk.mounts, "_MOUNTS", mounts)
     job = write_job(tmp_path, url=endpoint.url)
 
     with pytest.raises(OutputError, match="network file system \\(nfs4 at"):

@@ -45,8 +45,8 @@ FLIP_FOOTER = """
 import sys
 from pathlib import Path
 import pyarrow as pa, pyarrow.parquet as pq
-from batchcall.errors import InputError
-from batchcall.files.input import open_input
+from batchcall.base.errors import InputError
+from batchcall.input.open_input import open_input
 
 path = Path(sys.argv[1])
 pq.write_table(pa.table({"a": ["x", "y"], "n": [[1, 2], [3]]}), path)

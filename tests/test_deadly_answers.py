@@ -21,7 +21,7 @@ from running import command, results, write_job
 DEADLY = """
 import os, signal, time
 from batchcall import rereading
-from batchcall.dialects.openai_chat import OpenAIChat
+from batchcall.dialects.openai.chat import OpenAIChat
 rereading.ReadingChild.__init__.__kwdefaults__["limit_s"] = 3.0
 plain = OpenAIChat.decode
 def decode(self, response, *, now_s):
@@ -33,7 +33,7 @@ def decode(self, response, *, now_s):
 OpenAIChat.decode = decode
 """
 WITHOUT_THE_MECHANISM = """
-from batchcall.files.journal import Recovered
+from batchcall.output.journal import Recovered
 Recovered.unsure = lambda self, has_died: set()
 """
 ACTS = {

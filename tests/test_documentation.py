@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 import batchcall as package
+from batchcall.base.records import Status
 from batchcall.cli import main
-from batchcall.job import job_schema
-from batchcall.records import Status
+from batchcall.job.model import job_schema
 from running import batchcall
 
 ROOT = Path(__file__).parents[1]

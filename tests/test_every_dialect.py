@@ -12,11 +12,11 @@ import pyarrow.dataset
 import pytest
 
 from batchcall import revalidate_job, run_job, verify_output
-from batchcall.errors import BatchcallError, ExitCode
-from batchcall.job import load_job
-from batchcall.job_schema import PROTOCOLS
+from batchcall.base.errors import BatchcallError, ExitCode
+from batchcall.job.file_schema import PROTOCOLS
+from batchcall.job.model import load_job
+from batchcall.pipeline.run import RunOptions
 from batchcall.report.snapshot import Summary
-from batchcall.running import RunOptions
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import Settings
 from documents import BODIES_SENT, documented

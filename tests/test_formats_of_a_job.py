@@ -8,8 +8,8 @@ from typing import Any
 
 from answering import endpoint
 from batchcall import check_job, run_job
-from batchcall.job import load_job
-from batchcall.revalidate import revalidate_job
+from batchcall.commands.revalidate import revalidate_job
+from batchcall.job.model import load_job
 from running import edit, results, write_job, write_rows
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchcall.engines.reading import Read
-from batchcall.extraction.arguments import Reading
-from batchcall.files.disk import RealDisk
-from batchcall.files.journal import Recovered
-from batchcall.held import held_answers
-from batchcall.records import Attempt, Failure, FailureKind, HttpResponse, Reply, Status, Usage
+from batchcall.answers.arguments import Reading
+from batchcall.answers.read import Read
+from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse, Reply, Status, Usage
+from batchcall.disk.disk import RealDisk
+from batchcall.output.journal import Recovered
+from batchcall.pipeline.unpublished import held_answers
 
 LOST = Failure(FailureKind.DISCONNECTED, "lost")
 

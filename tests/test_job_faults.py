@@ -17,9 +17,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from batchcall.errors import JobError
-from batchcall.job import job_schema, load_job, masked, resolve_key
-from batchcall.secret import Secret
+from batchcall.base.errors import JobError
+from batchcall.base.secret import Secret
+from batchcall.job.model import job_schema, load_job, masked, resolve_key
 
 SMALL = """
 [input]

@@ -12,8 +12,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from batchcall.errors import JobError
-from batchcall.job import (
+from batchcall.base.errors import JobError
+from batchcall.job.endpoint import exposed_keys
+from batchcall.job.model import (
     EndpointSection,
     describe_change,
     job_schema,
@@ -24,8 +25,7 @@ from batchcall.job import (
     resolve_key,
     resolve_tool_choice,
 )
-from batchcall.job_endpoint import exposed_keys
-from batchcall.resume import stored_job
+from batchcall.pipeline.resume import stored_job
 from running import write_job
 
 # As the README has it.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from batchcall.errors import InputError
-from batchcall.files.input import open_input
-from batchcall.likeness import close_to
+from batchcall.base.did_you_mean import close_to
+from batchcall.base.errors import InputError
+from batchcall.input.open_input import open_input
 from running import write_rows
 
 KNOWN = ["opened", "text", "url", "total", "id", "file", "concurrency", "part_rows"]

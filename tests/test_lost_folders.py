@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from batchcall import run_job, verify_output
-from batchcall.files.disk import RealDisk
+from batchcall.disk.disk import RealDisk
 from batchcall.sandbox.process import SandboxProcess, Settings
 from forked import Forked, forked, wait_until
 from killing import answered_rows, endpoint_process, ledger
@@ -161,7 +161,7 @@ def test_a_journal_that_is_taken_away_stops_the_run_and_its_rows_are_published(
 BLIND = """
 import sys
 from batchcall.cli import main
-from batchcall.files.journal import Committer
+from batchcall.output.journal import Committer
 
 Committer.look = lambda self: None
 main(sys.argv[1:])

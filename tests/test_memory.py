@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchcall import RunOptions, read_status, revalidate_job, run_job, verify_output
-from batchcall.engines.feed import Backlog
-from batchcall.engines.reading import Asked, Reader
-from batchcall.files import parts, spill, waiting
-from batchcall.files.disk import RealDisk
-from batchcall.files.lines import attempt_line
-from batchcall.files.output import Output
-from batchcall.files.waiting import Waiting
-from batchcall.records import HttpResponse, Row
+from batchcall.answers.read import Asked, Reader
+from batchcall.base.records import HttpResponse, Row
+from batchcall.disk.disk import RealDisk
+from batchcall.engine.feed import Backlog
+from batchcall.output import parts, spill, waiting
+from batchcall.output.journal_records import attempt_line
+from batchcall.output.output import Output
+from batchcall.output.waiting import Waiting
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import edit, results, some_rows, write_job, write_rows
 
@@ -41,7 +41,7 @@ async def test_a_row_that_has_ended_is_held_by_no_worker(tmp_path: Path, monkeyp
             most[kind] = max(most[kind], sum(type(one) is kind and _is_full(one) for one in held))
 
     monkeypatch.setattr(Output, "add", counting)
-    monkeypatch.setattr("batchcall.files.input_jsonl.BATCH_ROWS", 8)
+    monkeypatch.setattr("batchcall.input.jsonl.BATCH_ROWS", 8)
     monkeypatch.setattr(Backlog.__init__, "__defaults__", (200,))  # bytes: some five of these rows
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=400, part_rows=100)

@@ -19,13 +19,13 @@ from certificates import make_certificate
 from holding_server import ANSWER
 
 from batchcall import run
-from batchcall.descriptors import Room, room_for
-from batchcall.engines.connections import MOST_RESTING
-from batchcall.errors import ExitCode, JobError
-from batchcall.job import load_job
+from batchcall.base.errors import ExitCode, JobError
+from batchcall.base.records import Failure, FailureKind
+from batchcall.http.connections import MOST_RESTING
+from batchcall.job.model import load_job
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import MOST_AUTO, Pacer
-from batchcall.records import Failure, FailureKind
+from batchcall.pipeline.descriptors import Room, room_for
 from batchcall.sandbox.process import Settings
 from killing import endpoint_process
 from running import command, edit, results, write_job
@@ -89,7 +89,7 @@ def test_with_few_descriptors_auto_takes_what_there_is(tmp_path: Path, monkeypat
     edit(job, "concurrency = 8", 'concurrency = "auto"')
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 300))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
-    monkeypatch.setattr("batchcall.descriptors._open_now", lambda: 20)
+    monkeypatch.setattr("batchcall.pipeline.descriptors._open_now", lambda: 20)
 
     room = room_for(load_job(job))
 
@@ -126,8 +126,8 @@ def test_a_lack_of_descriptors_takes_no_attempt_and_lowers_what_is_in_flight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when something else in this process has them: the run could not know before."""
-    monkeypatch.setattr("batchcall.running.room_for", lambda job: None)
-    monkeypatch.setattr("batchcall.opening.room_for", lambda job: Room(MOST_AUTO, MOST_RESTING))
+    monkeypatch.setattr("batchcall.pipeline.run.room_for", lambda job: None)
+    monkeypatch.setattr("batchcall.pipeline.open_engine.room_for", lambda job: Room(MOST_AUTO, MOST_RESTING))
     said: list[str] = []
     with endpoint_process(Settings(latency_s=0.03)) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=300, part_rows=10_000, limits="attempts = 1")

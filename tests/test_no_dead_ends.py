@@ -22,7 +22,7 @@ from batchcall import (
     run_job,
     verify_output,
 )
-from batchcall.files.lock import hold_lock
+from batchcall.disk.lock import hold_lock
 from batchcall.report.text import money_text
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import batchcall, edit, results, some_rows, write_job, write_rows

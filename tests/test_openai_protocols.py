@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from batchcall import run_job
-from batchcall.check import check_job
-from batchcall.errors import JobError
-from batchcall.job import load_job
-from batchcall.job_endpoint import request_url
+from batchcall.base.errors import JobError
+from batchcall.commands.check import check_job
+from batchcall.job.endpoint import request_url
+from batchcall.job.model import load_job
 from running import TOOL, batchcall, results, write_job
 
 PERSON = '{"name":"Ada","age":36}'

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from batchcall import ExitCode, InputError, run_job, verify_output
-from batchcall.check import check_job
+from batchcall.commands.check import check_job
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import edit, results, write_job
 

@@ -11,10 +11,10 @@ from collections import Counter
 
 import pytest
 
-from batchcall.engines.live import LiveEngine, Stopped
-from batchcall.errors import ExitCode
+from batchcall.base.errors import ExitCode
+from batchcall.base.records import Failure, HttpRequest, HttpResponse, Status
+from batchcall.engine.row_loop import LiveEngine, Stopped
 from batchcall.pacing.pacer import Pacer
-from batchcall.records import Failure, HttpRequest, HttpResponse, Status
 from pace_model import LIMITS, HiddenServer, RollingWindow, crowd, paced_pool
 
 ROWS = 5_000

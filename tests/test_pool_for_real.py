@@ -27,8 +27,8 @@ from batchcall import (
     run_job,
     verify_output,
 )
-from batchcall.job import request_identity, spoken_by
-from batchcall.job_endpoint import takes_any_name
+from batchcall.job.endpoint import takes_any_name
+from batchcall.job.model import request_identity, spoken_by
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import TOOL, edit, results, some_rows, write_job, write_rows
 
@@ -332,7 +332,7 @@ async def test_a_tools_name_goes_out_as_it_is_and_mapped_only_where_the_endpoint
         call = {"id": "c", "type": "function", "function": {"name": name, "arguments": '{"name": "Ada", "age": 36}'}}
         return web.json_response({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "stop"}]})
 
-    monkeypatch.setattr("batchcall.job_endpoint._STRICT_NAME_HOSTS", ("localhost",))
+    monkeypatch.setattr("batchcall.job.endpoint._STRICT_NAME_HOSTS", ("localhost",))
     tool = {"type": "function", "function": {**TOOL["function"], "name": "记录 人"}}
     async with TestServer(_app(answer), host="127.0.0.1") as server:
         local = f"http://localhost:{server.port}/v1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchcall import ExitCode, OutputError, ResumeError, check_job, revalidate_job, run_job, verify_output
-from batchcall.job import load_job
+from batchcall.job.model import load_job
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import TOOL, edit, results, some_rows, write_job, write_rows
 from running import batchcall as command

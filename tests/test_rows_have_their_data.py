@@ -11,14 +11,14 @@ import pytest
 
 from answering import endpoint
 from batchcall import RunOptions, run_job
+from batchcall.answers.arguments import Toolbox
+from batchcall.answers.read import Asked, Reader
+from batchcall.base.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool
+from batchcall.commands.revalidate import revalidate_job
 from batchcall.dialects import DIALECTS
-from batchcall.engines.reading import Asked, Reader
-from batchcall.extraction.arguments import Toolbox
-from batchcall.files.disk import RealDisk
-from batchcall.files.runfile import read_runfile
-from batchcall.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool
+from batchcall.disk.disk import RealDisk
+from batchcall.output.runfile import read_runfile
 from batchcall.report.text import summary_text
-from batchcall.revalidate import revalidate_job
 from running import results, some_rows, write_job, write_rows
 
 LOOSE: dict[str, Any] = {

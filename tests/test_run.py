@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 
 from batchcall import ExitCode, LockedError, ResumeError, RunOptions, check_job, revalidate_job, run_job, verify_output
-from batchcall.files.disk import RealDisk
-from batchcall.files.lock import hold_lock
-from batchcall.job import load_job
+from batchcall.commands.status import read_status
+from batchcall.disk.disk import RealDisk
+from batchcall.disk.lock import hold_lock
+from batchcall.job.model import load_job
 from batchcall.report.text import money_text, summary_text
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
-from batchcall.status import read_status
 from running import TOOL, edit, results, some_rows, write_job, write_rows
 
 
@@ -369,7 +369,7 @@ async def test_a_row_without_its_id_is_a_bad_row_and_the_others_go_on(tmp_path: 
 async def test_values_that_no_column_holds_are_told_and_as_parquet_all_is_kept_and_nothing_bought_again(
     tmp_path: Path, endpoint: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchcall.files.input_jsonl.SAMPLE_ROWS", 20)
+    monkeypatch.setattr("batchcall.input.jsonl.SAMPLE_ROWS", 20)
     job = write_job(tmp_path, url=endpoint.url)
     rows = [{**row, "n": place} for place, row in enumerate(some_rows(25))]
     rows[22:] = [{**row, "n": "text", "late": "seen"} for row in rows[22:]]

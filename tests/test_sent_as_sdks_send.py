@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
+from batchcall.base.records import Request, Shape, Tool
 from batchcall.dialects import DIALECTS
-from batchcall.engines.transport import open_transport
-from batchcall.job_schema import PROTOCOLS
-from batchcall.records import Request, Shape, Tool
+from batchcall.http.transport import open_transport
+from batchcall.job.file_schema import PROTOCOLS
 
 Body = dict[str, Any]
 Call = Callable[[str], None]  # made by an SDK against the endpoint at this root

@@ -10,10 +10,10 @@ from pathlib import Path
 import jsonschema_rs
 import pytest
 
-from batchcall.errors import JobError
-from batchcall.job import load_job
-from batchcall.running import run_job
-from batchcall.starter import write_starter
+from batchcall.base.errors import JobError
+from batchcall.commands.init import write_starter
+from batchcall.job.model import load_job
+from batchcall.pipeline.run import run_job
 
 
 def test_the_starter_is_a_job_with_a_tool_a_prompt_and_ten_rows(tmp_path: Path) -> None:

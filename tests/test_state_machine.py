@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from batchcall.files.journal import Recovered
+from batchcall.output.journal import Recovered
 from run_machine import RunMachine
 
 LIVES = int(os.environ.get("BATCHCALL_LIVES", "0"))  # the long form: not the same lives each time
@@ -81,12 +81,12 @@ def _damaged(machine: RunMachine, number: int) -> None:
 
 # What is taken out, by what the machine says then, in a life that needs it.
 CONTROLS: dict[str, tuple[str, Callable[..., Any], Life]] = {
-    "was bought": ("batchcall.files.library.Library.take", lambda library, request_hash: None, _shuffled),
-    "answers were there|in vain": ("batchcall.files.output.recover", lambda disk, paths, target: Recovered(), _killed),
-    "'row': 0, 'id': 'r0', 'text': 'a'": ("batchcall.resume._fits", lambda *_, **__: True, _edited),
-    "_SUCCESS": ("batchcall.files.output.Output.mark_success", _nothing, _edited),
-    "paid in vain": ("batchcall.files.output.Output._count_lost", _nothing, _killed),
-    "power cut took": ("batchcall.files.journal.Journal._sync_now", _nothing, _without_power),
+    "was bought": ("batchcall.output.earlier_answers.Library.take", lambda library, request_hash: None, _shuffled),
+    "answers were there|in vain": ("batchcall.output.output.recover", lambda disk, paths, target: Recovered(), _killed),
+    "'row': 0, 'id': 'r0', 'text': 'a'": ("batchcall.pipeline.resume._fits", lambda *_, **__: True, _edited),
+    "_SUCCESS": ("batchcall.output.output.Output.mark_success", _nothing, _edited),
+    "paid in vain": ("batchcall.output.output.Output._count_lost", _nothing, _killed),
+    "power cut took": ("batchcall.output.journal.Journal._sync_now", _nothing, _without_power),
     "does not say so": ("run_machine.RunMachine._verify", lambda machine: [], _damaged),
 }
 TRIES = 50

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from batchcall import ExitCode, RunOptions, load_job, run_job, verify_output
+from batchcall.commands.status import OutputStatus, read_status
 from batchcall.report.snapshot import Snapshot
 from batchcall.sandbox.process import Settings, open_sandbox
-from batchcall.status import OutputStatus, read_status
 from running import edit, write_job
 
 PRICES = '[prices."test-model"]\nprompt = 1.0\ncompletion = 2.0'

@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 
 from batchcall import ExitCode, RunOptions, run_job, verify_output
-from batchcall.files.disk import RealDisk
-from batchcall.files.lock import hold_lock
-from batchcall.files.runfile import read_runfile, write_runfile
+from batchcall.disk.disk import RealDisk
+from batchcall.disk.lock import hold_lock
+from batchcall.output.runfile import read_runfile, write_runfile
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from running import batchcall as command
 from running import some_rows, write_job, write_rows

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from batchcall.base.records import RateLimits
 from batchcall.dialects.waits import read_length_s
-from batchcall.records import RateLimits
 
 # Limit, and when it is whole again: that tells a day's limit from a minute's. The first that is there counts.
 # fmt: off

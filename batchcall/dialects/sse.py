@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
+from batchcall.base.records import Json
 from batchcall.dialects.deltas import join_deltas
-from batchcall.records import Json
 
 Chunk = dict[str, Json]
 

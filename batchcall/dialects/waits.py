@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
+from batchcall.base.records import Json
 from batchcall.dialects.moments import BEIJING, CLOCK, DATED, moment_in, seconds_until, since_epoch_s
-from batchcall.records import Json
 
 LONGEST_WAIT_S = 900.0  # beyond it nobody waits: the run stops and reports until when
 

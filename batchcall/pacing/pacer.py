@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from batchcall.errors import ExitCode
+from batchcall.base.errors import ExitCode
+from batchcall.base.records import Failure, FailureKind, RateLimits, Scope
 from batchcall.pacing.breaker import Breaker, is_of_endpoint
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Verdict, used_up
 from batchcall.pacing.open_limit import OpenLimit
 from batchcall.pacing.rate import LastMinute, LearntRate
 from batchcall.pacing.window import Window
-from batchcall.records import Failure, FailureKind, RateLimits, Scope
 
 MOST_AUTO = 512  # in flight, where the job says "auto"
 

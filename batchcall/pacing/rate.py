@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from batchcall.pacing.whims import Whims
+from batchcall.pacing.random_refusals import Whims
 
 _BIN_S = 0.25  # width of the counts that are kept
 _REMEMBERED_S = 60.0  # as long as the longest window by which providers count

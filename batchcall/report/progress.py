@@ -11,9 +11,9 @@ from typing import Any, Protocol, TextIO
 import orjson
 from tqdm import tqdm
 
+from batchcall.base.terminal import printable
 from batchcall.report.snapshot import Snapshot
 from batchcall.report.text import extras, snapshot_text
-from batchcall.terminal import printable
 
 LINE_EVERY_S = 30.0
 

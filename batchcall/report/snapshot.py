@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchcall.errors import ExitCode
+from batchcall.base.errors import ExitCode
 
 
 @dataclass(frozen=True, slots=True)

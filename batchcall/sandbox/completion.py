@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from batchcall.extraction.schema import CompiledSchema, SchemaError, compile_schema
 from batchcall.sandbox.generate import Source, conforming
+from batchcall.schemas.schema import CompiledSchema, SchemaError, compile_schema
 
 Body = dict[str, Any]
 

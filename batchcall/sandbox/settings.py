@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batchcall.errors import JobError
-from batchcall.likeness import close_to
+from batchcall.base.did_you_mean import close_to
+from batchcall.base.errors import JobError
 from batchcall.sandbox.faults import FAULTS
 
 

@@ -13,10 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchcall.answers.arguments import Toolbox
+from batchcall.base.records import (
+    Failure,
+    FailureKind,
+    HttpResponse,
+    RawCall,
+    Reply,
+    Request,
+    Shape,
+    Status,
+    Tool,
+    Usage,
+)
 from batchcall.dialects import DIALECTS, HEADERS_READ
-from batchcall.dialects.anthropic import DEFAULT_MAX_TOKENS
-from batchcall.extraction.arguments import Toolbox
-from batchcall.records import Failure, FailureKind, HttpResponse, RawCall, Reply, Request, Shape, Status, Tool, Usage
+from batchcall.dialects.anthropic.dialect import DEFAULT_MAX_TOKENS
 from documents import documented, faults_of
 
 CLAUDE = DIALECTS["anthropic"]

@@ -13,9 +13,9 @@ from dialects.test_golden_answers import CASES, response_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchcall.base.records import Failure, HttpResponse, Reply
 from batchcall.dialects import DIALECTS, deltas, jsontext, sse
 from batchcall.dialects.deltas import join_deltas
-from batchcall.records import Failure, HttpResponse, Reply
 
 _PIECES = [" tok", "", "{", "}", "{}", '"', "\\", "\\\\", '{"a": "', "\n", "x" * 40, "é", "你", "\U0001f600", "\ud83d"]
 _PIECES += ["\ude00", "data: {", "\u2028", "[" * 70, "1" * 25, "[DONE]", '","obfuscation":"', "\t"]

@@ -16,11 +16,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchcall import run_job
+from batchcall.answers.arguments import Toolbox
+from batchcall.answers.read import max_tokens_of
+from batchcall.base.errors import JobError
+from batchcall.base.records import (
+    Failure,
+    FailureKind,
+    HttpResponse,
+    Json,
+    RawCall,
+    Reply,
+    Request,
+    Shape,
+    Status,
+    Tool,
+)
 from batchcall.dialects import DIALECTS
-from batchcall.engines.reading import max_tokens_of
-from batchcall.errors import JobError
-from batchcall.extraction.arguments import Toolbox
-from batchcall.records import Failure, FailureKind, HttpResponse, Json, RawCall, Reply, Request, Shape, Status, Tool
 from documents import documented, faults_by, faults_of
 from running import TOOL, results, write_rows
 

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from batchcall.base.records import NO_USAGE, Failure, HttpResponse, RawCall, Reply, Usage
 from batchcall.dialects import DIALECTS
-from batchcall.records import NO_USAGE, Failure, HttpResponse, RawCall, Reply, Usage
 
 FOLDERS = {name: Path(__file__).parent / name.replace("-", "_") for name in DIALECTS}
 CASES = [(protocol, path) for protocol, folder in FOLDERS.items() for path in sorted(folder.glob("*.json"))]

@@ -14,11 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from batchcall.dialects import DIALECTS, HEADERS_READ
-from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, WORDINGS
-from batchcall.errors import JobError
-from batchcall.job_schema import PROTOCOLS
-from batchcall.records import (
+from batchcall.base.errors import JobError
+from batchcall.base.records import (
     Failure,
     FailureKind,
     HttpResponse,
@@ -30,6 +27,9 @@ from batchcall.records import (
     Tool,
     Usage,
 )
+from batchcall.dialects import DIALECTS, HEADERS_READ
+from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, WORDINGS
+from batchcall.job.file_schema import PROTOCOLS
 
 EXAMPLES = Path(__file__).parent / "examples"
 HANDED_OUT = Path(__file__).resolve().parents[3] / "shared" / "examples"

@@ -13,11 +13,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchcall.answers.arguments import Toolbox
+from batchcall.base.errors import JobError
+from batchcall.base.records import (
+    Failure,
+    FailureKind,
+    HttpResponse,
+    Json,
+    RawCall,
+    Reply,
+    Request,
+    Shape,
+    Status,
+    Tool,
+)
 from batchcall.dialects import DIALECTS, HEADERS_READ
-from batchcall.dialects.strict_schema import MAX_PROPERTIES, MAX_VALUES, schema_faults
-from batchcall.errors import JobError
-from batchcall.extraction.arguments import Toolbox
-from batchcall.records import Failure, FailureKind, HttpResponse, Json, RawCall, Reply, Request, Shape, Status, Tool
+from batchcall.dialects.openai.strict_schema import MAX_PROPERTIES, MAX_VALUES, schema_faults
 from documents import documented, faults_of
 
 GOLDEN = Path(__file__).parent / "openai_responses"

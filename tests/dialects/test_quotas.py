@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcall.base.records import Failure, FailureKind, HttpResponse, Reply
 from batchcall.dialects import DIALECTS
 from batchcall.dialects.quotas import likely_renewal_s
 from batchcall.pacing.health import as_utc
-from batchcall.records import Failure, FailureKind, HttpResponse, Reply
 
 NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)  # a Monday
 NOW_S = NOW.timestamp()

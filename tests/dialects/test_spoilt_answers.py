@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchcall.base.records import Failure, FailureKind, HttpResponse, Reply
 from batchcall.dialects import DIALECTS
 from batchcall.dialects.jsontext import MAX_DOCUMENTS
-from batchcall.records import Failure, FailureKind, HttpResponse, Reply
 from mutating import TOOLBOX, check_in_every_dialect, goldens, spoilt
 
 

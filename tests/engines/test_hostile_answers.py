@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchcall.answers.arguments import Toolbox
+from batchcall.answers.read import Asked, Reader, max_tokens_of
+from batchcall.base.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool, Usage
 from batchcall.dialects import DIALECTS
-from batchcall.engines.reading import Asked, Reader, max_tokens_of
-from batchcall.extraction.arguments import Toolbox
-from batchcall.files.columns import Layout
-from batchcall.files.disk import RealDisk
-from batchcall.files.parts import Totals, read_rows, read_totals, write_part
+from batchcall.disk.disk import RealDisk
+from batchcall.output.columns import Layout
+from batchcall.output.parts import Totals, read_rows, read_totals, write_part
 from batchcall.pacing.price import cost_of
-from batchcall.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool, Usage
 
 PARAMETERS: dict[str, Any] = {
     "type": "object",

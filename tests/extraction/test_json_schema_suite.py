@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from batchcall.extraction.field_types import converter, field_type
-from batchcall.extraction.schema import SchemaError, compile_schema
-from batchcall.extraction.schema_lint import lint_tools
-from batchcall.records import Tool
+from batchcall.base.records import Tool
+from batchcall.schemas.field_types import converter, field_type
+from batchcall.schemas.lint import lint_tools
+from batchcall.schemas.schema import SchemaError, compile_schema
 
 SUITE = Path(__file__).resolve().parents[3] / "shared/data/json-schema-test-suite"
 DRAFTS = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from batchcall.extraction.field_types import field_type
-from batchcall.extraction.schema import SchemaError, compile_schema
+from batchcall.schemas.field_types import field_type
+from batchcall.schemas.schema import SchemaError, compile_schema
 
 AHEAD = r"^(?!tmp)[a-z]+$"  # none that begins with "tmp"
 BACK = r"^(\w)\1$"

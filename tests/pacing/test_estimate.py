@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcall.base.records import NO_USAGE, Usage
 from batchcall.pacing.estimate import START_COMPLETION_TOKENS, TokenEstimate
-from batchcall.records import NO_USAGE, Usage
 
 
 def test_before_anything_is_known_prose_is_estimated_within_a_third() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batchcall.errors import ExitCode
+from batchcall.base.errors import ExitCode
+from batchcall.base.records import Failure, FailureKind, Status
 from batchcall.pacing.health import Health, Verdict
-from batchcall.records import Failure, FailureKind, Status
 
 RELAY = "https://relay.example/v1"
 FIRST_PARTY = [

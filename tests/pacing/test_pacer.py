@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from batchcall.errors import ExitCode
-from batchcall.pacing.deaths import Deaths
+from batchcall.base.errors import ExitCode
+from batchcall.base.records import Failure, FailureKind, Quota, RateLimits
 from batchcall.pacing.pacer import Orders, Pacer
+from batchcall.pacing.proxy_cutoffs import Deaths
 from batchcall.pacing.queue import read_queue
-from batchcall.records import Failure, FailureKind, Quota, RateLimits
 
 
 def failed(kind: FailureKind, *, retry_after_s: float | None = None, code: str | None = None) -> Failure:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from batchcall.base.records import NO_USAGE, Usage
 from batchcall.pacing.price import cost_of
-from batchcall.records import NO_USAGE, Usage
 
 
 @pytest.mark.parametrize(

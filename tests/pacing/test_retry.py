@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchcall.base.records import Failure, FailureKind, Money, Scope
 from batchcall.pacing.retry import RetryPolicy
-from batchcall.records import Failure, FailureKind, Money, Scope
 
 POLICY = RetryPolicy(max_attempts=6)
 RETRYABLE = [kind for kind in FailureKind if kind.rule.scope is Scope.RETRY]

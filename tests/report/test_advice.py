@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from batchcall.records import HttpRequest, HttpResponse
+from batchcall.base.records import HttpRequest, HttpResponse
+from batchcall.pipeline.context import RunOptions
 from batchcall.report.advice import Bounds, advice_text
-from batchcall.state import RunOptions
 from crash_model import Endpoint, new_world, write_first_job
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from batchcall.errors import ExitCode
+from batchcall.base.errors import ExitCode
 from batchcall.report import progress
 from batchcall.report.progress import Bar, Lines, Silence, open_progress
 from batchcall.report.snapshot import Snapshot, Summary

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchcall.extraction.schema import compile_schema
 from batchcall.sandbox.generate import conforming
+from batchcall.schemas.schema import compile_schema
 
 SCALARS = st.one_of(
     st.builds(

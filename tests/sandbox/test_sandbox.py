@@ -17,11 +17,11 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from batchcall.answers.arguments import Toolbox
+from batchcall.base.errors import BatchcallError, JobError
+from batchcall.base.records import Failure, FailureKind, HttpResponse, Status, Tool
 from batchcall.dialects import DIALECTS
-from batchcall.errors import BatchcallError, JobError
-from batchcall.extraction.arguments import Toolbox
-from batchcall.records import Failure, FailureKind, HttpResponse, Status, Tool
-from batchcall.running import run_job
+from batchcall.pipeline.run import run_job
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from batchcall.sandbox.settings import describe_faults, parse_faults

@@ -1,0 +1,260 @@
+"""From a reply to checked arguments: which tool was called, what with, and why not where it is not valid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from batchcall.answers.repair import NotJson, has_duplicate_keys, match_tool, mend, read_json, without_copies
+from batchcall.base.records import Json, RawCall, Reply, Status, Tool, ToolCall, Usage
+from batchcall.requests.row_parts import sent_name
+from batchcall.schemas.field_types import FieldType, StructOf, shortened
+from batchcall.schemas.schema import CompiledTool, Formats, SchemaError, compile_tool
+from batchcall.schemas.work import Effort, TooMuchWork
+
+_SHOWN_NAMES = 5
+_SHOWN_TEXT = 200  # characters of the model's own words in an error
+_CUT_OFF = "the answer was cut off by its token limit"
+
+
+class Reading(NamedTuple):
+    """What a reply came to."""
+
+    status: Status
+    error: str | None  # one sentence for a person, also to ask the model again with; None when ok
+    tool: str | None  # the function called first, by its tool's name where there is such a tool
+    arguments: Json  # of the first call, None unless they are valid
+    calls: tuple[ToolCall, ...]  # all of them, each with its own error
+    repairs: tuple[str, ...]  # what was mended in any call, in order; not what was mended to read the reply itself
+
+
+class _CallRead(NamedTuple):
+    status: Status
+    call: ToolCall
+    tool: str
+    arguments: Json = None
+    repairs: tuple[str, ...] = ()
+
+
+class _Ways(NamedTuple):
+    """How calls may be read."""
+
+    repair: bool
+    coerce: bool
+    is_full: bool  # the answer used up its token limit, so what cannot be read was cut off
+    effort: Effort  # what all calls of the answer together may cost
+
+
+# Finish reasons that decide whatever else came, in the words of all vendors, in lower case: relays change it.
+_ENDINGS: Mapping[str, Status] = {
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens"), Status.TRUNCATED),
+    **dict.fromkeys(("model_length", "model_context_window_exceeded", "pause_turn", "continuation"), Status.TRUNCATED),
+    "incomplete": Status.TRUNCATED,
+    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "safety", "recitation"), Status.FILTERED),
+    **dict.fromkeys(("blocklist", "prohibited_content", "spii", "language", "image_safety"), Status.FILTERED),
+    **dict.fromkeys(("image_prohibited_content", "image_recitation", "model_armor", "escalation"), Status.FILTERED),
+    "refusal": Status.REFUSED,
+    **dict.fromkeys(("malformed_function_call", "malformed_response"), Status.BAD_JSON),
+    "unexpected_tool_call": Status.UNKNOWN_TOOL,
+}
+
+
+def _ending_by(finish_reason: str) -> Status | None:
+    """What a finish reason decides; None where it decides nothing. Google's chat completions give their own behind
+    that of OpenAI: "content_filter: PROHIBITED_CONTENT", "function_call_filter: MALFORMED_FUNCTION_CALL"."""
+    reason = finish_reason.lower()
+    if ": " not in reason:
+        return _ENDINGS.get(reason)
+    general, _, own = reason.partition(": ")
+    return _ENDINGS.get(general) or _ENDINGS.get(own)
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """The tools of a request, ready to read replies to it."""
+
+    tools: Mapping[str, CompiledTool]  # by the name that strict endpoints know it by
+    arguments_type: FieldType | None  # of the `arguments` column; None: JSON text
+    rewrites: tuple[str, ...]  # "tool: path: what" of each change to a schema as it was written
+    left_out: tuple[str, ...]  # those of them that leave something out of the check
+
+    @classmethod
+    def of(cls, tools: Sequence[Tool], *, formats: Formats = "lenient") -> Toolbox:
+        """Compile tools. Raises SchemaError, which names the tool and the place in its schema."""
+        compiled: dict[str, CompiledTool] = {}
+        for tool in tools:
+            called = sent_name(tool)
+            if called in compiled:
+                raise SchemaError("", "two tools have this name", tool=tool.name)
+            compiled[called] = compile_tool(tool, formats=formats)
+        return cls(
+            compiled,
+            _common_type(list(compiled.values())),
+            tuple(f"{tool.name}: {rewrite}" for tool in compiled.values() for rewrite in tool.schema.rewrites),
+            tuple(f"{tool.name}: {one}" for tool in compiled.values() for one in tool.schema.left_out),
+        )
+
+    def read(self, reply: Reply, *, repair: bool, coerce: bool, max_tokens: int | None) -> Reading:
+        """What a reply came to. Never raises. `max_tokens` is the request's cap on the answer, None without one.
+
+        The first call decides: its arguments fill the typed column, so its status is the row's. That a later call is
+        wrong stands with that call. An answer that was cut off never passes for complete, even where it can be read:
+        a server that constrains the grammar closes the brackets of a list it did not finish.
+        """
+        ending = _ending_by(reply.finish_reason or "")
+        if ending is not None:
+            return self._ended_early(reply, ending)
+        if reply.refusal:
+            return self._ended_early(reply, Status.REFUSED)
+        ways = _Ways(repair, coerce, _is_full(reply, max_tokens), Effort())
+        if not reply.calls:
+            return self._without_call(reply, ways)
+        if len(reply.calls) == 1:
+            only = self._read_call(reply.calls[0], ways)
+            return Reading(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
+        sent = without_copies(reply.calls, ways.effort)
+        read = [self._read_call(call, ways) for call in sent]
+        first = read[0]
+        again = ("repeated_call",) if len(sent) < len(reply.calls) else ()
+        repairs = tuple(dict.fromkeys((*again, *(step for one in read for step in one.repairs))))
+        calls = tuple(one.call for one in read)
+        return Reading(first.status, first.call.error, first.tool, first.arguments, calls, repairs)
+
+    def _read_call(self, call: RawCall, ways: _Ways) -> _CallRead:
+        tool, steps = self._tool_called(call.name, ways)
+        if tool is None:
+            return _failed(call, Status.UNKNOWN_TOOL, self._unknown(call.name), call.name)
+        try:
+            value = read_json(call.arguments)
+        except NotJson as reason:
+            if ways.is_full:
+                return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
+            status, error = Status.BAD_JSON, _not_json(call, reason)
+        else:
+            if ways.is_full and _says_nothing(value, tool):
+                return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
+            if not isinstance(value, dict):
+                status, error = _not_an_object(value)
+            elif (fault := _fault(value, tool, call, ways.effort)) is not None:
+                status, error = Status.INVALID_ARGUMENTS, fault
+            elif not call.is_object:
+                steps += ("duplicate_key",) if has_duplicate_keys(call.arguments, value, ways.effort) else ()
+                return _CallRead(Status.OK, ToolCall(call.id, call.name, call.arguments, None), tool.name, value, steps)
+            else:
+                status, error = Status.BAD_JSON, "the arguments came as an object, not as a string"
+        mended = mend(call, tool, repair=ways.repair, coerce=ways.coerce, effort=ways.effort)
+        if mended is None:
+            return _failed(call, status, error, tool.name)
+        if ways.is_full and _says_nothing(mended.arguments, tool):
+            return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
+        passed = ToolCall(call.id, call.name, call.arguments, None)
+        return _CallRead(Status.OK, passed, tool.name, mended.arguments, steps + mended.steps)
+
+    def _tool_called(self, name: str, ways: _Ways) -> tuple[CompiledTool | None, tuple[str, ...]]:
+        # By its name as sent, or by its own: which of them went out depends on the endpoint.
+        tool = self.tools.get(name) or next((one for one in self.tools.values() if one.name == name), None)
+        if tool is not None:
+            return tool, ()
+        own_names = {called: one.name for called, one in self.tools.items()}
+        meant = match_tool(name, own_names) if ways.repair else None
+        return (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
+
+    def _unknown(self, name: str) -> str:
+        names = ", ".join(list(self.tools)[:_SHOWN_NAMES])
+        more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
+        return f"{_quoted(name)} is none of the tools of the request: {names or 'it has none'}{more}"
+
+    def _without_call(self, reply: Reply, ways: _Ways) -> Reading:
+        if not self.tools and reply.content:  # the text is what was asked for
+            return Reading(Status.OK, None, None, None, (), ())
+        if ways.is_full:
+            return Reading(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
+        if reply.content:
+            error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
+        else:
+            error = "the model neither called a function nor said anything"
+        return Reading(Status.NO_CALL, error, None, None, (), ())
+
+    def _ended_early(self, reply: Reply, status: Status) -> Reading:
+        """Calls are listed as far as they came, and nothing in them is mended."""
+        plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED, effort=Effort())
+        read = [self._read_call(call, plain) for call in reply.calls]
+        tool = read[0].tool if read else None
+        return Reading(status, _ending(reply, status), tool, None, tuple(one.call for one in read), ())
+
+
+def _common_type(tools: list[CompiledTool]) -> FieldType | None:
+    """Several tools would share no columns, and a free object has none."""
+    return tools[0].type if len(tools) == 1 and isinstance(tools[0].type, StructOf) else None
+
+
+def _is_full(reply: Reply, max_tokens: int | None) -> bool:
+    used = _tokens_used(reply.usage)
+    return max_tokens is not None and used is not None and used >= max_tokens
+
+
+def _tokens_used(usage: Usage) -> int | None:
+    """The tokens of the whole answer: some (xAI) count those of its reasoning beside the others, not among them."""
+    prompt, completion, reasoning = usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens
+    if completion is None and prompt is not None and usage.total_tokens is not None:
+        return usage.total_tokens - prompt
+    if prompt is None or completion is None or reasoning is None:
+        return completion
+    return completion + reasoning if usage.total_tokens == prompt + completion + reasoning else completion
+
+
+def _says_nothing(value: Json, tool: CompiledTool) -> bool:
+    """Whether arguments hold no member although the tool takes some."""
+    if value not in ({}, [], None) and not (isinstance(value, str) and value.strip() in ("", "{}", "null")):
+        return False
+    return any(part and name not in _WORDS_OF_NONE for name, part in tool.schema.document.items())
+
+
+_WORDS_OF_NONE = frozenset({"$schema", "description", "strict", "title", "type"})  # in the schema of no arguments
+
+
+def _fault(value: Json, tool: CompiledTool, call: RawCall, effort: Effort) -> str | None:
+    """What is wrong with arguments. The verdict comes first: that a value fits costs no explanation."""
+    try:
+        if tool.schema.is_valid(value, effort=effort, length=len(call.arguments)):
+            return None
+        return tool.schema.explain(value, effort=effort)
+    except TooMuchWork:
+        return "the arguments could not be checked: with this schema that would take too long"
+
+
+def _failed(call: RawCall, status: Status, error: str, tool: str) -> _CallRead:
+    return _CallRead(status, ToolCall(call.id, call.name, call.arguments, error), tool)
+
+
+def _not_json(call: RawCall, fault: NotJson) -> str:
+    return f"the arguments are no JSON: {fault}" if call.arguments.strip() else "the arguments are empty"
+
+
+def _not_an_object(value: Json) -> tuple[Status, str]:
+    kinds: Mapping[type, str] = {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}
+    return Status.INVALID_ARGUMENTS, f"the arguments must be an object, not {kinds.get(type(value), 'a number')}"
+
+
+def _ending(reply: Reply, status: Status) -> str:
+    if status is Status.REFUSED:
+        return f"the model refused: {_quoted(reply.refusal or reply.content or 'without a word')}"
+    words = _REASON_WORDS.get(reply.finish_reason or "", _ENDING_WORDS[status])
+    return f"{words} (finish_reason {_quoted(reply.finish_reason or '')})"
+
+
+_ENDING_WORDS: Mapping[Status, str] = {
+    Status.TRUNCATED: _CUT_OFF,
+    Status.FILTERED: "a content filter ended the answer",
+    Status.BAD_JSON: "the model's call was malformed",
+    Status.UNKNOWN_TOOL: "the model called what is none of the tools of the request",
+}
+_REASON_WORDS: Mapping[str, str] = {  # where those of the status would mislead
+    "pause_turn": "the endpoint paused the answer in the middle of it",
+    "model_context_window_exceeded": "the answer was cut off by the model's context window",
+}
+
+
+def _quoted(text: str) -> str:
+    return shortened(text[: _SHOWN_TEXT + 1], _SHOWN_TEXT)

@@ -1,0 +1,326 @@
+"""From what was received to how the row ended: a pure function of the request and the raw answers.
+
+A live run, a resume and `revalidate` share it, so the same bytes always mean the same outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from batchcall.answers.arguments import Reading, Toolbox
+from batchcall.base.records import (
+    NO_USAGE,
+    Attempt,
+    Failure,
+    FailureKind,
+    Json,
+    Money,
+    Outcome,
+    Reply,
+    Request,
+    Row,
+    Scope,
+    Shape,
+    Status,
+    Usage,
+    record,
+)
+from batchcall.base.redaction import Redactor
+from batchcall.dialects import DEFAULT_CAPS, Dialect, too_large
+
+Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known
+
+
+@record
+class Asked:
+    """A row with what is to be asked, and what earlier runs already know of it."""
+
+    row: Row
+    request: Request
+    request_hash: str
+    toolbox: Toolbox
+    attempts: tuple[Attempt, ...] = ()  # of earlier runs, in order
+    unsure: frozenset[int] = frozenset()  # numbers of those over which a run may have died
+    sent: int = 0  # requests sent so far, the lost ones included
+    is_ended: bool = False  # given up by an earlier run: nothing more is sent
+    before: Outcome | None = None  # how the row failed in an earlier run, where it is tried again
+
+    @property
+    def size(self) -> int:
+        """About how many bytes its messages hold, and the answers it has already."""
+        return sum(map(_length, self.request.messages)) + _size_of(self.attempts)
+
+
+def _length(value: Json) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_length, value.values()))
+    return sum(map(_length, value)) if isinstance(value, list) else 8
+
+
+@record
+class Ended:
+    """A row, how it ended, and every attempt that led there."""
+
+    row: Row
+    outcome: Outcome
+    attempts: tuple[Attempt, ...] = ()
+
+
+def size_of(ended: Ended) -> int:
+    """About how many bytes it holds: the answers received, and what was read of them."""
+    return _size_of(ended.attempts)
+
+
+def _size_of(attempts: Sequence[Attempt]) -> int:
+    """With what is read of them."""
+    return 2 * sum(len(one.response.body) for one in attempts if one.response is not None)
+
+
+@record
+class Read:
+    """One attempt, read: either a failure, or a reply with what its call came to."""
+
+    attempt: Attempt
+    failure: Failure | None = None
+    reply: Reply | None = None
+    reading: Reading | None = None
+
+    @property
+    def usage(self) -> Usage:
+        if self.reply is not None:
+            return self.reply.usage
+        return self.failure.usage if self.failure is not None else NO_USAGE
+
+    @property
+    def is_ambiguous(self) -> bool:
+        return self.failure is not None and self.failure.kind.rule.money is Money.AMBIGUOUS
+
+    @property
+    def ends_nothing(self) -> bool:
+        """A failure of the job, not of the row: the row is as if it had not been tried."""
+        return self.failure is not None and self.failure.kind.rule.scope is Scope.JOB
+
+
+WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How answers are read in this job."""
+
+    dialect: Dialect  # of answers that do not say who spoke
+    repair: bool
+    coerce: bool
+    pricing: Pricing
+    dialects: Mapping[str, Dialect] = field(default_factory=dict)  # by name, where endpoints differ in it
+    redactor: Redactor | None = None  # of the keys, where they are known: a stream may hold one in pieces
+
+    def read(self, attempt: Attempt, asked: Asked) -> Read:
+        """What one attempt brought. Never raises, whatever was received."""
+        read = self.skim(attempt)
+        if read.reply is None:
+            return read
+        try:
+            most = self._max_tokens(attempt, asked.request.shape)
+            reading = asked.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=most)
+        except Exception as error:
+            return Read(read.attempt, failure=_undigested(attempt, error))
+        return Read(read.attempt, reply=read.reply, reading=reading)
+
+    def skim(self, attempt: Attempt) -> Read:
+        """What one attempt brought, not held against any tool: `reading` is None. Never raises."""
+        response = attempt.response
+        if response is None or attempt.failure is not None:  # both: a process died of reading it
+            return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+        if response.is_cut and response.status in range(200, 300):  # cut short: not read at all
+            return Read(attempt, failure=too_large(response))
+        dialect = self._dialect_of(attempt)
+        try:
+            answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+        except Exception as error:
+            return Read(attempt, failure=_undigested(attempt, error))
+        if self.redactor is not None and isinstance(answer, Reply) and _may_be_in_pieces(response.body):
+            attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
+        if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
+            answer = _of_no_status(response.status, answer)
+        return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
+
+    def _dialect_of(self, attempt: Attempt) -> Dialect:
+        return self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
+
+    def _max_tokens(self, attempt: Attempt, shape: Shape) -> int | None:
+        """The cap that was sent: the request's own, else the one that its protocol adds."""
+        asked_for = max_tokens_of(shape)
+        added = DEFAULT_CAPS.get(self._dialect_of(attempt).name) if asked_for is None else None
+        return asked_for if added is None else added(shape)
+
+    def _without_secrets(
+        self, redactor: Redactor, attempt: Attempt, reply: Reply, dialect: Dialect
+    ) -> tuple[Attempt, Reply | Failure]:
+        """The answer without a key that only shows once the pieces of a stream are put together; so it is kept, too."""
+        response = attempt.response
+        if response is None or not redactor.is_in(_texts_of(reply)):
+            return attempt, reply
+        response = replace(response, body=redactor.hide_in_pieces(response.body))
+        attempt = replace(attempt, response=response)
+        answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
+        if isinstance(answer, Reply) and redactor.is_in(_texts_of(answer)):
+            answer = _of_unsafe_answer(response.status, answer)
+        return attempt, answer
+
+    def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
+        """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
+        last = reads[-1]
+        deciding = next((read for read in reversed(reads) if read.reply is not None), last)
+        usage = _sum_of_usage(reads)
+        cost = self._cost_of_all(asked, reads)
+        if asked.before is not None:
+            usage = asked.before.usage + usage
+            cost = None if cost is None and asked.before.cost is None else (cost or 0.0) + (asked.before.cost or 0.0)
+        said = deciding.reading or _of_failure(deciding.failure or _NOTHING_KNOWN)
+        return _outcome(asked, deciding, last.attempt, usage=usage, cost=cost, said=said)
+
+    def cost(self, asked: Asked, read: Read) -> float | None:
+        """USD for the tokens of one attempt, None where no price is known."""
+        return self.pricing(read.attempt.model or asked.request.shape.model, read.usage)
+
+    def _cost_of_all(self, asked: Asked, reads: Sequence[Read]) -> float | None:
+        if len(reads) == 1:
+            return self.cost(asked, reads[0])
+        costs = [cost for read in reads if (cost := self.cost(asked, read)) is not None]
+        return sum(costs) if costs else None
+
+
+_NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
+
+
+def unread(attempt: Attempt, why: str) -> Read:
+    """An answer that cannot be read: its row ends, and the raw answer is kept."""
+    status = attempt.response.status if attempt.response else None
+    message = f"batchcall cannot read this answer: {why}; it is kept, please report it"
+    return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, status))
+
+
+def _undigested(attempt: Attempt, error: Exception) -> Failure:
+    """A fault of ours must not end a run or buy the row again: the raw answer is kept."""
+    message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
+    return Failure(FailureKind.UNDIGESTED, message, attempt.response.status if attempt.response else None)
+
+
+def _may_be_in_pieces(body: bytes) -> bool:
+    """Whether an answer is a stream, or its content is in parts; in one plain document nothing is put together."""
+    return not body.startswith(b"{") or body.count(b'"text"') > 1 or b"\n{" in body
+
+
+def _texts_of(reply: Reply) -> list[str | None]:
+    """All that the endpoint has said, as it reaches the output."""
+    calls = [text for call in reply.calls for text in (call.id, call.name, call.arguments)]
+    told = (reply.finish_reason, reply.model, reply.response_id, reply.system_fingerprint)
+    return [reply.content, reply.refusal, *told, *calls]
+
+
+def _of_unsafe_answer(status: int, reply: Reply) -> Failure:
+    message = "the answer holds the key in a form that cannot be taken out; it is not shown"
+    return Failure(FailureKind.UNDIGESTED, message, status, usage=reply.usage)
+
+
+_FIRST_STATUS, _LAST_STATUS = 100, 599  # that HTTP knows (RFC 9110, section 15)
+
+
+def _of_no_status(status: int, reply: Reply) -> Failure:
+    """Who answers with such a status is hardly the model, whatever else is in the answer."""
+    message = f"HTTP {status} is not a status of HTTP; the completion that came with it is not trusted, but kept"
+    return Failure(FailureKind.UNREADABLE, message, status, usage=reply.usage)
+
+
+# By the vendors, then as local servers call it (vLLM and llama.cpp's n_predict, Ollama's num_predict, TGI).
+_CAPS = (
+    *("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens", "maxTokens"),
+    *("num_predict", "n_predict", "max_new_tokens"),
+)
+_CAP_HOLDERS = ("generationConfig", "generation_config")  # Gemini's own words win there
+_CAP_HOLDERS_BELOW = ("options", "parameters", "inferenceConfig")  # Ollama, TGI, Bedrock
+
+
+def max_tokens_of(shape: Shape) -> int | None:
+    """The cap on an answer's length that the request asks for, None where it asks for none."""
+    said = shape.parameters
+    for holder in (*map(said.get, _CAP_HOLDERS), said, *map(said.get, _CAP_HOLDERS_BELOW)):
+        if isinstance(holder, Mapping):
+            for name in _CAPS:
+                if (cap := _as_cap(holder.get(name))) is not None:
+                    return cap
+    return None
+
+
+def _as_cap(written: Json) -> int | None:
+    """A number of tokens, which many servers also take as a text; None for -1 and 0, by which some mean "no cap"."""
+    if isinstance(written, str) and written.isascii() and written.isdigit() and len(written) < 10:
+        written = int(written)
+    if isinstance(written, bool) or not isinstance(written, int | float) or not 1 <= written < 2**63:
+        return None
+    return int(written)
+
+
+def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) -> Outcome:
+    """The outcome of a row from which no request can be built. Nothing was sent for it now."""
+    return Outcome(
+        row=row.index,
+        status=Status.BAD_ROW,
+        error=f"{row.where}: {why}",
+        attempts=before.attempts if before else 0,
+        usage=before.usage if before else NO_USAGE,
+        cost=before.cost if before else None,
+        finished_at_s=now_s,
+    )
+
+
+def _sum_of_usage(reads: Sequence[Read]) -> Usage:
+    if len(reads) == 1:
+        return reads[0].usage
+    total = NO_USAGE
+    for read in reads:
+        total = total + read.usage
+    return total
+
+
+def _outcome(
+    asked: Asked, deciding: Read, attempt: Attempt, *, usage: Usage, cost: float | None, said: Reading
+) -> Outcome:
+    reply = deciding.reply or _NO_REPLY
+    response = attempt.response
+    is_partial_before = asked.before is not None and _PARTIAL in asked.before.repairs
+    return Outcome(
+        row=asked.row.index,
+        status=said.status,
+        error=said.error,
+        tool=said.tool,
+        arguments=said.arguments,
+        calls=said.calls,
+        content=reply.content if reply.refusal is None else reply.refusal,
+        repairs=reply.repairs + said.repairs + ((_PARTIAL,) if usage.is_partial or is_partial_before else ()),
+        finish_reason=reply.finish_reason,
+        model=reply.model,
+        response_id=reply.response_id,
+        system_fingerprint=reply.system_fingerprint,
+        attempts=attempt.number,
+        usage=usage,
+        cost=cost,
+        latency_s=attempt.latency_s,
+        wait_s=attempt.wait_s,
+        http_status=response.status if response else None,
+        endpoint=deciding.attempt.endpoint,
+        request_hash=attempt.request_hash,
+        finished_at_s=attempt.sent_at_s + attempt.latency_s,
+    )
+
+
+_NO_REPLY = Reply()
+_PARTIAL = "impossible_count"  # noted where the sum of tokens leaves one out
+
+
+def _of_failure(failure: Failure) -> Reading:
+    return Reading(failure.kind.rule.status, failure.message, None, None, (), ())

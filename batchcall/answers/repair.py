@@ -1,0 +1,718 @@
+"""The ladder that mends arguments which do not pass as they stand, guided by their schema; what helped is recorded.
+
+Nothing is invented: a cut text is never closed, a value is only read in another way, and what comes out must pass the
+schema, or nothing is changed at all.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import msgspec
+
+from batchcall.base.records import Json, RawCall
+from batchcall.schemas.field_types import json_text, resolve, without_surrogates
+from batchcall.schemas.schema import CompiledTool, pattern_matcher
+from batchcall.schemas.work import Effort, TooMuchWork, pattern_cost
+
+MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
+_MAX_ENCODINGS = 3  # how often over a text may be JSON in a string
+_UNITS_A_PART = 300  # of a value that is looked at one by one: 6 µs
+_UNITS_A_CHARACTER = 3  # of a text that a step looks through: 60 ns
+_UNITS_A_MARK = 50  # of those characters that a step looks at one by one
+
+
+class Mended(NamedTuple):
+    """Arguments that pass their schema, and the names of the steps it took, in order."""
+
+    arguments: dict[str, Json]
+    steps: tuple[str, ...]
+
+
+class NotJson(ValueError):
+    """A text that is no JSON we can hold: malformed, NaN, a number out of range, nested too deep."""
+
+
+def mend(
+    call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool, effort: Effort | None = None
+) -> Mended | None:
+    """Read the arguments of a call in another way, so that they pass. None when no way helps, or `effort` is spent.
+
+    `coerce` allows lossless changes of scalars ("5" → 5), `repair` everything else.
+    """
+    if call.is_object and not repair:
+        return None
+    try:
+        return _mended(call, _Passing(tool, effort or Effort(), len(call.arguments)), repair=repair, coerce=coerce)
+    except TooMuchWork:
+        return None
+
+
+class _Passing(NamedTuple):
+    """What arguments have to pass, and the work that may be spent on them."""
+
+    tool: CompiledTool
+    effort: Effort
+    length: int  # of the text that they were read from
+
+    def passes(self, value: Json) -> bool:
+        return isinstance(value, dict) and self.tool.schema.is_valid(value, effort=self.effort, length=self.length)
+
+
+def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Mended | None:
+    steps = ["arguments_object"] if call.is_object else []
+    try:
+        value = _read_mended(call.arguments, steps, tool.effort) if repair else read_json(call.arguments)
+    except NotJson:
+        return None
+    if repair and not tool.passes(value):
+        value = _unwrapped(value, tool, steps)
+    wanted = {"nested_string": repair, "coerced": coerce}
+    for name, change_in in _VALUE_STEPS.items():
+        if wanted[name] and not tool.passes(value):
+            tool.effort.spend(tool.length * _UNITS_A_CHARACTER)
+            changed = _Walk(tool.tool.schema.document, change_in(call.arguments, steps), tool.effort).mended(value)
+            steps += [name] if changed is not value else []
+            value = changed
+    if not isinstance(value, dict) or not tool.passes(value) or is_deeper(value, MAX_DEPTH):
+        return None
+    return Mended(value, tuple(dict.fromkeys(steps)))
+
+
+def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:
+    """The calls without those that are an earlier one, sent again: the same id, the same name, equal arguments."""
+    ids = Counter(call.id for call in calls)
+    said = {(call.id, call.name) for call in calls if not _is_blank(call)}
+    kept: dict[Any, RawCall] = {}
+    for place, call in enumerate(calls):
+        is_alone = not call.id or ids[call.id] == 1
+        if not is_alone and _is_blank(call) and (call.id, call.name) in said:
+            continue  # its beginning, that some relays send as a call of its own
+        kept.setdefault(place if is_alone else (call.id, call.name, _in_one_form(call.arguments, effort)), call)
+    return list(kept.values())
+
+
+def _is_blank(call: RawCall) -> bool:
+    return call.arguments.strip() in ("", "{}")
+
+
+def _in_one_form(text: str, effort: Effort) -> str:
+    """The same text for all that say the same in JSON, as far as there is time to look."""
+    try:
+        effort.spend(len(text))
+        return json_text(_plain_numbers(read_json(text)))
+    except (NotJson, UnicodeEncodeError, TooMuchWork):
+        return text
+
+
+def read_json(text: str) -> Json:
+    """Decode JSON, integers of any length exact. Raises NotJson."""
+    try:
+        decoded: Json = _decode(text)
+    except RecursionError:
+        raise NotJson(_TOO_DEEP) from None
+    except (UnicodeEncodeError, msgspec.MsgspecError) as error:
+        # msgspec calls half a surrogate pair "truncated input", which would send people looking for a cut answer.
+        is_half = len(text) <= _MAX_EXPLAINED and _replace_surrogates(text) != text
+        raise NotJson("half a surrogate pair in a string" if is_half else str(error)) from None
+    # A short text cannot be nested too deep, and most are short: counting would cost as much as decoding.
+    if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and is_deeper(decoded, MAX_DEPTH):
+        raise NotJson(_TOO_DEEP)
+    return decoded
+
+
+def is_deeper(value: Json, most: int) -> bool:
+    """Whether objects and lists stand within each other more than `most` times."""
+    level: list[Json] = [value] if isinstance(value, dict | list) else []
+    depth = 0
+    while level and depth <= most:
+        depth += 1
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+    return depth > most
+
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
+_MAX_EXPLAINED = 100_000  # characters: what is wrong with a longer text is said in the decoder's words
+
+
+_decode = msgspec.json.Decoder().decode
+
+
+def _nesting(text: str) -> Iterator[tuple[int, int]]:
+    """(brackets open, position behind it) after each bracket that stands outside of strings."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in _STEP:
+            depth += _STEP[token[0]]
+            yield depth, token.end()
+
+
+_STRING = r'"(?:[^"\\]|\\.)*+"?'  # an unclosed string runs to the end, so that no text takes quadratic time
+_TOKEN = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_STEP: Mapping[str, int] = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
+def _read_mended(text: str, steps: list[str], effort: Effort) -> Json:
+    """Decode a text by the ladder. Arguments are an object, so a string is always JSON in a string. Raises NotJson."""
+    for _ in range(_MAX_ENCODINGS):
+        text, value = _read_text(text, steps, effort)
+        if value is None:
+            steps.append("empty_arguments")
+            return {}
+        if not isinstance(value, str):
+            steps += ["duplicate_key"] if has_duplicate_keys(text, value, effort) else []
+            return value
+        steps.append("double_encoded")
+        text = value
+    raise NotJson(f"encoded more than {_MAX_ENCODINGS} times")
+
+
+def _read_text(text: str, steps: list[str], effort: Effort) -> tuple[str, Json]:
+    """The value, and the text that it was read from."""
+    try:
+        return text, read_json(text)
+    except NotJson as error:
+        last = error
+    for name, step in _TEXT_STEPS.items():
+        effort.spend(_units_of(text))
+        changed = step(text)
+        if changed == text:
+            continue
+        text = changed
+        steps.append(name)
+        try:
+            return text, read_json(text)
+        except NotJson as error:
+            last = error
+    raise last
+
+
+def has_duplicate_keys(text: str, value: Json, effort: Effort | None = None) -> bool:
+    """Whether an object in this text has a key twice, so that `value`, decoded from it, lacks what stood there first.
+
+    Each member has a colon, and a member that is lost takes its colon along. Counting is all that most texts need.
+    """
+    colons = text.count(":")
+    if colons == 0 or (isinstance(value, dict) and colons == len(value)):
+        return False
+    if "\\u003" not in text and colons == _encode(value).count(b":"):  # a colon may be written as an escape
+        return False
+    effort = effort or Effort()
+    if not effort.can(_units_of(text)):
+        return False  # it would only be noted
+    effort.spend(_units_of(text))
+    found: list[int] = []
+
+    def compare(members: list[tuple[str, Json]]) -> None:
+        found.append(len(members) - len({key for key, _ in members}))
+
+    json.loads(text, object_pairs_hook=compare, parse_int=str, parse_float=str)
+    return any(found)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _units_of(text: str) -> int:
+    """What looking through a text costs."""
+    return len(text) * _UNITS_A_CHARACTER + sum(map(text.count, _MARKS)) * _UNITS_A_MARK
+
+
+_MARKS = '"\\[]{},\n\r\t\0'
+
+
+def _fill_empty(text: str) -> str:
+    return text if text.strip() else "{}"
+
+
+def _replace_surrogates(text: str) -> str:
+    return _ESCAPE.sub(_replace_escaped, without_surrogates(text))
+
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+
+
+def _replace_escaped(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape["half"] else escape[0]
+
+
+def _open_fence(text: str) -> str:
+    opened = _FENCE.match(text)
+    if opened is None:
+        return text
+    return text[opened.end() :].rstrip().removesuffix("```")
+
+
+_FENCE = re.compile(r"\s*```[\w-]*")
+
+
+def _keep_one_copy(text: str) -> str:
+    """The same object several times, one behind the other, with nothing but blanks or commas between: one of them.
+    Empty objects beside it say nothing: some relays begin with one."""
+    copies: list[str] = []
+    start = 0
+    for depth, end in _nesting(text):
+        if depth == 0:
+            copies.append(text[start:end].strip(_BETWEEN_COPIES))
+            start = end
+    if len(copies) < 2 or text[start:].strip(_BETWEEN_COPIES) or not copies[0].startswith("{"):
+        return text
+    said = [copy for copy in copies if not _EMPTY_OBJECT.fullmatch(copy)] or copies
+    try:
+        return said[0] if len(set(said)) == 1 or _are_equal([read_json(copy) for copy in said]) else text
+    except NotJson:
+        return text
+
+
+_BETWEEN_COPIES = " \t\r\n,"
+_EMPTY_OBJECT = re.compile(r"\{\s*\}")
+
+
+def _are_equal(values: list[Json]) -> bool:
+    """Whether all say the same in JSON: white space, the order of keys, escapes and 1.0 for 1 do not count."""
+    try:
+        return len({json_text(_plain_numbers(value)) for value in values}) == 1
+    except (UnicodeEncodeError, RecursionError):
+        return False
+
+
+def _plain_numbers(value: Json) -> Json:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, list):
+        return [_plain_numbers(inner) for inner in value]
+    return {name: _plain_numbers(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _keep_last_snapshot(text: str) -> str:
+    """A stream whose every piece repeats all that came before, joined as if they were deltas: the last piece. What may
+    be the start of one JSON text is none: deltas of arguments join to nothing else, even where they were cut off."""
+    pieces, place = [], 0
+    while found := _SNAPSHOT.match(text, place):
+        pieces.append(found[1])
+        place = found.end()
+    last = text[place:]
+    if not pieces or not all(later.startswith(piece) for piece, later in pairwise([*pieces, last])):
+        return text
+    try:
+        return text if _may_go_on(text) or not isinstance(read_json(last), dict) else last
+    except NotJson:
+        return text
+
+
+def _may_go_on(text: str) -> bool:
+    try:
+        read_json(text)
+    except NotJson as fault:
+        return str(fault) == _CUT
+    return True
+
+
+_CUT = "Input data was truncated"  # in msgspec's words
+_SNAPSHOT = re.compile(r"(\{[^{]*(?:\{[^{]*)*?)(?=\1)")  # with another behind it that begins with all of it
+
+
+def _drop_trailing_text(text: str) -> str:
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    end = next((position for depth, position in _nesting(text) if depth == 0), len(text))
+    # More JSON behind is no prose: two answers in one, and nobody can say which of them is meant.
+    behind = text[end:].lstrip()
+    is_json = behind.startswith(("{", "[")) or _MEMBER.search(behind) is not None
+    return text if is_json or not behind else text[:end]
+
+
+# A member of another object, behind whatever it stands (a comma, a fence, a tag), or of ours, closed too early.
+_MEMBER = re.compile(rf"[{{,]\s*+{_STRING}\s*+:")
+
+
+def _drop_trailing_commas(text: str) -> str:
+    return _TRAILING_COMMA.sub(lambda found: found["string"] or "", text)
+
+
+_TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
+
+
+def _escape_controls(text: str) -> str:
+    """A line break, a tab or the like that stands in a string as it is: JSON wants it escaped (RFC 8259, section 7)."""
+    return _IN_STRINGS.sub(lambda string: _CONTROL.sub(_escaped_control, string[0]), text)
+
+
+def _escaped_control(found: re.Match[str]) -> str:
+    return f"\\u{ord(found['raw']):04x}" if found["raw"] else found[0]
+
+
+def _keep_backslashes(text: str) -> str:
+    """A backslash that begins no escape stands for itself, as in `\\d` or `C:\\data`. Not where there is another
+    reading: a `\\u` with too few digits, and escapes in the same string that were hardly meant as such."""
+    strings = [found[0] for found in _IN_STRINGS.finditer(text) if _NO_ESCAPE.search(_without_escapes(found[0]))]
+    if not strings or any(map(_has_two_readings, strings)):
+        return text
+    return _IN_STRINGS.sub(lambda string: _ANY_ESCAPE.sub(_kept_backslash, string[0]), text)
+
+
+def _without_escapes(string: str) -> str:
+    """The string with all that JSON knows as an escape taken out."""
+    return _JSON_ESCAPE.sub("", string)
+
+
+def _has_two_readings(string: str) -> bool:
+    """Who writes `\\d` may have meant the `\\b` beside it as it stands, too, and the `\\n` in `C:\\data\\new`."""
+    escapes = {found[0][:2] for found in _ANY_ESCAPE.finditer(string)}
+    if _SHORT_UNICODE.search(_without_escapes(string)) or escapes & {"\\b", "\\f"}:
+        return True
+    return bool(escapes & {"\\n", "\\r", "\\t"}) and _WINDOWS_PATH.search(string) is not None
+
+
+def _kept_backslash(found: re.Match[str]) -> str:
+    return found[0] if _JSON_ESCAPE.fullmatch(found[0]) else f"\\{found[0]}"
+
+
+_JSON_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_ANY_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_NO_ESCAPE = re.compile(r"\\.", re.DOTALL)  # in what is left without escapes
+_SHORT_UNICODE = re.compile(r"\\u[0-9a-fA-F]")
+_WINDOWS_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\")
+
+_IN_STRINGS = re.compile(_STRING, re.DOTALL)
+_CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
+
+# In the order they are tried. One that changes nothing is not recorded.
+_TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
+    "empty_arguments": _fill_empty,
+    "lone_surrogate": _replace_surrogates,
+    "code_fence": _open_fence,
+    "repeated_arguments": _keep_one_copy,
+    "snapshots": _keep_last_snapshot,
+    "trailing_text": _drop_trailing_text,
+    "trailing_comma": _drop_trailing_commas,
+    "control_character": _escape_controls,
+    "invalid_escape": _keep_backslashes,
+}
+
+
+def _unwrapped(value: Json, passing: _Passing, steps: list[str]) -> Json:
+    """The record within wrappers that the schema does not know; the value itself where what is in them does not pass.
+
+    Asked only for what does not pass as it stands. Where nothing is required, a wrapper does pass, and stays.
+    """
+    named = passing.tool.schema.document.get("properties")
+    inner, taken = value, ["unwrapped"]
+    for _ in range(_MAX_WRAPPERS):
+        inner = _content_of(inner, passing.tool.name, taken)
+        is_record = isinstance(inner, dict) and (not isinstance(named, dict) or not named.keys().isdisjoint(inner))
+        if inner and is_record and passing.passes(inner):
+            steps += taken
+            return inner
+    return value
+
+
+def _content_of(value: Json, tool_name: str, steps: list[str]) -> Json:
+    """What a wrapper holds; None where it is none, or holds several things. The whole call may stand in its arguments,
+    and its name beside them."""
+    if isinstance(value, str):
+        try:
+            return _read_inner(value, steps)
+        except NotJson:
+            return None
+    if isinstance(value, list):
+        return value[0] if value and _are_equal(value) else None
+    if not isinstance(value, dict):
+        return None
+    own = _wrapper_name(tool_name)
+    names = {*_WRAPPERS, own, *(f"{own}{part}" for part in _WRAPPERS)}
+    rest = {_wrapper_name(name): inner for name, inner in value.items()}
+    held = [rest.pop(name) for name in tuple(rest) if name in names and isinstance(rest[name], dict | list)]
+    held = held or [rest.pop(name) for name in tuple(rest) if name in names and _opens_object(rest[name])]
+    is_of_call = all(
+        isinstance(inner, str) and (name in _CALL_MARKS or (name in _CALL_NAMES and _wrapper_name(inner) == own))
+        for name, inner in rest.items()
+    )
+    return held[0] if len(held) == 1 and len(value) == 1 + len(rest) and is_of_call else None
+
+
+def _read_inner(text: str, steps: list[str]) -> Json:
+    """Decode what stood in a string. Raises NotJson."""
+    value = read_json(text)
+    steps += ["duplicate_key"] if has_duplicate_keys(text, value) else []
+    return value
+
+
+def _wrapper_name(name: str) -> str:
+    return _NO_LETTER.sub("", name).casefold()
+
+
+def _opens_object(value: Json) -> bool:
+    return isinstance(value, str) and value.lstrip().startswith("{")
+
+
+_MAX_WRAPPERS = 5
+_NO_LETTER = re.compile(r"[\W\d_]+")
+# Names without case, digits and signs. Not what may mean something: an "example", an "error", a "previous" record.
+_WRAPPERS = frozenset(
+    {
+        *("", "parametername", "parametervalue", "parameter", "parameters", "param", "params", "properties", "root"),
+        *(
+            "arg",
+            "args",
+            "argument",
+            "arguments",
+            "kwargs",
+            "input",
+            "inputs",
+            "actioninput",
+            "json",
+            "object",
+            "value",
+        ),
+        *("toolinput", "toolargs", "toolarguments", "toolparameters", "toolcall", "toolcalls", "function"),
+        *("functionargs", "functionarguments", "functionparameters", "functioncall", "data", "output", "result"),
+        *("response", "request", "payload", "body", "content"),
+    }
+)
+_CALL_MARKS = frozenset(("type", "id", "callid", "toolcallid"))
+_CALL_NAMES = frozenset(("name", "function", "functionname", "tool", "toolname", "action", "recipientname"))
+
+Kinds = frozenset[str]
+_Change = Callable[[Json, Kinds], Json]
+_ANY: Kinds = frozenset(("null", "boolean", "integer", "number", "string", "array", "object"))
+_CONTAINERS: Kinds = frozenset(("array", "object"))
+
+
+def _decode_nested(value: Json, kinds: Kinds, steps: list[str]) -> Json:
+    """An object or array that came as a string, where the schema has no place for a string."""
+    decoded, taken = value, list[str]()
+    for _ in range(_MAX_ENCODINGS):
+        if not isinstance(decoded, str) or not kinds & _CONTAINERS:
+            break
+        try:
+            decoded = _read_inner(decoded, taken)
+        except NotJson:
+            return value
+    if not isinstance(decoded, dict | list) or not _kinds_of(decoded) & kinds:
+        return value
+    steps += taken
+    return decoded
+
+
+def _coercion(text: str) -> _Change:
+    """Makes a scalar what the schema wants, where not a digit is lost. `text` is what the arguments were read from."""
+    spellings: dict[float, set[str]] = {}
+    for digits in _NUMBER.findall(text):
+        if not digits.lstrip("-").isdecimal():
+            spellings.setdefault(float(digits), set()).add(digits)
+
+    def coerce(value: Json, kinds: Kinds) -> Json:
+        if isinstance(value, str):
+            return _from_string(value, kinds)
+        if "string" in kinds and isinstance(value, float):  # 1.10 may be a version, and 1.1 is another one
+            written = spellings.get(value, set())
+            return next(iter(written)) if len(written) == 1 else value
+        return json_text(value) if "string" in kinds and isinstance(value, bool | int) else value
+
+    return coerce
+
+
+def _from_string(text: str, kinds: Kinds) -> Json:
+    if text in _WORDS and _kinds_of(_WORDS[text]) & kinds:
+        return _WORDS[text]
+    if not kinds & _WHOLE or not _NUMBER.fullmatch(text):
+        return text
+    try:
+        number = read_json(text)
+    except NotJson:
+        return text
+    is_exact = isinstance(number, int) or _is_exactly(text, number)
+    return number if is_exact and _kinds_of(number) & kinds else text
+
+
+def _is_exactly(text: str, number: Json) -> bool:
+    try:
+        return Decimal(text) == Decimal(repr(number))
+    except InvalidOperation:  # an exponent beyond what a Decimal counts
+        return False
+
+
+_WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+# What each does depends on the text that the arguments came as.
+_VALUE_STEPS: Mapping[str, Callable[[str, list[str]], _Change]] = {
+    "nested_string": lambda text, steps: lambda value, kinds: _decode_nested(value, kinds, steps),
+    "coerced": lambda text, steps: _coercion(text),
+}
+
+
+_Places = dict[int, Json]  # schemas by their identity
+
+
+class _Walk:
+    """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
+
+    def __init__(self, document: dict[str, Json], change: _Change, effort: Effort) -> None:
+        self.document = document
+        self.change = change
+        self.known: dict[int, Kinds] = {}  # by identity of the schema
+        self.patterns: dict[str, Callable[[str], bool]] = {}
+        self.effort = effort
+
+    def mended(self, value: Json) -> Json:
+        """The value with all changes; the same object where there is none."""
+        return self._walk(value, [self.document], 0)
+
+    def _walk(self, value: Json, places: list[Json], depth: int) -> Json:
+        """`places` are the schemas that may apply here; what one of them allows is left alone."""
+        self.effort.spend(_UNITS_A_PART)
+        if not places or depth > MAX_DEPTH:
+            return value
+        kinds: Kinds = frozenset().union(*(self._kinds(place) for place in places))
+        if not _kinds_of(value) & kinds:
+            value = self.change(value, kinds)
+        if isinstance(value, dict | list) and not self.effort.can(len(value) * 2 * _UNITS_A_PART):
+            return value
+        if isinstance(value, dict):
+            walked = {key: self._walk(one, self._below(places, key), depth + 1) for key, one in value.items()}
+            return walked if any(walked[key] is not value[key] for key in value) else value
+        if isinstance(value, list):
+            listed = [self._walk(one, self._below(places, index), depth + 1) for index, one in enumerate(value)]
+            return listed if any(new is not old for new, old in zip(listed, value, strict=True)) else value
+        return value
+
+    def _kinds(self, schema: Json) -> Kinds:
+        """The kinds of values a schema may accept."""
+        if not isinstance(schema, dict):
+            return _ANY if schema is not False else frozenset()
+        if id(schema) not in self.known:
+            self.known[id(schema)] = _ANY  # while it is looked at: a reference may lead back here
+            self.known[id(schema)] = self._kinds_together(schema)
+        return self.known[id(schema)]
+
+    def _kinds_together(self, schema: dict[str, Json]) -> Kinds:
+        kinds = _own_kinds(schema)
+        for part in self._always(schema):
+            kinds &= self._kinds(part)
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(listed := schema.get(keyword), list):
+                kinds &= frozenset().union(*(self._kinds(one) for one in listed))
+        return kinds
+
+    def _always(self, schema: dict[str, Json]) -> Iterator[Json]:
+        if isinstance(ref := schema.get("$ref"), str):
+            yield resolve(self.document, ref)
+        if isinstance(listed := schema.get("allOf"), list):
+            yield from list(listed)
+
+    def _below(self, places: list[Json], key: str | int) -> list[Json]:
+        """The schemas that may apply to a member of a value."""
+        known: dict[int, _Places] = {}
+        return list({id(one): one for place in places for one in self._members(place, key, known).values()}.values())
+
+    def _members(self, schema: Json, key: str | int, known: dict[int, _Places]) -> _Places:
+        """What a schema and all that it refers to say of one member; nothing where it may be anything."""
+        if not isinstance(schema, dict):
+            return {}
+        if id(schema) not in known:
+            self.effort.spend(_UNITS_A_PART)
+            known[id(schema)] = {}  # while it is looked at: a reference may lead back here
+            said = {id(one): one for one in self._own_members(schema, key)}
+            for part in self._always(schema):
+                said |= self._members(part, key, known)
+            for told in self._told_by_alternatives(schema, key, known):
+                if said or all(told):  # else one of them leaves the member free
+                    said = {name: one for places in (said, *told) for name, one in places.items()}
+            known[id(schema)] = said
+        return known[id(schema)]
+
+    def _told_by_alternatives(
+        self, schema: dict[str, Json], key: str | int, known: dict[int, _Places]
+    ) -> Iterator[list[_Places]]:
+        holder = "object" if isinstance(key, str) else "array"
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(listed := schema.get(keyword), list):
+                yield [self._members(one, key, known) for one in listed if holder in self._kinds(one)]
+
+    def _own_members(self, schema: dict[str, Json], key: str | int) -> list[Json]:
+        if isinstance(key, int):
+            return _own_items(schema, key)
+        named, patterns = schema.get("properties"), schema.get("patternProperties")
+        said = [named[key]] if isinstance(named, dict) and key in named else []
+        if isinstance(patterns, dict):
+            said += [one for pattern, one in patterns.items() if self._matches(pattern, key)]
+        return said or ([schema["additionalProperties"]] if "additionalProperties" in schema else [])
+
+    def _matches(self, pattern: str, key: str) -> bool:
+        if pattern not in self.patterns:
+            self.patterns[pattern] = pattern_matcher(pattern)
+        self.effort.spend(len(key) * pattern_cost(pattern))
+        return self.patterns[pattern](key)
+
+
+def _own_items(schema: dict[str, Json], position: int) -> list[Json]:
+    word, rest = ("prefixItems", "items") if "prefixItems" in schema else ("items", "additionalItems")
+    first = schema.get(word)
+    if not isinstance(first, list):
+        return [first] if word in schema else []
+    return [first[position]] if position < len(first) else [schema[rest]] if rest in schema else []
+
+
+def _own_kinds(schema: dict[str, Json]) -> Kinds:
+    written = schema.get("type")
+    named = [written] if isinstance(written, str) else written
+    kinds = frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else _ANY
+    if "number" in kinds:
+        kinds |= {"integer"}
+    if isinstance(listed := schema.get("enum"), list):
+        kinds &= frozenset().union(*(_kinds_of(value) for value in listed))
+    return kinds & _kinds_of(schema["const"]) if "const" in schema else kinds
+
+
+def _kinds_of(value: Json) -> Kinds:
+    if isinstance(value, float) and value.is_integer():
+        return _WHOLE
+    return _KINDS[type(value)]
+
+
+_WHOLE: Kinds = frozenset(("integer", "number"))
+_KINDS: Mapping[type, Kinds] = {
+    type(None): frozenset(("null",)),
+    bool: frozenset(("boolean",)),
+    int: _WHOLE,
+    float: frozenset(("number",)),
+    str: frozenset(("string",)),
+    list: frozenset(("array",)),
+    dict: frozenset(("object",)),
+}
+
+
+def match_tool(name: str, own_names: Mapping[str, str]) -> str | None:
+    """The one tool that is meant by a name in another spelling: its own name, which may not have been what was sent,
+    prefix, case, spaces, a control token of the model's behind it. None when none or several are. `own_names` are by
+    the names that were sent."""
+    wanted = _normalised(name)
+    found = [sent for sent, own in own_names.items() if wanted in (_normalised(sent), _normalised(own))]
+    return found[0] if len(found) == 1 else None
+
+
+def _normalised(name: str) -> str:
+    spelled = "".join(name.partition(_TOKEN_START)[0].split()).casefold()
+    for prefix in _PREFIXES:
+        spelled = spelled.removeprefix(prefix)
+    return spelled
+
+
+_PREFIXES = ("functions.", "default_api.")
+_TOKEN_START = "<|"  # vLLM leaves gpt-oss its own: "record<|channel|>commentary"

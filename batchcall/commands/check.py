@@ -1,0 +1,408 @@
+"""What a job would do, without the network: its first request, the rows left, and what they may cost and take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from batchcall.answers.read import max_tokens_of
+from batchcall.base.errors import BatchcallError, DamagedRecordError, ExitCode, JobError
+from batchcall.base.records import HttpRequest, Request, Row, Shape, Usage
+from batchcall.commands.status import read_status
+from batchcall.dialects import DIALECTS
+from batchcall.disk.disk import Disk, RealDisk
+from batchcall.disk.lock import refuse_held
+from batchcall.input.open_input import Input
+from batchcall.job.endpoint import auth_of, endpoint_names, exposed_keys, masked_headers, request_url, takes_any_name
+from batchcall.job.model import (
+    Job,
+    LimitsSection,
+    as_job,
+    pace_of,
+    request_identity,
+    resolve_key,
+)
+from batchcall.output.output import OWN_FOLDER, look_at_parts, why_unwritable
+from batchcall.output.parts import Totals
+from batchcall.output.runfile import RunFile, read_runfile
+from batchcall.output.stamps import has_bought
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.price import cost_of
+from batchcall.pipeline.descriptors import room_for
+from batchcall.pipeline.forecast import forecast
+from batchcall.pipeline.request_maker import Asker, make_asker
+from batchcall.pipeline.resume import (
+    is_correction,
+    refuse_foreign_folder,
+    stored_job,
+    unfit_without_record,
+    validation_note,
+    why_refused,
+)
+from batchcall.pipeline.run import prepare, refuse_network
+from batchcall.pipeline.warnings import doubts
+from batchcall.report.text import duration_text, free_text, money_text, table
+from batchcall.requests.prompt import RowError
+from batchcall.requests.requests import Sent, sent_name, sent_to
+
+_SAMPLE_ROWS = 200
+_ASSUMED_IN_FLIGHT = 64  # where the job says "auto"
+_ASSUMED_LATENCY_S = 2.0  # of an answer, where no run has measured it
+_SHOWN_NAMES = 5  # tools
+_SHOWN_BODY = 4_000  # characters of the first request
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What `batchcall check` found out. A job that has faults never gets here: they are a JobError."""
+
+    job: str
+    rows: int
+    done: int  # rows in the output already, answered for this very job
+    first_request: dict[str, Any] | None  # method, url, headers (keys masked), body
+    tokens: int  # estimated, of the rows left
+    basis: str  # what the estimate rests on
+    cost: float | None  # USD, None without a price
+    is_free: bool  # only the embedded endpoint would be asked
+    seconds: float
+    bound_by: str  # what the time estimate rests on
+    columns: str  # the typed columns of the arguments
+    endpoints: list[str] = field(default_factory=list)  # of a pool, by name
+    warnings: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # why `run` would not start, or would end no row well
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.ROWS_FAILED if self.refusals else ExitCode.OK
+
+    @property
+    def left(self) -> int:
+        return max(0, self.rows - self.done)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job,
+            "rows": self.rows,
+            "rows_done": self.done,
+            "rows_left": self.left,
+            "first_request": self.first_request,
+            "estimated_tokens": self.tokens,
+            "estimated_cost": self.cost,
+            "estimated_seconds": round(self.seconds, 1),
+            "estimate_rests_on": self.basis,
+            "bound_by": self.bound_by,
+            "arguments": self.columns,
+            "endpoints": self.endpoints,
+            "warnings": self.warnings,
+            "refusals": self.refusals,
+            "exit_code": int(self.exit_code),
+        }
+
+    def as_text(self) -> str:
+        lines = [
+            ("job", f"{self.job} is well formed"),
+            ("rows", f"{self.rows:,} in the input, {self.done:,} done, {self.left:,} to do"),
+            ("arguments", self.columns),
+            *(("endpoint", endpoint) for endpoint in self.endpoints),
+            ("tokens", f"about {self.tokens:,} ({self.basis})"),
+            ("cost", self._cost_text()),
+            ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
+            *(("warning", warning) for warning in self.warnings),
+            *(("refused", refusal) for refusal in self.refusals),
+        ]
+        return table(lines) + "\n\n" + self._first_request_text()
+
+    def _cost_text(self) -> str:
+        if self.is_free:
+            return free_text(self.cost)
+        return f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)
+
+    def _first_request_text(self) -> str:
+        first = self.first_request
+        if first is None:
+            return "no row of the sample makes a request"
+        headers = "\n".join(f"{name}: {value}" for name, value in first["headers"].items())
+        body = orjson.dumps(first["body"], option=orjson.OPT_INDENT_2).decode()
+        cut = "" if len(body) <= _SHOWN_BODY else "\n… (cut)"
+        return f"first request:\nPOST {first['url']}\n{headers}\n\n{body[:_SHOWN_BODY]}{cut}"
+
+
+def check_job(job: Job | Path | str) -> CheckReport:
+    """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
+    job = as_job(job)
+    refuse_network(job)
+    asker, source, layout = prepare(job)
+    if job.input.id is not None:
+        source.check_ids(job.input.id)
+    warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *layout.kept.notes]
+    warnings += [*asker.rewrites, *asker.findings.slips]
+    rows = source.count_rows()
+    warnings += doubts(job, asker, source)
+    sample, bad = _sample(job, asker, source, warnings)
+    warnings += filter(None, [asker.row_tools_note()])
+    if bad and sample:
+        warnings.append(_bad_text(sample, bad))
+    refusals = [*_key_refusals(job), *_descriptor_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
+    standing = _standing(job, asker, source, refusals)
+    warnings += filter(None, [standing.note])
+    done = min(rows, standing.done)
+    left = rows - done if standing.to_buy is None else standing.to_buy
+    tokens, basis = _tokens_per_row(standing, sample)
+    seconds, bound_by = _seconds(job, left, sum(tokens))
+    cost = _cost(job, sample, left, tokens)
+    warnings += _budget_warnings(job.limits, standing.spent, cost=cost, tokens=round(left * sum(tokens)))
+    return CheckReport(
+        job=str(job.file),
+        rows=rows,
+        done=rows - left,
+        first_request=_shown(job, *sample[0]) if sample else None,
+        tokens=round(left * sum(tokens)),
+        basis=basis,
+        cost=cost,
+        is_free=job.is_free,
+        seconds=seconds,
+        bound_by=bound_by,
+        columns=layout.arguments_text,
+        warnings=warnings,
+        refusals=refusals,
+        endpoints=_named(job),
+    )
+
+
+def _descriptor_refusals(job: Job) -> list[str]:
+    try:
+        room_for(job)
+    except JobError as error:
+        return [f"{error}: {error.hint}"]
+    return []
+
+
+def _named(job: Job) -> list[str]:
+    """The members of a pool; nothing where there is one endpoint, whose first request is shown anyway."""
+    names = endpoint_names(job.endpoints) if len(job.endpoints) > 1 else []
+    told = zip(names, job.endpoints, strict=False)
+    return [
+        f"{name} ({one.protocol}, {one.model or job.request.model or 'the model of the row'})" for name, one in told
+    ]
+
+
+def _key_refusals(job: Job) -> list[str]:
+    refusals = []
+    for endpoint in job.endpoints:
+        try:
+            resolve_key(endpoint.api_key)
+        except JobError as error:
+            refusals.append(_sentence(error))
+    return refusals
+
+
+def _sentence(error: BatchcallError) -> str:
+    return f"{error}. {error.hint}" if error.hint else str(error)
+
+
+class _Standing(NamedTuple):
+    """What an output means for the job."""
+
+    totals: Mapping[str, Any]  # of the runs before, of this job or of an earlier version of it
+    is_same_job: bool
+    done: int  # rows in it that are answered for this very job and input
+    to_buy: int | None  # rows that would be bought, where job or input have changed
+    spent: Totals  # by the runs before: the budgets count it
+    note: str | None = None  # that rows which are done were read with other settings
+
+
+_NOTHING = _Standing({}, False, 0, None, Totals())
+
+
+def _standing(job: Job, asker: Asker, source: Input, refusals: list[str]) -> _Standing:
+    """Look at the output as `run` would, changing nothing. Adds to `refusals` why it would not start."""
+    folder, disk = job.output.path, RealDisk()
+    why = why_unwritable(folder)
+    if why is not None:
+        refusals.append(f"{folder} cannot be written: {why}")
+        return _NOTHING
+    try:
+        refuse_foreign_folder(folder)
+        refuse_held(folder / OWN_FOLDER / "lock")
+        _, damaged = look_at_parts(disk, folder)
+        if damaged:  # `run` moves them away first
+            return _NOTHING
+        runfile = _runfile(disk, folder)
+        if runfile is None:
+            return _standing_without_record(asker, source, disk, folder, refusals)
+        return _standing_of(job, runfile, asker, source, disk, refusals)
+    except BatchcallError as error:
+        refusals.append(_sentence(error))
+        return _NOTHING
+
+
+def _runfile(disk: Disk, folder: Path) -> RunFile | None:
+    """The record of the runs. One that is damaged keeps no run from starting: it counts as missing."""
+    try:
+        return read_runfile(disk, folder / OWN_FOLDER)
+    except DamagedRecordError:
+        return None
+
+
+def _standing_without_record(asker: Asker, source: Input, disk: Disk, folder: Path, refusals: list[str]) -> _Standing:
+    """Parts whose run.json is lost are used where they answer the job's own requests."""
+    if not folder.is_dir() or not has_bought(disk, folder):
+        return _NOTHING
+    would = forecast([asker], source, disk, folder)
+    if would.gone:
+        refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
+    return _Standing({}, False, 0, would.to_buy, Totals())
+
+
+def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: Disk, refusals: list[str]) -> _Standing:
+    is_as_it_was = runfile.identity == request_identity(job)
+    is_same_job = is_as_it_was or is_correction(runfile, job, disk)
+    kept = [*runfile.kept_jobs, runfile.job] if is_same_job else []
+    older = [make_asker(stored_job(one)) for one in kept]
+    would = None
+    if not is_as_it_was or runfile.input.fingerprint != source.fingerprint:
+        would = forecast([asker, *older], source, disk, job.output.path)
+    refusal = why_refused(runfile, job, [asker, *older], source, disk, would)
+    if refusal is not None:
+        refusals.append(_sentence(refusal))
+    note = validation_note(runfile, job, disk) if is_same_job else None
+    status = read_status(job.output.path, job=job)
+    spent = Totals.from_json(status.totals)
+    spent.add(status.journals.spent)
+    if would is not None:
+        return _Standing(runfile.totals, is_same_job, 0, would.to_buy, spent, note)
+    return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None, spent, note)
+
+
+Sampled = tuple[Request, HttpRequest]
+
+
+def _sample(job: Job, asker: Asker, source: Input, warnings: list[str]) -> tuple[list[Sampled], list[str]]:
+    """The first rows as they would be sent, and why nothing can be made from the others of them."""
+    columns: Any = source.columns if asker.columns is None else asker.columns
+    endpoint = job.endpoints[0]
+    dialect = DIALECTS[endpoint.protocol]
+    sampled, bad = [], []
+    shapes: dict[Shape, Sent] = {}
+    for row in _first_rows(source, columns):
+        try:
+            request = asker.ask(_values(row))
+            asker.toolbox_of(request)
+            shape = request.shape
+            if shape not in shapes:
+                shapes[shape] = sent_to(shape, model=endpoint.model, takes_any_name=takes_any_name(endpoint.url))
+            asked = shapes[shape].ask(request.messages)
+            sampled.append((asked, dialect.encode(asked)))
+        except RowError as error:
+            bad.append(f"{row.where}: {error}")
+    warnings += _name_warnings(job, {tool.name: sent_name(tool) for shape in shapes for tool in shape.tools})
+    return sampled, bad
+
+
+def _bad_text(sample: list[Sampled], bad: list[str]) -> str:
+    return f"{len(bad):,} of the first {len(bad) + len(sample):,} rows will end as bad_row; the first: {bad[0]}"
+
+
+def _name_warnings(job: Job, names: Mapping[str, str]) -> list[str]:
+    """What strict endpoints call the tools, `names` by the tools' own, where that is something else."""
+    strict = [endpoint.url for endpoint in job.endpoints if not takes_any_name(endpoint.url)]
+    renamed = [f"{own} as {sent}" for own, sent in names.items() if own != sent]
+    if not strict or not renamed:
+        return []
+    more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
+    return [
+        f"tools are sent to {strict[0]} by other names, as it allows only letters, digits, _ and - in 64 characters:"
+        f" {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must tell the model what they do"
+    ]
+
+
+def _first_rows(source: Input, columns: Any) -> list[Row]:
+    rows: list[Row] = []
+    for batch in source.batches(columns):
+        rows += batch.rows
+        if len(rows) >= _SAMPLE_ROWS:
+            break
+    return rows[:_SAMPLE_ROWS]
+
+
+def _values(row: Row) -> Any:
+    if row.fault is not None:
+        raise RowError(row.fault)
+    return row.values
+
+
+def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
+    """Prompt and completion tokens of a row, and where that is from."""
+    totals = standing.totals
+    rows, prompt, completion = (totals.get(name) for name in ("rows", "prompt_tokens", "completion_tokens"))
+    if rows and prompt and completion and standing.is_same_job:
+        return (prompt / rows, completion / rows), f"measured over {rows:,} rows"
+    if not sample:
+        return (0.0, 0.0), "no row makes a request"
+    estimate = TokenEstimate()
+    prompts = [estimate.prompt_tokens(len(http.body)) for _, http in sample]
+    mean = sum(prompts) / len(prompts)
+    if rows and completion:  # another prompt, and answers of much the same length
+        basis = (
+            f"prompts by the size of the first {len(sample):,} rows, answers as long as the {rows:,} of the job before"
+        )
+        return (mean, completion / rows), basis
+    completions = [estimate.completion_tokens(max_tokens_of(request.shape)) for request, _ in sample]
+    basis = f"a guess by the size of the first {len(sample):,} rows; `batchcall run --limit 50` measures it"
+    return (mean, sum(completions) / len(completions)), basis
+
+
+def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float]) -> float | None:
+    price = job.prices.get(sample[0][0].shape.model) if sample else None
+    if price is None:
+        return None
+    usage = Usage(prompt_tokens=round(left * tokens[0]), completion_tokens=round(left * tokens[1]))
+    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+
+
+def _budget_warnings(limits: LimitsSection, spent: Totals, *, cost: float | None, tokens: int) -> list[str]:
+    """Budgets that would stop the run before its end, each with the forecast."""
+    warnings = []
+    if limits.max_cost is not None and cost and (spent.cost or 0.0) + cost > limits.max_cost:
+        figures = f"{money_text(limits.max_cost)}, and the rows to do cost about {money_text(cost)}"
+        before = f" after {money_text(spent.cost)} that are spent" if spent.cost else ""
+        warnings.append(f"limits.max_cost is {figures}{before}: {_STOPS_EARLY}")
+    if limits.max_tokens_total is not None and tokens and (spent.total_tokens or 0) + tokens > limits.max_tokens_total:
+        figures = f"{limits.max_tokens_total:,}, and the rows to do take about {tokens:,}"
+        before = f" after {spent.total_tokens:,} that are used" if spent.total_tokens else ""
+        warnings.append(f"limits.max_tokens_total is {figures}{before}: {_STOPS_EARLY}")
+    return warnings
+
+
+_STOPS_EARLY = "the run would stop early with exit 3; raise it, or leave it and go on later with the same command"
+
+
+def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:
+    """The longest of what each limit allows."""
+    paces = [_pace(pace_of(job, endpoint), tokens) for endpoint in job.endpoints]
+    rows_per_s = sum(rate for rate, _ in paces)
+    return left / rows_per_s, max(paces)[1]
+
+
+def _pace(limits: LimitsSection, tokens: float) -> tuple[float, str]:
+    """Rows a second of one endpoint, and which of its limits that is."""
+    concurrency = limits.concurrency or _ASSUMED_IN_FLIGHT
+    bounds = [(concurrency / _ASSUMED_LATENCY_S, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")]
+    if limits.requests_per_minute:
+        bounds.append((limits.requests_per_minute / 60, "requests_per_minute"))
+    if limits.tokens_per_minute and tokens:
+        bounds.append((limits.tokens_per_minute / tokens / 60, "tokens_per_minute"))
+    return min(bounds)
+
+
+def _shown(job: Job, request: Request, http: HttpRequest) -> dict[str, Any]:
+    endpoint = job.endpoints[0]
+    dialect = DIALECTS[endpoint.protocol]
+    key = "***" if endpoint.api_key else None
+    headers = {**masked_headers(endpoint.headers), **dialect.headers(auth=auth_of(endpoint), key=key)}
+    url = endpoint.url if endpoint.url != "sandbox" else "http://127.0.0.1:(the sandbox)/v1"
+    return {"method": "POST", "url": request_url(url, http.path), "headers": headers, "body": orjson.loads(http.body)}

@@ -1,0 +1,221 @@
+"""A changed tool schema applied to the stored answers: statuses and typed columns anew, zero requests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from batchcall.answers.read import Asked, Reader
+from batchcall.base.errors import ExitCode, OutputError, ResumeError
+from batchcall.base.records import Attempt, Json, Outcome, Request, Row, Status
+from batchcall.commands.status import require_runfile
+from batchcall.disk.disk import Disk, RealDisk, guarded
+from batchcall.disk.lock import hold_lock
+from batchcall.disk.names import ANSWERS_FOLDER, answers_in, answers_name, part_name, part_numbers
+from batchcall.input.kept_columns import KeptRow
+from batchcall.input.open_input import Mark, open_input
+from batchcall.job.model import Job, as_job, changed_keys, masked, request_identity
+from batchcall.output.columns import Layout, add_left_out, split_error
+from batchcall.output.journal import journal_name
+from batchcall.output.output import OWN_FOLDER, SUCCESS, as_output_error
+from batchcall.output.parts import Totals, kept_schema_of, read_rows, read_totals, stored_answers, write_part
+from batchcall.output.runfile import RunFile, bill_aside, write_runfile
+from batchcall.output.stored import by_row
+from batchcall.output.waiting import Waiting
+from batchcall.pipeline.finish import tolerated
+from batchcall.pipeline.request_maker import Asker, make_asker, reader_of
+from batchcall.pipeline.reread import ReadingChild
+from batchcall.pipeline.resume import layout_fingerprint, marks_of, read_with
+from batchcall.report.text import revalidation_text
+from batchcall.requests.prompt import RowError
+
+_MAY_CHANGE = ("tools", "tool_choice")
+
+
+@dataclass(slots=True)
+class Revalidation:
+    """What reading the stored answers anew came to."""
+
+    folder: str
+    rows: int = 0
+    changed: int = 0  # rows whose status or arguments differ from before
+    before: Counter[str] = field(default_factory=Counter)  # rows by status
+    after: Counter[str] = field(default_factory=Counter)
+    left_out_of_arguments: Counter[str] = field(default_factory=Counter)  # rows, by member that has no column
+    exit_code: ExitCode = ExitCode.OK  # as of a run: whether more rows are failed now than limits.max_failed tolerates
+
+    def as_text(self) -> str:
+        return revalidation_text(
+            self.folder, self.rows, self.changed, self.before, self.after, self.left_out_of_arguments
+        )
+
+    def count(self, old: Outcome, new: Outcome, layout: Layout) -> None:
+        """`old` was read from a part, and `new` is compared as it will be read from one, by `layout`."""
+        self.rows += 1
+        self.changed += old.status != new.status or _said(old.arguments) != _said(layout.held(new.arguments))
+        self.before[old.status] += 1
+        self.after[new.status] += 1
+
+
+def _said(arguments: Json) -> Json:
+    """Without what is null: a typed column says null for a field that is not there."""
+    if isinstance(arguments, dict):
+        return {name: _said(value) for name, value in arguments.items() if value is not None}
+    return [_said(value) for value in arguments] if isinstance(arguments, list) else arguments
+
+
+def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revalidation:
+    """Read every stored answer anew with the job's tools and validation. Sends nothing; may be run again at any time.
+
+    Raises ResumeError when more than the tools has changed, OutputError when no raw answers were kept.
+    """
+    job = as_job(job)
+    disk = disk or RealDisk(parts_mode=job.output.parts_mode)
+    folder = job.output.path
+    runfile = require_runfile(disk, folder)
+    _refuse_other_changes(runfile, job)
+    _refuse_without_answers(disk, folder)
+    asker, reader = make_asker(job), reader_of(job)
+    result = Revalidation(str(folder))
+    with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
+        has_died, runfile.revalidating = runfile.revalidating, True
+        write_runfile(disk, folder / OWN_FOLDER, runfile)
+        disk.remove(folder / SUCCESS)
+        totals = Totals()
+        layout = None
+        for number in part_numbers(disk, folder):
+            layout = Layout(kept_schema_of(disk, folder / part_name(number)), asker.arguments_type)
+            with contextlib.closing(ReadingChild(masked(job))) as child:
+                work = _Work(disk, job, asker, reader, layout, marks_of(runfile), child, has_died)
+                totals.add(_revalidate_part(work, number, result))
+        _record(disk, runfile, job, layout, totals)
+    if totals.failed > tolerated(job.limits, totals):
+        result.exit_code = ExitCode.ROWS_FAILED
+    return result
+
+
+def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
+    old, new = runfile.identity, request_identity(job)
+    rest_of_old = {name: value for name, value in old.items() if name not in _MAY_CHANGE}
+    rest_of_new = {name: value for name, value in new.items() if name not in _MAY_CHANGE}
+    if rest_of_old != rest_of_new:
+        raise ResumeError(
+            "revalidate reads stored answers with changed tools, but more has changed:\n  "
+            + "\n  ".join(changed_keys(rest_of_old, runfile.job, rest_of_new, masked(job))),
+            hint="restore these, or ask again with `batchcall run --on-change rerun`",
+        )
+
+
+class _Work(NamedTuple):
+    """What every part is read anew with."""
+
+    disk: Disk
+    job: Job
+    asker: Asker
+    reader: Reader
+    layout: Layout
+    marks: list[Mark]
+    child: ReadingChild  # reads what a revalidation may die over
+    has_died: bool  # whether the revalidation before this one did: it may have been over any of the answers
+
+
+def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
+    folder = work.job.output.path
+    path = folder / part_name(number)
+    answers = by_row(stored_answers(work.disk, answers_in(work.disk, folder / OWN_FOLDER)[number]))
+    totals = Totals(bill=read_totals(work.disk, path).bill)
+    waiting = Waiting(work.disk, folder / OWN_FOLDER / journal_name(number), number * work.job.output.part_rows)
+    with contextlib.closing(waiting):
+        for kept, outcome, request in _rows(work, number):
+            new = outcome
+            if request is not None and outcome.row in answers:
+                attempts = [one.read() for one in answers[outcome.row]]
+                new = _with_what_was_left_out(_read_anew(work, request, outcome, attempts), outcome)
+            result.count(outcome, new, work.layout)
+            totals.count(new)
+            waiting.add(kept, new, work.layout)
+        write_part(work.disk, path, work.layout, waiting.batches(work.layout), totals)
+    add_left_out(result.left_out_of_arguments, waiting.members_left_out)
+    return totals
+
+
+def _with_what_was_left_out(new: Outcome, old: Outcome) -> Outcome:
+    """The values of the input that found no place are not in the part: only its `error` tells of them."""
+    said, (_, left_out) = split_error(new.error)[0], split_error(old.error)
+    return replace(new, error="; ".join(filter(None, [said, left_out])) or None)
+
+
+def _refuse_without_answers(disk: Disk, folder: Path) -> None:
+    """Before anything is touched."""
+    own = folder / OWN_FOLDER
+    answers = answers_in(disk, own)
+    for number in part_numbers(disk, folder):
+        if number not in answers:
+            raise OutputError(
+                f"{own / ANSWERS_FOLDER / answers_name(number)} is missing:"
+                " no raw answers were kept, so there is nothing to read again",
+                hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
+            )
+
+
+def _rows(work: _Work, number: int) -> Iterator[tuple[KeptRow, Outcome, Request | None]]:
+    """The rows of a part with what was asked: the same for all where the tools are the job's, else made from the input
+    again, None where it makes none."""
+    shape = work.asker.builder.shape
+    requests = _requests_of_rows(work, number)
+    for kept, outcome in read_rows(work.disk, work.job.output.path / part_name(number), work.layout):
+        if shape is not None:
+            yield kept, outcome, Request(shape, [])
+        else:
+            yield kept, outcome, next((request for row, request in requests if row == outcome.row), None)
+
+
+def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request | None]]:
+    """Of every row of the input in the range of a part, in order."""
+    source = open_input(work.job.input.path, id_column=work.job.input.id, output=work.job.output.path)
+    start = number * work.job.output.part_rows
+    columns = source.columns if work.asker.columns is None else work.asker.columns
+    for batch in source.batches(columns, start_row=start, marks=work.marks):
+        for row in batch.rows:
+            if row.index >= start + work.job.output.part_rows:
+                return
+            request = None
+            with contextlib.suppress(RowError):
+                request = work.asker.ask(row.values)
+            yield row.index, request
+
+
+def _read_anew(work: _Work, request: Request, old: Outcome, attempts: list[Attempt]) -> Outcome:
+    asked = Asked(
+        row=Row(old.row, {}, f"row {old.row}"),
+        request=request,
+        request_hash=old.request_hash or "",
+        toolbox=work.asker.toolbox_of(request),
+        attempts=tuple(attempts),
+    )
+    if work.has_died or old.status is Status.BAD_RESPONSE:  # which is how answers end that could not be read
+        return work.reader.outcome(
+            asked, [work.child.read(attempt, Request(request.shape, [])) for attempt in attempts]
+        )
+    return work.reader.outcome(asked, [work.reader.read(attempt, asked) for attempt in attempts])
+
+
+def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, totals: Totals) -> None:
+    identity = request_identity(job)
+    if identity != runfile.identity:
+        runfile.kept_jobs.append(runfile.job)
+    runfile.job, runfile.identity, runfile.validations = masked(job), identity, [read_with(job)]
+    totals.bill.add(bill_aside(runfile))
+    runfile.totals = totals.as_json()
+    if layout is not None:
+        runfile.layout = layout_fingerprint(layout, job.output.part_rows)
+    runfile.revalidating = False
+    runfile.is_complete = runfile.is_complete and totals.rows == runfile.input.rows  # a part may be gone since
+    write_runfile(disk, job.output.path / OWN_FOLDER, runfile)
+    if runfile.is_complete:
+        disk.close(disk.create(job.output.path / SUCCESS))
+        disk.sync_folder(job.output.path)

@@ -1,0 +1,239 @@
+"""Where an output stands, read from the outside: of a finished run, of one that is under way, of one that died."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from batchcall.answers.read import Asked, Read
+from batchcall.base.errors import DamagedRecordError, JobError, OutputError
+from batchcall.base.records import Attempt, Failure, FailureKind, Request, Row, Status
+from batchcall.disk.disk import Disk, RealDisk
+from batchcall.disk.lock import holder_of
+from batchcall.disk.names import part_name, part_numbers
+from batchcall.job.model import Job
+from batchcall.output.journal import Recovered, journals_in, read_journals
+from batchcall.output.output import OWN_FOLDER, as_read_error
+from batchcall.output.parts import Totals, read_totals
+from batchcall.output.runfile import RunFile, read_runfile
+from batchcall.pipeline.request_maker import Asker, make_asker, model_of, reader_of
+from batchcall.pipeline.resume import is_free, job_notes, stored_job
+from batchcall.pipeline.unpublished import Held, held_answers, skimming
+from batchcall.report.text import failures_text, free_text, money_text, table, tokens_text
+
+
+@dataclass(frozen=True, slots=True)
+class OutputStatus:
+    """What stands in an output folder."""
+
+    folder: str
+    totals: dict[str, Any]  # of the rows in published parts
+    journals: Held  # what is in no part yet
+    rows_expected: int | None  # rows of the input, once a run has counted them or seen its end
+    is_complete: bool
+    holder: str | None  # who runs it now
+    runs: int
+    last_run: dict[str, Any] | None
+    faults: list[str]  # parts or a record that cannot be read
+    is_free: bool  # only the embedded endpoint was asked
+    notes: list[str]  # how the job file differs from what the rows were made with
+
+    @property
+    def waiting(self) -> int:
+        """Rows that have ended in journals and are in no part yet."""
+        return self.journals.ended
+
+    @property
+    def left(self) -> int | None:
+        if self.rows_expected is None:
+            return None
+        return max(0, self.rows_expected - int(self.totals["rows"]) - self.waiting)
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Rows by status, in parts and in journals."""
+        return Counter(self.totals["statuses"]) + self.journals.statuses
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "output": self.folder,
+            "is_complete": self.is_complete,
+            "is_running": self.holder is not None,
+            **self.totals,
+            "rows_in_journals": self.waiting,
+            "journals": {
+                **self.journals.as_json(),
+                "rows": self.waiting,
+                "statuses": dict(sorted(self.journals.statuses.items())),
+            },
+            "rows_expected": self.rows_expected,
+            "rows_left": self.left,
+            "runs": self.runs,
+            "last_run": self.last_run,
+            "faults": self.faults,
+            "notes": self.notes,
+        }
+
+    def as_text(self) -> str:
+        spent = Totals.from_json(self.totals)
+        spent.add(self.journals.spent)
+        failed = self.statuses.total() - self.statuses[Status.OK]
+        is_any = spent.rows or spent.attempts
+        return table(
+            [
+                ("output", self.folder),
+                ("rows", _rows(self)),
+                ("failed", failures_text({"statuses": self.statuses, "failed": failed})),
+                ("tokens", tokens_text(spent.as_json()) if is_any else "none yet"),
+                ("cost", (free_text if self.is_free else money_text)(spent.cost) if is_any else "none yet"),
+                ("left", _left(self)),
+                ("last run", _last_run(self)),
+                *(("fault", fault) for fault in self.faults),
+                *(("note", note) for note in self.notes),
+            ]
+        )
+
+
+def read_status(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> OutputStatus:
+    """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output.
+
+    The job file is compared with what the rows were made with: `job`, else the file that wrote the output.
+    """
+    folder = Path(folder)
+    with as_read_error(folder):
+        return _read_status(folder, job, disk or RealDisk())
+
+
+def _read_status(folder: Path, job: Job | None, disk: Disk) -> OutputStatus:
+    own = folder / OWN_FOLDER
+    # Before the parts: a live run may turn one into the other meanwhile, and nothing is to be overlooked.
+    journals = {number: read_journals(disk, paths) for number, paths in journals_in(disk, own).items()}
+    totals, faults = _read_parts(disk, folder)
+    try:
+        runfile = require_runfile(disk, folder)
+    except DamagedRecordError as error:
+        faults.append(f"{error}. {error.hint}")
+        runfile = None
+    last = runfile.runs[-1] if runfile and runfile.runs else None
+    holder = holder_of(own / "lock")
+    has_died = holder is None and (last is None or last.ended_at is None)
+    return OutputStatus(
+        folder=str(folder),
+        totals=totals.as_json(),
+        journals=_held(disk, folder, runfile, journals, has_died=has_died),
+        rows_expected=runfile.input.rows_expected if runfile else None,
+        is_complete=runfile is not None and runfile.is_complete and not faults,
+        holder=holder,
+        runs=len(runfile.runs) if runfile else 0,
+        faults=faults,
+        is_free=runfile is not None and _is_free(runfile),
+        notes=job_notes(folder, runfile, disk, job) if runfile else [],
+        last_run=None
+        if last is None
+        else {
+            "started_at": last.started_at,
+            "ended_at": last.ended_at,
+            "reason": last.reason,
+            "exit_code": last.exit_code,
+            "requests": last.requests,
+            "rows_paid_once": last.rows_paid_once,
+            "possibly_paid_twice": last.possibly_paid_twice,
+            "indeterminate": last.indeterminate,
+            "given_up": last.given_up,
+        },
+    )
+
+
+def _is_free(runfile: RunFile) -> bool:
+    try:
+        return is_free(stored_job(runfile.job), runfile)
+    except JobError:  # of another version
+        return False
+
+
+def _read_parts(disk: Disk, folder: Path) -> tuple[Totals, list[str]]:
+    """The totals of all parts that can be read, and what is wrong with the others."""
+    totals, faults = Totals(), []
+    for number in part_numbers(disk, folder):
+        try:
+            totals.add(read_totals(disk, folder / part_name(number)))
+        except OutputError as error:
+            faults.append(f"{error}. {error.hint}")
+    return totals, faults
+
+
+def require_runfile(disk: Disk, folder: Path) -> RunFile:
+    """The run.json of an output. Raises OutputError when the folder is none, DamagedRecordError when it is lost."""
+    runfile = read_runfile(disk, folder / OWN_FOLDER) if disk.is_folder(folder) else None
+    if runfile is None and part_numbers(disk, folder) and disk.is_folder(folder / OWN_FOLDER):
+        raise DamagedRecordError(
+            f"{folder / OWN_FOLDER / 'run.json'} is missing",
+            hint="run the same job again: the parts are held against it, and a new record is written",
+        )
+    if runfile is None:
+        raise OutputError(
+            f"{folder} is not an output of batchcall",
+            hint="give the job file or the folder that its output.path names",
+        )
+    return runfile
+
+
+def _held(
+    disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered], *, has_died: bool
+) -> Held:
+    """What the journals hold, read as the job reads it; without a record of it, only whether there is an answer."""
+    try:
+        job = stored_job(runfile.job) if runfile is not None else None
+        asker = make_asker(job) if job is not None else None
+    except JobError:
+        job = asker = None
+    if job is None or asker is None:
+        return held_answers(disk, folder, _look, journals.items(), has_died=has_died)
+    skim = skimming(reader_of(job), model=model_of(job), asked=_asked(asker))
+    return held_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask, has_died=has_died)
+
+
+def _asked(asker: Asker) -> Asked | None:
+    """What every row was asked; None where rows bring tools of their own, which only the input has."""
+    if asker.builder.shape is None:
+        return None
+    request = Request(asker.builder.shape, [])
+    return Asked(Row(0, {}, ""), request, "", asker.toolbox_of(request))
+
+
+def _look(attempt: Attempt) -> tuple[Read, float | None]:
+    is_success = attempt.response is not None and attempt.response.status < HTTPStatus.BAD_REQUEST
+    return Read(attempt, failure=None if is_success else _UNKNOWN), None
+
+
+_UNKNOWN = Failure(FailureKind.DISCONNECTED, "")
+
+
+def _rows(status: OutputStatus) -> str:
+    where = f"{status.totals['rows']:,} in parts, {status.waiting:,} more in journals"
+    if status.rows_expected is None or not status.waiting:
+        return where
+    return f"{status.totals['rows'] + status.waiting:,} of {status.rows_expected:,}: {where}"
+
+
+def _left(status: OutputStatus) -> str:
+    if status.is_complete:
+        return "nothing, every row is in"
+    if status.left is None:
+        return "not known yet: no run has counted the rows of the input"
+    return f"{status.left:,} of {status.rows_expected:,} rows; the same command goes on"
+
+
+def _last_run(status: OutputStatus) -> str:
+    if status.holder is not None:
+        return f"under way: {status.holder}"
+    last = status.last_run
+    if last is None:
+        return "none"
+    if last["ended_at"] is None:
+        return f"began {last['started_at']} and died; the same command goes on"
+    return f"ended {last['ended_at']} with exit code {last['exit_code']}: {last['reason']}"

@@ -1,0 +1,390 @@
+"""The proof of an output: every input row once, in order, readable, its request the one that was asked, totals true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchcall.base.errors import BatchcallError, DamagedRecordError, InputError, JobError
+from batchcall.base.records import Outcome
+from batchcall.commands.status import require_runfile
+from batchcall.disk.disk import Disk, RealDisk
+from batchcall.disk.lock import holder_of
+from batchcall.disk.names import answers_in, part_name, part_numbers
+from batchcall.input.open_input import Input, open_input
+from batchcall.job.model import Job
+from batchcall.output.columns import Layout
+from batchcall.output.journal import journal_name, journals_in, read_journals
+from batchcall.output.output import OWN_FOLDER, SUCCESS, as_read_error
+from batchcall.output.parts import Match, Totals, matches, open_part, read_raw
+from batchcall.output.runfile import RunFile, bill_aside
+from batchcall.pipeline.request_maker import make_asker
+from batchcall.pipeline.resume import job_notes, layout_fingerprint, stored_job, wanted_by_part
+from batchcall.report.text import table
+
+_NAMED_AT_MOST = 5  # rows named per fault
+
+
+@dataclass(slots=True)
+class Proof:
+    """What verifying found. Empty `faults` means: proven."""
+
+    folder: str
+    rows: int = 0
+    parts: int = 0
+    answers: int = 0  # raw answers read
+    compared: int = 0  # rows whose request was made from the input again and found the same
+    expected: int | None = None  # rows of the input; None: not known
+    missing: int = 0  # rows of the input that are not in, or in a part that cannot be read
+    readable: list[int] = field(default_factory=list)  # numbers of the parts that can be read to their end
+    damaged: set[int] = field(default_factory=set)  # of those that are to be moved away
+    without_answers: set[int] = field(default_factory=set)  # of those whose raw answers are gone or damaged
+    faults: list[str] = field(default_factory=list)  # what is wrong and what to do
+    unfinished: str = ""  # why the output is not whole yet, which is among the faults too; empty where it is
+    unchecked: str = ""  # why the input could not be compared, which is among the faults too; empty where it was
+    has_changed: bool = False  # the input's files, since the last run
+    notes: list[str] = field(default_factory=list)  # what could not be looked at, and what is good to know
+
+    @property
+    def is_proven(self) -> bool:
+        return not self.faults
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "output": self.folder,
+            "is_proven": self.is_proven,
+            "rows": self.rows,
+            "parts": self.parts,
+            "answers": self.answers,
+            "requests_compared": self.compared,
+            "rows_missing": self.missing,
+            "faults": self.faults,
+            "notes": self.notes,
+        }
+
+    def as_text(self) -> str:
+        looked_at = f"{self.rows:,} rows in {self.parts:,} parts, {self.answers:,} raw answers"
+        lines = [("output", self.folder), ("verdict", self._verdict()), ("read", looked_at)]
+        lines.append(("requests", f"{self.compared:,} made again from the input and found the same"))
+        lines += [("fault", fault) for fault in self.faults] + [("note", note) for note in self.notes]
+        return table(lines)
+
+    def _verdict(self) -> str:
+        if self.is_proven:
+            return "proven"
+        said = {self.unfinished: "incomplete", self.unchecked: "NOT compared with the input"}
+        if not said.keys() >= set(self.faults):
+            return "NOT proven"
+        return " and ".join(said[fault] for fault in self.faults) + "; what is there is sound"
+
+
+def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> Proof:
+    """Read everything in an output and hold it against its input and its record. Changes nothing.
+
+    Raises OutputError when the folder is no output at all; every other fault is in the proof. The notes say how the job
+    file differs from what the rows were made with: `job`, else the file that wrote the output.
+    """
+    folder = Path(folder)
+    with as_read_error(folder):
+        return _verify(folder, job, disk or RealDisk())
+
+
+def _verify(folder: Path, job: Job | None, disk: Disk) -> Proof:
+    proof = Proof(str(folder))
+    try:
+        runfile = require_runfile(disk, folder)
+    except DamagedRecordError as error:
+        return _verify_without_record(disk, folder, proof, error)
+    holder = holder_of(folder / OWN_FOLDER / "lock")
+    if runfile.revalidating:
+        proof.faults.append(_of_revalidation(holder))
+        return proof
+    has_success = disk.exists(folder / SUCCESS)  # asked before the parts: a run may end meanwhile
+    totals = _read_parts(disk, folder, runfile, proof)
+    _compare_totals(runfile, totals, proof, is_running=holder is not None)
+    _read_journals(disk, folder, proof)
+    _compare_input(disk, folder, runfile, proof)
+    _compare_end(runfile, proof, has_success=has_success, holder=holder)
+    proof.notes += job_notes(folder, runfile, disk, job)
+    if runfile.job["output"]["response"] and proof.without_answers:
+        proof.notes.append(
+            f"the raw answers of {len(proof.without_answers):,} parts are not there: `revalidate` does not work without"
+            " them, and rows of a part that gets damaged would be paid again"
+        )
+    return proof
+
+
+def _of_revalidation(holder: str | None) -> str:
+    if holder is not None:
+        return f"the stored answers are being read anew: {_UNDER_WAY.format(holder)}"
+    return "a revalidation was interrupted: nothing else was looked at. Run `batchcall revalidate` again, it is free"
+
+
+def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: DamagedRecordError) -> Proof:
+    """The parts and journals for themselves, as nothing says what they should hold."""
+    proof.faults.append(f"{error}. {error.hint}")
+    for number in part_numbers(disk, folder):
+        proof.parts += 1
+        try:
+            with open_part(disk, folder / part_name(number)) as part:
+                proof.rows += sum(1 for _ in part.outcomes())
+        except BatchcallError as fault:
+            proof.faults.append(f"{fault}. {fault.hint}")
+    _read_journals(disk, folder, proof)
+    proof.notes.append("without run.json the rows could not be held against the job and the input")
+    return proof
+
+
+def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
+    totals, answers = Totals(), answers_in(disk, folder / OWN_FOLDER)
+    schemas: dict[str, list[int]] = {}  # the parts that have it, by what it says
+    for number in part_numbers(disk, folder):
+        proof.parts += 1
+        _read_answers(disk, answers.get(number), number, proof)
+        try:
+            with open_part(disk, folder / part_name(number)) as part:
+                counted = _read_rows(runfile, number, part.outcomes(), proof)
+        except BatchcallError as error:
+            _tell_damage(proof, [number], str(error))
+            continue
+        proof.readable.append(number)
+        schemas.setdefault(str(part.schema), []).append(number)
+        counted.bill = part.totals.bill  # it is in no row
+        if not _is_same(part.totals.as_json(), counted.as_json()):
+            _tell_damage(proof, [number], f"{part_name(number)}: its footer says other totals than its rows")
+        totals.add(counted)
+    if odd := _odd_ones(list(schemas.values())):
+        _tell_damage(proof, odd, f"parts disagree on their columns: {_names(odd)}")
+    return totals
+
+
+def _tell_damage(proof: Proof, numbers: list[int], what: str) -> None:
+    """Of parts that are to be made anew: a run that finds nothing left to do does not read them."""
+    proof.damaged.update(numbers)
+    is_free = proof.without_answers.isdisjoint(numbers)
+    proof.faults.append(f"{what}. {_MADE_ANEW if is_free else _ASKED_AGAIN}")
+
+
+_MADE_ANEW = "Move the file away and run the job again: its rows are made anew from the stored answers, for nothing"
+_ASKED_AGAIN = (
+    "Move the file away and run the job again: its rows are asked again and paid again, as their stored answers are"
+    " gone or damaged too"
+)
+
+
+def _odd_ones(groups: list[list[int]]) -> list[int]:
+    """All but the largest group; all of them where none is the largest."""
+    if len(groups) < 2:
+        return []
+    *odd, largest = sorted(groups, key=len)
+    if len(odd[-1]) == len(largest):
+        odd.append(largest)
+    return sorted(number for numbers in odd for number in numbers)
+
+
+def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof: Proof) -> Totals:
+    part_rows = _part_rows(runfile)
+    totals, last = Totals(), number * part_rows - 1
+    misplaced = []
+    for outcome in outcomes:
+        totals.count(outcome)
+        if not last < outcome.row < (number + 1) * part_rows:
+            misplaced.append(outcome.row)
+        last = max(last, outcome.row)
+    proof.rows += totals.rows
+    if misplaced:
+        what = f"{part_name(number)}: rows doubled, out of order or of another part: {_some(misplaced)}"
+        _tell_damage(proof, [number], what)
+    return totals
+
+
+def _read_answers(disk: Disk, path: Path | None, number: int, proof: Proof) -> None:
+    if path is None:
+        proof.without_answers.add(number)
+        return
+    try:
+        proof.answers += sum(1 for _ in read_raw(disk, path))
+    except BatchcallError as error:
+        proof.without_answers.add(number)
+        proof.faults.append(f"{error}. {_ANSWERS_LOST}")
+
+
+_ANSWERS_LOST = (
+    "The rows of a sound part do not need it: move the file away, nothing is bought again; only `revalidate` will not"
+    " work for them"
+)
+
+
+def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
+    """Equal totals; money may differ in its last digits, as floats are summed in another order."""
+    costs = (left.get("cost") or 0.0, right.get("cost") or 0.0)
+    return {**left, "cost": None} == {**right, "cost": None} and abs(costs[0] - costs[1]) <= 1e-9 * max(1.0, *costs)
+
+
+def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_running: bool) -> None:
+    if is_running or proof.damaged:  # they cannot agree; and to run the job again would not mend a damaged part
+        return
+    if _has_died(runfile):
+        proof.notes.append("the last run died, so run.json has no totals of it to compare")
+        return
+    totals.bill.add(bill_aside(runfile))
+    if not _is_same(runfile.totals, totals.as_json()):
+        proof.faults.append(
+            f"run.json says {_told(runfile.totals)}, the parts say {_told(totals.as_json())}."
+            " A part was changed or removed; run the job again"
+        )
+
+
+def _has_died(runfile: RunFile) -> bool:
+    return not runfile.runs or runfile.runs[-1].ended_at is None
+
+
+def _told(totals: dict[str, Any]) -> str:
+    return f"{totals.get('rows', 0):,} rows, {totals.get('ok', 0):,} ok, {totals.get('total_tokens') or 0:,} tokens"
+
+
+def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
+    for number, paths in journals_in(disk, folder / OWN_FOLDER).items():
+        damaged = read_journals(disk, paths).damaged
+        if damaged:
+            proof.faults.append(f"{journal_name(number)}: {damaged} damaged records. Run the job again, it asks again")
+
+
+def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> None:
+    """Hold the parts against the input: each input row has one output row, made of the same request."""
+    try:
+        job = stored_job(runfile.job)
+        source = open_input(job.input.path, id_column=job.input.id, output=folder)
+        proof.has_changed = source.fingerprint != runfile.input.fingerprint
+        walked = _walk(disk, folder, runfile, job, source, proof)
+    except (JobError, InputError) as error:
+        what_to_do = error.hint or "Put it where it was and run `batchcall verify` again"
+        proof.unchecked = f"the input could not be compared, so its rows were not checked: {error}. {what_to_do}"
+        proof.faults.append(proof.unchecked)
+        _count_rows(runfile, proof)
+        return
+    proof.compared, proof.expected, proof.missing = walked.same, walked.rows, len(walked.missing)
+    missing = [row for row in walked.missing if row // _part_rows(runfile) not in proof.damaged]
+    if missing:
+        proof.unfinished = f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again"
+    (_tell_changes if proof.has_changed else _tell_strange_rows)(walked, runfile, proof)
+
+
+def _tell_changes(walked: _Walked, _: RunFile, proof: Proof) -> None:
+    """Rows that are sound, and not what the input makes now."""
+    if walked.has_other_columns:
+        proof.faults.append(f"the columns of the input have changed since the last run. {_FOLLOW}")
+    for rows, what in (
+        (walked.other, "have changed in the input since they were asked"),
+        (walked.edited, "have changed in the input, in columns that are kept and not asked about"),
+        (walked.beyond, f"are beyond the {walked.rows:,} that the input has now"),
+    ):
+        if rows:
+            proof.faults.append(f"{len(rows):,} rows {what}: {_some(rows)}. {_FOLLOW}")
+
+
+_FOLLOW = "Run the job again to follow the input, `batchcall check` says what it would buy; or restore the input"
+
+
+def _tell_strange_rows(walked: _Walked, runfile: RunFile, proof: Proof) -> None:
+    """Rows that this very input does not make: something has happened to their parts."""
+    if numbers := _numbers_of(walked.other, runfile):
+        what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
+        proof.damaged.update(numbers)
+        proof.faults.append(f"{_names(numbers)}: {what}: {_some(walked.other)}. {_TAKEN_OR_ASKED}")
+    if numbers := _numbers_of(walked.beyond, runfile):
+        what = f"{len(walked.beyond):,} rows are beyond the {walked.rows:,} of the input: {_some(walked.beyond)}"
+        _tell_damage(proof, numbers, f"{_names(numbers)}: {what}")
+
+
+def _count_rows(runfile: RunFile, proof: Proof) -> None:
+    """All that can be said of an input that cannot be walked."""
+    proof.expected = runfile.input.rows
+    proof.missing = max(0, (proof.expected or 0) - proof.rows)
+    if proof.expected is None:
+        proof.unfinished = "no run has seen the end of the input yet. Run the job again"
+    elif proof.missing and not proof.damaged:
+        proof.unfinished = f"{proof.missing:,} rows of the input are not in. Run the job again"
+
+
+_TAKEN_OR_ASKED = (
+    "Move the file away and run the job again: its rows take the stored answers that fit, the others are asked again"
+)
+
+
+def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: str | None) -> None:
+    """Whether every row is in, and a run has come to its end over that."""
+    if holder is not None and (proof.unfinished or not has_success):
+        of_all = "" if proof.expected is None else f" of {proof.expected:,}"
+        proof.unfinished = f"{proof.rows:,}{of_all} rows are in, and {_UNDER_WAY.format(holder)}"
+    elif has_success and proof.unfinished and not proof.has_changed:
+        proof.faults.append(f"{SUCCESS} stands although not every row is in. Run the job again")
+    elif not has_success and not proof.unfinished and _has_died(runfile):
+        proof.unfinished = "the last run died before it had written down what it came to. Run the job again"
+    elif not has_success and not proof.faults and not proof.unfinished:
+        proof.notes.append(f"{SUCCESS} is not there although every row is in: run the job again to put it there")
+    if proof.unfinished:
+        proof.faults.append(proof.unfinished)
+
+
+_UNDER_WAY = "a run is under way ({}). Run `batchcall verify` again when it has ended"
+
+
+def _part_rows(runfile: RunFile) -> int:
+    return int(runfile.job["output"]["part_rows"])
+
+
+def _numbers_of(rows: list[int], runfile: RunFile) -> list[int]:
+    return sorted({row // _part_rows(runfile) for row in rows})
+
+
+def _names(numbers: list[int]) -> str:
+    return ", ".join(part_name(number) for number in numbers)
+
+
+@dataclass(slots=True)
+class _Walked:
+    """Rows of the input and of the parts, held against each other."""
+
+    has_other_columns: bool  # the input, than those that are kept in the parts
+    rows: int = 0  # of the input
+    same: int = 0  # rows that are in as the input makes them
+    missing: list[int] = field(default_factory=list)  # rows of the input that are in no part
+    other: list[int] = field(default_factory=list)  # rows that are in, with the answer to another request
+    edited: list[int] = field(default_factory=list)  # rows that are in, with other values of the kept columns
+    beyond: list[int] = field(default_factory=list)  # rows in parts that the input does not have
+
+
+def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, proof: Proof) -> _Walked:
+    """Part by part. What is kept of a row is compared only where the input has changed."""
+    askers = [make_asker(job), *(make_asker(stored_job(old)) for old in runfile.kept_jobs)]
+    names = source.columns if job.output.keep is None else job.output.keep
+    layout = Layout(source.kept_schema(names), askers[0].arguments_type, is_all_kept=job.output.keep is None)
+    walked = _Walked(proof.has_changed and layout_fingerprint(layout, _part_rows(runfile)) != runfile.layout)
+    kept = layout.kept if proof.has_changed and not walked.has_other_columns else None
+    sorted_by = {Match.OTHER: walked.other, Match.EDITED: walked.edited, Match.UNKNOWN: walked.beyond}
+    unread = dict.fromkeys(proof.readable)
+    for number, wanted in wanted_by_part(askers, source, _part_rows(runfile), kept):
+        walked.rows += len(wanted)
+        missing = set(wanted)
+        if number in unread:
+            del unread[number]
+            found = dict(matches(disk, folder / part_name(number), wanted, kept))
+            missing -= found.keys()
+            for row, match in found.items():
+                if match is Match.SAME:
+                    walked.same += 1
+                else:
+                    sorted_by[match].append(row)
+        walked.missing += sorted(missing)
+    for number in unread:
+        walked.beyond += (row for row, _ in matches(disk, folder / part_name(number), {}, None))
+    walked.beyond = [row for row in walked.beyond if row >= walked.rows]  # others are in the wrong part
+    return walked
+
+
+def _some(rows: list[int]) -> str:
+    named = ", ".join(f"{row:,}" for row in rows[:_NAMED_AT_MOST])
+    return named + (f" and {len(rows) - _NAMED_AT_MOST:,} more" if len(rows) > _NAMED_AT_MOST else "")

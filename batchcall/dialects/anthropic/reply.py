@@ -1,0 +1,196 @@
+"""What an answer of Anthropic's Messages API says, whole or streamed, whoever sends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchcall.base.records import Json, RawCall, Reply
+from batchcall.dialects.jsontext import as_json_text, string_or_none
+from batchcall.dialects.usage import read_usage
+
+Event = dict[str, Json]
+
+
+def message_reply_in(documents: list[Json], is_stream: bool = False) -> Reply | None:
+    """The answer that the documents of a body hold, whole or in events; None where they hold none."""
+    for document in documents:
+        if reply := message_reply_from(document):
+            return reply
+    return message_reply_from(assemble_message(documents))
+
+
+def message_reply_from(document: Json) -> Reply | None:
+    """The answer that a document holds; None where it holds none."""
+    if not isinstance(document, dict):
+        return None
+    blocks = _blocks_of(document)
+    if blocks is None or (not blocks and document.get("stop_reason") == "tool_use"):  # a call that is not there
+        return None
+    calls = tuple([call for block in blocks if block.get("type") == "tool_use" and (call := _call(block))])
+    content = _text_in(blocks)
+    if document.get("error") and not (calls or content):
+        return None  # an error beside an empty message
+    return Reply(
+        calls=calls,
+        content=content,
+        refusal=None if content else _refusal_in(document),
+        finish_reason=string_or_none(document.get("stop_reason")),
+        model=string_or_none(document.get("model")),
+        response_id=string_or_none(document.get("id")),
+        usage=read_usage(document.get("usage")),
+    )
+
+
+def assemble_message(documents: list[Json]) -> Event | None:
+    """One message from its events, as the endpoint would have sent it without a stream.
+
+    None where there are no events, or its stop_reason never came: it was cut off.
+    """
+    stream = _Stream()
+    for document in documents:
+        if isinstance(document, dict) and (take := _TAKES.get(_type_of(document))):
+            take(stream, document)
+    if not string_or_none(stream.message.get("stop_reason")):
+        return None
+    content: list[Json] = [block.as_block() for block in stream.blocks]
+    return {**stream.message, "type": "message", "usage": stream.usage, "content": content}
+
+
+def has_events(documents: list[Json]) -> bool:
+    """Whether any of the documents is a piece of a streamed answer."""
+    return any(isinstance(document, dict) and _type_of(document) in _EVENTS for document in documents)
+
+
+def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The content of a message; None where the document is no message, or one with nothing in it and no end."""
+    has_ended = bool(string_or_none(document.get("stop_reason")))
+    if document.get("type") != "message" and not has_ended:
+        return None
+    content = document.get("content")
+    if isinstance(content, str):  # as a request may write it
+        content = [{"type": "text", "text": content}]
+    listed = content if isinstance(content, list) else []
+    blocks: list[Mapping[str, Any]] = [block for block in listed if isinstance(block, dict)]
+    return blocks if has_ended or any(block.get("type") in ("text", "tool_use") for block in blocks) else None
+
+
+def _call(block: Mapping[str, Any]) -> RawCall | None:
+    """A call; None for an empty husk."""
+    name, arguments = string_or_none(block.get("name")) or "", _arguments_in(block)
+    return RawCall(name, arguments, string_or_none(block.get("id")) or None) if name or arguments else None
+
+
+def _arguments_in(block: Mapping[str, Any]) -> str:
+    """The input as JSON text. An object is what the protocol has; a string in its place reads as encoded twice."""
+    streamed = block.get("partial_json")
+    if isinstance(streamed, str) and streamed.strip():
+        return streamed
+    written = block.get("input")
+    return "" if written is None else as_json_text(written)
+
+
+def _text_in(blocks: list[Mapping[str, Any]]) -> str | None:
+    """The text of all blocks: one with citations comes in many. Thinking is none of it."""
+    texts = [block.get("text") for block in blocks if block.get("type") == "text"]
+    found = [text for text in texts if isinstance(text, str)]
+    return "".join(found) if found else None
+
+
+def _refusal_in(document: Mapping[str, Any]) -> str | None:
+    details = document.get("stop_details")
+    return string_or_none(details.get("explanation")) or None if isinstance(details, dict) else None
+
+
+# Streams
+
+
+@dataclass(slots=True)
+class _Block:
+    start: Event
+    texts: list[str] = field(default_factory=list)
+    jsons: list[str] = field(default_factory=list)
+
+    def as_block(self) -> Event:
+        """The block with what its deltas brought. The text of an input stays as it came: it may be cut."""
+        block = {**self.start, "partial_json": "".join(self.jsons)}
+        if self.texts:
+            block["text"] = "".join([string_or_none(self.start.get("text")) or "", *self.texts])
+        return block
+
+
+@dataclass(slots=True)
+class _Stream:
+    message: Event = field(default_factory=dict)
+    usage: Event = field(default_factory=dict)
+    blocks: list[_Block] = field(default_factory=list)
+    by_index: dict[int, _Block] = field(default_factory=dict)  # the block that a delta's index continues
+
+
+def _begin(stream: _Stream, event: Event) -> None:
+    """A second beginning is that of another try, by a relay: what came before it is void."""
+    message = event.get("message")
+    stream.message = {**message, "stop_reason": None} if isinstance(message, dict) else {}
+    stream.usage = {}
+    stream.blocks, stream.by_index = [], {}
+    _count(stream, stream.message)
+
+
+def _begin_block(stream: _Stream, event: Event) -> None:
+    start = event.get("content_block")
+    _add_block(stream, event, start if isinstance(start, dict) else {})
+
+
+def _add_block(stream: _Stream, event: Event, start: Event) -> _Block:
+    index = event.get("index")
+    block = _Block(start)
+    stream.blocks.append(block)
+    stream.by_index[index if isinstance(index, int) else -1] = block
+    return block
+
+
+def _extend_block(stream: _Stream, event: Event) -> None:
+    delta, index = event.get("delta"), event.get("index")
+    if not isinstance(delta, dict) or (kind := _type_of(delta)) not in _BLOCK_OF_DELTA:
+        return  # thinking, its signature, citations
+    block = stream.by_index.get(index if isinstance(index, int) else -1)
+    if block is None:
+        block = _add_block(stream, event, {"type": _BLOCK_OF_DELTA[kind]})
+    block.texts.extend(_piece(delta, "text"))
+    block.jsons.extend(_piece(delta, "partial_json"))
+
+
+def _piece(delta: Event, name: str) -> list[str]:
+    piece = delta.get(name)
+    return [piece] if isinstance(piece, str) else []
+
+
+def _end(stream: _Stream, event: Event) -> None:
+    delta = event.get("delta")
+    if isinstance(delta, dict):
+        stream.message.update({name: said for name, said in delta.items() if said is not None and name in _SAID_LATE})
+    _count(stream, event)
+
+
+def _count(stream: _Stream, around: Event) -> None:
+    """The counts so far: they grow, and a relay that does not know one says 0 or null."""
+    usage = around.get("usage")
+    if isinstance(usage, dict):
+        stream.usage.update({name: count for name, count in usage.items() if count or name not in stream.usage})
+
+
+def _type_of(document: Event) -> str:
+    kind = document.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+_TAKES: Mapping[str, Callable[[_Stream, Event], None]] = {
+    "message_start": _begin,
+    "content_block_start": _begin_block,
+    "content_block_delta": _extend_block,
+    "message_delta": _end,
+}
+_EVENTS = frozenset({*_TAKES, "content_block_stop", "message_stop"})
+_BLOCK_OF_DELTA: Mapping[str, str] = {"text_delta": "text", "input_json_delta": "tool_use"}
+_SAID_LATE = frozenset({"stop_reason", "stop_sequence", "stop_details"})

@@ -1,0 +1,216 @@
+"""Messages in the chat-completions form as the turns of Anthropic's Messages API. Never raises, whatever is in them.
+
+What is in Anthropic's own form already passes as it is written; so does what neither form has, for the endpoint to
+refuse.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from batchcall.base.records import Json
+from batchcall.dialects.jsontext import as_json_text
+
+Block = dict[str, Json]
+
+
+def as_turns(messages: list[Json], system: Json = None) -> tuple[list[Json], Json]:
+    """The turns, consecutive ones of a role in one, and the system text, which stands behind `system`.
+
+    The latter is None where there is none; where there is nothing else, it is what the user says.
+    """
+    turns: list[dict[str, Any]] = []
+    instructions: list[Json] = [system] if system else []
+    for message in messages:
+        said = message if isinstance(message, dict) else {"role": "user", "content": message}
+        role = said.get("role")
+        if role in _SYSTEM_ROLES:
+            instructions.append(_parts(said.get("content")))
+        else:
+            _add_turn(turns, _SPOKEN_BY.get(str(role), role), _content_of(said))
+    told = _system_of(instructions)
+    if not turns and told:
+        return [{"role": "user", "content": told}], None
+    return list(turns), told
+
+
+_SYSTEM_ROLES = ("system", "developer")
+_SPOKEN_BY: Mapping[str, str] = {"tool": "user", "function": "user"}
+
+
+def _add_turn(turns: list[dict[str, Any]], role: Json, content: Json) -> None:
+    if role == "assistant" and not content:
+        return
+    if turns and turns[-1]["role"] == role:
+        turns[-1]["content"] = _blocks(turns[-1]["content"]) + _blocks(content)
+    else:
+        turns.append({"role": role, "content": content})
+
+
+def _system_of(instructions: list[Json]) -> Json:
+    """One text where all are texts; blocks where one has a form of its own, such as a mark for the cache."""
+    if all(isinstance(one, str) for one in instructions):
+        return "\n\n".join(str(one) for one in instructions if one) or None
+    return [block for one in instructions for block in _blocks(one)] or None
+
+
+def _blocks(content: Json) -> list[Json]:
+    """The content in blocks. One of blanks only is left out: Anthropic refuses it."""
+    listed = content if isinstance(content, list) else [_text(content)] if isinstance(content, str) else []
+    return [block for block in listed if not _is_blank(block)]
+
+
+def _is_blank(block: Json) -> bool:
+    if not isinstance(block, dict) or block.get("type") != "text":
+        return False
+    text = block.get("text")
+    return isinstance(text, str) and not text.strip()
+
+
+def _content_of(message: Mapping[str, Any]) -> Json:
+    content = message.get("content") or message.get("refusal")  # where a model refused, its words stand there alone
+    if message.get("role") in ("tool", "function"):
+        return [_result(message)]
+    calls = _calls_in(message)
+    return [*_blocks(_parts(content)), *calls] if calls else _parts(content)
+
+
+def _parts(content: Json) -> Json:
+    """The content of a message: a text as it is, a list part by part."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return [_part(part) for part in content]
+    return "" if content is None else as_json_text(content)
+
+
+def _part(part: Json) -> Json:
+    if isinstance(part, str):
+        return _text(part)
+    kind = part.get("type") if isinstance(part, dict) else None
+    translate = _PARTS.get(kind) if isinstance(kind, str) else None
+    if translate is None or not isinstance(part, dict) or (block := translate(part)) is None:
+        return part
+    return {**block, "cache_control": part["cache_control"]} if "cache_control" in part else block
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}
+
+
+# Calls and their results
+
+
+def _calls_in(message: Mapping[str, Any]) -> list[Json]:
+    listed = message.get("tool_calls")
+    calls = [call for call in listed if isinstance(call, dict)] if isinstance(listed, list) else []
+    if not calls and isinstance(legacy := message.get("function_call"), dict):
+        return [_use(legacy, f"call_{legacy.get('name')}")]
+    return [_use(call.get("function"), call.get("id")) for call in calls]
+
+
+def _use(function: Any, id_: Any) -> Json:
+    named = function if isinstance(function, dict) else {}
+    return {"type": "tool_use", "id": _id(id_), "name": named.get("name"), "input": _input(named.get("arguments"))}
+
+
+def _input(arguments: Any) -> Json:
+    """The arguments as the object that they have to be; what is none stands in one, for the model to see."""
+    if isinstance(arguments, str) and not arguments.strip():
+        return {}
+    try:
+        value: Json = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError):
+        value = arguments
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else {"arguments": value}
+
+
+def _result(message: Mapping[str, Any]) -> Json:
+    legacy = f"call_{message.get('name')}" if message.get("role") == "function" else None
+    result: Block = {"type": "tool_result", "tool_use_id": _id(legacy or message.get("tool_call_id"))}
+    content = _parts(message.get("content"))
+    return {**result, "content": content} if content else result
+
+
+def _id(written: Any) -> str:
+    """The id of a call in the letters that Anthropic allows."""
+    return _NOT_IN_ID.sub("_", str(written or "")) or "call"
+
+
+_NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+# Images and files
+
+
+def _image(part: Block) -> Block | None:
+    image = part.get("image_url")
+    url = image.get("url") if isinstance(image, dict) else image
+    if not isinstance(url, str):
+        return None
+    return _embedded(url) or {"type": "image", "source": {"type": "url", "url": url}}
+
+
+def _file(part: Block) -> Block | None:
+    file = part.get("file")
+    if not isinstance(file, dict):
+        return None
+    block = _file_block(file.get("file_data"), file.get("file_id"))
+    if block is not None and block["type"] == "document" and isinstance(file.get("filename"), str):
+        block["title"] = file["filename"]
+    return block
+
+
+def _file_block(inside: Json, id_: Json) -> Block | None:
+    if isinstance(inside, str):
+        source: Json = {"type": "base64", "media_type": "application/pdf", "data": inside}  # of a bare base64 text
+        return _embedded(inside) or {"type": "document", "source": source}
+    return {"type": "document", "source": {"type": "file", "file_id": id_}} if isinstance(id_, str) else None
+
+
+def _embedded(url: str) -> Block | None:
+    """The block of a data URL; None for any other URL."""
+    if url[:5].lower() != "data:":
+        return None
+    head, _, written = url[5:].partition(",")
+    media_type, *options = [one.strip().lower() for one in head.split(";")]
+    is_base64 = "base64" in options
+    if media_type == "text/plain":
+        text: Json = {"type": "text", "media_type": media_type, "data": _plain(written, is_base64)}
+        return {"type": "document", "source": text}
+    source: Json = {
+        "type": "base64",
+        "media_type": _MEDIA_TYPES.get(media_type, media_type),
+        "data": "".join(written.split()) if is_base64 else base64.b64encode(unquote_to_bytes(written)).decode(),
+    }
+    return {"type": "image" if media_type.startswith("image/") else "document", "source": source}
+
+
+def _plain(written: str, is_base64: bool) -> str:
+    try:
+        inside = base64.b64decode(written) if is_base64 else unquote_to_bytes(written)
+    except ValueError:
+        return written
+    return inside.decode(errors="replace")
+
+
+def _said(part: Block) -> Block | None:
+    text = part.get("refusal", part.get("text"))
+    return _text(text) if isinstance(text, str) else None
+
+
+_MEDIA_TYPES: Mapping[str, str] = {"image/jpg": "image/jpeg"}
+_PARTS: Mapping[str, Callable[[Block], Block | None]] = {
+    "image_url": _image,
+    "file": _file,
+    "refusal": _said,
+    "input_text": _said,
+    "output_text": _said,
+}

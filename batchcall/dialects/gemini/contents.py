@@ -1,0 +1,273 @@
+"""Messages in Gemini's words: contents of parts, by `user` and `model` in turn, and apart from them the system's.
+
+Messages that are contents already (they have `parts`) pass as written, and so do parts that are Gemini's own.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from batchcall.base.records import Json
+from batchcall.dialects.jsontext import Undigested, parse_documents
+
+Part = dict[str, Json]
+
+# What Google documents for calls that its model did not make: from 3 on, one without a signature is refused.
+UNSIGNED = "skip_thought_signature_validator"
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What a request says besides its constant parts."""
+
+    contents: list[Json] = field(default_factory=list)
+    system: list[Json] = field(default_factory=list)  # parts
+
+
+def as_conversation(messages: list[Json], *, is_signed: bool) -> Conversation:
+    """The conversation that messages in the chat-completions form make.
+
+    With `is_signed`, calls in the model's turns carry a thought signature: their own, else Google's stand-in.
+    What cannot be translated passes as written: the endpoint then refuses this row, and says why.
+    """
+    said = Conversation()
+    names: dict[str, str] = {}  # of functions, by the id of their call
+    for message in messages:
+        if isinstance(message, dict):
+            _add(said, message, names, is_signed=is_signed)
+        else:
+            said.contents.append(message)
+    if not said.contents and said.system:  # Gemini answers no system instruction alone
+        return Conversation([{"role": "user", "parts": said.system}])
+    return said
+
+
+def text_parts(content: Json) -> list[Json]:
+    """The parts of a system instruction, however it is written: text, parts, or a content of parts."""
+    if isinstance(content, dict):
+        return text_parts(content["parts"]) if "parts" in content else [_part(content)]
+    if isinstance(content, list):
+        return [_part(each) for each in content]
+    return [{"text": content}]
+
+
+def _add(said: Conversation, message: Part, names: dict[str, str], *, is_signed: bool) -> None:
+    role = message.get("role")
+    if role in _SYSTEM_ROLES:
+        said.system += text_parts(message["parts"] if "parts" in message else message.get("content"))
+    elif isinstance(parts := message.get("parts"), list):
+        _add_turn(said, _ROLES.get(str(role), role) or "user", parts)
+    elif role in _RESULT_ROLES:
+        _add_turn(said, "user", [_function_response(message, names)])
+    else:
+        calls = _calls_of(message, names, is_signed=is_signed)
+        _add_turn(said, _ROLES.get(str(role), role), [*_parts_of(message, has_calls=bool(calls)), *calls])
+
+
+_SYSTEM_ROLES = ("system", "developer")
+_RESULT_ROLES = ("tool", "function")
+_ROLES: Mapping[str, str] = {"assistant": "model", "model": "model", "user": "user"}
+
+
+def _add_turn(said: Conversation, role: Json, parts: list[Json]) -> None:
+    """The parts as a turn, or at the end of the last one: Gemini wants the results of all calls in one turn."""
+    last = said.contents[-1] if said.contents else None
+    if isinstance(last, dict) and last["role"] == role:
+        before = last["parts"]
+        assert isinstance(before, list)
+        last["parts"] = [*before, *parts]
+    else:
+        said.contents.append({"role": role, "parts": parts})
+
+
+# Parts
+
+
+def _parts_of(message: Part, *, has_calls: bool) -> list[Json]:
+    content = message.get("content")
+    if content is None or content == "":
+        refusal = message.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            return [{"text": refusal}]
+        return [] if has_calls else [{"text": ""}]  # a turn has a part
+    return text_parts(content)
+
+
+def _part(written: Json) -> Json:
+    if not isinstance(written, dict):
+        return {"text": written} if isinstance(written, str) else written
+    translate = _PARTS.get(str(written.get("type")))
+    return (translate(written) or written) if translate else written
+
+
+def _text(written: Part) -> Part | None:
+    text = written.get("text", written.get("refusal"))
+    return {"text": text} if isinstance(text, str) else None
+
+
+def _image(written: Part) -> Part | None:
+    image = written.get("image_url", written.get("video_url"))
+    url = image.get("url") if isinstance(image, dict) else image
+    return _media(url) if isinstance(url, str) else None
+
+
+def _audio(written: Part) -> Part | None:
+    audio = written.get("input_audio")
+    data, kind = (audio.get("data"), audio.get("format")) if isinstance(audio, dict) else (None, None)
+    if not isinstance(data, str):
+        return None
+    return _media(data) if _is_url(data) else _inline(f"audio/{kind or 'wav'}", data)
+
+
+def _file(written: Part) -> Part | None:
+    file = written.get("file")
+    if not isinstance(file, dict):
+        return None
+    data, id_, name = file.get("file_data"), file.get("file_id"), file.get("filename")
+    if isinstance(data, str):
+        return _media(data) if _is_url(data) else _inline(_mime_type(str(name)) or "application/pdf", data)
+    return {"fileData": {"fileUri": id_}} if isinstance(id_, str) else None
+
+
+_PARTS: Mapping[str, Callable[[Part], Part | None]] = {
+    "text": _text,
+    "input_text": _text,
+    "output_text": _text,
+    "refusal": _text,
+    "image_url": _image,
+    "input_image": _image,
+    "video_url": _image,
+    "input_audio": _audio,
+    "file": _file,
+}
+
+
+def _is_url(text: str) -> bool:
+    return text[:8].lower().startswith(("data:", "https://", "http://", "gs://"))  # of any case, as all schemes are
+
+
+def _media(url: str) -> Part:
+    """The bytes of a data URL, or where they are."""
+    if url[:5].lower() != "data:":
+        mime_type = _mime_type(url.partition("?")[0].partition("#")[0])
+        return {"fileData": {**({"mimeType": mime_type} if mime_type else {}), "fileUri": url}}
+    head, _, data = url[len("data:") :].partition(",")
+    mime_type, *options = head.split(";")
+    if "base64" not in [option.strip().lower() for option in options]:
+        data = base64.b64encode(unquote_to_bytes(data.encode(errors="replace"))).decode()
+    return _inline(mime_type.strip().lower() or "text/plain", data)
+
+
+def _inline(mime_type: str, data: str) -> Part:
+    return {"inlineData": {"mimeType": mime_type, "data": data}}
+
+
+def _mime_type(path: str) -> str | None:
+    return _MIME_TYPES.get(path.rpartition(".")[2].lower())
+
+
+_MIME_TYPES: Mapping[str, str] = {
+    **{kind: f"image/{kind}" for kind in ("png", "jpeg", "webp", "heic", "heif", "gif")},
+    **{kind: f"audio/{kind}" for kind in ("wav", "mp3", "aiff", "aac", "ogg", "flac")},
+    **{kind: f"video/{kind}" for kind in ("mp4", "mpeg", "webm", "wmv")},
+    "jpg": "image/jpeg",
+    "mov": "video/quicktime",
+    "pdf": "application/pdf",
+    "txt": "text/plain",
+    "md": "text/markdown",
+    "html": "text/html",
+    "csv": "text/csv",
+    "json": "application/json",
+}
+
+
+# Calls and their results
+
+
+def _calls_of(message: Part, names: dict[str, str], *, is_signed: bool) -> list[Json]:
+    calls = [_function_call(call, names) for call in _written_calls(message)]
+    if is_signed and calls and not any("thoughtSignature" in call for call in calls):
+        calls[0]["thoughtSignature"] = UNSIGNED  # of calls made at once, only the first has one
+    return list(calls)
+
+
+def _written_calls(message: Part) -> Iterator[tuple[Part, Part]]:
+    """Each call that is quoted, and the function called in it."""
+    several = message.get("tool_calls")
+    for call in several if isinstance(several, list) else []:
+        if isinstance(call, dict):
+            function = call.get("function")
+            yield call, function if isinstance(function, dict) else call
+    legacy = message.get("function_call")
+    if isinstance(legacy, dict):
+        yield {}, legacy
+
+
+def _function_call(written: tuple[Part, Part], names: dict[str, str]) -> Part:
+    call, function = written
+    name, id_ = function.get("name"), call.get("id")
+    quoted: Part = {"name": name, "args": _as_object(function.get("arguments"), otherwise="arguments")}
+    if isinstance(id_, str) and id_:
+        names[id_] = str(name)
+        quoted = {"id": id_, **quoted}
+    signature = _signature_of(call)
+    return {"functionCall": quoted, **({"thoughtSignature": signature} if signature else {})}
+
+
+def _signature_of(call: Part) -> Json:
+    """The signature where Google's own chat-completions surface puts it."""
+    extra = call.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    return google.get("thought_signature") if isinstance(google, dict) else None
+
+
+def _function_response(message: Part, names: dict[str, str]) -> Part:
+    id_ = message.get("tool_call_id")
+    name = (names.get(id_) if isinstance(id_, str) else None) or message.get("name") or id_
+    text, media = _result(message.get("content"))
+    return {
+        "functionResponse": {
+            **({"id": id_} if isinstance(id_, str) and id_ in names else {}),
+            "name": name or "unknown",
+            "response": _as_object(text, otherwise="output"),
+            **({"parts": media} if media else {}),
+        }
+    }
+
+
+def _result(content: Json) -> tuple[Json, list[Json]]:
+    """What a function gave back: its text, and what is no text."""
+    if not isinstance(content, list):
+        return content, []
+    parts = [_part(part) for part in content]
+    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    media: list[Json] = [
+        part for part in parts if isinstance(part, dict) and ("inlineData" in part or "fileData" in part)
+    ]
+    return "".join(map(str, texts)), media
+
+
+def _as_object(value: Json, *, otherwise: str) -> dict[str, Json]:
+    """The value as the object that Gemini wants; what is none is put into one under the name `otherwise`."""
+    if isinstance(value, str):
+        read = _read_object(value)
+        return read if read is not None else {otherwise: value}
+    if value is None:
+        return {}
+    return value if isinstance(value, dict) else {otherwise: value}
+
+
+def _read_object(text: str) -> dict[str, Json] | None:
+    if not text.strip():
+        return {}
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        documents, leftover = parse_documents(text)
+    except Undigested:
+        return None
+    only = documents[0] if len(documents) == 1 and not leftover else None
+    return only if isinstance(only, dict) else None

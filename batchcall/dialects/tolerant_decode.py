@@ -1,0 +1,185 @@
+"""Reads the one answer in many thousands that is not a plain completion: the same way for every protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from batchcall.base.records import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
+from batchcall.dialects.anthropic.reply import has_events, message_reply_in
+from batchcall.dialects.failures import Answer, read_failure
+from batchcall.dialects.gemini.reply import gemini_reply_in, has_gemini_chunks
+from batchcall.dialects.jsontext import (
+    TOO_DEEP,
+    Body,
+    Undigested,
+    check_count,
+    has_duplicate_keys,
+    may_hold_surrogates,
+    parse_documents,
+    unpack,
+    without_lone_surrogates,
+)
+from batchcall.dialects.openai.chat_reply import broken_off_by, chat_reply_in
+from batchcall.dialects.openai.responses_reply import has_response_events, response_reply_in
+from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
+
+
+class Form(NamedTuple):
+    """What a protocol knows of its own answers."""
+
+    mark: str  # a name that stands at the top of its answers, and of no other protocol's
+    reply_in: Callable[[list[Json], bool], Reply | None]  # of the documents of a body, and whether they were a stream
+    has_chunks: Callable[[list[Json]], bool]  # whether any document is a piece of a streamed answer
+    nothing: str  # what to tell of an answer with nothing in it
+
+
+FORMS: Mapping[str, Form] = {
+    "openai-chat": Form("choices", chat_reply_in, has_chunks, "the answer has no choices"),
+    "openai-responses": Form(
+        "output", response_reply_in, has_response_events, "the answer has no output that is finished"
+    ),
+    "anthropic": Form("stop_reason", message_reply_in, has_events, "the answer has no content"),
+    "gemini": Form("candidates", gemini_reply_in, has_gemini_chunks, "the answer has no candidates"),
+}
+
+
+def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
+    """What an answer means, however oddly it was sent. Never raises; see `Dialect.decode`."""
+    reply = None
+    try:
+        body = _read_body(response.body)
+        reply = _reply_in(body, protocol)
+        if reply and not is_nothing(reply):
+            return replace(reply, repairs=body.repairs + reply.repairs)
+    except Undigested as error:
+        body = Body([], "", undigested=str(error))
+    except RecursionError:
+        body = Body([], "", undigested=TOO_DEEP)
+    is_success = 200 <= response.status < 300
+    if is_success and (response.is_cut or body.is_cut):
+        return too_large(response)
+    if is_success and body.undigested:
+        return _lost(FailureKind.UNDIGESTED, response, body.undigested)
+    saying = ""
+    if is_success:
+        saying = _saying(body, FORMS[protocol].nothing) if reply is None else _EMPTY
+    answer = Answer(response.status, response.headers, body.documents, body.text, saying)
+    return read_failure(answer, now_s=now_s)
+
+
+def is_nothing(reply: Reply) -> bool:
+    """Whether an answer has nothing in it and took nothing: the relay got none from the model behind it.
+
+    A model that has nothing to say takes a token to say so. Where nothing was counted at all, a missing id shows that
+    no model made the answer. One that a filter or a limit has emptied says so, and is an answer.
+    """
+    if reply.calls or reply.refusal or (reply.content or "").strip():
+        return False
+    if (reply.finish_reason or "").lower() not in _PLAIN_ENDS:
+        return False
+    usage = reply.usage
+    if usage.completion_tokens is None and usage.total_tokens is not None:  # Gemini leaves a zero out
+        return usage.total_tokens == usage.prompt_tokens
+    return usage.completion_tokens == 0 or (usage == NO_USAGE and not reply.response_id)
+
+
+_EMPTY = "the answer is empty: no text, no call, not one token"
+# What an answer ends with that came to its end, in all protocols.
+_PLAIN_ENDS = frozenset({"", "stop", "end_turn", "completed", "tool_calls", "tool_use", "eos", "eos_token"})
+
+
+def _reply_in(body: Body, protocol: str) -> Reply | None:
+    """The answer in the body, also where a relay passes on that of another protocol as it is."""
+    asked = FORMS[protocol]
+    if reply := asked.reply_in(body.documents, body.is_stream):
+        return _noted(reply, body, protocol)
+    if any(asked.mark in document for document in body.documents if isinstance(document, dict)):
+        return None  # it is the protocol's own, and not finished
+    for spoken, form in FORMS.items():
+        if reply := form.reply_in(body.documents, body.is_stream):
+            return _noted(reply, body, spoken, "other_protocol")
+    if len(body.documents) == 1 and (reply := asked.reply_in(list(_wrapped_in(body.documents[0])), False)):
+        return _noted(reply, body, protocol, "wrapped_answer")
+    return None
+
+
+def _wrapped_in(document: Json) -> Iterator[Json]:
+    """What a relay's own envelope holds: [answer], {"code": 200, "msg": "ok", "data": answer}."""
+    if isinstance(document, list) and len(document) == 1:
+        yield document[0]
+    if isinstance(document, dict) and not document.get("error"):
+        yield from map(document.get, ("data", "result", "response", "body"))
+
+
+def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
+    """The answer with what to note of it. Of a key that is twice in arguments that are an object, one value is lost."""
+    has_objects = any(call.is_object or spoken in _ARGUMENTS_ARE_OBJECTS for call in reply.calls)
+    notes += ("duplicate_key",) if has_objects and has_duplicate_keys(body.pieces, body.documents) else ()
+    return replace(reply, repairs=reply.repairs + notes) if notes else reply
+
+
+_ARGUMENTS_ARE_OBJECTS = frozenset({"anthropic", "gemini"})
+
+
+def _has_chunks(documents: list[Json]) -> bool:
+    return any(form.has_chunks(documents) for form in FORMS.values())
+
+
+def _read_body(received: bytes) -> Body:
+    text, mends, is_cut = unpack(received)
+    is_stream = is_event_stream(text)
+    if is_stream:
+        documents, pieces = _streamed(text)
+    else:
+        pieces = [text]
+        documents, leftover = parse_documents(text)
+        mends += _mends_of(documents, leftover)
+    if may_hold_surrogates(text):
+        whole: list[Json] = [without_lone_surrogates(document) for document in documents]
+        mends += ("lone_surrogate",) if whole != documents else ()
+        documents = whole
+    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream, pieces=tuple(pieces))
+
+
+def _streamed(text: str) -> tuple[list[Json], list[str]]:
+    """The documents of the events, and the events. What stands behind the first that says it is done is the same
+    stream once more."""
+    events: list[str] = []
+    for event in read_events(text):
+        events.append(event)
+        check_count(len(events))
+    ended = next((place for place, event in enumerate(events) if event.strip() == "[DONE]"), len(events))
+    before = [document for event in events[:ended] for document in parse_documents(event)[0]]
+    if before:
+        return before, events[:ended]
+    return [document for event in events for document in parse_documents(event)[0]], events
+
+
+def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
+    several = ("several_documents",) if len(documents) > 1 and not _has_chunks(documents) else ()
+    trailing = ("trailing_text",) if documents and leftover else ()
+    return several + trailing
+
+
+def _saying(body: Body, nothing: str) -> str:
+    """What to tell of a body that has no error object in it."""
+    if reason := next(filter(None, map(broken_off_by, body.documents)), None):
+        return f'the endpoint broke the answer off (finish_reason "{reason}")'
+    if body.is_stream or _has_chunks(body.documents):
+        return "the stream ended before the answer did"
+    if body.documents:
+        return nothing
+    if body.text.lstrip().startswith(("{", "[")):
+        return "the answer is cut short or not JSON"
+    return ""
+
+
+def too_large(response: HttpResponse) -> Failure:
+    """What an answer comes to that was longer than what is read of any."""
+    return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
+
+
+def _lost(kind: FailureKind, response: HttpResponse, why: str) -> Failure:
+    return Failure(kind, f"HTTP {response.status}: the answer {why}", http_status=response.status)

@@ -1,0 +1,43 @@
+"""Room held back for the moment when the disk is full: what is in flight then still finds a place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from batchcall.disk.disk import Disk, write_fully
+
+LEAST_BYTES = 1 << 17  # for run.json and some answers that are longer than any before
+
+
+class Ballast:
+    """A file of noise that is removed when its room is needed. Used from one thread."""
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        """Take the room. Raises OSError when there is none: then nothing should be sent either."""
+        self._disk = disk
+        self._path = path
+        self._size = 0
+        self._is_released = False
+        self.hold(LEAST_BYTES)
+
+    def hold(self, size: int) -> None:
+        """Hold at least `size` bytes. Raises OSError when full."""
+        if self._is_released or size <= self._size:
+            return
+        handle = self._disk.open_append(self._path)
+        try:
+            write_fully(self._disk, handle, os.urandom(size - self._size))  # zeros would compress to no room at all
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._disk.truncate(handle, self._size)
+            raise
+        finally:
+            self._disk.close(handle)
+        self._size = size
+
+    def release(self) -> None:
+        """Give the room away. Raises OSError."""
+        self._is_released = True
+        self._disk.remove(self._path)

@@ -1,0 +1,128 @@
+"""One run per output folder. The kernel frees the lock when its holder ends, so no stale lock ever needs a person."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from batchcall.base.errors import LockedError
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock there yet, and nobody is told otherwise
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class FolderLostError(OSError):
+    """The output folder of a run was deleted, renamed or replaced meanwhile. `str()` is what happened."""
+
+    def __init__(self, what: str, *, hint: str, is_deleted: bool) -> None:
+        super().__init__(errno.ESTALE, what)
+        self.hint = hint
+        self.is_deleted = is_deleted  # what arrives now cannot be kept; else it still is, in the renamed folder
+
+
+@contextlib.contextmanager
+def hold_lock(path: Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock file at `path` for the block. Raises LockedError at once when another run holds it.
+
+    Gives a call that raises FolderLostError once the file at `path` is not the one that is held, another OSError where
+    that cannot be seen any more. Raises OSError where the file cannot be made, or is a link: it would be written over
+    whatever that leads to.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
+    try:
+        _lock(handle, path)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, _holder().encode(), 0)
+        yield lambda: _refuse_lost(handle, path)
+    finally:
+        os.close(handle)
+
+
+def stands_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one that `path` leads to. Raises OSError where that cannot be seen."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _refuse_lost(handle: int, path: Path) -> None:
+    if stands_at(handle, path):
+        return
+    own, folder = path.parent, path.parent.parent
+    if os.fstat(handle).st_nlink == 0:
+        what = own if folder.is_dir() else folder
+        raise FolderLostError(
+            f"{what} was deleted while a run was writing to it",
+            hint=f"what had arrived and was in {what} is gone with it; give another --output, or move what is left of"
+            f" {folder} away and run the same command again",
+            is_deleted=True,
+        )
+    moved = _place_of(handle)
+    raise FolderLostError(
+        f"{folder} was renamed or replaced while a run was writing to it",
+        hint=f"every answer that arrived is in {moved}: move that back to {folder}, then run the same command again",
+        is_deleted=False,
+    )
+
+
+def _place_of(handle: int) -> str:
+    """The output folder of an open lock file, wherever it is now."""
+    try:
+        return str(Path(os.readlink(f"/proc/self/fd/{handle}")).parents[1])
+    except (OSError, IndexError):
+        return "the renamed folder"
+
+
+def refuse_held(path: Path) -> None:
+    """Raise LockedError when another run holds the lock file at this moment. Takes nothing."""
+    if path.exists():
+        with contextlib.suppress(OSError), open(path, "r+b") as file:
+            _lock(file.fileno(), path)
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds the lock file right now; None when nobody does. Takes nothing."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        _lock(handle, path)
+    except LockedError:
+        return _named_in(handle)
+    finally:
+        os.close(handle)
+    return None
+
+
+def _lock(handle: int, path: Path) -> None:
+    if not HAS_LOCKS:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise LockedError(
+            f"another run holds {path.parent.parent}: {_named_in(handle)}",
+            hint="wait for it, or stop it with SIGTERM (it drains and loses nothing), or choose another --output",
+        ) from error
+
+
+def _named_in(handle: int) -> str:
+    return os.pread(handle, 200, 0).decode(errors="replace") or "a process that has not said its name"
+
+
+def _holder() -> str:
+    since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"process {os.getpid()} on {socket.gethostname()}, since {since}"

@@ -1,0 +1,127 @@
+"""One endpoint with one key: the way to it, what is learnt of it, and how fast it may be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from batchcall.answers.read import Read, max_tokens_of
+from batchcall.base.records import Failure, FailureKind, HttpRequest, Request, Scope, Shape
+from batchcall.dialects import Dialect, read_limits
+from batchcall.engine.gate import Gate, Turn
+from batchcall.http.transport import Transport
+from batchcall.pacing.health import Health, Verdict
+from batchcall.pacing.pacer import Orders, Pacer
+from batchcall.requests.requests import Sent, sent_to
+
+_SHAPES_HELD = 1024
+_NEVER_A_ROWS = frozenset({FailureKind.NO_DESCRIPTORS, FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME})
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """A member of a pool, or all there is."""
+
+    name: str  # as the column `endpoint` says it
+    transport: Transport
+    dialect: Dialect
+    gate: Gate
+    pacer: Pacer
+    health: Health
+    model: str | None = None  # what it is asked for instead of the request's own model
+    takes_any_name: bool = True  # of a tool, so that all go out by their own
+    tells_protocol: bool = False  # whether its attempts say what it speaks: those of a pool may differ in it
+    left: Verdict | None = None  # why it is asked no more
+    requests: int = 0  # sent by this run
+    answered: int = 0  # of these, with a completion
+    coming: int = 0  # rows of a pool that are on their way through the gate
+    patience: set[asyncio.Timeout] = field(default_factory=set)  # of rows at the gate; run out, they go elsewhere
+    _orders: Orders | None = None
+    _sent: dict[Shape, Sent] = field(default_factory=dict)  # what becomes of each shape here
+
+    def encode(self, request: Request) -> HttpRequest:
+        """The request as this endpoint is asked it."""
+        sent = self._sent.get(request.shape)
+        if sent is None:
+            if len(self._sent) >= _SHAPES_HELD:
+                self._sent.clear()
+            sent = self._sent[request.shape] = sent_to(
+                request.shape, model=self.model, takes_any_name=self.takes_any_name
+            )
+        return self.dialect.encode(sent.ask(request.messages))
+
+    def turn(self, http: HttpRequest, request: Request) -> Turn:
+        """A place at the gate for this request."""
+        return self.gate.turn(self.pacer.estimate.tokens(len(http.body), max_tokens_of(request.shape)))
+
+    @property
+    def is_held(self) -> bool:
+        """Nobody is let through for now, or ever again."""
+        return self.left is not None or self.gate.pause_left_s > 0
+
+    @property
+    def is_ready(self) -> bool:
+        """A row that comes now is let through at once, or is the next to be."""
+        return not self.is_held and self.gate.has_room(self.coming)
+
+    @property
+    def load(self) -> float:
+        """Share of what may be in flight that is."""
+        return (self.gate.in_flight + self.coming) / self.gate.most_in_flight
+
+    def learn(self, row: int, read: Read, *, sent_at_s: float, now_s: float, roll: float) -> None:
+        """Tell the pacer what one attempt says of this endpoint."""
+        failure = read.failure
+        if failure is None:
+            in_flight = self.gate.in_flight + self.coming  # whoever is on the way already fills a place
+            self.pacer.answered(sent_at_s, now_s, in_flight=in_flight, work=float(read.usage.completion_tokens or 1))
+        else:
+            is_judged = failure.kind is not FailureKind.REJECTED
+            self.pacer.failed(row, failure, sent_at_s=sent_at_s, now_s=now_s, roll=roll, is_judged=is_judged)
+            if failure.limits is not None:
+                self.pacer.told_limits(failure.limits, now_s)
+        if read.usage.total_tokens:
+            self.pacer.used(read.usage.total_tokens, now_s)
+
+    def read_headers(self, read: Read, *, now_s: float, epoch_s: float) -> None:
+        """Limits, where an answer names them; now and then is enough."""
+        if read.attempt.response is not None and self.pacer.wants_limits(now_s):
+            self.pacer.told_limits(read_limits(read.attempt.response.headers, now_s=epoch_s), now_s)
+
+    def judge(self, read: Read, now_s: float) -> Verdict | None:
+        """Whether it still serves this job, after this attempt."""
+        if read.failure is None:
+            self.answered += 1
+            self.health.saw_reply()
+            return None
+        return self.health.saw(read.failure) or self.pacer.verdict(now_s)
+
+    def takes_no_try(self, failure: Failure) -> bool:
+        """A failure that a row did not cause: nothing could be sent, the endpoint is down and the row only found out
+        whether it still is, or it takes fewer at the same time than were sent."""
+        is_beyond_open = self.pacer.is_beyond_open and self.pacer.open_limit.is_sure
+        is_of_all = (self.pacer.is_down or is_beyond_open) and failure.kind.rule.scope is Scope.RETRY
+        return is_of_all or failure.kind in _NEVER_A_ROWS
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps more from going on here: as `Gate.bound_by`, or why no more may be in flight, where that is it."""
+        bound = self.gate.bound_by
+        return self.pacer.bound_by if bound == "concurrency" else bound
+
+    @property
+    def again_at_s(self) -> float | None:
+        """When its pacer says something else by itself."""
+        return self._orders.again_at_s if self._orders is not None else None
+
+    def obey(self, now_s: float) -> bool:
+        """Let the gate do what the pacer says; whether that is news."""
+        orders = self.pacer.orders(now_s)
+        if orders == self._orders:
+            return False
+        last, self._orders = self._orders, orders
+        self.gate.limit_rates(orders.requests_per_minute, orders.tokens_per_minute)
+        self.gate.hold_until(orders.not_before_s)
+        if last is None or last.in_flight != orders.in_flight:
+            self.gate.limit_in_flight(orders.in_flight)
+        return True

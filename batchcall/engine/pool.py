@@ -1,0 +1,265 @@
+"""The endpoints of a job: which of them a row is sent to, and what holds of all of them together.
+
+Rows wait in one line, first in first out, for whichever endpoint can take the next one; at each gate at most one of
+them waits for budgets. So each endpoint gets as much as it can take, and no row waits for a slow one while another is
+free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
+from types import TracebackType
+
+from batchcall.base.errors import ExitCode
+from batchcall.base.records import HttpRequest, Request, Status
+from batchcall.engine.endpoint import Endpoint
+from batchcall.engine.gate import Turn
+from batchcall.pacing.health import Health, Verdict
+
+_Waiter = tuple["asyncio.Future[Endpoint]", Collection[Endpoint]]
+
+
+class Pool:
+    """One endpoint or several. Belongs to one event loop."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], *, sample: Health | None = None) -> None:
+        """`sample` judges the first rows of all endpoints together, where there are several."""
+        self.endpoints = tuple(endpoints)
+        self.only = self.endpoints[0] if len(self.endpoints) == 1 else None
+        self.sample = sample
+        self.outages = 0  # times that all of them were down
+        self._was_down = False
+        self._line: deque[_Waiter] = deque()
+        self._ramps: dict[Endpoint, asyncio.TimerHandle] = {}  # when more may be in flight without an answer
+        self._alarm: asyncio.TimerHandle | None = None  # at the end of the first pause, while somebody waits
+        if self.only is None:
+            for endpoint in self.endpoints:
+                endpoint.gate.on_room = self._serve
+
+    @property
+    def living(self) -> list[Endpoint]:
+        """Those that have not left."""
+        return [endpoint for endpoint in self.endpoints if endpoint.left is None]
+
+    @property
+    def most_in_flight(self) -> int:
+        """How many rows can be on their way at once."""
+        return sum(endpoint.pacer.most_in_flight for endpoint in self.endpoints)
+
+    @property
+    def is_down(self) -> bool:
+        """None of them gets anything through."""
+        return all(endpoint.pacer.breaker.is_open for endpoint in self.endpoints if endpoint.left is None)
+
+    @property
+    def down(self) -> str:
+        """Why they count as down; empty while one of them does not."""
+        living = self.living
+        if not living or not self.is_down:
+            return ""
+        failure = living[0].pacer.breaker.last_failure
+        return failure.message if failure is not None else ""
+
+    @property
+    def last_good_s(self) -> float:
+        """When the latest request was sent that any of them answered."""
+        return max(endpoint.pacer.breaker.last_good_s for endpoint in self.endpoints)
+
+    @property
+    def in_flight(self) -> int:
+        return sum(endpoint.gate.in_flight for endpoint in self.endpoints)
+
+    @property
+    def oldest_age_s(self) -> float:
+        return max(endpoint.gate.oldest_age_s for endpoint in self.endpoints)
+
+    @property
+    def pause_left_s(self) -> float:
+        """How long nobody is let through by any of them; 0 while somebody may be."""
+        return min((endpoint.gate.pause_left_s for endpoint in self.living), default=0.0)
+
+    @property
+    def bound_by(self) -> str:
+        """What keeps more from going on: "outage" where all are down, else as `Gate.bound_by`; of several, what keeps
+        most of them."""
+        if self.down:
+            return "outage"
+        if self.only is not None:
+            return self.only.bound_by
+        bounds = Counter("pause" if one.gate.pause_left_s else one.bound_by for one in self.living)
+        return "" if bounds[""] or not bounds else bounds.most_common(1)[0][0]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Why nobody is asked any more, when all have left."""
+        if self.only is not None and self.only.left is not None:
+            return self.only.left
+        reasons = {endpoint.name: endpoint.left for endpoint in self.endpoints if endpoint.left is not None}
+        quotas = [why.quota for why in reasons.values() if why.quota is not None]
+        first = min(quotas, key=lambda quota: quota.renewed_at_s, default=None)  # with one of them the job can go on
+        told = "; ".join(f"{name}: {why.reason}" for name, why in reasons.items())
+        hints = "; ".join(dict.fromkeys(why.hint for why in reasons.values()))
+        is_final = all(why.exit_code is ExitCode.ENDPOINT_REFUSES for why in reasons.values())
+        exit_code = ExitCode.ENDPOINT_REFUSES if is_final else ExitCode.STOPPED_EARLY
+        return Verdict(exit_code, f"no endpoint is left ({told})", hints, first)
+
+    def saw_row_end(self, status: Status) -> Verdict | None:
+        """A row ended, whoever was asked: what nearly all of the first rows do is the job's own doing."""
+        return self.sample.saw_row_end(status) if self.sample is not None else None
+
+    def place(self, ask: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()) -> Place:
+        """The way of one request to an endpoint, one of `avoid` only if there is no other: `async with pool.place(…)`.
+
+        `ask` makes the request once it is known who is asked.
+        """
+        return Place(self, ask, avoid)
+
+    def obey(self, endpoint: Endpoint, now_s: float) -> None:
+        """Let its gate do what its pacer says; who waits there goes elsewhere if that takes long."""
+        is_news = endpoint.obey(now_s)
+        if self._ramps or endpoint.again_at_s is not None:
+            self._obey_again(endpoint)
+        if not is_news:
+            return
+        is_down = self.is_down
+        self.outages += is_down and not self._was_down
+        self._was_down = is_down
+        if self.only is None:
+            if endpoint.is_held:
+                _send_away(endpoint)
+            self._serve()
+
+    def _obey_again(self, endpoint: Endpoint) -> None:
+        if (ramp := self._ramps.pop(endpoint, None)) is not None:
+            ramp.cancel()
+        if (again_at_s := endpoint.again_at_s) is not None:
+            self._ramps[endpoint] = asyncio.get_running_loop().call_at(again_at_s, self.obey, endpoint, again_at_s)
+
+    def leave(self, endpoint: Endpoint, why: Verdict) -> bool:
+        """Ask this one no more. Whether another one is left."""
+        endpoint.left = endpoint.left or why
+        _send_away(endpoint)
+        self._serve()
+        return bool(self.living)
+
+    async def choose(self, avoid: Collection[Endpoint]) -> Endpoint:
+        """Wait for an endpoint that can take a request; its `coming` counts the caller from then on."""
+        if not self._line and (endpoint := self._best(avoid)) is not None:
+            endpoint.coming += 1
+            return endpoint
+        told: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        self._line.append((told, avoid))
+        self._serve()
+        try:
+            return await told
+        except asyncio.CancelledError:
+            if told.done() and not told.cancelled():  # told in the same moment
+                self.give_up(told.result())
+            raise
+
+    async def enter(self, endpoint: Endpoint, turn: Turn) -> bool:
+        """Through the gate of an endpoint that was chosen; False when it is better to choose again."""
+        if endpoint.is_held:  # since it was chosen
+            self.give_up(endpoint)
+            return False
+        try:
+            async with asyncio.timeout(None) as patience:
+                endpoint.patience.add(patience)
+                await turn.__aenter__()
+                return True
+        except TimeoutError:
+            return False
+        finally:
+            endpoint.patience.discard(patience)
+            self.give_up(endpoint)
+
+    def give_up(self, endpoint: Endpoint) -> None:
+        """The caller is no longer on its way to this endpoint, be it that it is through."""
+        endpoint.coming -= 1
+        self._serve()
+
+    def _best(self, avoid: Collection[Endpoint]) -> Endpoint | None:
+        """Of those that are ready, the one with most room."""
+        if avoid and all(one in avoid or one.is_held for one in self.endpoints):
+            avoid = ()
+        ready = [one for one in self.endpoints if one not in avoid and one.is_ready]
+        return min(ready, key=lambda one: one.load, default=None)
+
+    def _serve(self) -> None:
+        """Give those in line what is free, in order."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not self._line or not any(one.is_ready for one in self.endpoints):
+            self._wake_after_pause()
+            return
+        waiting = deque[_Waiter]()
+        while self._line:
+            told, avoid = self._line.popleft()
+            if told.done():  # cancelled
+                continue
+            endpoint = self._best(avoid)
+            if endpoint is None:
+                waiting.append((told, avoid))
+                if not any(one.is_ready for one in self.endpoints):
+                    break
+                continue
+            endpoint.coming += 1
+            told.set_result(endpoint)
+        self._line.extendleft(reversed(waiting))
+        self._wake_after_pause()
+
+    def _wake_after_pause(self) -> None:
+        pauses = [left_s for one in self.living if (left_s := one.gate.pause_left_s)]
+        if self._line and pauses:
+            self._alarm = asyncio.get_running_loop().call_later(min(pauses) + 1e-3, self._serve)
+
+
+def _send_away(endpoint: Endpoint) -> None:
+    now_s = asyncio.get_running_loop().time()
+    while endpoint.patience:  # each is told once
+        endpoint.patience.pop().reschedule(now_s)
+
+
+class Place:
+    """One request's way to an endpoint. `http` is what is sent there, `turn` its turn at the gate, `wait_s` how long it
+    waited for it."""
+
+    __slots__ = ("_ask", "_avoid", "_pool", "endpoint", "http", "turn", "wait_s")
+
+    def __init__(self, pool: Pool, ask: Callable[[Endpoint], Request], avoid: Collection[Endpoint]) -> None:
+        self._pool = pool
+        self._ask = ask
+        self._avoid = avoid
+
+    async def __aenter__(self) -> Place:
+        pool = self._pool
+        if pool.only is not None:
+            self._head_for(pool.only)
+            await self.turn.__aenter__()
+            self.wait_s = self.turn.wait_s
+            return self
+        began_s, is_through = asyncio.get_running_loop().time(), False
+        while not is_through:
+            endpoint = await pool.choose(self._avoid)
+            try:
+                self._head_for(endpoint)
+            except BaseException:
+                pool.give_up(endpoint)
+                raise
+            is_through = await pool.enter(endpoint, self.turn)
+        self.wait_s = self.turn.through_at_s - began_s
+        return self
+
+    def _head_for(self, endpoint: Endpoint) -> None:
+        request = self._ask(endpoint)
+        self.endpoint = endpoint
+        self.http: HttpRequest = endpoint.encode(request)
+        self.turn = endpoint.turn(self.http, request)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.turn.__aexit__(kind, error, trace)

@@ -1,0 +1,505 @@
+"""The only HTTP client. One POST in, an answer or a failure out; nothing is followed, retried or remembered here.
+
+Which connection it goes out on: connections.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import math
+import os
+import re
+import ssl
+import urllib.request
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import aiohttp
+
+from batchcall.base.errors import JobError
+from batchcall.base.records import Failure, FailureKind, HttpRequest, HttpResponse
+from batchcall.base.redaction import Redactor
+from batchcall.base.version import VERSION
+from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
+from batchcall.http.beside import LONG_BODY, beside_to_the_end
+from batchcall.http.connections import MOST_RESTING, Connector, Unsent, is_lack_of_descriptors
+from batchcall.job.endpoint import request_url
+
+MAX_BODY = 16 * 1024 * 1024  # bytes of an answer, decoded; the start of a longer one is kept
+MAX_ERROR_BODY = 256 * 1024  # bytes of what is no success
+MAX_EXPANSION = 200  # times its compressed size that an answer may grow to,
+ALWAYS_EXPANDED = 1024 * 1024  # unless it stays below this many bytes: leading spaces compress a thousandfold
+
+KEPT_HEADERS = frozenset(
+    {
+        "content-type",
+        "llm_provider-retry-after",  # LiteLLM's name for what it passes on
+        "rate_limit_type",  # LiteLLM's, of its own limits
+        "request-id",
+        "retry-after",
+        "retry-after-ms",
+        "x-request-id",
+        "x-should-retry",
+    }
+)
+KEPT_FAMILIES = (
+    "x-ratelimit-",
+    "x-rate-limit-",
+    "ratelimit-",
+    "anthropic-ratelimit-",
+    "llm_provider-x-ratelimit-",
+    "llm_provider-anthropic-ratelimit-",
+)
+
+_LONG_PACKED = LONG_BODY // 16  # bytes
+_MAX_HEADER = 300  # characters of a header's value that are kept
+_MAX_MESSAGE = 300  # characters
+_MAX_HEADER_LINE = 64 * 1024  # bytes; aiohttp's 8,190 turn a longer one into an exception that says "400"
+_MAX_LOOK = 4 * 1024 * 1024  # bytes of /metrics
+_LOOK_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
+_CONNECT_S = 30.0  # most for name, connection, TLS and proxy together; always less than the whole attempt's time
+_CONNECT_SHARE = 0.9
+
+_CROWDED = (
+    "this process may open no more files, so fewer requests to {host} are kept in flight; raise its limit (ulimit -n)"
+)
+_STRAY = (
+    "{host} has sent more than the answer to a request; what was sent in excess is dropped, and each request has a"
+    " connection of its own from now on"
+)
+_OWN_HEADERS = {
+    "User-Agent": f"batchcall/{VERSION}",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",  # what the official clients ask for, and what is decoded here
+    "Content-Type": "application/json",
+}
+
+
+@contextlib.asynccontextmanager
+async def open_transport(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    concurrency: int,
+    ca_file: str | None = None,
+    trust_env: bool = False,
+    allow_http_key: bool = False,
+    secrets: tuple[str, ...] = (),
+    others_secrets: tuple[str, ...] = (),
+    most_resting: int = MOST_RESTING,
+    say: Callable[[str], None] = lambda note: None,
+) -> AsyncIterator[Transport]:
+    """A client of the endpoint at `url` until the block ends, with `headers` on every request.
+
+    `timeout_s` is for one attempt, the last byte of its answer included. `ca_file` replaces the system's authorities.
+    `trust_env` takes a proxy from the environment, and nothing else from there. `secrets` are taken out of whatever
+    comes back, and so are those that are only sent elsewhere. `say` is called with what a person should know. Raises
+    JobError where the URL, a header, the CA file or the proxy cannot be used.
+    """
+    endpoint = _checked_url(url, has_secret=bool(secrets) and not allow_http_key)
+    proxy = _proxy_for(endpoint) if trust_env else None
+    all_headers = _merged_headers(headers)
+    session = aiohttp.ClientSession(
+        connector=Connector(
+            on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
+            most_resting=most_resting,
+            limit=concurrency,
+            ssl=_verifying_context(ca_file),
+            resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
+        ),
+        headers=None if proxy else all_headers,  # aiohttp sends a session's headers to the proxy too, key and all
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=_timeouts(timeout_s),
+        auto_decompress=False,  # it would inflate a bomb
+        max_line_size=_MAX_HEADER_LINE,
+        max_field_size=_MAX_HEADER_LINE,
+        trust_env=False,  # it would read .netrc and refuse our own Authorization
+    )
+    async with session:
+        options = {"proxy": proxy.url, "headers": all_headers} if proxy else {}
+        redactor = Redactor((*secrets, *others_secrets, *(proxy.secrets if proxy else ())))
+        yield Transport(
+            session, endpoint, options, redactor, timeout_s, say, "" if trust_env else _unused_proxy(endpoint)
+        )
+
+
+class Transport:
+    """Posts to one endpoint. Made by `open_transport`."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        endpoint: SplitResult,
+        options: Mapping[str, Any],
+        redactor: Redactor,
+        timeout_s: float,
+        say: Callable[[str], None],
+        unused_proxy: str,
+    ) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._options = options
+        self._redactor = redactor
+        self._timeout_s = timeout_s
+        self._say = say
+        self._said: set[str] = set()
+        self._unused_proxy = unused_proxy
+        self._has_answered = False
+        self._urls: dict[str, str] = {}  # a job has one path or two
+
+    async def post(self, request: HttpRequest) -> HttpResponse | Failure:
+        """Send it once and return what came, whatever its status; or how far it got. Raises only CancelledError.
+
+        A connection that the server closed just when it was taken from the pool counts as disconnected, that is
+        possibly billed: aiohttp does not tell whether a byte was read at the other end, and repeats no POST.
+        """
+        url = self._urls.get(request.path) or self._url_of(request.path)
+        try:
+            async with self._session.post(url, data=request.body, allow_redirects=False, **self._options) as response:
+                raw, is_cut = await _read(response.content, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
+                if is_cut:
+                    response.close()  # the rest is not read, so the connection is of no more use
+        except (aiohttp.ClientError, OSError) as error:
+            return self._as_failure(error)
+        self._has_answered = True
+        if response.status == 400 and self._endpoint.scheme == "http" and _WANTS_HTTPS.search(raw):
+            told = f"{self._endpoint.netloc} wants https, and endpoint.url says http"
+            return Failure(FailureKind.WRONG_SCHEME, told, http_status=400)
+        if len(raw) <= (_LONG_PACKED if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else LONG_BODY):
+            return self._as_response(response, raw, is_cut)
+        return await beside_to_the_end(lambda: self._as_response(response, raw, is_cut))
+
+    async def look(self, path: str) -> str | None:
+        """What stands at this path of the very host and port that is asked: None unless it is a text with status 200.
+
+        Raises only CancelledError.
+        """
+        url = f"{self._endpoint.scheme}://{self._endpoint.netloc}{path}"
+        try:
+            async with self._session.get(url, allow_redirects=False, timeout=_LOOK_TIMEOUT, **self._options) as answer:
+                raw, is_cut = await _read(answer.content, _MAX_LOOK)
+                if is_cut:
+                    answer.close()
+                return raw.decode(errors="replace") if answer.status == 200 and not is_cut else None
+        except (aiohttp.ClientError, OSError):
+            return None
+
+    def _url_of(self, path: str) -> str:
+        url = request_url(self._endpoint.geturl(), path)
+        self._urls[path] = url
+        return url
+
+    def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
+        is_success = 200 <= response.status < 300
+        encoding = response.headers.get("Content-Encoding", "")
+        if encoding or not raw.startswith(b"{") or raw.startswith(b"{\0"):
+            raw, is_longer = _unpack(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)
+            is_cut = is_cut or is_longer
+        hide = self._redactor.hide_secrets if is_success else self._redactor.hide_all
+        return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
+
+    def _as_failure(self, error: Exception) -> Failure:
+        if isinstance(error, Unsent):
+            cause, tellings = error.cause, _BEFORE_IT_WAS_SENT
+            kind = _kind_unsent(cause)
+            if kind is FailureKind.NO_DESCRIPTORS:
+                self._say_once(_CROWDED.format(host=self._endpoint.netloc))
+        else:
+            kind, cause, tellings = _kind_once_sent(error), error, _ONCE_SENT
+        telling = next(telling for kind_of_error, telling in tellings if isinstance(cause, kind_of_error))
+        told = telling.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
+        told = self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE]
+        return Failure(kind, told + self._guess(kind, cause))
+
+    def _guess(self, kind: FailureKind, cause: Exception) -> str:
+        """What may be behind it, where nothing has ever been answered."""
+        if self._has_answered:
+            return ""
+        if kind is FailureKind.UNCONNECTED and self._unused_proxy:
+            return f"; {self._unused_proxy} is set and not used: endpoint.trust_env = true uses it"
+        if isinstance(cause, aiohttp.ServerDisconnectedError) and self._endpoint.scheme == "http":
+            return "; does it want https?"
+        return ""
+
+    def _say_once(self, note: str) -> None:
+        if note not in self._said:
+            self._said.add(note)
+            self._say(note)
+
+
+# What is said of an exception, the most particular first.
+_Tellings = tuple[tuple[type[Exception], str], ...]
+# fmt: off
+_BEFORE_IT_WAS_SENT: _Tellings = (
+    (aiohttp.ClientConnectorCertificateError,
+     "the certificate of {host} is not trusted: {why}; name your own authority's with endpoint.ca_file"),
+    (aiohttp.ClientConnectorSSLError, "no secure connection to {host}: {why}; does it speak https at all?"),
+    (aiohttp.ClientConnectorDNSError, "no host of the name in {host}: {why}"),
+    (aiohttp.ClientProxyConnectionError, "no connection to the proxy: {why}"),
+    (aiohttp.ClientHttpProxyError, "the proxy refuses to connect to {host}: {why}"),
+    (aiohttp.ServerDisconnectedError, "the proxy hung up instead of connecting to {host}"),
+    (TimeoutError, "no connection to {host} in time"),
+    (Exception, "no connection to {host}: {why}"),
+)
+_ONCE_SENT: _Tellings = (
+    (TimeoutError, "no whole answer from {host} within {timeout_s:g} s"),
+    (aiohttp.ClientPayloadError, "the answer of {host} breaks off: {why}"),
+    (aiohttp.ClientResponseError, "the answer of {host} cannot be read as HTTP: {why}"),
+    (aiohttp.ServerDisconnectedError, "{host} hung up without an answer"),
+    (Exception, "the connection to {host} was lost: {why}"),
+)
+# fmt: on
+
+
+_WANTS_HTTPS = re.compile(
+    rb"plain http request was sent to https port|http request to an https server|plain http to an ssl-enabled server"
+    rb"|combination of host and port requires tls",
+    re.IGNORECASE,
+)
+_PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+_TLS_ALERT = "\\x15\\x03"
+
+
+def _kind_unsent(cause: Exception) -> FailureKind:
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return FailureKind.UNTRUSTED
+    if isinstance(cause, aiohttp.ClientConnectorSSLError) and getattr(cause.os_error, "reason", "") in _PLAIN_HTTP:
+        return FailureKind.WRONG_SCHEME
+    return FailureKind.NO_DESCRIPTORS if is_lack_of_descriptors(cause) else FailureKind.UNCONNECTED
+
+
+def _kind_once_sent(error: Exception) -> FailureKind:
+    if isinstance(error, aiohttp.ClientResponseError) and _TLS_ALERT in error.message:
+        return FailureKind.WRONG_SCHEME
+    if isinstance(error, TimeoutError):
+        return FailureKind.TIMED_OUT
+    return FailureKind.UNREADABLE if isinstance(error, aiohttp.ClientResponseError) else FailureKind.DISCONNECTED
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = error.certificate_error
+        return reason.verify_message if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"{error.status} {error.message}"
+    if isinstance(error, aiohttp.ClientResponseError):  # its status is no server's
+        return error.message
+    return str(error) or type(error).__name__
+
+
+async def _read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
+    """The body as sent, no more than `most` bytes of it, and whether there was more."""
+    body = await content.readany()
+    if content.at_eof() and len(body) <= most:  # as nearly every answer: all of it is here by now
+        return body, False
+    pieces = [body]
+    size = len(body)
+    while size <= most and (piece := await content.readany()):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)[:most], size > most
+
+
+_GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15  # zlib's wbits
+_MOST_MEMBERS = 16  # of a gzip body; each costs a copy of the rest
+_MOST_LAYERS = 4  # a relay may pack what was packed already
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_WIDE_MARKS = {
+    b"\xff\xfe\0\0": "utf-32-le",
+    b"\0\0\xfe\xff": "utf-32-be",
+    b"\xff\xfe": "utf-16-le",
+    b"\xfe\xff": "utf-16-be",
+}
+_WIDE_ZEROS = {  # as RFC 4627 tells them apart: JSON begins with two characters of ASCII
+    "x000": "utf-32-le",
+    "000x": "utf-32-be",
+    "x0x0": "utf-16-le",
+    "0x0x": "utf-16-be",
+}
+
+
+def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
+    """The body as whoever reads it later would unpack it, and whether there was more: in what is packed, or not in
+    UTF-8, no secret is found. One that is packed more often than anybody packs is given up."""
+    is_cut = False
+    for _ in range(_MOST_LAYERS):
+        plain, is_longer = _decode(raw, encoding, most)
+        is_cut = is_cut or is_longer
+        if plain is raw:
+            return _in_utf8(raw)[:most], is_cut
+        raw, encoding = plain, ""
+    return (b"", True) if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else (_in_utf8(raw)[:most], is_cut)
+
+
+def _in_utf8(raw: bytes) -> bytes:
+    """In UTF-8 what is marked as UTF-16 or UTF-32, or is so by where the zeros of its first letters stand."""
+    marked = raw.lstrip(b" \t\r\n")
+    for mark, encoding in _WIDE_MARKS.items():
+        if marked.startswith(mark):
+            return _BYTE_ORDER_MARK + marked[len(mark) :].decode(encoding, "replace").encode()
+    wide = _WIDE_ZEROS.get("".join("x0"[byte == 0] for byte in raw[:4]))
+    return raw if wide is None else raw.decode(wide, "replace").encode()
+
+
+def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
+    """The body without its compression, no more than `most` bytes of it, and whether there was more.
+
+    Told by its first bytes rather than by the header, which lies now and then. What cannot be decoded stays as it is.
+    """
+    most = min(most, max(ALWAYS_EXPANDED, MAX_EXPANSION * len(raw)))
+    if raw.startswith(GZIP_MAGIC):
+        windows: tuple[int, ...] = (_GZIP,)
+    elif encoding.strip().lower() == "deflate":
+        windows = (_ZLIB, _RAW_DEFLATE)
+    elif raw.startswith(ZLIB_MAGICS):
+        windows = (_ZLIB,)
+    else:
+        return raw, False
+    for window in windows:
+        with contextlib.suppress(zlib.error):
+            whole = _inflate(raw, window, most + 1)
+            return whole[:most], len(whole) > most
+    return raw, False
+
+
+def _inflate(raw: bytes, window: int, most: int) -> bytes:
+    """At most `most` bytes. Of a body that breaks off, what there is. Raises zlib.error."""
+    whole = b""
+    for _ in range(_MOST_MEMBERS):
+        stream = zlib.decompressobj(window)
+        whole += stream.decompress(raw, most - len(whole))
+        if window == _RAW_DEFLATE and not stream.eof and len(whole) < most:
+            raise zlib.error("plain text, most likely: raw deflate has no mark to tell it by")
+        raw = stream.unused_data
+        if len(whole) >= most or not raw.startswith(GZIP_MAGIC):
+            break
+    return whole
+
+
+def _kept_headers(headers: Mapping[str, str], hide: Callable[[bytes], bytes]) -> dict[str, str]:
+    """The few that say something, names in lower case. All are searched at once, and seldom touched."""
+    kept = {written: value for written, value in headers.items() if _kept_name(written)}
+    values = "\n".join(kept.values())
+    said = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
+    if len(values) > _MAX_HEADER or not said.isascii() or hide(said) is not said:
+        kept = {_hidden(written, hide): _hidden(value, hide)[:_MAX_HEADER] for written, value in kept.items()}
+    return {written.lower(): value for written, value in kept.items()}
+
+
+def _hidden(text: str, hide: Callable[[bytes], bytes]) -> str:
+    return hide(text.encode("utf-8", "replace")).decode()
+
+
+@lru_cache(maxsize=512)  # a server's names repeat; one that invents them does not fill the memory
+def _kept_name(written: str) -> str | None:
+    name = written.lower()
+    return name if name in KEPT_HEADERS or name.startswith(KEPT_FAMILIES) else None
+
+
+def _timeouts(timeout_s: float) -> aiohttp.ClientTimeout:
+    """One for the whole attempt, and an earlier one for connecting, so that the two can be told apart."""
+    return aiohttp.ClientTimeout(
+        total=timeout_s,
+        connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
+        ceil_threshold=math.inf,  # else both are rounded up to the same second
+    )
+
+
+def _checked_url(url: str, *, has_secret: bool) -> SplitResult:
+    """Raises JobError. Says nothing of what stands in the URL: it may hold a password."""
+    parsed, host = _parsed(url)
+    if parsed is None or parsed.scheme not in ("http", "https") or not host:
+        raise JobError("endpoint.url is no http or https URL", hint='write it as in "https://api.openai.com/v1"')
+    if "@" in parsed.netloc:
+        raise JobError("endpoint.url holds a user or password", hint="use endpoint.api_key and endpoint.auth")
+    if parsed.scheme == "http" and has_secret and not _is_this_machine(host):
+        raise JobError(
+            f"endpoint.url would send the key to {host} unencrypted",
+            hint="use https; or set endpoint.allow_http_key = true, for a gateway in a network of your own",
+        )
+    return parsed
+
+
+def _parsed(url: str) -> tuple[SplitResult | None, str]:
+    """The URL and its host in lower case; None where it is none."""
+    try:
+        parsed = urlsplit(url)
+        _ = parsed.port  # checked by being asked for
+        return parsed, parsed.hostname or ""
+    except ValueError:
+        return None, ""
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _verifying_context(ca_file: str | None) -> ssl.SSLContext | bool:
+    """True is aiohttp's own, which verifies by the system's authorities. There is none that does not verify."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise JobError(
+            f"endpoint.ca_file {ca_file} cannot be used: {error.strerror or error}", hint="it must be a PEM file"
+        ) from error
+
+
+def _merged_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if not name or not value.isprintable() or not name.isprintable():
+            raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
+    given = {name.lower() for name in headers}
+    return {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    url: str  # with user and password, where it has them
+    secrets: tuple[str, ...]
+
+
+def _proxy_for(endpoint: SplitResult) -> _Proxy | None:
+    """What the environment says for this host; never a proxy on the way to this machine. Raises JobError."""
+    host = endpoint.hostname or ""
+    proxies = urllib.request.getproxies()
+    written = proxies.get(endpoint.scheme) or proxies.get("all")
+    if not written or _is_this_machine(host) or urllib.request.proxy_bypass(host):
+        return None
+    url = written if "://" in written else f"http://{written}"
+    proxy, proxy_host = _parsed(url)
+    if proxy is None or proxy.scheme not in ("http", "https") or not proxy_host:
+        raise JobError(
+            f"the proxy that the environment names for {endpoint.scheme} is neither http nor https",
+            hint=f"set {endpoint.scheme}_proxy, or endpoint.trust_env = false",
+        )
+    return _Proxy(url, _secrets_of(proxy))
+
+
+def _unused_proxy(endpoint: SplitResult) -> str:
+    """The variable that names a proxy for this host; empty where there is none."""
+    host = endpoint.hostname or ""
+    if _is_this_machine(host) or urllib.request.proxy_bypass(host):
+        return ""
+    names = [f"{scheme}_proxy" for scheme in (endpoint.scheme, "all")]
+    return next((name for one in names for name in (one, one.upper()) if os.environ.get(name)), "")
+
+
+def _secrets_of(proxy: SplitResult) -> tuple[str, ...]:
+    if not proxy.password:
+        return ()
+    user, password = unquote(proxy.username or ""), unquote(proxy.password)
+    return password, proxy.password, base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -1,0 +1,385 @@
+"""Finds the files of an input: one file, a directory, a glob or a URI. Knows names and sizes, reads no file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from batchcall.base.did_you_mean import close_to
+from batchcall.base.errors import InputError
+from batchcall.disk.names import REHEARSAL, part_number
+from batchcall.input.hive import Keys, is_key_folder, keys_of
+
+PARQUET = "parquet"
+JSONL = "jsonl"
+
+
+class Format(NamedTuple):
+    kind: str
+    compression: str | None = None
+
+
+FORMATS = {
+    ".parquet": Format(PARQUET),
+    ".jsonl": Format(JSONL),
+    ".ndjson": Format(JSONL),
+    ".jsonl.gz": Format(JSONL, "gzip"),
+    ".ndjson.gz": Format(JSONL, "gzip"),
+    ".jsonl.zst": Format(JSONL, "zstd"),
+    ".ndjson.zst": Format(JSONL, "zstd"),
+}
+_READABLE = ".parquet, .jsonl (.ndjson), .jsonl.gz and .jsonl.zst"
+_SAMPLE_NAMES = 5  # in a hint
+
+# What to do with files that people bring instead.
+_OTHER_FORMATS = {
+    ".json": "when it holds one JSON object per line, rename it to .jsonl; when it is one array: "
+    "`jq -c '.[]' FILE.json > FILE.jsonl`",
+    ".csv": "for example `duckdb -c \"copy 'FILE.csv' to 'FILE.parquet'\"` makes a Parquet file of it",
+    ".tsv": "for example `duckdb -c \"copy 'FILE.tsv' to 'FILE.parquet'\"` makes a Parquet file of it",
+    ".txt": "when it holds one JSON object per line, rename it to .jsonl",
+    ".gz": "when it holds one JSON object per line, rename it to .jsonl.gz",
+    ".zst": "when it holds one JSON object per line, rename it to .jsonl.zst",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file of an input."""
+
+    name: str  # relative to the input's root: what a person is told
+    path: str  # as its file system wants it
+    size: int  # bytes
+    mtime_ns: int  # since the epoch; 0 where the store does not say
+    format: Format
+    keys: Keys = ()  # what the folders that hold it say
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The files of an input in the order they are read, all of one kind."""
+
+    shown: str  # the input as the user named it, without credentials
+    filesystem: Any
+    files: tuple[InputFile, ...]
+    notes: tuple[str, ...] = ()  # for a person: what is not read although its name is that of an input file
+
+    @property
+    def kind(self) -> str:
+        return self.files[0].format.kind
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a read costs a round trip, so that few large ones are better than many small ones."""
+        return not isinstance(self.filesystem, fs.LocalFileSystem)
+
+
+def find_files(path: str, *, output: Path | None = None) -> FileSet:
+    """The files that `path` names, sorted by name. Raises InputError when there are none, or they are a mixture.
+
+    The parts in the job's own `output`, and in its rehearsal's, are left out: each run would buy the rows of the last.
+    """
+    shown = _without_credentials(path)
+    try:
+        place = _located(path)
+        found = _without_own_parts(place, _files_at(place, shown), output)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{shown} cannot be opened: {reason(error)}", hint=_opening_hint(path, error)) from error
+    except UnicodeError as error:
+        raise InputError(f"{shown}: the name of a file there is no UTF-8", hint="rename it, or name others") from error
+    files, notes = _once_each(place, sorted(found, key=lambda file: file.name))
+    if not files:
+        raise InputError(f"{shown} holds nothing but what this job wrote", hint="name the rows with input.path")
+    _refuse_mixture(files, shown)
+    return FileSet(shown, place.filesystem, files, (*notes, *_lost_links(place, files)))
+
+
+def _opening_hint(path: str, error: Exception) -> str:
+    needs = _STORES.get(path.partition("://")[0]) if isinstance(error, OSError) else None
+    if needs is not None:
+        return f"is the store up, and may it be read with these credentials? {needs}"
+    return "the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://"
+
+
+# Where each store's credentials and address are taken from.
+_STORES = {
+    "s3": "They come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or the machine's role; the address"
+    " comes from AWS_ENDPOINT_URL (or ?endpoint_override=HOST:PORT&scheme=http in the URI), the region from AWS_REGION",
+    "gs": "They come from GOOGLE_APPLICATION_CREDENTIALS or the machine's account; gs://anonymous@BUCKET needs none",
+    "abfs": "They come from AZURE_CLIENT_ID and AZURE_TENANT_ID, `az login` or the machine's identity",
+}
+
+
+def _without_own_parts(place: _Place, found: Iterable[InputFile], output: Path | None) -> Iterable[InputFile]:
+    if output is None or not output.name or not isinstance(place.filesystem, fs.LocalFileSystem):
+        return found
+    live = output.with_name(output.name.removesuffix(REHEARSAL))
+    own = {os.path.realpath(folder) for folder in (output, live, live.with_name(live.name + REHEARSAL))}
+    return [
+        file
+        for file in found
+        if part_number(os.path.basename(file.path)) is None or os.path.dirname(os.path.realpath(file.path)) not in own
+    ]
+
+
+def _once_each(place: _Place, found: list[InputFile]) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
+    """The files without those that only a link makes another one of: their rows would be paid for twice."""
+    by_place: dict[str, list[InputFile]] = {}
+    for file in found:
+        by_place.setdefault(_real_path(place, file.path), []).append(file)
+    if len(by_place) == len(found):
+        return tuple(found), ()
+    kept = {real: min(files, key=lambda file: file.path != real) for real, files in by_place.items()}
+    dropped = [(file.name, one.name) for real, one in kept.items() for file in by_place[real] if file is not one]
+    notes = [f"{name} is a link to {real}, which is read once" for name, real in dropped[:_SAMPLE_NAMES]]
+    if len(dropped) > _SAMPLE_NAMES:
+        notes.append(f"so are {len(dropped) - _SAMPLE_NAMES:,} more")
+    return tuple(sorted(kept.values(), key=lambda file: file.name)), tuple(notes)
+
+
+def _lost_links(place: _Place, files: Iterable[InputFile]) -> Iterator[str]:
+    """Links beside the files that lead to nothing: no listing shows them, and rows would be missing unnoticed."""
+    if not isinstance(place.filesystem, fs.LocalFileSystem) or os.path.isfile(place.base):
+        return
+    wildcard = place.pattern[-1].replace("**", "*") if place.pattern else "*"
+    for folder in sorted({os.path.dirname(file.path) for file in files}):
+        for entry in os.scandir(folder):
+            is_meant = _is_named(entry.name, wildcard) and _format_of(entry.name) is not None
+            if is_meant and entry.is_symlink() and not os.path.exists(entry.path):
+                yield f"{entry.name} is a link to {os.readlink(entry.path)}, which does not exist: not read"
+
+
+def reason(error: BaseException) -> str:
+    """What a foreign exception says, in a line, without credentials."""
+    number = getattr(error, "errno", None)
+    text = os.strerror(number) if number else str(error).strip().partition("\n")[0]
+    return _without_credentials(text)[:200] or type(error).__name__
+
+
+def _without_credentials(text: str) -> str:
+    """Up to the last @: the keys of S3 have slashes, and who forgets to write them as %2F meets an error that quotes
+    the whole URI. And without the values of parameters that are called like secrets."""
+    text = re.sub(r"//[^\s@]*:\S*@", "//***@", text)
+    return _SECRET_PARAMETER.sub(r"\1***", text)
+
+
+_SECRET_PARAMETER = re.compile(r"([?&][^=&\s]*(?:key|secret|token|password|sig)[^=&\s]*=)[^&\s']+", re.IGNORECASE)
+
+
+class _Place(NamedTuple):
+    filesystem: Any
+    base: str  # a file or a directory
+    pattern: tuple[str, ...]  # components below the base; empty when the path is no glob
+
+
+def _located(path: str) -> _Place:
+    if "://" in path:
+        return _located_uri(path)
+    local = fs.LocalFileSystem()
+    whole = Path(os.path.abspath(path))
+    if whole.exists():  # a name may well have brackets in it
+        return _Place(local, whole.as_posix(), ())
+    base, pattern = _split_glob(whole.as_posix(), r"[*?\[]", stands=os.path.lexists)
+    return _Place(local, base or "/", pattern)
+
+
+def _located_uri(uri: str) -> _Place:
+    address, mark, query = uri.partition("?")  # options of the store; so `?` is no wildcard here
+    base, pattern = _split_glob(address, r"[*\[]")
+    filesystem, root = fs.FileSystem.from_uri(base.replace(" ", "%20") + mark + query)
+    return _Place(filesystem, root, tuple(map(unquote, pattern)))
+
+
+def _split_glob(
+    path: str, wildcards: str, *, stands: Callable[[str], bool] = lambda _: False
+) -> tuple[str, tuple[str, ...]]:
+    """The part without wildcards, and the rest by component. What `stands` by that very name is no wildcard."""
+    components = path.split("/")
+    for position, component in enumerate(components):
+        if re.search(wildcards, component) and not stands("/".join(components[: position + 1])):
+            return "/".join(components[:position]), tuple(components[position:])
+    return path, ()
+
+
+def _files_at(place: _Place, shown: str) -> Iterable[InputFile]:
+    if place.pattern:
+        return _matching_files(place, shown)
+    found = place.filesystem.get_file_info(place.base)
+    if found.type == fs.FileType.Directory:
+        return _files_in(place, shown)
+    if found.type == fs.FileType.File:
+        return [_single_file(found, shown)]
+    if found.type == fs.FileType.NotFound:
+        raise InputError(f"{shown} does not exist", hint=_near_names(place))
+    raise InputError(
+        f"{shown} is neither a file nor a directory", hint="an input is read more than once: save it first"
+    )
+
+
+def _single_file(found: Any, shown: str) -> InputFile:
+    files = _readable([found], os.path.dirname(found.path))
+    if not files:
+        suffix = os.path.splitext(found.base_name)[1].lower()
+        raise InputError(
+            f"{shown} is not in a format that is read: {_READABLE}", hint=_OTHER_FORMATS.get(suffix, "convert it first")
+        )
+    return files[0]
+
+
+def _files_in(place: _Place, shown: str) -> list[InputFile]:
+    entries = _entries(place, place.base)
+    readable = _readable(_held(place, place.base), place.base)
+    if not readable:
+        names = sorted(entry.base_name for entry in entries)
+        hint = f"it holds {', '.join(names[:_SAMPLE_NAMES])}" if names else "the directory is empty"
+        if any(map(_is_folder, _visible(entries))):
+            hint += f"; for files in folders below write {shown.rstrip('/')}/**"
+        raise InputError(f"{shown} holds no input file: {_READABLE} are read", hint=hint)
+    return readable
+
+
+def _held(place: _Place, folder: str) -> list[Any]:
+    """What a folder holds, and all below its folders that are partition keys."""
+    entries = _visible(_entries(place, folder))
+    partitions = [one.path for one in entries if _is_folder(one) and is_key_folder(one.base_name)]
+    return [*entries, *(found for path in partitions for found in _walked(place, path, ("**",)))]
+
+
+def _matching_files(place: _Place, shown: str) -> list[InputFile]:
+    matches = list({found.path: found for found in _walked(place, place.base, place.pattern)}.values())
+    files = [found for found in matches if found.is_file]
+    if not files:  # directories only: what is in them is meant
+        files = [entry for found in matches for entry in _held(place, found.path) if entry.is_file]
+    readable = _readable(files, place.base)
+    if not readable:
+        names = ", ".join(sorted(found.base_name for found in files)[:_SAMPLE_NAMES])
+        raise InputError(
+            f"{shown} matches no input file: {_READABLE} are read",
+            hint=f"it matches {names}"
+            if names
+            else "quote the path as it is written in the job file: `**` spans folders",
+        )
+    return readable
+
+
+def _walked(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[Any]:
+    """Files and directories below `folder` that match. One listing per folder, so a store is not searched whole.
+
+    A folder is looked into once, whichever links lead to it: one that leads to a folder above would never end. What
+    links lead to comes last, so that a file has the name that it has without them.
+    """
+    waiting, linked = deque([(folder, pattern)]), deque[tuple[str, tuple[str, ...]]]()
+    seen = set[tuple[str, tuple[str, ...]]]()
+    while waiting or linked:
+        path, wanted = (waiting or linked).popleft()
+        if (known := (_real_path(place, path), wanted)) in seen:
+            continue
+        seen.add(known)
+        for entry, rest in _step(_entries(place, path), wanted):
+            if not rest:
+                yield entry
+            else:
+                (linked if _is_link(place, entry.path) else waiting).append((entry.path, rest))
+
+
+def _step(entries: list[Any], pattern: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """The entries of a folder that match the first component, each with the components that are left."""
+    head, rest = pattern[0], pattern[1:]
+    if head == "**":
+        yield from _step(entries, rest or ("*",))
+    for entry in entries:
+        if head == "**":
+            if _is_folder(entry) and not _is_hidden(entry.base_name):
+                yield entry, pattern
+        elif _is_named(entry.base_name, head) and (not rest or _is_folder(entry)):
+            yield entry, rest
+
+
+def _is_named(name: str, wildcard: str) -> bool:
+    return fnmatchcase(name, wildcard) and (_is_hidden(wildcard) or not _is_hidden(name))
+
+
+def _real_path(place: _Place, path: str) -> str:
+    return os.path.realpath(path) if isinstance(place.filesystem, fs.LocalFileSystem) else path
+
+
+def _is_link(place: _Place, path: str) -> bool:
+    return isinstance(place.filesystem, fs.LocalFileSystem) and os.path.islink(path)
+
+
+def _entries(place: _Place, folder: str) -> list[Any]:
+    return list(place.filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
+
+
+def _is_folder(entry: Any) -> bool:
+    return bool(entry.type == fs.FileType.Directory)
+
+
+def _visible(entries: list[Any]) -> list[Any]:
+    return [entry for entry in entries if not _is_hidden(entry.base_name)]
+
+
+def _is_hidden(name: str) -> bool:
+    """As Spark has it: our own `_batchcall` is no input, a partition by a column `_day` is."""
+    return name.startswith(".") or (name.startswith("_") and not is_key_folder(name))
+
+
+def _readable(found: Iterable[Any], root: str) -> list[InputFile]:
+    """Those of a listing that are in a format that is read, named relative to `root`."""
+    return [
+        _input_file(entry, root, form)
+        for entry in found
+        if entry.is_file and (form := _format_of(entry.base_name)) is not None
+    ]
+
+
+def _input_file(entry: Any, root: str, form: Format) -> InputFile:
+    name = entry.path.removeprefix(root.rstrip("/") + "/")
+    keys = keys_of(root, name.split("/")[:-1])
+    return InputFile(name, entry.path, entry.size, entry.mtime_ns or 0, form, keys)
+
+
+def _format_of(name: str) -> Format | None:
+    lower = name.lower()
+    return next((form for suffix, form in FORMATS.items() if lower.endswith(suffix)), None)
+
+
+def _near_names(place: _Place) -> str:
+    parent, name = os.path.split(place.base)
+    if place.filesystem.get_file_info(parent or "/").type != fs.FileType.Directory:
+        return f"the folder {parent} does not exist either"
+    near = close_to(name, [entry.base_name for entry in _entries(place, parent)], most=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"there is nothing like it in {parent}"
+
+
+def _refuse_mixture(files: tuple[InputFile, ...], shown: str) -> None:
+    first = files[0]
+    for file in files:
+        if file.format.kind != first.format.kind:
+            raise InputError(
+                f"{shown} mixes formats: {first.name} and {file.name}", hint="name one of them, e.g. by *.parquet"
+            )
+    _refuse_second_copies(files, shown)
+
+
+def _refuse_second_copies(files: tuple[InputFile, ...], shown: str) -> None:
+    """`gzip --keep` leaves the same rows twice; to pay twice for them is never meant."""
+    seen: dict[str, str] = {}
+    for file in files:
+        stem = re.sub(r"\.(gz|zst)$", "", file.name, flags=re.IGNORECASE)
+        if stem in seen:
+            raise InputError(
+                f"{shown} holds {seen[stem]} and {file.name}, which look like the same rows twice",
+                hint="remove one of them",
+            )
+        seen[stem] = file.name

@@ -1,0 +1,114 @@
+"""Partition keys: folders called `lang=de`, as Spark, DuckDB, polars and pandas write them, make a column `lang`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from batchcall.base.records import Row
+from batchcall.input.kept_columns import KeptColumns
+from batchcall.input.values import Batch, Mark, Table
+
+Keys = tuple[tuple[str, str | None], ...]  # of a file, from the outermost folder in; None: the writer had no value
+
+_FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # what all writers put for a null
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,19}")
+_NAMED_AT_MOST = 3  # files in a note
+
+
+def is_key_folder(name: str) -> bool:
+    return _FOLDER.fullmatch(name) is not None
+
+
+def keys_of(root: str, folders: Sequence[str]) -> Keys:
+    """What the folders say that hold a file: those below the input's root, and the last ones of the root itself."""
+    above: list[str] = []
+    for folder in reversed(root.rstrip("/").split("/")):
+        if not is_key_folder(folder):
+            break
+        above.insert(0, folder)
+    found = filter(None, map(_FOLDER.fullmatch, [*above, *folders]))
+    return tuple(
+        {
+            unquote(key): None if value == _NO_VALUE else unquote(value)
+            for key, value in (match.groups() for match in found)
+        }.items()
+    )
+
+
+def with_keys(table: Table, files: list[tuple[str, Keys]]) -> Table:
+    """The table with a column for each key. `files` are its files in their order: the name and the keys of each."""
+    return HiveTable(table, files) if any(keys for _, keys in files) else table
+
+
+class HiveTable:
+    """A table and, behind its columns, those that the folders of its files give."""
+
+    def __init__(self, table: Table, files: list[tuple[str, Keys]]) -> None:
+        self._table = table
+        names = dict.fromkeys(key for _, keys in files for key, _ in keys)
+        own = [key for key in names if key not in table.schema.names]
+        texts = {key: [dict(keys).get(key) for _, keys in files] for key in own}
+        kinds = {key: _type(texts[key]) for key in own}
+        self._values = [
+            {key: _typed(texts[key][number], kinds[key]) for key in own} for number in range(len(files))
+        ]  # by file
+        self.schema = pa.schema([*table.schema, *((key, kinds[key]) for key in own)])
+        self.notes = (*table.notes, *_notes(files, list(names), own))
+
+    def batches(
+        self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
+    ) -> Iterator[Batch]:
+        for batch in self._table.batches(columns, start, start_row, keep):
+            keys = self._values[batch.mark.file]
+            values = {key: value for key, value in keys.items() if key in columns}
+            rows = batch.rows
+            if keep is not None and not keys.keys().isdisjoint(keep.names):
+                kept = keep.filled([row.kept for row in rows], keys)
+                rows = [replace(row, kept=one) for row, one in zip(rows, kept, strict=True)]
+            yield Batch([_with_values(row, values) for row in rows], batch.mark)
+
+    def count_rows(self) -> int:
+        return self._table.count_rows()
+
+    def check(self, columns: Collection[str]) -> None:
+        self._table.check(columns)
+
+    def why_no_columns(self) -> str:
+        return self._table.why_no_columns()
+
+
+def _with_values(row: Row, values: Mapping[str, Any]) -> Row:
+    """A line of JSONL may have the column although no line of the sample has: then its value stays."""
+    missing = {key: value for key, value in values.items() if key not in row.values}
+    return replace(row, values={**row.values, **missing}) if missing else row
+
+
+def _type(texts: list[str | None]) -> pa.DataType:
+    """Whole numbers where all values are, else text: what pyarrow makes of them. Dates stay text."""
+    present = [text for text in texts if text is not None]
+    return pa.int64() if present and all(map(_is_whole_number, present)) else pa.string()
+
+
+def _is_whole_number(text: str) -> bool:
+    return _WHOLE_NUMBER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
+
+
+def _typed(text: str | None, kind: pa.DataType) -> Any:
+    return int(text) if text is not None and pa.types.is_integer(kind) else text
+
+
+def _notes(files: list[tuple[str, Keys]], names: list[str], own: list[str]) -> Iterator[str]:
+    for key in names:
+        if key not in own:
+            yield f"the files have a column {key!r} themselves: what the folders {key}=… say is not read"
+        elif without := [name for name, keys in files if key not in dict(keys)]:
+            shown = ", ".join(without[:_NAMED_AT_MOST]) + (", …" if len(without) > _NAMED_AT_MOST else "")
+            which = f"{len(without):,} of {len(files):,} files, which are in no folder {key}=…"
+            yield f"column {key!r} is null in the rows of {which}: {shown}"

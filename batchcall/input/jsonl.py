@@ -1,0 +1,397 @@
+"""Rows from JSONL, plain or compressed: a line at a time in bounded memory. A bad line costs itself and no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, NamedTuple, NoReturn
+
+import orjson
+import pyarrow as pa
+
+from batchcall.base.errors import InputError
+from batchcall.base.records import Row
+from batchcall.input.compressed import decompressed
+from batchcall.input.files import FileSet, InputFile, reason
+from batchcall.input.kept_columns import KeptColumns
+from batchcall.input.values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
+
+SAMPLE_ROWS = 10_000
+SAMPLE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 128  # deeper values break the writers of JSON further on
+
+_BLOCK_BYTES = 256 * 1024
+_REMOTE_BLOCK_BYTES = 4 * 1024 * 1024  # one request to the store each
+_BOM = b"\xef\xbb\xbf"
+
+# Starts of files that are not what their name says.
+_NOT_JSONL = {
+    b"\x1f\x8b": "is compressed with gzip: name it .jsonl.gz",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: name it .jsonl.zst",
+    b"PAR1": "is a Parquet file: name it .parquet",
+    b"\xff\xfe": "is UTF-16: convert it, e.g. `iconv -f utf-16 -t utf-8`",
+    b"\xfe\xff": "is UTF-16: convert it, e.g. `iconv -f utf-16 -t utf-8`",
+}
+
+
+class JsonlTable:
+    """JSONL files as a table. Its columns are those that a sample of its first rows has."""
+
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, files: FileSet) -> None:
+        """Reads the sample. Raises InputError when a file cannot be read, or there is no row at all."""
+        self._files = files
+        sample = self._take_sample()
+        if not sample.rows:
+            raise InputError(f"{files.shown} has no rows", hint="an input is one JSON object per line")
+        self._first_fault = sample.first_fault
+        self.schema = pa.schema([(name, _column_type(kinds)) for name, kinds in sample.kinds.items()])
+
+    def batches(
+        self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
+    ) -> Iterator[Batch]:
+        known = self.schema.names
+        wanted = _Wanted(
+            (*(name for name in known if name in columns), *sorted(set(columns) - set(known))),
+            set(columns) >= set(known),
+            keep,
+        )
+        for number in range(start.file, len(self._files.files)):
+            row = yield from self._batches_of(number, start, wanted, start_row)
+            start = Mark(row, number + 1, 0, 1)
+
+    def count_rows(self) -> int:
+        return sum(block.count_rows() for file in self._files.files for block in self._blocks(file, Mark(0, 0, 0, 1)))
+
+    def check(self, columns: Collection[str]) -> None:
+        """Rows may differ: what one lacks is missing in that row alone."""
+
+    def why_no_columns(self) -> str:
+        if self.schema or self._first_fault is None:
+            return "columns are those of the first 10,000 rows"
+        return f"no line of the sample is a JSON object; {self._first_fault}"
+
+    def _batches_of(self, number: int, start: Mark, wanted: _Wanted, start_row: int) -> Generator[Batch, None, int]:
+        """Rows of one file, from a mark in it on. Returns the position of the row behind its last."""
+        file = self._files.files[number]
+        row = start.row
+        lines: list[_Line] = []
+        mark, size = start, 0
+        for block in self._blocks(file, start):
+            if row < start_row and row + (skipped := block.count_rows()) <= start_row:
+                row += skipped
+                continue
+            for line in block.rows():
+                if row >= start_row:
+                    if not lines and file.format.compression is None:
+                        mark = Mark(row, number, line.offset, line.number)
+                    lines.append(line)
+                    size += len(line.text)
+                    if len(lines) == BATCH_ROWS or size >= BATCH_BYTES:
+                        yield Batch(_as_rows(row + 1 - len(lines), file.name, lines, wanted), mark)
+                        lines, size = [], 0
+                row += 1
+        if lines:
+            yield Batch(_as_rows(row - len(lines), file.name, lines, wanted), mark)
+        return row
+
+    def _take_sample(self) -> _Sample:
+        sample = _Sample({})
+        for file in self._files.files:
+            for block in self._blocks(file, Mark(0, 0, 0, 1)):
+                for line in block.rows():
+                    sample.add(line, file)
+                    if sample.rows >= SAMPLE_ROWS or sample.size >= SAMPLE_BYTES:
+                        return sample
+        return sample
+
+    def _blocks(self, file: InputFile, start: Mark) -> Iterator[_Block]:
+        """The file's lines from a mark on, some hundred at a time."""
+        number = start.line
+        try:
+            if not number:
+                number = self._number_of_line_at(file, start.offset)
+            with self._opened(file, start.offset) as stream:
+                for block in _blocks_of(stream, start.offset, number, self._block_bytes()):
+                    number = block.number + len(block.lines)
+                    if block.offset == 0:
+                        _refuse_other_format(block.lines[0], file)
+                    yield block
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"{file.name} cannot be read from line {number:,} on: {reason(error)}",
+                hint="how many rows are missing cannot be known: restore the file, then run the same command again",
+            ) from error
+
+    def _opened(self, file: InputFile, offset: int) -> AbstractContextManager[Any]:
+        filesystem = self._files.filesystem
+        stream: AbstractContextManager[Any]
+        if file.format.compression is not None:
+            raw = filesystem.open_input_stream(file.path, compression=None, buffer_size=self._block_bytes())
+            stream = decompressed(raw, file.format.compression)
+        else:
+            stream = plain = filesystem.open_input_file(file.path)
+            plain.seek(offset)
+        return stream
+
+    def _block_bytes(self) -> int:
+        return _REMOTE_BLOCK_BYTES if self._files.is_remote else _BLOCK_BYTES
+
+    def _number_of_line_at(self, file: InputFile, offset: int) -> int:
+        number = 1
+        if not offset:
+            return number
+        with self._opened(file, 0) as stream:
+            while offset and (read := stream.read(min(offset, self._block_bytes()))):
+                number += read.count(b"\n")
+                offset -= len(read)
+        return number
+
+
+class _Line(NamedTuple):
+    text: bytes
+    offset: int  # of its first byte in the file
+    number: int  # from 1, blank lines too
+    dropped: int  # bytes that are missing at the end of `text`, because there are too many
+    is_cut: bool  # no newline follows: the file ends with it
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Consecutive lines of a file."""
+
+    offset: int  # of the first line
+    number: int  # of the first line
+    lines: list[bytes]
+    dropped: int = 0  # bytes missing of the first line
+    is_cut: bool = False  # no newline follows the last line
+
+    def rows(self) -> Iterator[_Line]:
+        """The lines that are not blank."""
+        offset, dropped, is_cut = self.offset, self.dropped, self.is_cut
+        for number, text in enumerate(self.lines, self.number):
+            if not _is_blank(text):
+                yield _Line(text, offset, number, dropped, is_cut)
+            offset += len(text) + dropped + 1
+            dropped = 0
+
+    def count_rows(self) -> int:
+        return len(self.lines) - sum(map(_is_blank, self.lines))
+
+
+def _is_blank(line: bytes) -> bool:
+    return not line or line.isspace() or (len(line) < 5 and line.strip() == _BOM)
+
+
+def _blocks_of(stream: Any, offset: int, number: int, block_bytes: int) -> Iterator[_Block]:
+    """Split a stream into lines. Of a line that is too long only the beginning is held."""
+    held: list[bytes] = []  # the line that the block before did not end
+    held_bytes = dropped = 0
+    while piece := stream.read(block_bytes):
+        lines = piece.split(b"\n")
+        if len(lines) > 1:
+            held.append(lines[0])
+            held_bytes += len(lines[0])
+            lines[0] = b"".join(held)
+            rest = lines.pop()
+            yield _Block(offset, number, lines, dropped)
+            offset += dropped + sum(map(len, lines)) + len(lines)
+            number += len(lines)
+            held, held_bytes, dropped = [rest], len(rest), 0
+        else:
+            held.append(piece)
+            held_bytes += len(piece)
+        if held_bytes > MAX_LINE_BYTES:
+            dropped += held_bytes - len(held[0])
+            del held[1:]
+            held_bytes = len(held[0])
+    if held_bytes:
+        yield _Block(offset, number, [b"".join(held)], dropped, is_cut=True)
+
+
+def _refuse_other_format(line: bytes, file: InputFile) -> None:
+    for start, what in _NOT_JSONL.items():
+        if line.startswith(start):
+            raise InputError(f"{file.name} is not JSONL: it {what}")
+
+
+class _Wanted(NamedTuple):
+    """What is read of a line."""
+
+    names: tuple[str, ...]  # in this order
+    whole: bool  # and behind them whatever else it has
+    keep: KeptColumns | None
+
+    def of(self, values: dict[str, Any]) -> dict[str, Any]:
+        chosen = {name: values[name] for name in self.names if name in values}
+        if self.whole and len(chosen) < len(values):
+            chosen.update((name, value) for name, value in values.items() if name not in chosen)
+        return chosen
+
+
+def _as_rows(first: int, file: str, lines: list[_Line], wanted: _Wanted) -> list[Row]:
+    parsed = [_parsed(line) for line in lines]
+    kept = wanted.keep.of_values([values for values, _ in parsed]) if wanted.keep is not None else repeat(None)
+    return [
+        Row(index, wanted.of(values), f"{file}:{line.number}", fault, of_row)
+        for index, (line, (values, fault), of_row) in enumerate(zip(lines, parsed, kept, strict=False), first)
+    ]
+
+
+def _parsed(line: _Line) -> tuple[dict[str, Any], str | None]:
+    """What a line holds, or why that cannot be known."""
+    try:
+        return _values(line), None
+    except _LineFault as fault:
+        return {}, str(fault)
+
+
+class _LineFault(Exception):
+    """Why a line is no row, in a sentence."""
+
+
+def _values(line: _Line) -> dict[str, Any]:
+    if line.dropped or len(line.text) > MAX_LINE_BYTES:
+        raise _LineFault(f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+    try:
+        return parse_line(line.text)
+    except _LineFault as fault:
+        if line.is_cut:
+            raise _LineFault(f"the file ends in the middle of this line: {fault}") from None
+        raise
+
+
+# What has to be known of a line before it is parsed, its text aside: digits, signs and brackets.
+_CLASSES = {**dict.fromkeys(b"0123456789", ord("0")), ord("-"): ord("-"), **dict.fromkeys(b"{[", ord("{"))}
+_SKELETON = bytes(_CLASSES.get(byte, ord(" ")) for byte in range(256))
+# orjson turns integers beyond 64 bits into floats in silence: unsigned ones have 20 digits, signed ones 19.
+_LONG, _LONG_NEGATIVE = b"0" * 20, b"-" + b"0" * 19
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """The object that a line holds, integers exact, halves of surrogate pairs replaced by U+FFFD."""
+    skeleton = line.translate(_SKELETON)
+    if _LONG in skeleton or _LONG_NEGATIVE in skeleton:
+        value = _parse_slowly(line)
+    else:
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            value = _parse_slowly(line)
+    if type(value) is not dict:
+        raise _LineFault(f"the line holds {_JSON_NAMES[type(value)]}, not an object")
+    if skeleton.count(b"{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+        raise _LineFault(_TOO_DEEP)
+    return value
+
+
+_TOO_DEEP = f"the line nests deeper than {MAX_DEPTH} levels"
+_JSON_NAMES = {
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def _parse_slowly(line: bytes) -> Any:
+    """By the standard library, which says no to fewer lines than orjson and says it better."""
+    try:
+        value = _DECODER.decode(line.removeprefix(_BOM).decode())
+    except UnicodeDecodeError as error:
+        raise _LineFault(f"the line is not UTF-8, from byte {error.start + 1} on") from None
+    except json.JSONDecodeError as error:
+        raise _LineFault(f"the line is not JSON: {error.msg}, at column {error.colno}") from None
+    except ValueError:
+        raise _LineFault("the line holds an integer of more than 4,300 digits") from None
+    except RecursionError:
+        raise _LineFault(_TOO_DEEP) from None
+    return _without_lone_surrogates(value) if b"\\u" in line else value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _LineFault(f"the line is not JSON: it holds {name}")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise _LineFault(f"the line holds a number that no float can hold: {digits[:40]}")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+    return json.loads(text.decode("utf-16-le", "replace"))
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [inner for outer in level for inner in _members(outer) if type(inner) in (dict, list)]
+        if not level:
+            return False
+    return True
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if type(value) is dict else value  # else a list
+
+
+@dataclass(slots=True)
+class _Sample:
+    """What the first rows look like."""
+
+    kinds: dict[str, set[str]]  # by column, in the order first seen
+    rows: int = 0
+    size: int = 0  # bytes
+    first_fault: str | None = None
+
+    def add(self, line: _Line, file: InputFile) -> None:
+        self.rows += 1
+        self.size += len(line.text)
+        try:
+            values = _values(line)
+        except _LineFault as fault:
+            self.first_fault = self.first_fault or f"{file.name}:{line.number}: {fault}"
+            return
+        for name, value in values.items():
+            self.kinds.setdefault(name, set()).add(_kind(value))
+
+
+def _kind(value: Any) -> str:
+    if type(value) is not int:
+        return _KINDS.get(type(value), "nested")
+    if -_FLOATS_ARE_EXACT <= value <= _FLOATS_ARE_EXACT:
+        return "int"
+    return "wide" if -(2**63) <= value < 2**63 else "big"
+
+
+_FLOATS_ARE_EXACT = 2**53
+_KINDS = {bool: "bool", float: "float", str: "string", type(None): "null"}
+
+
+def _column_type(kinds: set[str]) -> pa.DataType:
+    """What holds all values of a column; text holds the JSON of what fits nothing else."""
+    present = kinds - {"null"}
+    for fitting, column_type in _TYPES:
+        if present and present <= fitting:
+            return column_type
+    return pa.string()
+
+
+_TYPES = (
+    ({"bool"}, pa.bool_()),
+    ({"int", "wide"}, pa.int64()),
+    ({"int", "float"}, pa.float64()),
+)

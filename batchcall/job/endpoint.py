@@ -1,0 +1,310 @@
+"""[endpoint] of a job file: where the model is, and where its key stands. The key itself stands in no job file."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import msgspec
+
+from batchcall.base.errors import JobError
+from batchcall.base.secret import Secret
+from batchcall.job.reading import Draft, located
+
+ADDED_PATHS = (  # by the protocols
+    "/chat/completions",
+    "/responses",
+    "/messages",
+    ":generateContent",
+    ":streamGenerateContent",
+)
+AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+# Vendors that refuse a tool's name with anything but ASCII letters, digits, _ and -. Relays and local servers take all.
+_STRICT_NAME_HOSTS = (
+    *("api.openai.com", ".api.openai.com", *AZURE_HOSTS, ".ai.azure.com"),
+    *("api.anthropic.com", ".googleapis.com", ".amazonaws.com", "api.mistral.ai"),
+)
+
+
+class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    url: str  # "sandbox" starts the embedded endpoint
+    protocol: str = "openai-chat"
+    api_key: str | None = None  # "env:NAME" or "file:PATH", never the key itself
+    auth: str | None = None  # bearer | api-key | x-api-key | x-goog-api-key | none | header:NAME; None: see `auth_of`
+    headers: dict[str, str] = {}
+    ca_file: str | None = None  # own certificate authority, PEM
+    trust_env: bool = False  # take a proxy from the environment
+    allow_http_key: bool = False  # a key over plain http to another host
+    model: str | None = None  # what the model is called there, where that is not request.model
+    requests_per_minute: float | None = None  # of this account; None: as [limits] says
+    tokens_per_minute: float | None = None
+    concurrency: int | None = None  # 0: "auto"
+
+
+def read_endpoints(draft: Draft) -> list[EndpointSection]:
+    """[endpoint] or all [[endpoint]]s, once for each key, paths absolute; none where their shape is wrong."""
+    return [_endpoint(draft, one, key) for one in _tables(draft) for key in _keys(one.get("api_key"))]
+
+
+def _tables(draft: Draft) -> list[dict[str, Any]]:
+    written = draft.section("endpoint", instead=[])
+    return written if isinstance(written, list) else [written]
+
+
+def _keys(written: Any) -> list[str | None]:
+    return list(written) if isinstance(written, list) else [written]
+
+
+def _endpoint(draft: Draft, written: Mapping[str, Any], key: str | None) -> EndpointSection:
+    more: dict[str, Any] = {"url": written["url"].rstrip("/"), "api_key": key}
+    if "ca_file" in written:
+        more["ca_file"] = located(draft, written["ca_file"])
+    source, _, place = (key or "").partition(":")
+    if source == "file" and place:
+        more["api_key"] = f"file:{located(draft, place)}"
+    if written.get("concurrency") == "auto":
+        more["concurrency"] = 0
+    return EndpointSection(**{**written, **more})
+
+
+def endpoint_names(endpoints: Sequence[EndpointSection]) -> list[str]:
+    """How the column `endpoint` names them: by their URLs, numbered where several have the same."""
+    urls = [endpoint.url for endpoint in endpoints]
+    return [url if urls.count(url) == 1 else f"{url}#{urls[: place + 1].count(url)}" for place, url in enumerate(urls)]
+
+
+def auth_of(endpoint: EndpointSection) -> str | None:
+    """How the key is sent: as written, else as the host wants it. None: in the protocol's own way."""
+    if endpoint.auth is None and endpoint.protocol in ("openai-chat", "openai-responses") and _is_azure(endpoint.url):
+        return "api-key"
+    return endpoint.auth
+
+
+def _is_azure(url: str) -> bool:
+    parts = _split(url)
+    return parts is not None and (parts.hostname or "").endswith(AZURE_HOSTS)
+
+
+def takes_any_name(url: str) -> bool:
+    """Whether tools are sent to this endpoint by their own names, whatever letters these have."""
+    parts = _split(url)
+    host = (parts.hostname or "").rstrip(".") if parts is not None else ""
+    return not any(host.endswith(one) if one.startswith(".") else host == one for one in _STRICT_NAME_HOSTS)
+
+
+def request_url(endpoint_url: str, path: str) -> str:
+    """Where a request goes: the path behind the endpoint's own, and the query that Azure has in its URLs behind both.
+
+    A query of the path comes last.
+    """
+    url = urlsplit(endpoint_url)
+    name, _, query = path.partition("?")
+    queries = "&".join(filter(None, (url.query, query)))
+    return url._replace(path=url.path.rstrip("/") + name, query=queries, fragment="").geturl()
+
+
+def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
+    """What is allowed of keys and yet looks like a slip."""
+    never_sent = [
+        'endpoint.api_key is never sent, as endpoint.auth is "none"'
+        for endpoint in endpoints
+        if endpoint.api_key is not None and endpoint.auth == "none"
+    ]
+    split = [_split(endpoint.url) for endpoint in endpoints if endpoint.api_key is None and endpoint.auth != "none"]
+    hosts = dict.fromkeys(url.hostname for url in split if url is not None and url.hostname in _USUAL_KEYS)
+    return never_sent + [
+        f"endpoint.api_key is missing, and {host} answers nobody without a key: write"
+        f' api_key = "env:{_USUAL_KEYS[host]}" and set that variable, or put the key into a file and write'
+        ' api_key = "file:PATH"'
+        for host in hosts
+        if host is not None
+    ]
+
+
+_USUAL_KEYS = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.anthropic.com": "ANTHROPIC_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+    "api.mistral.ai": "MISTRAL_API_KEY",
+}
+
+
+def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
+    """Tell the draft what cannot be used, and never what may be a secret."""
+    seen = set()
+    for where, endpoint in zip(_places(draft), endpoints, strict=True):
+        _check_endpoint(draft, endpoint, where)
+        account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
+        if account in seen and endpoint.url != "sandbox":
+            draft.fault(where, "the same URL with the same key stands there twice: its limits would be met twice")
+        seen.add(account)
+
+
+def _places(draft: Draft) -> list[str]:
+    """Where each endpoint stands in the job file: those of a list of keys all in the same place."""
+    tables = _tables(draft)
+    names = ["endpoint"] if len(tables) == 1 else [f"endpoint.{place}" for place in range(len(tables))]
+    return [name for name, one in zip(names, tables, strict=True) for _ in _keys(one.get("api_key"))]
+
+
+def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None:
+    if endpoint.url != "sandbox":
+        _check_url(draft, endpoint, f"{where}.url")
+    if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:[^\0]+", endpoint.api_key):
+        draft.fault(f"{where}.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
+    if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
+        draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
+    for name, value in endpoint.headers.items():
+        _check_header(draft, f"{where}.headers", name, value)
+
+
+def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
+    """Says nothing of what stands in the URL: it may hold a password."""
+    url = _split(endpoint.url)
+    if url is None:
+        draft.fault(where, 'it is no URL; write it as in "https://api.openai.com/v1"')
+        return
+    if "@" in url.netloc or any(_is_key_parameter(name) for name in _parameters(url)):
+        draft.fault(where, "a key or password stands in it: use endpoint.api_key and endpoint.auth")
+    for path in ADDED_PATHS:
+        if url.path.rstrip("/").endswith(path):
+            draft.fault(where, f"leave out {path}, it is added")
+    if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
+        told = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
+        draft.fault(where, told)
+    is_plain = url.scheme == "http" and not _is_this_machine(url.hostname or "")
+    if is_plain and endpoint.api_key is not None and not endpoint.allow_http_key:
+        draft.fault(
+            where,
+            "a key goes over https only, except to this machine; endpoint.allow_http_key = true sends it over plain"
+            " http all the same, for a gateway in a network of your own",
+        )
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        url = urlsplit(text)
+        _ = url.port  # checked by being asked for
+    except ValueError:
+        return None
+    is_sound = _SOUND_NETLOC.fullmatch(url.netloc) and not re.search(r"[\s\x00-\x1f\x7f]", text)
+    return url if url.hostname and is_sound else None
+
+
+def _parameters(url: SplitResult) -> list[str]:
+    """Names in the query; some servers take a semicolon for an ampersand."""
+    return [name for name, _ in parse_qsl(url.query.replace(";", "&"), keep_blank_values=True)]
+
+
+def _is_key_parameter(name: str) -> bool:
+    """As Azure's gateways (subscription-key) and functions (code), signed URLs and most relays call it."""
+    return name.lower() in ("code", "sig") or _SECRET_NAME.search(name) is not None
+
+
+# Python 3.11 reads [::1].example.com as ::1, and whoever connects does not.
+_SOUND_NETLOC = re.compile(r"[^\[\]]*|(?:[^\[\]]*@)?\[[^\[\]]*\](?::\d*)?")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_header(draft: Draft, where: str, name: str, value: str) -> None:
+    if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+        draft.fault(f"{where}.{name!r}", "a header has a name without spaces, and a value of one printable line")
+    elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
+        draft.fault(f"{where}.{name}", "no key stands in a job file: use endpoint.api_key and endpoint.auth")
+
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
+_KEY_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "proxy-authorization", "cookie"})
+# How the keys of the usual vendors begin, and web tokens.
+_KEY_VALUE = re.compile(r"^(?:bearer|basic)\s+\S|\b(?:sk-|xai-|gsk_|hf_|AIza|eyJ)[\w-]{12,}", re.IGNORECASE)
+
+
+def resolve_key(reference: str | None) -> Secret | None:
+    """The key that "env:NAME" or "file:PATH" refers to. Raises JobError when it is not there, or others may read it."""
+    if reference is None:
+        return None
+    source, _, place = reference.partition(":")
+    key = (os.environ.get(place, "") if source == "env" else _key_in_file(place)).strip()
+    if not key and source == "env":
+        raise JobError(f"endpoint.api_key: the environment variable {place} is not set", hint=_ways_to_a_key(place))
+    if not key:
+        raise JobError(f"endpoint.api_key: {place} is empty", hint="write the key into it, in one line")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise JobError(
+            f"endpoint.api_key: {reference} holds characters that no key has",
+            hint="it must be the key alone, without Bearer, in one line",
+        )
+    return Secret(key)
+
+
+def _ways_to_a_key(name: str) -> str:
+    return f'set it with export {name}=…, or put the key into a file and write api_key = "file:PATH" in the job file'
+
+
+def _key_in_file(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            exposed = _exposed(file.fileno())
+            if exposed is not None and exposed.is_ours:
+                raise JobError(f"endpoint.api_key: {exposed.whom} {path}", hint=f"chmod 600 {path}")
+            return file.read()
+    except OSError as error:
+        raise JobError(
+            f"endpoint.api_key: {path} cannot be read: {error.strerror}",
+            hint='write the key into it, in one line; or set a variable and write api_key = "env:NAME" in the job file',
+        ) from error
+
+
+def exposed_keys(endpoints: Sequence[EndpointSection]) -> list[str]:
+    """Warnings of key files that every user may read, and whose mode this user cannot change: Kubernetes and Docker
+    hand keys to a container that way."""
+    warnings = []
+    for reference in dict.fromkeys(endpoint.api_key or "" for endpoint in endpoints):
+        source, _, path = reference.partition(":")
+        if source != "file":
+            continue
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            exposed = _exposed(file.fileno())
+            if exposed is not None and not exposed.is_ours:
+                warnings.append(f"endpoint.api_key: {exposed.whom} {path}; Kubernetes: defaultMode: 0440 and fsGroup")
+    return warnings
+
+
+class _Exposed(NamedTuple):
+    whom: str  # and what they may do
+    is_ours: bool  # the file is this user's own, who could change its mode
+
+
+def _exposed(number: int) -> _Exposed | None:
+    """Whether others than the owner and the group may read an open file, or others than the owner may change it.
+
+    Its group may read it: that is how a container that does not run as root gets its key.
+    """
+    if os.name == "nt":
+        return None
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+        return None
+    is_fixed = bool(os.fstatvfs(number).f_flag & os.ST_RDONLY)  # root cannot change a mode there either
+    can = "may read" if found.st_mode & stat.S_IROTH else "may change"
+    return _Exposed(f"others {can}", is_ours=found.st_uid == os.geteuid() and not is_fixed)
+
+
+def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as they may be shown and recorded."""
+    return {name: "***" if _SECRET_NAME.search(name) else value for name, value in headers.items()}
+
+
+_SECRET_NAME = re.compile(r"auth|cookie|credential|key|password|secret|signature|token", re.IGNORECASE)

@@ -1,0 +1,486 @@
+"""The job file, typed and checked once, all faults together. Reads nothing but the job file and the files it names."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from batchcall.base.did_you_mean import close_to
+from batchcall.base.errors import JobError
+from batchcall.base.records import Json
+from batchcall.disk.names import REHEARSAL
+from batchcall.job.change import describe_change
+from batchcall.job.endpoint import (
+    EndpointSection,
+    check_endpoints,
+    idle_keys,
+    masked_headers,
+    read_endpoints,
+    resolve_key,
+)
+from batchcall.job.file_schema import SCHEMA, for_editors
+from batchcall.job.reading import Draft, job_file_at, located, parse_duration, read_draft, read_text
+from batchcall.job.tools import ToolSpec, read_tools
+from batchcall.job.warnings import misspelt_keys, misspelt_source, quoted_values, unused_prices
+
+__all__ = [
+    "EndpointSection",
+    "InputSection",
+    "Job",
+    "LimitsSection",
+    "OutputSection",
+    "Price",
+    "RequestSection",
+    "SandboxSection",
+    "ToolSpec",
+    "ValidateSection",
+    "as_job",
+    "changed_keys",
+    "describe_change",
+    "is_batch_file",
+    "job_schema",
+    "load_job",
+    "masked",
+    "pace_of",
+    "parse_duration",
+    "rehearsed",
+    "request_identity",
+    "resolve_key",
+    "resolve_tool_choice",
+    "speakers",
+    "spoken_by",
+]
+
+
+class InputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: str  # file, directory, glob or URI; relative paths are resolved against the job file's folder on load
+    id: str | None = None  # column that names a row
+
+
+class RequestSection(msgspec.Struct, frozen=True, kw_only=True):
+    """`parameters` is every other key of [request], passed through to the body as written."""
+
+    model: str | None = None
+    system: str | None = None  # template text; `{ file = … }` is resolved on load
+    prompt: str | None = None  # template text
+    messages: list[dict[str, Any]] | None = None  # role/content templates
+    columns: dict[str, str] | None = None  # messages, tools, tool_choice: names of columns
+    tool_choice: Any = None  # None: the tool if there is one; "required" where there are several
+    parameters: dict[str, Any] = {}
+
+
+class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    concurrency: int | None = None  # None: "auto"
+    timeout_s: float = 60.0  # `timeout = "60s"` in the file; one attempt
+    attempts: int = 6
+    max_cost: float | None = None  # USD
+    max_tokens_total: int | None = None
+    max_failed_rows: int | None = None  # `max_failed = 20` in the file
+    max_failed_share: float | None = None  # `max_failed = "2%"` in the file: 0.02
+
+    @property
+    def tolerates_all(self) -> bool:
+        """Rows may fail as they like."""
+        return self.max_failed_share is not None and self.max_failed_share >= 1
+
+
+class ValidateSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    repair: bool = True
+    coerce: bool = False
+    reask: int = 0
+    formats: Literal["lenient", "strict", "off"] = "lenient"  # of the strings in a tool's schema
+
+
+class OutputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    path: Path
+    keep: list[str] | None = None  # None: all columns of the input
+    response: bool = True
+    part_rows: int = 10_000
+    allow_network: bool = False  # write to a network file system all the same
+    mode: str | None = None  # of the parts, in octal digits; None: what the umask gives
+
+    @property
+    def parts_mode(self) -> int | None:
+        return None if self.mode is None else int(self.mode, 8)
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """USD per million tokens. `[prices."gpt-4o-mini"]` in the file."""
+
+    prompt: float
+    completion: float
+    cached: float | None = None  # None: as prompt
+
+
+class SandboxSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the embedded endpoint does to a job whose url is "sandbox"."""
+
+    latency: float = 0.0  # seconds, median; the tail is heavy
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    faults: dict[str, float] = {}  # share of requests per fault name, 0 to 1
+    seed: int = 0
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job file, complete and consistent: every path absolute, every file read, every duration in seconds."""
+
+    file: Path
+    input: InputSection
+    endpoints: list[EndpointSection]
+    request: RequestSection
+    tools: list[ToolSpec] = []
+    limits: LimitsSection = LimitsSection()
+    validate: ValidateSection = ValidateSection()
+    output: OutputSection
+    prices: dict[str, Price] = {}
+    sandbox: SandboxSection = SandboxSection()
+    warnings: list[str] = []  # what is allowed and yet looks like a slip
+
+    @property
+    def is_free(self) -> bool:
+        """Only the embedded endpoint is asked: no money is spent, whatever the prices."""
+        return all(endpoint.url == "sandbox" for endpoint in self.endpoints)
+
+
+def as_job(job: Job | Path | str) -> Job:
+    """A job as it is, or read from its file. Raises JobError."""
+    return job if isinstance(job, Job) else load_job(job)
+
+
+def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
+    """Read and check a job file, or the only one in a folder.
+
+    `overrides` are "key.path=value" as after `--set`, values in TOML.
+    Raises JobError with one sentence per fault, all faults at once.
+    """
+    draft = read_draft(job_file_at(Path(os.path.abspath(path))), overrides)
+    job = _built(draft)
+    _check_sense(draft, job)
+    draft.stop_at_faults()
+    return job
+
+
+def _built(draft: Draft) -> Job:
+    """The job as far as it is right; sections that are not have something instead, and their faults are told."""
+    request = draft.section("request", instead={})
+    is_batch_file = not request.keys() & {"prompt", "messages", "columns"}
+    endpoints, model = _models(read_endpoints(draft), request.get("model"), is_batch_file=is_batch_file)
+    job = Job(
+        file=draft.path,
+        input=_input(draft, draft.section("input", instead={"path": "."})),
+        endpoints=endpoints,
+        request=_request(draft, {**request, "model": model}),
+        tools=read_tools(draft),
+        limits=_limits(draft, draft.section("limits", instead={})),
+        validate=ValidateSection(**draft.section("validate", instead={})),
+        output=_output(draft, draft.section("output", instead={"path": "."})),
+        prices={model: Price(**price) for model, price in draft.section("prices", instead={}).items()},
+        sandbox=_sandbox(draft, draft.section("sandbox", instead={})),
+    )
+    return msgspec.structs.replace(job, warnings=_doubts(job, request))
+
+
+def _models(
+    endpoints: list[EndpointSection], model: str | None, *, is_batch_file: bool
+) -> tuple[list[EndpointSection], str | None]:
+    """The model of the requests, and of each endpoint only where it asks for another one.
+
+    Rows of a batch file bring models of their own: there an endpoint asks for its model whatever the row says.
+    """
+    called = [endpoint.model or model for endpoint in endpoints]
+    if called and (len(set(called)) == 1 or (model is None and not (is_batch_file and None in called))):
+        model = called[0]
+    own = [None if one.model == model and not is_batch_file else one.model for one in endpoints]
+    return [msgspec.structs.replace(one, model=name) for one, name in zip(endpoints, own, strict=True)], model
+
+
+def _input(draft: Draft, written: Mapping[str, Any]) -> InputSection:
+    return InputSection(path=located(draft, written["path"]), id=written.get("id"))
+
+
+def _request(draft: Draft, written: Mapping[str, Any]) -> RequestSection:
+    messages = written.get("messages")
+    return RequestSection(
+        model=written.get("model"),
+        system=_template_text(draft, "request.system", written.get("system")),
+        prompt=_template_text(draft, "request.prompt", written.get("prompt")),
+        messages=None if messages is None else [_message(draft, place, one) for place, one in enumerate(messages)],
+        columns=written.get("columns"),
+        tool_choice=written.get("tool_choice"),
+        parameters={name: value for name, value in written.items() if name not in _OWN_KEYS},
+    )
+
+
+_OWN_KEYS = frozenset(RequestSection.__struct_fields__) - {"parameters"}
+
+
+def _message(draft: Draft, place: int, written: Mapping[str, Any]) -> dict[str, Any]:
+    content = written.get("content")
+    if isinstance(content, dict):
+        content = _template_text(draft, f"request.messages.{place}.content", content)
+    return {**written, "content": content} if "content" in written else dict(written)
+
+
+def _template_text(draft: Draft, where: str, written: Any) -> Any:
+    return (read_text(draft, where, written["file"]) or "") if isinstance(written, dict) else written
+
+
+def _limits(draft: Draft, written: Mapping[str, Any]) -> LimitsSection:
+    limits = dict(written)
+    if limits.get("concurrency") == "auto":
+        del limits["concurrency"]
+    for name in ("requests_per_minute", "tokens_per_minute"):
+        limits[name] = limits.get(name) or None
+    if "timeout" in limits:
+        limits["timeout_s"] = _seconds(draft, "limits.timeout", limits.pop("timeout"))
+    failed = limits.pop("max_failed", None)
+    if isinstance(failed, str):
+        limits["max_failed_share"] = float(failed.strip().rstrip("% ")) / 100
+    elif failed is not None:
+        limits["max_failed_rows"] = failed
+    return LimitsSection(**limits)
+
+
+def _seconds(draft: Draft, where: str, written: str | float, *, may_be_zero: bool = False) -> float:
+    try:
+        seconds = parse_duration(written, key=where, may_be_zero=may_be_zero)
+    except JobError as error:
+        draft.fault(where, f"{str(error).removeprefix(f'{where}: ')}; {error.hint}")
+        return 0.0
+    if seconds > _LONGEST_S:
+        draft.fault(where, f"{written!r} is longer than a day")
+    return seconds
+
+
+_LONGEST_S = 86_400.0
+
+
+def _output(draft: Draft, written: Mapping[str, Any]) -> OutputSection:
+    if "://" in written["path"]:
+        draft.fault("output.path", "results are written to a folder on this machine; copy them to a store afterwards")
+    return OutputSection(**{**written, "path": Path(located(draft, written["path"]))})
+
+
+def _sandbox(draft: Draft, written: Mapping[str, Any]) -> SandboxSection:
+    latency = _seconds(draft, "sandbox.latency", written.get("latency", 0.0), may_be_zero=True)
+    return SandboxSection(**{**written, "latency": latency})
+
+
+def _doubts(job: Job, written: Mapping[str, Any]) -> list[str]:
+    """What is allowed and probably not meant."""
+    models = [endpoint.model or job.request.model for endpoint in job.endpoints]
+    return [
+        *idle_keys(job.endpoints),
+        *misspelt_keys(written, _OWN_KEYS),
+        *quoted_values(job.request.parameters),
+        *(unused_prices(job.prices, models) if not is_batch_file(job) else ()),
+    ]
+
+
+def _check_sense(draft: Draft, job: Job) -> None:
+    """What each value alone cannot tell, where all that a check looks at has the right shape."""
+    for sections, check in _CHECKS:
+        if not draft.unsound & sections:
+            check(draft, job)
+
+
+def _check_endpoints(draft: Draft, job: Job) -> None:
+    check_endpoints(draft, job.endpoints)
+
+
+def _check_request(draft: Draft, job: Job) -> None:
+    request = job.request
+    columns = request.columns or {}
+    ways = [name for name in ("prompt", "messages") if getattr(request, name) is not None]
+    if "messages" in columns:
+        ways.append("columns.messages")
+    if len(ways) > 1:
+        draft.fault("request", f"give one of {', '.join(ways)}, not all")
+    if not ways and request.columns is None:
+        for name, meant in misspelt_source(request.parameters):
+            draft.fault(f"request.{name}", f"unknown key; did you mean {meant}?")
+    if not ways and request.columns is not None:
+        draft.fault("request.columns", "where do the messages come from? add messages, or give a prompt")
+    if request.messages is not None and request.system is not None:
+        draft.fault("request.system", "with messages, the system message is one of them")
+    if ways and request.model is None:
+        draft.fault("request.model", "is missing (the model's name)")
+    for name in ("tools", "functions"):
+        if name in request.parameters:
+            draft.fault(f"request.{name}", "tools stand in [[tool]], or come from the row with columns")
+    for place, message in enumerate(request.messages or ()):
+        _check_role(draft, f"request.messages.{place}.role", message["role"])
+
+
+def _check_role(draft: Draft, where: str, role: str) -> None:
+    """Servers have roles of their own, but none that is a slip of another; some begin theirs with a capital."""
+    is_template = "{" in role
+    if not is_template and role.lower() not in _ROLES and (near := close_to(role.lower(), _ROLES, at_least=0.8)):
+        draft.fault(where, f"{role!r} is no role that is known; did you mean {near[0]}?")
+
+
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "model")
+
+
+def _check_tool_choice(draft: Draft, job: Job) -> None:
+    choice = job.request.tool_choice
+    columns = job.request.columns
+    if not isinstance(choice, str) or choice in ("auto", "none") or "tools" in (columns or {}) or is_batch_file(job):
+        return
+    names = [tool.name for tool in job.tools]
+    if choice not in ("required", *names):
+        near = close_to(choice, [*_CHOICES, *names])
+        meant = f"; did you mean {near[0]}?" if near else ""
+        draft.fault("request.tool_choice", f"{choice!r} is neither auto, required, none nor a tool's name{meant}")
+    elif not names:
+        draft.fault("request.tool_choice", "there is no tool to choose: give a [[tool]], or columns with tools")
+
+
+_CHOICES = ("auto", "required", "none")
+
+
+def is_batch_file(job: Job) -> bool:
+    """Whether rows are whole requests."""
+    return job.request.prompt is None and job.request.messages is None and job.request.columns is None
+
+
+def _check_money(draft: Draft, job: Job) -> None:
+    if job.limits.max_cost is None:
+        return
+    for model in dict.fromkeys(endpoint.model or job.request.model for endpoint in job.endpoints):
+        if not (model in job.prices if model is not None else job.prices):
+            name = model if model is not None else "MODEL"
+            told = f'what {name} costs must be known: give [prices."{name}"] prompt and completion'
+            draft.fault("limits.max_cost", told)
+
+
+_CHECKS = (
+    ({"endpoint"}, _check_endpoints),
+    ({"request"}, _check_request),
+    ({"request", "tool"}, _check_tool_choice),
+    ({"request", "limits", "prices"}, _check_money),
+)
+
+
+def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:
+    """The limits of one endpoint: as it says itself, else as [limits] says for each."""
+    limits = job.limits
+    per_minute, tokens, concurrency = endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency
+    return msgspec.structs.replace(
+        limits,
+        requests_per_minute=limits.requests_per_minute if per_minute is None else per_minute or None,
+        tokens_per_minute=limits.tokens_per_minute if tokens is None else tokens or None,
+        concurrency=limits.concurrency if concurrency is None else concurrency or None,
+    )
+
+
+def resolve_tool_choice(job: Job) -> Json:
+    """What is sent as tool_choice: as written; else the tool where there is one, `required` where there are several."""
+    choice: Json = job.request.tool_choice
+    if choice is None and len(job.tools) != 1:
+        return "required" if job.tools else None
+    name = job.tools[0].name if choice is None else choice
+    if isinstance(name, str) and name not in _CHOICES:
+        return {"type": "function", "function": {"name": name}}
+    return choice
+
+
+def job_schema() -> dict[str, Any]:
+    """JSON Schema of the job file, for editors (`batchcall schema`)."""
+    schema: dict[str, Any] = for_editors(SCHEMA)
+    return schema
+
+
+def rehearsed(job: Job) -> Job:
+    """The job as it is asked of the embedded endpoint, into a folder of its own."""
+    folder = job.output.path
+    return msgspec.structs.replace(
+        job,
+        endpoints=[msgspec.structs.replace(one, url="sandbox", api_key=None) for one in job.endpoints],
+        output=msgspec.structs.replace(job.output, path=folder.with_name(folder.name + REHEARSAL)),
+    )
+
+
+def request_identity(job: Job) -> dict[str, Any]:
+    """What shapes the requests of a job: when it differs, so does every request."""
+    request = job.request
+    return {
+        "protocol": spoken_by(job),
+        "model": request.model,
+        "system": request.system,
+        "prompt": request.prompt,
+        "messages": request.messages,
+        "columns": request.columns,
+        "tool_choice": resolve_tool_choice(job),
+        "parameters": msgspec.to_builtins(request.parameters),
+        "tools": [tool.written for tool in job.tools],
+    }
+
+
+def changed_keys(
+    old: Mapping[str, Any], old_job: Mapping[str, Any], new: Mapping[str, Any], new_job: Mapping[str, Any]
+) -> list[str]:
+    """What differs between two identities, by the keys of the job file; the jobs are as `masked` gives them."""
+    is_same_pool = old["protocol"] == new["protocol"]
+    return describe_change(
+        _by_key(old, [] if is_same_pool else _tables(old_job)), _by_key(new, [] if is_same_pool else _tables(new_job))
+    )
+
+
+def _by_key(identity: Mapping[str, Any], endpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    request = {name: value for name, value in identity.items() if name not in ("protocol", "tools", "parameters")}
+    return {
+        "endpoint": endpoints[0] if len(endpoints) == 1 else endpoints,
+        "request": {**request, **identity.get("parameters", {})},
+        "tool": identity.get("tools", []),
+    }
+
+
+def _tables(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What of each [[endpoint]] shapes its requests; a table with several keys is one."""
+    tables = [one for one, _ in itertools.groupby({**one, "api_key": None} for one in job["endpoints"])]
+    return [
+        {
+            "url": "sandbox" if one["url"] == "sandbox" else "a server",
+            "protocol": one["protocol"],
+            **({"model": one["model"] or job["request"]["model"]} if len(tables) > 1 else {}),
+        }
+        for one in tables
+    ]
+
+
+def speakers(job: Job) -> list[tuple[str, str | None]]:
+    """The protocol and the model of each endpoint, in their order; no model: that of the row."""
+    return [(_protocol(endpoint), endpoint.model or job.request.model) for endpoint in job.endpoints]
+
+
+def spoken_by(job: Job) -> str:
+    """The protocol, and whether it is the embedded endpoint that speaks: what that one invents is never taken for a
+    model's answer. Any other change of host is none of the request's.
+
+    Of a pool whose endpoints differ in protocol or model: each of them once, in no order.
+    """
+    spoken = {(_protocol(endpoint), endpoint.model) for endpoint in job.endpoints}
+    return ", ".join(sorted(" ".join(filter(None, (protocol, model))) for protocol, model in spoken))
+
+
+def _protocol(endpoint: EndpointSection) -> str:
+    return f"{endpoint.protocol} of the sandbox" if endpoint.url == "sandbox" else endpoint.protocol
+
+
+def masked(job: Job) -> dict[str, Any]:
+    """The job as run.json keeps it: without secrets, and readable as a Job again."""
+    written: dict[str, Any] = msgspec.to_builtins(job, enc_hook=str)
+    written["input"]["path"] = re.sub(r"//[^/@\s]+@", "//***@", written["input"]["path"])
+    for endpoint in written["endpoints"]:
+        endpoint["headers"] = masked_headers(endpoint["headers"])
+    return written

@@ -1,0 +1,382 @@
+"""The job file as it is written: TOML, `--set`, its shape, the files it names. What the values mean is for `job`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema_rs
+
+from batchcall.base.did_you_mean import close_to
+from batchcall.base.errors import JobError
+from batchcall.job.file_schema import SCHEMA, branch_for
+
+
+class Draft(NamedTuple):
+    """A job file that is being read."""
+
+    path: Path
+    written: dict[str, Any]
+    faults: list[str]
+    unsound: set[str]  # top-level keys whose shape is wrong: nothing further can be said about them
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    def fault(self, where: str, what: str) -> None:
+        self.faults.append(f"{where}: {what}")
+
+    def misshapen(self, where: str, what: str) -> None:
+        self.unsound.add(where.partition(".")[0])
+        self.fault(where, what)
+
+    def section(self, name: str, *, instead: Any) -> Any:
+        """What is written under a top-level key; `instead` where that is nothing, or nothing sound."""
+        return instead if name in self.unsound else self.written.get(name, instead)
+
+    def stop_at_faults(self) -> None:
+        if self.faults:
+            faults = tuple(dict.fromkeys(self.faults))
+            count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+            raise JobError(f"{self.path.name} has {count}", faults=faults)
+
+
+def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
+    """A job file with its overrides, its shape checked. Raises JobError only when there is no TOML to check."""
+    _refuse_bytes(str(path), os.fsencode(path).decode(errors="replace"))
+    for override in overrides:
+        _refuse_bytes(override, f"--set {override.partition('=')[0].strip()}")
+    draft = Draft(path, _parsed(path), [], set())
+    for number, override in enumerate(overrides, 1):
+        _override(draft, override, number)
+    _check_plain(draft)
+    _check_shape(draft)
+    return draft
+
+
+def job_file_at(path: Path) -> Path:
+    """The job file at `path`; of a folder, the only one in it. Raises JobError."""
+    if not path.is_dir():
+        return path
+    found = job_files_in(path)
+    if not found:
+        raise JobError(f"{path} is a folder without a job file", hint="`batchcall init` writes one to start from")
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise JobError(f"{path} is a folder with several job files: {names}", hint=f"name the one you mean: {found[0]}")
+    return found[0]
+
+
+def job_files_in(folder: Path) -> list[Path]:
+    """Files that are or are to be job files: other TOML, such as pyproject.toml, has none of their sections."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    except OSError as error:
+        raise JobError(f"{folder} cannot be read: {error.strerror}") from error
+    return [folder / name for name in names if _is_like_a_job(folder / name)]
+
+
+def _is_like_a_job(file: Path) -> bool:
+    try:
+        return not _parsed(file).keys().isdisjoint(_SECTIONS)
+    except JobError:  # which is then said of it, where it is the only one
+        return file.name == "job.toml"
+
+
+_SECTIONS = ("input", "endpoint", "request")
+
+
+def _refuse_bytes(written: str, shown: str) -> None:
+    """A name that is no text can stand neither in run.json nor in a column, and pyarrow opens none."""
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise JobError(f"{shown} is no UTF-8", hint="rename that file or folder") from None
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    text = ""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        raise JobError(f"there is no job file {path}", hint="`batchcall init` writes one to start from") from None
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path} is not UTF-8 (byte {error.start})", hint="TOML is UTF-8 always") from error
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(path, text, str(error)) from error
+    except RecursionError:
+        raise JobError(f"{path} nests too deep to be read") from None
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _not_toml(path: Path, text: str, told: str) -> JobError:
+    """What tomllib says, with the key of that line. Its value is never shown: it may be a secret without quotes."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", told)
+    if found is None:
+        return JobError(f"{path} is not TOML: {told}", hint=_ANY_LINE)
+    what, line, column = found.groups()
+    written = re.match(r"[ \t]*([\w.\"' -]{1,60}?)[ \t]*=(?!=)", text.split("\n")[int(line) - 1])
+    key = written[1] if written is not None else None
+    shown = f" ({key} = …)" if key is not None else ""
+    hint = _ANY_LINE if key is None else _TOML_HINTS.get(what, _ANY_LINE).format(key=key)
+    return JobError(f"{path} is not TOML: line {line}, column {column}{shown}: {what}", hint=hint)
+
+
+_ANY_LINE = "fix that line; strings need quotes"
+_TOML_HINTS = {  # by what tomllib says
+    "Invalid value": 'write a text in quotes, {key} = "…", a switch as true or false, a number as 0.5',
+    "Cannot overwrite a value": "{key} is written twice; leave one of them out",
+}
+
+
+def _override(draft: Draft, override: str, number: int) -> None:
+    """Apply one `--set`. Its value is never shown: it may be a key that strayed there."""
+    key, mark, text = override.partition("=")
+    steps = _key_steps(key)
+    if not mark or not steps:
+        draft.fault(f"--set (number {number})", "it must be key.path=value")
+        return
+    place: Any = draft.written
+    try:
+        for step in steps[:-1]:
+            place = _stepped_into(place, step)
+        place[_place_in_list(steps[-1]) if isinstance(place, list) else steps[-1]] = _toml_value(text)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        draft.fault(f"--set {key.strip()}", "the job file has no such place")
+
+
+def _key_steps(key: str) -> list[str]:
+    """`prices."gpt-4.1".prompt` has three steps."""
+    return [quoted or bare for quoted, bare in re.findall(r'"([^"]+)"|([^."\s]+)', key)]
+
+
+def _stepped_into(place: Any, step: str) -> Any:
+    if isinstance(place, list):
+        return place[_place_in_list(step)]
+    return place[step] if step in _LISTS else place.setdefault(step, {})
+
+
+def _place_in_list(step: str) -> int:
+    if not step.isdecimal():  # -1 is no place in a job file
+        raise ValueError(step)
+    return int(step)
+
+
+_LISTS = frozenset({"tool", "messages"})  # they are not made by stepping into them
+
+
+def _toml_value(text: str) -> Any:
+    """A value as TOML has it, else the text itself: `--set request.model=gpt-4o` needs no quotes."""
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return read["value"] if len(read) == 1 else text
+
+
+def _check_plain(draft: Draft) -> None:
+    """TOML has values that JSON has not. They become null, and are told here."""
+    for name, value in draft.written.items():
+        draft.written[name] = _plain(draft, name, value)
+
+
+def _plain(draft: Draft, where: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(draft, f"{where}.{name}", inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(draft, f"{where}.{place}", inner) for place, inner in enumerate(value)]
+    told = _unlike_json(value)
+    if told is None:
+        return value
+    draft.misshapen(where, told)
+    return None
+
+
+def _unlike_json(value: Any) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no number of JSON"
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return "the number is beyond 64 bits"
+    if isinstance(value, date | time):
+        return f"JSON has no dates; write it as a text: {value.isoformat()!r}"
+    return None
+
+
+def _check_shape(draft: Draft) -> None:
+    """Unknown keys with a suggestion, then everything the schema says."""
+    told = {fault.partition(": ")[0] for fault in draft.faults}
+    for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
+        near = close_to(name, known)
+        meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
+        draft.misshapen(where, f"unknown key{meant}")
+        told.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
+    for error in _VALIDATOR.iter_errors(draft.written):
+        where, what = _told(draft.written, error)
+        if error.kind.name != "additionalProperties" and where not in told:
+            draft.misshapen(where, what)
+
+
+_VALIDATOR = jsonschema_rs.validator_for(SCHEMA, offline=True)
+
+
+def _unknown_keys(value: Any, schema: Any, where: str) -> Iterator[tuple[str, str, list[str]]]:
+    if not isinstance(schema, dict):
+        return
+    schema = branch_for(value, schema)
+    if isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from _unknown_keys(one, schema.get("items"), f"{where}.{place}")
+    elif isinstance(value, dict):
+        known = schema.get("properties", {})
+        for name, inner in value.items():
+            path = f"{where}.{name}".lstrip(".")
+            if name in known:
+                yield from _unknown_keys(inner, known[name], path)
+            elif schema.get("additionalProperties") is False:
+                yield path, name, list(known)
+            else:
+                yield from _unknown_keys(inner, schema.get("additionalProperties"), path)
+
+
+def _told(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> tuple[str, str]:
+    """A fault of the shape as the key and a sentence."""
+    kind, limit = error.kind.name, _limit_of(error.kind)
+    path = [*error.instance_path, limit] if kind == "required" else list(error.instance_path)
+    where = ".".join(map(str, path))
+    value, description = _found(written, path)
+    if kind == "required":
+        return where, f"is missing ({description})"
+    shown = "its value" if _is_delicate(where) else _shown(value)
+    right = f"{_RIGHT[kind](limit)} ({description})" if kind in _RIGHT else f"it must be {description}"
+    return where, f"{shown} is not right: {right}{_meant(kind, limit, value)}"
+
+
+def _limit_of(kind: Any) -> Any:
+    """What the schema asks for at that point; jsonschema_rs types each kind on its own."""
+    return kind.value
+
+
+def _found(written: Any, path: list[str | int]) -> tuple[Any, str]:
+    """The value at a place, and what the schema says of the place."""
+    schema: Any = SCHEMA
+    value, description = written, ""
+    for step in path:
+        schema = branch_for(value, schema)
+        inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
+        inner = schema.get("additionalProperties") if inner is None else inner
+        schema = inner if isinstance(inner, dict) else {}
+        value = value[step] if isinstance(step, int) else value.get(step)
+        description = schema.get("description", description)
+    return value, description
+
+
+def _is_delicate(where: str) -> bool:
+    """Whether a value may be a key that strayed there, or hold a password."""
+    return re.fullmatch(r"endpoint(\.\d+)?(\.(api_key|auth|url|headers)\b.*)?", where) is not None
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " …"
+
+
+_LONGEST_SHOWN = 80  # characters
+
+
+def _meant(kind: str, limit: Any, value: Any) -> str:
+    near = close_to(str(value), limit) if kind == "enum" else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+_KINDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+_RIGHT: Mapping[str, Callable[[Any], str]] = {
+    "type": lambda kinds: "it must be " + " or ".join(_KINDS[kind] for kind in kinds),
+    "enum": lambda options: f"it must be one of {', '.join(options)}",
+    "const": lambda value: f"it must be {_shown(value)}",
+    "minimum": lambda limit: f"it must be at least {limit:,}",
+    "maximum": lambda limit: f"it must be at most {limit:,}",
+    "exclusiveMinimum": lambda limit: f"it must be more than {limit:,}",
+    "minLength": lambda limit: "it must not be empty",
+    "minItems": lambda limit: "it must not be empty",
+    "uniqueItems": lambda limit: "it must not name anything twice",
+}
+
+
+def located(draft: Draft, path: str) -> str:
+    """A path from the job file's folder, or from the home folder where it starts with ~; a URI as it is."""
+    if "://" in path:
+        return path
+    return os.path.normpath(draft.folder / os.path.expanduser(path))
+
+
+def read_text(draft: Draft, where: str, file: str) -> str | None:
+    """The text of a file that the job names; None, and a fault, where it cannot be read."""
+    try:
+        return Path(located(draft, file)).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        draft.fault(where, f"{file} is not UTF-8")
+    except OSError as error:
+        draft.fault(where, f"{file} cannot be read: {error.strerror} (looked in {draft.folder})")
+    return None
+
+
+def read_json(draft: Draft, where: str, file: str) -> Any:
+    """The value of a JSON file that the job names; None, and a fault, where it is none."""
+    text = read_text(draft, where, file)
+    if text is None:
+        return None
+    try:
+        read = json.loads(text, parse_constant=_refuse_constant)
+        if read is None:
+            draft.fault(where, f"{file} holds nothing but null")
+        return read
+    except RecursionError:
+        draft.fault(where, f"{file} nests too deep")
+    except ValueError as error:
+        draft.fault(where, f"{file} is not JSON: {error}")
+    return None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def parse_duration(written: str | float, *, key: str, may_be_zero: bool = False) -> float:
+    """Seconds of "90s", "1m30s", "500ms", "2h", or of a plain number. Raises JobError naming `key`."""
+    if isinstance(written, (int, float)):
+        return float(written)
+    pieces = re.findall(_PIECE, written)
+    total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
+    is_without_unit = re.fullmatch(r"\s*\d+(\.\d+)?\s*", written) is not None
+    if not (total or may_be_zero) and (pieces or (is_without_unit and not float(written))):
+        raise JobError(f"{key}: {written!r} leaves no time at all", hint=_NO_TIME.get(key, "write 90s, 1m30s or 2h"))
+    if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 <= total < math.inf:
+        unit = f"; with a unit, as in {written.strip()}s" if is_without_unit else ""
+        raise JobError(f"{key}: {written!r} is not a duration", hint=f"write 90s, 1m30s, 500ms or 2h{unit}")
+    return total
+
+
+_NO_TIME = {
+    "--deadline": "leave it out to run to the end; or write how long the run may take: 90s, 30m, 2h",
+    "--max-outage": "write 1s to stop at the first outage; or leave it out to wait up to 30m",
+}
+
+_PIECE = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)"
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}

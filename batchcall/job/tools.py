@@ -1,0 +1,187 @@
+"""The [[tool]]s of a job file: from a JSON file, inline, or from a pydantic model, each as the object that is sent."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchcall.base.did_you_mean import close_to
+from batchcall.job.reading import Draft, read_json
+
+Written = Mapping[str, Any]
+
+
+class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool, resolved: its whole OpenAI tool object as it will be sent."""
+
+    written: dict[str, Any]  # {"type": "function", "function": {"name", "description", "parameters", "strict"}}
+    origin: str  # "receipt.json" or "tool.0", for messages
+
+    @property
+    def name(self) -> str:
+        name: str = self.written["function"]["name"]
+        return name
+
+
+def read_tools(draft: Draft) -> list[ToolSpec]:
+    """All tools that are right. What is wrong with the others is a fault of the draft."""
+    tools = [
+        spec
+        for place, written in enumerate(draft.section("tool", instead=[]))
+        for spec in _specs(draft, f"tool.{place}", written)
+    ]
+    names = [tool.name for tool in tools]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        draft.misshapen("tool", f"two tools are called {name}")
+    return tools
+
+
+def _specs(draft: Draft, where: str, written: Written) -> Iterator[ToolSpec]:
+    way = next((way for way in _WAYS if way in written), None)
+    if way is None:
+        draft.misshapen(where, "give one of file, python, or name with parameters")
+        return
+    read, beside = _WAYS[way]
+    surplus = [name for name in written if name != way and name not in beside]
+    if surplus:
+        draft.misshapen(where, f"with {way}, leave out {' and '.join(surplus)}")
+        return
+    for tool in read(draft, where, written):
+        yield from _checked(draft, where, tool, origin=str(written.get("file", where)))
+
+
+def _from_file(draft: Draft, where: str, written: Written) -> list[Any]:
+    read = _json_of(draft, f"{where}.file", written["file"])
+    if read is None:  # a fault, told already
+        return []
+    if read == []:
+        draft.misshapen(f"{where}.file", f"{written['file']} holds an empty list: there is no tool in it")
+    return read if isinstance(read, list) else [read]
+
+
+def _json_of(draft: Draft, where: str, file: str) -> Any:
+    read = read_json(draft, where, file)
+    if read is None:
+        draft.unsound.add("tool")
+    return read
+
+
+def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
+    """A pydantic model's schema; the module is looked for beside the job file first."""
+    module, _, name = written["python"].partition(":")
+    try:
+        with _importing_from(draft.folder):
+            schema = getattr(importlib.import_module(module), name).model_json_schema()
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises is a fault of the job file
+        told = f"{written['python']} cannot be imported as a pydantic model: {type(error).__name__}: {error}"
+        draft.misshapen(f"{where}.python", told)
+        return []
+    return [_function_of(schema, {"name": name, **written})]
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Modules of this folder come first, and are forgotten again: another job's folder has others of the same name."""
+    before = set(sys.modules)
+    path = list(sys.path)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in set(sys.modules) - before:
+            if str(getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}{os.sep}"):
+                del sys.modules[name]
+
+
+def _function_of(schema: dict[str, Any], written: Written) -> dict[str, Any]:
+    told = written.get("description") or schema.get("description")
+    return {
+        "name": written["name"],
+        **({"description": told} if told else {}),
+        "parameters": {key: value for key, value in schema.items() if key not in ("title", "description")},
+        **({"strict": written["strict"]} if "strict" in written else {}),
+    }
+
+
+def _inline(draft: Draft, where: str, written: Written) -> list[Any]:
+    parameters = written.get("parameters")
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("file"), str) or len(parameters) != 1:
+        return [dict(written)]
+    read = _json_of(draft, f"{where}.parameters.file", parameters["file"])
+    return [] if read is None else [{**written, "parameters": read}]
+
+
+# Each way to give a tool: how it is read, and which keys may stand beside it. The first that is there counts.
+_WAYS: Mapping[str, tuple[Callable[[Draft, str, Written], list[Any]], frozenset[str]]] = {
+    "file": (_from_file, frozenset()),
+    "python": (_from_model, frozenset({"name", "description", "strict"})),
+    "name": (_inline, frozenset({"description", "parameters", "strict"})),
+}
+
+
+def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[ToolSpec]:
+    misspelt = list(_misspelt(tool))
+    for key, meant in misspelt:
+        draft.misshapen(f"{where}.{key}", f"no key of a tool; did you mean {meant}?")
+    if misspelt:  # what else is wrong may follow from it
+        return
+    whole = _as_whole(tool)
+    function = whole["function"]
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        draft.misshapen(where, 'a tool is {"type": "function", "function": {"name", "parameters"}}; there is no name')
+    elif not isinstance(function.get("parameters", {}), dict):
+        draft.misshapen(f"{where}.parameters", "they must be a JSON Schema, an object")
+    elif not _is_name(function["name"]):
+        told = f"it must be printable, not blank, and have at most {_LONGEST_NAME} characters"
+        draft.misshapen(where, f"{function['name'][:_LONGEST_NAME]!r} cannot be a tool's name: {told}")
+    else:
+        yield ToolSpec(written=whole, origin=origin)
+
+
+def _misspelt(tool: Any) -> Iterator[tuple[str, str]]:
+    """Keys of a tool object that look like one of ours, and which. Others pass on: vendors have keys of their own."""
+    if not isinstance(tool, dict):
+        return
+    for key in tool:
+        near = close_to(key.replace("_", "").lower(), _KEYS, at_least=_NEAR)
+        if near and key not in _KEYS.values() and key not in _OTHERS_KEYS:
+            yield key, _KEYS[near[0]]
+    for key, meant in _misspelt(tool.get("function")):
+        yield f"function.{key}", meant
+
+
+_NEAR = 0.75  # "params" is near to "parameters"
+_KEYS: Mapping[str, str] = {
+    key.replace("_", ""): key
+    for key in ("type", "function", "name", "description", "parameters", "strict", "input_schema")
+}
+_OTHERS_KEYS = frozenset({"output_schema", "outputSchema"})  # of MCP, and near to input_schema
+
+_LONGEST_NAME = 128
+
+
+def _is_name(name: str) -> bool:
+    """Any letters will do: where the endpoint allows only some, the name is mapped on the way out and back."""
+    return bool(name.strip()) and name.isprintable() and len(name) <= _LONGEST_NAME
+
+
+def _as_whole(tool: Any) -> dict[str, Any]:
+    """The tool object of what is one, of the function alone, of the flat form of OpenAI's Responses, or of
+    Anthropic's form."""
+    if isinstance(tool, dict) and "input_schema" in tool:
+        named = {key: value for key, value in tool.items() if key not in ("type", "input_schema")}
+        return {"type": "function", "function": {**named, "parameters": tool["input_schema"]}}
+    if not isinstance(tool, dict) or tool.get("type") != "function":
+        return {"type": "function", "function": tool}
+    if "function" in tool:
+        return tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}

@@ -1,0 +1,67 @@
+"""What a job file may say and probably does not mean. Each is a warning, never a fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from batchcall.base.did_you_mean import close_to
+from batchcall.job.file_schema import BODY_KEYS, KEYS_OF_SERVERS
+
+# The numbers and switches of all protocols and of the usual servers, without case and underscores, at any depth.
+_NUMBERS = frozenset(
+    {
+        *("bestof", "budgettokens", "candidatecount", "frequencypenalty", "lengthpenalty", "maxcompletiontokens"),
+        *("maxnewtokens", "maxoutputtokens", "maxtokens", "maxtoolcalls", "minp", "mintokens", "n", "numctx"),
+        *("numpredict", "presencepenalty", "repetitionpenalty", "seed", "temperature", "thinkingbudget", "topk"),
+        *("toplogprobs", "topp"),
+    }
+)
+_SWITCHES = frozenset(
+    {
+        *("background", "enablethinking", "ignoreeos", "includethoughts", "includeusage", "logprobs"),
+        *("paralleltoolcalls", "responselogprobs", "skipspecialtokens", "store", "stream"),
+    }
+)
+
+
+def misspelt_keys(request: Mapping[str, Any], own: Iterable[str]) -> list[str]:
+    """Keys that go into the body as written, and yet look like one of ours or of a protocol."""
+    known = sorted({*own, *BODY_KEYS})
+    return [
+        f"request.{name} goes into the body as written; did you mean {near[0]}?"
+        for name in request
+        if name not in known and name not in KEYS_OF_SERVERS and (near := close_to(name, known, at_least=0.8))
+    ]
+
+
+def misspelt_source(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys that are near to those that say where messages come from, in a job that has none of these, and which."""
+    for name in request:
+        near = close_to(name, ("prompt", "messages", "columns"), at_least=0.8)
+        if near and name not in BODY_KEYS and name not in KEYS_OF_SERVERS:
+            yield name, near[0]
+
+
+def quoted_values(parameters: Any, where: str = "request") -> Iterator[str]:
+    """Numbers and switches that stand in quotes: servers refuse them, or take them for something else."""
+    for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
+        place, plain = f"{where}.{name}", name.replace("_", "").lower()
+        if isinstance(value, Mapping):
+            yield from quoted_values(value, place)
+        elif isinstance(value, str):
+            is_number = plain in _NUMBERS and re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", value)
+            is_switch = plain in _SWITCHES and value.strip().lower() in ("true", "false")
+            if is_number or is_switch:
+                yield f'{place} is a string, "{value}"; without quotes: {name} = {value.strip().lower()}'
+
+
+def unused_prices(prices: Iterable[str], models: Iterable[str | None]) -> Iterator[str]:
+    """Prices of models that are not asked, where all that are asked are known."""
+    asked = [model for model in dict.fromkeys(models) if model is not None]
+    for name in prices:
+        if asked and name not in asked:
+            missing = [model for model in asked if model not in prices]
+            meant = f'; did you mean [prices."{missing[0]}"]?' if missing else ""
+            yield f'prices."{name}" is the price of a model that this job does not ask for ({", ".join(asked)}){meant}'

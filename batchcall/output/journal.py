@@ -1,0 +1,451 @@
+"""The one file that grows: a part's log of whole lines (`lines.py`), synced in groups, recovered after a crash.
+
+A file whose sync or write fails is never trusted again: what it may not hold goes to a second file beside it,
+`part-000002.1.journal`, and so do the answers that are still in flight. All files of a part are read as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from batchcall.base.records import Attempt, Bill, Failure, FailureKind
+from batchcall.disk.disk import Disk, Sink, whole_file, write_fully, write_whole
+from batchcall.disk.disk_reserve import Ballast
+from batchcall.output.journal_records import as_attempt, as_bill, checked
+from batchcall.output.stored import Stored, microseconds
+
+COMMIT_AFTER_S = 0.2  # the longest that a record waits
+COMMIT_AFTER_RECORDS = 64
+_COMMIT_AFTER_BYTES = 8 * 1024 * 1024  # what is not synced is held in memory, too
+_REST_S = 0.05  # between two commits, however many records come: each costs the run a switch of threads
+_ROOM_STEP = 1 << 18  # bytes reserved at a time
+_LEAST_ROOM = 1 << 14  # bytes expected of an answer before any was seen
+_READ_BYTES = 1 << 20
+_NAME = re.compile(r"part-(\d{6,})(?:\.\d+)?\.journal")
+
+
+def journal_name(number: int, rescue: int = 0) -> str:
+    """The file name of a part's journal, or of the file that took over when a disk failed (`rescue` from 1)."""
+    return f"part-{number:06d}.{rescue}.journal" if rescue else f"part-{number:06d}.journal"
+
+
+def journal_number(name: str) -> int | None:
+    """The number of the part that a journal's file name speaks of, None for any other name."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def journals_in(disk: Disk, folder: Path) -> dict[int, list[Path]]:
+    """The journals in a folder by part number; those of one part in the order they were written."""
+    found: dict[int, list[Path]] = {}
+    for name in disk.names(folder):
+        if (number := journal_number(name)) is not None:
+            found.setdefault(number, []).append(folder / name)
+    return {number: sorted(paths, key=_order) for number, paths in sorted(found.items())}
+
+
+def _order(path: Path) -> int:
+    rescue = path.name.split(".")[1]
+    return int(rescue) if rescue.isdigit() else 0
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What the journals of a part say about its rows."""
+
+    attempts: dict[int, list[Stored]] = field(default_factory=dict)  # by row, in order
+    ended: set[int] = field(default_factory=set)  # rows that were given up
+    sent: dict[int, int] = field(default_factory=dict)  # row → number of the last request that was sent
+    unseen: set[tuple[int, int]] = field(default_factory=set)  # (row, number) sent, and nobody saw how it ended
+    lost: set[tuple[int, int]] = field(default_factory=set)  # (row, number) that were in flight when a run died
+    resent: dict[tuple[int, int], str] = field(default_factory=dict)  # by how the request before had failed
+    base: Bill = field(default_factory=Bill)  # of the time before this journal
+    reading: set[tuple[int, int]] = field(default_factory=set)  # (row, number) whose reading has begun and not ended
+    last: tuple[int, int] | None = None  # that was to be read next when the journal ended
+    damaged: int = 0  # records that cannot be read; put aside in a file beside the journal
+
+    def unsure(self, *, has_died: bool) -> set[tuple[int, int]]:
+        """(row, number) of the answers over which a run may have died."""
+        return self.reading | ({self.last} if has_died and self.last is not None else set())
+
+    def bill(self) -> Bill:
+        """All that the journals say of requests that may have been paid and brought nothing. Each counts once,
+        however often a run has died with it."""
+        bill = Bill(len(self.lost))
+        bill.add(self.base)
+        for reason in self.resent.values():
+            bill.count(reason)
+        return bill
+
+
+class Journal:
+    """The journal of one part, open for appending. Written from one thread; `sync` may come from another."""
+
+    def __init__(self, disk: Disk, path: Path, ballast: Ballast) -> None:
+        """Open or create; what stands there is sound (`recover`). Raises OSError."""
+        self.path = path
+        self.trouble: OSError | None = None  # what was appended is kept, but the disk has failed: send no more
+        self._disk = disk
+        self._ballast = ballast
+        self._handle = disk.open_append(path)
+        self._length = disk.size(self._handle)
+        self._reserved_to = self._length
+        self._largest = _LEAST_ROOM
+        self._unsynced: list[bytes] = []  # at most what comes in 0.2 s
+        self.unsynced_bytes = 0  # of these
+        self._is_named = False  # whether the file's name survives a power cut
+        self._is_torn = False  # half a record is at its end, and cannot be cut off
+        self._guard = threading.Lock()  # held while the file is written or changed for another, not while it is synced
+
+    @property
+    def unsynced(self) -> int:
+        """Records that a power cut could take."""
+        return len(self._unsynced)
+
+    @property
+    def is_durable(self) -> bool:
+        return self._is_named and not self._unsynced
+
+    def make_room(self, in_flight: int) -> None:
+        """Reserve blocks for the answers of `in_flight` requests, before they are sent. Raises OSError when full."""
+        if self.trouble is not None:
+            raise self.trouble
+        needed_to = self._length + (in_flight + 1) * self._largest
+        if needed_to > self._reserved_to:
+            to = needed_to + _ROOM_STEP
+            if not self._disk.reserve(self._handle, self._reserved_to, to - self._reserved_to):
+                self._ballast.hold((in_flight + 1) * self._largest)
+            self._reserved_to = to
+
+    def append(self, line: bytes) -> None:
+        """Append one record with a plain write: it survives the death of this process at once.
+
+        A write that fails midway is cut back to the last whole record. On a full disk the ballast makes room, on a
+        failing one another file takes over; then `trouble` says so. Raises OSError when nothing could take the record.
+        """
+        with self._guard:
+            try:
+                self._write(line)
+            except OSError as error:
+                self.trouble = self.trouble or error
+                self._write_anyway(line, error)
+            self._unsynced.append(line)
+            self.unsynced_bytes += len(line)
+            self._length += len(line)
+        self._largest = max(self._largest, len(line))
+
+    def sync(self) -> None:
+        """Make all that was appended survive a power cut.
+
+        Raises the OSError of a sync that fails. It is never tried again for that file, as the kernel may have dropped
+        the pages and say success the next time: what was not synced yet is in another file then.
+        """
+        with self._guard:
+            count = len(self._unsynced)
+        try:
+            self._sync_now()
+        except OSError as error:
+            with self._guard:
+                self.trouble = self.trouble or error
+                self._move_on()
+            raise
+        with self._guard:
+            self.unsynced_bytes -= sum(map(len, self._unsynced[:count]))
+            del self._unsynced[:count]
+
+    def settle(self) -> None:
+        """Make all that was appended survive a power cut, in this file or in the one that takes over.
+
+        Raises OSError when neither can.
+        """
+        try:
+            self.sync()
+        except OSError:
+            self.sync()
+
+    def refuse_lost(self) -> None:
+        """Raise OSError where the file is not at its path any more: what is in it would be lost."""
+        if not self._disk.stands_at(self._handle, self.path):
+            raise FileNotFoundError(errno.ENOENT, f"{self.path} was deleted or renamed while a run was writing to it")
+
+    def close(self) -> None:
+        self._disk.close(self._handle)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            write_fully(self._disk, self._handle, line)
+        except OSError:
+            self._is_torn = True
+            self._disk.truncate(self._handle, self._length)
+            self._is_torn = False
+            raise
+
+    def _write_anyway(self, line: bytes, error: OSError) -> None:
+        if error.errno == errno.ENOSPC:
+            self._ballast.release()
+        if error.errno != errno.ENOSPC or self._is_torn:
+            self._move_on()
+        self._write(line)
+
+    def _move_on(self) -> None:
+        """Go on in a new file, which begins with what the old one may not hold. Raises OSError when that fails too."""
+        number = journal_number(self.path.name)
+        assert number is not None
+        taken = journals_in(self._disk, self.path.parent).get(number, [])
+        path = self.path.with_name(journal_name(number, rescue=max(map(_order, taken), default=0) + 1))
+        handle = self._disk.open_append(path)
+        try:
+            write_fully(self._disk, handle, b"".join(self._unsynced))
+        except OSError:
+            self._disk.close(handle)
+            raise
+        self._disk.close(self._handle)
+        self.path, self._handle = path, handle  # the next commit syncs it
+        self._length = self._reserved_to = self._disk.size(handle)
+        self._is_named = self._is_torn = False
+
+    def _sync_now(self) -> None:
+        self._disk.sync(self._handle)
+        if not self._is_named:
+            self._disk.sync_folder(self.path.parent)
+            self._is_named = True
+
+
+class Committer:
+    """Syncs journals in a thread: at most 0.2 s or 64 records after the first unsynced one. Looks as often whether they
+    and their folder are still where they were."""
+
+    on_failure: Callable[[OSError], None] = staticmethod(lambda error: None)  # called once, from the thread
+
+    def __init__(self, *, has_thread: bool = True, guard: Callable[[], None] = lambda: None) -> None:
+        """Without a thread nothing is synced but by `commit`. `guard` raises OSError where the folder is lost."""
+        self._guard_folder = guard
+        self._journals: dict[Journal, None] = {}  # in order
+        self._wake = threading.Event()
+        self._guard = threading.Lock()
+        self._is_closed = False
+        self.failure: OSError | None = None  # the first failed sync
+        self._thread = threading.Thread(target=self._commit_forever, name="journal", daemon=True)
+        if has_thread:
+            self._thread.start()
+
+    def add(self, journal: Journal) -> None:
+        with self._guard:
+            self._journals[journal] = None
+
+    def drop(self, journal: Journal) -> None:
+        """Forget a journal; no sync of it is under way when this returns."""
+        with self._guard:
+            self._journals.pop(journal, None)
+
+    def appended(self, journal: Journal) -> None:
+        """Tell of a record. Raises the OSError of a disk that failed: the record is kept, but send no more."""
+        if (failure := self.failure or journal.trouble) is not None:
+            raise failure
+        if journal.unsynced == COMMIT_AFTER_RECORDS or journal.unsynced_bytes > _COMMIT_AFTER_BYTES:
+            self._wake.set()
+
+    def commit(self) -> None:
+        """Sync every journal that has something to sync. `failure` has what was found."""
+        with self._guard:
+            for journal in self._journals:
+                if not journal.is_durable:
+                    try:
+                        journal.sync()
+                    except OSError as error:
+                        self._fail(error)
+                    except Exception as error:  # never end this thread in silence: nothing would be synced any more
+                        self._fail(OSError(errno.EIO, f"the journal cannot be synced: {error!r}"))
+
+    def look(self) -> None:
+        """See whether the folder and the journals are where they were. `failure` has what was found."""
+        if self.failure is not None:
+            return
+        try:
+            self._guard_folder()
+            with self._guard:
+                for journal in self._journals:
+                    journal.refuse_lost()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if self.failure is None:
+            self.failure = error
+            self.on_failure(error)
+
+    def close(self) -> None:
+        """Sync what is left and end the thread. Raises OSError where something could not be made to last.
+
+        A sync that failed before and whose records are in another file has been told by `appended`.
+        """
+        self._is_closed = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for journal in self._journals:
+            if not journal.is_durable:
+                journal.settle()
+
+    def _commit_forever(self) -> None:
+        while not self._is_closed:
+            self._wake.wait(COMMIT_AFTER_S - _REST_S)
+            self._wake.clear()
+            self.look()
+            self.commit()
+            time.sleep(_REST_S)
+
+
+class _Source:
+    """A journal whose records are read again one by one. It stays open: a run that goes on with it may replace and
+    remove it meanwhile."""
+
+    def __init__(self) -> None:
+        self.file: Any = None  # set before the first record is read again
+
+    def attempt(self, offset: int, length: int) -> Attempt:
+        self.file.seek(offset)
+        record = checked(self.file.read(length))
+        if record is None:
+            raise OSError(errno.EIO, "a record of the journal has changed since the journal was opened")
+        return as_attempt(record)
+
+
+def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
+    """Read the journals of a part as they stand, whole lines only. Changes nothing, so a live run's can be read.
+
+    Raises OSError.
+    """
+    recovered = Recovered()
+    for path in paths:
+        source = _Source()
+        with contextlib.suppress(FileNotFoundError):  # a live run has sealed its part meanwhile
+            source.file = disk.open_read(path)
+            offset = 0
+            for line in _whole_lines(source.file):
+                if (record := checked(line)) is None:
+                    recovered.damaged += 1
+                else:
+                    _learn(recovered, record, partial(source.attempt, offset, len(line)))
+                offset += len(line) + 1
+    return recovered
+
+
+def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
+    """Read the journals of a part after a crash, and put what is sound into one new file at `target`.
+
+    Torn tails are left out; damaged lines go to `<name>.damaged`. A new file, because the old one may have failed to
+    sync just before its run was killed: its next sync would say success, and what looks written might be nowhere but
+    in memory. Raises OSError.
+    """
+    recovered, source = Recovered(), _Source()
+    if not paths:
+        return recovered
+    damaged = []
+    with whole_file(disk, target) as handle, io.BufferedWriter(Sink(disk, handle), _READ_BYTES) as sound:
+        for path in paths:
+            with disk.open_read(path) as file:
+                for line in _whole_lines(file):
+                    if (record := checked(line)) is None:
+                        damaged.append(line)
+                    else:
+                        _learn(recovered, record, partial(source.attempt, sound.tell(), len(line)))
+                        sound.write(line + b"\n")
+        if damaged:
+            _put_aside(disk, target, damaged)
+    source.file = disk.open_read(target)
+    for path in paths:
+        if path != target:
+            disk.remove(path)
+    recovered.damaged = len(damaged)
+    return recovered
+
+
+def _whole_lines(file: Any) -> Iterator[bytes]:
+    torn = b""
+    while chunk := file.read(_READ_BYTES):
+        *lines, torn = (torn + chunk).split(b"\n")
+        yield from lines
+
+
+def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
+    """Keep damaged lines for a person to look at."""
+    aside = path.with_name(path.name + ".damaged")
+    before = disk.read(aside) if disk.exists(aside) else b""
+    write_whole(disk, aside, before + b"".join(line + b"\n" for line in damaged))
+
+
+def _learn(recovered: Recovered, record: dict[str, Any], read: Callable[[], Attempt]) -> None:
+    """`read`: the attempt that the record says, if it says one."""
+    recovered.last = None
+    if "base" in record:
+        recovered.base = as_bill(record)
+        return
+    row = record["row"]
+    if "ended" in record:
+        recovered.ended.add(row)
+        return
+    number = record["n"]
+    if _learn_of_reading(recovered, row, number, record):
+        return
+    if "sent" in record:
+        recovered.sent[row] = max(number, recovered.sent.get(row, 0))
+        if "after" in record:
+            recovered.resent[row, number] = record["after"]
+        if not _has_attempt(recovered, row, number):
+            recovered.unseen.add((row, number))
+        return
+    recovered.unseen.discard((row, number))
+    if "lost" in record:
+        recovered.lost.add((row, number))
+        return
+    recovered.last = row, number  # an answer is read as soon as it is written, if not beside the loop
+    if not _has_attempt(recovered, row, number):  # a second file may say it again
+        finished_us = microseconds(record["at"] + record["latency"])
+        stored = Stored(row, number, record["hash"], finished_us, record.get("status"), record["endpoint"], read)
+        recovered.attempts.setdefault(row, []).append(stored)
+
+
+def _learn_of_reading(recovered: Recovered, row: int, number: int, record: dict[str, Any]) -> bool:
+    """Whether the record is about the reading of an answer."""
+    if "reading" in record:
+        if record["reading"] == "beside":
+            recovered.reading.add((row, number))
+        else:
+            recovered.last = row, number
+    elif "read" in record:
+        recovered.reading.discard((row, number))
+    elif "unread" in record:
+        recovered.reading.discard((row, number))
+        failure = Failure(FailureKind.UNDIGESTED, record["unread"])
+        attempts = recovered.attempts.get(row, [])
+        attempts[:] = [_failed(one, failure) if one.number == number else one for one in attempts]
+    else:
+        return False
+    return True
+
+
+def _failed(stored: Stored, failure: Failure) -> Stored:
+    return replace(stored, read=lambda: replace(stored.read(), failure=failure))
+
+
+def add_attempts(recovered: Recovered, attempts: Iterable[Stored]) -> None:
+    """Take in what is known from elsewhere: the stored answers of a part that is gone."""
+    for attempt in attempts:
+        if not _has_attempt(recovered, attempt.row, attempt.number):
+            recovered.attempts.setdefault(attempt.row, []).append(attempt)
+            recovered.unseen.discard((attempt.row, attempt.number))
+
+
+def _has_attempt(recovered: Recovered, row: int, number: int) -> bool:
+    return any(attempt.number == number for attempt in recovered.attempts.get(row, ()))

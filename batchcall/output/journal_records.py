@@ -1,0 +1,139 @@
+"""The lines of a journal, one per event of a row: `crc32hex SP json LF`. Readable with cut and jq.
+
+A newline cannot occur inside a record, so damage costs one record and a torn tail is seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from batchcall.base.records import Attempt, Bill, Failure, FailureKind, HttpResponse
+
+
+def sent_line(row: int, number: int, request_hash: str, sent_at_s: float, after: str | None = None) -> bytes:
+    """A request is about to be sent. Without an answer behind it, it is indeterminate.
+
+    `after` is how the one before it failed, where that may have been billed all the same.
+    """
+    record: dict[str, Any] = {"row": row, "n": number, "sent": sent_at_s, "hash": request_hash}
+    return _line(record if after is None else {**record, "after": after})
+
+
+def base_line(bill: Bill) -> bytes:
+    """What a part says of the time before this journal: the first line of one that is begun for a part that stands."""
+    return _line({"base": {"indeterminate": bill.indeterminate, "possibly_paid_twice": bill.possibly_paid_twice}})
+
+
+def as_bill(record: Mapping[str, Any]) -> Bill:
+    """The bill in a `base_line`."""
+    return Bill(record["base"]["indeterminate"], dict(record["base"]["possibly_paid_twice"]))
+
+
+def attempt_line(attempt: Attempt) -> bytes:
+    return _line(attempt_record(attempt))
+
+
+def lost_line(row: int, number: int) -> bytes:
+    """A run died with this request in flight; it has been counted as possibly paid."""
+    return _line({"row": row, "n": number, "lost": True})
+
+
+def reading_line(row: int, number: int, *, is_beside: bool) -> bytes:
+    """An answer is about to be read, beside the loop (then `read_line` says when that is done) or in its next step."""
+    return _line({"row": row, "n": number, "reading": "beside" if is_beside else "here"})
+
+
+def read_line(row: int, number: int) -> bytes:
+    """An answer was read, and the run is still there."""
+    return _line({"row": row, "n": number, "read": True})
+
+
+def unread_line(row: int, number: int, message: str) -> bytes:
+    """An answer cannot be read: a process dies of it. Nobody is to try again."""
+    return _line({"row": row, "n": number, "unread": message})
+
+
+def ended_line(row: int) -> bytes:
+    """The row was given up: no more attempts will be made unless somebody asks for them."""
+    return _line({"row": row, "ended": True})
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    content = orjson.dumps(record)
+    return b"%08x %b\n" % (zlib.crc32(content), content)
+
+
+def attempt_record(attempt: Attempt) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "row": attempt.row,
+        "n": attempt.number,
+        "at": attempt.sent_at_s,
+        "latency": attempt.latency_s,
+        "wait": attempt.wait_s,
+        "endpoint": attempt.endpoint,
+        "hash": attempt.request_hash,
+    }
+    if attempt.protocol is not None:
+        record["protocol"] = attempt.protocol
+    if attempt.model is not None:
+        record["model"] = attempt.model
+    if attempt.response is not None:
+        record |= _from_response(attempt.response)
+    if attempt.failure is not None:
+        record["failure"] = attempt.failure.kind.label
+        record["message"] = attempt.failure.message
+    return record
+
+
+def _from_response(response: HttpResponse) -> dict[str, Any]:
+    record: dict[str, Any] = {"status": response.status, "headers": dict(response.headers)}
+    try:
+        record["body"] = response.body.decode()
+    except UnicodeDecodeError:
+        record["body64"] = base64.b64encode(response.body).decode()
+    if response.is_cut:
+        record["cut"] = True
+    return record
+
+
+def as_attempt(record: Mapping[str, Any]) -> Attempt:
+    failure = None
+    if "failure" in record:
+        failure = Failure(kind=_KINDS[record["failure"]], message=record["message"])
+    return Attempt(
+        row=record["row"],
+        number=record["n"],
+        request_hash=record["hash"],
+        response=_as_response(record) if "status" in record else None,
+        failure=failure,
+        sent_at_s=record["at"],
+        latency_s=record["latency"],
+        wait_s=record["wait"],
+        endpoint=record["endpoint"],
+        protocol=record.get("protocol"),
+        model=record.get("model"),
+    )
+
+
+def _as_response(record: Mapping[str, Any]) -> HttpResponse:
+    body = base64.b64decode(record["body64"]) if "body64" in record else record["body"].encode()
+    return HttpResponse(record["status"], record["headers"], body, is_cut=record.get("cut", False))
+
+
+_KINDS = {kind.label: kind for kind in FailureKind}
+
+
+def checked(line: bytes) -> dict[str, Any] | None:
+    """The record of a line (without its newline), or None when its checksum or its form is wrong."""
+    try:
+        if int(line[:8], 16) != zlib.crc32(line[9:]):
+            return None
+        record = orjson.loads(line[9:])
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,34 @@
+"""Reads that all die after the same time: something between here and the model cuts them off. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from batchcall.base.records import Failure, FailureKind
+
+_ENOUGH = 5
+_SHORTEST_S = 4.0  # what dies sooner has many reasons
+_OF_PROXY = frozenset({502, 504, 524})
+
+
+class Deaths:
+    """Counts how long requests lived that were cut off by somebody else than us."""
+
+    def __init__(self) -> None:
+        self._lived_s: Counter[int] = Counter()
+        self._all = 0
+
+    def saw(self, failure: Failure, lived_s: float) -> None:
+        is_cut = failure.kind is FailureKind.DISCONNECTED or failure.http_status in _OF_PROXY
+        if is_cut and lived_s >= _SHORTEST_S:
+            self._lived_s[round(lived_s)] += 1
+            self._all += 1
+
+    @property
+    def same_second(self) -> tuple[int, int] | None:
+        """How many died after the same time, and after how many seconds; None where there is no such time."""
+        if not self._lived_s:
+            return None
+        second, _ = self._lived_s.most_common(1)[0]
+        died = sum(self._lived_s[near] for near in (second - 1, second, second + 1))
+        return (died, second) if died >= _ENOUGH and died >= 0.8 * self._all else None

@@ -1,0 +1,152 @@
+"""The engine that a job describes: its endpoints opened, the embedded one started where it asks for that."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from batchcall.base.records import Request
+from batchcall.base.redaction import Redactor
+from batchcall.base.secret import Secret
+from batchcall.dialects import DIALECTS
+from batchcall.engine.endpoint import Endpoint
+from batchcall.engine.gate import Gate
+from batchcall.engine.pool import Pool
+from batchcall.engine.row_loop import LiveEngine
+from batchcall.http.transport import open_transport
+from batchcall.job.endpoint import auth_of, endpoint_names, takes_any_name
+from batchcall.job.model import EndpointSection, Job, masked, pace_of, resolve_key
+from batchcall.output.parts import Totals
+from batchcall.pacing.budget import Budget
+from batchcall.pacing.health import Health
+from batchcall.pacing.pacer import Pacer
+from batchcall.pacing.retry import RetryPolicy
+from batchcall.pipeline.context import Run
+from batchcall.pipeline.descriptors import Room, room_for
+from batchcall.pipeline.request_maker import model_of, reader_of
+from batchcall.pipeline.reread import ReadingChild
+from batchcall.pipeline.unpublished import Held, held_answers, skimming, spent_aside
+from batchcall.sandbox.process import Settings, open_sandbox
+
+Keys = list[Secret | None]  # of each endpoint of the job, in order
+
+
+def keys_of(job: Job) -> Keys:
+    """The keys of all endpoints. Raises JobError for one that is not there or that others may read."""
+    return [resolve_key(endpoint.api_key) for endpoint in job.endpoints]
+
+
+@contextlib.asynccontextmanager
+async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> AsyncIterator[LiveEngine]:
+    """The endpoints as the job describes them, until the block ends. `say` is told when one of several gives up."""
+    job, limits = run.job, run.job.limits
+    room = room_for(job)
+    async with contextlib.AsyncExitStack() as stack:
+        sandbox = ""
+        if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
+            sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
+        secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
+        endpoints = [
+            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say, room))
+            for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
+        ]
+        reader = replace(reader_of(job), redactor=Redactor(secrets))
+        has_budget = limits.max_cost is not None or limits.max_tokens_total is not None
+        skim = skimming(reader, model=model_of(job))
+        held, aside = Held(), Totals()
+        if has_budget:
+            aside = await asyncio.to_thread(spent_aside, run.library, skim)
+            folder, has_died = run.output.folder, run.output.has_died
+            held = await asyncio.to_thread(held_answers, run.disk, folder, skim, has_died=has_died)
+        child = stack.enter_context(contextlib.closing(ReadingChild(masked(job))))
+        sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
+        yield LiveEngine(
+            pool=Pool(endpoints, sample=sample),
+            reader=reader,
+            retry=RetryPolicy(max_attempts=limits.attempts),
+            budget=Budget(
+                max_cost=limits.max_cost,
+                max_tokens=limits.max_tokens_total,
+                cost=sum(one.cost or 0.0 for one in (run.totals, held.spent, aside)),
+                tokens=sum(one.total_tokens or 0 for one in (run.totals, held.spent, aside)),
+            ),
+            recorder=run.output,
+            reasks=job.validate.reask,
+            now_s=time.time,
+            roll=random.random,
+            reread=lambda attempt, request: child.read(attempt, Request(request.shape, [])),
+            say=say,
+            grace_s=run.options.grace_s,
+        )
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    run: Run,
+    endpoint: EndpointSection,
+    name: str,
+    key: Secret | None,
+    sandbox: str,
+    secrets: tuple[str, ...],
+    say: Callable[[str], None],
+    room: Room,
+) -> AsyncIterator[Endpoint]:
+    """`secrets` are the keys of all: a relay that has two of them may tell one to the other."""
+    job, dialect = run.job, DIALECTS[endpoint.protocol]
+    url = sandbox if endpoint.url == "sandbox" else endpoint.url
+    secret = key.reveal() if key is not None else None
+    pacer = _pacer(run, endpoint, room)
+    async with open_transport(
+        url,
+        headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
+        timeout_s=job.limits.timeout_s,
+        concurrency=pacer.most_in_flight,
+        ca_file=endpoint.ca_file,
+        trust_env=endpoint.trust_env,
+        allow_http_key=endpoint.allow_http_key,
+        secrets=(secret,) if secret else (),
+        others_secrets=secrets,
+        most_resting=room.most_resting,
+        say=say,
+    ) as transport:
+        yield Endpoint(
+            name=name,
+            transport=transport,
+            dialect=dialect,
+            gate=Gate(concurrency=1),
+            pacer=pacer,
+            health=Health(host=url, tolerates_all=job.limits.tolerates_all),
+            model=endpoint.model,
+            takes_any_name=takes_any_name(endpoint.url),
+            tells_protocol=_is_mixed(job),
+        )
+
+
+def _pacer(run: Run, endpoint: EndpointSection, room: Room) -> Pacer:
+    pace = pace_of(run.job, endpoint)
+    return Pacer(
+        concurrency=pace.concurrency,
+        requests_per_minute=pace.requests_per_minute,
+        tokens_per_minute=pace.tokens_per_minute,
+        max_outage_s=run.options.max_outage_s,
+        most_auto=room.most_auto,
+    )
+
+
+def _is_mixed(job: Job) -> bool:
+    return len({endpoint.protocol for endpoint in job.endpoints}) > 1
+
+
+def _sandbox_settings(job: Job) -> Settings:
+    sandbox = job.sandbox
+    return Settings(
+        latency_s=sandbox.latency,
+        requests_per_minute=sandbox.requests_per_minute,
+        tokens_per_minute=sandbox.tokens_per_minute,
+        faults=sandbox.faults,
+        seed=sandbox.seed,
+    )

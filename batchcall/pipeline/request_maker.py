@@ -1,0 +1,187 @@
+"""From a row to what is asked of the endpoint: the job's templates and tools, put together once; and how answers
+are read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from batchcall.answers.arguments import Toolbox
+from batchcall.answers.read import Reader
+from batchcall.base.errors import JobError
+from batchcall.base.records import Request, Row, Shape, Tool, Usage
+from batchcall.dialects import DIALECTS
+from batchcall.job.model import Job, ToolSpec, resolve_tool_choice, spoken_by
+from batchcall.pacing.price import cost_of
+from batchcall.requests.prompt import RowError, TemplateError
+from batchcall.requests.requests import RequestBuilder, make_builder, request_hash, tools_of
+from batchcall.schemas.lint import Findings, lint_tools
+from batchcall.schemas.schema import FieldType, Formats, SchemaError
+
+_TOOLBOXES_HELD = 512
+_NO_TOOLS = Toolbox.of(())
+
+
+class Asker:
+    """How a job turns rows into requests, and which tools an answer is read with."""
+
+    def __init__(
+        self,
+        builder: RequestBuilder,
+        protocol: str,
+        tools: tuple[Tool, ...],
+        *,
+        has_own_tools: bool,
+        job_shape: Shape,
+        formats: Formats = "lenient",
+    ) -> None:
+        """`job_shape` is what the job says of all requests, or of those that do not say it themselves."""
+        self.builder = builder
+        self.job_shape = job_shape
+        self._protocol = protocol
+        self._formats = formats
+        self.job_toolbox = None if has_own_tools else _compile_job_tools(tools, formats)
+        self._loosened_shapes = 0  # of rows' own tools, those with something that is left out of the check
+        self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """Columns of the input that requests are made from; None: all of them."""
+        return self.builder.columns
+
+    @property
+    def required_columns(self) -> frozenset[str]:
+        """Columns without which no row makes a request."""
+        return self.builder.required
+
+    @property
+    def arguments_type(self) -> FieldType | None:
+        """Type of the `arguments` column; None: JSON text, as there is not exactly one tool for all rows."""
+        return self.job_toolbox.arguments_type if self.job_toolbox else None
+
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        """What was changed in the job's tool schemas to understand them."""
+        return self.job_toolbox.rewrites if self.job_toolbox else ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What of the job's tool schemas is not checked."""
+        return self.job_toolbox.left_out if self.job_toolbox else ()
+
+    def row_tools_note(self) -> str | None:
+        """What was not checked of the tools that rows brought, once for all of them."""
+        if not self._loosened_shapes:
+            return None
+        counted = "1 tool" if self._loosened_shapes == 1 else f"{self._loosened_shapes:,} tools"
+        return f"{counted} of the rows: patterns with look-around or back-references are left out of the check"
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What is wrong with the job's tool schemas although they can be used."""
+        return lint_tools(self.job_shape.tools)
+
+    def ask(self, values: Mapping[str, Any]) -> Request:
+        """The request of a row. Raises RowError when its columns do not make one."""
+        return self.builder.build(values)
+
+    def hash_of(self, request: Request) -> str:
+        return request_hash(self._protocol, request)
+
+    def hash_of_row(self, row: Row) -> str | None:
+        """The identity of a row's request, None when none can be built from it, or no answer to it could be read."""
+        if row.fault is not None:
+            return None
+        try:
+            request = self.ask(row.values)
+            self.toolbox_of(request)
+        except RowError:
+            return None
+        return self.hash_of(request)
+
+    def toolbox_of(self, request: Request) -> Toolbox:
+        """What reads the answers to this request. Raises RowError for a row's own tool that is no JSON Schema."""
+        if request.shape.tool_choice == "none":
+            return _NO_TOOLS  # the text is what was asked for
+        if self.job_toolbox is not None:
+            return self.job_toolbox
+        toolbox = self._toolboxes.get(request.shape)
+        if toolbox is None:
+            toolbox = self._toolboxes[request.shape] = _compile_row_tools(tools_of(request), self._formats)
+            self._loosened_shapes += bool(toolbox.left_out)
+            if len(self._toolboxes) > _TOOLBOXES_HELD:
+                self._toolboxes.popitem(last=False)
+        return toolbox
+
+
+def make_asker(job: Job) -> Asker:
+    """The asker of a job. Raises JobError for a template or a tool that cannot be used."""
+    tools = tuple(_as_tool(spec) for spec in job.tools)
+    request, choice = job.request, resolve_tool_choice(job)
+    try:
+        builder = make_builder(
+            model=request.model,
+            system=request.system,
+            prompt=request.prompt,
+            messages=request.messages,
+            columns=request.columns,
+            tool_choice=choice,
+            parameters=request.parameters,
+            tools=tools,
+        )
+    except (TemplateError, ValueError) as error:
+        raise JobError(f"{job.file.name} has a fault", faults=(str(error),)) from error
+    shape = builder.shape
+    # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
+    return Asker(
+        builder,
+        spoken_by(job),
+        shape.tools if shape else (),
+        has_own_tools=shape is None,
+        job_shape=shape or Shape(request.model or "", tools, choice, request.parameters),
+        formats=job.validate.formats,
+    )
+
+
+def _as_tool(spec: ToolSpec) -> Tool:
+    function = spec.written["function"]
+    return Tool(function["name"], function.get("parameters", {}), spec.written)
+
+
+def _compile_job_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
+    try:
+        return Toolbox.of(tools, formats=formats)
+    except SchemaError as error:
+        raise JobError("a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12") from error
+
+
+def _compile_row_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
+    try:
+        return Toolbox.of(tools, formats=formats)
+    except SchemaError as error:
+        raise RowError(f"the row's tool cannot be used: {error}") from error
+
+
+def reader_of(job: Job) -> Reader:
+    """How the answers of this job are read and priced."""
+    return Reader(
+        dialect=DIALECTS[job.endpoints[0].protocol],
+        repair=job.validate.repair,
+        coerce=job.validate.coerce,
+        pricing=lambda model, usage: _cost(job, model, usage),
+        dialects=DIALECTS,
+    )
+
+
+def model_of(job: Job) -> str:
+    """The model that is asked where neither the row nor the endpoint names another; empty where there is none."""
+    return job.request.model or job.endpoints[0].model or ""
+
+
+def _cost(job: Job, model: str, usage: Usage) -> float | None:
+    price = job.prices.get(model)
+    if price is None:
+        return None
+    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)

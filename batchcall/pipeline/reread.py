@@ -1,0 +1,162 @@
+"""Stored answers over which a run may have died, read once more: in a child process with bounds of time and memory.
+
+Whatever the reading does to that process (hang, die, fill the memory), the run that asks goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+from batchcall.answers.read import Asked, Read, unread
+from batchcall.base.errors import OutputError
+from batchcall.base.records import Attempt, FailureKind, Request, Row
+from batchcall.http.beside import collector_paused
+from batchcall.pipeline.request_maker import make_asker, reader_of
+from batchcall.pipeline.resume import stored_job
+
+try:
+    import resource
+except ImportError:  # Windows: the time is bounded all the same
+    resource = None  # type: ignore[assignment]  # a module there, nothing here
+
+READING_LIMIT_S = 20.0  # for one answer; the slowest known takes one or two
+_MEMORY_BYTES = 1 << 30  # beyond what the process has before it reads
+_START_LIMIT_S = 120.0
+_FRAME = struct.Struct("<Q")
+
+
+class ReadingChild:
+    """A process that reads answers of a job, one after the other; a new one where it does not survive. Close it."""
+
+    def __init__(self, job: Mapping[str, Any], *, limit_s: float = READING_LIMIT_S) -> None:
+        """`job`: as run.json keeps it."""
+        self._job = job
+        self._limit_s = limit_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def read(self, attempt: Attempt, request: Request) -> Read:
+        """As `Reader.read`. Where the process does not survive it, its attempt carries the failure, so that nobody
+        reads the answer again. Raises OutputError where no process can be started."""
+        process = self._started()
+        with contextlib.suppress(BrokenPipeError):
+            _send(process.stdin, (attempt, request))
+        try:
+            answer = self._receive(process, self._limit_s)
+        except TimeoutError:
+            return self._given_up(attempt, f"it takes more than {self._limit_s:g} s to read")
+        except EOFError:
+            return self._given_up(attempt, "a process dies of it, or wants more memory than any answer needs")
+        assert isinstance(answer, Read)
+        if answer.failure is None or answer.failure.kind is not FailureKind.UNDIGESTED:
+            return answer
+        return replace(answer, attempt=replace(attempt, failure=answer.failure))  # it may be for want of memory
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _given_up(self, attempt: Attempt, why: str) -> Read:
+        self.close()
+        read = unread(attempt, why)
+        return replace(read, attempt=replace(attempt, failure=read.failure))
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is not None:
+            return self._process
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "batchcall.pipeline.reread"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C is for the run, which ends this process
+            )
+            _send(self._process.stdin, self._job)
+            self._receive(self._process, _START_LIMIT_S)
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            self.close()
+            raise OutputError(
+                "a run died while it read an answer, and no process can be started to read it in",
+                hint="run the same command again when this machine has room for one more process",
+            ) from error
+        return self._process
+
+    def _receive(self, process: subprocess.Popen[bytes], limit_s: float) -> Any:
+        assert process.stdout is not None
+        until_s, handle = time.monotonic() + limit_s, process.stdout.fileno()
+        (length,) = _FRAME.unpack(_bytes_from(handle, _FRAME.size, until_s))
+        return pickle.loads(_bytes_from(handle, length, until_s))
+
+
+def _bytes_from(handle: int, count: int, until_s: float) -> bytes:
+    pieces = b""
+    while len(pieces) < count:
+        if not select.select([handle], [], [], max(0.0, until_s - time.monotonic()))[0]:
+            raise TimeoutError
+        piece = os.read(handle, min(count - len(pieces), 1 << 20))
+        if not piece:
+            raise EOFError
+        pieces += piece
+    return pieces
+
+
+def _send(to: BinaryIO | Any, value: object) -> None:
+    frame = pickle.dumps(value)
+    to.write(_FRAME.pack(len(frame)) + frame)
+    to.flush()
+
+
+def main() -> None:
+    """The child: a job comes in, then answers; what they come to goes out."""
+    source, target = sys.stdin.buffer, sys.stdout.buffer
+    job = stored_job(_received(source))
+    asker, reader = make_asker(job), reader_of(job)
+    _bound_memory()
+    _send(target, "ready")
+    while True:
+        attempt, request = _received(source)
+        _bound_time()
+        toolbox = asker.toolbox_of(request)
+        asked = Asked(Row(attempt.row, {}, f"row {attempt.row}"), request, attempt.request_hash, toolbox)
+        with collector_paused():
+            _send(target, reader.read(attempt, asked))
+
+
+def _received(source: BinaryIO) -> Any:
+    head = source.read(_FRAME.size)
+    if len(head) < _FRAME.size:
+        sys.exit(0)
+    return pickle.loads(source.read(_FRAME.unpack(head)[0]))
+
+
+def _bound_memory() -> None:
+    with contextlib.suppress(OSError, ValueError):  # no /proc: a Mac
+        if resource is not None:
+            with open("/proc/self/statm", encoding="ascii") as statm:
+                now = int(statm.read().split()[0]) * resource.getpagesize()
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (now + _MEMORY_BYTES, hard))
+
+
+def _bound_time() -> None:
+    """For when the run is gone that would end this process."""
+    if resource is not None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + 2 * READING_LIMIT_S), hard))
+
+
+if __name__ == "__main__":
+    main()

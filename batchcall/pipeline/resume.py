@@ -1,0 +1,449 @@
+"""What a run finds in its output, and what is to become of it: nothing is reused silently, nothing bought again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchcall.base.errors import JobError, OutputError, ResumeError
+from batchcall.base.version import VERSION
+from batchcall.disk.disk import Disk
+from batchcall.disk.names import part_name, part_numbers
+from batchcall.input.kept_columns import KeptColumns
+from batchcall.input.open_input import Input, Mark
+from batchcall.job.endpoint import endpoint_names
+from batchcall.job.model import Job, changed_keys, masked, request_identity, speakers
+from batchcall.output.columns import Layout
+from batchcall.output.journal import journals_in, read_journals
+from batchcall.output.output import OWN_FOLDER, Output
+from batchcall.output.parts import Totals, Wanted, fits, read_totals
+from batchcall.output.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
+from batchcall.output.stamps import bought_from, has_bought
+from batchcall.pipeline.forecast import Forecast, forecast
+from batchcall.pipeline.job_or_folder import job_of
+from batchcall.pipeline.request_maker import Asker, make_asker
+from batchcall.report.text import money_text
+
+RERUN = "rerun"
+KEEP = "keep"
+FAIL = "fail"
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the rows of a changed input mean for what is there."""
+
+    kept: int = 0  # rows whose request was answered already, wherever they stood
+    edited: int = 0  # rows at a place that held another request
+    new: int = 0  # rows beyond what was there
+    gone: int = 0  # answers whose request no row makes any more
+
+    @property
+    def is_worth_saying(self) -> bool:
+        return bool(self.edited or self.new or self.gone)
+
+    def __str__(self) -> str:
+        return f"{self.kept:,} kept, {self.edited:,} edited, {self.new:,} new, {self.gone:,} gone"
+
+
+@dataclass(slots=True)
+class Resumption:
+    """What the run goes on with."""
+
+    runfile: RunFile
+    askers: list[Asker]  # the job's own first, then those of older jobs whose answers are kept as they are
+    notes: list[str] = field(default_factory=list)  # for the person: what was found
+    plan: Plan | None = None
+    is_as_it_was: bool = False  # every row was in, and neither job nor input nor columns have changed
+
+
+def fingerprint(value: Any) -> str:
+    """Of anything JSON can hold; by the standard library, whose output does not change between versions."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def layout_fingerprint(layout: Layout, part_rows: int) -> str:
+    columns = [[one.name, str(one.type), *([] if one.nullable else ["not null"])] for one in layout.schema]
+    return fingerprint([part_rows, columns])
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Raise OutputError when `folder` holds Parquet files that no run of ours has written."""
+    if (folder / OWN_FOLDER).exists() or not folder.is_dir():
+        return
+    foreign = [name for name in sorted(entry.name for entry in folder.iterdir()) if name.endswith(".parquet")]
+    if foreign:
+        raise OutputError(
+            f"{folder} holds files that batchcall has not written ({foreign[0]})",
+            hint="choose an empty or new folder for output.path",
+        )
+
+
+def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
+    """Compare the output with the job and the input, and set aside what no longer fits.
+
+    Raises ResumeError for a changed job when `on_change` is "fail"; then nothing was touched.
+    """
+    layout = layout_fingerprint(output.layout, output.part_rows)
+    fresh = _new_runfile(job, source, layout)
+    notes = output.put_damaged_aside()
+    try:
+        old = read_runfile(disk, output.own)
+    except OutputError as error:
+        notes.append(str(error))
+        old = None
+    if old is None:
+        return _without_record(Resumption(fresh, [asker], notes), source, output, on_change=on_change, disk=disk)
+    if old.revalidating:
+        raise _interrupted(output.folder)
+    resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)], notes)
+    if on_change == FAIL and (refusal := why_refused(old, job, resumption.askers, source, disk)) is not None:
+        raise refusal
+    is_other = old.identity != fresh.identity
+    if is_other and not _is_bought(old, job, disk):
+        on_change = RERUN  # there is nothing to protect
+    elif is_other and on_change == FAIL and is_correction(old, job, disk):
+        on_change = KEEP
+    is_changed = is_other or (on_change == RERUN and bool(old.kept_jobs))
+    if is_changed:
+        _settle_change(resumption, old, output, on_change=on_change, disk=disk)
+    is_kept = is_changed and on_change == KEEP
+    if old.input.fingerprint != fresh.input.fingerprint or (old.layout != layout and not is_kept):
+        _settle_input(resumption, old, source, output, disk=disk, is_same_layout=old.layout == layout)
+    elif not is_changed or is_kept:
+        resumption.runfile.input.marks = old.input.marks
+        resumption.runfile.input.rows = old.input.rows
+        resumption.runfile.input.rows_counted = old.input.rows_counted
+        output.rows = old.input.rows
+        resumption.is_as_it_was = old.is_complete and not is_changed and output.is_whole
+        resumption.runfile.is_complete = resumption.is_as_it_was
+    _settle_validation(resumption, old, job, disk)
+    return resumption
+
+
+def _new_runfile(job: Job, source: Input, layout: str) -> RunFile:
+    return RunFile(
+        batchcall=VERSION,
+        job=masked(job),
+        identity=request_identity(job),
+        input=InputEntry(path=_shown_path(job), fingerprint=source.fingerprint, unique_id=job.input.id),
+        layout=layout,
+        validations=[read_with(job)],
+    )
+
+
+def read_with(job: Job) -> dict[str, Any]:
+    """The settings that decide what a stored answer comes to, as run.json keeps them."""
+    return {name: getattr(job.validate, name) for name in ("repair", "coerce", "formats")}
+
+
+def validation_note(runfile: RunFile, job: Job, disk: Disk) -> str | None:
+    """That rows which are done were read with other settings than the job has now; None where none were."""
+    if not part_numbers(disk, job.output.path):
+        return None
+    now = read_with(job)
+    changed = [name for name in now if any(one.get(name, now[name]) != now[name] for one in runfile.validations)]
+    if not changed:
+        return None
+    keys = " and ".join(f"validate.{name}" for name in changed)
+    have, them = ("has", "it") if len(changed) == 1 else ("have", "them")
+    return f"{keys} {have} changed; `batchcall revalidate` applies {them} to the rows that are done, at no cost"
+
+
+def job_notes(folder: Path, runfile: RunFile, disk: Disk, job: Job | None) -> list[str]:
+    """How the job file differs from the one that an output's rows were made with, and what a run would do about it.
+
+    `job` is the job file where the person gave it; None: the one that the record names, if it is still there.
+    """
+    try:
+        now = job or job_of(runfile, folder)
+    except JobError as error:
+        faults = "; ".join(error.faults) or str(error)
+        return [f"{runfile.job['file']} has faults now, and a run would refuse it: {faults}"]
+    if now is None:
+        return []
+    notes = [*filter(None, [validation_note(runfile, now, disk)])]
+    if runfile.identity != (identity := request_identity(now)):
+        changes = "; ".join(changed_keys(runfile.identity, runfile.job, identity, masked(now)))
+        what = f"{now.file} differs from the job that these rows were made with: {changes}"
+        return [f"{what}. {_NEXT_RUN}", *notes]
+    return notes
+
+
+_NEXT_RUN = (
+    "Where the next run would buy rows again for that, it refuses, unless --on-change says what to do: rerun asks them"
+    " again, keep leaves what is done and uses the new job for the rest; `batchcall check` says how many"
+)
+
+
+def _settle_validation(resumption: Resumption, old: RunFile, job: Job, disk: Disk) -> None:
+    """Rows that are done stay as they were read."""
+    if not part_numbers(disk, job.output.path):
+        return
+    resumption.notes += filter(None, [validation_note(old, job, disk)])
+    now, validations = read_with(job), list(old.validations)
+    if validations and now not in validations and not resumption.is_as_it_was:
+        validations.append(now)  # from now on there are rows of both
+    resumption.runfile.validations = validations
+
+
+def _shown_path(job: Job) -> str:
+    path: str = masked(job)["input"]["path"]
+    return path
+
+
+def _interrupted(folder: Path) -> ResumeError:
+    what = f"a revalidation of {folder} was interrupted"
+    return ResumeError(what, hint="run `batchcall revalidate` again, it costs nothing")
+
+
+def why_refused(
+    old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk, would: Forecast | None = None
+) -> ResumeError | None:
+    """Why a run with this job needs `--on-change`, with what it would buy; None where it may just start. `would` saves
+    counting that again.
+
+    What is protected is what was paid for: in another job's output, and in that of another input whose rows would
+    take the place of published ones. The same input, edited or grown, is what a resume is for.
+    """
+    folder = job.output.path
+    if old.revalidating:
+        return _interrupted(folder)
+    if old.identity != request_identity(job):
+        if not _is_bought(old, job, disk):
+            return None
+        if is_correction(old, job, disk):
+            return _why_other_input(old, job, [*askers, _old_asker(old.job)], source, disk, would)
+        would = would or forecast(askers[:1], source, disk, folder)
+        if would.free == would.rows and _is_same_input(old, job, source):
+            return None  # a job that was changed back: its answers are all there
+        changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
+        return ResumeError(
+            f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
+            hint=f"with --on-change rerun, {would}; {_took(disk, folder)}"
+            "--on-change keep leaves what is done and uses the new job for the rest;"
+            " a changed tool schema alone: `batchcall revalidate` costs nothing; or choose another --output",
+        )
+    return _why_other_input(old, job, askers, source, disk, would)
+
+
+def _why_other_input(
+    old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk, would: Forecast | None
+) -> ResumeError | None:
+    folder = job.output.path
+    if _is_same_input(old, job, source):
+        return None
+    would = would or forecast(askers, source, disk, folder)
+    if not would.gone:
+        return None
+    return ResumeError(
+        f"{folder} holds {would.bought:,} rows of another input, and {would.gone:,} of them would go:\n"
+        f"  input.path: {old.input.path} -> {_shown_path(job)}",
+        hint=f"choose another --output for this input; with --on-change rerun, {would}: those that go are kept in"
+        f" {OWN_FOLDER}/earlier",
+    )
+
+
+def is_free(job: Job, runfile: RunFile) -> bool:
+    """Whether nothing in an output was paid for: neither by this job nor by one whose answers are kept."""
+    kept = [endpoint["url"] for one in runfile.kept_jobs for endpoint in one["endpoints"]]
+    return job.is_free and all(url == "sandbox" for url in kept)
+
+
+def _is_same_input(old: RunFile, job: Job, source: Input) -> bool:
+    """Edited and grown or not."""
+    return old.input.path == _shown_path(job) or old.input.fingerprint == source.fingerprint
+
+
+def is_correction(old: RunFile, job: Job, disk: Disk) -> bool:
+    """Whether a job differs from the one before only in endpoints of a pool that brought no answer: a typo in one of
+    them. What is there was answered by the others, which are there still."""
+    may_differ = ("protocol", "model")
+    was, now = ({name: one[name] for name in one.keys() - may_differ} for one in (old.identity, request_identity(job)))
+    try:
+        before = stored_job(old.job)
+    except JobError:  # of another version
+        return False
+    gone = set(speakers(before)) - set(speakers(job))
+    if was != now or not gone:
+        return False
+    spoke = dict(zip(endpoint_names(before.endpoints), speakers(before), strict=True))
+    return all(name in spoke and spoke[name] not in gone for name in bought_from(disk, job.output.path))
+
+
+def _is_bought(old: RunFile, job: Job, disk: Disk) -> bool:
+    """Whether an output holds an answer that was paid for. What the embedded endpoint invented costs nothing, and is
+    not held against a job that asks a model."""
+    was, now = (all(one["url"] == "sandbox" for one in jobs["endpoints"]) for jobs in (old.job, masked(job)))
+    return not (was and not now) and has_bought(disk, job.output.path)
+
+
+def _took(disk: Disk, folder: Path) -> str:
+    """What the rows that are done have cost."""
+    done = Totals()
+    for number in part_numbers(disk, folder):
+        done.add(read_totals(disk, folder / part_name(number)))
+    tokens = f", {done.total_tokens:,} tokens" if done.total_tokens is not None else ""
+    cost = f", {money_text(done.cost)}" if done.cost is not None else ""
+    return f"the {done.rows:,} that are done took {done.attempts:,} requests{tokens}{cost}; " if done.rows else ""
+
+
+def _without_record(resumption: Resumption, source: Input, output: Output, *, on_change: str, disk: Disk) -> Resumption:
+    """A new output, or one whose run.json is missing or damaged: its parts may stay if they answer this very job.
+
+    Raises ResumeError where they do not and nobody said that they may be done again.
+    """
+    numbers = _all_numbers(output)
+    if not numbers:
+        return resumption
+    unfit = sorted(set(numbers) - set(_fitting_parts(resumption.askers, source, output, disk=disk)))
+    if unfit and on_change != RERUN and has_bought(disk, output.folder):
+        raise unfit_without_record(output.folder, f"{len(unfit):,} of {len(numbers):,} parts")
+    output.set_aside(unfit)
+    resumption.notes.append(
+        f"run.json was missing or damaged: {len(numbers) - len(unfit):,} parts were held against the job and the input"
+        " and fit, and are kept; what earlier runs came to is not known any more"
+    )
+    return resumption
+
+
+def unfit_without_record(folder: Path, what: str) -> ResumeError:
+    """Nothing says which job has bought `what`, and this one has not."""
+    return ResumeError(
+        f"{folder}: run.json is missing or damaged, and {what} do not fit the requests that this job and input make",
+        hint="restore run.json, or the job and the input; --on-change rerun keeps those parts aside and asks again;"
+        " or choose another --output",
+    )
+
+
+def _continued(old: RunFile, fresh: RunFile) -> RunFile:
+    fresh.runs = list(old.runs)
+    fresh.kept_jobs = list(old.kept_jobs)  # the old record may be written once more
+    fresh.bill_aside = old.bill_aside
+    fresh.totals = old.totals
+    return fresh
+
+
+def _old_asker(job: Mapping[str, Any]) -> Asker:
+    return make_asker(stored_job(job))
+
+
+def stored_job(written: Mapping[str, Any]) -> Job:
+    """A job as run.json keeps it. Raises JobError when this version cannot read it."""
+    try:
+        return msgspec.convert(written, Job, dec_hook=lambda _, value: Path(value))
+    except msgspec.ValidationError as error:
+        raise JobError(f"the job in run.json cannot be read by this version: {error}") from error
+
+
+def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_change: str, disk: Disk) -> None:
+    """The job asks something else than the one whose answers are here."""
+    rows = output.done().rows
+    if on_change == KEEP:
+        if old.layout != resumption.runfile.layout:
+            raise ResumeError(
+                f"the new job's columns differ from those of the parts in {output.folder}, which are to be kept",
+                hint="`batchcall revalidate` brings them to the new columns without a request; or --on-change rerun",
+            )
+        resumption.runfile.kept_jobs.append(old.job)
+        resumption.askers.append(_old_asker(old.job))
+        resumption.notes.append(f"the job has changed; {rows:,} rows that are done stay as they are")
+        return
+    resumption.runfile.kept_jobs.clear()
+    del resumption.askers[1:]
+    _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
+    if rows:
+        resumption.notes.append(
+            f"the job has changed; {rows:,} rows are done again, without a request where one is answered already"
+        )
+
+
+def _all_numbers(output: Output) -> list[int]:
+    """Of parts of which anything stands: the raw answers of one that was damaged or lost are worth as much."""
+    return sorted(output.published().keys() | output.journals() | output.answers())
+
+
+def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: list[int], *, disk: Disk) -> None:
+    """What may have been paid in vain is told of rows that nobody wants any more as well.
+
+    It is written down first: a crash in between counts it twice, which is better than not at all.
+    """
+    bill = bill_aside(old)
+    bill.add(output.bill_of(numbers))
+    old.bill_aside = resumption.runfile.bill_aside = {
+        "indeterminate": bill.indeterminate,
+        "possibly_paid_twice": bill.possibly_paid_twice,
+    }
+    if numbers:
+        write_runfile(disk, output.own, old, is_last=False)  # `set_aside` syncs that folder before it moves anything
+    output.set_aside(numbers)
+
+
+def _settle_input(
+    resumption: Resumption, old: RunFile, source: Input, output: Output, *, disk: Disk, is_same_layout: bool
+) -> None:
+    """The input or the columns differ: find the parts that stay as they are, set the others aside."""
+    published = output.published()
+    rows_before = sum(totals.rows for totals in published.values())
+    unfit = set(_all_numbers(output))
+    if is_same_layout:
+        unfit -= set(_fitting_parts(resumption.askers, source, output, disk=disk))
+    if unfit:
+        _set_aside(resumption, old, output, sorted(unfit), disk=disk)
+    resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
+    resumption.plan.gone = rows_before - resumption.plan.kept  # until the library is asked
+
+
+def _fitting_parts(askers: list[Asker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
+    """Parts whose every row makes the same request as before and keeps the same columns."""
+    numbers = set(_all_numbers(output))
+    for number, wanted in wanted_by_part(askers, source, output.part_rows, output.layout.kept):
+        if number in numbers and _fits(wanted, output, number, disk=disk):
+            yield number
+
+
+def wanted_by_part(
+    askers: Sequence[Asker], source: Input, part_rows: int, kept: KeptColumns | None
+) -> Iterator[tuple[int, dict[int, Wanted]]]:
+    """What the rows of each part's range make, by row. Their values are let go at once: a prompt may be large."""
+    held: dict[int, Wanted] = {}
+    number = 0
+    columns = set[str]().union(*(needed_columns(source, asker) for asker in askers))
+    for batch in source.batches(columns, keep=kept):
+        for row in batch.rows:
+            if row.index // part_rows != number:
+                yield number, held
+                number, held = row.index // part_rows, {}
+            held[row.index] = Wanted({asker.hash_of_row(row) for asker in askers}, row.kept)
+    if held:
+        yield number, held
+
+
+def needed_columns(source: Input, asker: Asker) -> set[str]:
+    """Columns that requests are made from."""
+    return set(source.columns if asker.columns is None else asker.columns)
+
+
+def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Disk) -> bool:
+    if not output.has_its_columns(number):
+        return False
+    path = output.folder / part_name(number)
+    recovered = read_journals(disk, journals_in(disk, output.own).get(number, ()))
+    for index, attempts in recovered.attempts.items():
+        if index not in wanted or attempts[-1].request_hash not in wanted[index].hashes:
+            return False
+    if not disk.exists(path):
+        stored = output.stored_answers(number)
+        return all(one.row in wanted and one.request_hash in wanted[one.row].hashes for one in stored)
+    return fits(disk, path, wanted, output.layout)
+
+
+def marks_of(runfile: RunFile) -> list[Mark]:
+    return [Mark(*mark) for mark in runfile.input.marks]

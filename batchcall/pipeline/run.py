@@ -1,0 +1,416 @@
+"""THE SPINE: job → output → feed → engine → outcomes → summary. Start reading here, with `run_job`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchcall.base.errors import BatchcallError, ExitCode, JobError, OutputError
+from batchcall.base.records import Shape, Status
+from batchcall.dialects import DIALECTS
+from batchcall.disk.disk import Disk, RealDisk, guarded
+from batchcall.disk.lock import FolderLostError, hold_lock, refuse_held
+from batchcall.disk.mounts import network_file_system
+from batchcall.engine.feed import Feed
+from batchcall.engine.metrics import watched_queue
+from batchcall.engine.row_loop import LiveEngine, Stopped
+from batchcall.input.open_input import Input, open_input
+from batchcall.job.endpoint import exposed_keys
+from batchcall.job.model import Job, as_job, is_batch_file, rehearsed
+from batchcall.output.columns import Layout
+from batchcall.output.earlier_answers import Library
+from batchcall.output.generations import has_earlier
+from batchcall.output.output import (
+    OWN_FOLDER,
+    OpenPart,
+    Output,
+    as_output_error,
+    clear_remains,
+    make_folders,
+    output_error,
+)
+from batchcall.output.runfile import InputEntry, RunEntry, read_runfile, write_runfile
+from batchcall.pipeline.context import Run, RunOptions
+from batchcall.pipeline.descriptors import room_for
+from batchcall.pipeline.finish import finish, too_many_failed
+from batchcall.pipeline.open_engine import keys_of, opened_engine
+from batchcall.pipeline.pending_rows import ask, complete_plan, questions
+from batchcall.pipeline.progress_feed import Show, shown
+from batchcall.pipeline.request_maker import Asker, make_asker
+from batchcall.pipeline.resume import Resumption, needed_columns, refuse_foreign_folder, take_up
+from batchcall.pipeline.warnings import doubts
+from batchcall.report.snapshot import Summary
+from batchcall.report.text import left_out_text, members_left_out_text
+
+
+@dataclass(slots=True)
+class StopSwitch:
+    """Ends a run from outside: once drains it, twice stops it at once. Both lose nothing that arrived."""
+
+    _pull: Callable[[Stopped], None] | None = None
+    _early: Stopped | None = None
+    is_pulled: bool = False
+
+    def pull(self, reason: str, exit_code: ExitCode) -> None:
+        self.is_pulled = True
+        stopped = Stopped(reason, exit_code, hint="the same command goes on where this one stopped")
+        if self._pull is None:
+            self._early = stopped
+        else:
+            self._pull(stopped)
+
+    def connect(self, pull: Callable[[Stopped], None]) -> None:
+        self._pull = pull
+        if self._early is not None:
+            pull(self._early)
+
+
+Say = Callable[[str], None]
+
+
+async def run_job(
+    job: Job | Path | str,
+    options: RunOptions | None = None,
+    *,
+    show: Show | None = None,
+    say: Say | None = None,
+    stop: StopSwitch | None = None,
+    disk: Disk | None = None,
+) -> Summary:
+    """Run a job to its end, or as far as it goes, and return what came of it; `Summary.exit_code` tells the rest.
+
+    Goes on where an earlier run left off. `show` is called twice a second with where the run stands, `say` with notes
+    for a person. Raises BatchcallError when the run could not start, or was ended by the endpoint or the disk;
+    what arrived is kept in every case.
+    """
+    options = options or RunOptions()
+    job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
+    keys = keys_of(job)
+    room_for(job)  # before anything is written
+    with _disk_faults(job.output.path) as disk_faults:
+        disk = disk or RealDisk(parts_mode=job.output.parts_mode)
+        async with _opened(job, options, say or _say_nothing, disk) as run:
+            disk_faults.can_have_sent = True
+            async with opened_engine(run, keys, say or _say_nothing) as engine:
+                with _folder_watched(run, engine):
+                    stopped = await _drive(run, engine, show, stop)
+            summary = await asyncio.to_thread(finish, run, engine, stopped)
+            if say is not None and (note := run.asker.row_tools_note()):
+                say(note)
+            if say is not None and summary.left_out:
+                say(f"left out: {left_out_text(summary.left_out)}")
+            if say is not None and summary.left_out_of_arguments:
+                say(f"left out: {members_left_out_text(summary.left_out_of_arguments)}")
+            return summary
+
+
+@dataclass(slots=True)
+class _DiskFaults:
+    can_have_sent: bool = False
+
+
+@contextlib.contextmanager
+def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
+    """Whichever step meets a disk that fails: once something was sent, the run stops and can go on later.
+
+    Before that, a place that may not or cannot be written is the command's fault.
+    """
+    faults = _DiskFaults()
+    try:
+        with as_output_error(folder):
+            yield faults
+    except OutputError as error:
+        if faults.can_have_sent:
+            error.exit_code = ExitCode.STOPPED_EARLY
+        raise
+
+
+def _say_nothing(note: str) -> None:
+    """For callers that do not listen."""
+
+
+@contextlib.asynccontextmanager
+async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
+    """Everything that can be wrong before a request is sent is found here; the output is locked meanwhile."""
+    folder = job.output.path
+    lock = folder / OWN_FOLDER / "lock"
+    refuse_held(lock)  # at once: preparing may take minutes
+    asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
+    doubted = await asyncio.to_thread(doubts, job, asker, source)
+    seen = (*asker.left_out, *asker.findings.slips, *source.notes, *layout.kept.notes)
+    for note in (*exposed_keys(job.endpoints), *doubted, *seen):
+        say(note)
+    refuse_foreign_folder(folder)
+    make_folders(disk, folder)
+    with hold_lock(lock) as still_held, guarded(disk, still_held), open_output(job, layout, disk) as output:
+        run = await asyncio.to_thread(taken_up, job, options, asker, source, output, disk, say)
+        try:
+            yield run
+        finally:
+            if run.library is not None:
+                run.library.close()
+
+
+def _prepared(job: Job, disk: Disk) -> tuple[Asker, Input, Layout]:
+    """As `prepare`; ids that an earlier run has found unique in this very input are not read again."""
+    refuse_network(job)
+    asker, source, layout = prepare(job)
+    known = _known_input(disk, job.output.path)
+    is_checked = known is not None and (known.fingerprint, known.unique_id) == (source.fingerprint, job.input.id)
+    if job.input.id is not None and not is_checked:
+        source.check_ids(job.input.id)
+    return asker, source, layout
+
+
+def refuse_network(job: Job) -> None:
+    """Raise OutputError where the journal would be on a network file system and the job does not say that it may."""
+    found = network_file_system(job.output.path)
+    if found is not None and not job.output.allow_network:
+        raise OutputError(
+            f"{job.output.path} is on a network file system ({found[1]} at {found[0]}), where neither locks nor syncs"
+            " can be relied on: a crash there may lose answers that were paid for",
+            hint="give output.path on a local disk and copy the parts when they are done;"
+            " or --set output.allow_network=true",
+        )
+
+
+def _known_input(disk: Disk, folder: Path) -> InputEntry | None:
+    """The input of the last run, None where that is not known."""
+    try:
+        runfile = read_runfile(disk, folder / OWN_FOLDER)
+    except OutputError:
+        return None
+    return runfile.input if runfile is not None else None
+
+
+def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Output]:
+    """The output of a job, cleared of what a crash left half-written. The caller holds its lock."""
+    clear_remains(disk, job.output.path)
+    return contextlib.closing(
+        Output(job.output.path, layout, disk=disk, part_rows=job.output.part_rows, keep_answers=job.output.response)
+    )
+
+
+def prepare(job: Job) -> tuple[Asker, Input, Layout]:
+    """What a job needs of its templates, tools and input, checked but for the ids. Nothing is sent or written.
+
+    Raises JobError or InputError.
+    """
+    asker = make_asker(job)
+    _refuse_impossible(asker)
+    _refuse_unspeakable(job, asker.job_shape)
+    source = open_input(job.input.path, id_column=job.input.id, output=job.output.path)
+    kept = source.columns if job.output.keep is None else tuple(job.output.keep)
+    source.require(asker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
+    _refuse_hidden(job, asker, source)
+    source.require(kept, what="output.keep")
+    if job.input.id is not None:
+        source.require((job.input.id,), what="input.id")
+    layout = Layout(source.kept_schema(kept), asker.arguments_type, is_all_kept=job.output.keep is None)
+    next(iter(source.batches(needed_columns(source, asker), keep=layout.kept)), None)  # rows that cannot be read show
+    return asker, source, layout
+
+
+def _refuse_impossible(asker: Asker) -> None:
+    """A tool whose every call would be paid for and be wrong. Its slips are told too: one of them may be the cause."""
+    faults, slips = asker.findings
+    if faults:
+        raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
+
+
+_WHO_NEEDS = {
+    False: "the request",
+    True: "[request] has neither prompt, messages nor columns, so rows are those of a batch file: the request",
+}
+
+
+def _refuse_hidden(job: Job, asker: Asker, source: Input) -> None:
+    """A template that seems to show a column, and would show something of Jinja's own in every row."""
+    hidden = {
+        f"{template.key}: {why}"
+        for template in asker.builder.templates
+        for column, why in template.uses.shadowed.items()
+        if column in source.columns
+    }
+    if hidden:
+        raise JobError(f"{job.file.name} names columns in a way that does not show them", faults=tuple(sorted(hidden)))
+
+
+def _refuse_unspeakable(job: Job, shape: Shape) -> None:
+    """What the protocol has no words for would be lost in silence, or refused for every row."""
+    for protocol in dict.fromkeys(endpoint.protocol for endpoint in job.endpoints):
+        faults = DIALECTS[protocol].faults(shape)
+        if faults:
+            raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
+
+
+def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+    """The run as it begins: what is there is compared with what is asked for, and run.json says that it has begun.
+
+    Raises ResumeError for a changed job, OutputError.
+    """
+    with as_output_error(output.folder):
+        return _taken_up(job, options, asker, source, output, disk, say)
+
+
+def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+    now = datetime.datetime.now(datetime.UTC)
+    resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
+    may_ask = not resumption.is_as_it_was and has_earlier(disk, output.own)
+    library = Library(disk, output.folder, output.own) if may_ask else None
+    runs = resumption.runfile.runs
+    output.has_died = not runs or runs[-1].ended_at is None
+    entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
+    if options.retry_failed:
+        entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())
+    run = Run(job, options, output, source, asker, resumption, entry, library, disk)
+    run.totals = output.done()
+    if resumption.plan is not None:
+        complete_plan(run, resumption.plan)
+    for note in resumption.notes:
+        say(note)
+    if resumption.plan is not None and resumption.plan.is_worth_saying:
+        say(f"the input or the columns have changed: {resumption.plan}")
+    if not resumption.is_as_it_was or options.retry_failed:
+        output.mark_success(False)
+        resumption.runfile.is_complete = False
+    resumption.runfile.runs.append(entry)
+    write_runfile(disk, output.own, resumption.runfile, is_last=False)  # the first journal's sync makes it durable
+    return run
+
+
+def _retry_pass(resumption: Resumption, now_s: float) -> float:
+    """The moment before which failures are tried again. A pass that was interrupted goes on, it does not begin anew."""
+    runs = resumption.runfile.runs
+    if runs and runs[-1].retries_failed_before_s is not None and runs[-1].exit_code not in _PASS_IS_OVER:
+        return runs[-1].retries_failed_before_s
+    return max([now_s, *map(_no_row_ended_after_s, runs)])  # the clock may have been set back since
+
+
+def _no_row_ended_after_s(run: RunEntry) -> float:
+    ended_at_s = datetime.datetime.fromisoformat(run.ended_at).timestamp() + 1 if run.ended_at else 0.0
+    return max(run.started_at_s, ended_at_s, run.retries_failed_before_s or 0.0)
+
+
+_PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)
+
+
+async def _drive(
+    run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch | None
+) -> Stopped | BatchcallError | None:
+    """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
+    if stop is not None:
+        stop.connect(engine.stop)
+    feed = Feed(questions(run))
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_quiet_collector())
+        stack.enter_context(_deadline(run.options.deadline_s, engine))
+        for endpoint in engine.pool.endpoints:
+            await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
+        await stack.enter_async_context(shown(run, engine, feed, show))
+        outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda question: ask(run, *question)))
+        sealer = await stack.enter_async_context(_Sealer(run, engine))
+        async for ended in outcomes:
+            run.totals.count(ended.outcome)
+            run.rows_here += 1
+            run.an_error = run.an_error or ended.outcome.error
+            run.failed_here += ended.outcome.status is not Status.OK
+            if (why := too_many_failed(run)) is not None:
+                engine.stop(why)
+            complete = run.output.add(ended.row.kept, ended.outcome, ended.attempts)
+            if complete is not None:
+                await sealer.seal(complete)
+    return engine.stopped
+
+
+@contextlib.contextmanager
+def _folder_watched(run: Run, engine: LiveEngine) -> Iterator[None]:
+    """Stop the run as soon as the disk fails under it or its folder is lost.
+
+    Raises OutputError at once where the folder was deleted: what is still in flight could not be kept.
+    """
+    loop, driving, deleted = asyncio.get_running_loop(), asyncio.current_task(), list[OutputError]()
+    assert driving is not None
+
+    def stop(error: OSError) -> None:
+        why = output_error(run.output.folder, error)
+        engine.stop(why)
+        if isinstance(error, FolderLostError) and error.is_deleted:
+            deleted.append(why)
+            driving.cancel()
+
+    def stop_soon(error: OSError) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(stop, error)
+
+    run.output.on_failure(stop_soon)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if deleted and driving.uncancel() == 0:
+            raise deleted[0] from None
+        raise
+    finally:
+        run.output.on_failure(lambda error: None)
+
+
+class _Sealer:
+    """Publishes parts in a thread, one at a time, while rows go on."""
+
+    def __init__(self, run: Run, engine: LiveEngine) -> None:
+        self._run = run
+        self._engine = engine
+        self._sealing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Sealer:
+        return self
+
+    async def seal(self, part: OpenPart) -> None:
+        await self._wait()
+        self._sealing = asyncio.create_task(asyncio.to_thread(self._seal, part))
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._wait()
+
+    async def _wait(self) -> None:
+        """A part that cannot be written stops the run; its rows are safe in the journal."""
+        if self._sealing is not None:
+            try:
+                await asyncio.shield(self._sealing)
+            except OutputError as error:
+                self._engine.stop(error)
+
+    def _seal(self, part: OpenPart) -> None:
+        self._run.output.seal(part)
+        run = self._run  # it only tells where to seek to: an older one does no harm
+        with run.record_lock:
+            write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
+
+
+@contextlib.contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """The request path makes no cycles; looking for them costs 10 to 40 % of the run."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextlib.contextmanager
+def _deadline(seconds: float | None, engine: LiveEngine) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+    reason = Stopped(f"the deadline of {seconds:g} s has passed", ExitCode.STOPPED_EARLY, "the same command goes on")
+    timer = asyncio.get_running_loop().call_later(seconds, engine.stop, reason)
+    try:
+        yield
+    finally:
+        timer.cancel()

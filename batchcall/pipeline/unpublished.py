@@ -1,0 +1,128 @@
+"""Answers that are paid for and stand in no part yet: for the bill, the budgets and `status`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchcall.answers.read import WORTH_REASKING, Asked, Read, Reader
+from batchcall.base.errors import OutputError
+from batchcall.base.records import NO_USAGE, Attempt, Scope, Status
+from batchcall.disk.disk import Disk
+from batchcall.disk.names import answers_in, part_name, part_numbers
+from batchcall.output.earlier_answers import Library
+from batchcall.output.journal import Recovered, add_attempts, journals_in, read_journals
+from batchcall.output.output import OWN_FOLDER
+from batchcall.output.parts import USAGE_COLUMNS, Totals, read_batches, stored_answers
+
+Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
+Skim = Callable[[Attempt], tuple[Read, float | None]]  # an attempt, read, and what it cost in USD
+
+
+@dataclass(slots=True)
+class Held:
+    """What such answers come to."""
+
+    rows: int = 0  # that have an answer which tells its usage
+    statuses: Counter[str] = field(default_factory=Counter)  # of rows that are in no part and would be asked no more
+    spent: Totals = field(default_factory=Totals)  # attempts, tokens and cost only
+
+    @property
+    def ended(self) -> int:
+        return self.statuses.total()
+
+    def as_json(self) -> dict[str, Any]:
+        return {"rows": self.rows, **{name: getattr(self.spent, name) for name in (*USAGE_COLUMNS, "cost")}}
+
+
+def skimming(reader: Reader, *, model: str, asked: Asked | None = None) -> Skim:
+    """How answers are read for what they used. `model` is priced where an attempt names no other. With `asked`, each is
+    held against its tools as well."""
+
+    def skim(attempt: Attempt) -> tuple[Read, float | None]:
+        read = reader.skim(attempt) if asked is None else reader.read(attempt, asked)
+        return read, reader.pricing(attempt.model or model, read.usage)
+
+    return skim
+
+
+def held_answers(
+    disk: Disk,
+    folder: Path,
+    skim: Skim,
+    journals: Journals | None = None,
+    *,
+    reasks: int = 0,
+    has_died: bool = False,
+) -> Held:
+    """What no part has counted, in the journals given; else in those that stand, and among the stored answers of parts
+    that are not there. `reasks` is how often a row with an invalid answer is asked again.
+
+    An answer over which a run may have died is left alone: the next run reads it in a process of its own. `has_died`:
+    the last run did. Raises OSError, OutputError.
+    """
+    held = Held()
+    for number, found in _all_held(disk, folder) if journals is None else journals:
+        counted, unsure = _counted(disk, folder / part_name(number)), found.unsure(has_died=has_died)
+        for row, attempts in found.attempts.items():
+            known = [one for one in attempts if one.number > counted.get(row, 0) and (row, one.number) not in unsure]
+            reads = [skim(one.read()) for one in known]
+            held.rows += any(read.usage != NO_USAGE for read, _ in reads)
+            is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
+            if is_known and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
+                held.statuses[_status_of([read for read, _ in reads])] += 1
+            held.spent.attempts += len(reads)
+            for read, cost in reads:
+                held.spent.spend(read.usage, cost)
+    return held
+
+
+def spent_aside(library: Library | None, skim: Skim) -> Totals:
+    """Tokens and cost of answers that were set aside and that no row has taken: they were bought for this output."""
+    spent = Totals()
+    for usage, cost, attempts in library.untaken() if library is not None else ():
+        spent.spend(usage, cost)
+        for read, cost_of_one in map(skim, attempts):
+            spent.spend(read.usage, cost_of_one)
+    return spent
+
+
+def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
+    """The journals that stand, and with them the stored answers of parts that are not there."""
+    own = folder / OWN_FOLDER
+    parts, journals, answers = set(part_numbers(disk, folder)), journals_in(disk, own), answers_in(disk, own)
+    for number in sorted(journals.keys() | (answers.keys() - parts)):
+        found = read_journals(disk, journals.get(number, ()))
+        if number not in parts and number in answers:
+            add_attempts(found, stored_answers(disk, answers[number]))
+        yield number, found
+
+
+def _has_ended(reads: Sequence[Read], reasks: int) -> bool:
+    last = reads[-1]
+    if last.failure is not None:
+        return last.failure.kind.rule.scope is Scope.ROW
+    is_last = sum(read.reply is not None for read in reads) > reasks
+    return is_last or last.reading is None or last.reading.status not in WORTH_REASKING
+
+
+def _status_of(reads: Sequence[Read]) -> str:
+    """How a row ended, as far as that is known without its tools: by its last answer, as in a part."""
+    deciding = next((read for read in reversed(reads) if read.reply is not None), reads[-1])
+    if deciding.failure is not None:
+        return deciding.failure.kind.rule.status
+    return Status.OK if deciding.reading is None else deciding.reading.status
+
+
+def _counted(disk: Disk, part: Path) -> dict[int, int]:
+    """By row, how many of its attempts a part has counted; none where it does not stand or cannot be read."""
+    counted: dict[int, int] = {}
+    try:
+        for batch in read_batches(disk, part, ["row", "attempts"]) if disk.exists(part) else ():
+            counted.update(zip(batch.column("row").to_pylist(), batch.column("attempts").to_pylist(), strict=True))
+    except OutputError:
+        pass
+    return counted

@@ -1,0 +1,104 @@
+"""What templates and input look like when something else was meant. Each is a warning, before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from batchcall.input.open_input import Input
+from batchcall.job.model import Job
+from batchcall.pipeline.request_maker import Asker
+
+_LOOKED_AT_ROWS = 10_000
+_LOOKED_AT_CHARACTERS = 32 << 20
+
+
+def doubts(job: Job, asker: Asker, source: Input) -> list[str]:
+    """Warnings about a job over its input. Reads the first rows of the input. Raises InputError."""
+    return [
+        *_without_tools(job, asker),
+        *_without_columns(asker),
+        *_foreign_marks(asker, source),
+        *_empty_columns(asker, source),
+    ]
+
+
+def _without_tools(job: Job, asker: Asker) -> Iterator[str]:
+    """Text is what some jobs want: these say so, or shape the answer in another way."""
+    says_so = job.request.tool_choice == "none" or job.request.parameters.keys() & _SHAPE_ANSWERS
+    if not job.tools and asker.builder.shape is not None and not says_so:
+        yield (
+            "there is no [[tool]]: answers are text, in the column `content`. Give a [[tool]] for typed arguments;"
+            ' request.tool_choice = "none" says that text is wanted'
+        )
+
+
+_SHAPE_ANSWERS = frozenset(
+    {
+        *("format", "generationConfig", "generation_config", "guided_choice", "guided_json", "guided_regex", "grammar"),
+        *("json_schema", "output_config", "output_format", "response_format", "structured_outputs", "text"),
+    }
+)
+
+
+def _without_columns(asker: Asker) -> Iterator[str]:
+    if asker.columns is not None and not asker.columns:
+        yield "no template uses a column, so every row makes the same request; a column is written {{ text }}"
+
+
+def _foreign_marks(asker: Asker, source: Input) -> Iterator[str]:
+    """Columns in the marks of other template languages: they are sent as they stand."""
+    found = {
+        f"{template.key}: {mark[0]} is sent as it stands; a column is written {{{{ {mark['name'].strip()} }}}}": None
+        for template in asker.builder.templates
+        for pattern in _MARKS
+        for mark in pattern.finditer(template.uses.text)
+        if mark["name"].strip() in source.columns
+    }
+    yield from found
+
+
+_MARKS = (
+    # {text}, {text!r}, {text:>10}, ${text}: f-strings, str.format, shells. Not {text: string}, which describes JSON.
+    re.compile(r"(?<!\{)\$?\{(?P<name>[^{}:!\n]+)(?:![rsa])?(?::[^\sA-Za-z{}]*[A-Za-z%]?)?\}(?!\})"),
+    re.compile(r"%\((?P<name>[^()\n]+)\)[#0 +-]*\d*(?:\.\d+)?[a-zA-Z]"),  # %(text)s
+)
+
+
+def _empty_columns(asker: Asker, source: Input) -> Iterator[str]:
+    """Columns that a template shows and that hold nothing: such rows are sent and paid for."""
+    uses = [template.uses for template in asker.builder.templates]
+    shown = {(name,) for one in uses for name in one.required} | {path for one in uses for path in one.members}
+    paths = {".".join(path): path for path in sorted(shown) if path[0] in source.columns}
+    if not paths:
+        return
+    rows, characters = 0, 0
+    nulls, empties = Counter[str](), Counter[str]()
+    for batch in source.batches(sorted({path[0] for path in paths.values()})):
+        for row in batch.rows[: _LOOKED_AT_ROWS - rows]:
+            rows += 1
+            for name, path in paths.items():
+                value = _value_at(row.values, path)
+                nulls[name] += value is None
+                if isinstance(value, str):
+                    characters += len(value)
+                    empties[name] += not value.strip()
+        if rows >= _LOOKED_AT_ROWS or characters > _LOOKED_AT_CHARACTERS:
+            of = f"the first {rows:,} rows"
+            break
+    else:
+        of = f"{rows:,} rows"
+    for what, counted in (("null", nulls), ("empty", empties)):
+        for name in paths:
+            if counted[name]:
+                yield f"column {name} is {what} in {counted[name]:,} of {of}; they are sent like the others"
+
+
+def _value_at(values: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """What stands there; "-" where there is no such thing."""
+    value: Any = values
+    for name in path:
+        value = value.get(name, "-") if isinstance(value, Mapping) else "-"
+    return value

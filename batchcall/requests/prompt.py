@@ -1,0 +1,459 @@
+"""Prompt templates: Jinja over the columns of a row, in a sandbox that bounds what a template can grow to.
+
+A row's value is a value here, never template source. A null renders as nothing, bytes as the UTF-8 text they are, a
+nested value as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import dataclass
+from datetime import date, time
+from functools import wraps
+from typing import Any, Protocol
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes, pass_environment
+from jinja2 import Template as Compiled
+from jinja2.environment import Environment
+from jinja2.filters import FILTERS, do_batch, do_indent, do_round, do_wordwrap, make_attrgetter, sync_do_slice
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.utils import missing
+from jinja2.visitor import NodeTransformer
+
+from batchcall.requests.template_limits import (
+    METHODS,
+    OPERATORS,
+    TooMuch,
+    begin_work,
+    check_call,
+    check_format,
+    check_items,
+    check_length,
+    counted_turns,
+    joined,
+    number,
+    replaced,
+    spend_on,
+)
+from batchcall.requests.template_names import ROW, Uses, names_in, plain_uses
+
+_MAX_INDENT = 16  # of JSON, in spaces
+_MAX_DECIMALS = 300  # a float has no more
+_SHOWN = 300  # characters of a foreign message in an error
+
+
+class TemplateError(ValueError):
+    """A template that cannot be used. `key` is where the job says it, `what` is wrong with it."""
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"{key}: {what}")
+        self.key = key
+        self.what = what
+
+
+class RowError(Exception):
+    """A row from which no request can be made. `str()` is one sentence for a person."""
+
+
+class Template(Protocol):
+    """A template that is ready to render rows."""
+
+    @property
+    def key(self) -> str:
+        """Where the job says it."""
+
+    @property
+    def uses(self) -> Uses:
+        """What it takes from a row."""
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text for a row. Raises RowError and nothing else, whatever is in the row."""
+
+
+def compile_template(text: str, *, key: str) -> Template:
+    """Make a template ready; `key` is named in every message. Raises TemplateError.
+
+    Columns are names in it. `row` is all of them: `row["Receipt ID"]`, `row.items`, `row | tojson`.
+    """
+    begin_work()  # what is the same for all rows is worked out at once
+    try:
+        tree = _SANDBOX.parse(text)
+        _refuse_what_is_no_prompt(tree, key)
+        pieces = _plain_pieces(tree)
+        return _plain_template(pieces, key) if pieces is not None else _jinja_template(tree, key)
+    except TemplateSyntaxError as error:
+        raise TemplateError(key, f"line {error.lineno}: {_sentence(error.message or '')}") from error
+    except (SyntaxError, RecursionError, MemoryError) as error:  # what Python makes of 100 nested loops
+        raise TemplateError(key, "the template is nested too deep") from error
+
+
+_REFUSED: Mapping[type[nodes.Node], str] = {
+    nodes.Include: "include",
+    nodes.Import: "import",
+    nodes.FromImport: "from",
+    nodes.Extends: "extends",
+    nodes.ScopedEvalContextModifier: "autoescape",
+}
+
+
+def _refuse_what_is_no_prompt(tree: nodes.Template, key: str) -> None:
+    """A template stands alone, and its text is no HTML."""
+    found = next(tree.find_all(tuple(_REFUSED)), None)
+    if found is not None:
+        raise TemplateError(key, f"line {found.lineno}: {{% {_REFUSED[type(found)]} %}} is not possible in a prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """Text with columns in it, as most prompts are. Renders exactly what Jinja would at a tenth of the cost."""
+
+    key: str
+    uses: Uses
+    pieces: list[str]  # with an empty place for each column
+    places: tuple[tuple[int, str], ...]
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        pieces = self.pieces.copy()
+        try:
+            for place, column in self.places:
+                value = values[column]
+                pieces[place] = value if type(value) is str else _as_text(value)
+            text = "".join(pieces)
+            check_length(len(text))
+        except KeyError as error:
+            raise RowError(f"{self.key}: {_missing_column(error.args[0])}") from error
+        except Exception as error:  # a number of 5,000 digits, bytes that are no text
+            raise RowError(f"{self.key}: {_reason(error)}") from error
+        return text
+
+
+_Pieces = Sequence[nodes.TemplateData | nodes.Name]
+
+
+def _plain_pieces(tree: nodes.Template) -> _Pieces | None:
+    """The parts of a template that is text and columns alone; None for any other."""
+    pieces: list[nodes.TemplateData | nodes.Name] = []
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return None
+        for piece in output.nodes:
+            if not isinstance(piece, nodes.TemplateData | nodes.Name):
+                return None
+            if isinstance(piece, nodes.Name) and piece.name == ROW:
+                return None
+            pieces.append(piece)
+    return pieces
+
+
+def _plain_template(pieces: _Pieces, key: str) -> _Plain:
+    places = tuple((place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name))
+    texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
+    return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, places)
+
+
+_COUNTED = "counted turns"  # a name that no template can write
+
+
+@dataclass(frozen=True, slots=True)
+class _Jinja:
+    """Any other template."""
+
+    key: str
+    uses: Uses
+    functions: Mapping[str, Any]  # the global functions that it calls
+    compiled: Compiled
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        begin_work()
+        try:
+            names = dict(values)
+            for column in self.uses.columns:  # filters would see b'…'
+                if type(names.get(column)) is bytes:
+                    names[column] = names[column].decode()
+            renamed = {name: names[column] for name, column in self.uses.renamed.items() if column in names}
+            if self.uses.uses_row:
+                names[ROW] = _WholeRow(names)
+            names.update(renamed)
+            names.update(self.functions)
+            return joined("", self.compiled.root_render_func(self.compiled.new_context(names, shared=True)))
+        except UndefinedError as error:
+            reason = _reason(error)
+            for name, column in self.uses.renamed.items():
+                reason = reason.replace(repr(name), repr(column))
+            raise RowError(f"{self.key}: {reason}") from error
+        except Exception as error:  # whatever a template does with a row is that row's failure
+            raise RowError(f"{self.key}: {self._line_of(error)}{_reason(error)}") from error
+
+    def _line_of(self, error: Exception) -> str:
+        own_file = self.compiled.root_render_func.__code__.co_filename
+        step, line = error.__traceback__, 0
+        while step is not None:
+            if step.tb_frame.f_code.co_filename == own_file:
+                line = self.compiled.get_corresponding_lineno(step.tb_lineno)
+            step = step.tb_next
+        return f"line {line}: " if line else ""
+
+
+def _jinja_template(tree: nodes.Template, key: str) -> _Jinja:
+    bounded = _JoinForConcat().visit(tree)
+    uses = names_in(bounded, _FUNCTIONS)
+    functions = {name: _FUNCTIONS[name] for name in uses.functions}
+    return _Jinja(key, uses, functions, _SANDBOX.from_string(_CountTurns().visit(bounded)))
+
+
+class _CountTurns(NodeTransformer):
+    """Each turn of a loop is a step, an empty one too."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.lineno)
+        node.iter.environment = node.environment
+        return node
+
+
+class _JoinForConcat(NodeTransformer):
+    """`a ~ b` is written as `[a, b] | join`, which has a bound and renders a null as nothing."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        inner = nodes.List([self.visit(one) for one in node.nodes], lineno=node.lineno, environment=node.environment)
+        return nodes.Filter(inner, "join", [], [], None, None, lineno=node.lineno, environment=node.environment)
+
+
+class _WholeRow(dict[str, Any]):
+    """`row`. Its columns come before the methods of a dict: `row.items` is the column where there is one."""
+
+
+_NESTED = (dict, list, tuple)
+
+
+def _as_text(value: Any) -> str:
+    """What a value is in a prompt."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, _NESTED):
+        # NaN stands as it is, unlike in `tojson`: it is to be read by a model, and one such number spoils no row.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_jsonable)
+    if isinstance(value, Undefined):
+        return str(value)
+    if callable(value):
+        raise TypeError('this is a function; a field that has its name is reached as value["name"]')
+    if isinstance(value, Iterable):  # what `map` or `values()` gives; Python would show where in memory it is
+        return _as_text(list(value))
+    if type(value).__module__.startswith("jinja2"):
+        raise TypeError(f"this is an object of Jinja's own ({type(value).__name__}) and no value of the row")
+    return str(value)
+
+
+def _missing_column(name: object) -> str:
+    return f"column {name!r} is missing in this row"
+
+
+def _reason(error: Exception) -> str:
+    for kind, reason in _REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    told = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+    return _sentence(told) or type(error).__name__
+
+
+_REASONS: Mapping[type[Exception], str] = {
+    RecursionError: "the template recurses too deep",
+    MemoryError: "the template needs too much memory",
+    UnicodeDecodeError: "a value is bytes that are not valid UTF-8",
+}
+
+
+def _sentence(message: str) -> str:
+    return " ".join(message[:_SHOWN].split()).rstrip(".")
+
+
+# The filters that Jinja makes for HTML, or lets grow without bound.
+
+
+def _tojson(value: Any, indent: int | None = None) -> str:
+    """Plain JSON in the order of the value: nothing escaped for HTML, every letter as it is, integers exact."""
+    if indent is not None and indent > _MAX_INDENT:
+        raise TooMuch(f"tojson indents by at most {_MAX_INDENT}")
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=_as_jsonable)
+
+
+def _as_jsonable(value: Any) -> Any:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Iterator | ValuesView | set | frozenset | range):
+        return list(value)
+    return _as_text(value)  # decimals, durations, UUIDs
+
+
+def _string(value: Any) -> str:
+    return "None" if value is None else _as_text(value)
+
+
+@pass_environment
+def _join(environment: Environment, value: Iterable[Any], d: Any = "", attribute: str | int | None = None) -> str:
+    parts = value if attribute is None else map(make_attrgetter(environment, attribute), value)
+    return joined(_as_text(d), map(_as_text, parts))
+
+
+def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
+    return str(replaced(_as_text(text), str(old), str(new), -1 if count is None else count))
+
+
+def _center(text: Any, width: int = 80) -> str:
+    check_length(width)
+    return _as_text(text).center(width)
+
+
+def _indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    plain = _as_text(text)
+    check_length(len(plain) + (len(plain.splitlines()) + 1) * (width if isinstance(width, int) else len(width)))
+    return do_indent(plain, width, first, blank)
+
+
+@pass_environment
+def _wordwrap(environment: Environment, text: Any, width: int = 79, *args: Any, **kwargs: Any) -> str:
+    if any(isinstance(argument, str) and len(argument) > _MAX_INDENT for argument in (*args, *kwargs.values())):
+        raise TooMuch(f"wordwrap puts at most {_MAX_INDENT} characters between lines")
+    return do_wordwrap(environment, _as_text(text), width, *args, **kwargs)
+
+
+def _format(text: Any, *args: Any, **kwargs: Any) -> str:
+    if args and kwargs:
+        raise TypeError("format takes arguments by place or by name, not both")
+    check_format(text, kwargs or args)
+    return str(_as_text(text) % (kwargs or args))
+
+
+def _batch(value: Iterable[Any], linecount: int, fill_with: Any = None) -> Iterator[list[Any]]:
+    check_items(linecount)
+    return do_batch(value, linecount, fill_with)
+
+
+def _slice(value: Iterable[Any], slices: int, fill_with: Any = None) -> Iterator[list[Any]]:
+    check_items(slices)
+    return sync_do_slice(list(value), slices, fill_with)
+
+
+def _round(value: Any, precision: int = 0, method: Any = "common") -> float:
+    if abs(precision) > _MAX_DECIMALS:
+        raise TooMuch(f"round takes at most {_MAX_DECIMALS} decimals")
+    return do_round(value, precision, method)
+
+
+# Left out: what is drawn by lot, since a row must make the same request every time; and what is for web pages.
+_NO_FILTERS = {"random", "urlize", "xmlattr"}
+_FILTERS: Mapping[str, Callable[..., Any]] = {
+    **{name: function for name, function in FILTERS.items() if name not in _NO_FILTERS},
+    "tojson": _tojson,
+    "string": _string,
+    "join": _join,
+    "replace": _replace,
+    "center": _center,
+    "indent": _indent,
+    "wordwrap": _wordwrap,
+    "format": _format,
+    "batch": _batch,
+    "slice": _slice,
+    "round": _round,
+}
+
+
+class _Missing(StrictUndefined):
+    """Raises as soon as it is used, with a sentence about the row instead of one about Jinja."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if self._undefined_hint:
+            return self._undefined_hint
+        if self._undefined_obj is missing or isinstance(self._undefined_obj, _WholeRow):
+            return _missing_column(self._undefined_name)
+        if self._undefined_obj is None:
+            return f"{self._undefined_name!r} is looked for in a null"
+        return f"{self._undefined_name!r} is missing in a {type(self._undefined_obj).__name__} of this row"
+
+
+class _BoundedFormatter(SandboxedFormatter):
+    """`"{:>10}".format(…)`, as wide as the bounds allow in total."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self.length = 0
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        check_length(self.length + sum(map(number, re.findall(r"\d+", format_spec))))
+        field = str(super().format_field(value, format_spec))
+        self.length += len(field)
+        return field
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """What a template may do: nothing with private attributes, files, other templates, or gigabytes."""
+
+    intercepted_binops = frozenset(OPERATORS)
+    concat = staticmethod(lambda pieces: joined("", pieces))  # of macros and blocks
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        OPERATORS[operator](left, right)
+        made = super().call_binop(context, operator, left, right)
+        spend_on(made)
+        return made
+
+    def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        check_call(method, (*args, *kwargs.values()))
+        bounded = METHODS.get(getattr(method, "__name__", ""))
+        text = getattr(method, "__self__", None)
+        spend_on(text, *args)
+        if bounded is not None and isinstance(text, str | bytes):
+            return bounded(text, *args, **kwargs)
+        return super().call(context, method, *args, **kwargs)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, _WholeRow) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr != "translate" and super().is_safe_attribute(obj, attr, value)  # one letter to a megabyte
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        text, vformat = str(value.__self__), _BoundedFormatter(self).vformat
+        if value.__name__ == "format_map":
+            return lambda mapping: vformat(text, (), mapping)
+        return lambda *args, **kwargs: vformat(text, args, kwargs)
+
+
+def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, spending steps on what it is given and makes. What Jinja has noted on it stays there."""
+
+    @wraps(function)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        spend_on(*args)
+        made = function(*args, **kwargs)
+        spend_on(made)
+        return made
+
+    return counted
+
+
+def _make_sandbox() -> _Sandbox:
+    sandbox = _Sandbox(autoescape=False, undefined=_Missing, keep_trailing_newline=True, finalize=_as_text)
+    sandbox.filters.clear()
+    sandbox.filters.update({name: _counted(function) for name, function in _FILTERS.items()})
+    sandbox.filters[_COUNTED] = counted_turns
+    return sandbox
+
+
+_SANDBOX = _make_sandbox()
+_FUNCTIONS = {name: function for name, function in _SANDBOX.globals.items() if name != "lipsum"}  # random text
+_SANDBOX.globals.clear()  # they are handed to the templates that call them: a column may have such a name

@@ -1,0 +1,565 @@
+"""From a row to what is asked: templates or columns filled in, and the identity of what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from batchcall.base.records import Json, Request, Shape, Tool
+from batchcall.requests.prompt import RowError, Template, TemplateError, compile_template
+from batchcall.requests.row_parts import (
+    as_json,
+    checked_messages,
+    choice_as_sent,
+    forced_tool,
+    messages_as_sent,
+    names_as_sent,
+    parse_json,
+    read_choice,
+    read_messages,
+    read_text,
+    read_tools,
+    sent_name,
+    with_own_names,
+    with_sent_names,
+    without_nulls_in_messages,
+)
+
+__all__ = [
+    "RequestBuilder",
+    "Sent",
+    "make_builder",
+    "names_as_sent",
+    "request_hash",
+    "sent_name",
+    "sent_to",
+    "tools_of",
+]
+
+Values = Mapping[str, Any]
+
+BATCH_COLUMNS = frozenset({"body", "method", "url"})  # of a batch file's row; only the body has to be there
+_COLUMN_PARTS = ("messages", "tools", "tool_choice")
+_SYSTEM_ROLES = ("system", "developer")
+_SHAPES_HELD = 1024
+_KEYS_HELD = 16 * 1024 * 1024  # characters of tool lists by which shapes are found again
+
+
+class RequestBuilder(Protocol):
+    """Turns rows into requests."""
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        """Columns of the input that requests are made from; None: all of them."""
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Columns without which no row makes a request."""
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """The templates that a row fills."""
+
+    @property
+    def shape(self) -> Shape | None:
+        """What all requests have in common; None where rows bring their own tools or parameters."""
+
+    def build(self, values: Values) -> Request:
+        """The request of a row. Raises RowError and nothing else."""
+
+
+def make_builder(
+    *,
+    model: str | None,
+    system: str | None,
+    prompt: str | None,
+    messages: list[dict[str, Any]] | None,
+    columns: Mapping[str, str] | None,
+    tool_choice: Json,
+    parameters: Mapping[str, Json],
+    tools: tuple[Tool, ...],
+) -> RequestBuilder:
+    """Make what turns a job's rows into requests. Raises TemplateError or another ValueError that names the key.
+
+    Messages come from `prompt`, from `messages` or from a column; with none of them, rows are those of a batch file.
+    """
+    job = _JobSays(model, with_sent_names(tools), _job_choice(tool_choice, tools), parameters)
+    system_template = compile_template(system, key="request.system") if system is not None else None
+    if prompt is None and messages is None and columns is None:
+        return _FromBodies(job, system_template)
+    if model is None:
+        raise ValueError("request.model: is missing")
+    _check_columns(columns or {}, has_templates=prompt is not None or messages is not None)
+    says = _messages_source(system_template, prompt, messages, columns or {})
+    if columns and columns.keys() & {"tools", "tool_choice"}:
+        return _FromColumns(job, says, columns.get("tools"), columns.get("tool_choice"))
+    return _FromTemplates(job, says)
+
+
+def request_hash(protocol: str, request: Request) -> str:
+    """Identity of everything that is sent: 32 hex digits, the same in every process and version.
+
+    The order of an object's keys does not count, all else does.
+    """
+    hashing = _hash_of_shape(protocol, request.shape).copy()
+    hashing.update(_canonical_messages(request.messages))
+    return hashing.hexdigest()
+
+
+def sent_to(shape: Shape, *, model: str | None, takes_any_name: bool) -> Sent:
+    """What becomes of a shape at an endpoint: `model` instead of its own, where given, and the tools by their own
+    names where it takes any."""
+    asked = shape if model is None else replace(shape, model=model)
+    names = {sent: own for sent, own in names_as_sent(shape.tools).items() if sent != own} if takes_any_name else {}
+    if names:
+        choice = choice_as_sent(shape.tool_choice, names)
+        asked = replace(asked, tools=with_own_names(shape.tools), tool_choice=choice)
+    return Sent(asked, names)
+
+
+def tools_of(request: Request) -> tuple[Tool, ...]:
+    """The tools whose calls answer a request, those in the legacy parameter `functions` too."""
+    if request.shape.tools:
+        return request.shape.tools
+    return read_tools(request.shape.parameters.get("functions"), "functions") or ()
+
+
+@dataclass(frozen=True, slots=True)
+class _JobSays:
+    """What the job says besides messages; of all rows, or of those that do not say it themselves."""
+
+    model: str | None
+    tools: tuple[Tool, ...]  # as they are sent
+    tool_choice: Json
+    parameters: Mapping[str, Json]
+
+
+def _job_choice(tool_choice: Json, tools: tuple[Tool, ...]) -> Json:
+    try:
+        choice = read_choice(tool_choice, "request.tool_choice")
+    except RowError as error:
+        raise ValueError(str(error)) from error
+    name = forced_tool(choice)
+    if name is not None and tools and name not in {tool.name for tool in tools}:
+        raise ValueError(f"request.tool_choice: {name!r} is none of the tools")
+    return choice
+
+
+def _check_columns(columns: Mapping[str, str], *, has_templates: bool) -> None:
+    unknown = [part for part in columns if part not in _COLUMN_PARTS]
+    if unknown:
+        raise ValueError(f"request.columns.{unknown[0]}: a row can bring {', '.join(_COLUMN_PARTS)}")
+    if has_templates and "messages" in columns:
+        raise ValueError("request.columns.messages: the messages come from a template already")
+    if not has_templates and "messages" not in columns:
+        raise ValueError("request.columns.messages: is missing, and there is no prompt")
+
+
+class _MessagesSource(Protocol):
+    """Where a row's messages come from."""
+
+    @property
+    def columns(self) -> frozenset[str] | None: ...
+
+    @property
+    def required(self) -> frozenset[str]: ...
+
+    @property
+    def templates(self) -> tuple[Template, ...]: ...
+
+    def messages_of(self, values: Values) -> list[Json]: ...
+
+
+def _messages_source(
+    system: Template | None, prompt: str | None, messages: list[dict[str, Any]] | None, columns: Mapping[str, str]
+) -> _MessagesSource:
+    if prompt is not None and messages is not None:
+        raise ValueError("request.messages: there is a prompt already; take one of them")
+    if prompt is None and messages is None:
+        return _ColumnMessages(columns["messages"], system)
+    if messages is not None:
+        written = [_with_templates(message, f"request.messages[{place}]") for place, message in enumerate(messages)]
+        if not written:
+            raise ValueError("request.messages: is empty")
+    else:
+        assert prompt is not None
+        written = [{"role": "user", "content": _Text(compile_template(prompt, key="request.prompt"))}]
+    if system is not None and not _has_system(written):
+        written.insert(0, {"role": "system", "content": _Text(system)})
+    return _template_messages(written)
+
+
+# Messages from templates: a message is JSON with `_Text` in the places that each row fills.
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    template: Template
+
+
+def _with_templates(message: Any, key: str) -> dict[str, Any]:
+    """A message of the job with its content compiled; what else it says passes through as written."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise ValueError(f"{key}.role: is missing; a message has a role and a content")
+    content = message.get("content")
+    return {**message, "content": _compiled(content, f"{key}.content")} if content is not None else message
+
+
+def _compiled(content: Any, key: str) -> Any:
+    if isinstance(content, str):
+        return _Text(compile_template(content, key=key))
+    if isinstance(content, list):
+        return [_compiled(part, f"{key}[{place}]") for place, part in enumerate(content)]
+    if isinstance(content, dict):
+        return {name: part if name == "type" else _compiled(part, f"{key}.{name}") for name, part in content.items()}
+    return content
+
+
+@dataclass(frozen=True, slots=True)
+class _TemplateMessages:
+    columns: frozenset[str] | None
+    required: frozenset[str]
+    templates: tuple[Template, ...]
+    constant: tuple[Json, ...]  # the first messages where they are the same for all rows
+    varying: tuple[Any, ...]
+
+    def messages_of(self, values: Values) -> list[Json]:
+        return [*self.constant, *[_filled(message, values) for message in self.varying]]
+
+
+def _template_messages(written: list[dict[str, Any]]) -> _TemplateMessages:
+    each = [_templates_in(message) for message in written]
+    varies = [any(template.uses.columns or template.uses.needs_all for template in some) for some in each]
+    first = varies.index(True) if True in varies else len(written)
+    templates = tuple(template for some in each for template in some)
+    try:
+        constant = tuple(_filled(message, {}) for message in written[:first])
+    except RowError as error:  # no row is to blame
+        raise TemplateError(*str(error).split(": ", 1)) from error
+    return _TemplateMessages(
+        _columns_of(templates), _required_by(templates), templates, constant, tuple(written[first:])
+    )
+
+
+def _templates_in(node: Any) -> list[Template]:
+    if isinstance(node, _Text):
+        return [node.template]
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return [template for one in inner for template in _templates_in(one)]
+
+
+def _columns_of(templates: Sequence[Template]) -> frozenset[str] | None:
+    if any(template.uses.needs_all for template in templates):
+        return None
+    return frozenset().union(*(template.uses.columns for template in templates))
+
+
+def _required_by(templates: Sequence[Template]) -> frozenset[str]:
+    return frozenset().union(*(template.uses.required for template in templates))
+
+
+def _filled(node: Any, values: Values) -> Any:
+    kind = type(node)
+    if kind is _Text:
+        return node.template.render(values)
+    if kind is dict:
+        return {name: _filled(inner, values) for name, inner in node.items()}
+    if kind is list:
+        return [_filled(inner, values) for inner in node]
+    return node
+
+
+# Messages from a column.
+
+
+@dataclass(frozen=True, slots=True)
+class _ColumnMessages:
+    column: str
+    system: Template | None
+
+    @property
+    def columns(self) -> frozenset[str] | None:
+        return _with_columns({self.column}, self.templates)
+
+    @property
+    def required(self) -> frozenset[str]:
+        return _required_by(self.templates) | {self.column}
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        return () if self.system is None else (self.system,)
+
+    def messages_of(self, values: Values) -> list[Json]:
+        if self.column not in values:
+            raise RowError(f"column {self.column!r} is missing in this row")
+        where = f"column {self.column!r}"
+        return _led_by(self.system, read_messages(values[self.column], where), values)
+
+
+def _with_columns(columns: set[str] | frozenset[str], templates: Sequence[Template]) -> frozenset[str] | None:
+    of_templates = _columns_of(templates)
+    return None if of_templates is None else of_templates | columns
+
+
+def _led_by(system: Template | None, messages: list[Json], values: Values) -> list[Json]:
+    """The messages behind the job's system message, where they have none of their own."""
+    if system is None or _has_system(messages):
+        return messages
+    return [{"role": "system", "content": system.render(values)}, *messages]
+
+
+def _has_system(messages: Sequence[Any]) -> bool:
+    return any(isinstance(message, dict) and message.get("role") in _SYSTEM_ROLES for message in messages)
+
+
+# The shapes that rows make, each made once.
+
+
+class Sent(NamedTuple):
+    """A shape, and the names under which its tools are sent where these are not their own."""
+
+    shape: Shape
+    renames: Mapping[str, str]  # from the names in the messages to those that are sent
+
+    def ask(self, messages: list[Json]) -> Request:
+        return Request(self.shape, messages_as_sent(messages, self.renames) if self.renames else messages)
+
+
+class _Shapes:
+    """Remembers what was made of equal parts, so that equal tools are encoded, hashed and compiled once.
+
+    Forgets all when full: rows that share their tools fill it anew at once, rows that do not gain nothing from it.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str | bytes | None, ...], Sent] = {}
+        self._size = 0
+
+    def get(self, parts: tuple[Any, ...], make: Callable[..., Sent]) -> Sent:
+        """What `make` makes of the parts, or has made of them before."""
+        key = tuple([_text_of(part) for part in parts])
+        sent = self._held.get(key)
+        if sent is None:
+            sent = make(*parts)
+            self._keep(key, sent)
+        return sent
+
+    def _keep(self, key: tuple[str | bytes | None, ...], sent: Sent) -> None:
+        self._size += sum(len(part) for part in key if part is not None)
+        if len(self._held) >= _SHAPES_HELD or self._size > _KEYS_HELD:
+            self._held = {}
+            self._size = 0
+        self._held[key] = sent
+
+
+def _text_of(part: Any) -> str | bytes | None:
+    """What tells one part from another within a process; never an identity to keep."""
+    if part is None or isinstance(part, str | bytes):
+        return part
+    try:
+        return orjson.dumps(part, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # integers beyond 64 bits, half a surrogate pair, decimals, a deep nest
+        return _repr(part)
+
+
+def _repr(part: Any) -> str:
+    try:
+        return repr(part)
+    except (RecursionError, ValueError) as error:
+        raise RowError("a column is nested too deep, or holds a number of thousands of digits") from error
+
+
+def _renames(tools: Sequence[Tool]) -> dict[str, str]:
+    return {own: sent for sent, own in names_as_sent(tools).items() if sent != own}
+
+
+# Builders: all from templates, tools from columns, everything from a batch file's body.
+
+
+class _FromTemplates:
+    """Every request has the job's shape."""
+
+    def __init__(self, job: _JobSays, says: _MessagesSource) -> None:
+        renames = _renames(job.tools)
+        choice = choice_as_sent(job.tool_choice, renames) if job.tools else None
+        assert job.model is not None
+        self.shape = Shape(job.model, job.tools, choice, job.parameters)
+        self.columns = says.columns
+        self.required = says.required
+        self.templates = says.templates
+        self._messages_of = says.messages_of
+        self._renames = renames
+
+    def build(self, values: Values) -> Request:
+        messages = self._messages_of(values)
+        if self._renames:
+            messages = messages_as_sent(messages, self._renames)
+        return Request(self.shape, messages)
+
+
+class _FromColumns:
+    """Rows bring their tools or what to choose among them."""
+
+    shape = None
+
+    def __init__(self, job: _JobSays, says: _MessagesSource, tools: str | None, choice: str | None) -> None:
+        own = {column for column in (tools, choice) if column is not None}
+        self.columns = None if says.columns is None else says.columns | own
+        self.required = says.required | own
+        self.templates = says.templates
+        self._job = job
+        self._messages_of = says.messages_of
+        self._tools_column = tools
+        self._choice_column = choice
+        self._shapes = _Shapes()
+
+    def build(self, values: Values) -> Request:
+        tools = values.get(self._tools_column) if self._tools_column is not None else None
+        choice = values.get(self._choice_column) if self._choice_column is not None else None
+        sent = self._shapes.get((tools, choice), self._make)
+        return sent.ask(self._messages_of(values))
+
+    def _make(self, tools: Any, choice: Any) -> Sent:
+        assert self._job.model is not None
+        own = read_tools(tools, f"column {self._tools_column!r}")
+        sent = self._job.tools if own is None else with_sent_names(own)
+        wanted = read_choice(choice, f"column {self._choice_column!r}") or self._job.tool_choice
+        renames = _renames(sent)
+        named = _checked_choice(wanted, sent, f"column {self._choice_column or self._tools_column!r}")
+        return Sent(Shape(self._job.model, sent, choice_as_sent(named, renames), self._job.parameters), renames)
+
+
+def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
+    """The choice; None without tools to choose among. Raises RowError when it forces one that is not there."""
+    if not tools:
+        return None
+    name = forced_tool(choice)
+    if name is not None and name not in {tool.name for tool in tools}:
+        raise RowError(f"{where}: {name!r} is to be called, but is none of the tools")
+    return choice
+
+
+class _FromBodies:
+    """Rows of a batch file: {"custom_id", "method", "url", "body"}. What the body does not say, the job may."""
+
+    shape = None
+
+    def __init__(self, job: _JobSays, system: Template | None) -> None:
+        self.templates = () if system is None else (system,)
+        self.columns = _with_columns(BATCH_COLUMNS, self.templates)
+        self.required = _required_by(self.templates) | {"body"}
+        self._job = job
+        self._system = system
+        self._shapes = _Shapes()
+
+    def build(self, values: Values) -> Request:
+        _check_target(values)
+        body, is_nested = _body_of(values)
+        said = body.get("messages")
+        if said is None:
+            raise RowError("body.messages: is missing")
+        messages = checked_messages(
+            without_nulls_in_messages(said, "body.messages") if is_nested else said, "body.messages"
+        )
+        rest = {name: part for name, part in body.items() if name != "messages"}
+        sent = self._shapes.get((rest,), self._make_nested if is_nested else self._make)
+        return sent.ask(_led_by(self._system, messages, values))
+
+    def _make_nested(self, rest: Mapping[str, Any]) -> Sent:
+        plain = as_json(rest, "body")
+        assert isinstance(plain, dict)
+        return self._make(plain)
+
+    def _make(self, rest: Mapping[str, Json]) -> Sent:
+        own = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
+        tools = self._tools_of(rest)
+        renames = _renames(tools)
+        choice = rest.get("tool_choice")  # as written, sensible or not: the body is the request
+        if choice is None:
+            choice = _checked_choice(self._job.tool_choice, tools, "request.tool_choice")
+        added = {name: part for name, part in self._job.parameters.items() if name not in own}
+        model = _model_of(rest, self._job.model)
+        return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
+
+    def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:
+        """The tools to send; legacy `functions` stay among the parameters and take the place of the job's tools."""
+        tools = read_tools(rest.get("tools"), "body.tools")
+        functions = read_tools(rest.get("functions"), "body.functions")
+        if tools is not None:
+            return with_sent_names(tools)
+        return () if functions else self._job.tools
+
+
+def _check_target(values: Values) -> None:
+    """A row says what kind of request it is, never where it goes."""
+    method, url = values.get("method"), values.get("url")
+    if method is not None and str(method).upper() != "POST":
+        raise RowError(f"method: {_shown(method)} is not POST")
+    if url is not None and not str(url).partition("?")[0].rstrip("/").endswith("/chat/completions"):
+        raise RowError(f"url: {_shown(url)} is not the path of chat completions")
+
+
+def _body_of(values: Values) -> tuple[Mapping[str, Any], bool]:
+    """The body, and whether it came as a nested value."""
+    body = values.get("body")
+    if isinstance(body, Mapping):
+        return body, True
+    if isinstance(body, str | bytes):
+        parsed = parse_json(read_text(body, "body"), "body")
+        if isinstance(parsed, dict):
+            return parsed, False
+    raise RowError("body: is not an object" if body is not None else "body: is missing")
+
+
+def _model_of(rest: Mapping[str, Json], default: str | None) -> str:
+    model = rest.get("model", default)
+    if isinstance(model, str) and model:
+        return model
+    raise RowError(
+        "body.model: is missing, and request.model of the job too" if not model else "body.model: is no text"
+    )
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
+
+
+# The identity of a request. Never by orjson, whose floats have changed between versions.
+
+
+@lru_cache(maxsize=256)
+def _hash_of_shape(protocol: str, shape: Shape) -> hashlib.blake2b:
+    written: dict[str, Any] = {
+        "protocol": protocol,
+        "model": shape.model,
+        "tools": [tool.written for tool in shape.tools],
+        "tool_choice": shape.tool_choice,
+        "parameters": dict(shape.parameters),
+    }
+    if not all(tool.name.isascii() for tool in shape.tools):  # their names as sent to strict endpoints say too little
+        written["names"] = [tool.name for tool in shape.tools]
+    return hashlib.blake2b(_canonical(written).encode("ascii") + b"\n", digest_size=16)
+
+
+def _canonical_messages(messages: list[Json]) -> bytes:
+    return ("[" + ",".join([_canonical_message(message) for message in messages]) + "]").encode("ascii")
+
+
+def _canonical_message(message: Json) -> str:
+    """Canonical JSON; written by hand for the plain message that most are, which halves the time."""
+    if type(message) is dict and len(message) == 2:
+        content, role = message.get("content"), message.get("role")
+        if type(content) is str and type(role) is str:
+            return f'{{"content":{encode_basestring_ascii(content)},"role":{encode_basestring_ascii(role)}}}'
+    return _canonical(message)
+
+
+# ASCII alone, so half a surrogate pair is written too; dates of a job file as their text.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False, default=str).encode

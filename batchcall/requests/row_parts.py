@@ -1,0 +1,357 @@
+"""Parts of a request that a row brings itself: messages, tools, tool choice, a whole body.
+
+JSON text is taken as it is written. In nested columns a null is an absent key, since Arrow's structs all have every
+key; so is a NaN, which is the null of pandas.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, time
+from typing import Any
+
+from batchcall.base.records import Json, Tool
+from batchcall.requests.prompt import RowError
+
+MAX_DEPTH = 100  # encoders recurse; what people write nests about ten levels
+CHOICE_WORDS = frozenset({"auto", "required", "none"})
+_LONGEST_NAME = 64
+_ALLOWED_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_NULL_MEANS = frozenset({"const", "default"})  # in a JSON Schema
+_SHOWN = 80  # characters of a value in an error
+_LOOKS_LIKE_MESSAGES = re.compile(r'\s*\[\s*\{\s*"')
+
+
+def read_messages(value: Any, where: str) -> list[Json]:
+    """Messages as a row has them: nested, as JSON text, or one user message in plain words. Raises RowError."""
+    written = read_text(value, where) if isinstance(value, str | bytes) else value
+    if isinstance(written, str):
+        listed = _list_in(written, where)
+        return [{"role": "user", "content": written}] if listed is None else checked_messages(listed, where)
+    return checked_messages(without_nulls_in_messages(written, where), where)
+
+
+def read_text(value: str | bytes, where: str) -> str:
+    """Text, which some writers of Parquet call binary. Raises RowError."""
+    try:
+        return value if isinstance(value, str) else value.decode()
+    except UnicodeDecodeError as error:
+        raise RowError(f"{where}: bytes that are not valid UTF-8") from error
+
+
+def _list_in(text: str, where: str) -> list[Json] | None:
+    """The JSON list that a text is; None when it is plain words, as "[Note] call me" is."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = parse_json(text, where)
+    except RowError:
+        if _LOOKS_LIKE_MESSAGES.match(text):  # cut short somewhere: not to be paid for as a question
+            raise
+        return None
+    return value if isinstance(value, list) else None
+
+
+def parse_json(text: str, where: str) -> Json:
+    """The value of a JSON text, integers exact. Raises RowError."""
+    try:
+        value: Json = _DECODER.decode(text.removeprefix("\ufeff"))
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value)
+    except json.JSONDecodeError as error:
+        raise RowError(f"{where}: no JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise RowError(f"{where}: {_TOO_DEEP}") from error
+    except ValueError as error:
+        raise RowError(f"{where}: no JSON: {_cut(str(error))}") from error
+    return value
+
+
+def checked_messages(messages: Any, where: str) -> list[Json]:
+    """The same messages. Raises RowError when there are none, or one is no message."""
+    if not isinstance(messages, list):
+        raise RowError(f"{where}: messages are a list, not {_kind(messages)}")
+    if not messages:
+        raise RowError(f"{where}: there are no messages")
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict):
+            raise RowError(f"{where}: message {number} is {_kind(message)}, not an object")
+        # An input item of the Responses API, a call for one, may have a type instead.
+        if not isinstance(message.get("role"), str) and not isinstance(message.get("type"), str):
+            raise RowError(f"{where}: message {number} has no role")
+    return messages
+
+
+def without_nulls_in_messages(messages: Any, where: str) -> Any:
+    """Nested messages as JSON. A content that is null stays: an assistant that only calls has it so."""
+    if isinstance(messages, Mapping):
+        messages = [messages]
+    if not isinstance(messages, list | tuple):
+        return messages
+    return [_without_nulls_in_message(message, where) for message in messages]
+
+
+def _without_nulls_in_message(message: Any, where: str) -> Json:
+    if not isinstance(message, Mapping):
+        return as_json(message, where)
+    return {
+        str(name): as_json(part, where) for name, part in message.items() if name == "content" or not _is_null(part)
+    }
+
+
+def as_json(value: Any, where: str) -> Json:
+    """A nested value as JSON, without the keys that are null. Raises RowError."""
+    try:
+        return _as_json(value, MAX_DEPTH)
+    except UnicodeDecodeError as error:
+        raise RowError(f"{where}: bytes that are not valid UTF-8") from error
+    except ValueError as error:
+        raise RowError(f"{where}: {error}") from error
+
+
+def _as_json(value: Any, levels: int) -> Json:
+    if value is None or isinstance(value, str | int):
+        return value
+    if levels == 0:
+        raise ValueError(_TOO_DEEP)
+    if isinstance(value, Mapping):
+        return {
+            str(name): _as_json(inner, levels - 1)
+            for name, inner in value.items()
+            if name in _NULL_MEANS or not _is_null(inner)
+        }
+    if isinstance(value, list | tuple):
+        return [_as_json(inner, levels - 1) for inner in value]
+    return _as_scalar(value)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (type(value) is float and not math.isfinite(value))
+
+
+def _as_scalar(value: Any) -> Json:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return value.decode() if isinstance(value, bytes) else str(value)  # decimals, durations, UUIDs
+
+
+def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
+    """Tools as a row has them: nested or as JSON text; tool objects, bare or legacy functions, Anthropic's tools.
+
+    None where the row says nothing of tools; none at all for an empty list. Raises RowError.
+    """
+    if isinstance(value, str | bytes):
+        text = read_text(value, where)
+        written = parse_json(text, where) if text.strip() else None
+    else:
+        written = as_json(value, where)
+    if written is None:
+        return None
+    listed = [written] if isinstance(written, dict) else written
+    if not isinstance(listed, list):
+        raise RowError(f"{where}: tools are a list, not {_kind(listed)}")
+    tools = tuple(_tool(one, f"{where}: tool {number}") for number, one in enumerate(listed, 1))
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RowError(f"{where}: two tools are called {_cut(repr(twice))}")
+    return tools
+
+
+def _tool(written: Json, where: str) -> Tool:
+    if not isinstance(written, dict):
+        raise RowError(f"{where} is {_kind(written)}, not an object")
+    kind = written.get("type")
+    if kind in (None, "custom") and "input_schema" in written:  # Anthropic's form
+        named = {name: part for name, part in written.items() if name not in ("type", "input_schema")}
+        written = {**named, "parameters": written["input_schema"]}
+    elif kind not in (None, "function"):
+        raise RowError(f"{where} is of type {_cut(repr(kind))}; only functions can be called")
+    function = written.get("function", written)
+    if not isinstance(function, dict):
+        raise RowError(f"{where}: `function` is {_kind(function)}, not an object")
+    if function is written:
+        function = {name: part for name, part in written.items() if name != "type"}
+        written = {"type": "function", "function": function}
+    elif "type" not in written:
+        written = {"type": "function", **written}
+    return Tool(_name_of(function, where), _parameters_of(function, where), written)
+
+
+def _name_of(function: Mapping[str, Json], where: str) -> str:
+    name = function.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise RowError(f"{where} has no name")
+    return name
+
+
+def _parameters_of(function: Mapping[str, Json], where: str) -> Mapping[str, Json]:
+    parameters = function.get("parameters")
+    if parameters is None:
+        return {}  # a function that takes none
+    if not isinstance(parameters, dict):
+        raise RowError(f"{where}: parameters are {_kind(parameters)}, not an object")
+    return parameters
+
+
+def sent_name(tool: Tool) -> str:
+    """What a tool is called at endpoints that allow ASCII letters, digits, _ and - only: its name, or one like it."""
+    function = tool.written.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else tool.name
+
+
+def names_as_sent(tools: Sequence[Tool]) -> dict[str, str]:
+    """The tools' own names by those that strict endpoints know."""
+    return {sent_name(tool): tool.name for tool in tools}
+
+
+def with_sent_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """The same tools, written so that they can be sent: `math.factorial` goes out as `math_factorial`.
+
+    `Tool.name` stays the user's own. The names depend on nothing but the names and their order.
+    """
+    names = _sent_names([tool.name for tool in tools])
+    return tuple(_renamed(tool, name) for tool, name in zip(tools, names, strict=True))
+
+
+def with_own_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """The same tools, written by the user's own names, for endpoints that take any."""
+    return tuple(_renamed(tool, tool.name) for tool in tools)
+
+
+def _sent_names(names: list[str]) -> list[str]:
+    taken = {name for name in names if _ALLOWED_NAME.fullmatch(name)}
+    sent = []
+    for name in names:
+        if name not in taken or not _ALLOWED_NAME.fullmatch(name):
+            name = _free_name(_NOT_IN_NAME.sub("_", name), taken)
+            taken.add(name)
+        sent.append(name)
+    return sent
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    name, number = wanted[:_LONGEST_NAME], 1
+    while name in taken:
+        number += 1
+        name = f"{wanted[: _LONGEST_NAME - len(str(number)) - 1]}_{number}"
+    return name
+
+
+def _renamed(tool: Tool, name: str) -> Tool:
+    function = tool.written.get("function")
+    if not isinstance(function, dict) or function.get("name") == name:
+        return tool
+    return Tool(tool.name, tool.parameters, {**tool.written, "function": {**function, "name": name}})
+
+
+def read_choice(value: Any, where: str) -> Json:
+    """A tool choice as a row or a job says it: a word, a tool's name, an object, or JSON text of one of them.
+
+    A name becomes the object that forces the tool. None where nothing is said. Raises RowError.
+    """
+    choice = as_json(read_text(value, where).strip() if isinstance(value, str | bytes) else value, where)
+    if isinstance(choice, str) and choice.startswith(("{", '"')):
+        choice = parse_json(choice, where)
+    if not choice:
+        return None
+    if isinstance(choice, str):
+        return choice if choice in CHOICE_WORDS else _forcing(choice)
+    if not isinstance(choice, dict):
+        raise RowError(f"{where}: a tool choice is a word, a tool's name or an object, not {_kind(choice)}")
+    name = choice.get("name")
+    return _forcing(name) if isinstance(name, str) and choice.keys() <= {"name", "type"} else choice
+
+
+def _forcing(name: str) -> dict[str, Json]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def forced_tool(choice: Json) -> str | None:
+    """Name of the tool that a choice forces; None for any other choice."""
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def choice_as_sent(choice: Json, renames: Mapping[str, str]) -> Json:
+    """The choice by the name under which its tool is sent."""
+    name = forced_tool(choice)
+    if name is None or name not in renames:
+        return choice
+    assert isinstance(choice, dict)
+    return {**choice, "function": {"name": renames[name]}}
+
+
+def messages_as_sent(messages: list[Json], renames: Mapping[str, str]) -> list[Json]:
+    """The messages with the calls in them by the names under which the tools are sent."""
+    return [_message_as_sent(message, renames) for message in messages]
+
+
+def _message_as_sent(message: Json, renames: Mapping[str, str]) -> Json:
+    if not isinstance(message, dict):
+        return message
+    mended = dict(message)
+    if isinstance(calls := message.get("tool_calls"), list):
+        mended["tool_calls"] = [_call_as_sent(call, renames) for call in calls]
+    if isinstance(call := message.get("function_call"), dict):
+        mended["function_call"] = _named_as_sent(call, renames)
+    return _named_as_sent(mended, renames) if message.get("role") in ("tool", "function") else mended
+
+
+def _call_as_sent(call: Json, renames: Mapping[str, str]) -> Json:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        return call
+    return {**call, "function": _named_as_sent(function, renames)}
+
+
+def _named_as_sent(named: dict[str, Json], renames: Mapping[str, str]) -> dict[str, Json]:
+    name = named.get("name")
+    return {**named, "name": renames[name]} if isinstance(name, str) and name in renames else named
+
+
+def _check_depth(value: Json, levels: int = MAX_DEPTH) -> None:
+    if not isinstance(value, dict | list):
+        return
+    if levels == 0:
+        raise ValueError(_TOO_DEEP)
+    for inner in value.values() if isinstance(value, dict) else value:
+        _check_depth(inner, levels - 1)
+
+
+def _kind(value: Any) -> str:
+    kinds: Mapping[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        type(None): "null",
+        bool: "a boolean",
+    }
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isfinite(value):
+        return value
+    raise ValueError(f"{_cut(digits)} is beyond all floats")
+
+
+def _refuse_constant(word: str) -> Json:
+    raise ValueError(f"{word} is no JSON")
+
+
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)

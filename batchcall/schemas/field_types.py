@@ -1,0 +1,476 @@
+"""What type a column gets from a JSON Schema, in no library's words, and how a checked value becomes one of that type.
+
+Fixed before the first row from the schema alone, so the parts of an output never disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import msgspec
+
+from batchcall.base.records import Json
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+MAX_DEPTH = 30  # of nested structs and lists; deeper is JSON, readers of Parquet do not like more
+MAX_LEVELS = 120  # of schemas within schemas on the way to a type, references counted: each is some frames of Python
+MAX_VISITS = 5_000  # schemas looked at for one tool; a few shared definitions can unfold without end
+_SHOWN = 60  # characters of a value in a note
+
+
+class Scalar(Enum):
+    STRING = "string"
+    INT64 = "int64"
+    FLOAT64 = "float64"
+    BOOL = "bool"
+    JSON = "json"  # JSON text in a string column: free objects, mixed unions, recursion
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    element: FieldType
+
+
+@dataclass(frozen=True, slots=True)
+class StructOf:
+    fields: tuple[tuple[str, FieldType], ...]  # never empty: Parquet cannot hold an empty struct
+    is_sure: bool = field(default=True, compare=False)  # False: the schema names no type, and takes lists too
+
+
+FieldType: TypeAlias = Scalar | ListOf | StructOf
+Converter: TypeAlias = Callable[[Any, list[str]], Any]
+
+
+def field_type(schema: dict[str, Json]) -> FieldType:
+    """The type that every value this schema accepts can be written as; JSON text where there is none narrower.
+
+    `schema` is a whole document, normalised. Properties it does not declare have no place in the type.
+    """
+    return _Reading(schema).read(schema, 0)
+
+
+def is_plain(kind: FieldType) -> bool:
+    """Whether arguments of this type go into Arrow as they are: no part of it is JSON text, nor anything but an object
+    where Arrow would make an object of it, as it does of an empty list."""
+    if isinstance(kind, ListOf):
+        return _is_plain_within(kind.element)
+    if isinstance(kind, StructOf):  # all arguments are objects
+        return all(_is_plain_within(inner) for _, inner in kind.fields)
+    return kind is not Scalar.JSON
+
+
+def _is_plain_within(kind: FieldType) -> bool:
+    return is_plain(kind) and (not isinstance(kind, StructOf) or kind.is_sure)
+
+
+class _Reading:
+    """One schema document on its way to a type. Methods answer None where a schema says nothing about the type."""
+
+    def __init__(self, document: dict[str, Json]) -> None:
+        self.document = document
+        self.visits_left = MAX_VISITS
+        self.levels_open = 0
+        self.open_refs = ["#"]
+        self.has_ids = has_inner_id(document)
+        # Up to draft 7 whatever stands beside a $ref is ignored.
+        self.is_ref_alone = any(draft in str(document.get("$schema", "")) for draft in ("draft-04", "-06", "-07"))
+
+    def read(self, schema: Json, depth: int) -> FieldType:
+        return self.known(schema, depth) or Scalar.JSON
+
+    def known(self, schema: Json, depth: int) -> FieldType | None:
+        self.visits_left -= 1
+        if schema is False or depth > MAX_DEPTH or self.levels_open > MAX_LEVELS or self.visits_left < 0:
+            return Scalar.JSON
+        if not isinstance(schema, dict):
+            return None
+        self.levels_open += 1
+        if self.is_ref_alone and "$ref" in schema:
+            found = self._referenced(schema["$ref"], depth)
+        else:
+            found = _all_of(self._parts(schema, depth))
+        self.levels_open -= 1
+        return found
+
+    def _parts(self, schema: dict[str, Json], depth: int) -> Iterable[FieldType | None]:
+        """Everything that a value of this schema is at the same time."""
+        yield self._own(schema, depth)
+        if "$ref" in schema:
+            yield self._referenced(schema["$ref"], depth)
+        if "$dynamicRef" in schema or "$recursiveRef" in schema:
+            yield Scalar.JSON
+        for part in _schemas(schema.get("allOf")):
+            yield self.known(part, depth)
+        for keyword in ("anyOf", "oneOf"):
+            if keyword in schema:
+                yield _any_of([self.known(one, depth) for one in _schemas(schema[keyword]) if not _is_null(one)])
+
+    def _own(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        kinds = _types(schema)
+        if not kinds and ("enum" in schema or "const" in schema):
+            return _of_values(schema)
+        if not kinds:  # forgotten types are common, and properties say enough
+            return self._struct(schema, depth) if "properties" in schema else None
+        kinds.discard("null")
+        if len(kinds) == 1:
+            return _BY_TYPE.get(kinds.pop(), _Reading._json)(self, schema, depth)
+        # Every integer is a number, so this union is no mixture but another way to write "number".
+        return Scalar.FLOAT64 if kinds == {"integer", "number"} else Scalar.JSON
+
+    def _json(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        return Scalar.JSON
+
+    def _string(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        return Scalar.STRING  # formats too: dates, times and UUIDs as Arrow types break other readers
+
+    def _bool(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        return Scalar.BOOL
+
+    def _number(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        return Scalar.FLOAT64
+
+    def _integer(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        beyond = (
+            _bound(schema, "minimum") < INT64_MIN
+            or _bound(schema, "exclusiveMinimum") < INT64_MIN - 1
+            or _bound(schema, "maximum") > INT64_MAX
+            or _bound(schema, "exclusiveMaximum") > INT64_MAX + 1
+            or any(isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX for value in _listed_values(schema))
+        )
+        return Scalar.JSON if beyond else Scalar.INT64
+
+    def _list(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        if "prefixItems" in schema:
+            return self._tuple(schema, depth)
+        items = schema.get("items", True)
+        if not isinstance(items, dict) or not items:
+            return None  # a list of anything reads better as one JSON text than as a list of them
+        return ListOf(self.read(items, depth + 1))
+
+    def _tuple(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        places = _schemas(schema["prefixItems"])
+        longest = schema.get("maxItems")
+        if not (isinstance(longest, int) and longest <= len(places)) and schema.get("items") is not False:
+            places = [*places, schema.get("items", True)]
+        kinds = {self.read(place, depth + 1) for place in places}
+        return ListOf(kinds.pop()) if len(kinds) == 1 else Scalar.JSON
+
+    def _struct(self, schema: dict[str, Json], depth: int) -> FieldType | None:
+        properties = schema.get("properties")
+        if not isinstance(properties, dict) or not properties:
+            return None
+        fields = tuple((name, self.read(inner, depth + 1)) for name, inner in properties.items())
+        return StructOf(fields, is_sure="type" in schema)
+
+    def _referenced(self, ref: Json, depth: int) -> FieldType | None:
+        # A definition is unfolded once; where it comes back on itself, the value is JSON text.
+        if not isinstance(ref, str) or ref in self.open_refs or self.has_ids:
+            return Scalar.JSON
+        target = resolve(self.document, ref)
+        if target is None:
+            return Scalar.JSON
+        self.open_refs.append(ref)
+        found = self.known(target, depth)
+        self.open_refs.pop()
+        return found
+
+
+_BY_TYPE: Mapping[str, Callable[[_Reading, dict[str, Json], int], FieldType | None]] = {
+    "string": _Reading._string,
+    "boolean": _Reading._bool,
+    "integer": _Reading._integer,
+    "number": _Reading._number,
+    "array": _Reading._list,
+    "object": _Reading._struct,
+}
+
+
+def resolve(document: dict[str, Json], ref: str) -> Json:
+    """What a local reference ("#", "#/…") points at; None where there is nothing, or where it goes by a name."""
+    if ref == "#":
+        return document
+    if not ref.startswith("#/"):
+        return None
+    found: Json = document
+    for step in unquote(ref[2:]).split("/"):
+        key = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        elif isinstance(found, dict) and key in found:
+            found = found[key]
+        else:
+            return None
+    return found
+
+
+def has_inner_id(document: Mapping[str, Json]) -> bool:
+    """Whether a part of the document has an address of its own, so that "#/…" may not mean the whole document."""
+    waiting: list[Json] = list(document.values())
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if isinstance(part.get("$id"), str):
+                return True
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+    return False
+
+
+def _schemas(listed: Json) -> list[Json]:
+    return listed if isinstance(listed, list) else []
+
+
+def _types(schema: Mapping[str, Json]) -> set[str]:
+    kind = schema.get("type")
+    return {kind} if isinstance(kind, str) else {one for one in _schemas(kind) if isinstance(one, str)}
+
+
+def _is_null(schema: Json) -> bool:
+    if not isinstance(schema, dict):
+        return False
+    return _types(schema) == {"null"} or schema.get("enum") == [None] or schema.get("const", 0) is None
+
+
+def _bound(schema: Mapping[str, Json], keyword: str) -> float:
+    found = schema.get(keyword)
+    return found if isinstance(found, int | float) and not isinstance(found, bool) else 0
+
+
+def _listed_values(schema: Mapping[str, Json]) -> list[Json]:
+    return _schemas(schema.get("enum")) if "enum" in schema else [schema["const"]] if "const" in schema else []
+
+
+def _of_values(schema: Mapping[str, Json]) -> FieldType:
+    values = _listed_values(schema)
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {str}:
+        return Scalar.STRING
+    if kinds == {bool}:
+        return Scalar.BOOL
+    if kinds == {int} and all(INT64_MIN <= value <= INT64_MAX for value in values if isinstance(value, int)):
+        return Scalar.INT64
+    return Scalar.FLOAT64 if kinds in ({float}, {int, float}) else Scalar.JSON
+
+
+def _any_of(kinds: list[FieldType | None]) -> FieldType | None:
+    distinct = set(kinds)
+    if len(distinct) == 1:
+        return next((kind for kind in kinds if isinstance(kind, StructOf) and not kind.is_sure), distinct.pop())
+    if not distinct:
+        return None
+    return Scalar.FLOAT64 if distinct == {Scalar.INT64, Scalar.FLOAT64} else Scalar.JSON
+
+
+def _all_of(kinds: Iterable[FieldType | None]) -> FieldType | None:
+    distinct = {kind: None for kind in kinds if kind is not None}  # a set that keeps the order
+    if len(distinct) <= 1:
+        return next(iter(distinct), None)
+    if all(isinstance(kind, StructOf) for kind in distinct):
+        return _merged([kind for kind in distinct if isinstance(kind, StructOf)])
+    return Scalar.INT64 if set(distinct) == {Scalar.INT64, Scalar.FLOAT64} else Scalar.JSON
+
+
+def _merged(structs: list[StructOf]) -> StructOf:
+    fields: dict[str, list[FieldType]] = {}
+    for struct in structs:
+        for name, kind in struct.fields:
+            fields.setdefault(name, []).append(kind)
+    merged = tuple((name, _all_of(kinds) or Scalar.JSON) for name, kinds in fields.items())
+    return StructOf(merged, is_sure=any(struct.is_sure for struct in structs))
+
+
+encode_json = msgspec.json.Encoder(order="sorted").encode  # integers of any length exact, unlike orjson
+
+
+def json_text(value: Json) -> str:
+    """JSON text in its one form: keys sorted, no spaces. Reading it and writing it again gives the same text."""
+    return encode_json(value).decode()
+
+
+def json_text_as_it_is(value: Json) -> str:
+    """JSON text with the keys in the order that they have, no spaces."""
+    return _encode_as_it_is(value).decode()
+
+
+_encode_as_it_is = msgspec.json.Encoder().encode
+
+
+def converter(kind: FieldType) -> Converter:
+    """A function of (value, notes) that gives what a column of this type holds, without loss.
+
+    A value that does not fit becomes None, and a sentence about it is appended to the notes.
+    """
+    return _compiled(kind, "")
+
+
+def _compiled(kind: FieldType, path: str) -> Converter:
+    if isinstance(kind, ListOf):
+        return _list_converter(_compiled(kind.element, f"{path}/*"), path)
+    if isinstance(kind, StructOf):
+        return _struct_converter([(name, _compiled(inner, f"{path}/{name}")) for name, inner in kind.fields], path)
+    return _scalar_converter(_SCALARS[kind], kind, path)
+
+
+def _struct_converter(fields: list[tuple[str, Converter]], path: str) -> Converter:
+    def convert(value: Any, notes: list[str]) -> Any:
+        if type(value) is dict:
+            return {name: inner(value.get(name), notes) for name, inner in fields}
+        return None if value is None else _left_out(value, path, "object", notes)
+
+    return convert
+
+
+def _list_converter(element: Converter, path: str) -> Converter:
+    def convert(value: Any, notes: list[str]) -> Any:
+        if type(value) is list:
+            return [element(one, notes) for one in value]
+        return None if value is None else _left_out(value, path, "list", notes)
+
+    return convert
+
+
+def _scalar_converter(fit: Callable[[Any], Any], kind: Scalar, path: str) -> Converter:
+    def convert(value: Any, notes: list[str]) -> Any:
+        if value is None:
+            return None
+        fitted = fit(value)
+        return _left_out(value, path, kind.value, notes) if fitted is None else fitted
+
+    return convert
+
+
+def _left_out(value: Any, path: str, what: str, notes: list[str]) -> None:
+    notes.append(f"{path or '/'}: {shortened(value, _SHOWN)} does not fit {what}; it is in `calls`")
+
+
+MAX_UNKNOWN = 100  # names of one value that are noted
+_SHOWN_PATH = 80  # characters
+MemberFinder: TypeAlias = Callable[[Any, dict[str, None]], None]
+
+
+def member_finder(kind: FieldType) -> MemberFinder | None:
+    """A function of (value, found) that notes in `found` where a value has members that this type has no place for:
+    "/currency", "/items/*/size". None where all that a value has finds a place. Members that are null say nothing."""
+    return _finder(kind, "")
+
+
+def _finder(kind: FieldType, path: str) -> MemberFinder | None:
+    if isinstance(kind, ListOf):
+        element = _finder(kind.element, f"{path}/*")
+        return None if element is None else _element_finder(element)
+    if isinstance(kind, StructOf):
+        below = [(name, _finder(inner, _joined(path, name))) for name, inner in kind.fields]
+        return _struct_finder(frozenset(name for name, _ in below), [(name, f) for name, f in below if f], path)
+    return None
+
+
+def _element_finder(element: MemberFinder) -> MemberFinder:
+    def find(value: Any, found: dict[str, None]) -> None:
+        if type(value) is list:
+            for one in value:
+                element(one, found)
+
+    return find
+
+
+def _struct_finder(known: frozenset[str], below: list[tuple[str, MemberFinder]], path: str) -> MemberFinder:
+    def find(value: Any, found: dict[str, None]) -> None:
+        if type(value) is not dict:
+            return
+        if not value.keys() <= known:
+            for name, member in value.items():
+                if name not in known and member is not None and len(found) < MAX_UNKNOWN:
+                    found[_joined(path, name)] = None
+        for name, finder in below:
+            finder(value.get(name), found)
+
+    return find
+
+
+def _joined(path: str, name: str) -> str:
+    """The path of a member as a JSON pointer, safe in a terminal and in an `error`, where a semicolon separates."""
+    step = name[:_SHOWN_PATH].replace("~", "~0").replace("/", "~1")
+    if not step.isprintable() or ";" in step:
+        step = "".join(mark if mark.isprintable() and mark != ";" else f"\\u{ord(mark):04x}" for mark in step)
+    joined = f"{path}/{step}"
+    return joined if len(joined) <= _SHOWN_PATH else f"{joined[: _SHOWN_PATH - 1]}…"
+
+
+def shortened(value: Json, longest: int) -> str:
+    """A value as JSON text for a person, cut to `longest` characters."""
+    text = msgspec.json.encode(without_surrogates(value) if isinstance(value, str) else value).decode()
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def without_surrogates(text: str) -> str:
+    """Put U+FFFD for every half of a surrogate pair: Python's strings can hold one, UTF-8 and so every file cannot."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _as_string(value: Any) -> str | None:
+    return value if type(value) is str else None
+
+
+def _as_bool(value: Any) -> bool | None:
+    return value if type(value) is bool else None
+
+
+def _as_int64(value: Any) -> int | None:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and INT64_MIN <= value <= INT64_MAX else None
+
+
+def _as_float64(value: Any) -> float | None:
+    if type(value) is float:
+        return value
+    if type(value) is not int:
+        return None
+    try:
+        near = float(value)
+    except OverflowError:
+        return None
+    return near if int(near) == value else None
+
+
+_SCALARS: Mapping[Scalar, Callable[[Any], Any]] = {
+    Scalar.STRING: _as_string,
+    Scalar.BOOL: _as_bool,
+    Scalar.INT64: _as_int64,
+    Scalar.FLOAT64: _as_float64,
+    Scalar.JSON: json_text,
+}
+
+
+def restorer(kind: FieldType) -> Callable[[Any], Any]:
+    """The way back: what a column of this type holds, as JSON. `converter` of it gives what was there."""
+    if isinstance(kind, ListOf):
+        return _list_restorer(restorer(kind.element))
+    if isinstance(kind, StructOf):
+        return _struct_restorer([(name, restorer(inner)) for name, inner in kind.fields])
+    return _parsed if kind is Scalar.JSON else _unchanged
+
+
+def _list_restorer(element: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else [element(one) for one in value]
+
+
+def _struct_restorer(fields: list[tuple[str, Callable[[Any], Any]]]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else {name: inner(value[name]) for name, inner in fields}
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)
+
+
+def _unchanged(value: Any) -> Any:
+    return value

@@ -1,0 +1,308 @@
+"""Slips in the schemas of a job's tools: what no arguments can satisfy, and what looks like a keyword but is none.
+
+Exact rather than complete: what it calls impossible is. It looks once at a job's own tools; those of rows pay nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple, TypeGuard
+from urllib.parse import unquote
+
+from batchcall.base.did_you_mean import close_to
+from batchcall.base.records import Json, Tool
+from batchcall.schemas.field_types import has_inner_id, resolve, shortened
+from batchcall.schemas.schema import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA
+
+__all__ = ["Findings", "lint_tools"]
+
+MAX_TOLD = 10  # slips of one tool
+_SHOWN = 80  # characters of a name
+_SHOWN_NAMES = 3
+_NEAR = 0.75  # "enmu" is near to "enum"
+
+
+class Findings(NamedTuple):
+    """Each is "tool: path: what"."""
+
+    faults: tuple[str, ...]  # no arguments can be valid
+    slips: tuple[str, ...]  # allowed, and yet hardly meant
+
+
+def lint_tools(tools: Sequence[Tool]) -> Findings:
+    """What is wrong with the schemas of tools, although each may well compile."""
+    faults: list[str] = []
+    slips: list[str] = []
+    for tool in tools:
+        impossible = dict.fromkeys(_impossible(tool.parameters))
+        odd = [told for told in _odd(tool.parameters) if told not in impossible]
+        if len(odd) > MAX_TOLD:
+            odd[MAX_TOLD:] = [f"… and {len(odd) - MAX_TOLD} more slips"]
+        faults += [f"{tool.name}: {told}" for told in impossible]
+        slips += [f"{tool.name}: {told}" for told in odd]
+    return Findings(tuple(faults), tuple(slips))
+
+
+_Schema = Mapping[str, Json]
+_Kinds = frozenset[str]
+_ALL = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
+
+
+class _Place(NamedTuple):
+    """A schema, and of what kinds the values are that it has to do with."""
+
+    path: str
+    schema: _Schema
+    kinds: _Kinds
+
+
+class _Clash(NamedTuple):
+    """What cannot be met at once."""
+
+    told: str  # "path: what"
+    kinds: _Kinds  # none of these is valid
+
+
+def _impossible(root: _Schema) -> Iterator[str]:
+    """Why no arguments are valid; nothing where some may be."""
+    for place in _needed(root):
+        if place.schema.get("not") in ({}, True):  # zod writes z.never() so
+            yield f"{place.path}: nothing is valid"
+        clashes = list(_clashes(place))
+        if place.kinds and clashes and place.kinds <= frozenset[str]().union(*(clash.kinds for clash in clashes)):
+            yield from (clash.told for clash in clashes)
+
+
+def _needed(root: _Schema) -> Iterator[_Place]:
+    """The schemas that a value of each arguments must satisfy: they themselves, and what is required in them."""
+    follows = not has_inner_id(root)
+    waiting: list[tuple[str, Json, _Kinds]] = [("", dict(root), frozenset({"object"}))]
+    seen: set[int] = set()
+    while waiting:
+        path, schema, kinds = waiting.pop()
+        schema = _NEVER if schema is False else schema
+        if not isinstance(schema, dict) or id(schema) in seen or schema.get("nullable") is True:
+            continue
+        seen.add(id(schema))
+        if "$ref" in schema:  # what stands beside it counts in the later drafts only
+            ref = schema["$ref"]
+            if follows and isinstance(ref, str):
+                waiting.append((unquote(ref.removeprefix("#")), resolve(dict(root), ref), kinds))
+            continue
+        place = _Place(path, schema, kinds & _kinds_of(schema))
+        yield place
+        waiting += [(f"{path}/allOf/{i}", one, place.kinds) for i, one in enumerate(_list_of(schema, "allOf"))]
+        if place.kinds == {"object"}:
+            properties = _named(schema, "properties")
+            required = [name for name in _names_required(schema) if name in properties]
+            waiting += [(_join(path, "properties", name), properties[name], _ALL) for name in required]
+
+
+_NEVER: dict[str, Json] = {"not": {}}
+
+
+def _odd(root: _Schema) -> Iterator[str]:
+    """What is hardly meant, in all places that are schemas."""
+    places = list(_places(root))
+    declared = frozenset(name for place in places for name in _named(place.schema, "properties"))
+    for place in places:
+        yield from _misspelt(place)
+        yield from (clash.told for clash in _clashes(place))
+        yield from _required_by_another_name(place, declared)
+
+
+def _places(root: _Schema) -> Iterator[_Place]:
+    """The schema and all in it. Names of properties and values, such as those of `enum` and `default`, are none."""
+    waiting: list[tuple[str, Json]] = [("", dict(root))]
+    while waiting:
+        path, schema = waiting.pop()
+        if isinstance(schema, dict):
+            yield _Place(path, schema, _kinds_of(schema))
+            waiting += reversed(list(_within(path, schema)))
+
+
+def _within(path: str, schema: _Schema) -> Iterator[tuple[str, Json]]:
+    for keyword, inner in schema.items():
+        if keyword in NAMED_SCHEMAS and isinstance(inner, dict):
+            yield from ((_join(path, keyword, name), one) for name, one in inner.items())
+        elif keyword in _SCHEMAS and isinstance(inner, list):
+            yield from ((f"{path}/{keyword}/{i}", one) for i, one in enumerate(inner))
+        elif keyword in _SCHEMAS:
+            yield f"{path}/{keyword}", inner
+
+
+def _kinds_of(schema: _Schema) -> _Kinds:
+    """What `type` allows; all where it is not there, or of a name that is read as another."""
+    written = schema.get("type")
+    kinds = {one for one in (written if isinstance(written, list) else [written]) if isinstance(one, str)}
+    if not kinds or not kinds <= _ALL:
+        return _ALL
+    return frozenset(kinds | {"integer"}) if "number" in kinds else frozenset(kinds)
+
+
+# What cannot be met
+
+
+def _clashes(place: _Place) -> Iterator[_Clash]:
+    yield from _values_of_no_type(place)
+    for low, high, kinds, is_open in _RANGES:
+        least, most = place.schema.get(low), place.schema.get(high)
+        if not (place.kinds & kinds and _is_number(least) and _is_number(most)):
+            continue
+        if least > most or (is_open and least == most):
+            how = "is not below" if is_open else "is above"
+            yield _Clash(f"{place.path}/{low}: {least} {how} {high}, {most}: nothing is valid", kinds)
+    if "object" in place.kinds and place.schema.get("additionalProperties") is False:
+        yield from _required_and_forbidden(place)
+
+
+_NUMBER = frozenset({"number", "integer"})
+_RANGES = (
+    ("minLength", "maxLength", frozenset({"string"}), False),
+    ("minItems", "maxItems", frozenset({"array"}), False),
+    ("minProperties", "maxProperties", frozenset({"object"}), False),
+    ("minimum", "maximum", _NUMBER, False),
+    ("exclusiveMinimum", "maximum", _NUMBER, True),
+    ("minimum", "exclusiveMaximum", _NUMBER, True),
+    ("exclusiveMinimum", "exclusiveMaximum", _NUMBER, True),
+)
+
+
+def _is_number(value: Json) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _values_of_no_type(place: _Place) -> Iterator[_Clash]:
+    schema = place.schema
+    for keyword, values in (("enum", schema.get("enum")), ("const", [schema["const"]] if "const" in schema else None)):
+        if values == []:
+            yield _Clash(f"{place.path}/{keyword}: is empty: nothing is valid", _ALL)
+        elif isinstance(values, list) and not any(place.kinds & _kinds_of_value(value) for value in values):
+            kinds = shortened(schema.get("type", "object"), _SHOWN)
+            yield _Clash(f"{place.path}/{keyword}: no value of it is of the type {kinds}: nothing is valid", _ALL)
+
+
+def _kinds_of_value(value: Json) -> _Kinds:
+    if isinstance(value, float) and value.is_integer():
+        return _NUMBER
+    return _KINDS[type(value)]
+
+
+_KINDS: Mapping[type, _Kinds] = {
+    type(None): frozenset({"null"}),
+    bool: frozenset({"boolean"}),
+    int: _NUMBER,
+    float: frozenset({"number"}),
+    str: frozenset({"string"}),
+    list: frozenset({"array"}),
+    dict: frozenset({"object"}),
+}
+
+
+def _required_and_forbidden(place: _Place) -> Iterator[_Clash]:
+    properties = _named(place.schema, "properties")
+    absent = [name for name in _names_required(place.schema) if name not in properties]
+    if absent and not place.schema.get("patternProperties"):
+        names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
+        more = ", …" if len(absent) > _SHOWN_NAMES else ""
+        told = f"{names}{more}: no such property, and additionalProperties is false: nothing is valid"
+        meant = _meant(_near(absent[0], tuple(properties)))
+        yield _Clash(f"{place.path}/required: {told}{meant}", frozenset({"object"}))
+
+
+def _required_by_another_name(place: _Place, declared: frozenset[str]) -> Iterator[str]:
+    """Names that are declared nowhere, and near to one that is. With other properties forbidden, it is a clash."""
+    properties = _named(place.schema, "properties")
+    if place.schema.get("patternProperties") or place.schema.get("additionalProperties") is False:
+        return
+    for name in _names_required(place.schema):
+        near = None if name in declared else _near(name, tuple(properties))
+        if near is not None:
+            yield f"{place.path}/required: {shortened(name, _SHOWN)}: no such property{_meant(near)}"
+
+
+# What looks like a word of JSON Schema
+
+
+def _misspelt(place: _Place) -> Iterator[str]:
+    for keyword in place.schema:
+        near = None if keyword in _KNOWN or keyword.startswith("x-") else _near(keyword, _CHECKED)
+        if near is not None:
+            yield f"{_join(place.path, keyword)}: no keyword of JSON Schema{_meant(near)}"
+    written = place.schema.get("format")
+    if isinstance(written, str) and written not in _FORMATS_OF_OTHERS:
+        near = _near(written, _FORMATS)
+        if near not in (None, written):
+            yield f"{place.path}/format: {shortened(written, _SHOWN)}: no format that is checked{_meant(near)}"
+
+
+def _meant(near: str | None) -> str:
+    return f"; did you mean {shortened(near, _SHOWN)[1:-1]}?" if near is not None else ""
+
+
+@lru_cache(maxsize=1024)
+def _near(written: str, words: tuple[str, ...]) -> str | None:
+    """The one of the words that was meant. A word and more is a word of its own: `requiredIf`, `description_de`."""
+    plain = {_plain(word): word for word in words}
+    for near in close_to(_plain(written), plain, at_least=_NEAR):
+        if not (_plain(written).startswith(near) and len(_plain(written)) > len(near) + 1):
+            return plain[near]
+    return None
+
+
+def _plain(word: str) -> str:
+    return word.replace("_", "").lower()
+
+
+_SCHEMAS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS))
+# A slip in these changes what is valid, or what the model is told.
+_CHECKED = (
+    *("$defs", "$ref", "additionalProperties", "allOf", "anyOf", "const", "contains", "definitions", "dependencies"),
+    *("dependentRequired", "dependentSchemas", "description", "enum", "exclusiveMaximum", "exclusiveMinimum", "format"),
+    *("items", "maxContains", "maxItems", "maxLength", "maxProperties", "maximum", "minContains", "minItems"),
+    *("minLength", "minProperties", "minimum", "multipleOf", "oneOf", "pattern", "patternProperties", "prefixItems"),
+    *("properties", "propertyNames", "required", "type", "unevaluatedItems", "unevaluatedProperties", "uniqueItems"),
+)
+# Of other drafts, of OpenAPI and of others' dialects, as far as they may be near to those.
+_KNOWN = frozenset(
+    {
+        *_CHECKED,
+        *_SCHEMAS,
+        *("title", "default", "examples", "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType"),
+        *("$schema", "$id", "$anchor", "$comment", "$vocabulary", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"),
+        *("$recursiveAnchor", "id", "extends", "disallow", "divisibleBy"),
+        *("nullable", "discriminator", "xml", "externalDocs", "example", "propertyOrdering", "propertyOrder"),
+        *("formatMinimum", "formatMaximum", "formatExclusiveMinimum", "formatExclusiveMaximum", "patternRequired"),
+        *("markdownDescription", "enumDescriptions", "contentType"),
+    }
+)
+_FORMATS = (
+    *("date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri"),
+    *("iri-reference", "json-pointer", "regex", "relative-json-pointer", "time", "uri", "uri-reference"),
+    *("uri-template", "uuid"),
+)
+_FORMATS_OF_OTHERS = frozenset(
+    {"host-name", "iso-date-time", "local-date-time", *(f"uuid{version}" for version in range(1, 9))}
+)
+
+
+# How schemas are looked into: whatever is not of the right shape is not there
+
+
+def _named(schema: _Schema, keyword: str) -> Mapping[str, Json]:
+    inner = schema.get(keyword)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _list_of(schema: _Schema, keyword: str) -> list[Json]:
+    inner = schema.get(keyword)
+    return inner if isinstance(inner, list) else []
+
+
+def _names_required(schema: _Schema) -> list[str]:
+    return [name for name in _list_of(schema, "required") if isinstance(name, str)]
+
+
+def _join(path: str, *steps: str) -> str:
+    return "/".join([path, *(step.replace("~", "~0").replace("/", "~1") for step in steps)])

@@ -1,0 +1,212 @@
+"""Patterns as the engine reads them that matches in linear time; those beyond it are left out of a schema, so that it
+accepts all that it accepted. A pattern is one of ECMA 262; many are written for Python or PCRE.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+
+import jsonschema_rs
+
+from batchcall.base.records import Json
+from batchcall.schemas.work import References, dicts_in
+
+_Places = dict[int, tuple[str, dict[str, Json]]]  # path and schema, by identity of the schema
+_WHY = "left out of the check: the engine that matches in linear time does not know it"
+
+
+def leave_patterns_out(document: dict[str, Json], references: References) -> list[str]:
+    """Write each pattern as the linear engine reads it, and take out what it does not know; "path: what" of each.
+
+    Without a pattern a schema accepts more. Where another schema turns that round (`not`, `if`, `oneOf`,
+    `maxContains`), that is left out or loosened, too: nothing is refused that the whole schema accepts.
+    """
+    if all(_reading(pattern) == pattern for pattern in patterns_in(document)):
+        return []
+    places = _places(document, references)
+    notes: list[str] = []
+    unsure: set[int] = set()
+    for path, schema in places.values():
+        told = [*_without_pattern(path, schema), *_without_named_patterns(path, schema)]
+        if told:
+            unsure.add(id(schema))
+            notes += told
+    if unsure:
+        unsure = _with_all_around(unsure, places, references)
+        for _, schema in places.values():
+            _loosen(schema, unsure)
+    references.forget_parts()
+    return notes
+
+
+def patterns_in(document: dict[str, Json]) -> set[str]:
+    found: set[str] = set()
+    for node in dicts_in(document):
+        named = node.get("patternProperties")
+        found |= named.keys() if isinstance(named, dict) else set()
+        if isinstance(pattern := node.get("pattern"), str):
+            found.add(pattern)
+    return found
+
+
+def _places(document: dict[str, Json], references: References) -> _Places:
+    found: _Places = {}
+    waiting: list[tuple[str, Json]] = [("", document)]
+    while waiting:
+        path, schema = waiting.pop()
+        if isinstance(schema, dict) and id(schema) not in found:
+            found[id(schema)] = (path, schema)
+            waiting += [
+                (_target_path(schema) if part.way is None else f"{path}/{part.way}", part.schema)
+                for part in references.parts_of(schema)
+            ]
+    return found
+
+
+def _target_path(schema: dict[str, Json]) -> str:
+    ref = schema.get("$ref")
+    return ref[1:] if isinstance(ref, str) and ref.startswith("#/") else ""
+
+
+def _without_pattern(path: str, schema: dict[str, Json]) -> Iterator[str]:
+    pattern = schema.get("pattern")
+    if not isinstance(pattern, str):
+        return
+    if (reading := _reading(pattern)) is not None:
+        schema["pattern"] = reading
+    else:
+        del schema["pattern"]
+        yield f"{path}/pattern: {_WHY}"
+
+
+def _without_named_patterns(path: str, schema: dict[str, Json]) -> Iterator[str]:
+    """Any name may match the pattern, so every name counts as one that the schema knows."""
+    named = schema.get("patternProperties")
+    if not isinstance(named, dict):
+        return
+    readings = {pattern: _reading(pattern) for pattern in named}
+    kept: dict[str, Json] = {reading: named[pattern] for pattern, reading in readings.items() if reading is not None}
+    schema["patternProperties"] = kept
+    if len(kept) == len(named):
+        return
+    schema["patternProperties"] = {"": True} | kept
+    for word in ("additionalProperties", "unevaluatedProperties"):
+        schema.pop(word, None)
+    yield f"{path}/patternProperties: {_WHY}"
+
+
+@lru_cache(maxsize=4096)
+def _reading(pattern: str) -> str | None:
+    """The pattern in words that mean the same to the linear engine; None where there are none, or nobody knows what is
+    meant. What is no pattern in any language stays as it is, to be refused."""
+    written = _translated(pattern)
+    if written is None:
+        return None
+    for reading in (written, _GROUP_NAME.sub("(", written)):  # names that stand twice
+        if _compiles(reading, jsonschema_rs.RegexOptions()):
+            return reading
+    skeleton = _ESCAPE.sub("a", _GROUP_NAME.sub("(", written))  # of escapes that are known elsewhere
+    is_sound = _compiles(written, jsonschema_rs.FancyRegexOptions()) or _is_of_python(pattern)
+    return None if is_sound or _compiles(skeleton, jsonschema_rs.FancyRegexOptions()) else pattern
+
+
+_GROUP_NAME = re.compile(r"(?<!\\)\(\?P?<\w+>")
+_ESCAPE = re.compile(r"\\(?:[pPN]\{[^}]*\}|.)", re.DOTALL)
+
+
+def _is_of_python(pattern: str) -> bool:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
+
+
+def _translated(pattern: str) -> str | None:
+    """What the engine would refuse or misread, in words of its own; None where JavaScript and Python differ in what it
+    means, or it takes an engine that knows the flag `s`."""
+    begins = _DOT_ALL.match(pattern)
+    dot, place = (_ANY, begins.end()) if begins else (".", 0)
+    words = [f"(?{begins[1]}{begins[2]})" if begins and begins[1] + begins[2] else ""]
+    in_class, before = False, ""
+    while found := _WORD.match(pattern, place):
+        word, place = found[0], found.end()
+        if found["high"]:
+            word = chr(0x10000 + ((int(found["high"], 16) & 0x3FF) << 10 | int(found["low"], 16) & 0x3FF))
+        elif found["empty"] and not in_class and (place == len(pattern) or pattern[place] in "*+?{)|$"):
+            if "]" in pattern[place:]:
+                return None  # to Python all up to there is one class
+            word = _ANY if found["empty"] == "[^]" else _NONE
+        elif found["empty"]:  # a bracket that closes its class, or stands first in one
+            in_class = not in_class
+        elif found["dot_all"] and not in_class:
+            return None
+        elif word in _MISREAD:
+            word = _MISREAD[word]
+        elif word == "\\b" and in_class:
+            word = "\\x08"
+        elif word == "." and not in_class:
+            word = dot
+        elif word == "{" and not in_class and not _BRACES.match(pattern, place):
+            word = "\\{"
+        elif word == "-" and in_class and pattern[place : place + 1] != "]" and before not in ("[", "[^"):
+            word = "\\-" if _IS_CLASS.match(before) or _IS_CLASS.match(pattern, place) else "-"
+        else:
+            in_class = word != "]" if in_class else word in ("[", "[^")
+        words.append(word)
+        before = found[0]
+    return "".join(words)
+
+
+_ANY, _NONE = r"[\s\S]", r"[^\s\S]"
+_MISREAD = {r"\<": "<", r"\>": ">", r"\0": r"\x00"}  # `\<` is the start of a word to the engine
+_DOT_ALL = re.compile(r"\(\?([imux]*)s([imux]*)\)")
+_BRACES = re.compile(r"\d+(?:,\d*)?\}|,\d*\}")  # of a repetition; `{,3}` is one to Python alone
+_IS_CLASS = re.compile(r"\\[wWdDsSpP]")
+_WORD = re.compile(
+    r"\\u(?P<high>[dD][89abAB][0-9a-fA-F]{2})\\u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|\\[pPuxNkg]\{[^}]*\}|\\0(?=\d)\d*|\\.|(?P<empty>\[\^?\])|\[\^?|(?P<dot_all>\(\?[a-z]*s[a-z]*[-:)])|.",
+    re.DOTALL,
+)
+
+
+def _compiles(pattern: str, options: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions) -> bool:
+    try:
+        jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=options)
+    except (jsonschema_rs.ValidationError, ValueError):
+        return False
+    return True
+
+
+def _with_all_around(unsure: set[int], places: _Places, references: References) -> set[int]:
+    """These schemas, and all whose verdict hangs on one of them."""
+    around: dict[int, list[int]] = defaultdict(list)
+    for _, schema in places.values():
+        for part in references.parts_of(schema):
+            around[id(part.schema)].append(id(schema))
+    found, waiting = set(unsure), list(unsure)
+    while waiting:
+        new = [one for one in around[waiting.pop()] if one not in found]
+        found.update(new)
+        waiting += new
+    return found
+
+
+def _loosen(schema: dict[str, Json], unsure: set[int]) -> None:
+    if id(schema.get("not")) in unsure:
+        del schema["not"]
+    if id(schema.get("if")) in unsure:
+        for word in ("if", "then", "else"):
+            schema.pop(word, None)
+    if id(schema.get("contains")) in unsure:
+        schema.pop("maxContains", None)
+    listed = schema.get("oneOf")
+    if isinstance(listed, list) and any(id(one) in unsure for one in listed):
+        del schema["oneOf"]
+        also = schema.get("allOf")
+        schema["allOf"] = [*(also if isinstance(also, list) else []), {"anyOf": listed}]

@@ -1,0 +1,509 @@
+"""JSON Schemas of tools: mended where they are written as found in the wild, limited, and compiled once.
+
+Every rewrite is reported. What a schema makes of a column is in `field_types`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+import jsonschema_rs
+import msgspec
+
+from batchcall.base.records import Json, Tool
+from batchcall.schemas.field_types import FieldType, field_type, has_inner_id, shortened
+from batchcall.schemas.formats import LENIENT
+from batchcall.schemas.patterns import leave_patterns_out, patterns_in
+from batchcall.schemas.walk import MASK, Rules, Walk, sentences
+from batchcall.schemas.work import (
+    HOLDS_VALUES,
+    REFERENCES,
+    Bound,
+    Effort,
+    References,
+    TooMuchWork,
+    bound_of,
+    dicts_in,
+    escaped,
+    pattern_places,
+    size_of,
+)
+
+__all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool", "pattern_matcher"]
+
+Formats = Literal["lenient", "strict", "off"]
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 100
+MAX_NODES = 20_000
+MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
+MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
+MAX_PATTERNS = 300_000  # places in all patterns together: a microsecond each to compile
+MAX_ERRORS = 3  # reported of one value
+_UNITS_A_PART_COUNTED = 3
+_SHARE_EXPLAINED = 0.25  # of the work that an answer may cause
+_SHOWN_VALUE = 80  # characters of a value in a message
+_SHOWN_MESSAGE = 240  # characters of a message
+
+
+class SchemaError(ValueError):
+    """A schema that cannot be used. `path` is a JSON pointer into it, `what` a sentence without a full stop."""
+
+    def __init__(self, path: str, what: str, *, tool: str | None = None) -> None:
+        whose = f"tool {tool!r}, " if tool is not None else ""
+        super().__init__(f"{whose}{path or 'schema'}: {what}")
+        self.path = path
+        self.what = what
+        self.tool = tool
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """A schema that is ready to check values."""
+
+    document: dict[str, Json]  # normalised
+    rewrites: tuple[str, ...]  # "path: what" of each change against what was written
+    left_out: tuple[str, ...]  # those of them that leave something out of the check
+    bound: Bound
+    rules: Rules
+    has_unique: bool
+    _judge: Callable[[Any], bool]
+
+    def is_valid(self, value: Json, *, effort: Effort | None = None, length: int | None = None) -> bool:
+        """Whether a value fits. `length` is that of the JSON text it was read from, where that is known.
+
+        A call of the validator cannot be interrupted, so what it may cost is known before. Raises TooMuchWork.
+        """
+        effort = effort or Effort()
+        if length is None or self.has_unique or not effort.can(self.bound.of(length)):
+            size = size_of(value)
+            effort.spend(min(size.parts * _UNITS_A_PART_COUNTED, effort.units))
+            units = self.bound.a_part * size.parts + self.bound.a_character * size.characters
+            if (self.has_unique and size.has_long_number) or not effort.can(units):
+                return not Walk(self.rules, effort, explains=False).verdict(value).faults
+        else:
+            units = self.bound.of(length)
+        effort.spend(units)
+        return self._judge(value)
+
+    def explain(self, value: Json, *, effort: Effort | None = None) -> str:
+        """What is wrong with a value: at most three sentences, each behind the JSON pointer of its place."""
+        effort = effort or Effort()
+        own = Effort(effort.units * _SHARE_EXPLAINED)
+        effort.spend(own.units)
+        try:
+            faults = Walk(self.rules, own, explains=True).verdict(value).faults
+        except TooMuchWork:
+            return f"{_DO_NOT_FIT}; saying where would take too long"
+        effort.units += own.units
+        return sentences(faults, MAX_ERRORS) or _DO_NOT_FIT
+
+
+_DO_NOT_FIT = "the arguments do not fit their schema"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTool:
+    """A tool that is ready to check the arguments of its calls."""
+
+    name: str
+    schema: CompiledSchema
+    type: FieldType
+
+    @property
+    def rewrites(self) -> tuple[str, ...]:
+        return self.schema.rewrites
+
+
+def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
+    """Make a tool's schema ready. Raises SchemaError."""
+    try:
+        schema = compile_schema(tool.parameters, formats=formats)
+        kinds = schema.document.get("type", "object")
+        if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+            raise SchemaError("/type", f"arguments are always an object, not {shortened(kinds, _SHOWN_VALUE)}")
+    except SchemaError as error:
+        raise SchemaError(error.path, error.what, tool=tool.name) from error
+    return CompiledTool(tool.name, schema, field_type(schema.document))
+
+
+def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") -> CompiledSchema:
+    """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` tells. Raises SchemaError.
+
+    Formats are checked in every draft: somebody who writes "date" into a tool wants dates, and only draft 7 would
+    check them by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
+    """
+    if not isinstance(schema, Mapping):
+        raise SchemaError("", "must be a JSON object")
+    plain = dict(schema)
+    _check_limits(plain)
+    rewrites: list[str] = []
+    document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, frozenset(_places_meant(plain))))
+    assert isinstance(document, dict)
+    references = References(document)
+    _check_dynamic(document)
+    _check_patterns(document)
+    left_out = leave_patterns_out(document, references)
+    _Unfolding(document, references).check()
+    rules = Rules(document, references, lambda part: _compile(part, mask=MASK, formats=formats))
+    return CompiledSchema(
+        document,
+        (*rewrites, *left_out),
+        tuple(left_out),
+        bound_of(document, references),
+        rules,
+        any("uniqueItems" in node for node in dicts_in(document)),
+        _compile(document, formats=formats).is_valid,
+    )
+
+
+def pattern_matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a text matches a pattern of a schema that was compiled, in linear time."""
+    return _compile({"pattern": pattern}).is_valid
+
+
+def _compile(
+    document: dict[str, Json], *, mask: str | None = None, formats: Formats = "strict"
+) -> jsonschema_rs.Validator:
+    try:
+        return jsonschema_rs.validator_for(
+            document,
+            offline=True,  # it would fetch http:// and read file:// otherwise
+            validate_formats=formats != "off",
+            formats=_lenient_formats() if formats == "lenient" else None,
+            pattern_options=jsonschema_rs.RegexOptions(),  # linear time, where the default can take forever
+            mask=mask,
+        )
+    except jsonschema_rs.ValidationError as error:
+        raise SchemaError(_pointer(error.instance_path), _fault(error)) from error
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        raise SchemaError("", _cut(str(error))) from error
+
+
+@cache
+def _lenient_formats() -> dict[str, Callable[[str], bool]]:
+    return {name: _either(_compile({"format": name}).is_valid, accepts) for name, accepts in LENIENT.items()}
+
+
+def _either(strict: Callable[[str], bool], accepts: Callable[[str], bool]) -> Callable[[str], bool]:
+    return lambda text: strict(text) or accepts(text)
+
+
+def _fault(error: jsonschema_rs.ValidationError) -> str:
+    return _cut(error.message)
+
+
+def _check_dynamic(document: dict[str, Json]) -> None:
+    """Within one resource they are plain references. Across several, what they mean hangs on the way to them."""
+    if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
+        raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not followed beside a second $id")
+
+
+def _check_patterns(document: dict[str, Json]) -> None:
+    """Each pattern has a limit of its own in the engine; here is one for all of them together."""
+    if sum(pattern_places(pattern, of_property=1_000) for pattern in patterns_in(document)) > MAX_PATTERNS:
+        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} places together")
+
+
+def _check_limits(schema: dict[str, Json]) -> None:
+    waiting: list[tuple[Any, str, int]] = [(schema, "", 1)]
+    nodes = 0
+    while waiting:
+        node, path, depth = waiting.pop()
+        nodes += 1
+        if depth > MAX_DEPTH:
+            raise SchemaError(path[:_SHOWN_VALUE], f"nested deeper than {MAX_DEPTH}")
+        if nodes > MAX_NODES:
+            raise SchemaError("", f"more than {MAX_NODES:,} parts")
+        waiting += [(inner, f"{path}/{key}", depth + 1) for key, inner in _inner(node, path)]
+    _check_size(schema)
+
+
+def _inner(node: Any, path: str) -> list[tuple[Any, Any]]:
+    if isinstance(node, dict):
+        if not all(isinstance(key, str) for key in node):
+            raise SchemaError(path, "a key is not a string")
+        return list(node.items())
+    if isinstance(node, list | tuple):
+        return list(enumerate(node))
+    if node is not None and not isinstance(node, str | int | float):
+        raise SchemaError(path, f"{type(node).__name__} is no JSON")
+    return []
+
+
+def _check_size(schema: dict[str, Json]) -> None:
+    try:
+        size = len(msgspec.json.encode(schema))
+    except UnicodeEncodeError:
+        raise SchemaError("", "half a surrogate pair in a string") from None
+    if size > MAX_BYTES:
+        raise SchemaError("", f"larger than {MAX_BYTES:,} bytes")
+
+
+def _places_meant(schema: Json) -> Iterator[str]:
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            ref = node.get("$ref")
+            if isinstance(ref, str) and ref.startswith("#/"):
+                yield unquote(ref[1:])
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    """What is told of the rewriting, and what it may assume."""
+
+    rewrites: list[str]
+    is_draft_told: bool  # the document names its draft: words of older drafts mean what that draft says
+    meant: frozenset[str]  # paths that a reference leads to
+
+    def tell(self, path: str, what: str) -> None:
+        self.rewrites.append(f"{path or '/'}: {what}")
+
+
+# Keywords that hold a schema; a list of them; and schemas by name.
+ONE_SCHEMA = (
+    "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
+    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+)  # fmt: skip
+LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
+_KEYWORDS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS, *HOLDS_VALUES))
+
+
+def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
+    """The schema as the drafts want it, with all it contains. Raises SchemaError for a reference elsewhere."""
+    if not isinstance(schema, dict):
+        return schema
+    mended = dict(schema)
+    _check_references(mended, path)
+    for rewrite in _REWRITES:
+        rewrite(mended, path, notes)
+    for keyword in ONE_SCHEMA:
+        if isinstance(mended.get(keyword), dict):
+            mended[keyword] = _normalised(mended[keyword], f"{path}/{keyword}", notes)
+    for keyword in LISTED_SCHEMAS:
+        if isinstance(listed := mended.get(keyword), list):
+            mended[keyword] = [_normalised(one, f"{path}/{keyword}/{i}", notes) for i, one in enumerate(listed)]
+    for keyword in NAMED_SCHEMAS:
+        if isinstance(named := mended.get(keyword), dict):
+            mended[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
+    for keyword in [key for key in mended if key not in _KEYWORDS] if notes.meant else ():
+        mended[keyword] = _normalised_within(mended[keyword], f"{path}/{escaped(keyword)}", notes)
+    return _or_null(mended) if _is_nullable(mended, path, notes) else mended
+
+
+def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
+    """A part that is no schema, with those in it that a reference leads to: `#/components/schemas/Pet`."""
+    if path in notes.meant:
+        return _normalised(part, path, notes)
+    if isinstance(part, dict):
+        return {key: _normalised_within(one, f"{path}/{escaped(key)}", notes) for key, one in part.items()}
+    if isinstance(part, list):
+        return [_normalised_within(one, f"{path}/{index}", notes) for index, one in enumerate(part)]
+    return part
+
+
+def _check_references(schema: dict[str, Json], path: str) -> None:
+    for keyword in REFERENCES:
+        ref = schema.get(keyword)
+        if isinstance(ref, str) and not ref.startswith("#"):
+            shown = shortened(ref, _SHOWN_VALUE)
+            raise SchemaError(f"{path}/{keyword}", f"only references within the schema (#/…) are followed, not {shown}")
+
+
+def _drop_nulls(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    for keyword in [key for key, value in schema.items() if value is None and key not in HOLDS_VALUES]:
+        del schema[keyword]
+        notes.tell(f"{path}/{keyword}", "null left out")
+
+
+_TYPE_NAMES: Mapping[str, str | None] = {
+    **dict.fromkeys(("string", "str", "char", "text"), "string"),
+    **dict.fromkeys(("integer", "int", "long", "short", "byte", "bigint"), "integer"),
+    **dict.fromkeys(("number", "float", "double", "decimal"), "number"),
+    **dict.fromkeys(("boolean", "bool"), "boolean"),
+    **dict.fromkeys(("array", "list", "tuple", "arraylist", "set"), "array"),
+    **dict.fromkeys(("object", "dict", "hashmap", "map"), "object"),
+    **dict.fromkeys(("null", "none"), "null"),
+    **dict.fromkeys(("any", ""), None),
+}
+
+
+def _mend_type(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    written = schema.get("type")
+    if isinstance(written, str):
+        mended: Json = _type_name(written)
+    elif isinstance(written, list):
+        names = [_type_name(one) if isinstance(one, str) else one for one in written]
+        mended = None if None in names else list(dict.fromkeys(names)) if names != written else written
+    else:
+        return
+    if mended == written:
+        return
+    if mended is None:
+        del schema["type"]
+        notes.tell(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
+    else:
+        schema["type"] = mended
+        notes.tell(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {shortened(mended, _SHOWN_VALUE)}")
+
+
+def _type_name(written: str) -> str | None:
+    return _TYPE_NAMES.get(written.strip().lower(), written)
+
+
+def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """`required: true` inside a property, as in draft 3 and in hand-written tools."""
+    if isinstance(schema.get("required"), bool):  # of no property: it says nothing
+        del schema["required"]
+        notes.tell(f"{path}/required", "left out: a list of names is wanted here")
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    flags = {
+        name: inner["required"]
+        for name, inner in properties.items()
+        if isinstance(inner, dict) and isinstance(inner.get("required"), bool)
+    }
+    if not flags:
+        return
+    schema["properties"] = {
+        name: _without(inner, "required") if name in flags else inner for name, inner in properties.items()
+    }
+    listed = schema.get("required", [])
+    if isinstance(listed, list):
+        schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in listed]
+    for name, flag in flags.items():
+        notes.tell(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
+
+
+def _without(schema: Json, keyword: str) -> Json:
+    assert isinstance(schema, dict)
+    return {key: value for key, value in schema.items() if key != keyword}
+
+
+def _split_tuple(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """A list of `items`, as up to draft 2019-09. A schema that names no draft is read as 2020-12, where it is wrong."""
+    if notes.is_draft_told or not isinstance(schema.get("items"), list):
+        return
+    schema["prefixItems"] = schema.pop("items")
+    notes.tell(f"{path}/items", "a list read as prefixItems")
+    if "additionalItems" in schema:
+        schema["items"] = schema.pop("additionalItems")
+        notes.tell(f"{path}/additionalItems", "read as items")
+
+
+def _exclude_bounds(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """`exclusiveMinimum: true`, as in draft 4 and OpenAPI 3.0."""
+    for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if notes.is_draft_told or not isinstance(schema.get(flag), bool):
+            continue
+        if schema.pop(flag) and bound in schema:
+            schema[flag] = schema.pop(bound)
+        notes.tell(f"{path}/{flag}", f"a boolean merged with {bound}")
+
+
+def _escape_reference(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """References as generators write them: `#/$defs/收据` (pydantic), `#/definitions/Partial<Order>` (TypeScript)."""
+    ref = schema.get("$ref")
+    if isinstance(ref, str) and ref.startswith("#/"):
+        schema["$ref"] = f"#{quote(_STRAY_PERCENT.sub('%25', ref[1:]), safe=_IN_FRAGMENTS)}"
+
+
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_IN_FRAGMENTS = "/%~!$&'()*+,;=:@?"  # beside letters and digits (RFC 3986, section 3.5)
+
+_REWRITES = (_escape_reference, _drop_nulls, _mend_type, _move_required, _split_tuple, _exclude_bounds)
+
+
+def _is_nullable(schema: dict[str, Json], path: str, notes: _Notes) -> bool:
+    """Takes OpenAPI's `nullable` out and says whether it was set."""
+    if not isinstance(schema.get("nullable"), bool):
+        return False
+    notes.tell(f"{path}/nullable", "read as a union with null")
+    return schema.pop("nullable") is True
+
+
+def _or_null(schema: dict[str, Json]) -> dict[str, Json]:
+    if "type" in schema and "const" not in schema and not any(word in schema for word in _COMBINING):
+        listed = schema.get("enum")
+        with_null: Json = [*listed, None] if isinstance(listed, list) and None not in listed else listed
+        return {**schema, "type": _named_with_null(schema["type"])} | ({"enum": with_null} if listed else {})
+    said = ("type", "enum", "const", "properties", *_COMBINING)
+    return {"anyOf": [schema, {"type": "null"}]} if any(word in schema for word in said) else schema
+
+
+def _named_with_null(written: Json) -> Json:
+    named: list[Json] = list(written) if isinstance(written, list) else [written]
+    return named if "null" in named else [*named, "null"]
+
+
+_COMBINING = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
+
+
+class _Unfolding:
+    """How many schemas are applied to one value once all references are followed, and how many behind each other. A few
+    definitions that name each other twice come to billions, and a check that never ends."""
+
+    def __init__(self, document: dict[str, Json], references: References) -> None:
+        self.document = document
+        self.references = references
+        self.counts: dict[int, int] = {}  # by identity of the schema; 0 while it is being counted
+        self.chains: dict[int, int] = {}  # the longest way on from a schema, by its identity
+
+    def check(self) -> None:
+        waiting: list[Json] = [self.document]
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, dict):
+                if self.count(node) > MAX_CHECKS:
+                    raise SchemaError("", f"unfolds to more than {MAX_CHECKS:,} checks of one value")
+                waiting += node.values()
+            elif isinstance(node, list):
+                waiting += node
+
+    def count(self, schema: Json, above: int = 0) -> int:
+        """The schemas applied where this one is. `above`: how many led here."""
+        if not isinstance(schema, dict):
+            return 1
+        known = self.counts.get(id(schema))
+        if known is None:
+            self.counts[id(schema)] = 0
+            _check_chain(above)
+            parts = list(self._parts(schema))
+            known = self.counts[id(schema)] = 1 + sum(self.count(part, above + 1) for part in parts)
+            self.chains[id(schema)] = 1 + max((self.chains.get(id(part), 0) for part in parts), default=0)
+            _check_chain(self.chains[id(schema)])
+        return known
+
+    def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
+        """Schemas that are applied to the same value."""
+        yield from (part.schema for part in self.references.parts_of(schema) if part.member is None)
+
+
+def _check_chain(length: int) -> None:
+    if length > MAX_CHAIN:
+        raise SchemaError("", f"more than {MAX_CHAIN} references lead on from one to the next")
+
+
+def _cut(message: str) -> str:
+    line = message.split("\n", 1)[0]
+    return line if len(line) <= _SHOWN_MESSAGE else f"{line[: _SHOWN_MESSAGE - 1]}…"
+
+
+def _pointer(steps: Sequence[str | int]) -> str:
+    return "".join(f"/{escaped(str(step))}" for step in steps)
+
+
+def _join(path: str, keyword: str, key: str) -> str:
+    return f"{path}/{keyword}/{escaped(key)}"

@@ -1,0 +1,352 @@
+"""How much work a schema can make of a value, known before the validator is called: its calls cannot be interrupted.
+
+A few definitions that name each other come to billions of checks of one small value. Work is counted in units of about
+20 ns of the validator's time. The bounds are estimates, mostly far too high; `scripts/fuzz work` looks for an answer
+whose time they put too low.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from batchcall.base.records import Json
+from batchcall.schemas.field_types import has_inner_id, resolve
+
+UNITS = 15_000_000  # for all that is done with one answer: 0.3 s on a quiet machine
+UNITS_A_STEP = 500  # of the walk in Python, which takes 10 µs for what the validator does in 20 ns
+_MANY = 10**15  # beyond this it does not matter how many
+
+
+class TooMuchWork(Exception):
+    """What is asked of a value would take longer than an answer may take."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """The work that one answer may still cause, in validating, explaining and repairing together."""
+
+    units: float = UNITS
+
+    def spend(self, units: float) -> None:
+        """Raises TooMuchWork where that is more than is left; nothing is taken then."""
+        if units > self.units:
+            raise TooMuchWork
+        self.units -= units
+
+    def can(self, units: float) -> bool:
+        return units <= self.units
+
+
+class Bound(NamedTuple):
+    """The most work of one schema: units for each part of a value, and for each character of its texts."""
+
+    a_part: float
+    a_character: float
+
+    def of(self, size: int) -> float:
+        """Units for a value of `size` parts and characters together, such as the length of its JSON text."""
+        return (self.a_part + self.a_character) * size
+
+
+class Size(NamedTuple):
+    """How much there is in a value."""
+
+    parts: int
+    characters: int  # of its texts, and of the names in it
+    has_long_number: bool  # an integer beyond 64 bits, which the validator compares slowly
+
+
+def size_of(value: Json) -> Size:
+    parts, characters, has_long_number = 1, 0, False
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            characters += sum(map(len, node))
+            inner: Collection[Json] = node.values()
+        else:
+            inner = node if isinstance(node, list) else [node]
+        parts += len(inner)
+        for one in inner:
+            if isinstance(one, str):
+                characters += len(one)
+            elif isinstance(one, dict | list):
+                waiting.append(one)
+            elif isinstance(one, int) and not -(2**63) <= one < 2**63:
+                has_long_number = True
+    return Size(parts, characters, has_long_number)
+
+
+@dataclass(slots=True)
+class References:
+    """What the references of a document lead to."""
+
+    document: dict[str, Json]
+    _parts: dict[int, tuple[Part, ...]] = field(default_factory=dict)  # by identity of the schema
+    _roots: dict[int, Json] = field(default_factory=dict)  # of schemas below an $id of their own, by identity
+    _anchors: dict[tuple[int, str], Json] = field(default_factory=dict)  # by identity of the root, and name
+
+    def __post_init__(self) -> None:
+        if has_inner_id(self.document) or any(next(_anchors_of(node), None) for node in dicts_in(self.document)):
+            self._collect()
+
+    def parts_of(self, schema: dict[str, Json]) -> tuple[Part, ...]:
+        """The schemas within one, those that it refers to included."""
+        if id(schema) not in self._parts:
+            self._parts[id(schema)] = tuple(_parts_in(schema, self))
+        return self._parts[id(schema)]
+
+    def forget_parts(self) -> None:
+        """The document has changed."""
+        self._parts.clear()
+
+    def target(self, schema: dict[str, Json], ref: Json) -> Json:
+        """None where the reference leads nowhere."""
+        if not isinstance(ref, str):
+            return None
+        root = self._roots.get(id(schema), self.document)
+        if ref == "#" or ref.startswith("#/"):
+            return resolve(root, ref) if isinstance(root, dict) else None
+        return self._anchors.get((id(root), ref.removeprefix("#")))
+
+    def _collect(self) -> None:
+        waiting: list[tuple[Json, Json]] = [(self.document, self.document)]
+        while waiting:
+            node, root = waiting.pop()
+            if isinstance(node, dict):
+                own = node.get("$id")
+                if isinstance(own, str) and not own.startswith("#"):
+                    root = node
+                self._roots[id(node)] = root
+                for name in _anchors_of(node):
+                    self._anchors.setdefault((id(root), name), node)
+                waiting += [(one, root) for word, one in node.items() if word not in HOLDS_VALUES]
+            elif isinstance(node, list):
+                waiting += [(one, root) for one in node]
+
+
+def _anchors_of(node: dict[str, Json]) -> Iterator[str]:
+    for word in ("$anchor", "$dynamicAnchor"):
+        if isinstance(name := node.get(word), str):
+            yield name
+    for word in ("$id", "id"):
+        if isinstance(name := node.get(word), str) and name.startswith("#"):
+            yield name[1:]
+
+
+def dicts_in(document: Json) -> Iterator[dict[str, Json]]:
+    """All objects in it, whatever they are."""
+    waiting = [document]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # their values are not schemas
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_REST = "\x00"  # the member that stands for all which no name leads to
+
+
+class _Load(NamedTuple):
+    """What a schema puts on a value, and on the parts of it."""
+
+    here: Bound
+    below: Mapping[str, Bound]  # on each member of this name; under `_REST` on any member at all
+    most: Bound  # on whichever part gets most
+    levels: int  # of the value that it reaches down to
+    chain: int  # schemas that lead on from one to the next for the same value
+
+
+_NOTHING = Bound(0, 0)
+_SOMETHING = _Load(Bound(1, 0), {}, Bound(1, 0), 0, 0)  # true, false
+
+
+def bound_of(document: dict[str, Json], references: References) -> Bound:
+    """The most work that a document makes of a value.
+
+    The validator remembers what a reference gave that leads back to where it came from. Everything else it applies as
+    often as it is named, so the schema without those references is a tree, and its branches multiply.
+    """
+    loads: dict[int, _Load] = {}
+    returns: dict[int, Json] = {}  # what is led back to
+    opened: set[int] = set()
+    waiting: list[tuple[dict[str, Json], list[tuple[str | None, Json]] | None]] = [(document, None)]
+    while waiting:
+        schema, parts = waiting.pop()
+        if parts is None:
+            if id(schema) in loads or id(schema) in opened:
+                continue
+            opened.add(id(schema))
+            parts = [(part.member, part.schema) for part in references.parts_of(schema)]
+            waiting.append((schema, parts))
+            for _, part in parts:
+                if isinstance(part, dict) and id(part) not in loads and id(part) not in opened:
+                    waiting.append((part, None))
+            continue
+        kept = []
+        for member, part in parts:
+            if isinstance(part, dict) and id(part) not in loads:
+                returns[id(part)] = part  # still open: a reference back
+                part = True
+            kept.append((member, loads[id(part)] if isinstance(part, dict) else _SOMETHING))
+        loads[id(schema)] = _loaded(schema, kept)
+        opened.discard(id(schema))
+    total = loads[id(document)].most
+    for node in returns:
+        load = loads[node]
+        total = _sum(total, load.most, load.levels + 1)
+    return total
+
+
+class Part(NamedTuple):
+    """A schema within another."""
+
+    way: str | None  # "anyOf/0"; None: by reference
+    member: str | None  # of a value, that it is for; None: it is for the same value
+    schema: Json
+
+
+def _parts_in(schema: dict[str, Json], references: References) -> Iterator[Part]:
+    for word, value in schema.items():
+        if word in _ONE:
+            if isinstance(value, list):
+                yield from (Part(f"{word}/{i}", f"{_REST}{i}", one) for i, one in enumerate(value))
+            else:
+                yield Part(word, _ONE[word], value)
+        elif word in _MANY_NAMED and isinstance(value, dict):
+            own = word == "properties"
+            member = _MANY_NAMED[word]
+            for name, one in value.items():
+                if not isinstance(one, list):  # of `dependencies`: names
+                    yield Part(f"{word}/{escaped(name)}", name if own else member, one)
+        elif word in ("allOf", "anyOf", "oneOf") and isinstance(value, list):
+            yield from (Part(f"{word}/{i}", None, one) for i, one in enumerate(value))
+        elif word == "prefixItems" and isinstance(value, list):
+            yield from (Part(f"{word}/{i}", f"{_REST}{i}", one) for i, one in enumerate(value))
+        elif word in REFERENCES:
+            yield Part(None, None, references.target(schema, value))
+
+
+_ONE = {
+    **dict.fromkeys(("not", "if", "then", "else")),
+    **dict.fromkeys(("additionalProperties", "unevaluatedProperties", "propertyNames"), _REST),
+    **dict.fromkeys(("items", "additionalItems", "contains", "unevaluatedItems"), _REST),
+}
+_MANY_NAMED = {"properties": _REST, "patternProperties": _REST, "dependentSchemas": None, "dependencies": None}
+
+
+def escaped(key: str) -> str:
+    """As a step of a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _loaded(schema: dict[str, Json], parts: list[tuple[str | None, _Load]]) -> _Load:
+    here, below, levels, chain = _own(schema), dict[str, Bound](), 0, 0
+    within = _NOTHING
+    for member, load in parts:
+        if member is None:
+            chain = max(chain, load.chain + 1)
+    # Which members are evaluated is found out behind the verdict, once more at every level.
+    times = 2 + chain if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else 1
+    for member, load in parts:
+        if member is None:
+            here = _sum(here, load.here, times)
+            for name, bound in load.below.items():
+                below[name] = _sum(below.get(name, _NOTHING), bound, times)
+            levels = max(levels, load.levels)
+        else:
+            below[member] = _sum(below.get(member, _NOTHING), load.most, times)
+            levels = max(levels, load.levels + 1)
+    rest = below.get(_REST, _NOTHING)
+    for name, bound in below.items():
+        within = _larger(within, bound if name == _REST else _sum(bound, rest, 1))
+    return _Load(here, below, _larger(here, within), levels, chain)
+
+
+def _own(schema: dict[str, Json]) -> Bound:
+    parts: float = 1
+    for value in (schema.get("enum"), schema.get("const")):
+        if isinstance(value, dict | list):
+            parts += sum(4 for one in value if isinstance(one, dict | list)) + (isinstance(value, dict) * 4)
+    for names in _named(schema.get("dependentRequired")).values():
+        parts += len(names) if isinstance(names, list) else 0
+    characters = 0.0
+    if isinstance(pattern := schema.get("pattern"), str):
+        characters += pattern_cost(pattern)
+    for pattern in _named(schema.get("patternProperties")):
+        parts += 1
+        characters += pattern_cost(pattern)
+    if isinstance(schema.get("format"), str):
+        characters += 0.5
+    return Bound(parts, characters)
+
+
+def _sum(a: Bound, b: Bound, times: int) -> Bound:
+    return Bound(min(a.a_part + b.a_part * times, _MANY), min(a.a_character + b.a_character * times, _MANY))
+
+
+def _larger(a: Bound, b: Bound) -> Bound:
+    return Bound(max(a.a_part, b.a_part), max(a.a_character, b.a_character))
+
+
+def _named(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+# What a pattern costs
+
+_FEW_PLACES = 12  # so few that all combinations of them fit the engine's tables
+_QUICK = 0.3  # units a character in the engine's tables
+_SLOW = 150  # at least, where it has to follow many places at once; 5 for each place
+_CLASS_OR_CHARACTER = re.compile(r"\\[pP]\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d+)(,?)(\d*)\}|.", re.DOTALL)
+
+
+_PROPERTY = re.compile(r"\\[pP]")
+
+
+def pattern_cost(pattern: str) -> float:
+    """Units for each character of a text that a pattern is matched against, in linear time."""
+    places = pattern_places(pattern)
+    if places <= _FEW_PLACES or _ends_early(pattern):
+        return _QUICK
+    return max(_SLOW, 5 * places)
+
+
+def pattern_places(pattern: str, *, of_property: int = 1) -> int:
+    """The characters and classes of a pattern, each as often as it is repeated by number. `of_property`: for how many
+    a class of Unicode counts, such as all letters."""
+    total, last, groups = 0, 0, list[int]()
+    for token in _CLASS_OR_CHARACTER.finditer(pattern):
+        text = token[0]
+        if text == "(":
+            groups.append(total)
+        elif text == ")":
+            last = total - (groups.pop() if groups else 0)
+        elif token[1] is not None:
+            times = int((token[3] or token[1])[:7])
+            total = min(total + last * max(times - 1, 0), _MANY)
+            last *= times
+        elif text not in "*+?|^$":
+            last = of_property if _PROPERTY.search(text) else 1
+            total += last
+    return total
+
+
+def _ends_early(pattern: str) -> bool:
+    """It begins at the start of the text and repeats nothing without end, so that it never looks far."""
+    if not pattern.startswith("^"):
+        return False
+    depth = 0
+    for token in _CLASS_OR_CHARACTER.finditer(pattern):
+        text = token[0]
+        depth += (text == "(") - (text == ")")
+        if text in ("*", "+") or (token[2] and not token[3]) or (text == "|" and depth == 0):
+            return False
+    return True

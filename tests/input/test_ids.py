@@ -1,0 +1,102 @@
+"""A column that names rows: no two have the same value, or the run does not begin. A row without one is a bad row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcall.base.errors import InputError
+from batchcall.base.records import Row
+from batchcall.input.ids import check_ids
+from batchcall.input.open_input import open_input
+from batchcall.input.values import Batch, Mark
+
+
+def write(folder: Path, *lines: Any, name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    written = (line if isinstance(line, bytes) else orjson.dumps(line) for line in lines)
+    path.write_bytes(b"\n".join(written))
+    return path
+
+
+def batches_of(ids: list[Any]) -> list[Batch]:
+    rows = [Row(index, {"id": value}, f"row {index}") for index, value in enumerate(ids)]
+    return [Batch(rows[start : start + 7], Mark(start, 0, 0)) for start in range(0, len(rows), 7)]
+
+
+@given(st.lists(st.text() | st.integers(), unique=True))
+def test_unique_ids_are_counted(ids: list[Any]) -> None:
+    assert check_ids("id", lambda: batches_of(ids)) == len(ids)
+
+
+@given(st.lists(st.text() | st.integers(), unique=True, min_size=1), st.data())
+def test_a_value_that_comes_again_is_always_found(ids: list[Any], data: st.DataObject) -> None:
+    again = data.draw(st.sampled_from(ids))
+    place = data.draw(st.integers(0, len(ids)))
+    doubled = [*ids[:place], again, *ids[place:]]
+    first, second = (index for index, value in enumerate(doubled) if value == again)
+
+    with pytest.raises(InputError, match=rf"is in row {first} and again in row {second}$"):
+        check_ids("id", lambda: batches_of(doubled))
+
+
+def test_equal_hashes_of_different_values_are_no_duplicates() -> None:
+    ids = [0, 2**61 - 1, -1, -2]
+
+    assert hash(ids[0]) == hash(ids[1])
+    assert check_ids("id", lambda: batches_of(ids)) == 4
+
+
+def test_the_first_value_that_comes_again_is_told_with_both_places(tmp_path: Path) -> None:
+    write(tmp_path, {"id": "a"}, {"id": "b"}, b"", {"id": "c"}, name="1.jsonl")
+    write(tmp_path, {"id": "d"}, {"id": "b"}, {"id": "a"}, name="2.jsonl")
+
+    with pytest.raises(InputError) as error:
+        open_input(str(tmp_path)).check_ids("id")
+
+    assert str(error.value) == "id 'b' is in 1.jsonl:2 and again in 2.jsonl:2"
+    assert "leave input.id out" in error.value.hint
+
+
+def test_rows_that_cannot_be_read_are_counted_and_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path, {"id": "a"}, b"broken", b"broken", {"id": "b"})
+    source = open_input(str(path))
+
+    assert source.check_ids("id") == 4
+    assert source.count_rows() == 4
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"id": None, "other": 1}, "is missing or null in it"),
+        ({"other": 1}, "is missing or null in it"),
+        ({"id": ["a"], "other": 1}, "is neither text nor a number in it"),
+        ({"id": {"a": 1}, "other": 1}, "is neither text nor a number in it"),
+    ],
+)
+def test_a_row_without_an_id_costs_itself_and_no_other(tmp_path: Path, row: dict[str, Any], why: str) -> None:
+    source = open_input(str(write(tmp_path, {"id": "a", "other": 0}, row, row, {"id": "b"})), id_column="id")
+
+    assert source.check_ids("id") == 4
+    for columns in (("other",), source.columns):
+        rows = [row for batch in source.batches(columns) for row in batch.rows]
+        assert [row.fault for row in rows] == [None, *[f"column 'id' names the row, and {why}"] * 2, None]
+        assert rows[1].values["other"] == 1
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_ids_of_parquet_are_checked_alike(tmp_path: Path, missing: float | None) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": pa.array([1.0, 2.0, missing, missing])}), path)
+    source = open_input(str(path), id_column="id")
+
+    assert source.check_ids("id") == 4
+    assert [row.fault is None for batch in source.batches(()) for row in batch.rows] == [True, True, False, False]

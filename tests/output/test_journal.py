@@ -1,0 +1,338 @@
+"""The journal: what was appended is there again after a crash, damage costs one record, a torn tail none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse
+from batchcall.disk.disk import Disk, RealDisk
+from batchcall.disk.disk_reserve import Ballast
+from batchcall.output.journal import (
+    COMMIT_AFTER_RECORDS,
+    Committer,
+    Journal,
+    Recovered,
+    journals_in,
+    read_journals,
+    recover,
+)
+from batchcall.output.journal_records import attempt_line, ended_line, lost_line, sent_line
+
+
+def answered(row: int, number: int = 1, body: bytes = b'{"choices":[]}') -> Attempt:
+    return Attempt(
+        row=row,
+        number=number,
+        request_hash=f"hash{row}",
+        response=HttpResponse(200, {"content-type": "application/json"}, body),
+        failure=None,
+        sent_at_s=1_700_000_000.25,
+        latency_s=0.5,
+        wait_s=0.0,
+        endpoint="http://127.0.0.1/v1",
+    )
+
+
+def failed(row: int, number: int = 1) -> Attempt:
+    return Attempt(
+        row=row,
+        number=number,
+        request_hash=f"hash{row}",
+        response=None,
+        failure=Failure(FailureKind.TIMED_OUT, "no answer within 60 s"),
+        sent_at_s=1_700_000_000.25,
+        latency_s=60.0,
+        wait_s=1.5,
+        endpoint="http://127.0.0.1/v1",
+    )
+
+
+def open_journal(path: Path, disk: Disk | None = None) -> Journal:
+    disk = disk or RealDisk()
+    return Journal(disk, path, Ballast(disk, path.with_name("_tmp-ballast")))
+
+
+def write(path: Path, *lines: bytes) -> None:
+    journal = open_journal(path)
+    for line in lines:
+        journal.append(line)
+    journal.close()
+
+
+def read_again(recovered: Recovered) -> dict[int, list[Attempt]]:
+    return {row: [one.read() for one in attempts] for row, attempts in recovered.attempts.items()}
+
+
+def test_answers_and_failures_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, attempt_line(failed(7)), attempt_line(answered(7, 2)), attempt_line(answered(8)))
+
+    recovered = recover(RealDisk(), [path], path)
+
+    assert read_again(recovered) == {7: [failed(7), answered(7, 2)], 8: [answered(8)]}
+    assert recovered.damaged == 0
+
+
+@given(body=st.binary(max_size=300), is_cut=st.booleans())
+def test_the_bytes_received_are_kept_exactly(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes, is_cut: bool
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "part-000000.journal"
+    attempt = answered(1)
+    attempt = Attempt(
+        1, 1, "hash1", HttpResponse(200, {}, body, is_cut=is_cut), None, attempt.sent_at_s, 0.1, 0.0, attempt.endpoint
+    )
+    write(path, attempt_line(attempt))
+
+    assert read_again(recover(RealDisk(), [path], path)) == {1: [attempt]}
+
+
+def test_a_journal_that_is_read_holds_none_of_its_answers(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, *(attempt_line(answered(row, body=b"x" * 500_000)) for row in range(50)))
+
+    for read in (lambda: read_journals(RealDisk(), [path]), lambda: recover(RealDisk(), [path], path)):
+        tracemalloc.start()
+        recovered = read()
+        held, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+        assert len(recovered.attempts) == 50
+        assert held < 500_000
+        assert most < 15_000_000 < 50 * 500_000
+
+
+def test_a_journal_that_a_run_replaces_and_removes_meanwhile_is_read_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, attempt_line(answered(7)))
+    recovered = read_journals(RealDisk(), [path])
+
+    recover(RealDisk(), [path], path)
+    write(path, attempt_line(answered(8)))
+    path.unlink()
+
+    assert read_again(recovered) == {7: [answered(7)]}
+
+
+def test_a_record_that_is_damaged_after_it_was_found_is_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, attempt_line(answered(7)))
+    recovered = recover(RealDisk(), [path], path)
+
+    path.write_bytes(path.read_bytes().replace(b"200", b"201"))
+
+    with pytest.raises(OSError, match="has changed"):
+        read_again(recovered)
+
+
+def test_a_row_that_was_given_up_is_known_as_ended(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, attempt_line(failed(3)), ended_line(3))
+
+    assert recover(RealDisk(), [path], path).ended == {3}
+
+
+def test_a_request_without_an_answer_is_unseen_until_it_was_counted_as_lost(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    write(path, sent_line(1, 1, "hash1", 0.0), attempt_line(answered(1)), sent_line(2, 1, "hash2", 0.0))
+
+    first = recover(RealDisk(), [path], path)
+    write(path, *(lost_line(row, number) for row, number in first.unseen))
+    second = recover(RealDisk(), [path], path)
+
+    assert first.unseen == {(2, 1)}
+    assert second.unseen == set()
+    assert second.sent == {1: 1, 2: 1}
+
+
+def test_a_torn_tail_is_cut_at_every_place_it_can_tear(tmp_path: Path) -> None:
+    whole = attempt_line(answered(1))
+    torn = attempt_line(answered(2))
+    for length in range(len(torn)):
+        path = tmp_path / f"part-{length:06d}.journal"
+        path.write_bytes(whole + torn[:length])
+
+        recovered = recover(RealDisk(), [path], path)
+
+        assert read_again(recovered) == {1: [answered(1)]}
+        assert recovered.damaged == 0
+        assert path.read_bytes() == whole
+
+
+def test_every_flipped_bit_costs_one_record_and_is_put_aside(tmp_path: Path) -> None:
+    lines = [attempt_line(answered(row)) for row in range(3)]
+    middle = bytearray(lines[1])
+    for place in range(0, len(middle) - 1, 7):
+        path = tmp_path / f"part-{place:06d}.journal"
+        damaged = bytes(middle[:place]) + bytes([middle[place] ^ 0x04]) + bytes(middle[place + 1 :])
+        path.write_bytes(lines[0] + damaged + lines[2])
+
+        recovered = recover(RealDisk(), [path], path)
+
+        assert set(recovered.attempts) == {0, 2}
+        assert recovered.damaged == 1 + damaged[:-1].count(b"\n")
+        assert path.with_name(path.name + ".damaged").read_bytes() == damaged
+
+
+def test_reading_a_live_journal_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    content = attempt_line(answered(1)) + attempt_line(answered(2))[:20]
+    path.write_bytes(content)
+
+    assert set(read_journals(RealDisk(), [path]).attempts) == {1}
+    assert path.read_bytes() == content
+
+
+class DiskOfSize(RealDisk):
+    """Takes `left` bytes, and gets back what is removed."""
+
+    left = 1_000_000
+
+    def write(self, handle: int, content: bytes) -> int:
+        if self.left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        taken = super().write(handle, content[: self.left])
+        self.left -= taken
+        return taken
+
+    def remove(self, path: Path) -> None:
+        self.left += path.stat().st_size if path.exists() else 0
+        super().remove(path)
+
+
+def test_on_a_full_disk_what_is_in_flight_takes_the_place_of_the_ballast_and_no_more_is_sent(tmp_path: Path) -> None:
+    disk = DiskOfSize()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+    journal.append(attempt_line(answered(1)))
+    disk.left = 25
+
+    journal.append(attempt_line(answered(2)))
+    journal.append(attempt_line(answered(3)))
+
+    with pytest.raises(OSError, match="No space left"):
+        journal.make_room(1)
+    journal.close()
+    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"], tmp_path / "part-000000.journal")
+    assert set(recovered.attempts) == {1, 2, 3}
+    assert recovered.damaged == 0
+
+
+def test_a_write_that_fails_midway_is_cut_back_to_the_last_whole_record(tmp_path: Path) -> None:
+    disk = DiskOfSize()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+    journal.append(attempt_line(answered(1)))
+    (tmp_path / "_tmp-ballast").unlink()
+    disk.left = 25
+
+    with pytest.raises(OSError, match="No space left"):
+        journal.append(attempt_line(answered(2)))
+    disk.left = 1_000_000
+    journal.append(attempt_line(answered(3)))
+    journal.close()
+
+    recovered = recover(RealDisk(), [tmp_path / "part-000000.journal"], tmp_path / "part-000000.journal")
+    assert set(recovered.attempts) == {1, 3}
+    assert recovered.damaged == 0
+
+
+def test_when_a_disk_fails_to_write_another_file_takes_over_with_what_was_not_synced(tmp_path: Path) -> None:
+    class Failing(RealDisk):
+        bad: int | None = None
+
+        def write(self, handle: int, content: bytes) -> int:
+            if handle == self.bad:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().write(handle, content)
+
+        def open_append(self, path: Path) -> int:
+            handle = super().open_append(path)
+            self.bad = handle if path.name == "part-000000.journal" and not path.stat().st_size else self.bad
+            return handle
+
+    disk = Failing()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+
+    journal.append(attempt_line(answered(1)))
+    journal.append(attempt_line(answered(2)))
+
+    assert journal.trouble is not None
+    journal.close()
+    assert journals_in(RealDisk(), tmp_path) == {
+        0: [tmp_path / "part-000000.journal", tmp_path / "part-000000.1.journal"]
+    }
+    assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}
+
+
+def test_room_for_every_answer_in_flight_is_there_before_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    journal = open_journal(path)
+
+    journal.make_room(in_flight=64)
+
+    assert path.stat().st_size == 0
+    assert path.stat().st_blocks * 512 >= 64 * (1 << 14)
+    journal.close()
+
+
+class CountingDisk(RealDisk):
+    def __init__(self) -> None:
+        self.synced = threading.Event()
+        self.syncs = 0
+
+    def sync(self, handle: int) -> None:
+        self.syncs += 1
+        self.synced.set()
+        super().sync(handle)
+
+
+def test_what_was_appended_is_synced_without_being_asked(tmp_path: Path) -> None:
+    disk, committer = CountingDisk(), Committer()
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+    committer.add(journal)
+
+    for row in range(COMMIT_AFTER_RECORDS):
+        journal.append(attempt_line(answered(row)))
+        committer.appended(journal)
+
+    assert disk.synced.wait(10)
+    committer.close()
+    assert journal.unsynced == 0
+    journal.close()
+
+
+def test_the_first_failed_sync_is_final_and_what_it_may_have_lost_is_in_another_file(tmp_path: Path) -> None:
+    class Failing(RealDisk):
+        def __init__(self) -> None:
+            self.synced: list[int] = []
+
+        def sync(self, handle: int) -> None:
+            self.synced.append(handle)
+            if len(self.synced) == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync(handle)
+
+    disk, committer = Failing(), Committer(has_thread=False)
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+    committer.add(journal)
+    journal.append(attempt_line(answered(1)))
+
+    committer.commit()
+    with pytest.raises(OSError, match="Input/output error"):
+        committer.appended(journal)
+    journal.append(attempt_line(answered(2)))
+    committer.close()
+
+    first, second = disk.synced
+    assert first != second  # never tried again: the kernel may say success although the pages are gone
+    assert journal.is_durable
+    journal.close()
+    (tmp_path / "part-000000.journal").unlink()
+    assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}

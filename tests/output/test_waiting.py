@@ -1,0 +1,139 @@
+"""Rows that wait for their part take bounded memory, counted in bytes, and come back in order; see `waiting.py`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batchcall.base.records import Attempt, HttpResponse, Outcome, Status, ToolCall
+from batchcall.disk.disk import RealDisk, is_temporary
+from batchcall.input.kept_columns import KeptRow
+from batchcall.output import parts, spill, waiting
+from batchcall.output.columns import Layout
+from batchcall.output.parts import AnswersFile, Totals, read_batches, read_raw, stored_answers, write_part
+from batchcall.output.waiting import Waiting
+
+LAYOUT = Layout(pa.schema([("kind", pa.dictionary(pa.int8(), pa.string()))]), None)
+MB = 1024 * 1024
+
+
+def outcome(row: int, size: int) -> Outcome:
+    text = f'{{"row":{row},"text":"{"x" * size}"}}'
+    call = ToolCall("c", "record", text, None)
+    return Outcome(row, Status.OK, arguments={"row": row, "text": "x" * size}, calls=(call,))
+
+
+def kept(row: int) -> KeptRow:
+    return LAYOUT.kept.of_arrays({"kind": pa.array([f"k{row % 7}"]).dictionary_encode()}, 1)[0]
+
+
+def rows_of(batches: list[pa.RecordBatch]) -> list[int]:
+    return [row for batch in batches for row in batch.column("row").to_pylist()]
+
+
+def test_large_rows_take_bounded_memory_however_many_wait(tmp_path: Path) -> None:
+    held = Waiting(RealDisk(), tmp_path / "part-000000.journal", 0)
+    before, most = pa.total_allocated_bytes(), 0
+
+    for row in range(120):
+        held.add(kept(row), outcome(row, MB // 2), LAYOUT)
+        most = max(most, held.held_bytes, pa.total_allocated_bytes() - before)
+
+    assert most < spill.HELD_BYTES + 4 * waiting.WAITING_BYTES < 120 * MB // 2
+    assert [path.name for path in tmp_path.iterdir() if is_temporary(path.name)] == ["_tmp-part-000000.spill~"]
+    written = list(held.batches(LAYOUT))
+    assert rows_of(written) == list(range(120))
+    assert [batch.column("kind").to_pylist()[0] for batch in written][:3]
+    held.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_spill_the_same_rows_would_be_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spill, "HELD_BYTES", 1 << 40)
+    held = Waiting(RealDisk(), tmp_path / "part-000000.journal", 0)
+
+    for row in range(60):
+        held.add(kept(row), outcome(row, MB // 2), LAYOUT)
+
+    assert held.held_bytes > 50 * MB
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_rows_that_end_in_any_order_come_back_in_that_of_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(spill, "HELD_BYTES", 200_000)
+    monkeypatch.setattr(waiting, "WAITING_BYTES", 400_000)
+    held = Waiting(RealDisk(), tmp_path / "part-000003.journal", 3_000)
+    rows = [row for row in range(3_000, 3_600) if row % 11]
+    random.Random(size).shuffle(rows)
+
+    for row in rows:
+        held.add(kept(row), outcome(row, size), LAYOUT)
+    path = tmp_path / "part-000003.parquet"
+    write_part(RealDisk(), path, LAYOUT, held.batches(LAYOUT), Totals())
+
+    written = list(read_batches(RealDisk(), path))
+    assert rows_of(written) == sorted(rows)
+    kinds = [kind for batch in written for kind in batch.column("kind").to_pylist()]
+    assert kinds == [f"k{row % 7}" for row in sorted(rows)]
+    held.close()
+
+
+def test_small_rows_are_never_written_beside(tmp_path: Path) -> None:
+    held = Waiting(RealDisk(), tmp_path / "part-000000.journal", 0)
+
+    for row in range(1_000):
+        held.add(None, outcome(row, 100), LAYOUT)
+
+    assert len(list(held.batches(LAYOUT))) == 4  # a chunk each
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_raw_answers_wait_in_bounded_memory_and_are_read_in_small_batches(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.answers"
+    bodies = [random.Random(row).randbytes(MB) for row in range(40)]
+    before, most = pa.total_allocated_bytes(), 0
+    file = AnswersFile(RealDisk(), path)
+
+    for row, body in enumerate(bodies):
+        file.add([Attempt(row, 1, "hash", HttpResponse(200, {}, body), None, 1.0, 1.0, 0.0, "endpoint")])
+        most = max(most, pa.total_allocated_bytes() - before)
+    file.finish()
+
+    assert most < 32 * MB
+    assert max(batch.nbytes for batch in read_batches(RealDisk(), path)) < 12 * MB
+    read = [attempt.response.body for attempt in read_raw(RealDisk(), path) if attempt.response is not None]
+    assert read == bodies
+
+
+def test_raw_answers_are_read_one_by_one_in_about_their_order_a_row_group_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_ANSWERS_GROUP_ROWS", 5)
+    monkeypatch.setattr(parts, "_HELD_BYTES", 2_000)
+    monkeypatch.setattr(parts, "_LOADED_BYTES", 25_000)
+    path, loads = tmp_path / "part-000000.answers", list[int | None]()
+    rows = [row ^ 3 for row in range(40)]  # by fours, each turned round
+    file = AnswersFile(RealDisk(), path)
+    for row in rows:
+        body = random.Random(row).randbytes(1_000)
+        file.add([Attempt(row, 1, f"hash{row}", HttpResponse(200, {}, body), None, 1.0, 1.0, 0.0, "endpoint")])
+    file.finish()
+    stored = {one.row: one for one in stored_answers(RealDisk(), path)}
+
+    def loading(*given: Any, group: int | None = None) -> Any:
+        loads.append(group)
+        return read_batches(*given, group=group)
+
+    monkeypatch.setattr(parts, "read_batches", loading)
+    read = [stored[row].read() for row in range(40)]
+
+    assert sorted(read, key=lambda one: rows.index(one.row)) == list(read_raw(RealDisk(), path))
+    assert [one.request_hash for one in stored.values()] == [f"hash{row}" for row in rows]
+    assert len(loads) == len(set(loads)) > 8  # each row group once, and `read_raw`

@@ -1,0 +1,103 @@
+"""Refusals by chance are told from those for the rate by a trial; whole jobs of both are in tests/test_pace.py."""
+
+from __future__ import annotations
+
+from batchcall.pacing.random_refusals import Whims
+
+
+class Told:
+    """What a `Whims` is told, a request every tenth of a second."""
+
+    def __init__(self) -> None:
+        self.whims = Whims()
+        self.now_s = 100.0
+
+    def send(self, *fates: bool) -> list[bool]:
+        """Requests that are refused or not, in this order. Returns of each that was refused whether that is excused."""
+        excused = []
+        for is_refused in fates:
+            self.now_s += 0.1
+            self.whims.sent(self.now_s)
+            if is_refused:
+                excused.append(self.whims.excuses(self.now_s))
+            else:
+                self.whims.accepted(self.now_s)
+        return excused
+
+    def overload(self, known_per_s: float) -> float | None:
+        return self.whims.overload(known_per_s, self.now_s, counts_minutes=False)
+
+    def until_trial(self) -> None:
+        assert self.overload(10.0) is None
+        for known_per_s in (5.0, 3.0):
+            self.send(*[False] * 9, True)
+            assert self.overload(known_per_s) is None
+        self.send(*[False] * 9, True)
+        assert self.overload(2.0) == 10.0  # what has worked, again
+        assert self.whims.is_trying
+
+
+def test_at_first_no_refusal_is_excused() -> None:
+    assert Told().send(False, True, False, True) == [False, False]
+
+
+def test_refused_at_the_old_rate_as_rarely_as_at_the_low_one_it_is_chance() -> None:
+    told = Told()
+    told.until_trial()
+
+    assert told.send(*([False] * 9 + [True]) * 4) == [True] * 4
+
+    told.send(False)
+    assert not told.whims.is_trying
+    assert told.whims.share is not None
+    assert 0.05 < told.whims.share < 0.15
+    assert told.send(False, True) == [True]
+
+
+def test_refused_at_the_old_rate_by_far_more_often_it_is_the_rate() -> None:
+    told = Told()
+    told.until_trial()
+
+    excused = told.send(False, True, True, True, True, True, True)
+
+    assert excused[:2] == [True, True]  # as may happen
+    assert not excused[-1]
+    told.whims.failed(2.0, told.now_s)
+    assert not told.whims.is_trying
+    for _ in range(5):  # the next trial takes twice as many
+        assert told.overload(1.0) is None
+    assert told.overload(0.5) == 2.0
+
+
+def test_more_refusals_than_by_chance_are_an_overload() -> None:
+    told = Told()
+    told.until_trial()
+    told.send(*([False] * 9 + [True]) * 4, False)
+
+    excused = told.send(*[True] * 20)
+
+    assert excused[0]
+    assert not excused[-1]
+
+
+def test_a_share_that_is_seen_no_more_is_forgotten() -> None:
+    told = Told()
+    told.until_trial()
+    told.send(*([False] * 9 + [True]) * 4, False)
+    assert told.whims.share is not None
+
+    told.send(*[False] * 1_000)
+
+    assert told.whims.share is None
+    assert told.send(True) == [False]
+
+
+def test_answers_that_take_their_time_do_not_count_as_if_there_were_none() -> None:
+    """Refusals come at once: of forty requests that are on their way, those three tell nothing."""
+    told = Told()
+    told.until_trial()
+    for _ in range(40):
+        told.now_s += 0.01
+        told.whims.sent(told.now_s)
+
+    assert [told.whims.excuses(told.now_s - back_s) for back_s in (0.25, 0.15, 0.05)] == [True] * 3

@@ -1,0 +1,537 @@
+"""Prompt templates: what they render, which columns they need, and what they can not be made to do."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import StrictUndefined, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+import batchcall.requests.template_limits
+from batchcall.requests.prompt import RowError, Template, TemplateError, compile_template
+from batchcall.requests.template_limits import MAX_CHARACTERS
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def template(text: str) -> Template:
+    return compile_template(text, key="request.prompt")
+
+
+def render(text: str, /, **values: Any) -> str:
+    return template(text).render(values)
+
+
+def refusal(text: str, /, **values: Any) -> str:
+    with pytest.raises(RowError) as refused:
+        render(text, **values)
+    return str(refused.value)
+
+
+def test_a_column_stands_where_its_name_stands() -> None:
+    assert render("Receipt:\n{{ text }}\n", text="2 apples") == "Receipt:\n2 apples\n"
+
+
+def test_a_value_is_never_template_source() -> None:
+    value = "{{ secret }}{% for x in y %}{# #}"
+
+    assert render("{{ text }}", text=value, secret="s") == value
+    assert render("{{ text | trim }}", text=value, secret="s") == value
+
+
+@pytest.mark.parametrize("text", ["{{ value }}", "{{ value }}{% if true %}{% endif %}", "{{ [value] | join }}"])
+@pytest.mark.parametrize(
+    ("value", "rendered"),
+    [
+        (None, ""),
+        (True, "True"),
+        (2**80, "1208925819614629174706176"),
+        (1.5, "1.5"),
+        ("<b>&é</b>", "<b>&é</b>"),
+        ("é".encode(), "é"),
+        (Decimal("1.10"), "1.10"),
+        (date(2024, 5, 1), "2024-05-01"),
+        (["a", None], '["a",null]'),
+        ({"src": "Zoë's", "n": {"b": [1, 2.5], "a": True}}, '{"src":"Zoë\'s","n":{"b":[1,2.5],"a":true}}'),
+        ([("key", date(2024, 5, 1)), ("more", Decimal("1.10"))], '[["key","2024-05-01"],["more","1.10"]]'),
+        ([float("nan")], "[NaN]"),
+        ({}, "{}"),
+        ("\ud83d", "\ud83d"),
+    ],
+)
+def test_values_render_alike_in_every_kind_of_template(text: str, value: Any, rendered: str) -> None:
+    assert render(text, value=value) == rendered
+
+
+def test_a_nested_value_is_json_wherever_it_becomes_text_and_a_value_wherever_it_is_looked_into() -> None:
+    meta = {"src": "mail", "tags": ["a", "b"]}
+
+    def rendered(text: str) -> str:
+        return render(text, meta=meta)
+
+    assert rendered("{{ 'Meta: ' ~ meta }}") == 'Meta: {"src":"mail","tags":["a","b"]}'
+    assert rendered("{{ meta | replace('a', 'o') }}") == '{"src":"moil","togs":["o","b"]}'
+    assert rendered("{{ [meta, none] | join }}") == rendered("{{ meta }}") == rendered("{{ meta | string }}")
+    assert rendered("{{ row }}") == '{"meta":{"src":"mail","tags":["a","b"]}}'
+    assert rendered("{{ meta.tags | map('upper') | list }}") == '["A","B"]'
+    assert rendered("{{ meta.src }} {{ meta['tags'][1] }} {{ meta.tags | length }}") == "mail b 2"
+    assert rendered("{% for tag in meta.tags %}#{{ tag }} {% endfor %}") == "#a #b "
+    assert rendered("{% for key, value in meta.items() %}{{ key }}={{ value }} {% endfor %}") == (
+        'src=mail tags=["a","b"] '
+    )
+    assert rendered("{{ meta.tags | join(', ') }}; {{ meta | tojson }}") == (
+        'a, b; {"src": "mail", "tags": ["a", "b"]}'
+    )
+
+
+def test_a_null_joined_to_text_is_nothing_too() -> None:
+    assert render("{{ 'Name: ' ~ name }}", name=None) == "Name: "
+
+
+ODD_TEXT = st.text(alphabet="{}%#-+ \n\rabxéd'\"|.0<&", max_size=30)
+
+
+@given(st.lists(ODD_TEXT | st.sampled_from(["{{ a }}", "{{b}}", "{{- a -}}", "{# a #}", "{% raw %}", "{% endraw %}"])))
+def test_any_text_renders_as_in_plain_jinja(pieces: list[str]) -> None:
+    values = {"a": "<é>", "b": None, "x": 1, "d": ["&"]}
+    text = "".join(pieces)
+
+    assert outcome_here(text, values) == outcome_in_jinja(text, values)
+
+
+def outcome_here(text: str, values: dict[str, Any]) -> str | type:
+    try:
+        return template(text).render(values)
+    except (TemplateError, RowError) as error:
+        return type(error)
+
+
+def outcome_in_jinja(text: str, values: dict[str, Any]) -> str | type:
+    plain = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=lambda value: "" if value is None else value
+    )
+    try:
+        compiled = plain.from_string(text)
+    except TemplateSyntaxError:
+        return TemplateError
+    try:
+        return compiled.render(values)
+    except Exception:
+        return RowError
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=3), JSON))
+def test_whatever_is_in_a_row_it_renders_or_is_refused(values: dict[str, Any]) -> None:
+    for text in TEMPLATES_OF_ALL_KINDS:
+        rendered = text_or_refusal(text, {"x": 1, **values})
+
+        assert isinstance(rendered, str) or str(rendered).startswith("request.prompt: ")
+
+
+def text_or_refusal(text: Template, values: dict[str, Any]) -> str | RowError:
+    try:
+        return text.render(values)
+    except RowError as error:
+        return error
+
+
+TEMPLATES_OF_ALL_KINDS = [
+    template(text)
+    for text in (
+        "{{ x }}", "{{ x }}{{ a }}", "{{ row | tojson }}", "{{ row }}", "{{ x + 1 }}", "{{ x * x }}", "{{ x ** x }}",
+        "{{ x % a }}", "{{ x.items() }}", "{{ x[0] }}", "{{ x | join(x) }}", "{{ 7 / x }}", "{{ x | indent(x) }}",
+        "{{ x.y.z }}", "{{ x() }}", "{{ x | sort }}", "{{ x | round(2) | int }}", "{% for y in x %}{{ y }}{% endfor %}",
+        "{{ x.format(x) }}", "{{ range(x) | list }}", "{{ x | replace(x, row) }}", "{{ x | default(a) }}",
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ nope }}", "{{ nope | upper }}", '{{ row["nope"] }}', "{{ row.nope }}", "{{ nope.x }}", "{{ nope() }}"]
+)
+def test_a_missing_column_is_named(text: str) -> None:
+    assert refusal(text, text="a") == "request.prompt: column 'nope' is missing in this row"
+
+
+def test_a_missing_column_may_have_a_default() -> None:
+    assert render("{{ nope | default('none') }}, {{ 1 if nope is defined else 0 }}") == "none, 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "needs_all"),
+    [
+        ("no columns", set(), False),
+        ("{{ a }} {{ _id }}", {"a", "_id"}, False),
+        ("{% for x in xs %}{{ x }}{{ loop.index }}{% endfor %}", {"xs"}, False),
+        ("{% set y = b %}{{ y }}{% if a %}{{ c | upper }}{% endif %}", {"a", "b", "c"}, False),
+        ("{{ a ~ b }}", {"a", "b"}, False),
+        ('{{ row["Receipt ID"] }}{{ row.text }}{{ row.get("x") }}', {"Receipt ID", "text", "x"}, False),
+        ("{{ row | tojson }}", set(), True),
+        ("{{ row[a] }}", {"a"}, True),
+        ("{% for k, v in row.items() %}{{ k }}{% endfor %}", set(), True),
+        ("{{ row.items }}", {"items"}, False),
+        ("{{ range }}", {"range"}, False),
+        ("{% for i in range(3) %}{{ i }}{% endfor %}", set(), False),
+        ("{% for row in rows %}{{ row.x }}{% endfor %}", {"rows"}, False),
+        ("{% macro f(x) %}{{ x }}{{ y }}{% endmacro %}{{ f(1) }}", {"y"}, False),
+    ],
+)
+def test_the_columns_that_a_template_needs_are_known(text: str, columns: set[str], needs_all: bool) -> None:
+    compiled = template(text)
+
+    assert compiled.uses.columns == columns
+    assert compiled.uses.needs_all is needs_all
+
+
+def test_a_column_may_have_the_name_of_a_method_or_function() -> None:
+    values = {"items": [1], "range": 5, "keys": "k", "self": "me", "row": "r"}
+
+    assert template("{{ row.items }}{{ row.keys }}{{ range }}").render(values) == "[1]k5"
+    assert template('{{ row["self"] }}{{ row["row"] }}').render(values) == "mer"
+    assert template("{{ range(2) | list }}").render(values) == "[0,1]"
+
+
+_OWN_NAMES = ["self", "super", "loop", "range", "dict", "namespace", "cycler", "joiner", "lipsum", "caller", "varargs"]
+
+
+@pytest.mark.parametrize(
+    "name", [*_OWN_NAMES, "kwargs", "environment", "context", "column_self", "blocks", "_", "class"]
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see {{ NAME }}",
+        "see {{ NAME | trim }}",
+        "{% if NAME is defined %}see {{ NAME }}{% endif %}",
+        "{% for one in xs %}see {{ NAME_IN_LOOP }}{% endfor %}",
+        "{% block title %}see {{ NAME }}{% endblock %}",
+        "{% set column_ = NAME %}see {{ column_ }}",
+        "{% macro show(x) %}see {{ x }}{% endmacro %}{{ show(NAME) }}",
+        "see {{ row.NAME }}",
+    ],
+)
+def test_a_column_with_a_name_of_jinjas_own_shows_its_value_everywhere(name: str, text: str) -> None:
+    in_loop = "row.loop" if name == "loop" else name
+    compiled = template(text.replace("NAME_IN_LOOP", in_loop).replace("NAME", name))
+
+    assert name in compiled.uses.columns
+    assert compiled.render({name: "https://issues.example/7", "xs": [1]}) == "see https://issues.example/7"
+
+
+def test_a_function_and_a_column_of_one_name_stand_in_one_template() -> None:
+    text = "{{ range }}: {% for i in range(2) %}{{ i }}{% endfor %}"
+
+    assert render(text, range="5 km") == "5 km: 01"
+
+
+def test_a_column_with_a_name_of_jinjas_own_that_a_row_lacks_is_named_as_the_column() -> None:
+    assert refusal("{{ self | upper }}", text="a") == "request.prompt: column 'self' is missing in this row"
+
+
+def test_a_block_may_be_shown_once_more() -> None:
+    assert render("{% block title %}{{ text }}{% endblock %} {{ self.title() }}", text="a") == "a a"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{% for x in xs %}{{ loop }}{% endfor %}", "loop"),
+        ("{% for x in xs %}{% if loop %}{{ x }}{% endif %}{% endfor %}", "loop"),
+        ("{% macro f(x) %}{{ kwargs }}{% endmacro %}{{ f(1) }}", "kwargs"),
+        ("{% macro f(x) %}{{ caller | upper }}{% endmacro %}{{ f(1) }}", "caller"),
+        ("Row: {{ row }}", "row"),
+        ("Row: {{ row | upper }}", "row"),
+        ("{{ true }}", "true"),
+        ("{{ None }}", "None"),
+    ],
+)
+def test_where_jinja_hides_a_column_of_that_name_the_template_says_how_to_write_it(text: str, name: str) -> None:
+    assert f"row.{name}" in (said := template(text).uses.shadowed[name]) or f'row["{name}"]' in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for x in xs %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{% endfor %}",
+        "{% macro f(x) %}{{ caller() }}{% endmacro %}{% call f(1) %}a{% endcall %}",
+        "{{ row | tojson }}{% for name, value in row.items() %}{{ name }}{% endfor %}",
+        "{% for row in rows %}{{ row }}{% endfor %}",
+        "{{ x | default(true) }}{% if x is true %}a{% endif %}{{ 1 }}",
+    ],
+)
+def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
+    assert template(text).uses.shadowed == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [
+        ("If lang is defined in the text, say so. {{ lang }}", {"lang"}),
+        ("{# lang | default #}lang | default('x') {{ lang }}", {"lang"}),
+        ("{% raw %}{{ lang | d('en') }}{% endraw %}{{ lang }}", {"lang"}),
+        ("{{ lang | default('en') }}", set()),
+        ("{{ lang | d }}", set()),
+        ("{{ lang | upper | default('en') }}", {"lang"}),
+        ("{{ lang.code | default('en') }}", {"lang"}),
+        ("{{ lang | default(other) }}", {"other"}),
+        ("{{ lang | default(other | default('en')) }}", set()),
+        ("{{ lang | default('en') }}{{ lang }}", {"lang"}),
+        ("{% if lang is defined %}{{ lang }}{% endif %}", set()),
+        ("{% if lang is defined %}{% if b is defined and b %}{{ lang }}{{ b }}{% endif %}{% endif %}", set()),
+        ("{% if lang is defined %}a{% else %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% if lang is not defined %}a{% else %}{{ lang }}{% endif %}", set()),
+        ("{% if lang is undefined %}a{% elif a is defined %}{{ lang }}{{ a }}{% else %}{{ a }}{% endif %}", {"a"}),
+        ("{% if lang is defined or b is defined %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% if not (lang is undefined or b is undefined) %}{{ lang }}{{ b }}{% endif %}", set()),
+        ("{{ lang if lang is defined else 'en' }}", set()),
+        ("{{ lang is defined and lang == 'en' }}", set()),
+        ("{{ lang is undefined or lang == 'en' }}", set()),
+        ("{% if lang | default %}{{ lang }}{% endif %}", set()),
+        ("{% if lang | default('en') %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% if lang %}{{ lang }}{% endif %}", {"lang"}),
+        ("{% set lang = lang | default('en') %}{{ lang }}", set()),
+        ("{% if lang is not defined %}{% set lang = 'en' %}{% endif %}{{ lang }}", set()),
+        ("{% if a %}{% set lang = 'en' %}{% endif %}{{ lang }}", {"a", "lang"}),
+        ("{% for x in xs if lang is defined %}{{ lang }}{% endfor %}", {"xs"}),
+        ("{% for x in xs | default([]) %}{{ x }}{{ lang }}{% endfor %}", {"lang"}),
+        ("{% if row.lang is defined %}{{ row.lang }}{{ lang }}{% endif %}", set()),
+        ('{% if "lang" in row %}{{ row["lang"] }}{% endif %}', set()),
+        ('{{ row.get("lang") }}{{ row.get("b", c) }}', {"c"}),
+        ('{{ row["lang"] | default("en") }}{{ row.b }}', {"b"}),
+        ("{{ self | default('x') }}{{ range }}", {"range"}),
+        ("{{ row | tojson }}{{ lang }}", {"lang"}),
+        ("{% macro f(x) %}{{ x }}{{ y }}{% endmacro %}{{ f(z) }}", {"y", "z"}),
+        ("{% with a = b %}{{ a }}{% endwith %}", {"b"}),
+    ],
+)
+def test_a_column_is_required_unless_every_use_of_it_is_guarded(text: str, required: set[str]) -> None:
+    assert template(text).uses.required == required
+
+
+@pytest.mark.parametrize(
+    ("text", "members"),
+    [
+        ("{{ o.text }}", {("o", "text")}),
+        ('{{ row.o["a"].b | trim }}', {("o", "a", "b")}),
+        ("{% if o.text %}{{ o.text }}{% endif %}", {("o", "text")}),
+        ("{{ o.text | default('x') }}{{ o.a is none }}{{ o.get('x') }}{{ o.items() | list }}{{ o[0].text }}", set()),
+        ("{{ o.get(p.q) }}{{ o.a.upper() }}", {("p", "q"), ("o", "a")}),
+        (
+            "{% if o is defined %}{{ o.text }}{% endif %}{% for o in os %}{{ o.text }}{{ loop.index }}{% endfor %}",
+            set(),
+        ),
+    ],
+)
+def test_members_of_a_column_that_a_template_cannot_do_without_are_known(text: str, members: set[Any]) -> None:
+    assert template(text).uses.members == members
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{{ xs | map('upper') }}", '["A","B"]'),
+        ("{{ address.values() }}", '["Ulm"]'),
+        ("{{ xs | select('equalto', 'a') ~ '!' }}", '["a"]!'),
+        ("{{ range(2) }}", "[0,1]"),
+    ],
+)
+def test_what_a_filter_gives_bit_by_bit_is_shown_as_a_list_and_not_as_python_names_it(text: str, shown: str) -> None:
+    assert render(text, xs=["a", "b"], address={"city": "Ulm"}) == shown
+
+
+@pytest.mark.parametrize("text", ["{{ namespace(a=1) }}", "{{ cycler('a') }}", "{{ joiner() }}"])
+def test_an_object_of_jinjas_own_is_never_sent(text: str) -> None:
+    assert "a function" in (said := refusal(text)) or "Jinja's own" in said
+
+
+def test_a_method_is_not_rendered_by_mistake() -> None:
+    assert 'value["name"]' in refusal("{{ address.items }}", address={"city": "Ulm"})
+
+
+def test_tojson_is_plain_json() -> None:
+    value = {"b": "<é>'&", "a": [2**80, None, True, 1.5, date(2024, 5, 1), Decimal("1.10"), b"x"]}
+
+    text = render("{{ value | tojson }}", value=value)
+
+    assert text == ("""{"b": "<é>'&", "a": [1208925819614629174706176, null, true, 1.5, "2024-05-01", "1.10", "x"]}""")
+    assert render("{{ row | tojson }}", at=datetime(2024, 5, 1, 12)) == '{"at": "2024-05-01T12:00:00"}'
+    assert json.loads(render("{{ value | tojson(indent=2) }}", value=[1])) == [1]
+    assert "JSON" in refusal("{{ value | tojson }}", value=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("one\n{{ text", "request.prompt: line 2: "),
+        ("{% for x in xs %}", "request.prompt: line 1: "),
+        ("a\nb {{ text | nofilter }}", "request.prompt: line 2: No filter named 'nofilter'"),
+        ("{{ xs | random }}", "No filter named 'random'"),
+        ("{% include 'x' %}", "line 1: {% include %} is not possible in a prompt"),
+        ("\n{% extends 'x' %}", "line 2: {% extends %} is not possible in a prompt"),
+        ("{% import 'x' as y %}", "{% import %} is not possible in a prompt"),
+        ("{% from 'x' import y %}", "{% from %} is not possible in a prompt"),
+        ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "nested too deep"),
+        ("{% for x in xs %}" * 40 + "{% endfor %}" * 40, "nested too deep"),
+    ],
+)
+def test_a_broken_template_is_told_with_its_key_and_line(text: str, what: str) -> None:
+    with pytest.raises(TemplateError) as refused:
+        template(text)
+
+    assert what in str(refused.value)
+    assert refused.value.key == "request.prompt"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ text.__class__ }}",
+        "{{ text['__class__'] }}",
+        "{{ text | attr('__class__') }}",
+        "{{ '{0.__class__}'.format(text) }}",
+        "{{ f.__globals__ }}{% macro f() %}{% endmacro %}",
+        "{{ xs.append(1) }}",
+        "{{ row.update(a=1) }}",
+        "{{ lipsum.__globals__ }}",
+    ],
+)
+def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
+    assert refusal(text, text="a", xs=[1]).startswith("request.prompt: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 'x' * 10**10 }}",
+        "{{ 10**10 * 'x' }}",
+        "{{ [big] * 100000 }}",
+        "{{ [1] * 10**10 }}",
+        "{{ 10 ** (10 ** 10) }}",
+        "{{ '%010000000000d' % 1 }}",
+        "{{ '%*d' % (10**9, 1) }}",
+        "{{ '%.10000000000f' | format(1) }}",
+        "{{ '%(a)s%(a)s%(a)s%(a)s%(a)s' % {'a': big} }}",
+        "{{ '{:>10000000000}'.format(1) }}",
+        "{{ '{:>{w}}'.format(1, w=10**9) }}",
+        "{{ '{0}{0}{0}{0}{0}'.format(big) }}",
+        "{{ '{a:>10000000000}'.format_map({'a': 1}) }}",
+        "{{ 'x'.center(10**10) }}",
+        "{{ 'x'.ljust(10**10) }}",
+        "{{ 'x' | attr('rjust')(10**10) }}",
+        "{{ ['x'] | map('center', 10**10) | list }}",
+        "{{ 'x' | center(10**10) }}",
+        "{{ 'x\ny' | indent(10**10) }}",
+        "{{ '\t'.expandtabs(10**10) }}",
+        "{{ tabs.expandtabs(100000) }}",
+        "{{ big.replace('x', big) }}",
+        "{{ big | replace('', big) }}",
+        "{{ big.join([big] * 9) }}",
+        "{{ [big] * 9 | join }}",
+        "{{ 'x'.translate({120: big}) }}",
+        "{{ (1).to_bytes(10**10, 'big') }}",
+        "{{ [1] | batch(10**10, 0) | list }}",
+        "{{ [1] | slice(10**10) | list }}",
+        "{{ 1 | round(10**10, 'ceil') }}",
+        "{{ xs | tojson(indent=10**8) }}",
+        "{{ big | wordwrap(1, true, big) }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{% for i in range(100000) %}{{ big }}{% endfor %}",
+        "{% set x %}{% for i in range(100000) %}{{ big }}{% endfor %}{% endset %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% set n = namespace(x=big) %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+        "{% set n = namespace(x=big) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "{% set n = namespace(x=10) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    ],
+)
+def test_a_template_cannot_eat_the_machine(text: str) -> None:
+    assert refusal(text, big="x" * 1_000_000, xs=[1], tabs="\t" * 100).startswith("request.prompt: ")
+
+
+@pytest.mark.parametrize("text", ["{{ text }}", "{{ text | lower }}", "{{ text }}{{ row.text }}"])
+def test_a_prompt_has_a_longest_length(text: str) -> None:
+    longer = "x" * (MAX_CHARACTERS + 1)
+
+    assert refusal(text, text=longer) == "request.prompt: the text would be longer than 4,194,304 characters"
+    assert len(render("{{ text }}", text=longer[1:])) == MAX_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{{ 'ab' * 3 + 'c' }} {{ 2 ** 10 }} {{ '%05.1f|%s' % (1.25, 'x') }} {{ 7 % 4 }}", "abababc 1024 001.2|x 3"),
+        ("{{ '{:,.2f} {n}'.format(1234.5, n=1) }}", "1,234.50 1"),
+        ("{{ 'a-b'.replace('-', '+') }} {{ ','.join(['a', 'b']) }} {{ 'a'.center(3) }}.", "a+b a,b  a ."),
+        ("{{ [1, none, 'x'] | join(', ') }} {{ users | join('/', attribute='n') }}", "1, , x a/b"),
+        ("{{ 'a\nb' | indent(2) }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 'a' | center(3) }}.", "a\n  b bba  a ."),
+        ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1,2],[3,0]] [[1,2],[3]]"),
+        ("{{ 2.567 | round(1) }} {{ 'a b c' | wordwrap(3) }} {{ '%s' | format('x') }}", "2.6 a b\nc x"),
+    ],
+)
+def test_what_is_bounded_still_works(text: str, rendered: str) -> None:
+    assert render(text, users=[{"n": "a"}, {"n": "b"}]) == rendered
+
+
+def test_an_error_names_the_line_of_the_template() -> None:
+    assert refusal("one\ntwo\n{{ text + 1 }}", text="a").startswith("request.prompt: line 3: ")
+    assert refusal("{{ 1 / zero }}", zero=0) == "request.prompt: line 1: division by zero"
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    for text in ("{{ value }}", "{{ value | trim }}", "{{ row | tojson }}"):
+        assert refusal(text, value=b"\xff").endswith("a value is bytes that are not valid UTF-8")
+    assert render("{{ value | upper }}", value=b"abc") == "ABC"
+
+
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    for text in ("{{ value }}", "{{ value | string }}"):
+        assert "digits" in refusal(text, value=10**5000)
+
+
+NESTED = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+DOUBLING = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NESTED,
+        "{% for a in xs %}{% for b in xs %}{% for c in xs %}{% endfor %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) if i is odd %}{% for x in xs %}{% endfor %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long | upper %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long.upper() %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long ~ i %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = long + 'x' %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = range(10000) | list %}{% endfor %}",
+        "{% for i in range(10000) %}{% set a = xs | sort | join %}{% endfor %}",
+        DOUBLING,
+        "{% for x in xs recursive %}{{ loop(xs) }}{% endfor %}",
+    ],
+)
+def test_work_without_bound_ends_its_row(text: str) -> None:
+    row = {"xs": list(range(2_000)), "long": "x" * 1_000_000}
+
+    with pytest.raises(RowError, match=r"the template would take more than 1,000,000 steps|recurses too deep"):
+        template(text).render(row)
+
+
+def test_work_that_has_a_bound_is_done_for_every_row() -> None:
+    ready = template("{% for x in xs %}{% endfor %}{{ xs | length }}")
+
+    assert [ready.render({"xs": [0] * 600_000}) for _ in range(2)] == ["600000"] * 2
+
+
+def test_without_the_bound_such_work_would_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control."""
+    monkeypatch.setattr(batchcall.requests.template_limits, "MAX_STEPS", 100_000_000)
+
+    assert template(NESTED.replace("99999", "1100")).render({}) == ""

@@ -1,0 +1,282 @@
+"""No answer may cost more than a second, in verdict, explanation and repair: work is known before it is done.
+
+What is counted here is timed by `scripts/fuzz work`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchcall.answers.arguments import Toolbox
+from batchcall.base.records import RawCall, Reply, Status, Tool
+from batchcall.schemas.schema import CompiledSchema, compile_schema
+from batchcall.schemas.walk import Walk
+from batchcall.schemas.work import UNITS, Effort, TooMuchWork, pattern_cost, pattern_places, size_of
+from schema_making import compared, deep, differing, hostile, random_schema, random_value
+
+REF = {"$ref": "#/$defs/expr"}
+
+
+def binary(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"op": {"const": name}, "left": REF, "right": REF},
+        "required": ["op", "left", "right"],
+        **more,
+    }
+
+
+def arithmetic(word: str = "anyOf") -> dict[str, Any]:
+    alternatives = [binary("plus"), binary("minus"), binary("times"), {"type": "number"}]
+    return {"type": "object", "properties": {"it": REF}, "$defs": {"expr": {word: alternatives}}}
+
+
+def minus(depth: int, leaf: Any) -> dict[str, Any]:
+    value = leaf
+    for _ in range(depth):
+        value = {"op": "minus", "left": value, "right": 1}
+    return {"it": value}
+
+
+def units(schema: CompiledSchema, value: Any, *, explained: bool = True) -> float:
+    """What an answer costs, of what it may cost."""
+    effort = Effort()
+    try:
+        if not schema.is_valid(value, effort=effort) and explained:
+            schema.explain(value, effort=effort)
+    except TooMuchWork:
+        pass
+    return UNITS - effort.units
+
+
+@pytest.mark.parametrize("word", ["anyOf", "oneOf"])
+@pytest.mark.parametrize("depth", [1, 8, 12, 30, 66])
+def test_a_wrong_leaf_deep_in_a_recursive_union_is_explained_where_it_is(word: str, depth: int) -> None:
+    schema = compile_schema(arithmetic(word))
+
+    assert not schema.is_valid(minus(depth, "one"))
+    told = schema.explain(minus(depth, "one"))
+
+    place = "/it" + "/left" * depth
+    assert told.startswith(place[:200])
+    if len(place) < 200:
+        assert told == f'{place}: "one" is not of type "object" and "one" is not of type "number"'
+    assert schema.is_valid(minus(depth, 1))
+
+
+def test_the_work_of_an_explanation_grows_with_the_depth_and_not_with_its_power() -> None:
+    schema = compile_schema(arithmetic())
+
+    spent = [units(schema, minus(depth, "one")) for depth in (10, 20, 40)]
+
+    assert spent[1] < 2.2 * spent[0]
+    assert spent[2] < 2.2 * spent[1] < UNITS / 10
+
+
+def test_without_the_budget_the_validators_own_errors_grow_with_the_power_of_the_depth() -> None:
+    """The control: what the walk replaces."""
+    validator = jsonschema_rs.validator_for(arithmetic())
+
+    def errors(error: Any) -> int:
+        branches = getattr(error.kind, "context", [])
+        return 1 + sum(errors(inner) for branch in branches for inner in branch)
+
+    counts = [sum(map(errors, validator.iter_errors(minus(depth, "one")))) for depth in (2, 4, 6)]
+
+    assert counts[1] > 5 * counts[0]
+    assert counts[2] > 5 * counts[1]
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_no_hostile_schema_makes_an_answer_cost_more_than_an_answer_may(name: str) -> None:
+    schema, values = hostile()[name]
+    compiled = compile_schema(schema)
+
+    for value in values:
+        assert units(compiled, value) <= UNITS
+
+
+@pytest.mark.parametrize("name", [name for name in hostile() if name.startswith("ladder")])
+def test_what_the_validator_would_apply_too_often_is_walked_with_the_same_verdict(name: str) -> None:
+    schema, values = hostile()[name]
+    compiled = compile_schema(schema)
+
+    assert compiled.bound.of(100) > UNITS  # the control: the validator is not called for these
+    assert [compiled.is_valid(value) for value in values[:2]] == [True, False]
+
+
+def test_the_bound_of_an_everyday_schema_leaves_room_for_large_answers() -> None:
+    line = {"type": "object", "properties": {f"column_{i}": {"type": ["string", "null"]} for i in range(40)}}
+    variants = [{**line, "properties": {**line["properties"], "kind": {"const": kind}}} for kind in "abcdefgh"]
+    schema = compile_schema(
+        {"properties": {"lines": {"type": "array", "items": {"anyOf": [{"$ref": f"#/$defs/{k}"} for k in "abcdefgh"]}}},
+         "$defs": dict(zip("abcdefgh", variants, strict=True))}
+    )  # fmt: skip
+
+    assert schema.bound.of(300_000) < UNITS
+
+
+def test_an_answer_that_cannot_be_checked_says_so_and_is_never_ok() -> None:
+    places = 30
+    pattern = f"^[ab]*a[ab]{{{places}}}c[ab]*a[ab]{{{places}}}$"
+    toolbox = Toolbox.of([Tool("record", {"properties": {"x": {"pattern": pattern}}}, {})])
+
+    def read(text: str) -> Any:
+        call = RawCall("record", json.dumps({"x": text}), id="c")
+        reply = Reply((call,), finish_reason="tool_calls")
+        return toolbox.read(reply, repair=True, coerce=True, max_tokens=None)
+
+    assert read("ab").status is Status.INVALID_ARGUMENTS
+    long = read("ab" * 200_000)
+    assert long.status is Status.INVALID_ARGUMENTS
+    assert "too long" in long.error
+
+
+def test_all_calls_of_an_answer_share_what_it_may_cost() -> None:
+    schema = arithmetic()
+    toolbox = Toolbox.of([Tool("record", schema, {})])
+    wrong = json.dumps(minus(60, "one"))
+    calls = tuple(RawCall("record", wrong, id=f"c{i}") for i in range(300))
+    reply = Reply(calls, finish_reason="tool_calls")
+
+    reading = toolbox.read(reply, repair=True, coerce=True, max_tokens=None)
+
+    told = [call.error or "" for call in reading.calls]
+    assert all(told)
+    assert told[0].startswith("/it/left")
+    assert "too long" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "places"),
+    [
+        ("", 0),
+        ("abc", 3),
+        (r"^\d{4}-\d{2}$", 7),
+        ("[a-z]{3}", 3),
+        ("(ab{2}){3}", 9),
+        ("a|b", 2),
+        (r"\p{L}+", 1),
+        ("a{2,}", 2),
+    ],
+)
+def test_the_places_of_a_pattern_are_counted_as_often_as_they_are_repeated(pattern: str, places: int) -> None:
+    assert pattern_places(pattern) == places
+
+
+def test_patterns_that_cannot_look_far_are_cheap() -> None:
+    cheap = (
+        r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}$",
+        r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        r"^\S+$",
+    )
+    dear = ("[ab]*a[ab]{20}c", "^[ab]*a[ab]{20}c$", "(x{30}|y{30})z")
+
+    assert all(pattern_cost(pattern) < 1 for pattern in cheap)
+    assert all(pattern_cost(pattern) > 100 for pattern in dear)
+
+
+def test_the_size_of_a_value_counts_parts_texts_and_names() -> None:
+    size = size_of({"ab": [1, "xyz", {"c": 2**64}], "d": None})
+
+    assert (size.parts, size.characters, size.has_long_number) == (7, 7, True)
+
+
+def test_numbers_beyond_64_bits_are_compared_in_linear_work() -> None:
+    schema = compile_schema({"properties": {"x": {"uniqueItems": True}}})
+    numbers = [10**30 + i for i in range(4_000)]  # half a minute in the validator
+
+    assert schema.is_valid({"x": numbers})
+    assert not schema.is_valid({"x": [*numbers, 10**30]})
+    assert not schema.is_valid({"x": [{"a": 1, "b": 10**30}, {"b": 10**30, "a": 1.0}]})
+
+
+# The walk and the validator
+
+
+def verdicts(schema: dict[str, Any], values: Iterator[Any]) -> None:
+    compiled = compile_schema(schema)
+    for value in values:
+        verdict = compiled.is_valid(value)
+        for explains in (False, True):
+            walked = Walk(compiled.rules, Effort(), explains=explains).verdict(value)
+            assert (not walked.faults) is verdict, (schema, value, walked.faults)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32))
+def test_the_walk_and_the_validator_give_one_verdict(seed: int) -> None:
+    dice = random.Random(seed)
+    schema = random_schema(dice)
+
+    verdicts(schema, (random_value(dice, schema) for _ in range(5)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 30), st.sampled_from([1, "s", None, {}, [1], True]))
+def test_recursive_schemas_with_wrong_leaves_stay_within_the_work_of_an_answer(
+    seed: int, depth: int, leaf: Any
+) -> None:
+    dice = random.Random(seed)
+    schema = random_schema(dice, recursive=True)
+    value = deep(dice, depth, leaf)
+
+    verdicts(schema, iter([value]))  # raises TooMuchWork where one verdict takes more than an answer may
+
+
+class Asked(dict[str, Any]):
+    """A value that counts how often it is asked for a name."""
+
+    times = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.times += 1
+        return super().__contains__(name)
+
+
+@pytest.mark.parametrize("word", ["properties", "dependentSchemas", "dependencies"])
+def test_a_small_value_is_not_asked_for_each_name_of_a_large_schema(word: str) -> None:
+    compiled = compile_schema({word: {f"p{place}": {"minProperties": 2} for place in range(1_000)}})
+    value = Asked(p7={}, other=1)
+
+    faults = Walk(compiled.rules, Effort(), explains=True).verdict(value).faults
+
+    assert [fault.path for fault in faults] == ([("p7",)] if word == "properties" else [])
+    assert value.times == 0
+
+
+def test_names_that_depend_on_others_are_work_for_each_value() -> None:
+    def work(names: int) -> float:
+        effort = Effort()
+        compiled = compile_schema({"items": {"dependentRequired": {f"p{place}": ["q"] for place in range(names)}}})
+        Walk(compiled.rules, effort, explains=False).verdict([{} for _ in range(1_000)])
+        return UNITS - effort.units
+
+    assert work(1_000) - work(1) >= 1_000 * 1_000
+
+
+def test_verdicts_are_those_of_an_independent_validator() -> None:
+    """A slice of what `scripts/fuzz verdicts` does a million times."""
+    dice = random.Random(10)
+
+    counted = compared(dice, schemas=400, values=10)
+
+    assert counted.answers >= 3_000
+    assert counted.valid > counted.answers / 10
+    assert counted.differing == []
+
+
+def test_a_verdict_that_differs_is_noticed() -> None:
+    """The control: a draft that lacks a keyword says yes where the other says no."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "properties": {"x": {"const": 1}}}
+
+    assert differing(schema, {"x": 2}, verdict=True)
+    assert not differing(schema, {"x": 2}, verdict=False)
