@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batchcall.api import InterruptedRun, run
-    from batchcall.base.errors import (
+    from batchcall.base import (
         BatchcallError,
         EndpointError,
         ExitCode,
@@ -26,15 +26,20 @@ if TYPE_CHECKING:
         OutputError,
         ResumeError,
     )
-    from batchcall.commands.check import CheckReport, check_job
-    from batchcall.commands.revalidate import Revalidation, revalidate_job
-    from batchcall.commands.status import OutputStatus, read_status
-    from batchcall.commands.verify import Proof, verify_output
-    from batchcall.job.model import Job, load_job
-    from batchcall.output.results import read, read_failed, read_table
-    from batchcall.pipeline.context import RunOptions
-    from batchcall.pipeline.run import StopSwitch, run_job
-    from batchcall.report.snapshot import Snapshot, Summary
+    from batchcall.commands import (
+        CheckReport,
+        OutputStatus,
+        Proof,
+        Revalidation,
+        check_job,
+        read_status,
+        revalidate_job,
+        verify_output,
+    )
+    from batchcall.job import Job, load_job
+    from batchcall.output import read, read_failed, read_table
+    from batchcall.pipeline import RunOptions, StopSwitch, run_job
+    from batchcall.report import Snapshot, Summary
 
 _HOMES = {
     "batchcall.api": ("InterruptedRun", "run"),

@@ -10,12 +10,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from batchcall.base.errors import BatchcallError, ExitCode
-from batchcall.job.model import Job
-from batchcall.pipeline.context import RunOptions
-from batchcall.pipeline.progress_feed import Show
-from batchcall.pipeline.run import Say, StopSwitch, run_job
-from batchcall.report.snapshot import Summary
+from batchcall.base import BatchcallError, ExitCode
+from batchcall.job import Job
+from batchcall.pipeline import RunOptions, Say, Show, StopSwitch, run_job
+from batchcall.report import Summary
 
 try:
     import uvloop

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batchcall.base.errors import BatchcallError, ExitCode, JobError
-from batchcall.base.terminal import printable
-from batchcall.base.version import VERSION
+from batchcall.base import VERSION, BatchcallError, ExitCode, JobError, printable
 
 if TYPE_CHECKING:
-    from batchcall.job.model import Job
+    from batchcall.job import Job
 
 
 def _give_memory_back() -> None:
@@ -170,10 +168,9 @@ def run(
     _let_sigint_end_it()
     from batchcall.api import STOPPING_SIGNALS
     from batchcall.api import run as run_now
-    from batchcall.job.model import parse_duration
-    from batchcall.pipeline.context import RunOptions
-    from batchcall.report.progress import open_progress
-    from batchcall.report.text import summary_text
+    from batchcall.job import parse_duration
+    from batchcall.pipeline import RunOptions
+    from batchcall.report import open_progress, summary_text
 
     options = RunOptions(
         limit=limit,
@@ -204,7 +201,7 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
 
     Exit codes: 0 run would start · 1 run would refuse, or no row makes a request · 2 the job file or its input is wrong
     """
-    from batchcall.commands.check import check_job
+    from batchcall.commands import check_job
 
     report = check_job(_load(job, input_path, output, settings))
     _print(report.as_json() if as_json else report.as_text(), report.exit_code)
@@ -217,7 +214,7 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Rows done, failures, tokens, cost, and what is left. Exits 0 whatever it has to tell."""
-    from batchcall.commands.status import read_status
+    from batchcall.commands import read_status
 
     folder, job = _folder(folder, output, settings)
     found = read_status(folder, job=job)
@@ -233,7 +230,7 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
 
     Exit codes: 0 proven · 1 not, as a run is under way, rows are missing or something is damaged
     """
-    from batchcall.commands.verify import verify_output
+    from batchcall.commands import verify_output
 
     folder, job = _folder(folder, output, settings)
     proof = verify_output(folder, job=job)
@@ -247,7 +244,7 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
 @_overrides
 def revalidate(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> None:
     """Apply a changed tool schema to the stored answers. Sends nothing. Exits 0 or 1 as run does."""
-    from batchcall.commands.revalidate import revalidate_job
+    from batchcall.commands import revalidate_job
 
     result = revalidate_job(_load(job, input_path, output, settings))
     _print(result.as_text(), result.exit_code)
@@ -288,7 +285,7 @@ def sandbox(
       /openai/deployments/NAME/chat/completions   Azure
     and GET /sandbox/ledger tells what it billed.
     """
-    from batchcall.sandbox.process import Settings, describe_faults, parse_faults, serve
+    from batchcall.sandbox import Settings, describe_faults, parse_faults, serve
 
     if list_faults:
         _print(describe_faults())
@@ -310,7 +307,7 @@ def sandbox(
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=".")
 def init(folder: Path) -> None:
     """Write a job to start from."""
-    from batchcall.commands.init import write_starter
+    from batchcall.commands import write_starter
 
     written = write_starter(folder)
     next_steps = f"next: batchcall check {written[0]}, then batchcall run {written[0]}"
@@ -320,7 +317,7 @@ def init(folder: Path) -> None:
 @main.command()
 def schema() -> None:
     """JSON Schema of the job file, for editors."""
-    from batchcall.job.model import job_schema
+    from batchcall.job import job_schema
 
     _print(_json(job_schema(), indent=True))
 
@@ -335,8 +332,8 @@ def _let_sigint_end_it() -> None:
 
 def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:
     """The job with what the command line changes. Paths of the command line start from where the person stands."""
-    from batchcall.job.model import load_job
-    from batchcall.pipeline.job_or_folder import job_at, places
+    from batchcall.job import load_job
+    from batchcall.pipeline import job_at, places
 
     found = job_at(job)
     is_named = {setting.partition("=")[0].strip() for setting in settings}
@@ -348,7 +345,7 @@ def _load(job: Path, input_path: str | None, output: str | None, settings: tuple
 
 
 def _folder(path: Path, output: str | None, settings: tuple[str, ...]) -> tuple[Path, Job | None]:
-    from batchcall.pipeline.job_or_folder import output_at, places
+    from batchcall.pipeline import output_at, places
 
     return output_at(path, overrides=(*settings, *places(None, output)))
 

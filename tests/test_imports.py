@@ -1,8 +1,9 @@
-"""Holds the levels of the package: who may import whom, and where each third-party library has its one home."""
+"""Holds the rooms of the package: who may import whom, through which door, and where each library has its one home."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -18,26 +19,22 @@ import batchcall
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "batchcall"
 
-# A unit is a file or a folder directly in the package. Within a unit everybody may import everybody.
+# A room is a folder of the package. It imports rooms below its own, through their doors (`__all__` of `__init__`), and
+# nothing else. Within a room everybody may import everybody.
 LEVELS = {
-    "records": 0, "errors": 0, "secret": 0, "version": 0, "terminal": 0, "likeness": 0,
-    "extraction": 1, "dialects": 1, "pacing": 1,
-    "job": 1, "job_change": 1, "job_endpoint": 1, "job_reading": 1, "job_schema": 1, "job_doubts": 1, "job_tools": 1,
-    "engines": 2, "files": 2,
-    "report": 3, "sandbox": 3, "starter": 3,
-    "running": 3, "asking": 3, "resume": 3, "questions": 3, "state": 3, "watching": 3, "closing": 3, "opening": 3,
-    "held": 3, "rereading": 3, "descriptors": 3, "forecast": 3, "at_hand": 3, "doubts": 3, "check": 3, "status": 3,
-    "verify": 3,
-    "revalidate": 3,
-    "cli": 4, "api": 4, "on_ray": 4, "__init__": 4, "__main__": 4,
+    "base": 1,
+    "disk": 2, "schemas": 2, "pacing": 2,
+    "input": 3, "requests": 3, "job": 3, "report": 3,
+    "output": 4, "dialects": 4, "sandbox": 4,
+    "http": 5, "answers": 5,
+    "engine": 6,
+    "pipeline": 7,
+    "commands": 8,
+    "": 9,  # the files in the root
 }  # fmt: skip
-# Where the parts meet: they alone may import others of their own level 3. And the job file is a few files.
-SPINE = {
-    "running", "asking", "resume", "questions", "state", "watching", "closing", "opening", "forecast", "doubts",
-    "rereading", "check", "status", "verify", "revalidate",
-    "job", "job_doubts", "job_endpoint", "job_reading", "job_tools",
-}  # fmt: skip
-LOWEST_THAT_MAY_WAIT = 2  # below it nothing reads a clock, throws dice, logs or touches a disk or a socket
+FRONT_DOOR = {"__init__", "__main__", "api", "cli"}
+PURE = {"pacing", "requests", "schemas", "answers", "dialects"}  # no clock, dice, loop, log or I/O
+NEVER_MEET = [("output", "engine")]  # only the pipeline knows both
 
 WAITING = {
     "asyncio", "concurrent", "fcntl", "ftplib", "glob", "http.client", "http.server", "logging", "mmap",
@@ -50,14 +47,14 @@ LAZY_ON_PURPOSE = {"cli.py", "__init__.py"}  # so that `--help` and `import batc
 
 # Where a third-party library may be imported: patterns of paths within the package.
 HOMES = {
-    "aiohttp": ("engines/transport.py", "engines/connections.py", "sandbox/*"),
-    "aiolimiter": ("engines/*",),
+    "aiohttp": ("http/*", "sandbox/*"),
+    "aiolimiter": ("engine/*",),
     "click": ("cli.py",),
-    "jinja2": ("extraction/*",),
-    "jsonschema_rs": ("extraction/*", "job_reading.py"),
+    "jinja2": ("requests/*",),
+    "jsonschema_rs": ("schemas/*", "job/reading.py"),
     "msgspec": ("*",),
     "orjson": ("*",),
-    "pyarrow": ("files/*",),
+    "pyarrow": ("disk/*", "input/*", "output/*"),
     "ray": ("on_ray.py",),
     "tqdm": ("report/*",),
     "uvloop": ("api.py", "sandbox/*"),
@@ -66,14 +63,25 @@ HOMES = {
 
 class Import(NamedTuple):
     line: int
-    module: str  # absolute: "batchcall.files.parts", "aiohttp"
+    module: str  # absolute: "batchcall.output.parts", "aiohttp"
     is_in_function: bool
 
 
-def test_every_import_points_down() -> None:
+def test_every_import_points_down_and_through_a_door() -> None:
     violations = violations_in(PACKAGE)
 
     assert not violations, "\n".join(["", *violations])
+
+
+@pytest.mark.parametrize("room", sorted(LEVELS.keys() - {""}))
+def test_a_door_has_what_others_import_and_nothing_else(room: str) -> None:
+    used = {name for file in PACKAGE.rglob("*.py") if room_of(path_of(file)) != room for name in taken_from(room, file)}
+
+    assert set(importlib.import_module(f"batchcall.{room}").__all__) == used
+
+
+def test_nothing_but_the_front_door_lies_in_the_root() -> None:
+    assert {file.stem for file in PACKAGE.glob("*.py")} == FRONT_DOOR
 
 
 def test_every_dependency_has_a_home() -> None:
@@ -87,23 +95,27 @@ def test_every_dependency_has_a_home() -> None:
 @pytest.mark.parametrize(
     ("path", "source", "complaint"),
     [
-        ("records.py", "import orjson", "records.py:1 imports orjson; level 0 is standard library only"),
-        ("records.py", "import batchcall.errors as e\nimport random", "records.py:2 imports random; below"),
-        ("pacing/window.py", "from time import monotonic", "pacing/window.py:1 imports time; below"),
-        ("dialects/gemini.py", "from urllib.request import urlopen", "imports urllib.request; below"),
-        ("dialects/gemini.py", "from urllib import request", "imports urllib.request; below"),
-        ("dialects/gemini.py", "from batchcall.extraction import schema", "may not import extraction"),
-        ("dialects/gemini.py", "from ..extraction import schema", "may not import extraction"),
-        ("engines/live.py", "from batchcall.files.parts import read", "engines may not import files"),
-        ("engines/live.py", "from batchcall import running", "engines may not import running"),
-        ("engines/live.py", "import batchcall", "engines may not import __init__"),
-        ("engines/live.py", "import pyarrow as pa", "engines/live.py:1 imports pyarrow; its home is files/*"),
-        ("engines/live.py", "import requests", "engines/live.py:1 imports requests; it has no home"),
-        ("report/lines.py", "from batchcall.sandbox import start", "report may not import sandbox"),
-        ("report/lines.py", "from batchcall.running import run_job", "report may not import running"),
-        ("stray.py", "import os", "stray.py:1 belongs to no level"),
-        ("running.py", "def f():\n    import json", "running.py:2 imports json inside a function"),
-        ("running.py", "if True:\n    from batchcall import cli", "running.py:2: running may not import cli"),
+        ("pacing/window.py", "from time import monotonic", "pacing/window.py:1 imports time; pacing is pure"),
+        ("answers/read.py", "import random", "answers/read.py:1 imports random; answers is pure"),
+        (
+            "dialects/gemini/dialect.py",
+            "from urllib.request import urlopen",
+            "imports urllib.request; dialects is pure",
+        ),
+        ("dialects/gemini/dialect.py", "from urllib import request", "imports urllib.request; dialects is pure"),
+        ("schemas/walk.py", "from batchcall.dialects import DIALECTS", "schemas may not import dialects"),
+        ("schemas/walk.py", "from ..dialects import DIALECTS", "schemas may not import dialects"),
+        ("engine/row_loop.py", "from batchcall.output import OpenPart", "engine may not import output"),
+        ("engine/row_loop.py", "from batchcall import pipeline", "engine may not import pipeline"),
+        ("engine/row_loop.py", "import batchcall", "engine may not import the front door"),
+        ("engine/row_loop.py", "import pyarrow as pa", "engine/row_loop.py:1 imports pyarrow; its home is disk/*"),
+        ("engine/row_loop.py", "import requests", "engine/row_loop.py:1 imports requests; it has no home"),
+        ("report/lines.py", "from batchcall.job import Job", "report may not import job"),
+        ("output/parts.py", "from batchcall.disk.disk import RealDisk", "past the door of disk"),
+        ("pipeline/run.py", "from batchcall.output.parts import _opened", "past the door of output"),
+        ("stray/file.py", "import os", "stray/file.py:1 is in no room"),
+        ("pipeline/run.py", "def f():\n    import json", "pipeline/run.py:2 imports json inside a function"),
+        ("pipeline/run.py", "if True:\n    from batchcall import cli", "pipeline may not import the front door"),
     ],
 )
 def test_a_violation_is_named_by_file_and_line(tmp_path: Path, path: str, source: str, complaint: str) -> None:
@@ -120,15 +132,14 @@ def test_a_violation_is_named_by_file_and_line(tmp_path: Path, path: str, source
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("errors.py", "from batchcall.records import Status"),
-        ("job.py", "import msgspec\nfrom pathlib import Path\nfrom batchcall import errors, records"),
+        ("base/errors.py", "from batchcall.base.records import Status"),
+        ("job/model.py", "import msgspec\nfrom pathlib import Path\nfrom batchcall.base import JobError"),
         (
-            "dialects/gemini.py",
-            "from http import HTTPStatus\nfrom urllib.parse import quote\nfrom . import openai_chat",
+            "dialects/gemini/dialect.py",
+            "from http import HTTPStatus\nfrom urllib.parse import quote\nfrom . import contents",
         ),
-        ("files/parts.py", "import pyarrow.parquet\nfrom batchcall.files.disk import write_beside"),
-        ("running.py", "from batchcall.report import lines\nfrom batchcall.engines.live import live_engine"),
-        ("cli.py", "def run():\n    from batchcall.running import run_job"),
+        ("output/parts.py", "import pyarrow.parquet\nfrom batchcall.disk import write_whole"),
+        ("cli.py", "def run():\n    from batchcall.pipeline import run_job"),
     ],
 )
 def test_what_is_allowed_is_not_complained_about(tmp_path: Path, path: str, source: str) -> None:
@@ -145,38 +156,55 @@ def violations_in(package: Path) -> list[str]:
 
 def violations_of(file: Path, package: Path) -> Iterator[str]:
     path = file.relative_to(package).as_posix()
-    unit = unit_of(path.removesuffix(".py").split("/"))
-    if unit not in LEVELS:
-        yield f"{path}:1 belongs to no level: add `{unit}` to LEVELS"
+    room = room_of(path)
+    if room not in LEVELS:
+        yield f"{path}:1 is in no room: add `{room}` to LEVELS"
         return
     for found in imports_of(file, path):
         if found.is_in_function and path not in LAZY_ON_PURPOSE:
             yield f"{path}:{found.line} imports {found.module} inside a function"
         top, *rest = found.module.split(".")
         if top == "batchcall":
-            yield from complaints_about_own(path, found, unit, unit_of(rest))
+            yield from complaints_about_own(path, found, room, rest)
         else:
-            yield from complaints_about_foreign(path, found, unit)
+            yield from complaints_about_foreign(path, found, room)
 
 
-def complaints_about_own(path: str, found: Import, unit: str, other: str) -> Iterator[str]:
-    here, there = LEVELS[unit], LEVELS.get(other, max(LEVELS.values()))
-    beside = here == there and (here in (0, max(LEVELS.values())) or unit in SPINE)
-    if not (other == unit or there < here or beside):
-        yield f"{path}:{found.line}: {unit} may not import {other} (level {here} imports level {there})"
+def complaints_about_own(path: str, found: Import, room: str, rest: list[str]) -> Iterator[str]:
+    other = rest[0] if rest and rest[0] in LEVELS else ""
+    here, there = LEVELS[room], LEVELS[other]
+    if other == room:
+        return
+    if there >= here or (room, other) in NEVER_MEET or (other, room) in NEVER_MEET:
+        yield f"{path}:{found.line}: {room} may not import {other or 'the front door'} (level {here}, level {there})"
+    elif len(rest) > 1:
+        yield f"{path}:{found.line}: {found.module} is past the door of {other}: import from batchcall.{other}"
 
 
-def complaints_about_foreign(path: str, found: Import, unit: str) -> Iterator[str]:
+def complaints_about_foreign(path: str, found: Import, room: str) -> Iterator[str]:
     top = found.module.partition(".")[0]
     is_standard = top in sys.stdlib_module_names
-    if LEVELS[unit] == 0 and not is_standard:
-        yield f"{path}:{found.line} imports {top}; level 0 is standard library only"
-    elif LEVELS[unit] < LOWEST_THAT_MAY_WAIT and (waiting := waiting_part_of(found.module)):
-        yield f"{path}:{found.line} imports {waiting}; below level {LOWEST_THAT_MAY_WAIT} nothing waits or reads"
+    if room in PURE and (waiting := waiting_part_of(found.module)):
+        yield f"{path}:{found.line} imports {waiting}; {room} is pure"
     elif not is_standard and top not in HOMES:
         yield f"{path}:{found.line} imports {top}; it has no home: add it to HOMES"
     elif not is_standard and not any(fnmatch(path, home) for home in HOMES[top]):
         yield f"{path}:{found.line} imports {top}; its home is {', '.join(HOMES[top])}"
+
+
+def taken_from(room: str, file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == f"batchcall.{room}":
+            yield from (name.name for name in node.names)
+
+
+def path_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path: str) -> str:
+    """The folder of the package; "" for a file in its root."""
+    return path.partition("/")[0] if "/" in path else ""
 
 
 def waiting_part_of(module: str) -> str | None:
@@ -209,7 +237,7 @@ def modules_of(node: ast.Import | ast.ImportFrom, path: str) -> list[str]:
     return [base]
 
 
-SPLIT_BY_NAME = {"batchcall", "http", "urllib"}  # `from batchcall import running` imports batchcall.running
+SPLIT_BY_NAME = {"batchcall", "http", "urllib"}  # `from batchcall import cli` imports batchcall.cli
 
 
 def absolute(node: ast.ImportFrom, path: str) -> str:
@@ -218,11 +246,6 @@ def absolute(node: ast.ImportFrom, path: str) -> str:
     folders = ["batchcall", *path.split("/")[:-1]]
     base = folders[: len(folders) - node.level + 1]
     return ".".join([*base, *([node.module] if node.module else [])])
-
-
-def unit_of(parts: list[str]) -> str:
-    """`["files", "parts"]` is files; nothing, or a name that is no module, is the package itself."""
-    return parts[0] if parts else "__init__"
 
 
 @pytest.mark.parametrize("name", batchcall.__all__)

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from batchcall.answers.repair import NotJson, has_duplicate_keys, match_tool, mend, read_json, without_copies
-from batchcall.base.records import Json, RawCall, Reply, Status, Tool, ToolCall, Usage
-from batchcall.requests.row_parts import sent_name
-from batchcall.schemas.field_types import FieldType, StructOf, shortened
-from batchcall.schemas.schema import CompiledTool, Formats, SchemaError, compile_tool
-from batchcall.schemas.work import Effort, TooMuchWork
+from batchcall.base import Json, RawCall, Reply, Status, Tool, ToolCall, Usage
+from batchcall.requests import sent_name
+from batchcall.schemas import (
+    CompiledTool,
+    Effort,
+    FieldType,
+    Formats,
+    SchemaError,
+    StructOf,
+    TooMuchWork,
+    compile_tool,
+    shortened,
+)
 
 _SHOWN_NAMES = 5
 _SHOWN_TEXT = 200  # characters of the model's own words in an error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from batchcall.answers.arguments import Reading, Toolbox
-from batchcall.base.records import (
+from batchcall.base import (
     NO_USAGE,
     Attempt,
     Failure,
@@ -17,6 +17,7 @@ from batchcall.base.records import (
     Json,
     Money,
     Outcome,
+    Redactor,
     Reply,
     Request,
     Row,
@@ -26,7 +27,6 @@ from batchcall.base.records import (
     Usage,
     record,
 )
-from batchcall.base.redaction import Redactor
 from batchcall.dialects import DEFAULT_CAPS, Dialect, too_large
 
 Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known

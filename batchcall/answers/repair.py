@@ -16,10 +16,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batchcall.base.records import Json, RawCall
-from batchcall.schemas.field_types import json_text, resolve, without_surrogates
-from batchcall.schemas.schema import CompiledTool, pattern_matcher
-from batchcall.schemas.work import Effort, TooMuchWork, pattern_cost
+from batchcall.base import Json, RawCall
+from batchcall.schemas import (
+    CompiledTool,
+    Effort,
+    TooMuchWork,
+    json_text,
+    pattern_cost,
+    pattern_matcher,
+    resolve,
+    without_surrogates,
+)
 
 MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
 _MAX_ENCODINGS = 3  # how often over a text may be JSON in a string

@@ -9,45 +9,55 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from batchcall.answers.read import max_tokens_of
-from batchcall.base.errors import BatchcallError, DamagedRecordError, ExitCode, JobError
-from batchcall.base.records import HttpRequest, Request, Row, Shape, Usage
+from batchcall.answers import max_tokens_of
+from batchcall.base import (
+    BatchcallError,
+    DamagedRecordError,
+    ExitCode,
+    HttpRequest,
+    JobError,
+    Request,
+    Row,
+    Shape,
+    Usage,
+)
 from batchcall.commands.status import read_status
 from batchcall.dialects import DIALECTS
-from batchcall.disk.disk import Disk, RealDisk
-from batchcall.disk.lock import refuse_held
-from batchcall.input.open_input import Input
-from batchcall.job.endpoint import auth_of, endpoint_names, exposed_keys, masked_headers, request_url, takes_any_name
-from batchcall.job.model import (
+from batchcall.disk import Disk, RealDisk, refuse_held
+from batchcall.input import Input
+from batchcall.job import (
     Job,
     LimitsSection,
     as_job,
+    auth_of,
+    endpoint_names,
+    exposed_keys,
+    masked_headers,
     pace_of,
     request_identity,
+    request_url,
     resolve_key,
+    takes_any_name,
 )
-from batchcall.output.output import OWN_FOLDER, look_at_parts, why_unwritable
-from batchcall.output.parts import Totals
-from batchcall.output.runfile import RunFile, read_runfile
-from batchcall.output.stamps import has_bought
-from batchcall.pacing.estimate import TokenEstimate
-from batchcall.pacing.price import cost_of
-from batchcall.pipeline.descriptors import room_for
-from batchcall.pipeline.forecast import forecast
-from batchcall.pipeline.request_maker import Asker, make_asker
-from batchcall.pipeline.resume import (
+from batchcall.output import OWN_FOLDER, RunFile, Totals, has_bought, look_at_parts, read_runfile, why_unwritable
+from batchcall.pacing import TokenEstimate, cost_of
+from batchcall.pipeline import (
+    Asker,
+    doubts,
+    forecast,
     is_correction,
+    make_asker,
+    prepare,
     refuse_foreign_folder,
+    refuse_network,
+    room_for,
     stored_job,
     unfit_without_record,
     validation_note,
     why_refused,
 )
-from batchcall.pipeline.run import prepare, refuse_network
-from batchcall.pipeline.warnings import doubts
-from batchcall.report.text import duration_text, free_text, money_text, table
-from batchcall.requests.prompt import RowError
-from batchcall.requests.requests import Sent, sent_name, sent_to
+from batchcall.report import duration_text, free_text, money_text, table
+from batchcall.requests import RowError, Sent, sent_name, sent_to
 
 _SAMPLE_ROWS = 200
 _ASSUMED_IN_FLIGHT = 64  # where the job says "auto"

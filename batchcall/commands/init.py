@@ -8,7 +8,7 @@ import os
 import shlex
 from pathlib import Path
 
-from batchcall.base.errors import JobError
+from batchcall.base import JobError
 
 _JOB = """# A job to start from.   batchcall check job.toml   then   batchcall run job.toml
 # All keys: `batchcall schema`, or the README.

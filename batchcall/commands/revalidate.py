@@ -9,29 +9,54 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from batchcall.answers.read import Asked, Reader
-from batchcall.base.errors import ExitCode, OutputError, ResumeError
-from batchcall.base.records import Attempt, Json, Outcome, Request, Row, Status
+from batchcall.answers import Asked, Reader
+from batchcall.base import Attempt, ExitCode, Json, Outcome, OutputError, Request, ResumeError, Row, Status
 from batchcall.commands.status import require_runfile
-from batchcall.disk.disk import Disk, RealDisk, guarded
-from batchcall.disk.lock import hold_lock
-from batchcall.disk.names import ANSWERS_FOLDER, answers_in, answers_name, part_name, part_numbers
-from batchcall.input.kept_columns import KeptRow
-from batchcall.input.open_input import Mark, open_input
-from batchcall.job.model import Job, as_job, changed_keys, masked, request_identity
-from batchcall.output.columns import Layout, add_left_out, split_error
-from batchcall.output.journal import journal_name
-from batchcall.output.output import OWN_FOLDER, SUCCESS, as_output_error
-from batchcall.output.parts import Totals, kept_schema_of, read_rows, read_totals, stored_answers, write_part
-from batchcall.output.runfile import RunFile, bill_aside, write_runfile
-from batchcall.output.stored import by_row
-from batchcall.output.waiting import Waiting
-from batchcall.pipeline.finish import tolerated
-from batchcall.pipeline.request_maker import Asker, make_asker, reader_of
-from batchcall.pipeline.reread import ReadingChild
-from batchcall.pipeline.resume import layout_fingerprint, marks_of, read_with
-from batchcall.report.text import revalidation_text
-from batchcall.requests.prompt import RowError
+from batchcall.disk import (
+    ANSWERS_FOLDER,
+    Disk,
+    RealDisk,
+    answers_in,
+    answers_name,
+    guarded,
+    hold_lock,
+    part_name,
+    part_numbers,
+)
+from batchcall.input import KeptRow, Mark, open_input
+from batchcall.job import Job, as_job, changed_keys, masked, request_identity
+from batchcall.output import (
+    OWN_FOLDER,
+    SUCCESS,
+    Layout,
+    RunFile,
+    Totals,
+    Waiting,
+    add_left_out,
+    as_output_error,
+    bill_aside,
+    by_row,
+    journal_name,
+    kept_schema_of,
+    read_rows,
+    read_totals,
+    split_error,
+    stored_answers,
+    write_part,
+    write_runfile,
+)
+from batchcall.pipeline import (
+    Asker,
+    ReadingChild,
+    layout_fingerprint,
+    make_asker,
+    marks_of,
+    read_with,
+    reader_of,
+    tolerated,
+)
+from batchcall.report import revalidation_text
+from batchcall.requests import RowError
 
 _MAY_CHANGE = ("tools", "tool_choice")
 

@@ -9,21 +9,44 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from batchcall.answers.read import Asked, Read
-from batchcall.base.errors import DamagedRecordError, JobError, OutputError
-from batchcall.base.records import Attempt, Failure, FailureKind, Request, Row, Status
-from batchcall.disk.disk import Disk, RealDisk
-from batchcall.disk.lock import holder_of
-from batchcall.disk.names import part_name, part_numbers
-from batchcall.job.model import Job
-from batchcall.output.journal import Recovered, journals_in, read_journals
-from batchcall.output.output import OWN_FOLDER, as_read_error
-from batchcall.output.parts import Totals, read_totals
-from batchcall.output.runfile import RunFile, read_runfile
-from batchcall.pipeline.request_maker import Asker, make_asker, model_of, reader_of
-from batchcall.pipeline.resume import is_free, job_notes, stored_job
-from batchcall.pipeline.unpublished import Held, held_answers, skimming
-from batchcall.report.text import failures_text, free_text, money_text, table, tokens_text
+from batchcall.answers import Asked, Read
+from batchcall.base import (
+    Attempt,
+    DamagedRecordError,
+    Failure,
+    FailureKind,
+    JobError,
+    OutputError,
+    Request,
+    Row,
+    Status,
+)
+from batchcall.disk import Disk, RealDisk, holder_of, part_name, part_numbers
+from batchcall.job import Job
+from batchcall.output import (
+    OWN_FOLDER,
+    Recovered,
+    RunFile,
+    Totals,
+    as_read_error,
+    journals_in,
+    read_journals,
+    read_runfile,
+    read_totals,
+)
+from batchcall.pipeline import (
+    Asker,
+    Held,
+    held_answers,
+    is_free,
+    job_notes,
+    make_asker,
+    model_of,
+    reader_of,
+    skimming,
+    stored_job,
+)
+from batchcall.report import failures_text, free_text, money_text, table, tokens_text
 
 
 @dataclass(frozen=True, slots=True)

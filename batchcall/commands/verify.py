@@ -7,22 +7,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.base.errors import BatchcallError, DamagedRecordError, InputError, JobError
-from batchcall.base.records import Outcome
+from batchcall.base import BatchcallError, DamagedRecordError, InputError, JobError, Outcome
 from batchcall.commands.status import require_runfile
-from batchcall.disk.disk import Disk, RealDisk
-from batchcall.disk.lock import holder_of
-from batchcall.disk.names import answers_in, part_name, part_numbers
-from batchcall.input.open_input import Input, open_input
-from batchcall.job.model import Job
-from batchcall.output.columns import Layout
-from batchcall.output.journal import journal_name, journals_in, read_journals
-from batchcall.output.output import OWN_FOLDER, SUCCESS, as_read_error
-from batchcall.output.parts import Match, Totals, matches, open_part, read_raw
-from batchcall.output.runfile import RunFile, bill_aside
-from batchcall.pipeline.request_maker import make_asker
-from batchcall.pipeline.resume import job_notes, layout_fingerprint, stored_job, wanted_by_part
-from batchcall.report.text import table
+from batchcall.disk import Disk, RealDisk, answers_in, holder_of, part_name, part_numbers
+from batchcall.input import Input, open_input
+from batchcall.job import Job
+from batchcall.output import (
+    OWN_FOLDER,
+    SUCCESS,
+    Layout,
+    Match,
+    RunFile,
+    Totals,
+    as_read_error,
+    bill_aside,
+    journal_name,
+    journals_in,
+    matches,
+    open_part,
+    read_journals,
+    read_raw,
+)
+from batchcall.pipeline import job_notes, layout_fingerprint, make_asker, stored_job, wanted_by_part
+from batchcall.report import table
 
 _NAMED_AT_MOST = 5  # rows named per fault
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from batchcall.base.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
+from batchcall.base import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 from batchcall.dialects.anthropic.dialect import Anthropic, default_cap
-from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.gemini.dialect import Gemini
+from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
 from batchcall.dialects.limits import read_limits
 from batchcall.dialects.openai.chat import OpenAIChat
 from batchcall.dialects.openai.responses import OpenAIResponses
 from batchcall.dialects.tolerant_decode import too_large
 
-__all__ = ["DEFAULT_CAPS", "DIALECTS", "HEADERS_READ", "Dialect", "read_limits", "too_large"]
+__all__ = ["DEFAULT_CAPS", "DIALECTS", "GZIP_MAGIC", "ZLIB_MAGICS", "Dialect", "read_limits", "too_large"]
 
 
 class Dialect(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from batchcall.base.errors import JobError
+from batchcall.base import JobError
 
 # The vapi relay documents all three, the second together with Anthropic's version header.
 WAYS: Mapping[str, Mapping[str, str]] = {

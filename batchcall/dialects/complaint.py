@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 
 MAX_CODE = 100  # characters
 MAX_UNWRAPPING = 3  # gateways put another's error into their own as text

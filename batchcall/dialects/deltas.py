@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 
 _SHORTEST_RUN = 4  # deltas; to make a template costs as much as to parse a hundred
 _LONGEST_REST = 256  # events until the next template is tried, where the last ones were of no use

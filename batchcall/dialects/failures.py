@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from batchcall.base.records import NO_USAGE, Failure, FailureKind, Json, Money, Quota, RateLimits, Scope, Usage
+from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, RateLimits, Scope, Usage
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
 from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
 from batchcall.dialects.quotas import likely_renewal_s, span_of_fields, span_of_headers, span_of_names, span_of_words

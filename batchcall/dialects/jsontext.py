@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 
 MAX_DEPTH = 128  # the parsers below recurse; a completion nests about ten levels
 MAX_INFLATED_BYTES = 16 * 1024 * 1024

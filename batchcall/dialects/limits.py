@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batchcall.base.records import RateLimits
+from batchcall.base import RateLimits
 from batchcall.dialects.waits import read_length_s
 
 # Limit, and when it is whole again: that tells a day's limit from a minute's. The first that is there counts.

@@ -9,7 +9,7 @@ import re
 
 import orjson
 
-from batchcall.base.records import Json, RawCall, Reply, Request
+from batchcall.base import Json, RawCall, Reply, Request
 
 
 def follow_up(request: Request, reply: Reply, problem: str, *, as_text: bool = False) -> Request:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.dialects.deltas import join_deltas
 
 Chunk = dict[str, Json]

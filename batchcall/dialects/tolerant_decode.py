@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from batchcall.base.records import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
+from batchcall.base import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
 from batchcall.dialects.anthropic.reply import has_events, message_reply_in
 from batchcall.dialects.failures import Answer, read_failure
 from batchcall.dialects.gemini.reply import gemini_reply_in, has_gemini_chunks

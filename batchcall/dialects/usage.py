@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchcall.base.records import NO_USAGE, Json, Usage
+from batchcall.base import NO_USAGE, Json, Usage
 
 MAX_COUNT = 2**40  # beyond what any model can use; sums over all attempts and rows of a part stay within 64 bits
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.dialects.moments import BEIJING, CLOCK, DATED, moment_in, seconds_until, since_epoch_s
 
 LONGEST_WAIT_S = 900.0  # beyond it nobody waits: the run stops and reports until when

@@ -1,0 +1,66 @@
+"""Every durable act on the file system, the lock of an output, the reserve of disk space."""
+
+from batchcall.disk.disk import (
+    OWN_FOLDER,
+    Disk,
+    RealDisk,
+    Sink,
+    ensure_folder,
+    guarded,
+    is_temporary,
+    remove_tree,
+    temporary_of,
+    whole_file,
+    write_fully,
+    write_whole,
+)
+from batchcall.disk.disk_reserve import Ballast
+from batchcall.disk.lock import FolderLostError, hold_lock, holder_of, refuse_held
+from batchcall.disk.mounts import network_file_system
+from batchcall.disk.names import (
+    ANSWERS_FOLDER,
+    DAMAGED_FOLDER,
+    EARLIER,
+    REHEARSAL,
+    answers_in,
+    answers_name,
+    aside_name,
+    aside_number,
+    part_name,
+    part_number,
+    part_numbers,
+    rename_old_files,
+)
+
+__all__ = [
+    "ANSWERS_FOLDER",
+    "DAMAGED_FOLDER",
+    "EARLIER",
+    "OWN_FOLDER",
+    "REHEARSAL",
+    "Ballast",
+    "Disk",
+    "FolderLostError",
+    "RealDisk",
+    "Sink",
+    "answers_in",
+    "answers_name",
+    "aside_name",
+    "aside_number",
+    "ensure_folder",
+    "guarded",
+    "hold_lock",
+    "holder_of",
+    "is_temporary",
+    "network_file_system",
+    "part_name",
+    "part_number",
+    "part_numbers",
+    "refuse_held",
+    "remove_tree",
+    "rename_old_files",
+    "temporary_of",
+    "whole_file",
+    "write_fully",
+    "write_whole",
+]

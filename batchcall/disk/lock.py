@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from batchcall.base.errors import LockedError
+from batchcall.base import LockedError
 
 try:
     import fcntl

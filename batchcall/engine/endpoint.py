@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from batchcall.answers.read import Read, max_tokens_of
-from batchcall.base.records import Failure, FailureKind, HttpRequest, Request, Scope, Shape
+from batchcall.answers import Read, max_tokens_of
+from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape
 from batchcall.dialects import Dialect, read_limits
 from batchcall.engine.gate import Gate, Turn
-from batchcall.http.transport import Transport
-from batchcall.pacing.health import Health, Verdict
-from batchcall.pacing.pacer import Orders, Pacer
-from batchcall.requests.requests import Sent, sent_to
+from batchcall.http import Transport
+from batchcall.pacing import Health, Orders, Pacer, Verdict
+from batchcall.requests import Sent, sent_to
 
 _SHAPES_HELD = 1024
 _NEVER_A_ROWS = frozenset({FailureKind.NO_DESCRIPTORS, FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME})

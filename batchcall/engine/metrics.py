@@ -7,8 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from batchcall.pacing.pacer import Pacer
-from batchcall.pacing.queue import read_queue
+from batchcall.pacing import Pacer, read_queue
 
 LOOK_EVERY_S = 2.0
 _GIVE_UP_AFTER = 3  # looks in a row that told nothing

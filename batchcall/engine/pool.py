@@ -12,11 +12,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
-from batchcall.base.errors import ExitCode
-from batchcall.base.records import HttpRequest, Request, Status
+from batchcall.base import ExitCode, HttpRequest, Request, Status
 from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.gate import Turn
-from batchcall.pacing.health import Health, Verdict
+from batchcall.pacing import Health, Verdict
 
 _Waiter = tuple["asyncio.Future[Endpoint]", Collection[Endpoint]]
 

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from batchcall.answers.read import WORTH_REASKING, Asked, Ended, Read, Reader, size_of, unread
-from batchcall.base.errors import BatchcallError, ExitCode
-from batchcall.base.records import (
+from batchcall.answers import WORTH_REASKING, Asked, Ended, Read, Reader, size_of, unread
+from batchcall.base import (
     NO_USAGE,
     Attempt,
+    BatchcallError,
+    ExitCode,
     Failure,
     HttpResponse,
     Money,
@@ -26,12 +27,8 @@ from batchcall.base.records import (
 from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.feed import Backlog, Feed, Results
 from batchcall.engine.pool import Place, Pool
-from batchcall.http.beside import beside, is_long
-from batchcall.pacing.breaker import is_of_endpoint
-from batchcall.pacing.budget import Budget, may_doubt
-from batchcall.pacing.health import Verdict
-from batchcall.pacing.proxy_cutoffs import Deaths
-from batchcall.pacing.retry import RetryPolicy
+from batchcall.http import beside, is_long
+from batchcall.pacing import Budget, Deaths, RetryPolicy, Verdict, is_of_endpoint, may_doubt
 
 Item = TypeVar("Item")
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from batchcall.base.records import Attempt
+from batchcall.base import Attempt
 
 T = TypeVar("T")
 

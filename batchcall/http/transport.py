@@ -22,14 +22,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
 
-from batchcall.base.errors import JobError
-from batchcall.base.records import Failure, FailureKind, HttpRequest, HttpResponse
-from batchcall.base.redaction import Redactor
-from batchcall.base.version import VERSION
-from batchcall.dialects.jsontext import GZIP_MAGIC, ZLIB_MAGICS
+from batchcall.base import VERSION, Failure, FailureKind, HttpRequest, HttpResponse, JobError, Redactor
+from batchcall.dialects import GZIP_MAGIC, ZLIB_MAGICS
 from batchcall.http.beside import LONG_BODY, beside_to_the_end
 from batchcall.http.connections import MOST_RESTING, Connector, Unsent, is_lack_of_descriptors
-from batchcall.job.endpoint import request_url
+from batchcall.job import request_url
 
 MAX_BODY = 16 * 1024 * 1024  # bytes of an answer, decoded; the start of a longer one is kept
 MAX_ERROR_BODY = 256 * 1024  # bytes of what is no success

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchcall.schemas.field_types import without_surrogates
+from batchcall.schemas import without_surrogates
 
 # What pyarrow raises for a value that it cannot hold.
 REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)

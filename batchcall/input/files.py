@@ -15,9 +15,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from batchcall.base.did_you_mean import close_to
-from batchcall.base.errors import InputError
-from batchcall.disk.names import REHEARSAL, part_number
+from batchcall.base import InputError, close_to
+from batchcall.disk import REHEARSAL, part_number
 from batchcall.input.hive import Keys, is_key_folder, keys_of
 
 PARQUET = "parquet"

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from batchcall.base.records import Row
+from batchcall.base import Row
 from batchcall.input.kept_columns import KeptColumns
 from batchcall.input.values import Batch, Mark, Table
 

@@ -11,8 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchcall.base.errors import InputError
-from batchcall.base.records import Row
+from batchcall.base import InputError, Row
 from batchcall.input.values import Batch
 
 # Sorted one after the other, so that sorting takes little room. A prime: even numbers spread over all of them.

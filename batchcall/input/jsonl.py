@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import orjson
 import pyarrow as pa
 
-from batchcall.base.errors import InputError
-from batchcall.base.records import Row
+from batchcall.base import InputError, Row
 from batchcall.input.compressed import decompressed
 from batchcall.input.files import FileSet, InputFile, reason
 from batchcall.input.kept_columns import KeptColumns

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchcall.input.arrow_values import REFUSALS, cleaned, fitted_array
-from batchcall.schemas.field_types import json_text_as_it_is, without_surrogates
+from batchcall.schemas import json_text_as_it_is, without_surrogates
 
 
 class LeftOut(NamedTuple):

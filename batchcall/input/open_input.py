@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchcall.base.did_you_mean import close_to
-from batchcall.base.errors import InputError
+from batchcall.base import InputError, close_to
 from batchcall.input.files import JSONL, PARQUET, FileSet, InputFile, find_files
 from batchcall.input.hive import with_keys
 from batchcall.input.ids import check_ids, named

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchcall.base.errors import InputError
-from batchcall.base.records import Row
+from batchcall.base import InputError, Row
 from batchcall.input.arrow_values import bytes_of
 from batchcall.input.files import FileSet, InputFile, reason
 from batchcall.input.kept_columns import KeptColumns, KeptRow

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
-from batchcall.base.records import Row
+from batchcall.base import Row
 from batchcall.input.kept_columns import KeptColumns
 
 BATCH_ROWS = 512

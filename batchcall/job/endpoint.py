@@ -13,8 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
-from batchcall.base.errors import JobError
-from batchcall.base.secret import Secret
+from batchcall.base import JobError, Secret
 from batchcall.job.reading import Draft, located
 
 ADDED_PATHS = (  # by the protocols

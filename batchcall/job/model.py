@@ -11,10 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from batchcall.base.did_you_mean import close_to
-from batchcall.base.errors import JobError
-from batchcall.base.records import Json
-from batchcall.disk.names import REHEARSAL
+from batchcall.base import JobError, Json, close_to
+from batchcall.disk import REHEARSAL
 from batchcall.job.change import describe_change
 from batchcall.job.endpoint import (
     EndpointSection,

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 
-from batchcall.base.did_you_mean import close_to
-from batchcall.base.errors import JobError
+from batchcall.base import JobError, close_to
 from batchcall.job.file_schema import SCHEMA, branch_for
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from batchcall.base.did_you_mean import close_to
+from batchcall.base import close_to
 from batchcall.job.reading import Draft, read_json
 
 Written = Mapping[str, Any]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from batchcall.base.did_you_mean import close_to
+from batchcall.base import close_to
 from batchcall.job.file_schema import BODY_KEYS, KEYS_OF_SERVERS
 
 # The numbers and switches of all protocols and of the usual servers, without case and underscores, at any depth.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchcall.base.records import NO_USAGE, Attempt, Failure, FailureKind, HttpResponse, Usage
-from batchcall.input.arrow_values import fitted_array
+from batchcall.base import NO_USAGE, Attempt, Failure, FailureKind, HttpResponse, Usage
+from batchcall.input import fitted_array
 
 _TEXT = pa.string()
 _USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")

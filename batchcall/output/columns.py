@@ -14,17 +14,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from batchcall.base.records import (
-    NO_USAGE,
-    Json,
-    Outcome,
-    Status,
-    ToolCall,
-    Usage,
-)
-from batchcall.input.arrow_values import REFUSALS, cleaned, fitted_array
-from batchcall.input.kept_columns import KeptColumns, KeptRow, LeftOut
-from batchcall.schemas.field_types import (
+from batchcall.base import NO_USAGE, Json, Outcome, Status, ToolCall, Usage
+from batchcall.input import REFUSALS, KeptColumns, KeptRow, LeftOut, cleaned, fitted_array
+from batchcall.schemas import (
     FieldType,
     ListOf,
     MemberFinder,

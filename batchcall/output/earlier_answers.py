@@ -17,16 +17,19 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchcall.base.records import Attempt, Outcome, Usage
-from batchcall.disk.disk import Disk, remove_tree, whole_file, write_fully
-from batchcall.disk.names import (
+from batchcall.base import Attempt, Outcome, Usage
+from batchcall.disk import (
     ANSWERS_FOLDER,
+    Disk,
     answers_in,
     answers_name,
     aside_name,
     aside_number,
     part_name,
     part_numbers,
+    remove_tree,
+    whole_file,
+    write_fully,
 )
 from batchcall.output.columns import OUTCOME_COLUMNS, Layout
 from batchcall.output.generations import new_generation, numbered_generations

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from batchcall.disk.disk import Disk, ensure_folder
-from batchcall.disk.names import ANSWERS_FOLDER, EARLIER, answers_name, aside_name, part_name
+from batchcall.disk import ANSWERS_FOLDER, EARLIER, Disk, answers_name, aside_name, ensure_folder, part_name
 from batchcall.output.journal import journals_in
 
 

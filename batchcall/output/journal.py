@@ -18,9 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchcall.base.records import Attempt, Bill, Failure, FailureKind
-from batchcall.disk.disk import Disk, Sink, whole_file, write_fully, write_whole
-from batchcall.disk.disk_reserve import Ballast
+from batchcall.base import Attempt, Bill, Failure, FailureKind
+from batchcall.disk import Ballast, Disk, Sink, whole_file, write_fully, write_whole
 from batchcall.output.journal_records import as_attempt, as_bill, checked
 from batchcall.output.stored import Stored, microseconds
 

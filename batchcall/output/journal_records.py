@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base.records import Attempt, Bill, Failure, FailureKind, HttpResponse
+from batchcall.base import Attempt, Bill, Failure, FailureKind, HttpResponse
 
 
 def sent_line(row: int, number: int, request_hash: str, sent_at_s: float, after: str | None = None) -> bytes:

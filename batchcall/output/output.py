@@ -13,23 +13,25 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from batchcall.base.errors import ExitCode, OutputError
-from batchcall.base.records import Attempt, Bill, Outcome, Status
-from batchcall.disk.disk import OWN_FOLDER as OWN_FOLDER
-from batchcall.disk.disk import Disk, ensure_folder, is_temporary, temporary_of
-from batchcall.disk.disk_reserve import Ballast
-from batchcall.disk.lock import FolderLostError
-from batchcall.disk.names import (
+from batchcall.base import Attempt, Bill, ExitCode, Outcome, OutputError, Status
+from batchcall.disk import (
     ANSWERS_FOLDER,
     DAMAGED_FOLDER,
+    Ballast,
+    Disk,
+    FolderLostError,
     answers_in,
     answers_name,
     aside_name,
+    ensure_folder,
+    is_temporary,
     part_name,
     part_numbers,
     rename_old_files,
+    temporary_of,
 )
-from batchcall.input.kept_columns import KeptRow
+from batchcall.disk import OWN_FOLDER as OWN_FOLDER
+from batchcall.input import KeptRow
 from batchcall.output.columns import Layout, add_left_out
 from batchcall.output.generations import generations, numbered_generations, set_aside
 from batchcall.output.journal import (

@@ -18,12 +18,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchcall.base.errors import OutputError
-from batchcall.base.records import Attempt, Bill, Outcome, Status, Usage
-from batchcall.disk.disk import Disk, Sink, whole_file
-from batchcall.input.arrow_values import bytes_of
-from batchcall.input.kept_columns import KeptColumns, KeptRow
-from batchcall.input.unreadable import UNREADABLE
+from batchcall.base import Attempt, Bill, Outcome, OutputError, Status, Usage
+from batchcall.disk import Disk, Sink, whole_file
+from batchcall.input import UNREADABLE, KeptColumns, KeptRow, bytes_of
 from batchcall.output.answer_columns import ANSWERS_SCHEMA, answers_batch, read_answers
 from batchcall.output.columns import OUTCOME_COLUMNS, Layout
 from batchcall.output.stored import Stored, microseconds

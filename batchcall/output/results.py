@@ -8,9 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchcall.base.errors import OutputError
-from batchcall.disk.disk import RealDisk
-from batchcall.disk.names import part_name, part_numbers
+from batchcall.base import OutputError
+from batchcall.disk import RealDisk, part_name, part_numbers
 from batchcall.output.output import OWN_FOLDER
 from batchcall.output.parts import read_batches
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import msgspec
 
-from batchcall.base.errors import DamagedRecordError, OutputError
-from batchcall.base.records import Bill
-from batchcall.disk.disk import Disk, write_whole
+from batchcall.base import Bill, DamagedRecordError, OutputError
+from batchcall.disk import Disk, write_whole
 
 NAME = "run.json"
 

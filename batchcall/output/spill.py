@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from batchcall.disk.disk import Disk, temporary_of, write_fully
-from batchcall.input.arrow_values import bytes_of
+from batchcall.disk import Disk, temporary_of, write_fully
+from batchcall.input import bytes_of
 
 HELD_BYTES = 16 * 1024 * 1024  # of the batches of one part in memory
 

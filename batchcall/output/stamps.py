@@ -13,9 +13,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchcall.base.records import Status
-from batchcall.disk.disk import Disk
-from batchcall.disk.names import answers_in, aside_number, part_number
+from batchcall.base import Status
+from batchcall.disk import Disk, answers_in, aside_number, part_number
 from batchcall.output.generations import numbered_generations
 from batchcall.output.journal import journals_in, read_journals
 from batchcall.output.parts import USAGE_COLUMNS, read_batches, stored_answers

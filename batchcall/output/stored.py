@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from batchcall.base.records import Attempt
+from batchcall.base import Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from batchcall.base.records import Outcome
-from batchcall.disk.disk import Disk
-from batchcall.input.kept_columns import KeptRow
+from batchcall.base import Outcome
+from batchcall.disk import Disk
+from batchcall.input import KeptRow
 from batchcall.output.columns import Layout
 from batchcall.output.spill import Spill
 

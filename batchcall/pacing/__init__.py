@@ -1,1 +1,28 @@
+"""How many requests, how fast and until when: all decisions about pace, retries and budgets. Pure."""
 
+from batchcall.pacing.breaker import is_of_endpoint
+from batchcall.pacing.budget import Budget, may_doubt
+from batchcall.pacing.estimate import TokenEstimate
+from batchcall.pacing.health import Health, Verdict, as_utc
+from batchcall.pacing.pacer import MOST_AUTO, Orders, Pacer
+from batchcall.pacing.price import cost_of
+from batchcall.pacing.proxy_cutoffs import Deaths
+from batchcall.pacing.queue import read_queue
+from batchcall.pacing.retry import RetryPolicy
+
+__all__ = [
+    "MOST_AUTO",
+    "Budget",
+    "Deaths",
+    "Health",
+    "Orders",
+    "Pacer",
+    "RetryPolicy",
+    "TokenEstimate",
+    "Verdict",
+    "as_utc",
+    "cost_of",
+    "is_of_endpoint",
+    "may_doubt",
+    "read_queue",
+]

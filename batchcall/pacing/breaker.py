@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchcall.base.records import Failure, FailureKind, Scope
+from batchcall.base import Failure, FailureKind, Scope
 
 _IN_A_ROW = 10  # failures that are no row's own, of more than one row, nothing answered in between
 _UNCONNECTED = 3  # the same, of failures to connect, which are never a row's own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from batchcall.base.records import Usage
+from batchcall.base import Usage
 
 # Before anything is known. English prose and JSON take about 0.3 tokens a byte of the body (a quarter is 18 to 30 %
 # low), a chat's frame about 10; a function call's arguments are seldom longer than 200.

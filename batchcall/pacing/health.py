@@ -11,8 +11,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from batchcall.base.errors import ExitCode
-from batchcall.base.records import Failure, FailureKind, Quota, Scope, Status
+from batchcall.base import ExitCode, Failure, FailureKind, Quota, Scope, Status
 
 # Hosts that speak for themselves. Any other may be a relay, which passes on the 401 of one bad channel of many.
 FIRST_PARTY_HOSTS = (

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from batchcall.base.errors import ExitCode
-from batchcall.base.records import Failure, FailureKind, RateLimits, Scope
+from batchcall.base import ExitCode, Failure, FailureKind, RateLimits, Scope
 from batchcall.pacing.breaker import Breaker, is_of_endpoint
 from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Verdict, used_up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from batchcall.base.records import Usage
+from batchcall.base import Usage
 
 _PER = 1_000_000  # prices are per million tokens
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from batchcall.base.records import Failure, FailureKind
+from batchcall.base import Failure, FailureKind
 
 _ENOUGH = 5
 _SHORTEST_S = 4.0  # what dies sooner has many reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchcall.base.records import Failure, FailureKind, Money, Scope
+from batchcall.base import Failure, FailureKind, Money, Scope
 
 _UNTIL_FREE = 0.5  # of the first wait: some gateways count an answer as in flight for a moment longer
 _SPREAD = 0.1  # of a wait that a server asked for: rows that were refused together do not come back together

@@ -1,0 +1,64 @@
+"""The spine of a run, from the job file to its summary."""
+
+from batchcall.pipeline.context import RunOptions
+from batchcall.pipeline.descriptors import room_for
+from batchcall.pipeline.finish import tolerated
+from batchcall.pipeline.forecast import forecast
+from batchcall.pipeline.job_or_folder import job_at, output_at, places
+from batchcall.pipeline.progress_feed import Show
+from batchcall.pipeline.request_maker import Asker, make_asker, model_of, reader_of
+from batchcall.pipeline.reread import ReadingChild
+from batchcall.pipeline.resume import (
+    is_correction,
+    is_free,
+    job_notes,
+    layout_fingerprint,
+    marks_of,
+    read_with,
+    refuse_foreign_folder,
+    stored_job,
+    unfit_without_record,
+    validation_note,
+    wanted_by_part,
+    why_refused,
+)
+from batchcall.pipeline.run import Say, StopSwitch, prepare, refuse_network, run_job
+from batchcall.pipeline.unpublished import Held, held_answers, skimming
+from batchcall.pipeline.warnings import doubts
+
+__all__ = [
+    "Asker",
+    "Held",
+    "ReadingChild",
+    "RunOptions",
+    "Say",
+    "Show",
+    "StopSwitch",
+    "doubts",
+    "forecast",
+    "held_answers",
+    "is_correction",
+    "is_free",
+    "job_at",
+    "job_notes",
+    "layout_fingerprint",
+    "make_asker",
+    "marks_of",
+    "model_of",
+    "output_at",
+    "places",
+    "prepare",
+    "read_with",
+    "reader_of",
+    "refuse_foreign_folder",
+    "refuse_network",
+    "room_for",
+    "run_job",
+    "skimming",
+    "stored_job",
+    "tolerated",
+    "unfit_without_record",
+    "validation_note",
+    "wanted_by_part",
+    "why_refused",
+]

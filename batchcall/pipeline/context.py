@@ -6,16 +6,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from batchcall.disk.disk import Disk
-from batchcall.input.open_input import Input
-from batchcall.job.model import Job
-from batchcall.output.earlier_answers import Library
-from batchcall.output.output import Output
-from batchcall.output.parts import Totals
-from batchcall.output.runfile import RunEntry
+from batchcall.disk import Disk
+from batchcall.input import Input
+from batchcall.job import Job
+from batchcall.output import Library, Output, RunEntry, Totals
 from batchcall.pipeline.request_maker import Asker
 from batchcall.pipeline.resume import FAIL, Resumption
-from batchcall.report.advice import Bounds
+from batchcall.report import Bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import os
 import sys
 from typing import NamedTuple
 
-from batchcall.base.errors import JobError
-from batchcall.http.connections import MOST_RESTING
-from batchcall.job.model import Job, pace_of
-from batchcall.pacing.pacer import MOST_AUTO
+from batchcall.base import JobError
+from batchcall.http import MOST_RESTING
+from batchcall.job import Job, pace_of
+from batchcall.pacing import MOST_AUTO
 
 if sys.platform != "win32":
     import resource

@@ -5,19 +5,16 @@ from __future__ import annotations
 import datetime
 import time
 
-from batchcall.base.errors import BatchcallError, ExitCode, InputError, OutputError
-from batchcall.engine.row_loop import LiveEngine, Stopped
-from batchcall.job.model import LimitsSection
-from batchcall.output.output import as_output_error
-from batchcall.output.parts import Totals
-from batchcall.output.runfile import bill_aside, write_runfile
-from batchcall.pacing.health import as_utc
+from batchcall.base import BatchcallError, ExitCode, InputError, OutputError
+from batchcall.engine import LiveEngine, Stopped
+from batchcall.job import LimitsSection
+from batchcall.output import Totals, as_output_error, bill_aside, write_runfile
+from batchcall.pacing import as_utc
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.request_maker import model_of
 from batchcall.pipeline.resume import is_free
 from batchcall.pipeline.unpublished import Held, held_answers, skimming, spent_aside
-from batchcall.report.advice import advice_text
-from batchcall.report.snapshot import EndpointUse, Summary
+from batchcall.report import EndpointUse, Summary, advice_text
 
 
 def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:

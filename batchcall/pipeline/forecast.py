@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchcall.disk.disk import Disk
-from batchcall.input.open_input import Input
-from batchcall.output.stamps import AnswerCount
+from batchcall.disk import Disk
+from batchcall.input import Input
+from batchcall.output import AnswerCount
 from batchcall.pipeline.request_maker import Asker
 
 

@@ -7,13 +7,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from batchcall.base.errors import BatchcallError, JobError
-from batchcall.disk.disk import RealDisk
-from batchcall.disk.names import REHEARSAL
-from batchcall.job.model import Job, load_job, rehearsed
-from batchcall.job.reading import job_files_in
-from batchcall.output.output import OWN_FOLDER
-from batchcall.output.runfile import RunFile, read_runfile
+from batchcall.base import BatchcallError, JobError
+from batchcall.disk import REHEARSAL, RealDisk
+from batchcall.job import Job, job_files_in, load_job, rehearsed
+from batchcall.output import OWN_FOLDER, RunFile, read_runfile
 
 
 class AtHand(NamedTuple):

@@ -9,28 +9,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
-from batchcall.base.records import Request
-from batchcall.base.redaction import Redactor
-from batchcall.base.secret import Secret
+from batchcall.base import Redactor, Request, Secret
 from batchcall.dialects import DIALECTS
-from batchcall.engine.endpoint import Endpoint
-from batchcall.engine.gate import Gate
-from batchcall.engine.pool import Pool
-from batchcall.engine.row_loop import LiveEngine
-from batchcall.http.transport import open_transport
-from batchcall.job.endpoint import auth_of, endpoint_names, takes_any_name
-from batchcall.job.model import EndpointSection, Job, masked, pace_of, resolve_key
-from batchcall.output.parts import Totals
-from batchcall.pacing.budget import Budget
-from batchcall.pacing.health import Health
-from batchcall.pacing.pacer import Pacer
-from batchcall.pacing.retry import RetryPolicy
+from batchcall.engine import Endpoint, Gate, LiveEngine, Pool
+from batchcall.http import open_transport
+from batchcall.job import EndpointSection, Job, auth_of, endpoint_names, masked, pace_of, resolve_key, takes_any_name
+from batchcall.output import Totals
+from batchcall.pacing import Budget, Health, Pacer, RetryPolicy
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.descriptors import Room, room_for
 from batchcall.pipeline.request_maker import model_of, reader_of
 from batchcall.pipeline.reread import ReadingChild
 from batchcall.pipeline.unpublished import Held, held_answers, skimming, spent_aside
-from batchcall.sandbox.process import Settings, open_sandbox
+from batchcall.sandbox import Settings, open_sandbox
 
 Keys = list[Secret | None]  # of each endpoint of the job, in order
 

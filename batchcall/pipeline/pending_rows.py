@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from batchcall.answers.read import Asked, Ended, bad_row
-from batchcall.base.records import Attempt, Row
-from batchcall.input.open_input import Batch
-from batchcall.output.columns import split_error
-from batchcall.output.earlier_answers import Bought, Library
-from batchcall.output.output import Earlier, OpenPart, as_output_error
+from batchcall.answers import Asked, Ended, bad_row
+from batchcall.base import Attempt, Row
+from batchcall.input import Batch
+from batchcall.output import Bought, Earlier, Library, OpenPart, as_output_error, split_error
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.resume import Plan, marks_of, needed_columns
-from batchcall.requests.prompt import RowError
+from batchcall.requests import RowError
 
 Question = tuple[Row, OpenPart]
 

@@ -8,13 +8,12 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from batchcall.base.errors import InputError, OutputError
-from batchcall.engine.feed import Feed
-from batchcall.engine.row_loop import LiveEngine
-from batchcall.output.runfile import write_runfile
+from batchcall.base import InputError, OutputError
+from batchcall.engine import Feed, LiveEngine
+from batchcall.output import write_runfile
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.pending_rows import Question
-from batchcall.report.snapshot import Snapshot
+from batchcall.report import Snapshot
 
 Show = Callable[[Snapshot], None]
 

@@ -8,17 +8,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import Reader
-from batchcall.base.errors import JobError
-from batchcall.base.records import Request, Row, Shape, Tool, Usage
+from batchcall.answers import Reader, Toolbox
+from batchcall.base import JobError, Request, Row, Shape, Tool, Usage
 from batchcall.dialects import DIALECTS
-from batchcall.job.model import Job, ToolSpec, resolve_tool_choice, spoken_by
-from batchcall.pacing.price import cost_of
-from batchcall.requests.prompt import RowError, TemplateError
-from batchcall.requests.requests import RequestBuilder, make_builder, request_hash, tools_of
-from batchcall.schemas.lint import Findings, lint_tools
-from batchcall.schemas.schema import FieldType, Formats, SchemaError
+from batchcall.job import Job, ToolSpec, resolve_tool_choice, spoken_by
+from batchcall.pacing import cost_of
+from batchcall.requests import RequestBuilder, RowError, TemplateError, make_builder, request_hash, tools_of
+from batchcall.schemas import FieldType, Findings, Formats, SchemaError, lint_tools
 
 _TOOLBOXES_HELD = 512
 _NO_TOOLS = Toolbox.of(())

@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from batchcall.answers.read import Asked, Read, unread
-from batchcall.base.errors import OutputError
-from batchcall.base.records import Attempt, FailureKind, Request, Row
-from batchcall.http.beside import collector_paused
+from batchcall.answers import Asked, Read, unread
+from batchcall.base import Attempt, FailureKind, OutputError, Request, Row
+from batchcall.http import collector_paused
 from batchcall.pipeline.request_maker import make_asker, reader_of
 from batchcall.pipeline.resume import stored_job
 

@@ -11,24 +11,32 @@ from typing import Any
 
 import msgspec
 
-from batchcall.base.errors import JobError, OutputError, ResumeError
-from batchcall.base.version import VERSION
-from batchcall.disk.disk import Disk
-from batchcall.disk.names import part_name, part_numbers
-from batchcall.input.kept_columns import KeptColumns
-from batchcall.input.open_input import Input, Mark
-from batchcall.job.endpoint import endpoint_names
-from batchcall.job.model import Job, changed_keys, masked, request_identity, speakers
-from batchcall.output.columns import Layout
-from batchcall.output.journal import journals_in, read_journals
-from batchcall.output.output import OWN_FOLDER, Output
-from batchcall.output.parts import Totals, Wanted, fits, read_totals
-from batchcall.output.runfile import InputEntry, RunFile, bill_aside, read_runfile, write_runfile
-from batchcall.output.stamps import bought_from, has_bought
+from batchcall.base import VERSION, JobError, OutputError, ResumeError
+from batchcall.disk import Disk, part_name, part_numbers
+from batchcall.input import Input, KeptColumns, Mark
+from batchcall.job import Job, changed_keys, endpoint_names, masked, request_identity, speakers
+from batchcall.output import (
+    OWN_FOLDER,
+    InputEntry,
+    Layout,
+    Output,
+    RunFile,
+    Totals,
+    Wanted,
+    bill_aside,
+    bought_from,
+    fits,
+    has_bought,
+    journals_in,
+    read_journals,
+    read_runfile,
+    read_totals,
+    write_runfile,
+)
 from batchcall.pipeline.forecast import Forecast, forecast
 from batchcall.pipeline.job_or_folder import job_of
 from batchcall.pipeline.request_maker import Asker, make_asker
-from batchcall.report.text import money_text
+from batchcall.report import money_text
 
 RERUN = "rerun"
 KEEP = "keep"

@@ -10,31 +10,28 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchcall.base.errors import BatchcallError, ExitCode, JobError, OutputError
-from batchcall.base.records import Shape, Status
+from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Shape, Status
 from batchcall.dialects import DIALECTS
-from batchcall.disk.disk import Disk, RealDisk, guarded
-from batchcall.disk.lock import FolderLostError, hold_lock, refuse_held
-from batchcall.disk.mounts import network_file_system
-from batchcall.engine.feed import Feed
-from batchcall.engine.metrics import watched_queue
-from batchcall.engine.row_loop import LiveEngine, Stopped
-from batchcall.input.open_input import Input, open_input
-from batchcall.job.endpoint import exposed_keys
-from batchcall.job.model import Job, as_job, is_batch_file, rehearsed
-from batchcall.output.columns import Layout
-from batchcall.output.earlier_answers import Library
-from batchcall.output.generations import has_earlier
-from batchcall.output.output import (
+from batchcall.disk import Disk, FolderLostError, RealDisk, guarded, hold_lock, network_file_system, refuse_held
+from batchcall.engine import Feed, LiveEngine, Stopped, watched_queue
+from batchcall.input import Input, open_input
+from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
+from batchcall.output import (
     OWN_FOLDER,
+    InputEntry,
+    Layout,
+    Library,
     OpenPart,
     Output,
+    RunEntry,
     as_output_error,
     clear_remains,
+    has_earlier,
     make_folders,
     output_error,
+    read_runfile,
+    write_runfile,
 )
-from batchcall.output.runfile import InputEntry, RunEntry, read_runfile, write_runfile
 from batchcall.pipeline.context import Run, RunOptions
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
@@ -44,8 +41,7 @@ from batchcall.pipeline.progress_feed import Show, shown
 from batchcall.pipeline.request_maker import Asker, make_asker
 from batchcall.pipeline.resume import Resumption, needed_columns, refuse_foreign_folder, take_up
 from batchcall.pipeline.warnings import doubts
-from batchcall.report.snapshot import Summary
-from batchcall.report.text import left_out_text, members_left_out_text
+from batchcall.report import Summary, left_out_text, members_left_out_text
 
 
 @dataclass(slots=True)

@@ -8,15 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.answers.read import WORTH_REASKING, Asked, Read, Reader
-from batchcall.base.errors import OutputError
-from batchcall.base.records import NO_USAGE, Attempt, Scope, Status
-from batchcall.disk.disk import Disk
-from batchcall.disk.names import answers_in, part_name, part_numbers
-from batchcall.output.earlier_answers import Library
-from batchcall.output.journal import Recovered, add_attempts, journals_in, read_journals
-from batchcall.output.output import OWN_FOLDER
-from batchcall.output.parts import USAGE_COLUMNS, Totals, read_batches, stored_answers
+from batchcall.answers import WORTH_REASKING, Asked, Read, Reader
+from batchcall.base import NO_USAGE, Attempt, OutputError, Scope, Status
+from batchcall.disk import Disk, answers_in, part_name, part_numbers
+from batchcall.output import (
+    OWN_FOLDER,
+    USAGE_COLUMNS,
+    Library,
+    Recovered,
+    Totals,
+    add_attempts,
+    journals_in,
+    read_batches,
+    read_journals,
+    stored_answers,
+)
 
 Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
 Skim = Callable[[Attempt], tuple[Read, float | None]]  # an attempt, read, and what it cost in USD

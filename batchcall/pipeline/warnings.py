@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from batchcall.input.open_input import Input
-from batchcall.job.model import Job
+from batchcall.input import Input
+from batchcall.job import Job
 from batchcall.pipeline.request_maker import Asker
 
 _LOOKED_AT_ROWS = 10_000

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 import orjson
 from tqdm import tqdm
 
-from batchcall.base.terminal import printable
+from batchcall.base import printable
 from batchcall.report.snapshot import Snapshot
 from batchcall.report.text import extras, snapshot_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchcall.base.errors import ExitCode
+from batchcall.base import ExitCode
 
 
 @dataclass(frozen=True, slots=True)

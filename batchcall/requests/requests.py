@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from batchcall.base.records import Json, Request, Shape, Tool
+from batchcall.base import Json, Request, Shape, Tool
 from batchcall.requests.prompt import RowError, Template, TemplateError, compile_template
 from batchcall.requests.row_parts import (
     as_json,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
-from batchcall.base.records import Json, Tool
+from batchcall.base import Json, Tool
 from batchcall.requests.prompt import RowError
 
 MAX_DEPTH = 100  # encoders recurse; what people write nests about ten levels

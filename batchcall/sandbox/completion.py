@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from batchcall.sandbox.generate import Source, conforming
-from batchcall.schemas.schema import CompiledSchema, SchemaError, compile_schema
+from batchcall.schemas import CompiledSchema, SchemaError, compile_schema
 
 Body = dict[str, Any]
 

@@ -10,7 +10,7 @@ from re import _constants as sre  # type: ignore[attr-defined]  # the parser of 
 from re import _parser as sre_parser  # type: ignore[attr-defined]  # as above
 from typing import Any
 
-from batchcall.schemas.schema import CompiledSchema
+from batchcall.schemas import CompiledSchema
 
 Schema = Any  # a JSON Schema: an object or a boolean
 

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from batchcall.base.errors import BatchcallError
+from batchcall.base import BatchcallError
 from batchcall.sandbox.server import run_server, stop_on_signals
 from batchcall.sandbox.settings import Settings, describe_faults, parse_faults
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batchcall.base.did_you_mean import close_to
-from batchcall.base.errors import JobError
+from batchcall.base import JobError, close_to
 from batchcall.sandbox.faults import FAULTS
 
 

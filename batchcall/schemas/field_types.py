@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 30  # of nested structs and lists; deeper is JSON, readers of Parquet do not like more

@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 from urllib.parse import unquote
 
-from batchcall.base.did_you_mean import close_to
-from batchcall.base.records import Json, Tool
+from batchcall.base import Json, Tool, close_to
 from batchcall.schemas.field_types import has_inner_id, resolve, shortened
 from batchcall.schemas.schema import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA
 

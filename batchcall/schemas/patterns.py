@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import jsonschema_rs
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.schemas.work import References, dicts_in
 
 _Places = dict[int, tuple[str, dict[str, Json]]]  # path and schema, by identity of the schema

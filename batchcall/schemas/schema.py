@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import jsonschema_rs
 import msgspec
 
-from batchcall.base.records import Json, Tool
+from batchcall.base import Json, Tool
 from batchcall.schemas.field_types import FieldType, field_type, has_inner_id, shortened
 from batchcall.schemas.formats import LENIENT
 from batchcall.schemas.patterns import leave_patterns_out, patterns_in

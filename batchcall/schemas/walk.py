@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jsonschema_rs
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.schemas.field_types import encode_json, shortened
 from batchcall.schemas.work import (
     REFERENCES,

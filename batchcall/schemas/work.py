@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.schemas.field_types import has_inner_id, resolve
 
 UNITS = 15_000_000  # for all that is done with one answer: 0.3 s on a quiet machine

@@ -26,8 +26,9 @@ from batchcall.base.records import (
     Tool,
     Usage,
 )
-from batchcall.dialects import DIALECTS, HEADERS_READ
+from batchcall.dialects import DIALECTS
 from batchcall.dialects.anthropic.dialect import DEFAULT_MAX_TOKENS
+from batchcall.dialects.failures import HEADERS_READ
 from documents import documented, faults_of
 
 CLAUDE = DIALECTS["anthropic"]

@@ -27,8 +27,8 @@ from batchcall.base.records import (
     Tool,
     Usage,
 )
-from batchcall.dialects import DIALECTS, HEADERS_READ
-from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, WORDINGS
+from batchcall.dialects import DIALECTS
+from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, HEADERS_READ, WORDINGS
 from batchcall.job.file_schema import PROTOCOLS
 
 EXAMPLES = Path(__file__).parent / "examples"

@@ -27,7 +27,8 @@ from batchcall.base.records import (
     Status,
     Tool,
 )
-from batchcall.dialects import DIALECTS, HEADERS_READ
+from batchcall.dialects import DIALECTS
+from batchcall.dialects.failures import HEADERS_READ
 from batchcall.dialects.openai.strict_schema import MAX_PROPERTIES, MAX_VALUES, schema_faults
 from documents import documented, faults_of
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from batchcall.base.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
+from batchcall.base import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 from batchcall.dialects.anthropic.reply import message_reply_from
 from batchcall.dialects.anthropic.schema import draft_faults
 from batchcall.dialects.anthropic.turns import as_turns

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchcall.base.records import Json, RawCall, Reply
+from batchcall.base import Json, RawCall, Reply
 from batchcall.dialects.jsontext import as_json_text, string_or_none
 from batchcall.dialects.usage import read_usage
 

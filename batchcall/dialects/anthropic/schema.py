@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 
 Schema = Mapping[str, Json]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.dialects.jsontext import as_json_text
 
 Block = dict[str, Json]

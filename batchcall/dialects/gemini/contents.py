@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.dialects.jsontext import Undigested, parse_documents
 
 Part = dict[str, Json]

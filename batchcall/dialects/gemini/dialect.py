@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import orjson
 
-from batchcall.base.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
+from batchcall.base import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.gemini.contents import as_conversation, text_parts
 from batchcall.dialects.gemini.reply import gemini_reply_from

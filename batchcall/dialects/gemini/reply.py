@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from batchcall.base.records import Json, RawCall, Reply
+from batchcall.base import Json, RawCall, Reply
 from batchcall.dialects.jsontext import as_json_text, string_or_none
 from batchcall.dialects.usage import read_usage_metadata
 

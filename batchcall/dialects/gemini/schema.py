@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 
 Schema = dict[str, Json]
 

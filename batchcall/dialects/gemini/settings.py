@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchcall.base.records import Json, Shape
+from batchcall.base import Json, Shape
 from batchcall.dialects.gemini.schema import say_schema
 
 Fragment = dict[str, Json]

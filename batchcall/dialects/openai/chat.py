@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from batchcall.base.records import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
+from batchcall.base import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.jsontext import as_json_bytes, parse_plain
 from batchcall.dialects.openai.chat_reply import chat_reply_from

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from batchcall.base.records import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
+from batchcall.base import Failure, HttpRequest, HttpResponse, Json, Reply, Request, Shape
 from batchcall.dialects.auth import auth_headers
 from batchcall.dialects.jsontext import as_json_bytes, parse_plain
 from batchcall.dialects.openai.responses_input import as_input

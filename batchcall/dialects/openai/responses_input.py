@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from batchcall.base.records import Json
+from batchcall.base import Json
 from batchcall.dialects.jsontext import as_json_text
 
 Item = dict[str, Json]

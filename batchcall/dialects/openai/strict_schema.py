@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from batchcall.base.records import Json, Shape
+from batchcall.base import Json, Shape
 
 MAX_PROPERTIES = 5_000  # of all objects together
 MAX_NESTING = 10  # levels of objects
