@@ -23,7 +23,7 @@ import orjson
 
 from batchcall.dialects import DIALECTS
 from batchcall.job.model import load_job
-from batchcall.pipeline.request_maker import make_asker
+from batchcall.pipeline.request_maker import make_request_maker
 from batchcall.sandbox.process import Settings, open_sandbox
 
 SHORT_ROWS = 1_000
@@ -122,11 +122,11 @@ def write_job(folder: Path, url: str, rows: int, concurrency: int) -> None:
 
 def write_bodies(folder: Path) -> None:
     """The very bodies that the job sends."""
-    asker = make_asker(load_job(folder / "job.toml"))
+    maker = make_request_maker(load_job(folder / "job.toml"))
     dialect = DIALECTS["openai-chat"]
     with (folder / "rows.jsonl").open("rb") as lines, (folder / "bodies.jsonl").open("wb") as bodies:
         for line in lines:
-            bodies.write(dialect.encode(asker.ask(orjson.loads(line))).body + b"\n")
+            bodies.write(dialect.encode(maker.make_request(orjson.loads(line))).body + b"\n")
 
 
 async def cpu_per_row(run: Callable[[int], list[str]], rows: int) -> float:

@@ -29,21 +29,21 @@ import pyarrow.parquet as pq
 import batchcall.commands.revalidate
 import batchcall.pipeline.open_engine
 import batchcall.pipeline.run
-from batchcall.answers.read import Asked, Read
+from batchcall.answers.read import ParsedAttempt, Prepared
 from batchcall.base.errors import BatchcallError, ExitCode, OutputError
 from batchcall.base.records import Attempt, HttpRequest, HttpResponse, Request, Row
 from batchcall.commands.revalidate import revalidate_job
 from batchcall.commands.verify import verify_output
 from batchcall.disk.names import answers_in, part_number
 from batchcall.job.model import Job, load_job
-from batchcall.output.earlier_answers import Library
+from batchcall.output.earlier_answers import EarlierAnswers
 from batchcall.output.generations import has_earlier
 from batchcall.output.journal import Committer, journals_in, read_journals
 from batchcall.output.output import OpenPart, Output
 from batchcall.output.parts import read_batches, read_raw, read_totals
 from batchcall.output.runfile import RunFile, read_runfile
 from batchcall.pipeline.context import RunOptions
-from batchcall.pipeline.request_maker import make_asker, reader_of
+from batchcall.pipeline.request_maker import answer_parser_of, make_request_maker
 from batchcall.pipeline.resume import stored_job
 from batchcall.pipeline.run import StopSwitch, run_job
 from batchcall.report.snapshot import Summary
@@ -207,11 +207,11 @@ class ReadHere:
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         job_of_run = stored_job(job)
-        self._asker, self._reader = make_asker(job_of_run), reader_of(job_of_run)
+        self._maker, self._parser = make_request_maker(job_of_run), answer_parser_of(job_of_run)
 
-    def read(self, attempt: Attempt, request: Request) -> Read:
-        toolbox = self._asker.toolbox_of(request)
-        return self._reader.read(attempt, Asked(Row(attempt.row, {}, ""), request, attempt.request_hash, toolbox))
+    def read(self, attempt: Attempt, request: Request) -> ParsedAttempt:
+        toolbox = self._maker.toolbox_of(request)
+        return self._parser.read(attempt, Prepared(Row(attempt.row, {}, ""), request, attempt.request_hash, toolbox))
 
     def close(self) -> None:
         pass
@@ -479,8 +479,8 @@ def _faults_of_store(world: World, rows: list[dict[str, Any]], known: Counter[st
     wanted = {row["request_hash"] for row in rows}
     left = [one for one in known if known[one] and one not in wanted and not one.endswith(IN_VAIN)]
     if left and has_earlier(world.disk, own):
-        with contextlib.closing(Library(world.disk, world.out, own)) as library:
-            taken = {one: library.take(one) for one in left}
+        with contextlib.closing(EarlierAnswers(world.disk, world.out, own)) as earlier_answers:
+            taken = {one: earlier_answers.take(one) for one in left}
             return faults + [f"the answer to {one} is gone" for one, it in taken.items() if not it or not it.attempts]
     return faults + [f"the answer to {one} is gone" for one in left]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from unittest import mock
 
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import Asked, Read, Reader
+from batchcall.answers.read import AnswerParser, ParsedAttempt, Prepared
 from batchcall.base.errors import BatchcallError
 from batchcall.base.records import Attempt, Failure, HttpRequest, HttpResponse, Request, Row, Shape, Status, Tool
 from batchcall.dialects import DIALECTS
@@ -228,9 +228,9 @@ class Course:
         return (self.server.statuses[200] - 1) / lasted_s * 60
 
 
-def question(row: int) -> Asked:
+def question(row: int) -> Prepared:
     request = Request(SHAPE, [{"role": "user", "content": f"row {row}"}])
-    return Asked(Row(row, {}, f"rows:{row}"), request, f"hash{row}", TOOLBOX)
+    return Prepared(Row(row, {}, f"rows:{row}"), request, f"hash{row}", TOOLBOX)
 
 
 def paced(server: HiddenServer, pacer: Pacer, *, rows: int = ROWS, attempts: int = 6) -> Course:
@@ -271,14 +271,14 @@ def paced_pool(
         ]
         engine = LiveEngine(
             pool=Pool(endpoints),
-            reader=Reader(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
+            parser=AnswerParser(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
             budget=Budget(),
             recorder=Forgetful(),
             reasks=0,
             now_s=loop.time,
             roll=dice.random,
-            reread=lambda attempt, request: Read(attempt),
+            reread=lambda attempt, request: ParsedAttempt(attempt),
         )
         watch(engine)
         statuses: Counter[str] = Counter()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batchcall.answers.arguments import Reading
-from batchcall.answers.read import Read
+from batchcall.answers.arguments import ToolResult
+from batchcall.answers.read import ParsedAttempt
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse, Reply, Status, Usage
 from batchcall.disk.disk import RealDisk
 from batchcall.output.journal import Recovered
-from batchcall.pipeline.unpublished import held_answers
+from batchcall.pipeline.unpublished import unpublished_answers
 
 LOST = Failure(FailureKind.DISCONNECTED, "lost")
 
@@ -18,14 +18,14 @@ def test_a_row_whose_last_connection_was_lost_ended_as_its_last_answer_says(tmp_
     answered = Attempt(0, 1, "h", HttpResponse(200, {}, b"{}"), None, 1.0, 1.0, 0.0, "e")
     lost = Attempt(0, 2, "h", None, LOST, 3.0, 1.0, 0.0, "e")
 
-    def skim(attempt: Attempt) -> tuple[Read, float | None]:
+    def skim(attempt: Attempt) -> tuple[ParsedAttempt, float | None]:
         if attempt.failure is not None:
-            return Read(attempt, failure=attempt.failure), None
-        reading = Reading(Status.INVALID_ARGUMENTS, "wrong", "f", None, (), ())
-        return Read(attempt, reply=Reply(usage=Usage(9, 1, 10)), reading=reading), 0.5
+            return ParsedAttempt(attempt, failure=attempt.failure), None
+        reading = ToolResult(Status.INVALID_ARGUMENTS, "wrong", "f", None, (), ())
+        return ParsedAttempt(attempt, reply=Reply(usage=Usage(9, 1, 10)), result=reading), 0.5
 
     found = Recovered(attempts={0: [answered, lost], 1: [lost]}, ended={0, 1})
-    held = held_answers(RealDisk(), tmp_path, skim, [(0, found)])
+    held = unpublished_answers(RealDisk(), tmp_path, skim, [(0, found)])
 
     assert held.statuses == {Status.INVALID_ARGUMENTS: 1, Status.UNREACHABLE: 1}
     assert (held.spent.total_tokens, held.spent.cost, held.spent.attempts) == (10, 0.5, 3)

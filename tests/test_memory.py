@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchcall import RunOptions, read_status, revalidate_job, run_job, verify_output
-from batchcall.answers.read import Asked, Reader
+from batchcall.answers.read import AnswerParser, Prepared
 from batchcall.base.records import HttpResponse, Row
 from batchcall.disk.disk import RealDisk
 from batchcall.engine.feed import Backlog
@@ -27,7 +27,7 @@ ROWS = 120
 
 
 async def test_a_row_that_has_ended_is_held_by_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    most: dict[type, int] = {Asked: 0, Row: 0}
+    most: dict[type, int] = {Prepared: 0, Row: 0}
     add, calls = Output.add, itertools.count()
 
     def counting(self: Output, *ended: Any) -> Any:
@@ -51,7 +51,7 @@ async def test_a_row_that_has_ended_is_held_by_no_worker(tmp_path: Path, monkeyp
 
     assert summary.totals["ok"] == 400
     assert most[Row] < 40  # with their values: what was read and is not made ready yet
-    assert most[Asked] < 200  # what is in flight
+    assert most[Prepared] < 200  # what is in flight
 
 
 def _is_full(one: Any) -> bool:
@@ -159,7 +159,7 @@ async def test_answers_that_stand_on_the_disk_are_held_few_at_a_time(
 
             return counted
 
-        monkeypatch.setattr(Reader, "skim", counting(Reader.skim))
+        monkeypatch.setattr(AnswerParser, "skim", counting(AnswerParser.skim))
         monkeypatch.setattr(Waiting, "add", counting(Waiting.add))
 
         await act(job)

@@ -14,7 +14,7 @@ import pytest
 from batchcall.base.records import Status
 from batchcall.pacing.open_limit import OpenLimit
 from batchcall.pacing.pacer import Pacer
-from batchcall.pacing.random_refusals import Whims
+from batchcall.pacing.random_refusals import RandomRefusals
 from pace_model import (
     LIMITS,
     PER_MINUTE,
@@ -99,8 +99,8 @@ def test_refusals_by_chance_do_not_bring_the_job_to_a_standstill(share: float, s
 
 
 def test_control_whoever_takes_refusals_by_chance_for_the_rate_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Whims, "excuses", lambda self, sent_at_s: False)
-    monkeypatch.setattr(Whims, "overload", lambda self, known_per_s, now_s, counts_minutes: None)
+    monkeypatch.setattr(RandomRefusals, "excuses", lambda self, sent_at_s: False)
+    monkeypatch.setattr(RandomRefusals, "overload", lambda self, known_per_s, now_s, counts_minutes: None)
 
     course = paced(HiddenServer(by_chance=0.1), Pacer(concurrency=WORKERS), rows=1_000, attempts=9)
 

@@ -12,7 +12,7 @@ import pytest
 from answering import endpoint
 from batchcall import RunOptions, run_job
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import Asked, Reader
+from batchcall.answers.read import AnswerParser, Prepared
 from batchcall.base.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool
 from batchcall.commands.revalidate import revalidate_job
 from batchcall.dialects import DIALECTS
@@ -191,8 +191,8 @@ EMPTY_CALLS: dict[str, tuple[str, bytes]] = {
 
 def outcome_of(protocol: str, body: bytes, parameters: dict[str, Any]) -> Outcome:
     tool = Tool("record_person", LOOSE["function"]["parameters"], LOOSE)
-    reader = Reader(DIALECTS[protocol], repair=True, coerce=False, pricing=lambda model, usage: None)
-    asked = Asked(Row(0, {}, ""), Request(Shape("m", (tool,), None, parameters), []), "h", Toolbox.of([tool]))
+    reader = AnswerParser(DIALECTS[protocol], repair=True, coerce=False, pricing=lambda model, usage: None)
+    asked = Prepared(Row(0, {}, ""), Request(Shape("m", (tool,), None, parameters), []), "h", Toolbox.of([tool]))
     attempt = Attempt(0, 1, "h", HttpResponse(200, {}, body), None, 1.0, 0.5, 0.0, "e")
     return reader.outcome(asked, [reader.read(attempt, asked)])
 

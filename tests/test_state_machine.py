@@ -81,7 +81,11 @@ def _damaged(machine: RunMachine, number: int) -> None:
 
 # What is taken out, by what the machine says then, in a life that needs it.
 CONTROLS: dict[str, tuple[str, Callable[..., Any], Life]] = {
-    "was bought": ("batchcall.output.earlier_answers.Library.take", lambda library, request_hash: None, _shuffled),
+    "was bought": (
+        "batchcall.output.earlier_answers.EarlierAnswers.take",
+        lambda library, request_hash: None,
+        _shuffled,
+    ),
     "answers were there|in vain": ("batchcall.output.output.recover", lambda disk, paths, target: Recovered(), _killed),
     "'row': 0, 'id': 'r0', 'text': 'a'": ("batchcall.pipeline.resume._fits", lambda *_, **__: True, _edited),
     "_SUCCESS": ("batchcall.output.output.Output.mark_success", _nothing, _edited),

@@ -1,14 +1,24 @@
 """From the bytes of an answer to the outcome of a row. Pure."""
 
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import WORTH_REASKING, Asked, Ended, Read, Reader, bad_row, max_tokens_of, size_of, unread
+from batchcall.answers.read import (
+    WORTH_REASKING,
+    AnswerParser,
+    Ended,
+    ParsedAttempt,
+    Prepared,
+    bad_row,
+    max_tokens_of,
+    size_of,
+    unread,
+)
 
 __all__ = [
     "WORTH_REASKING",
-    "Asked",
+    "AnswerParser",
     "Ended",
-    "Read",
-    "Reader",
+    "ParsedAttempt",
+    "Prepared",
     "Toolbox",
     "bad_row",
     "max_tokens_of",

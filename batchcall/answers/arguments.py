@@ -26,7 +26,7 @@ _SHOWN_TEXT = 200  # characters of the model's own words in an error
 _CUT_OFF = "the answer was cut off by its token limit"
 
 
-class Reading(NamedTuple):
+class ToolResult(NamedTuple):
     """What a reply came to."""
 
     status: Status
@@ -103,7 +103,7 @@ class Toolbox:
             tuple(f"{tool.name}: {one}" for tool in compiled.values() for one in tool.schema.left_out),
         )
 
-    def read(self, reply: Reply, *, repair: bool, coerce: bool, max_tokens: int | None) -> Reading:
+    def read(self, reply: Reply, *, repair: bool, coerce: bool, max_tokens: int | None) -> ToolResult:
         """What a reply came to. Never raises. `max_tokens` is the request's cap on the answer, None without one.
 
         The first call decides: its arguments fill the typed column, so its status is the row's. That a later call is
@@ -120,14 +120,14 @@ class Toolbox:
             return self._without_call(reply, ways)
         if len(reply.calls) == 1:
             only = self._read_call(reply.calls[0], ways)
-            return Reading(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
+            return ToolResult(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
         sent = without_copies(reply.calls, ways.effort)
         read = [self._read_call(call, ways) for call in sent]
         first = read[0]
         again = ("repeated_call",) if len(sent) < len(reply.calls) else ()
         repairs = tuple(dict.fromkeys((*again, *(step for one in read for step in one.repairs))))
         calls = tuple(one.call for one in read)
-        return Reading(first.status, first.call.error, first.tool, first.arguments, calls, repairs)
+        return ToolResult(first.status, first.call.error, first.tool, first.arguments, calls, repairs)
 
     def _read_call(self, call: RawCall, ways: _Ways) -> _CallRead:
         tool, steps = self._tool_called(call.name, ways)
@@ -173,23 +173,23 @@ class Toolbox:
         more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
         return f"{_quoted(name)} is none of the tools of the request: {names or 'it has none'}{more}"
 
-    def _without_call(self, reply: Reply, ways: _Ways) -> Reading:
+    def _without_call(self, reply: Reply, ways: _Ways) -> ToolResult:
         if not self.tools and reply.content:  # the text is what was asked for
-            return Reading(Status.OK, None, None, None, (), ())
+            return ToolResult(Status.OK, None, None, None, (), ())
         if ways.is_full:
-            return Reading(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
+            return ToolResult(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
         if reply.content:
             error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
         else:
             error = "the model neither called a function nor said anything"
-        return Reading(Status.NO_CALL, error, None, None, (), ())
+        return ToolResult(Status.NO_CALL, error, None, None, (), ())
 
-    def _ended_early(self, reply: Reply, status: Status) -> Reading:
+    def _ended_early(self, reply: Reply, status: Status) -> ToolResult:
         """Calls are listed as far as they came, and nothing in them is mended."""
         plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED, effort=Effort())
         read = [self._read_call(call, plain) for call in reply.calls]
         tool = read[0].tool if read else None
-        return Reading(status, _ending(reply, status), tool, None, tuple(one.call for one in read), ())
+        return ToolResult(status, _ending(reply, status), tool, None, tuple(one.call for one in read), ())
 
 
 def _common_type(tools: list[CompiledTool]) -> FieldType | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from batchcall.answers.arguments import Reading, Toolbox
+from batchcall.answers.arguments import Toolbox, ToolResult
 from batchcall.base import (
     NO_USAGE,
     Attempt,
@@ -33,7 +33,7 @@ Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None
 
 
 @record
-class Asked:
+class Prepared:
     """A row with what is to be asked, and what earlier runs already know of it."""
 
     row: Row
@@ -80,13 +80,13 @@ def _size_of(attempts: Sequence[Attempt]) -> int:
 
 
 @record
-class Read:
+class ParsedAttempt:
     """One attempt, read: either a failure, or a reply with what its call came to."""
 
     attempt: Attempt
     failure: Failure | None = None
     reply: Reply | None = None
-    reading: Reading | None = None
+    result: ToolResult | None = None
 
     @property
     def usage(self) -> Usage:
@@ -108,7 +108,7 @@ WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UN
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class AnswerParser:
     """How answers are read in this job."""
 
     dialect: Dialect  # of answers that do not say who spoke
@@ -118,35 +118,39 @@ class Reader:
     dialects: Mapping[str, Dialect] = field(default_factory=dict)  # by name, where endpoints differ in it
     redactor: Redactor | None = None  # of the keys, where they are known: a stream may hold one in pieces
 
-    def read(self, attempt: Attempt, asked: Asked) -> Read:
+    def read(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
         """What one attempt brought. Never raises, whatever was received."""
         read = self.skim(attempt)
         if read.reply is None:
             return read
         try:
-            most = self._max_tokens(attempt, asked.request.shape)
-            reading = asked.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=most)
+            most = self._max_tokens(attempt, prepared.request.shape)
+            result = prepared.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=most)
         except Exception as error:
-            return Read(read.attempt, failure=_undigested(attempt, error))
-        return Read(read.attempt, reply=read.reply, reading=reading)
+            return ParsedAttempt(read.attempt, failure=_undigested(attempt, error))
+        return ParsedAttempt(read.attempt, reply=read.reply, result=result)
 
-    def skim(self, attempt: Attempt) -> Read:
-        """What one attempt brought, not held against any tool: `reading` is None. Never raises."""
+    def skim(self, attempt: Attempt) -> ParsedAttempt:
+        """What one attempt brought, not held against any tool: `result` is None. Never raises."""
         response = attempt.response
         if response is None or attempt.failure is not None:  # both: a process died of reading it
-            return Read(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+            return ParsedAttempt(attempt, failure=attempt.failure or _NOTHING_KNOWN)
         if response.is_cut and response.status in range(200, 300):  # cut short: not read at all
-            return Read(attempt, failure=too_large(response))
+            return ParsedAttempt(attempt, failure=too_large(response))
         dialect = self._dialect_of(attempt)
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
-            return Read(attempt, failure=_undigested(attempt, error))
+            return ParsedAttempt(attempt, failure=_undigested(attempt, error))
         if self.redactor is not None and isinstance(answer, Reply) and _may_be_in_pieces(response.body):
             attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
         if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
             answer = _of_no_status(response.status, answer)
-        return Read(attempt, failure=answer) if isinstance(answer, Failure) else Read(attempt, reply=answer)
+        return (
+            ParsedAttempt(attempt, failure=answer)
+            if isinstance(answer, Failure)
+            else ParsedAttempt(attempt, reply=answer)
+        )
 
     def _dialect_of(self, attempt: Attempt) -> Dialect:
         return self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
@@ -171,37 +175,39 @@ class Reader:
             answer = _of_unsafe_answer(response.status, answer)
         return attempt, answer
 
-    def outcome(self, asked: Asked, reads: Sequence[Read]) -> Outcome:
+    def outcome(self, prepared: Prepared, reads: Sequence[ParsedAttempt]) -> Outcome:
         """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
         last = reads[-1]
         deciding = next((read for read in reversed(reads) if read.reply is not None), last)
         usage = _sum_of_usage(reads)
-        cost = self._cost_of_all(asked, reads)
-        if asked.before is not None:
-            usage = asked.before.usage + usage
-            cost = None if cost is None and asked.before.cost is None else (cost or 0.0) + (asked.before.cost or 0.0)
-        said = deciding.reading or _of_failure(deciding.failure or _NOTHING_KNOWN)
-        return _outcome(asked, deciding, last.attempt, usage=usage, cost=cost, said=said)
+        cost = self._cost_of_all(prepared, reads)
+        if prepared.before is not None:
+            usage = prepared.before.usage + usage
+            cost = (
+                None if cost is None and prepared.before.cost is None else (cost or 0.0) + (prepared.before.cost or 0.0)
+            )
+        said = deciding.result or _of_failure(deciding.failure or _NOTHING_KNOWN)
+        return _outcome(prepared, deciding, last.attempt, usage=usage, cost=cost, said=said)
 
-    def cost(self, asked: Asked, read: Read) -> float | None:
+    def cost(self, prepared: Prepared, read: ParsedAttempt) -> float | None:
         """USD for the tokens of one attempt, None where no price is known."""
-        return self.pricing(read.attempt.model or asked.request.shape.model, read.usage)
+        return self.pricing(read.attempt.model or prepared.request.shape.model, read.usage)
 
-    def _cost_of_all(self, asked: Asked, reads: Sequence[Read]) -> float | None:
+    def _cost_of_all(self, prepared: Prepared, reads: Sequence[ParsedAttempt]) -> float | None:
         if len(reads) == 1:
-            return self.cost(asked, reads[0])
-        costs = [cost for read in reads if (cost := self.cost(asked, read)) is not None]
+            return self.cost(prepared, reads[0])
+        costs = [cost for read in reads if (cost := self.cost(prepared, read)) is not None]
         return sum(costs) if costs else None
 
 
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
 
 
-def unread(attempt: Attempt, why: str) -> Read:
+def unread(attempt: Attempt, why: str) -> ParsedAttempt:
     """An answer that cannot be read: its row ends, and the raw answer is kept."""
     status = attempt.response.status if attempt.response else None
     message = f"batchcall cannot read this answer: {why}; it is kept, please report it"
-    return Read(attempt, failure=Failure(FailureKind.UNDIGESTED, message, status))
+    return ParsedAttempt(attempt, failure=Failure(FailureKind.UNDIGESTED, message, status))
 
 
 def _undigested(attempt: Attempt, error: Exception) -> Failure:
@@ -278,7 +284,7 @@ def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) 
     )
 
 
-def _sum_of_usage(reads: Sequence[Read]) -> Usage:
+def _sum_of_usage(reads: Sequence[ParsedAttempt]) -> Usage:
     if len(reads) == 1:
         return reads[0].usage
     total = NO_USAGE
@@ -288,13 +294,13 @@ def _sum_of_usage(reads: Sequence[Read]) -> Usage:
 
 
 def _outcome(
-    asked: Asked, deciding: Read, attempt: Attempt, *, usage: Usage, cost: float | None, said: Reading
+    prepared: Prepared, deciding: ParsedAttempt, attempt: Attempt, *, usage: Usage, cost: float | None, said: ToolResult
 ) -> Outcome:
     reply = deciding.reply or _NO_REPLY
     response = attempt.response
-    is_partial_before = asked.before is not None and _PARTIAL in asked.before.repairs
+    is_partial_before = prepared.before is not None and _PARTIAL in prepared.before.repairs
     return Outcome(
-        row=asked.row.index,
+        row=prepared.row.index,
         status=said.status,
         error=said.error,
         tool=said.tool,
@@ -322,5 +328,5 @@ _NO_REPLY = Reply()
 _PARTIAL = "impossible_count"  # noted where the sum of tokens leaves one out
 
 
-def _of_failure(failure: Failure) -> Reading:
-    return Reading(failure.kind.rule.status, failure.message, None, None, (), ())
+def _of_failure(failure: Failure) -> ToolResult:
+    return ToolResult(failure.kind.rule.status, failure.message, None, None, (), ())

@@ -35,7 +35,7 @@ _UNITS_A_CHARACTER = 3  # of a text that a step looks through: 60 ns
 _UNITS_A_MARK = 50  # of those characters that a step looks at one by one
 
 
-class Mended(NamedTuple):
+class Repaired(NamedTuple):
     """Arguments that pass their schema, and the names of the steps it took, in order."""
 
     arguments: dict[str, Json]
@@ -48,7 +48,7 @@ class NotJson(ValueError):
 
 def mend(
     call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool, effort: Effort | None = None
-) -> Mended | None:
+) -> Repaired | None:
     """Read the arguments of a call in another way, so that they pass. None when no way helps, or `effort` is spent.
 
     `coerce` allows lossless changes of scalars ("5" → 5), `repair` everything else.
@@ -72,7 +72,7 @@ class _Passing(NamedTuple):
         return isinstance(value, dict) and self.tool.schema.is_valid(value, effort=self.effort, length=self.length)
 
 
-def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Mended | None:
+def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Repaired | None:
     steps = ["arguments_object"] if call.is_object else []
     try:
         value = _read_mended(call.arguments, steps, tool.effort) if repair else read_json(call.arguments)
@@ -89,7 +89,7 @@ def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Men
             value = changed
     if not isinstance(value, dict) or not tool.passes(value) or is_deeper(value, MAX_DEPTH):
         return None
-    return Mended(value, tuple(dict.fromkeys(steps)))
+    return Repaired(value, tuple(dict.fromkeys(steps)))
 
 
 def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:

@@ -42,11 +42,11 @@ from batchcall.job import (
 from batchcall.output import OWN_FOLDER, RunFile, Totals, has_bought, look_at_parts, read_runfile, why_unwritable
 from batchcall.pacing import TokenEstimate, cost_of
 from batchcall.pipeline import (
-    Asker,
+    RequestMaker,
     doubts,
     forecast,
     is_correction,
-    make_asker,
+    make_request_maker,
     prepare,
     refuse_foreign_folder,
     refuse_network,
@@ -145,19 +145,19 @@ def check_job(job: Job | Path | str) -> CheckReport:
     """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
     job = as_job(job)
     refuse_network(job)
-    asker, source, layout = prepare(job)
+    maker, source, layout = prepare(job)
     if job.input.id is not None:
         source.check_ids(job.input.id)
     warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *layout.kept.notes]
-    warnings += [*asker.rewrites, *asker.findings.slips]
+    warnings += [*maker.rewrites, *maker.findings.slips]
     rows = source.count_rows()
-    warnings += doubts(job, asker, source)
-    sample, bad = _sample(job, asker, source, warnings)
-    warnings += filter(None, [asker.row_tools_note()])
+    warnings += doubts(job, maker, source)
+    sample, bad = _sample(job, maker, source, warnings)
+    warnings += filter(None, [maker.row_tools_note()])
     if bad and sample:
         warnings.append(_bad_text(sample, bad))
     refusals = [*_key_refusals(job), *_descriptor_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
-    standing = _standing(job, asker, source, refusals)
+    standing = _standing(job, maker, source, refusals)
     warnings += filter(None, [standing.note])
     done = min(rows, standing.done)
     left = rows - done if standing.to_buy is None else standing.to_buy
@@ -228,7 +228,7 @@ class _Standing(NamedTuple):
 _NOTHING = _Standing({}, False, 0, None, Totals())
 
 
-def _standing(job: Job, asker: Asker, source: Input, refusals: list[str]) -> _Standing:
+def _standing(job: Job, maker: RequestMaker, source: Input, refusals: list[str]) -> _Standing:
     """Look at the output as `run` would, changing nothing. Adds to `refusals` why it would not start."""
     folder, disk = job.output.path, RealDisk()
     why = why_unwritable(folder)
@@ -243,8 +243,8 @@ def _standing(job: Job, asker: Asker, source: Input, refusals: list[str]) -> _St
             return _NOTHING
         runfile = _runfile(disk, folder)
         if runfile is None:
-            return _standing_without_record(asker, source, disk, folder, refusals)
-        return _standing_of(job, runfile, asker, source, disk, refusals)
+            return _standing_without_record(maker, source, disk, folder, refusals)
+        return _standing_of(job, runfile, maker, source, disk, refusals)
     except BatchcallError as error:
         refusals.append(_sentence(error))
         return _NOTHING
@@ -258,25 +258,29 @@ def _runfile(disk: Disk, folder: Path) -> RunFile | None:
         return None
 
 
-def _standing_without_record(asker: Asker, source: Input, disk: Disk, folder: Path, refusals: list[str]) -> _Standing:
+def _standing_without_record(
+    maker: RequestMaker, source: Input, disk: Disk, folder: Path, refusals: list[str]
+) -> _Standing:
     """Parts whose run.json is lost are used where they answer the job's own requests."""
     if not folder.is_dir() or not has_bought(disk, folder):
         return _NOTHING
-    would = forecast([asker], source, disk, folder)
+    would = forecast([maker], source, disk, folder)
     if would.gone:
         refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
     return _Standing({}, False, 0, would.to_buy, Totals())
 
 
-def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: Disk, refusals: list[str]) -> _Standing:
+def _standing_of(
+    job: Job, runfile: RunFile, maker: RequestMaker, source: Input, disk: Disk, refusals: list[str]
+) -> _Standing:
     is_as_it_was = runfile.identity == request_identity(job)
     is_same_job = is_as_it_was or is_correction(runfile, job, disk)
     kept = [*runfile.kept_jobs, runfile.job] if is_same_job else []
-    older = [make_asker(stored_job(one)) for one in kept]
+    older = [make_request_maker(stored_job(one)) for one in kept]
     would = None
     if not is_as_it_was or runfile.input.fingerprint != source.fingerprint:
-        would = forecast([asker, *older], source, disk, job.output.path)
-    refusal = why_refused(runfile, job, [asker, *older], source, disk, would)
+        would = forecast([maker, *older], source, disk, job.output.path)
+    refusal = why_refused(runfile, job, [maker, *older], source, disk, would)
     if refusal is not None:
         refusals.append(_sentence(refusal))
     note = validation_note(runfile, job, disk) if is_same_job else None
@@ -291,22 +295,22 @@ def _standing_of(job: Job, runfile: RunFile, asker: Asker, source: Input, disk: 
 Sampled = tuple[Request, HttpRequest]
 
 
-def _sample(job: Job, asker: Asker, source: Input, warnings: list[str]) -> tuple[list[Sampled], list[str]]:
+def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -> tuple[list[Sampled], list[str]]:
     """The first rows as they would be sent, and why nothing can be made from the others of them."""
-    columns: Any = source.columns if asker.columns is None else asker.columns
+    columns: Any = source.columns if maker.columns is None else maker.columns
     endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
     sampled, bad = [], []
     shapes: dict[Shape, Sent] = {}
     for row in _first_rows(source, columns):
         try:
-            request = asker.ask(_values(row))
-            asker.toolbox_of(request)
+            request = maker.make_request(_values(row))
+            maker.toolbox_of(request)
             shape = request.shape
             if shape not in shapes:
                 shapes[shape] = sent_to(shape, model=endpoint.model, takes_any_name=takes_any_name(endpoint.url))
-            asked = shapes[shape].ask(request.messages)
-            sampled.append((asked, dialect.encode(asked)))
+            prepared = shapes[shape].with_messages(request.messages)
+            sampled.append((prepared, dialect.encode(prepared)))
         except RowError as error:
             bad.append(f"{row.where}: {error}")
     warnings += _name_warnings(job, {tool.name: sent_name(tool) for shape in shapes for tool in shape.tools})

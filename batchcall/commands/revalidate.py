@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from batchcall.answers import Asked, Reader
+from batchcall.answers import AnswerParser, Prepared
 from batchcall.base import Attempt, ExitCode, Json, Outcome, OutputError, Request, ResumeError, Row, Status
 from batchcall.commands.status import require_runfile
 from batchcall.disk import (
@@ -46,13 +46,13 @@ from batchcall.output import (
     write_runfile,
 )
 from batchcall.pipeline import (
-    Asker,
     ReadingChild,
+    RequestMaker,
+    answer_parser_of,
     layout_fingerprint,
-    make_asker,
+    make_request_maker,
     marks_of,
     read_with,
-    reader_of,
     tolerated,
 )
 from batchcall.report import revalidation_text
@@ -104,7 +104,7 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
     runfile = require_runfile(disk, folder)
     _refuse_other_changes(runfile, job)
     _refuse_without_answers(disk, folder)
-    asker, reader = make_asker(job), reader_of(job)
+    maker, parser = make_request_maker(job), answer_parser_of(job)
     result = Revalidation(str(folder))
     with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
         has_died, runfile.revalidating = runfile.revalidating, True
@@ -113,9 +113,9 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
         totals = Totals()
         layout = None
         for number in part_numbers(disk, folder):
-            layout = Layout(kept_schema_of(disk, folder / part_name(number)), asker.arguments_type)
+            layout = Layout(kept_schema_of(disk, folder / part_name(number)), maker.arguments_type)
             with contextlib.closing(ReadingChild(masked(job))) as child:
-                work = _Work(disk, job, asker, reader, layout, marks_of(runfile), child, has_died)
+                work = _Work(disk, job, maker, parser, layout, marks_of(runfile), child, has_died)
                 totals.add(_revalidate_part(work, number, result))
         _record(disk, runfile, job, layout, totals)
     if totals.failed > tolerated(job.limits, totals):
@@ -140,8 +140,8 @@ class _Work(NamedTuple):
 
     disk: Disk
     job: Job
-    asker: Asker
-    reader: Reader
+    maker: RequestMaker
+    parser: AnswerParser
     layout: Layout
     marks: list[Mark]
     child: ReadingChild  # reads what a revalidation may die over
@@ -190,7 +190,7 @@ def _refuse_without_answers(disk: Disk, folder: Path) -> None:
 def _rows(work: _Work, number: int) -> Iterator[tuple[KeptRow, Outcome, Request | None]]:
     """The rows of a part with what was asked: the same for all where the tools are the job's, else made from the input
     again, None where it makes none."""
-    shape = work.asker.builder.shape
+    shape = work.maker.builder.shape
     requests = _requests_of_rows(work, number)
     for kept, outcome in read_rows(work.disk, work.job.output.path / part_name(number), work.layout):
         if shape is not None:
@@ -203,30 +203,30 @@ def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request |
     """Of every row of the input in the range of a part, in order."""
     source = open_input(work.job.input.path, id_column=work.job.input.id, output=work.job.output.path)
     start = number * work.job.output.part_rows
-    columns = source.columns if work.asker.columns is None else work.asker.columns
+    columns = source.columns if work.maker.columns is None else work.maker.columns
     for batch in source.batches(columns, start_row=start, marks=work.marks):
         for row in batch.rows:
             if row.index >= start + work.job.output.part_rows:
                 return
             request = None
             with contextlib.suppress(RowError):
-                request = work.asker.ask(row.values)
+                request = work.maker.make_request(row.values)
             yield row.index, request
 
 
 def _read_anew(work: _Work, request: Request, old: Outcome, attempts: list[Attempt]) -> Outcome:
-    asked = Asked(
+    prepared = Prepared(
         row=Row(old.row, {}, f"row {old.row}"),
         request=request,
         request_hash=old.request_hash or "",
-        toolbox=work.asker.toolbox_of(request),
+        toolbox=work.maker.toolbox_of(request),
         attempts=tuple(attempts),
     )
     if work.has_died or old.status is Status.BAD_RESPONSE:  # which is how answers end that could not be read
-        return work.reader.outcome(
-            asked, [work.child.read(attempt, Request(request.shape, [])) for attempt in attempts]
+        return work.parser.outcome(
+            prepared, [work.child.read(attempt, Request(request.shape, [])) for attempt in attempts]
         )
-    return work.reader.outcome(asked, [work.reader.read(attempt, asked) for attempt in attempts])
+    return work.parser.outcome(prepared, [work.parser.read(attempt, prepared) for attempt in attempts])
 
 
 def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, totals: Totals) -> None:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from batchcall.answers import Asked, Read
+from batchcall.answers import ParsedAttempt, Prepared
 from batchcall.base import (
     Attempt,
     DamagedRecordError,
@@ -35,16 +35,16 @@ from batchcall.output import (
     read_totals,
 )
 from batchcall.pipeline import (
-    Asker,
-    Held,
-    held_answers,
+    RequestMaker,
+    Unpublished,
+    answer_parser_of,
     is_free,
     job_notes,
-    make_asker,
+    make_request_maker,
     model_of,
-    reader_of,
     skimming,
     stored_job,
+    unpublished_answers,
 )
 from batchcall.report import failures_text, free_text, money_text, table, tokens_text
 
@@ -55,7 +55,7 @@ class OutputStatus:
 
     folder: str
     totals: dict[str, Any]  # of the rows in published parts
-    journals: Held  # what is in no part yet
+    journals: Unpublished  # what is in no part yet
     rows_expected: int | None  # rows of the input, once a run has counted them or seen its end
     is_complete: bool
     holder: str | None  # who runs it now
@@ -207,30 +207,30 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
 
 def _held(
     disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered], *, has_died: bool
-) -> Held:
+) -> Unpublished:
     """What the journals hold, read as the job reads it; without a record of it, only whether there is an answer."""
     try:
         job = stored_job(runfile.job) if runfile is not None else None
-        asker = make_asker(job) if job is not None else None
+        maker = make_request_maker(job) if job is not None else None
     except JobError:
-        job = asker = None
-    if job is None or asker is None:
-        return held_answers(disk, folder, _look, journals.items(), has_died=has_died)
-    skim = skimming(reader_of(job), model=model_of(job), asked=_asked(asker))
-    return held_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask, has_died=has_died)
+        job = maker = None
+    if job is None or maker is None:
+        return unpublished_answers(disk, folder, _look, journals.items(), has_died=has_died)
+    skim = skimming(answer_parser_of(job), model=model_of(job), prepared=_asked(maker))
+    return unpublished_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask, has_died=has_died)
 
 
-def _asked(asker: Asker) -> Asked | None:
+def _asked(maker: RequestMaker) -> Prepared | None:
     """What every row was asked; None where rows bring tools of their own, which only the input has."""
-    if asker.builder.shape is None:
+    if maker.builder.shape is None:
         return None
-    request = Request(asker.builder.shape, [])
-    return Asked(Row(0, {}, ""), request, "", asker.toolbox_of(request))
+    request = Request(maker.builder.shape, [])
+    return Prepared(Row(0, {}, ""), request, "", maker.toolbox_of(request))
 
 
-def _look(attempt: Attempt) -> tuple[Read, float | None]:
+def _look(attempt: Attempt) -> tuple[ParsedAttempt, float | None]:
     is_success = attempt.response is not None and attempt.response.status < HTTPStatus.BAD_REQUEST
-    return Read(attempt, failure=None if is_success else _UNKNOWN), None
+    return ParsedAttempt(attempt, failure=None if is_success else _UNKNOWN), None
 
 
 _UNKNOWN = Failure(FailureKind.DISCONNECTED, "")

@@ -28,7 +28,7 @@ from batchcall.output import (
     read_journals,
     read_raw,
 )
-from batchcall.pipeline import job_notes, layout_fingerprint, make_asker, stored_job, wanted_by_part
+from batchcall.pipeline import job_notes, layout_fingerprint, make_request_maker, stored_job, wanted_by_part
 from batchcall.report import table
 
 _NAMED_AT_MOST = 5  # rows named per fault
@@ -366,14 +366,14 @@ class _Walked:
 
 def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, proof: Proof) -> _Walked:
     """Part by part. What is kept of a row is compared only where the input has changed."""
-    askers = [make_asker(job), *(make_asker(stored_job(old)) for old in runfile.kept_jobs)]
+    makers = [make_request_maker(job), *(make_request_maker(stored_job(old)) for old in runfile.kept_jobs)]
     names = source.columns if job.output.keep is None else job.output.keep
-    layout = Layout(source.kept_schema(names), askers[0].arguments_type, is_all_kept=job.output.keep is None)
+    layout = Layout(source.kept_schema(names), makers[0].arguments_type, is_all_kept=job.output.keep is None)
     walked = _Walked(proof.has_changed and layout_fingerprint(layout, _part_rows(runfile)) != runfile.layout)
     kept = layout.kept if proof.has_changed and not walked.has_other_columns else None
     sorted_by = {Match.OTHER: walked.other, Match.EDITED: walked.edited, Match.UNKNOWN: walked.beyond}
     unread = dict.fromkeys(proof.readable)
-    for number, wanted in wanted_by_part(askers, source, _part_rows(runfile), kept):
+    for number, wanted in wanted_by_part(makers, source, _part_rows(runfile), kept):
         walked.rows += len(wanted)
         missing = set(wanted)
         if number in unread:

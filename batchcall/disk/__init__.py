@@ -14,7 +14,7 @@ from batchcall.disk.disk import (
     write_fully,
     write_whole,
 )
-from batchcall.disk.disk_reserve import Ballast
+from batchcall.disk.disk_reserve import DiskReserve
 from batchcall.disk.lock import FolderLostError, hold_lock, holder_of, refuse_held
 from batchcall.disk.mounts import network_file_system
 from batchcall.disk.names import (
@@ -38,8 +38,8 @@ __all__ = [
     "EARLIER",
     "OWN_FOLDER",
     "REHEARSAL",
-    "Ballast",
     "Disk",
+    "DiskReserve",
     "FolderLostError",
     "RealDisk",
     "Sink",

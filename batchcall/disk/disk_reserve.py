@@ -11,7 +11,7 @@ from batchcall.disk.disk import Disk, write_fully
 LEAST_BYTES = 1 << 17  # for run.json and some answers that are longer than any before
 
 
-class Ballast:
+class DiskReserve:
     """A file of noise that is removed when its room is needed. Used from one thread."""
 
     def __init__(self, disk: Disk, path: Path) -> None:

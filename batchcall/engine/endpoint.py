@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from batchcall.answers import Read, max_tokens_of
+from batchcall.answers import ParsedAttempt, max_tokens_of
 from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape
 from batchcall.dialects import Dialect, read_limits
 from batchcall.engine.gate import Gate, Turn
@@ -47,7 +47,7 @@ class Endpoint:
             sent = self._sent[request.shape] = sent_to(
                 request.shape, model=self.model, takes_any_name=self.takes_any_name
             )
-        return self.dialect.encode(sent.ask(request.messages))
+        return self.dialect.encode(sent.with_messages(request.messages))
 
     def turn(self, http: HttpRequest, request: Request) -> Turn:
         """A place at the gate for this request."""
@@ -68,7 +68,7 @@ class Endpoint:
         """Share of what may be in flight that is."""
         return (self.gate.in_flight + self.coming) / self.gate.most_in_flight
 
-    def learn(self, row: int, read: Read, *, sent_at_s: float, now_s: float, roll: float) -> None:
+    def learn(self, row: int, read: ParsedAttempt, *, sent_at_s: float, now_s: float, roll: float) -> None:
         """Tell the pacer what one attempt says of this endpoint."""
         failure = read.failure
         if failure is None:
@@ -82,12 +82,12 @@ class Endpoint:
         if read.usage.total_tokens:
             self.pacer.used(read.usage.total_tokens, now_s)
 
-    def read_headers(self, read: Read, *, now_s: float, epoch_s: float) -> None:
+    def read_headers(self, read: ParsedAttempt, *, now_s: float, epoch_s: float) -> None:
         """Limits, where an answer names them; now and then is enough."""
         if read.attempt.response is not None and self.pacer.wants_limits(now_s):
             self.pacer.told_limits(read_limits(read.attempt.response.headers, now_s=epoch_s), now_s)
 
-    def judge(self, read: Read, now_s: float) -> Verdict | None:
+    def judge(self, read: ParsedAttempt, now_s: float) -> Verdict | None:
         """Whether it still serves this job, after this attempt."""
         if read.failure is None:
             self.answered += 1

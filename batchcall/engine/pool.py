@@ -108,12 +108,12 @@ class Pool:
         """A row ended, whoever was asked: what nearly all of the first rows do is the job's own doing."""
         return self.sample.saw_row_end(status) if self.sample is not None else None
 
-    def place(self, ask: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()) -> Place:
+    def place(self, make_request: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()) -> Place:
         """The way of one request to an endpoint, one of `avoid` only if there is no other: `async with pool.place(…)`.
 
-        `ask` makes the request once it is known who is asked.
+        `make_request` makes the request once it is known who is asked.
         """
-        return Place(self, ask, avoid)
+        return Place(self, make_request, avoid)
 
     def obey(self, endpoint: Endpoint, now_s: float) -> None:
         """Let its gate do what its pacer says; who waits there goes elsewhere if that takes long."""
@@ -226,11 +226,11 @@ class Place:
     """One request's way to an endpoint. `http` is what is sent there, `turn` its turn at the gate, `wait_s` how long it
     waited for it."""
 
-    __slots__ = ("_ask", "_avoid", "_pool", "endpoint", "http", "turn", "wait_s")
+    __slots__ = ("_avoid", "_make_request", "_pool", "endpoint", "http", "turn", "wait_s")
 
-    def __init__(self, pool: Pool, ask: Callable[[Endpoint], Request], avoid: Collection[Endpoint]) -> None:
+    def __init__(self, pool: Pool, make_request: Callable[[Endpoint], Request], avoid: Collection[Endpoint]) -> None:
         self._pool = pool
-        self._ask = ask
+        self._make_request = make_request
         self._avoid = avoid
 
     async def __aenter__(self) -> Place:
@@ -253,7 +253,7 @@ class Place:
         return self
 
     def _head_for(self, endpoint: Endpoint) -> None:
-        request = self._ask(endpoint)
+        request = self._make_request(endpoint)
         self.endpoint = endpoint
         self.http: HttpRequest = endpoint.encode(request)
         self.turn = endpoint.turn(self.http, request)

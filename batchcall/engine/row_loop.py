@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
-from batchcall.answers import WORTH_REASKING, Asked, Ended, Read, Reader, size_of, unread
+from batchcall.answers import WORTH_REASKING, AnswerParser, Ended, ParsedAttempt, Prepared, size_of, unread
 from batchcall.base import (
     NO_USAGE,
     Attempt,
@@ -28,7 +28,7 @@ from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.feed import Backlog, Feed, Results
 from batchcall.engine.pool import Place, Pool
 from batchcall.http import beside, is_long
-from batchcall.pacing import Budget, Deaths, RetryPolicy, Verdict, is_of_endpoint, may_doubt
+from batchcall.pacing import Budget, ProxyCutoffs, RetryPolicy, Verdict, is_of_endpoint, may_doubt
 
 Item = TypeVar("Item")
 
@@ -73,7 +73,7 @@ class Traffic:
 
 
 @record
-class Ask:
+class Retry:
     """The next thing to do for a row: send its request, after a wait."""
 
     wait_s: float = 0.0
@@ -83,8 +83,8 @@ class Ask:
 class Life:
     """A row on its way, and what was read of it so far."""
 
-    asked: Asked
-    reads: list[Read]
+    prepared: Prepared
+    reads: list[ParsedAttempt]
     sent: int  # requests over all runs, the lost ones included
     ambiguous: int  # failures that may be billed and count against the row
     tries: int = 0  # of this run; what fails while the endpoint is down is none
@@ -97,10 +97,10 @@ class Life:
 
     def request(self, endpoint: Endpoint) -> Request:
         """The row's own request, or, where an invalid answer came, the follow-up that quotes it with its faults."""
-        request = self.asked.request
+        request = self.prepared.request
         for read in self.reads:
-            if read.reply is not None and read.reading is not None:
-                problem = read.reading.error or read.reading.status
+            if read.reply is not None and read.result is not None:
+                problem = read.result.error or read.result.status
                 request = endpoint.dialect.reask(request, read.reply, problem)
         return request
 
@@ -119,14 +119,16 @@ class LiveEngine:
     """The endpoints of a job and the rules by which they are asked."""
 
     pool: Pool
-    reader: Reader
+    parser: AnswerParser
     retry: RetryPolicy
     budget: Budget
     recorder: Recorder
     reasks: int
     now_s: Callable[[], float]  # seconds since the epoch
     roll: Callable[[], float]  # a number in [0, 1)
-    reread: Callable[[Attempt, Request], Read]  # as `Reader.read`, in a process of its own; takes its time
+    reread: Callable[
+        [Attempt, Request], ParsedAttempt
+    ]  # as `AnswerParser.read`, in a process of its own; takes its time
     say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
     grace_s: float | None = None  # that answers are awaited after a stop; None: until each is there or out of time
@@ -134,7 +136,7 @@ class LiveEngine:
     given_up: int = 0  # requests still in flight then: perhaps paid, and sent again by the next run
     _workers: list[Worker] = field(default_factory=list)
     waiting_retries: int = 0  # rows that wait to be tried again
-    deaths: Deaths = field(default_factory=Deaths)
+    proxy_cutoffs: ProxyCutoffs = field(default_factory=ProxyCutoffs)
     _results: Results[Ended] | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _unsent: Backlog = field(default_factory=Backlog)
@@ -143,7 +145,7 @@ class LiveEngine:
 
     @contextlib.asynccontextmanager
     async def outcomes(
-        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended]
+        self, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended]
     ) -> AsyncIterator[AsyncIterator[Ended]]:
         """Every row of the feed, as it ends; fewer when the run is stopped. Leaving the block ends the workers.
 
@@ -180,7 +182,7 @@ class LiveEngine:
                 self.given_up += worker.task.cancel()
 
     async def _run_workers(
-        self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
+        self, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
     ) -> None:
         for endpoint in self.pool.endpoints:
             self.pool.obey(endpoint, asyncio.get_running_loop().time())
@@ -200,13 +202,13 @@ class LiveEngine:
         results.close()
 
     async def _work(
-        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
+        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
     ) -> None:
         while self.stopped is None and await self._has_lived_one(worker, feed, prepare, results):
             pass
 
     async def _has_lived_one(
-        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended], results: Results[Ended]
+        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
     ) -> bool:
         """One row from its taking to its end; whether there was one. What it held goes with it: of many workers most
         wait for their next row, and each row may be megabytes."""
@@ -214,7 +216,7 @@ class LiveEngine:
         if life is None:
             try:
                 question = await self._next_question(feed, prepare)
-                begun = await self._begun(question) if isinstance(question, Asked) else None
+                begun = await self._begun(question) if isinstance(question, Prepared) else None
             except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
                 self.stop(error)
                 return False
@@ -230,32 +232,34 @@ class LiveEngine:
             await self._hand_over(worker, ended, results)
         return True
 
-    async def _next_question(self, feed: Feed[Item], prepare: Callable[[Item], Asked | Ended]) -> Asked | Ended | None:
+    async def _next_question(
+        self, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended]
+    ) -> Prepared | Ended | None:
         """The next row, once what others have taken and not sent yet leaves room for it; None when there is none."""
         async with self._taking:
             await self._unsent.room()
             item = await feed.next()
             question = None if item is None else prepare(item)
-            if isinstance(question, Asked):
+            if isinstance(question, Prepared):
                 self._unsent.add(question.size)
             return question
 
     def _no_longer_unsent(self, life: Life) -> None:
         if life.is_unsent:
             life.is_unsent = False
-            self._unsent.remove(life.asked.size)
+            self._unsent.remove(life.prepared.size)
 
     async def _hand_over(self, worker: Worker, ended: Ended, results: Results[Ended]) -> None:
         worker.is_busy = True
         await results.put(ended)
         worker.is_busy = False
 
-    async def _begun(self, asked: Asked) -> Life:
+    async def _begun(self, prepared: Prepared) -> Life:
         reads = []
-        for attempt in asked.attempts:
+        for attempt in prepared.attempts:
             await asyncio.sleep(0)  # thousands may have their answers: signals are heard between any two
-            reads.append(await self._read_again(attempt, asked))
-        return Life(asked, reads, asked.sent, sum(read.is_ambiguous for read in reads))
+            reads.append(await self._read_again(attempt, prepared))
+        return Life(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads))
 
     async def _live(self, worker: Worker, life: Life) -> Ended | None:
         """One row's life: ask, read, judge, perhaps ask again. None: the row stays unmarked, as the run stops, or is
@@ -263,7 +267,9 @@ class LiveEngine:
         while (step := self._next_step(life)) is not None:
             is_first = not life.tries
             place = self.pool.place(life.request, avoid=life.failed_at)
-            read = await (self._ask(worker, life, place) if is_first else self._ask_again(worker, life, step, place))
+            read = await (
+                self._send_once(worker, life, place) if is_first else self._send_again(worker, life, step, place)
+            )
             if read is None:
                 return None
             life.reads.append(read)
@@ -274,30 +280,30 @@ class LiveEngine:
             return None
         return self._end(life)
 
-    async def _ask_again(self, worker: Worker, life: Life, step: Ask, place: Place) -> Read | None:
+    async def _send_again(self, worker: Worker, life: Life, step: Retry, place: Place) -> ParsedAttempt | None:
         self.waiting_retries += 1
         try:
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
         finally:
             self.waiting_retries -= 1
-        return await self._ask(worker, life, place, waited_s=step.wait_s)
+        return await self._send_once(worker, life, place, waited_s=step.wait_s)
 
-    def _next_step(self, life: Life) -> Ask | None:
+    def _next_step(self, life: Life) -> Retry | None:
         """What to do next for a row after these attempts; None when it has ended."""
-        asked, reads = life.asked, life.reads
-        is_from_before = len(reads) == len(asked.attempts)
-        if is_from_before and asked.is_ended:
+        prepared, reads = life.prepared, life.reads
+        is_from_before = len(reads) == len(prepared.attempts)
+        if is_from_before and prepared.is_ended:
             return None
         if not reads or (is_from_before and reads[-1].ends_nothing):
-            return Ask()
+            return Retry()
         last = reads[-1]
         if last.failure is None:
             return self._after_reply(reads, last)
         step = self._after_failure(life, last.failure)
         return replace(step, wait_s=0.0) if step and is_from_before else step
 
-    def _after_failure(self, life: Life, failure: Failure) -> Ask | None:
+    def _after_failure(self, life: Life, failure: Failure) -> Retry | None:
         is_doubtful = bool(life.tries) and life.reads[-1].is_ambiguous  # in an outage such requests are few anyway
         if is_doubtful and not may_doubt(self.traffic.in_doubt, self.traffic.answered):
             return None
@@ -305,7 +311,7 @@ class LiveEngine:
         if wait_s is None:
             return None
         self.traffic.in_doubt += is_doubtful
-        return Ask(0.0 if self._need_not_wait(life) else wait_s)
+        return Retry(0.0 if self._need_not_wait(life) else wait_s)
 
     def _need_not_wait(self, life: Life) -> bool:
         """Others can be asked meanwhile, each once; or the next to be asked is held until a moment of its own."""
@@ -314,21 +320,23 @@ class LiveEngine:
             return True
         return all(one.pacer.is_down for one in living)
 
-    def _after_reply(self, reads: list[Read], last: Read) -> Ask | None:
+    def _after_reply(self, reads: list[ParsedAttempt], last: ParsedAttempt) -> Retry | None:
         replies = sum(read.reply is not None for read in reads)
-        if replies > self.reasks or last.reading is None or last.reading.status not in WORTH_REASKING:
+        if replies > self.reasks or last.result is None or last.result.status not in WORTH_REASKING:
             return None
-        return Ask()
+        return Retry()
 
-    async def _ask(self, worker: Worker, life: Life, place: Place, *, waited_s: float = 0.0) -> Read | None:
+    async def _send_once(
+        self, worker: Worker, life: Life, place: Place, *, waited_s: float = 0.0
+    ) -> ParsedAttempt | None:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
-        asked, clock = life.asked, asyncio.get_running_loop().time
+        prepared, clock = life.prepared, asyncio.get_running_loop().time
         async with place:
             self._no_longer_unsent(life)
             endpoint, turn = place.endpoint, place.turn
             worker.is_busy = True
             try:
-                if not self._note_sending(asked, life.sent + 1, _in_doubt(life.reads)):
+                if not self._note_sending(prepared, life.sent + 1, _in_doubt(life.reads)):
                     turn.settle(0)
                     return None
                 life.sent += 1
@@ -339,12 +347,16 @@ class LiveEngine:
                 if endpoint.pacer.is_ramping:
                     self.pool.obey(endpoint, turn.through_at_s)
                 worker.is_sending = True
-                attempt = await self._post(asked, place, life.sent, place.wait_s + waited_s)
+                attempt = await self._post(prepared, place, life.sent, place.wait_s + waited_s)
                 worker.is_sending = False
-                read = await self._read_beside(attempt, asked) if is_long(attempt) else self.reader.read(attempt, asked)
+                read = (
+                    await self._read_beside(attempt, prepared)
+                    if is_long(attempt)
+                    else self.parser.read(attempt, prepared)
+                )
             finally:
                 worker.is_busy = worker.is_sending = False
-            self._spend(asked, read)
+            self._spend(prepared, read)
             if read.usage.total_tokens is not None:
                 turn.settle(read.usage.total_tokens)
                 endpoint.pacer.estimate.learn(len(place.http.body), read.usage)
@@ -353,16 +365,16 @@ class LiveEngine:
             self._learn(life, endpoint, read, turn.through_at_s, clock())  # before anybody takes this place
         return read
 
-    def _learn(self, life: Life, endpoint: Endpoint, read: Read, sent_at_s: float, now_s: float) -> None:
+    def _learn(self, life: Life, endpoint: Endpoint, read: ParsedAttempt, sent_at_s: float, now_s: float) -> None:
         """What one attempt says of the endpoint; and whether it counts as one of the row's tries."""
         failure = read.failure
-        endpoint.learn(life.asked.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self.roll())
+        endpoint.learn(life.prepared.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self.roll())
         if failure is None:
             life.tries += 1
             life.failed_at = ()
         else:
             self._count_try(life, endpoint, failure, is_ambiguous=read.is_ambiguous)
-            self.deaths.saw(failure, now_s - sent_at_s)
+            self.proxy_cutoffs.saw(failure, now_s - sent_at_s)
         endpoint.read_headers(read, now_s=now_s, epoch_s=self.now_s())
         self.pool.obey(endpoint, now_s)
 
@@ -376,15 +388,15 @@ class LiveEngine:
             life.tries += 1
             life.ambiguous += is_ambiguous
 
-    async def _post(self, asked: Asked, place: Place, number: int, wait_s: float) -> Attempt:
+    async def _post(self, prepared: Prepared, place: Place, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""
         sent_at_s, clock = self.now_s(), asyncio.get_running_loop().time  # the other one may be set meanwhile
         began_s, endpoint = clock(), place.endpoint
         answer = await endpoint.transport.post(place.http)
         attempt = Attempt(
-            row=asked.row.index,
+            row=prepared.row.index,
             number=number,
-            request_hash=asked.request_hash,
+            request_hash=prepared.request_hash,
             response=answer if isinstance(answer, HttpResponse) else None,
             failure=answer if isinstance(answer, Failure) else None,
             sent_at_s=sent_at_s,
@@ -411,25 +423,25 @@ class LiveEngine:
         except BatchcallError as error:
             self.stop(error)
 
-    async def _read_again(self, attempt: Attempt, asked: Asked) -> Read:
+    async def _read_again(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
         """An answer of an earlier run. One over which that may have died is read in a process of its own."""
-        if attempt.number in asked.unsure and attempt.failure is None:
+        if attempt.number in prepared.unsure and attempt.failure is None:
             async with self._one_long:
-                read = await beside(lambda: self.reread(attempt, asked.request))
+                read = await beside(lambda: self.reread(attempt, prepared.request))
             self._note(self.recorder.has_read, read.attempt)
             return read
         if is_long(attempt):
-            return await self._read_beside(attempt, asked)
+            return await self._read_beside(attempt, prepared)
         self._note(lambda one: self.recorder.begins_to_read(one, is_beside=False), attempt)
-        return self.reader.read(attempt, asked)
+        return self.parser.read(attempt, prepared)
 
-    async def _read_beside(self, attempt: Attempt, asked: Asked) -> Read:
+    async def _read_beside(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
         """A long answer, read in a thread, one at a time: they share the interpreter. Cancelled, it is left behind; it
         is on disk."""
         async with self._one_long:
             self._note(lambda one: self.recorder.begins_to_read(one, is_beside=True), attempt)
             try:
-                read = await beside(lambda: self.reader.read(attempt, asked), limit_s=READING_LIMIT_S)
+                read = await beside(lambda: self.parser.read(attempt, prepared), limit_s=READING_LIMIT_S)
             except TimeoutError:
                 read = unread(attempt, f"it takes more than {READING_LIMIT_S:g} s to read")
                 read = replace(read, attempt=replace(attempt, failure=read.failure))
@@ -442,25 +454,25 @@ class LiveEngine:
         except BatchcallError as error:
             self.stop(error)
 
-    def _note_sending(self, asked: Asked, number: int, after: str | None) -> bool:
+    def _note_sending(self, prepared: Prepared, number: int, after: str | None) -> bool:
         if self.stopped is not None:
             return False
         try:
-            self.recorder.about_to_send(asked.row.index, number, asked.request_hash, self.now_s(), after)
+            self.recorder.about_to_send(prepared.row.index, number, prepared.request_hash, self.now_s(), after)
         except BatchcallError as error:  # no room for the answer: what is in flight has its room already
             self.stop(error)
             return False
         self.traffic.sent(after)
         return True
 
-    def _spend(self, asked: Asked, read: Read) -> None:
+    def _spend(self, prepared: Prepared, read: ParsedAttempt) -> None:
         usage = read.usage
         if usage != NO_USAGE or read.reply is not None:
-            self.budget.spend(cost=self.reader.cost(asked, read), tokens=usage.total_tokens)
+            self.budget.spend(cost=self.parser.cost(prepared, read), tokens=usage.total_tokens)
         if (limit := self.budget.exhausted) is not None and self.stopped is None:
             self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
 
-    def _ends_the_run(self, endpoint: Endpoint, read: Read) -> bool:
+    def _ends_the_run(self, endpoint: Endpoint, read: ParsedAttempt) -> bool:
         """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
         self.traffic.answered += read.failure is None
         verdict = endpoint.judge(read, asyncio.get_running_loop().time())
@@ -519,15 +531,15 @@ class LiveEngine:
         return life
 
     def _end(self, life: Life) -> Ended:
-        asked, reads = life.asked, life.reads
+        prepared, reads = life.prepared, life.reads
         last = reads[-1]
-        if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not asked.is_ended:
-            self._note_giving_up(asked)
-        outcome = self.reader.outcome(asked, reads)
-        self._count_paid(reads[len(asked.attempts) :])
-        if len(reads) > len(asked.attempts):
+        if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not prepared.is_ended:
+            self._note_giving_up(prepared)
+        outcome = self.parser.outcome(prepared, reads)
+        self._count_paid(reads[len(prepared.attempts) :])
+        if len(reads) > len(prepared.attempts):
             self._sample(last.attempt.endpoint, outcome.status)
-        return Ended(asked.row, outcome, tuple(read.attempt for read in reads))
+        return Ended(prepared.row, outcome, tuple(read.attempt for read in reads))
 
     def _sample(self, name: str, status: Status) -> None:
         """The first rows may show a fault that no single answer names: of the job, or of one endpoint of several."""
@@ -539,14 +551,14 @@ class LiveEngine:
         if verdict is not None:
             self._go_on_without(endpoint, verdict)
 
-    def _count_paid(self, reads: list[Read]) -> None:
+    def _count_paid(self, reads: list[ParsedAttempt]) -> None:
         is_paid = any(read.reply is not None for read in reads)
         if is_paid and not any(read.is_ambiguous for read in reads):
             self.traffic.rows_paid_once += 1
 
-    def _note_giving_up(self, asked: Asked) -> None:
+    def _note_giving_up(self, prepared: Prepared) -> None:
         try:
-            self.recorder.gave_up(asked.row.index)
+            self.recorder.gave_up(prepared.row.index)
         except BatchcallError as error:
             self.stop(error)
 
@@ -555,7 +567,7 @@ _PROBES_OF_A_ROW = 3
 READING_LIMIT_S = 60.0  # for one answer in a thread; then its row ends
 
 
-def _in_doubt(reads: list[Read]) -> str | None:
+def _in_doubt(reads: list[ParsedAttempt]) -> str | None:
     """How the last attempt failed, where it may be billed all the same."""
     last = reads[-1] if reads else None
     return last.failure.kind.label if last and last.failure is not None and last.is_ambiguous else None

@@ -1,7 +1,7 @@
 """The output folder: parts, journals, raw answers, run.json."""
 
 from batchcall.output.columns import Layout, add_left_out, split_error
-from batchcall.output.earlier_answers import Bought, Library
+from batchcall.output.earlier_answers import Bought, EarlierAnswers
 from batchcall.output.generations import has_earlier
 from batchcall.output.journal import Recovered, add_attempts, journal_name, journals_in, read_journals
 from batchcall.output.output import (
@@ -47,9 +47,9 @@ __all__ = [
     "AnswerCount",
     "Bought",
     "Earlier",
+    "EarlierAnswers",
     "InputEntry",
     "Layout",
-    "Library",
     "Match",
     "OpenPart",
     "Output",

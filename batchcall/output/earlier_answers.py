@@ -51,7 +51,7 @@ class Bought:
     attempts: tuple[Attempt, ...]
 
 
-class Library:
+class EarlierAnswers:
     """Answers of earlier generations that no row has taken yet. Held in a temporary SQLite file: bounded memory,
     any order. Built anew at each start, so it never disagrees with the files."""
 

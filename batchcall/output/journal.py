@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batchcall.base import Attempt, Bill, Failure, FailureKind
-from batchcall.disk import Ballast, Disk, Sink, whole_file, write_fully, write_whole
+from batchcall.disk import Disk, DiskReserve, Sink, whole_file, write_fully, write_whole
 from batchcall.output.journal_records import as_attempt, as_bill, checked
 from batchcall.output.stored import Stored, microseconds
 
@@ -90,12 +90,12 @@ class Recovered:
 class Journal:
     """The journal of one part, open for appending. Written from one thread; `sync` may come from another."""
 
-    def __init__(self, disk: Disk, path: Path, ballast: Ballast) -> None:
+    def __init__(self, disk: Disk, path: Path, disk_reserve: DiskReserve) -> None:
         """Open or create; what stands there is sound (`recover`). Raises OSError."""
         self.path = path
         self.trouble: OSError | None = None  # what was appended is kept, but the disk has failed: send no more
         self._disk = disk
-        self._ballast = ballast
+        self._disk_reserve = disk_reserve
         self._handle = disk.open_append(path)
         self._length = disk.size(self._handle)
         self._reserved_to = self._length
@@ -123,13 +123,13 @@ class Journal:
         if needed_to > self._reserved_to:
             to = needed_to + _ROOM_STEP
             if not self._disk.reserve(self._handle, self._reserved_to, to - self._reserved_to):
-                self._ballast.hold((in_flight + 1) * self._largest)
+                self._disk_reserve.hold((in_flight + 1) * self._largest)
             self._reserved_to = to
 
     def append(self, line: bytes) -> None:
         """Append one record with a plain write: it survives the death of this process at once.
 
-        A write that fails midway is cut back to the last whole record. On a full disk the ballast makes room, on a
+        A write that fails midway is cut back to the last whole record. On a full disk the reserve makes room, on a
         failing one another file takes over; then `trouble` says so. Raises OSError when nothing could take the record.
         """
         with self._guard:
@@ -191,7 +191,7 @@ class Journal:
 
     def _write_anyway(self, line: bytes, error: OSError) -> None:
         if error.errno == errno.ENOSPC:
-            self._ballast.release()
+            self._disk_reserve.release()
         if error.errno != errno.ENOSPC or self._is_torn:
             self._move_on()
         self._write(line)

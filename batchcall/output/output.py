@@ -17,8 +17,8 @@ from batchcall.base import Attempt, Bill, ExitCode, Outcome, OutputError, Status
 from batchcall.disk import (
     ANSWERS_FOLDER,
     DAMAGED_FOLDER,
-    Ballast,
     Disk,
+    DiskReserve,
     FolderLostError,
     answers_in,
     answers_name,
@@ -177,7 +177,7 @@ class Output:
         self._parts: dict[int, OpenPart] = {}
         self._totals: dict[int, Totals] = {}  # of the parts that stand, as far as they were read
         with as_output_error(folder):
-            self._ballast = Ballast(disk, temporary_of(self.own / "ballast"))
+            self._disk_reserve = DiskReserve(disk, temporary_of(self.own / "ballast"))
         self._committer = committer or Committer(guard=disk.guard)
 
     def on_failure(self, call: Callable[[OSError], None]) -> None:
@@ -253,7 +253,7 @@ class Output:
         return bill
 
     def set_aside(self, numbers: Iterable[int]) -> None:
-        """Move parts that no longer fit, with their answers and journals, to where `Library` finds them.
+        """Move parts that no longer fit, with their answers and journals, to where `EarlierAnswers` finds them.
 
         Raises OutputError.
         """
@@ -288,7 +288,7 @@ class Output:
             recovered = recover(self._disk, journals, path)
             if not journals and number in self.published():
                 recovered.base = self._totals[number].bill
-            journal = Journal(self._disk, path, self._ballast)
+            journal = Journal(self._disk, path, self._disk_reserve)
             answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
             waiting = Waiting(self._disk, path, start)
             part = OpenPart(number, start, self.rows_of(number), journal, waiting, recovered, answers)
@@ -471,9 +471,9 @@ class Output:
             self._disk.sync_folder(self.folder)
 
     def make_way(self) -> None:
-        """Give the ballast away: nothing more is sent, what is left to write finds room. Raises OutputError."""
+        """Give the disk reserve away: nothing more is sent, what is left to write finds room. Raises OutputError."""
         with as_output_error(self.folder):
-            self._ballast.release()
+            self._disk_reserve.release()
 
     def close(self) -> None:
         """Make everything durable and let go. Raises OutputError when a sync failed."""
@@ -487,7 +487,7 @@ class Output:
                     if part.answers is not None:
                         part.answers.abandon()
                 self._parts.clear()
-                self._ballast.release()
+                self._disk_reserve.release()
 
 
 def make_folders(disk: Disk, folder: Path) -> None:

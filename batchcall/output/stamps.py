@@ -1,6 +1,6 @@
 """Which requests an output holds an answer to, by request hash: what stands in it now and what was set aside earlier.
 
-Only counts; the answers themselves are `library`'s.
+Only counts; the answers themselves are `earlier_answers`'s.
 """
 
 from __future__ import annotations

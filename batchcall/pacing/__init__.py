@@ -6,17 +6,17 @@ from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Health, Verdict, as_utc
 from batchcall.pacing.pacer import MOST_AUTO, Orders, Pacer
 from batchcall.pacing.price import cost_of
-from batchcall.pacing.proxy_cutoffs import Deaths
+from batchcall.pacing.proxy_cutoffs import ProxyCutoffs
 from batchcall.pacing.queue import read_queue
 from batchcall.pacing.retry import RetryPolicy
 
 __all__ = [
     "MOST_AUTO",
     "Budget",
-    "Deaths",
     "Health",
     "Orders",
     "Pacer",
+    "ProxyCutoffs",
     "RetryPolicy",
     "TokenEstimate",
     "Verdict",

@@ -11,7 +11,7 @@ _SHORTEST_S = 4.0  # what dies sooner has many reasons
 _OF_PROXY = frozenset({502, 504, 524})
 
 
-class Deaths:
+class ProxyCutoffs:
     """Counts how long requests lived that were cut off by somebody else than us."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ _NO_SHARE = 0.002
 _REMEMBERED = 2_000  # requests
 
 
-class Whims:
+class RandomRefusals:
     """Tells refusals by chance from those for the rate, by trying.
 
     Whoever takes every refusal for a word about the rate, and is refused 1 of 20 by chance, slows down to a

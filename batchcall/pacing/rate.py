@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from batchcall.pacing.random_refusals import Whims
+from batchcall.pacing.random_refusals import RandomRefusals
 
 _BIN_S = 0.25  # width of the counts that are kept
 _REMEMBERED_S = 60.0  # as long as the longest window by which providers count
@@ -79,7 +79,7 @@ class LearntRate:
         self._known: float | None = None  # a second
         self._cut_at_s = float("-inf")
         self._hold_s = _FIRST_HOLD_S
-        self._whims = Whims()
+        self._random_refusals = RandomRefusals()
         self._before_trial = (0.0, 0.0, False)  # known, hold, counts minutes
         self._refusals = 0  # overloads in a row, nothing accepted in between
         self._tolerated = 1  # of them, before one at a time is let in
@@ -111,7 +111,7 @@ class LearntRate:
     def sent(self, now_s: float) -> None:
         if self._first_sent_s is None:
             self._first_sent_s = now_s
-        self._whims.sent(now_s)
+        self._random_refusals.sent(now_s)
         at = int(now_s / _BIN_S)
         if at not in self._bins:
             self._forget(now_s)
@@ -121,7 +121,7 @@ class LearntRate:
         """A request was not refused."""
         if sent_at_s < self._cut_at_s:
             return
-        self._whims.accepted(now_s)
+        self._random_refusals.accepted(now_s)
         if self._refusals:
             if self.is_refused:
                 self._recover(now_s)
@@ -134,13 +134,13 @@ class LearntRate:
         self.not_admitted(sent_at_s)
         if sent_at_s < self._cut_at_s:
             return 0.0
-        if self._whims.excuses(sent_at_s):
+        if self._random_refusals.excuses(sent_at_s):
             return None
         self._minute_at_refusal = self._sent_since(now_s - _REMEMBERED_S)
         self._tolerated = _NOT_ELSE if is_else else 1
-        if self._whims.is_trying:
+        if self._random_refusals.is_trying:
             self._known, self._hold_s, self._counts_minutes = self._before_trial
-            self._whims.failed(self._known, now_s)
+            self._random_refusals.failed(self._known, now_s)
         elif self._refusals == (_NOT_ELSE if is_else else 0):
             self._overload(now_s)
         if self._refusals == 0:
@@ -175,7 +175,7 @@ class LearntRate:
         self._learn(self._admitted_per_s(now_s))
         if self._known is None:
             return
-        tried = self._whims.overload(self._known, now_s, counts_minutes=self._counts_minutes)
+        tried = self._random_refusals.overload(self._known, now_s, counts_minutes=self._counts_minutes)
         if tried is not None:
             self._before_trial = self._known, self._hold_s, self._counts_minutes
             self._known, self._hold_s, self._counts_minutes = tried, _FIRST_HOLD_S, False

@@ -6,7 +6,7 @@ from batchcall.pipeline.finish import tolerated
 from batchcall.pipeline.forecast import forecast
 from batchcall.pipeline.job_or_folder import job_at, output_at, places
 from batchcall.pipeline.progress_feed import Show
-from batchcall.pipeline.request_maker import Asker, make_asker, model_of, reader_of
+from batchcall.pipeline.request_maker import RequestMaker, answer_parser_of, make_request_maker, model_of
 from batchcall.pipeline.reread import ReadingChild
 from batchcall.pipeline.resume import (
     is_correction,
@@ -23,33 +23,32 @@ from batchcall.pipeline.resume import (
     why_refused,
 )
 from batchcall.pipeline.run import Say, StopSwitch, prepare, refuse_network, run_job
-from batchcall.pipeline.unpublished import Held, held_answers, skimming
+from batchcall.pipeline.unpublished import Unpublished, skimming, unpublished_answers
 from batchcall.pipeline.warnings import doubts
 
 __all__ = [
-    "Asker",
-    "Held",
     "ReadingChild",
+    "RequestMaker",
     "RunOptions",
     "Say",
     "Show",
     "StopSwitch",
+    "Unpublished",
+    "answer_parser_of",
     "doubts",
     "forecast",
-    "held_answers",
     "is_correction",
     "is_free",
     "job_at",
     "job_notes",
     "layout_fingerprint",
-    "make_asker",
+    "make_request_maker",
     "marks_of",
     "model_of",
     "output_at",
     "places",
     "prepare",
     "read_with",
-    "reader_of",
     "refuse_foreign_folder",
     "refuse_network",
     "room_for",
@@ -58,6 +57,7 @@ __all__ = [
     "stored_job",
     "tolerated",
     "unfit_without_record",
+    "unpublished_answers",
     "validation_note",
     "wanted_by_part",
     "why_refused",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from batchcall.disk import Disk
 from batchcall.input import Input
 from batchcall.job import Job
-from batchcall.output import Library, Output, RunEntry, Totals
-from batchcall.pipeline.request_maker import Asker
+from batchcall.output import EarlierAnswers, Output, RunEntry, Totals
+from batchcall.pipeline.request_maker import RequestMaker
 from batchcall.pipeline.resume import FAIL, Resumption
 from batchcall.report import Bounds
 
@@ -36,10 +36,10 @@ class Run:
     options: RunOptions
     output: Output
     source: Input
-    asker: Asker
+    maker: RequestMaker
     resumption: Resumption
     entry: RunEntry
-    library: Library | None
+    earlier_answers: EarlierAnswers | None
     disk: Disk
     totals: Totals = field(default_factory=Totals)  # of the whole output, as far as rows are in
     rows_here: int = 0  # rows that ended in this run

@@ -30,13 +30,13 @@ class Room(NamedTuple):
 def room_for(job: Job) -> Room:
     """Make room for all that a run has open: the soft limit is raised as far as needed. Raises JobError where the hard
     one leaves too little for what `concurrency` asks for."""
-    asked = [pace_of(job, endpoint).concurrency for endpoint in job.endpoints]
-    in_flight = sum(one or MOST_AUTO for one in asked)
+    prepared = [pace_of(job, endpoint).concurrency for endpoint in job.endpoints]
+    in_flight = sum(one or MOST_AUTO for one in prepared)
     files = _open_now() + _SPARE + _FILES_OF_A_PART * (_ROWS_ON_THEIR_WAY * in_flight // job.output.part_rows + 2)
-    limit = _raised_to(files + in_flight + MOST_RESTING * len(asked))
+    limit = _raised_to(files + in_flight + MOST_RESTING * len(prepared))
     if limit is None:
         return Room(MOST_AUTO, MOST_RESTING)
-    left, fixed, autos = limit - files, sum(one or 0 for one in asked), asked.count(None)
+    left, fixed, autos = limit - files, sum(one or 0 for one in prepared), prepared.count(None)
     most_auto = min(MOST_AUTO, (left - fixed) // autos) if autos else MOST_AUTO
     if left < fixed or most_auto < _LEAST_AUTO:
         needed = files + fixed + _LEAST_AUTO * autos
@@ -44,9 +44,9 @@ def room_for(job: Job) -> Room:
             f"{fixed + _LEAST_AUTO * autos:,} requests in flight need {needed:,} open files and connections, and this"
             f" process may have {limit:,}",
             hint="raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of Docker),"
-            f" or set limits.concurrency to {max(1, left // len(asked)):,} at most",
+            f" or set limits.concurrency to {max(1, left // len(prepared)):,} at most",
         )
-    return Room(most_auto, min(MOST_RESTING, max(0, left - fixed - autos * most_auto) // len(asked)))
+    return Room(most_auto, min(MOST_RESTING, max(0, left - fixed - autos * most_auto) // len(prepared)))
 
 
 def _open_now() -> int:

@@ -13,7 +13,7 @@ from batchcall.pacing import as_utc
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.request_maker import model_of
 from batchcall.pipeline.resume import is_free
-from batchcall.pipeline.unpublished import Held, held_answers, skimming, spent_aside
+from batchcall.pipeline.unpublished import Unpublished, skimming, spent_aside, unpublished_answers
 from batchcall.report import EndpointUse, Summary, advice_text
 
 
@@ -35,10 +35,10 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     runfile.totals = totals.as_json()
     rows = run.rows_seen if run.rows_seen is not None else output.rows  # seen now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows
-    held, skim = Held(), skimming(engine.reader, model=model_of(run.job))
+    unpublished, skim = Unpublished(), skimming(engine.parser, model=model_of(run.job))
     if not runfile.is_complete:
-        held = held_answers(run.disk, output.folder, skim)
-    summary = _summary(run, engine, totals, stopped, held, spent_aside(run.library, skim))
+        unpublished = unpublished_answers(run.disk, output.folder, skim)
+    summary = _summary(run, engine, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim))
     run.entry.ended_at = _ended_at(run)
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.resume_at = summary.resume_at
@@ -49,8 +49,8 @@ def _finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | No
     run.entry.indeterminate = output.indeterminate
     run.entry.given_up = engine.given_up
     run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
-    if runfile.is_complete and run.library is not None:
-        run.library.compact()
+    if runfile.is_complete and run.earlier_answers is not None:
+        run.earlier_answers.compact()
     write_runfile(run.disk, output.own, runfile)
     output.mark_success(runfile.is_complete)
     return summary
@@ -94,13 +94,18 @@ def _publish(run: Run) -> OutputError | None:
 
 
 def _summary(
-    run: Run, engine: LiveEngine, totals: Totals, stopped: Stopped | BatchcallError | None, held: Held, aside: Totals
+    run: Run,
+    engine: LiveEngine,
+    totals: Totals,
+    stopped: Stopped | BatchcallError | None,
+    unpublished: Unpublished,
+    aside: Totals,
 ) -> Summary:
     quota = stopped.quota if isinstance(stopped, Stopped) else None
     return Summary(
         output=str(run.output.folder),
         totals=totals.as_json(),
-        unfinished=held.as_json(),
+        unfinished=unpublished.as_json(),
         set_aside={"total_tokens": aside.total_tokens, "cost": aside.cost},
         is_complete=run.resumption.runfile.is_complete,
         rows_expected=run.rows_seen or run.output.rows or run.resumption.runfile.input.rows_expected,
@@ -117,7 +122,7 @@ def _summary(
         advice=advice_text(
             run.bounds,
             given=frozenset(name for name in _PACE_KEYS if getattr(run.job.limits, name) is not None),
-            deaths=engine.deaths.same_second,
+            proxy_cutoffs=engine.proxy_cutoffs.same_second,
         ),
         an_error=run.an_error,
         endpoints=tuple(

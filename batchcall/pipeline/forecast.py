@@ -10,7 +10,7 @@ from pathlib import Path
 from batchcall.disk import Disk
 from batchcall.input import Input
 from batchcall.output import AnswerCount
-from batchcall.pipeline.request_maker import Asker
+from batchcall.pipeline.request_maker import RequestMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,18 @@ class Forecast:
         return f"of {self.rows:,} rows {self.to_buy:,} would be bought, {self.free:,} have their answer already{bad}"
 
 
-def forecast(askers: Sequence[Asker], source: Input, disk: Disk, folder: Path) -> Forecast:
+def forecast(makers: Sequence[RequestMaker], source: Input, disk: Disk, folder: Path) -> Forecast:
     """Read the whole input and every answer's hash; change nothing. Raises InputError, OutputError.
 
-    `askers` are those whose requests count as the row's own: the job's, and older ones that are kept.
+    `makers` are those whose requests count as the row's own: the job's, and older ones that are kept.
     """
     rows = to_buy = bad = 0
-    columns = {column for asker in askers for column in (source.columns if asker.columns is None else asker.columns)}
+    columns = {column for maker in makers for column in (source.columns if maker.columns is None else maker.columns)}
     with contextlib.closing(AnswerCount(disk, folder)) as answers:
         for batch in source.batches(columns):
             for row in batch.rows:
                 rows += 1
-                hashes = [asker.hash_of_row(row) for asker in askers]
+                hashes = [maker.hash_of_row(row) for maker in makers]
                 if hashes[0] is None:
                     bad += 1
                 elif not any(answers.take(one) for one in hashes if one is not None):

@@ -18,9 +18,9 @@ from batchcall.output import Totals
 from batchcall.pacing import Budget, Health, Pacer, RetryPolicy
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.descriptors import Room, room_for
-from batchcall.pipeline.request_maker import model_of, reader_of
+from batchcall.pipeline.request_maker import answer_parser_of, model_of
 from batchcall.pipeline.reread import ReadingChild
-from batchcall.pipeline.unpublished import Held, held_answers, skimming, spent_aside
+from batchcall.pipeline.unpublished import Unpublished, skimming, spent_aside, unpublished_answers
 from batchcall.sandbox import Settings, open_sandbox
 
 Keys = list[Secret | None]  # of each endpoint of the job, in order
@@ -45,25 +45,25 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say, room))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
-        reader = replace(reader_of(job), redactor=Redactor(secrets))
+        parser = replace(answer_parser_of(job), redactor=Redactor(secrets))
         has_budget = limits.max_cost is not None or limits.max_tokens_total is not None
-        skim = skimming(reader, model=model_of(job))
-        held, aside = Held(), Totals()
+        skim = skimming(parser, model=model_of(job))
+        unpublished, aside = Unpublished(), Totals()
         if has_budget:
-            aside = await asyncio.to_thread(spent_aside, run.library, skim)
+            aside = await asyncio.to_thread(spent_aside, run.earlier_answers, skim)
             folder, has_died = run.output.folder, run.output.has_died
-            held = await asyncio.to_thread(held_answers, run.disk, folder, skim, has_died=has_died)
+            unpublished = await asyncio.to_thread(unpublished_answers, run.disk, folder, skim, has_died=has_died)
         child = stack.enter_context(contextlib.closing(ReadingChild(masked(job))))
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
         yield LiveEngine(
             pool=Pool(endpoints, sample=sample),
-            reader=reader,
+            parser=parser,
             retry=RetryPolicy(max_attempts=limits.attempts),
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
-                cost=sum(one.cost or 0.0 for one in (run.totals, held.spent, aside)),
-                tokens=sum(one.total_tokens or 0 for one in (run.totals, held.spent, aside)),
+                cost=sum(one.cost or 0.0 for one in (run.totals, unpublished.spent, aside)),
+                tokens=sum(one.total_tokens or 0 for one in (run.totals, unpublished.spent, aside)),
             ),
             recorder=run.output,
             reasks=job.validate.reask,

@@ -6,21 +6,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from batchcall.answers import Asked, Ended, bad_row
+from batchcall.answers import Ended, Prepared, bad_row
 from batchcall.base import Attempt, Row
 from batchcall.input import Batch
-from batchcall.output import Bought, Earlier, Library, OpenPart, as_output_error, split_error
+from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error, split_error
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.resume import Plan, marks_of, needed_columns
 from batchcall.requests import RowError
 
-Question = tuple[Row, OpenPart]
+PendingRow = tuple[Row, OpenPart]
 
 
-def questions(run: Run) -> Iterator[list[Question]]:
+def pending_rows(run: Run) -> Iterator[list[PendingRow]]:
     """The rows that are not done, in input order. Runs in a thread; parts that are done are skipped unread."""
     done = _done_parts(run)
-    columns = needed_columns(run.source, run.asker)
+    columns = needed_columns(run.source, run.maker)
     start: int | None = _next_undone(0, done) * run.output.part_rows
     last_seen = -1
     while start is not None and not (run.output.rows is not None and start >= run.output.rows):
@@ -29,8 +29,8 @@ def questions(run: Run) -> Iterator[list[Question]]:
         start = None
         for batch in batches:
             last_seen = batch.rows[-1].index
-            questions, start = _of_batch(run, batch, done)
-            yield questions
+            pending_rows, start = _of_batch(run, batch, done)
+            yield pending_rows
             if start is not None:
                 break
             if run.options.limit is not None and last_seen + 1 >= run.options.limit:
@@ -55,19 +55,19 @@ def _next_undone(number: int, done: set[int]) -> int:
     return number
 
 
-def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[list[Question], int | None]:
-    """The questions of a batch; and where to read on, when it reaches a part that is done."""
-    questions: list[Question] = []
+def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[list[PendingRow], int | None]:
+    """The pending rows of a batch; and where to read on, when it reaches a part that is done."""
+    pending_rows: list[PendingRow] = []
     for row in batch.rows:
         number = row.index // run.output.part_rows
         if number in done:
-            return questions, _next_undone(number, done) * run.output.part_rows
+            return pending_rows, _next_undone(number, done) * run.output.part_rows
         if run.options.limit is not None and row.index >= run.options.limit:
             break
         part = run.output.part(number) or _open_part(run, number, batch)
         if row.index not in part.done_before:
-            questions.append((row, part))
-    return questions, None
+            pending_rows.append((row, part))
+    return pending_rows, None
 
 
 def _open_part(run: Run, number: int, batch: Batch) -> OpenPart:
@@ -78,21 +78,21 @@ def _open_part(run: Run, number: int, batch: Batch) -> OpenPart:
     return part
 
 
-def ask(run: Run, row: Row, part: OpenPart) -> Asked | Ended:
+def prepare_row(run: Run, row: Row, part: OpenPart) -> Prepared | Ended:
     """What is to be asked for a row, with what is known of it already; or how it ended without asking."""
     earlier = run.output.earlier(part, row.index)
     try:
         if row.fault is not None:
             raise RowError(row.fault)
-        request = run.asker.ask(row.values)
-        toolbox = run.asker.toolbox_of(request)
+        request = run.maker.make_request(row.values)
+        toolbox = run.maker.toolbox_of(request)
     except RowError as error:
         return Ended(_without_values(row), bad_row(row, str(error), now_s=time.time(), before=earlier.outcome))
-    request_hash = run.asker.hash_of(request)
+    request_hash = run.maker.hash_of(request)
     known = _known(run, row, request_hash, earlier)
     if isinstance(known, Ended):
         return known
-    return Asked(
+    return Prepared(
         row=_without_values(row),
         request=request,
         request_hash=request_hash,
@@ -112,14 +112,14 @@ def _without_values(row: Row) -> Row:
 
 def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Attempt, ...] | Ended:
     """Answers to this very request: of the row itself, else bought for another row and free to take."""
-    if run.library is None and not earlier.attempts:
+    if run.earlier_answers is None and not earlier.attempts:
         return ()
     hashes = _identities(run, row, request_hash)
     with as_output_error(run.output.folder):
         own = tuple(one.read() for one in earlier.attempts if one.request_hash in hashes)
-    if own or earlier.outcome is not None or run.library is None:
+    if own or earlier.outcome is not None or run.earlier_answers is None:
         return own
-    bought = _take(run.library, hashes)
+    bought = _take(run.earlier_answers, hashes)
     if bought is None:
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
@@ -133,33 +133,33 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
 
 def _identities(run: Run, row: Row, request_hash: str) -> list[str]:
     """The row's request as this job makes it, and as older jobs made it whose answers are kept as they are."""
-    older = (asker.hash_of_row(row) for asker in run.resumption.askers[1:])
+    older = (maker.hash_of_row(row) for maker in run.resumption.makers[1:])
     return [request_hash, *(one for one in older if one is not None)]
 
 
-def _take(library: Library, hashes: list[str]) -> Bought | None:
-    return next((bought for one in hashes if (bought := library.take(one)) is not None), None)
+def _take(earlier_answers: EarlierAnswers, hashes: list[str]) -> Bought | None:
+    return next((bought for one in hashes if (bought := earlier_answers.take(one)) is not None), None)
 
 
 def complete_plan(run: Run, plan: Plan) -> None:
     """Count what each row that is not in place would find, before anything is sent."""
-    if run.library is None:  # every part is in place
+    if run.earlier_answers is None:  # every part is in place
         plan.new = max(0, run.source.count_rows() - plan.kept)
         return
-    _ask_library(run, plan, run.library)
+    _look_up_earlier_answers(run, plan, run.earlier_answers)
 
 
-def _ask_library(run: Run, plan: Plan, library: Library) -> None:
+def _look_up_earlier_answers(run: Run, plan: Plan, earlier_answers: EarlierAnswers) -> None:
     done = {number: totals.rows for number, totals in run.output.published().items()}
     rows_before = plan.kept + plan.gone
     part_rows = run.output.part_rows
-    with library.rehearsal():
-        for batch in run.source.batches(needed_columns(run.source, run.asker)):
+    with earlier_answers.rehearsal():
+        for batch in run.source.batches(needed_columns(run.source, run.maker)):
             for row in batch.rows:
                 if row.index % part_rows < done.get(row.index // part_rows, 0):
                     continue
-                first, *older = (asker.hash_of_row(row) for asker in run.resumption.askers)
-                if _take(library, [one for one in (first, *older) if one is not None]) is not None:
+                first, *older = (maker.hash_of_row(row) for maker in run.resumption.makers)
+                if _take(earlier_answers, [one for one in (first, *older) if one is not None]) is not None:
                     plan.kept += 1
                 elif row.index < rows_before:
                     plan.edited += 1

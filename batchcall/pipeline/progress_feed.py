@@ -12,7 +12,7 @@ from batchcall.base import InputError, OutputError
 from batchcall.engine import Feed, LiveEngine
 from batchcall.output import write_runfile
 from batchcall.pipeline.context import Run
-from batchcall.pipeline.pending_rows import Question
+from batchcall.pipeline.pending_rows import PendingRow
 from batchcall.report import Snapshot
 
 Show = Callable[[Snapshot], None]
@@ -22,7 +22,7 @@ _SPEED_OVER_S = 60.0
 
 
 @contextlib.asynccontextmanager
-async def shown(run: Run, engine: LiveEngine, feed: Feed[Question], show: Show | None) -> AsyncIterator[None]:
+async def shown(run: Run, engine: LiveEngine, feed: Feed[PendingRow], show: Show | None) -> AsyncIterator[None]:
     """Watch what binds while the block runs, and call `show` now and then, and once at its end."""
     started = time.monotonic()
     rows_at_start = run.totals.rows
@@ -88,7 +88,7 @@ def _record_expected(run: Run) -> None:
 
 
 def _snapshot(
-    run: Run, engine: LiveEngine, feed: Feed[Question], rows_at_start: int, elapsed_s: float, speed: _Speed
+    run: Run, engine: LiveEngine, feed: Feed[PendingRow], rows_at_start: int, elapsed_s: float, speed: _Speed
 ) -> Snapshot:
     pool = engine.pool
     untaken = None if run.rows_expected is None else run.rows_expected - run.totals.rows - pool.in_flight
@@ -112,5 +112,5 @@ def _snapshot(
     )
 
 
-def _waits_for(engine: LiveEngine, feed: Feed[Question]) -> str:
+def _waits_for(engine: LiveEngine, feed: Feed[PendingRow]) -> str:
     return "input" if feed.is_waiting else engine.bound_by

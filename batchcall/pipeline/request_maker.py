@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from batchcall.answers import Reader, Toolbox
+from batchcall.answers import AnswerParser, Toolbox
 from batchcall.base import JobError, Request, Row, Shape, Tool, Usage
 from batchcall.dialects import DIALECTS
 from batchcall.job import Job, ToolSpec, resolve_tool_choice, spoken_by
@@ -20,7 +20,7 @@ _TOOLBOXES_HELD = 512
 _NO_TOOLS = Toolbox.of(())
 
 
-class Asker:
+class RequestMaker:
     """How a job turns rows into requests, and which tools an answer is read with."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Asker:
         """What is wrong with the job's tool schemas although they can be used."""
         return lint_tools(self.job_shape.tools)
 
-    def ask(self, values: Mapping[str, Any]) -> Request:
+    def make_request(self, values: Mapping[str, Any]) -> Request:
         """The request of a row. Raises RowError when its columns do not make one."""
         return self.builder.build(values)
 
@@ -91,7 +91,7 @@ class Asker:
         if row.fault is not None:
             return None
         try:
-            request = self.ask(row.values)
+            request = self.make_request(row.values)
             self.toolbox_of(request)
         except RowError:
             return None
@@ -112,8 +112,8 @@ class Asker:
         return toolbox
 
 
-def make_asker(job: Job) -> Asker:
-    """The asker of a job. Raises JobError for a template or a tool that cannot be used."""
+def make_request_maker(job: Job) -> RequestMaker:
+    """How a job turns rows into requests. Raises JobError for a template or a tool that cannot be used."""
     tools = tuple(_as_tool(spec) for spec in job.tools)
     request, choice = job.request, resolve_tool_choice(job)
     try:
@@ -131,7 +131,7 @@ def make_asker(job: Job) -> Asker:
         raise JobError(f"{job.file.name} has a fault", faults=(str(error),)) from error
     shape = builder.shape
     # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
-    return Asker(
+    return RequestMaker(
         builder,
         spoken_by(job),
         shape.tools if shape else (),
@@ -160,9 +160,9 @@ def _compile_row_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
         raise RowError(f"the row's tool cannot be used: {error}") from error
 
 
-def reader_of(job: Job) -> Reader:
+def answer_parser_of(job: Job) -> AnswerParser:
     """How the answers of this job are read and priced."""
-    return Reader(
+    return AnswerParser(
         dialect=DIALECTS[job.endpoints[0].protocol],
         repair=job.validate.repair,
         coerce=job.validate.coerce,

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from batchcall.answers import Asked, Read, unread
+from batchcall.answers import ParsedAttempt, Prepared, unread
 from batchcall.base import Attempt, FailureKind, OutputError, Request, Row
 from batchcall.http import collector_paused
-from batchcall.pipeline.request_maker import make_asker, reader_of
+from batchcall.pipeline.request_maker import answer_parser_of, make_request_maker
 from batchcall.pipeline.resume import stored_job
 
 try:
@@ -43,9 +43,9 @@ class ReadingChild:
         self._limit_s = limit_s
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read(self, attempt: Attempt, request: Request) -> Read:
-        """As `Reader.read`. Where the process does not survive it, its attempt carries the failure, so that nobody
-        reads the answer again. Raises OutputError where no process can be started."""
+    def read(self, attempt: Attempt, request: Request) -> ParsedAttempt:
+        """As `AnswerParser.read`. Where the process does not survive it, the attempt carries the failure, so that
+        nobody reads the answer again. Raises OutputError where no process can be started."""
         process = self._started()
         with contextlib.suppress(BrokenPipeError):
             _send(process.stdin, (attempt, request))
@@ -55,7 +55,7 @@ class ReadingChild:
             return self._given_up(attempt, f"it takes more than {self._limit_s:g} s to read")
         except EOFError:
             return self._given_up(attempt, "a process dies of it, or wants more memory than any answer needs")
-        assert isinstance(answer, Read)
+        assert isinstance(answer, ParsedAttempt)
         if answer.failure is None or answer.failure.kind is not FailureKind.UNDIGESTED:
             return answer
         return replace(answer, attempt=replace(attempt, failure=answer.failure))  # it may be for want of memory
@@ -66,7 +66,7 @@ class ReadingChild:
             process.kill()
             process.communicate()
 
-    def _given_up(self, attempt: Attempt, why: str) -> Read:
+    def _given_up(self, attempt: Attempt, why: str) -> ParsedAttempt:
         self.close()
         read = unread(attempt, why)
         return replace(read, attempt=replace(attempt, failure=read.failure))
@@ -121,16 +121,16 @@ def main() -> None:
     """The child: a job comes in, then answers; what they come to goes out."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
     job = stored_job(_received(source))
-    asker, reader = make_asker(job), reader_of(job)
+    maker, parser = make_request_maker(job), answer_parser_of(job)
     _bound_memory()
     _send(target, "ready")
     while True:
         attempt, request = _received(source)
         _bound_time()
-        toolbox = asker.toolbox_of(request)
-        asked = Asked(Row(attempt.row, {}, f"row {attempt.row}"), request, attempt.request_hash, toolbox)
+        toolbox = maker.toolbox_of(request)
+        prepared = Prepared(Row(attempt.row, {}, f"row {attempt.row}"), request, attempt.request_hash, toolbox)
         with collector_paused():
-            _send(target, reader.read(attempt, asked))
+            _send(target, parser.read(attempt, prepared))
 
 
 def _received(source: BinaryIO) -> Any:

@@ -35,7 +35,7 @@ from batchcall.output import (
 )
 from batchcall.pipeline.forecast import Forecast, forecast
 from batchcall.pipeline.job_or_folder import job_of
-from batchcall.pipeline.request_maker import Asker, make_asker
+from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
 from batchcall.report import money_text
 
 RERUN = "rerun"
@@ -65,7 +65,7 @@ class Resumption:
     """What the run goes on with."""
 
     runfile: RunFile
-    askers: list[Asker]  # the job's own first, then those of older jobs whose answers are kept as they are
+    makers: list[RequestMaker]  # the job's own first, then those of older jobs whose answers are kept as they are
     notes: list[str] = field(default_factory=list)  # for the person: what was found
     plan: Plan | None = None
     is_as_it_was: bool = False  # every row was in, and neither job nor input nor columns have changed
@@ -94,7 +94,7 @@ def refuse_foreign_folder(folder: Path) -> None:
         )
 
 
-def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
+def take_up(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
     """Compare the output with the job and the input, and set aside what no longer fits.
 
     Raises ResumeError for a changed job when `on_change` is "fail"; then nothing was touched.
@@ -108,11 +108,11 @@ def take_up(job: Job, asker: Asker, source: Input, output: Output, *, disk: Disk
         notes.append(str(error))
         old = None
     if old is None:
-        return _without_record(Resumption(fresh, [asker], notes), source, output, on_change=on_change, disk=disk)
+        return _without_record(Resumption(fresh, [maker], notes), source, output, on_change=on_change, disk=disk)
     if old.revalidating:
         raise _interrupted(output.folder)
-    resumption = Resumption(_continued(old, fresh), [asker, *map(_old_asker, old.kept_jobs)], notes)
-    if on_change == FAIL and (refusal := why_refused(old, job, resumption.askers, source, disk)) is not None:
+    resumption = Resumption(_continued(old, fresh), [maker, *map(_old_maker, old.kept_jobs)], notes)
+    if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, disk)) is not None:
         raise refusal
     is_other = old.identity != fresh.identity
     if is_other and not _is_bought(old, job, disk):
@@ -213,7 +213,7 @@ def _interrupted(folder: Path) -> ResumeError:
 
 
 def why_refused(
-    old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk, would: Forecast | None = None
+    old: RunFile, job: Job, makers: Sequence[RequestMaker], source: Input, disk: Disk, would: Forecast | None = None
 ) -> ResumeError | None:
     """Why a run with this job needs `--on-change`, with what it would buy; None where it may just start. `would` saves
     counting that again.
@@ -228,8 +228,8 @@ def why_refused(
         if not _is_bought(old, job, disk):
             return None
         if is_correction(old, job, disk):
-            return _why_other_input(old, job, [*askers, _old_asker(old.job)], source, disk, would)
-        would = would or forecast(askers[:1], source, disk, folder)
+            return _why_other_input(old, job, [*makers, _old_maker(old.job)], source, disk, would)
+        would = would or forecast(makers[:1], source, disk, folder)
         if would.free == would.rows and _is_same_input(old, job, source):
             return None  # a job that was changed back: its answers are all there
         changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
@@ -239,16 +239,16 @@ def why_refused(
             "--on-change keep leaves what is done and uses the new job for the rest;"
             " a changed tool schema alone: `batchcall revalidate` costs nothing; or choose another --output",
         )
-    return _why_other_input(old, job, askers, source, disk, would)
+    return _why_other_input(old, job, makers, source, disk, would)
 
 
 def _why_other_input(
-    old: RunFile, job: Job, askers: Sequence[Asker], source: Input, disk: Disk, would: Forecast | None
+    old: RunFile, job: Job, makers: Sequence[RequestMaker], source: Input, disk: Disk, would: Forecast | None
 ) -> ResumeError | None:
     folder = job.output.path
     if _is_same_input(old, job, source):
         return None
-    would = would or forecast(askers, source, disk, folder)
+    would = would or forecast(makers, source, disk, folder)
     if not would.gone:
         return None
     return ResumeError(
@@ -311,7 +311,7 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
     numbers = _all_numbers(output)
     if not numbers:
         return resumption
-    unfit = sorted(set(numbers) - set(_fitting_parts(resumption.askers, source, output, disk=disk)))
+    unfit = sorted(set(numbers) - set(_fitting_parts(resumption.makers, source, output, disk=disk)))
     if unfit and on_change != RERUN and has_bought(disk, output.folder):
         raise unfit_without_record(output.folder, f"{len(unfit):,} of {len(numbers):,} parts")
     output.set_aside(unfit)
@@ -339,8 +339,8 @@ def _continued(old: RunFile, fresh: RunFile) -> RunFile:
     return fresh
 
 
-def _old_asker(job: Mapping[str, Any]) -> Asker:
-    return make_asker(stored_job(job))
+def _old_maker(job: Mapping[str, Any]) -> RequestMaker:
+    return make_request_maker(stored_job(job))
 
 
 def stored_job(written: Mapping[str, Any]) -> Job:
@@ -361,11 +361,11 @@ def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_c
                 hint="`batchcall revalidate` brings them to the new columns without a request; or --on-change rerun",
             )
         resumption.runfile.kept_jobs.append(old.job)
-        resumption.askers.append(_old_asker(old.job))
+        resumption.makers.append(_old_maker(old.job))
         resumption.notes.append(f"the job has changed; {rows:,} rows that are done stay as they are")
         return
     resumption.runfile.kept_jobs.clear()
-    del resumption.askers[1:]
+    del resumption.makers[1:]
     _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
     if rows:
         resumption.notes.append(
@@ -402,41 +402,41 @@ def _settle_input(
     rows_before = sum(totals.rows for totals in published.values())
     unfit = set(_all_numbers(output))
     if is_same_layout:
-        unfit -= set(_fitting_parts(resumption.askers, source, output, disk=disk))
+        unfit -= set(_fitting_parts(resumption.makers, source, output, disk=disk))
     if unfit:
         _set_aside(resumption, old, output, sorted(unfit), disk=disk)
     resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
     resumption.plan.gone = rows_before - resumption.plan.kept  # until the library is asked
 
 
-def _fitting_parts(askers: list[Asker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
+def _fitting_parts(makers: list[RequestMaker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
     """Parts whose every row makes the same request as before and keeps the same columns."""
     numbers = set(_all_numbers(output))
-    for number, wanted in wanted_by_part(askers, source, output.part_rows, output.layout.kept):
+    for number, wanted in wanted_by_part(makers, source, output.part_rows, output.layout.kept):
         if number in numbers and _fits(wanted, output, number, disk=disk):
             yield number
 
 
 def wanted_by_part(
-    askers: Sequence[Asker], source: Input, part_rows: int, kept: KeptColumns | None
+    makers: Sequence[RequestMaker], source: Input, part_rows: int, kept: KeptColumns | None
 ) -> Iterator[tuple[int, dict[int, Wanted]]]:
     """What the rows of each part's range make, by row. Their values are let go at once: a prompt may be large."""
     held: dict[int, Wanted] = {}
     number = 0
-    columns = set[str]().union(*(needed_columns(source, asker) for asker in askers))
+    columns = set[str]().union(*(needed_columns(source, maker) for maker in makers))
     for batch in source.batches(columns, keep=kept):
         for row in batch.rows:
             if row.index // part_rows != number:
                 yield number, held
                 number, held = row.index // part_rows, {}
-            held[row.index] = Wanted({asker.hash_of_row(row) for asker in askers}, row.kept)
+            held[row.index] = Wanted({maker.hash_of_row(row) for maker in makers}, row.kept)
     if held:
         yield number, held
 
 
-def needed_columns(source: Input, asker: Asker) -> set[str]:
+def needed_columns(source: Input, maker: RequestMaker) -> set[str]:
     """Columns that requests are made from."""
-    return set(source.columns if asker.columns is None else asker.columns)
+    return set(source.columns if maker.columns is None else maker.columns)
 
 
 def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Disk) -> bool:

@@ -18,9 +18,9 @@ from batchcall.input import Input, open_input
 from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
 from batchcall.output import (
     OWN_FOLDER,
+    EarlierAnswers,
     InputEntry,
     Layout,
-    Library,
     OpenPart,
     Output,
     RunEntry,
@@ -36,9 +36,9 @@ from batchcall.pipeline.context import Run, RunOptions
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
 from batchcall.pipeline.open_engine import keys_of, opened_engine
-from batchcall.pipeline.pending_rows import ask, complete_plan, questions
+from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row
 from batchcall.pipeline.progress_feed import Show, shown
-from batchcall.pipeline.request_maker import Asker, make_asker
+from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
 from batchcall.pipeline.resume import Resumption, needed_columns, refuse_foreign_folder, take_up
 from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
@@ -96,7 +96,7 @@ async def run_job(
                 with _folder_watched(run, engine):
                     stopped = await _drive(run, engine, show, stop)
             summary = await asyncio.to_thread(finish, run, engine, stopped)
-            if say is not None and (note := run.asker.row_tools_note()):
+            if say is not None and (note := run.maker.row_tools_note()):
                 say(note)
             if say is not None and summary.left_out:
                 say(f"left out: {left_out_text(summary.left_out)}")
@@ -136,31 +136,31 @@ async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncI
     folder = job.output.path
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
-    asker, source, layout = await asyncio.to_thread(_prepared, job, disk)
-    doubted = await asyncio.to_thread(doubts, job, asker, source)
-    seen = (*asker.left_out, *asker.findings.slips, *source.notes, *layout.kept.notes)
+    maker, source, layout = await asyncio.to_thread(_prepared, job, disk)
+    doubted = await asyncio.to_thread(doubts, job, maker, source)
+    seen = (*maker.left_out, *maker.findings.slips, *source.notes, *layout.kept.notes)
     for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
     with hold_lock(lock) as still_held, guarded(disk, still_held), open_output(job, layout, disk) as output:
-        run = await asyncio.to_thread(taken_up, job, options, asker, source, output, disk, say)
+        run = await asyncio.to_thread(taken_up, job, options, maker, source, output, disk, say)
         try:
             yield run
         finally:
-            if run.library is not None:
-                run.library.close()
+            if run.earlier_answers is not None:
+                run.earlier_answers.close()
 
 
-def _prepared(job: Job, disk: Disk) -> tuple[Asker, Input, Layout]:
+def _prepared(job: Job, disk: Disk) -> tuple[RequestMaker, Input, Layout]:
     """As `prepare`; ids that an earlier run has found unique in this very input are not read again."""
     refuse_network(job)
-    asker, source, layout = prepare(job)
+    maker, source, layout = prepare(job)
     known = _known_input(disk, job.output.path)
     is_checked = known is not None and (known.fingerprint, known.unique_id) == (source.fingerprint, job.input.id)
     if job.input.id is not None and not is_checked:
         source.check_ids(job.input.id)
-    return asker, source, layout
+    return maker, source, layout
 
 
 def refuse_network(job: Job) -> None:
@@ -192,29 +192,29 @@ def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Outp
     )
 
 
-def prepare(job: Job) -> tuple[Asker, Input, Layout]:
+def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
     """What a job needs of its templates, tools and input, checked but for the ids. Nothing is sent or written.
 
     Raises JobError or InputError.
     """
-    asker = make_asker(job)
-    _refuse_impossible(asker)
-    _refuse_unspeakable(job, asker.job_shape)
+    maker = make_request_maker(job)
+    _refuse_impossible(maker)
+    _refuse_unspeakable(job, maker.job_shape)
     source = open_input(job.input.path, id_column=job.input.id, output=job.output.path)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
-    source.require(asker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
-    _refuse_hidden(job, asker, source)
+    source.require(maker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
+    _refuse_hidden(job, maker, source)
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
-    layout = Layout(source.kept_schema(kept), asker.arguments_type, is_all_kept=job.output.keep is None)
-    next(iter(source.batches(needed_columns(source, asker), keep=layout.kept)), None)  # rows that cannot be read show
-    return asker, source, layout
+    layout = Layout(source.kept_schema(kept), maker.arguments_type, is_all_kept=job.output.keep is None)
+    next(iter(source.batches(needed_columns(source, maker), keep=layout.kept)), None)  # rows that cannot be read show
+    return maker, source, layout
 
 
-def _refuse_impossible(asker: Asker) -> None:
+def _refuse_impossible(maker: RequestMaker) -> None:
     """A tool whose every call would be paid for and be wrong. Its slips are told too: one of them may be the cause."""
-    faults, slips = asker.findings
+    faults, slips = maker.findings
     if faults:
         raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
 
@@ -225,11 +225,11 @@ _WHO_NEEDS = {
 }
 
 
-def _refuse_hidden(job: Job, asker: Asker, source: Input) -> None:
+def _refuse_hidden(job: Job, maker: RequestMaker, source: Input) -> None:
     """A template that seems to show a column, and would show something of Jinja's own in every row."""
     hidden = {
         f"{template.key}: {why}"
-        for template in asker.builder.templates
+        for template in maker.builder.templates
         for column, why in template.uses.shadowed.items()
         if column in source.columns
     }
@@ -245,26 +245,30 @@ def _refuse_unspeakable(job: Job, shape: Shape) -> None:
             raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
 
 
-def taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+def taken_up(
+    job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
+) -> Run:
     """The run as it begins: what is there is compared with what is asked for, and run.json says that it has begun.
 
     Raises ResumeError for a changed job, OutputError.
     """
     with as_output_error(output.folder):
-        return _taken_up(job, options, asker, source, output, disk, say)
+        return _taken_up(job, options, maker, source, output, disk, say)
 
 
-def _taken_up(job: Job, options: RunOptions, asker: Asker, source: Input, output: Output, disk: Disk, say: Say) -> Run:
+def _taken_up(
+    job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
+) -> Run:
     now = datetime.datetime.now(datetime.UTC)
-    resumption = take_up(job, asker, source, output, disk=disk, on_change=options.on_change)
+    resumption = take_up(job, maker, source, output, disk=disk, on_change=options.on_change)
     may_ask = not resumption.is_as_it_was and has_earlier(disk, output.own)
-    library = Library(disk, output.folder, output.own) if may_ask else None
+    earlier_answers = EarlierAnswers(disk, output.folder, output.own) if may_ask else None
     runs = resumption.runfile.runs
     output.has_died = not runs or runs[-1].ended_at is None
     entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
     if options.retry_failed:
         entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())
-    run = Run(job, options, output, source, asker, resumption, entry, library, disk)
+    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, disk)
     run.totals = output.done()
     if resumption.plan is not None:
         complete_plan(run, resumption.plan)
@@ -302,14 +306,14 @@ async def _drive(
     """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
     if stop is not None:
         stop.connect(engine.stop)
-    feed = Feed(questions(run))
+    feed = Feed(pending_rows(run))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_quiet_collector())
         stack.enter_context(_deadline(run.options.deadline_s, engine))
         for endpoint in engine.pool.endpoints:
             await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
         await stack.enter_async_context(shown(run, engine, feed, show))
-        outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda question: ask(run, *question)))
+        outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda pending: prepare_row(run, *pending)))
         sealer = await stack.enter_async_context(_Sealer(run, engine))
         async for ended in outcomes:
             run.totals.count(ended.outcome)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.answers import WORTH_REASKING, Asked, Read, Reader
+from batchcall.answers import WORTH_REASKING, AnswerParser, ParsedAttempt, Prepared
 from batchcall.base import NO_USAGE, Attempt, OutputError, Scope, Status
 from batchcall.disk import Disk, answers_in, part_name, part_numbers
 from batchcall.output import (
     OWN_FOLDER,
     USAGE_COLUMNS,
-    Library,
+    EarlierAnswers,
     Recovered,
     Totals,
     add_attempts,
@@ -25,11 +25,11 @@ from batchcall.output import (
 )
 
 Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of their part
-Skim = Callable[[Attempt], tuple[Read, float | None]]  # an attempt, read, and what it cost in USD
+Skim = Callable[[Attempt], tuple[ParsedAttempt, float | None]]  # an attempt, read, and what it cost in USD
 
 
 @dataclass(slots=True)
-class Held:
+class Unpublished:
     """What such answers come to."""
 
     rows: int = 0  # that have an answer which tells its usage
@@ -44,18 +44,18 @@ class Held:
         return {"rows": self.rows, **{name: getattr(self.spent, name) for name in (*USAGE_COLUMNS, "cost")}}
 
 
-def skimming(reader: Reader, *, model: str, asked: Asked | None = None) -> Skim:
-    """How answers are read for what they used. `model` is priced where an attempt names no other. With `asked`, each is
-    held against its tools as well."""
+def skimming(parser: AnswerParser, *, model: str, prepared: Prepared | None = None) -> Skim:
+    """How answers are read for their usage. `model` is priced where an attempt names no other. With `prepared`, each is
+    validated against its tools as well."""
 
-    def skim(attempt: Attempt) -> tuple[Read, float | None]:
-        read = reader.skim(attempt) if asked is None else reader.read(attempt, asked)
-        return read, reader.pricing(attempt.model or model, read.usage)
+    def skim(attempt: Attempt) -> tuple[ParsedAttempt, float | None]:
+        read = parser.skim(attempt) if prepared is None else parser.read(attempt, prepared)
+        return read, parser.pricing(attempt.model or model, read.usage)
 
     return skim
 
 
-def held_answers(
+def unpublished_answers(
     disk: Disk,
     folder: Path,
     skim: Skim,
@@ -63,40 +63,40 @@ def held_answers(
     *,
     reasks: int = 0,
     has_died: bool = False,
-) -> Held:
+) -> Unpublished:
     """What no part has counted, in the journals given; else in those that stand, and among the stored answers of parts
     that are not there. `reasks` is how often a row with an invalid answer is asked again.
 
     An answer over which a run may have died is left alone: the next run reads it in a process of its own. `has_died`:
     the last run did. Raises OSError, OutputError.
     """
-    held = Held()
-    for number, found in _all_held(disk, folder) if journals is None else journals:
+    unpublished = Unpublished()
+    for number, found in _all_unpublished(disk, folder) if journals is None else journals:
         counted, unsure = _counted(disk, folder / part_name(number)), found.unsure(has_died=has_died)
         for row, attempts in found.attempts.items():
             known = [one for one in attempts if one.number > counted.get(row, 0) and (row, one.number) not in unsure]
             reads = [skim(one.read()) for one in known]
-            held.rows += any(read.usage != NO_USAGE for read, _ in reads)
+            unpublished.rows += any(read.usage != NO_USAGE for read, _ in reads)
             is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
             if is_known and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
-                held.statuses[_status_of([read for read, _ in reads])] += 1
-            held.spent.attempts += len(reads)
+                unpublished.statuses[_status_of([read for read, _ in reads])] += 1
+            unpublished.spent.attempts += len(reads)
             for read, cost in reads:
-                held.spent.spend(read.usage, cost)
-    return held
+                unpublished.spent.spend(read.usage, cost)
+    return unpublished
 
 
-def spent_aside(library: Library | None, skim: Skim) -> Totals:
+def spent_aside(earlier_answers: EarlierAnswers | None, skim: Skim) -> Totals:
     """Tokens and cost of answers that were set aside and that no row has taken: they were bought for this output."""
     spent = Totals()
-    for usage, cost, attempts in library.untaken() if library is not None else ():
+    for usage, cost, attempts in earlier_answers.untaken() if earlier_answers is not None else ():
         spent.spend(usage, cost)
         for read, cost_of_one in map(skim, attempts):
             spent.spend(read.usage, cost_of_one)
     return spent
 
 
-def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
+def _all_unpublished(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
     """The journals that stand, and with them the stored answers of parts that are not there."""
     own = folder / OWN_FOLDER
     parts, journals, answers = set(part_numbers(disk, folder)), journals_in(disk, own), answers_in(disk, own)
@@ -107,20 +107,20 @@ def _all_held(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
         yield number, found
 
 
-def _has_ended(reads: Sequence[Read], reasks: int) -> bool:
+def _has_ended(reads: Sequence[ParsedAttempt], reasks: int) -> bool:
     last = reads[-1]
     if last.failure is not None:
         return last.failure.kind.rule.scope is Scope.ROW
     is_last = sum(read.reply is not None for read in reads) > reasks
-    return is_last or last.reading is None or last.reading.status not in WORTH_REASKING
+    return is_last or last.result is None or last.result.status not in WORTH_REASKING
 
 
-def _status_of(reads: Sequence[Read]) -> str:
+def _status_of(reads: Sequence[ParsedAttempt]) -> str:
     """How a row ended, as far as that is known without its tools: by its last answer, as in a part."""
     deciding = next((read for read in reversed(reads) if read.reply is not None), reads[-1])
     if deciding.failure is not None:
         return deciding.failure.kind.rule.status
-    return Status.OK if deciding.reading is None else deciding.reading.status
+    return Status.OK if deciding.result is None else deciding.result.status
 
 
 def _counted(disk: Disk, part: Path) -> dict[int, int]:

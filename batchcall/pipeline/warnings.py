@@ -9,26 +9,26 @@ from typing import Any
 
 from batchcall.input import Input
 from batchcall.job import Job
-from batchcall.pipeline.request_maker import Asker
+from batchcall.pipeline.request_maker import RequestMaker
 
 _LOOKED_AT_ROWS = 10_000
 _LOOKED_AT_CHARACTERS = 32 << 20
 
 
-def doubts(job: Job, asker: Asker, source: Input) -> list[str]:
+def doubts(job: Job, maker: RequestMaker, source: Input) -> list[str]:
     """Warnings about a job over its input. Reads the first rows of the input. Raises InputError."""
     return [
-        *_without_tools(job, asker),
-        *_without_columns(asker),
-        *_foreign_marks(asker, source),
-        *_empty_columns(asker, source),
+        *_without_tools(job, maker),
+        *_without_columns(maker),
+        *_foreign_marks(maker, source),
+        *_empty_columns(maker, source),
     ]
 
 
-def _without_tools(job: Job, asker: Asker) -> Iterator[str]:
+def _without_tools(job: Job, maker: RequestMaker) -> Iterator[str]:
     """Text is what some jobs want: these say so, or shape the answer in another way."""
     says_so = job.request.tool_choice == "none" or job.request.parameters.keys() & _SHAPE_ANSWERS
-    if not job.tools and asker.builder.shape is not None and not says_so:
+    if not job.tools and maker.builder.shape is not None and not says_so:
         yield (
             "there is no [[tool]]: answers are text, in the column `content`. Give a [[tool]] for typed arguments;"
             ' request.tool_choice = "none" says that text is wanted'
@@ -43,16 +43,16 @@ _SHAPE_ANSWERS = frozenset(
 )
 
 
-def _without_columns(asker: Asker) -> Iterator[str]:
-    if asker.columns is not None and not asker.columns:
+def _without_columns(maker: RequestMaker) -> Iterator[str]:
+    if maker.columns is not None and not maker.columns:
         yield "no template uses a column, so every row makes the same request; a column is written {{ text }}"
 
 
-def _foreign_marks(asker: Asker, source: Input) -> Iterator[str]:
+def _foreign_marks(maker: RequestMaker, source: Input) -> Iterator[str]:
     """Columns in the marks of other template languages: they are sent as they stand."""
     found = {
         f"{template.key}: {mark[0]} is sent as it stands; a column is written {{{{ {mark['name'].strip()} }}}}": None
-        for template in asker.builder.templates
+        for template in maker.builder.templates
         for pattern in _MARKS
         for mark in pattern.finditer(template.uses.text)
         if mark["name"].strip() in source.columns
@@ -67,9 +67,9 @@ _MARKS = (
 )
 
 
-def _empty_columns(asker: Asker, source: Input) -> Iterator[str]:
+def _empty_columns(maker: RequestMaker, source: Input) -> Iterator[str]:
     """Columns that a template shows and that hold nothing: such rows are sent and paid for."""
-    uses = [template.uses for template in asker.builder.templates]
+    uses = [template.uses for template in maker.builder.templates]
     shown = {(name,) for one in uses for name in one.required} | {path for one in uses for path in one.members}
     paths = {".".join(path): path for path in sorted(shown) if path[0] in source.columns}
     if not paths:

@@ -28,18 +28,19 @@ class Bounds:
         return name, known[name] / whole
 
 
-def advice_text(bounds: Bounds, *, given: frozenset[str], deaths: tuple[int, int] | None) -> str:
+def advice_text(bounds: Bounds, *, given: frozenset[str], proxy_cutoffs: tuple[int, int] | None) -> str:
     """One sentence, two where requests were cut off; empty where there is nothing to advise.
 
-    `given` names the keys under [limits] that the job sets. `deaths`: so many requests died after so many seconds.
+    `given` names the keys under [limits] that the job sets. `proxy_cutoffs`: how many requests were cut off, and after
+    how many seconds.
     """
-    return " ".join(filter(None, [_of_deaths(deaths), _of_bound(bounds, given)]))
+    return " ".join(filter(None, [_of_proxy_cutoffs(proxy_cutoffs), _of_bound(bounds, given)]))
 
 
-def _of_deaths(deaths: tuple[int, int] | None) -> str:
-    if deaths is None:
+def _of_proxy_cutoffs(proxy_cutoffs: tuple[int, int] | None) -> str:
+    if proxy_cutoffs is None:
         return ""
-    died, seconds = deaths
+    died, seconds = proxy_cutoffs
     return (
         f"{died:,} requests were cut off after {seconds} s each: a proxy or gateway on the way ends them at that time;"
         " raise it there, or ask for shorter answers (max_tokens)."

@@ -328,7 +328,7 @@ class Sent(NamedTuple):
     shape: Shape
     renames: Mapping[str, str]  # from the names in the messages to those that are sent
 
-    def ask(self, messages: list[Json]) -> Request:
+    def with_messages(self, messages: list[Json]) -> Request:
         return Request(self.shape, messages_as_sent(messages, self.renames) if self.renames else messages)
 
 
@@ -424,7 +424,7 @@ class _FromColumns:
         tools = values.get(self._tools_column) if self._tools_column is not None else None
         choice = values.get(self._choice_column) if self._choice_column is not None else None
         sent = self._shapes.get((tools, choice), self._make)
-        return sent.ask(self._messages_of(values))
+        return sent.with_messages(self._messages_of(values))
 
     def _make(self, tools: Any, choice: Any) -> Sent:
         assert self._job.model is not None
@@ -470,7 +470,7 @@ class _FromBodies:
         )
         rest = {name: part for name, part in body.items() if name != "messages"}
         sent = self._shapes.get((rest,), self._make_nested if is_nested else self._make)
-        return sent.ask(_led_by(self._system, messages, values))
+        return sent.with_messages(_led_by(self._system, messages, values))
 
     def _make_nested(self, rest: Mapping[str, Any]) -> Sent:
         plain = as_json(rest, "body")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.answers.arguments import Reading, Toolbox
+from batchcall.answers.arguments import Toolbox, ToolResult
 from batchcall.base.records import RawCall, Reply, Status, Tool, ToolCall, Usage
 from batchcall.requests.row_parts import sent_name, with_sent_names
 from batchcall.schemas.field_types import Scalar, StructOf
@@ -42,7 +42,7 @@ def read(
     coerce: bool = False,
     max_tokens: int | None = None,
     **reply: Any,
-) -> Reading:
+) -> ToolResult:
     answer = Reply(calls=calls, **{"finish_reason": "tool_calls", **reply})
     return toolbox.read(answer, repair=repair, coerce=coerce, max_tokens=max_tokens)
 
@@ -50,7 +50,7 @@ def read(
 def test_a_valid_call_is_ok() -> None:
     reading = read(call('{"name": "Ada", "price": 12345678901234567890123}'))
 
-    assert reading == Reading(
+    assert reading == ToolResult(
         status=Status.OK,
         error=None,
         tool="record",
@@ -144,7 +144,7 @@ def test_an_answer_with_nothing_in_it_is_no_call() -> None:
 def test_text_is_the_answer_where_the_request_has_no_tools() -> None:
     reading = read(toolbox=NO_TOOLS, content="Paris", finish_reason="stop")
 
-    assert reading == Reading(Status.OK, None, None, None, (), ())
+    assert reading == ToolResult(Status.OK, None, None, None, (), ())
 
 
 def test_a_call_where_the_request_has_no_tools_is_unknown() -> None:

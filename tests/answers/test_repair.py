@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall.answers.repair import (
-    Mended,
     NotJson,
+    Repaired,
     _keep_last_snapshot,
     has_duplicate_keys,
     match_tool,
@@ -47,7 +47,7 @@ RECEIPT = {
 
 def mended(
     arguments: str, *, repair: bool = True, coerce: bool = False, schema: Any = RECEIPT, is_object: bool = False
-) -> Mended | None:
+) -> Repaired | None:
     tool = compile_tool(Tool("record", schema, {}))
     return mend(RawCall("record", arguments, is_object=is_object), tool, repair=repair, coerce=coerce)
 
@@ -89,11 +89,11 @@ def mended(
     ],
 )
 def test_a_step_that_helps_is_taken_and_recorded(arguments: str, expected: Any, steps: tuple[str, ...]) -> None:
-    assert mended(arguments) == Mended(expected, steps)
+    assert mended(arguments) == Repaired(expected, steps)
 
 
 def test_arguments_given_as_an_object_are_accepted_and_recorded() -> None:
-    assert mended('{"shop": "a"}', is_object=True) == Mended({"shop": "a"}, ("arguments_object",))
+    assert mended('{"shop": "a"}', is_object=True) == Repaired({"shop": "a"}, ("arguments_object",))
 
 
 @pytest.mark.parametrize("arguments", ["", '"{}"', "```{}```", "{,}", "{} x"])
@@ -170,7 +170,7 @@ OBJECT = {"type": "object"}
 def test_a_field_that_may_be_a_string_for_its_name_or_by_one_alternative_is_never_decoded(schema: Any) -> None:
     found = mended('{"nested": "{}", "may_be": "{}"}', schema=schema)
 
-    assert found == Mended({"nested": {}, "may_be": "{}"}, ("nested_string",))
+    assert found == Repaired({"nested": {}, "may_be": "{}"}, ("nested_string",))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_field_that_may_be_a_string_for_its_name_or_by_one_alternative_is_neve
 def test_what_is_nested_is_decoded_wherever_the_schema_says_what_it_is(schema: Any) -> None:
     found = mended('{"nested": ["{}", "{}"]}', schema=schema)
 
-    assert found == Mended({"nested": [{}, {}]}, ("nested_string",))
+    assert found == Repaired({"nested": [{}, {}]}, ("nested_string",))
 
 
 @pytest.mark.parametrize(
@@ -209,8 +209,8 @@ def test_what_is_nested_is_decoded_wherever_the_schema_says_what_it_is(schema: A
 def test_scalars_are_coerced_without_loss_where_the_job_allows_it(arguments: Any, expected: Any) -> None:
     text = json.dumps(arguments)
 
-    assert mended(text, coerce=True) == Mended(expected, ("coerced",))
-    assert mended(text, coerce=True, repair=False) == Mended(expected, ("coerced",))
+    assert mended(text, coerce=True) == Repaired(expected, ("coerced",))
+    assert mended(text, coerce=True, repair=False) == Repaired(expected, ("coerced",))
     assert mended(text) is None
 
 
@@ -242,18 +242,18 @@ def test_nothing_is_coerced_that_would_lose_or_guess(arguments: Any) -> None:
 def test_a_number_becomes_the_string_that_was_written(written: str) -> None:
     found = mended(f'{{"items": "[{{\\"name\\": {written}}}]"}}', coerce=True)
 
-    assert found == Mended({"items": [{"name": written}]}, ("nested_string", "coerced"))
+    assert found == Repaired({"items": [{"name": written}]}, ("nested_string", "coerced"))
 
 
 def test_a_number_that_was_written_in_two_ways_is_not_coerced() -> None:
     assert mended('{"shop": 1.10, "items": [{"name": 1.1}]}', coerce=True) is None
-    assert mended('{"shop": 1.0, "count": 1}', coerce=True) == Mended({"shop": "1.0", "count": 1}, ("coerced",))
+    assert mended('{"shop": 1.0, "count": 1}', coerce=True) == Repaired({"shop": "1.0", "count": 1}, ("coerced",))
 
 
 def test_numbers_of_an_enum_are_coerced_too() -> None:
     schema = {"properties": {"rate": {"enum": [0.5, 1.5, None]}}}
 
-    assert mended('{"rate": "1.50"}', coerce=True, schema=schema) == Mended({"rate": 1.5}, ("coerced",))
+    assert mended('{"rate": "1.50"}', coerce=True, schema=schema) == Repaired({"rate": 1.5}, ("coerced",))
     assert mended('{"rate": "2.5"}', coerce=True, schema=schema) is None
 
 
@@ -407,8 +407,8 @@ def snapshots(text: str, lengths: list[int]) -> str:
 def test_of_a_stream_that_repeats_all_that_came_before_the_last_piece_counts(text: str, step: int) -> None:
     lengths = list(range(1, len(text), step))
 
-    assert mended(snapshots(text, lengths)) == Mended(json.loads(text), ("snapshots",))
-    assert mended(snapshots(text, [*lengths, len(text)])) == Mended(json.loads(text), ("snapshots",))
+    assert mended(snapshots(text, lengths)) == Repaired(json.loads(text), ("snapshots",))
+    assert mended(snapshots(text, [*lengths, len(text)])) == Repaired(json.loads(text), ("snapshots",))
     assert mended(snapshots(text, lengths)[:-1]) is None
 
 
@@ -492,7 +492,7 @@ def test_copies_that_differ_leave_open_which_is_meant(arguments: str) -> None:
     ],
 )
 def test_a_backslash_that_begins_no_escape_stands_for_itself(written: str, read: str) -> None:
-    assert mended(f'{{"shop": "{written}"}}') == Mended({"shop": read}, ("invalid_escape",))
+    assert mended(f'{{"shop": "{written}"}}') == Repaired({"shop": read}, ("invalid_escape",))
 
 
 @pytest.mark.parametrize(
@@ -573,7 +573,7 @@ CLOSED = {
     ],
 )
 def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: str) -> None:
-    assert mended(arguments, schema=CLOSED) == Mended({"shop": "Fig"}, ("unwrapped",))
+    assert mended(arguments, schema=CLOSED) == Repaired({"shop": "Fig"}, ("unwrapped",))
 
 
 @pytest.mark.parametrize(

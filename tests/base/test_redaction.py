@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.answers.read import Read, Reader
+from batchcall.answers.read import AnswerParser, ParsedAttempt
 from batchcall.base.records import Attempt, HttpResponse
 from batchcall.base.redaction import _WINDOW, Redactor
 from batchcall.dialects import DIALECTS
@@ -306,12 +306,12 @@ STREAMS = {
 }
 
 
-def read_with(redactor: Redactor | None, protocol: str, body: bytes) -> Read:
-    reader = Reader(DIALECTS[protocol], True, False, lambda model, usage: None, redactor=redactor)
+def read_with(redactor: Redactor | None, protocol: str, body: bytes) -> ParsedAttempt:
+    reader = AnswerParser(DIALECTS[protocol], True, False, lambda model, usage: None, redactor=redactor)
     return reader.skim(Attempt(0, 1, "h", HttpResponse(200, {}, body), None, 1.0, 0.5, 0.0, "e"))
 
 
-def said_by(read: Read) -> str:
+def said_by(read: ParsedAttempt) -> str:
     assert read.reply is not None
     return "\n".join([read.reply.content or "", *(call.arguments for call in read.reply.calls)])
 

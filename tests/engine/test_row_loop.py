@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import Asked, Ended, Reader
+from batchcall.answers.read import AnswerParser, Ended, Prepared
 from batchcall.base.errors import ExitCode, OutputError
 from batchcall.base.records import (
     Attempt,
@@ -129,9 +129,9 @@ class MemoryRecorder:
         self.events.append(("gave up", row))
 
 
-def question(row: int) -> Asked:
+def question(row: int) -> Prepared:
     request = Request(SHAPE, [{"role": "user", "content": f"row {row}"}])
-    return Asked(Row(row, {}, f"rows:{row}"), request, f"hash{row}", TOOLBOX)
+    return Prepared(Row(row, {}, f"rows:{row}"), request, f"hash{row}", TOOLBOX)
 
 
 @dataclass
@@ -150,7 +150,7 @@ class Outcome:
 
 def live(
     transport: ScriptedTransport,
-    questions: Iterable[Asked] = (),
+    questions: Iterable[Prepared] = (),
     *,
     concurrency: int = 4,
     attempts: int = 6,
@@ -161,7 +161,7 @@ def live(
     max_outage_s: float | None = None,
     dialect: Dialect = DIALECTS["openai-chat"],
     patience_s: float = 0.0,
-    prepare: Callable[[Asked], Asked] = lambda one: one,
+    prepare: Callable[[Prepared], Prepared] = lambda one: one,
 ) -> Outcome:
     """Run questions to their end in virtual time."""
     recorder = recorder or MemoryRecorder()
@@ -179,7 +179,7 @@ def live(
         )
         engine = LiveEngine(
             pool=Pool([endpoint]),
-            reader=Reader(dialect, repair=True, coerce=False, pricing=lambda model, usage: None),
+            parser=AnswerParser(dialect, repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
             budget=budget or Budget(),
             recorder=recorder,
@@ -191,7 +191,7 @@ def live(
         if stop_after_s is not None:
             loop.call_later(stop_after_s, engine.stop, Stopped("told to", ExitCode.TERMINATED))
         ended, began = [], loop.time()
-        feed: Feed[Asked] = Feed(iter([asked]))
+        feed: Feed[Prepared] = Feed(iter([asked]))
         async with engine.outcomes(feed, prepare) as outcomes:
             async for one in outcomes:
                 ended.append(one)
@@ -509,7 +509,7 @@ def test_rows_that_have_long_answers_already_are_taken_few_at_a_time(monkeypatch
     monkeypatch.setattr(Backlog.__init__, "__defaults__", (4 * len(LONG.body),))
     recorder, held = MemoryRecorder(), []
 
-    def prepare(question: Asked) -> Asked:
+    def prepare(question: Prepared) -> Prepared:
         taken = 1 + len(held)
         held.append(taken - sum(event == "has read" for event, _ in recorder.events))
         return replace(question, attempts=(attempt(1, LONG),), sent=1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import Asked, Reader, max_tokens_of
+from batchcall.answers.read import AnswerParser, Prepared, max_tokens_of
 from batchcall.base.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool, Usage
 from batchcall.dialects import DIALECTS
 from batchcall.disk.disk import RealDisk
@@ -57,13 +57,13 @@ def outcome_of_responses(
     protocol: str = "openai-chat",
     before: Outcome | None = None,
 ) -> Outcome:
-    reader = Reader(
+    reader = AnswerParser(
         dialect=DIALECTS[protocol],
         repair=True,
         coerce=False,
         pricing=lambda model, usage: cost_of(usage, prompt=price, completion=price),
     )
-    asked = Asked(Row(row, {}, "row"), Request(Shape("m", (TOOL,)), []), "h", TOOLBOX, before=before)
+    asked = Prepared(Row(row, {}, "row"), Request(Shape("m", (TOOL,)), []), "h", TOOLBOX, before=before)
     attempts = [
         Attempt(row, number, "h", response, None, 1.0, 0.5, 0.0, "e")
         for number, response in enumerate(responses, start=1)

@@ -1,4 +1,4 @@
-"""What was bought before is found again by request; see `library.py`."""
+"""What was bought before is found again by request; see `earlier_answers.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse
 from batchcall.disk.disk import RealDisk
-from batchcall.output.earlier_answers import Library
+from batchcall.output.earlier_answers import EarlierAnswers
 from batchcall.output.journal_records import attempt_line
 from batchcall.output.parts import AnswersFile
 
@@ -29,11 +29,11 @@ def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp
         generation = own / "earlier" / f"{number:04d}"
         generation.mkdir(parents=True)
         (generation / "part-000000.journal").write_bytes(attempt_line(one))
-    library = Library(RealDisk(), tmp_path, own)
+    earlier_answers = EarlierAnswers(RealDisk(), tmp_path, own)
 
-    taken = [library.take("hash"), library.take("hash")]
+    taken = [earlier_answers.take("hash"), earlier_answers.take("hash")]
 
-    library.close()
+    earlier_answers.close()
     answers = [one.attempts[0].response for one in taken if one]
     assert [answer.status for answer in answers if answer] == [200, 503]
 
@@ -41,11 +41,11 @@ def test_a_paid_answer_is_taken_before_an_older_attempt_that_was_turned_away(tmp
 def test_raw_answers_whose_part_a_crash_has_taken_are_found(tmp_path: Path) -> None:
     own = tmp_path / "_batchcall"
     write_answer(own / "earlier" / "0001" / "answers" / "part-000003.answers")
-    library = Library(RealDisk(), tmp_path, own)
+    earlier_answers = EarlierAnswers(RealDisk(), tmp_path, own)
 
-    taken = library.take("hash")
+    taken = earlier_answers.take("hash")
 
-    library.close()
+    earlier_answers.close()
     assert taken is not None
     assert taken.attempts[0].response == HttpResponse(200, {}, b"{}")
 
@@ -56,11 +56,11 @@ def test_an_answer_that_a_row_has_taken_already_is_not_given_to_another_although
     own = tmp_path / "_batchcall"
     write_answer(own / "earlier" / "0001" / "answers" / "part-000003.answers")
     write_answer(own / "answers" / "part-000000.answers")
-    library = Library(RealDisk(), tmp_path, own)
+    earlier_answers = EarlierAnswers(RealDisk(), tmp_path, own)
 
-    taken = library.take("hash")
+    taken = earlier_answers.take("hash")
 
-    library.close()
+    earlier_answers.close()
     assert taken is None
 
 
@@ -70,15 +70,17 @@ def test_an_answer_that_its_row_has_carried_on_and_asked_again_is_not_counted_as
         generation = own / "earlier" / f"{number:04d}"
         generation.mkdir(parents=True)
         (generation / "part-000000.journal").write_bytes(b"".join(map(attempt_line, lines)))
-    control = Library(RealDisk(), tmp_path, own)
+    control = EarlierAnswers(RealDisk(), tmp_path, own)
     later = attempt(200, at_s=5.0)
     (own / "part-000000.journal").write_bytes(attempt_line(first) + attempt_line(replace(later, number=2)))
-    library = Library(RealDisk(), tmp_path, own)
+    earlier_answers = EarlierAnswers(RealDisk(), tmp_path, own)
 
-    before, after = ([one.sent_at_s for *_, tried in each.untaken() for one in tried] for each in (control, library))
+    before, after = (
+        [one.sent_at_s for *_, tried in each.untaken() for one in tried] for each in (control, earlier_answers)
+    )
 
     control.close()
-    library.close()
+    earlier_answers.close()
     assert (before, after) == ([1.0, 3.0], [3.0])
 
 
@@ -89,13 +91,13 @@ def test_an_answer_behind_which_a_connection_was_lost_is_found_and_counted(tmp_p
     never = [replace(lost, row=1, request_hash="never", sent_at_s=9.0)]
     lines = [attempt(200, at_s=1.0), lost, *never]
     (generation / "part-000000.journal").write_bytes(b"".join(map(attempt_line, lines)))
-    library = Library(RealDisk(), tmp_path, tmp_path / "_batchcall")
+    earlier_answers = EarlierAnswers(RealDisk(), tmp_path, tmp_path / "_batchcall")
 
-    untaken = [[one.sent_at_s for one in tried] for *_, tried in library.untaken()]
-    taken = library.take("hash")
+    untaken = [[one.sent_at_s for one in tried] for *_, tried in earlier_answers.untaken()]
+    taken = earlier_answers.take("hash")
 
-    never_taken = library.take("never")
-    library.close()
+    never_taken = earlier_answers.take("never")
+    earlier_answers.close()
     assert untaken == [[1.0, 3.0]]
     assert taken is not None
     assert [one.sent_at_s for one in taken.attempts] == [1.0, 3.0]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse
 from batchcall.disk.disk import Disk, RealDisk
-from batchcall.disk.disk_reserve import Ballast
+from batchcall.disk.disk_reserve import DiskReserve
 from batchcall.output.journal import (
     COMMIT_AFTER_RECORDS,
     Committer,
@@ -57,7 +57,7 @@ def failed(row: int, number: int = 1) -> Attempt:
 
 def open_journal(path: Path, disk: Disk | None = None) -> Journal:
     disk = disk or RealDisk()
-    return Journal(disk, path, Ballast(disk, path.with_name("_tmp-ballast")))
+    return Journal(disk, path, DiskReserve(disk, path.with_name("_tmp-ballast")))
 
 
 def write(path: Path, *lines: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from batchcall.base.errors import ExitCode
 from batchcall.base.records import Failure, FailureKind, Quota, RateLimits
 from batchcall.pacing.pacer import Orders, Pacer
-from batchcall.pacing.proxy_cutoffs import Deaths
+from batchcall.pacing.proxy_cutoffs import ProxyCutoffs
 from batchcall.pacing.queue import read_queue
 
 
@@ -301,7 +301,7 @@ def test_the_queue_is_read_from_the_metrics_of_three_servers(text: str, queue: t
 
 
 def test_reads_that_all_die_at_the_same_second_are_told_and_others_are_not() -> None:
-    proxy, chance = Deaths(), Deaths()
+    proxy, chance = ProxyCutoffs(), ProxyCutoffs()
     for number in range(8):
         proxy.saw(failed(FailureKind.DISCONNECTED), 60.0 + number / 20)
         chance.saw(failed(FailureKind.DISCONNECTED), 7.0 * number)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from batchcall.pacing.random_refusals import Whims
+from batchcall.pacing.random_refusals import RandomRefusals
 
 
 class Told:
-    """What a `Whims` is told, a request every tenth of a second."""
+    """What a `RandomRefusals` is told, a request every tenth of a second."""
 
     def __init__(self) -> None:
-        self.whims = Whims()
+        self.random_refusals = RandomRefusals()
         self.now_s = 100.0
 
     def send(self, *fates: bool) -> list[bool]:
@@ -17,15 +17,15 @@ class Told:
         excused = []
         for is_refused in fates:
             self.now_s += 0.1
-            self.whims.sent(self.now_s)
+            self.random_refusals.sent(self.now_s)
             if is_refused:
-                excused.append(self.whims.excuses(self.now_s))
+                excused.append(self.random_refusals.excuses(self.now_s))
             else:
-                self.whims.accepted(self.now_s)
+                self.random_refusals.accepted(self.now_s)
         return excused
 
     def overload(self, known_per_s: float) -> float | None:
-        return self.whims.overload(known_per_s, self.now_s, counts_minutes=False)
+        return self.random_refusals.overload(known_per_s, self.now_s, counts_minutes=False)
 
     def until_trial(self) -> None:
         assert self.overload(10.0) is None
@@ -34,7 +34,7 @@ class Told:
             assert self.overload(known_per_s) is None
         self.send(*[False] * 9, True)
         assert self.overload(2.0) == 10.0  # what has worked, again
-        assert self.whims.is_trying
+        assert self.random_refusals.is_trying
 
 
 def test_at_first_no_refusal_is_excused() -> None:
@@ -48,9 +48,9 @@ def test_refused_at_the_old_rate_as_rarely_as_at_the_low_one_it_is_chance() -> N
     assert told.send(*([False] * 9 + [True]) * 4) == [True] * 4
 
     told.send(False)
-    assert not told.whims.is_trying
-    assert told.whims.share is not None
-    assert 0.05 < told.whims.share < 0.15
+    assert not told.random_refusals.is_trying
+    assert told.random_refusals.share is not None
+    assert 0.05 < told.random_refusals.share < 0.15
     assert told.send(False, True) == [True]
 
 
@@ -62,8 +62,8 @@ def test_refused_at_the_old_rate_by_far_more_often_it_is_the_rate() -> None:
 
     assert excused[:2] == [True, True]  # as may happen
     assert not excused[-1]
-    told.whims.failed(2.0, told.now_s)
-    assert not told.whims.is_trying
+    told.random_refusals.failed(2.0, told.now_s)
+    assert not told.random_refusals.is_trying
     for _ in range(5):  # the next trial takes twice as many
         assert told.overload(1.0) is None
     assert told.overload(0.5) == 2.0
@@ -84,11 +84,11 @@ def test_a_share_that_is_seen_no_more_is_forgotten() -> None:
     told = Told()
     told.until_trial()
     told.send(*([False] * 9 + [True]) * 4, False)
-    assert told.whims.share is not None
+    assert told.random_refusals.share is not None
 
     told.send(*[False] * 1_000)
 
-    assert told.whims.share is None
+    assert told.random_refusals.share is None
     assert told.send(True) == [False]
 
 
@@ -98,6 +98,6 @@ def test_answers_that_take_their_time_do_not_count_as_if_there_were_none() -> No
     told.until_trial()
     for _ in range(40):
         told.now_s += 0.01
-        told.whims.sent(told.now_s)
+        told.random_refusals.sent(told.now_s)
 
-    assert [told.whims.excuses(told.now_s - back_s) for back_s in (0.25, 0.15, 0.05)] == [True] * 3
+    assert [told.random_refusals.excuses(told.now_s - back_s) for back_s in (0.25, 0.15, 0.05)] == [True] * 3

@@ -40,16 +40,16 @@ def bounds(**seconds: float) -> Bounds:
     ],
 )
 def test_the_advice_names_what_bound_and_the_key(seconds: dict[str, float], given: set[str], said: str) -> None:
-    assert said in advice_text(bounds(**seconds), given=frozenset(given), deaths=None)
+    assert said in advice_text(bounds(**seconds), given=frozenset(given), proxy_cutoffs=None)
 
 
 def test_a_run_bound_by_nothing_and_a_short_one_get_no_advice() -> None:
-    assert advice_text(bounds(nothing=90.0, requests=10.0), given=frozenset(), deaths=None) == ""
-    assert advice_text(bounds(requests=2.0), given=frozenset(), deaths=None) == ""
+    assert advice_text(bounds(nothing=90.0, requests=10.0), given=frozenset(), proxy_cutoffs=None) == ""
+    assert advice_text(bounds(requests=2.0), given=frozenset(), proxy_cutoffs=None) == ""
 
 
 def test_requests_that_die_at_the_same_second_are_laid_to_a_gateway() -> None:
-    said = advice_text(bounds(), given=frozenset(), deaths=(8, 60))
+    said = advice_text(bounds(), given=frozenset(), proxy_cutoffs=(8, 60))
 
     assert "8 requests were cut off after 60 s each: a proxy or gateway" in said
 

@@ -534,8 +534,8 @@ def test_an_endpoint_that_takes_any_name_is_asked_with_the_tools_own() -> None:
     tools = [function("天气"), function("时间"), function("plain"), function("x" * 90)]
     request = from_columns({"messages": said, "tools": tools, "choice": "天气"})
 
-    own = sent_to(request.shape, model=None, takes_any_name=True).ask(request.messages)
-    strict = sent_to(request.shape, model="theirs", takes_any_name=False).ask(request.messages)
+    own = sent_to(request.shape, model=None, takes_any_name=True).with_messages(request.messages)
+    strict = sent_to(request.shape, model="theirs", takes_any_name=False).with_messages(request.messages)
 
     assert [tool.written["function"]["name"] for tool in own.shape.tools] == ["天气", "时间", "plain", "x" * 90]
     assert own.messages == said

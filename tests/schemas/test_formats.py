@@ -155,11 +155,11 @@ class Dog(pydantic.BaseModel):
     tail: float
 
 
-Held = TypeVar("Held")
+Unpublished = TypeVar("Held")
 
 
-class Box(pydantic.BaseModel, Generic[Held]):
-    content: Held | None = None
+class Box(pydantic.BaseModel, Generic[Unpublished]):
+    content: Unpublished | None = None
 
 
 class Tree(pydantic.BaseModel):

@@ -232,7 +232,7 @@ def test_recursive_schemas_with_wrong_leaves_stay_within_the_work_of_an_answer(
     verdicts(schema, iter([value]))  # raises TooMuchWork where one verdict takes more than an answer may
 
 
-class Asked(dict[str, Any]):
+class Prepared(dict[str, Any]):
     """A value that counts how often it is asked for a name."""
 
     times = 0
@@ -245,7 +245,7 @@ class Asked(dict[str, Any]):
 @pytest.mark.parametrize("word", ["properties", "dependentSchemas", "dependencies"])
 def test_a_small_value_is_not_asked_for_each_name_of_a_large_schema(word: str) -> None:
     compiled = compile_schema({word: {f"p{place}": {"minProperties": 2} for place in range(1_000)}})
-    value = Asked(p7={}, other=1)
+    value = Prepared(p7={}, other=1)
 
     faults = Walk(compiled.rules, Effort(), explains=True).verdict(value).faults
 
