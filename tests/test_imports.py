@@ -254,3 +254,10 @@ def test_no_public_name_is_that_of_a_module(name: str) -> None:
     homes = [PACKAGE / f"{name}.py", PACKAGE / name]
 
     assert not any(home.exists() for home in homes)
+
+
+def test_the_map_names_every_file() -> None:
+    rooms = (PACKAGE / "README.md").read_text(encoding="utf-8").split("```")[3]
+    files = {file.stem for file in PACKAGE.glob("*/*.py") if not file.stem.startswith(("__", "speak_"))}
+
+    assert files - set(re.findall(r"\w+", rooms)) == set()
