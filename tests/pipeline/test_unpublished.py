@@ -9,6 +9,7 @@ from batchcall.answers.read import ParsedAttempt
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse, Reply, Status, Usage
 from batchcall.disk.disk import RealDisk
 from batchcall.output.journal import Recovered
+from batchcall.output.stored import Stored
 from batchcall.pipeline.unpublished import unpublished_answers
 
 LOST = Failure(FailureKind.DISCONNECTED, "lost")
@@ -24,8 +25,13 @@ def test_a_row_whose_last_connection_was_lost_ended_as_its_last_answer_says(tmp_
         reading = ToolResult(Status.INVALID_ARGUMENTS, "wrong", "f", None, (), ())
         return ParsedAttempt(attempt, reply=Reply(usage=Usage(9, 1, 10)), result=reading), 0.5
 
-    found = Recovered(attempts={0: [answered, lost], 1: [lost]}, ended={0, 1})
-    held = unpublished_answers(RealDisk(), tmp_path, skim, [(0, found)])
+    found = Recovered(attempts={0: [stored(answered), stored(lost)], 1: [stored(lost)]}, ended={0, 1})
+    unpublished = unpublished_answers(RealDisk(), tmp_path, skim, [(0, found)])
 
-    assert held.statuses == {Status.INVALID_ARGUMENTS: 1, Status.UNREACHABLE: 1}
-    assert (held.spent.total_tokens, held.spent.cost, held.spent.attempts) == (10, 0.5, 3)
+    assert unpublished.statuses == {Status.INVALID_ARGUMENTS: 1, Status.UNREACHABLE: 1}
+    assert (unpublished.spent.total_tokens, unpublished.spent.cost, unpublished.spent.attempts) == (10, 0.5, 3)
+
+
+def stored(attempt: Attempt) -> Stored:
+    http_status = attempt.response.status if attempt.response is not None else None
+    return Stored(attempt.row, attempt.number, attempt.request_hash, 0, http_status, "e", lambda: attempt)
