@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -231,6 +232,13 @@ def test_the_table_of_columns_is_that_of_an_output(began: tuple[Path, list[str]]
 
     actual = [(field.name, str(field.type)) for field in schema if field.name not in kept]
     assert rows == [(name, "" if name == "arguments" else kind) for name, kind in actual]
+
+
+def test_the_table_of_the_summary_has_its_keys(began: tuple[Path, list[str]]) -> None:
+    summary = json.loads(said_by("batchcall run my-job/job.toml --log-format json", began[0]))
+    table = section(PAGES["commands.md"], "run").partition("The JSON summary")[2]
+
+    assert sorted(first_column(table)) == sorted(summary)
 
 
 def test_every_status_stands_in_its_table() -> None:
