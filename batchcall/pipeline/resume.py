@@ -1,7 +1,19 @@
-"""What a run finds in its output, and what is to become of it: nothing is reused silently, nothing bought again."""
+"""What a run finds in its output, and what becomes of it. Nothing is reused silently, nothing is bought again.
+
+Three things may differ from the run before: the job (what is asked), the input (which rows), and the layout (which
+columns, how many rows a part has). `resume` settles them in this order:
+
+- Another job makes other requests, so no row that is done fits any longer. The table `ACTIONS` decides.
+- Another input or layout concerns single parts. A part stays if each of its rows makes the same request as before and
+  keeps the same columns. The others are set aside: rows find their answers there by request hash, wherever they stand.
+- Nothing differs: all parts stay, and the record of the input says where reading can begin.
+
+Whether the person must be asked first is `why_refused`, which comes before all this and changes nothing.
+"""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +80,95 @@ class Resumption:
     makers: list[RequestMaker]  # the job's own first, then those of older jobs whose answers are kept as they are
     notes: list[str] = field(default_factory=list)  # for the person: what was found
     plan: Plan | None = None
-    is_as_it_was: bool = False  # every row was in, and neither job nor input nor columns have changed
+    is_finished: bool = False  # every row was in, and neither job nor input nor columns have changed
+
+
+class JobIs(enum.Enum):
+    """The job of this run, compared with the one that the rows of an output were made with."""
+
+    SAME = enum.auto()
+    SAME_WITH_OLDER = enum.auto()  # and rows of older jobs were kept beside its own
+    UNBOUGHT = enum.auto()  # another, but nothing that is there was paid for
+    CORRECTED = enum.auto()  # another only in endpoints that brought no answer
+    OTHER = enum.auto()
+
+
+class Action(enum.Enum):
+    """What becomes of the rows that are done."""
+
+    STAY = enum.auto()
+    KEEP = enum.auto()  # they stay, and so does the job that they were made with: later runs compare them with it
+    REDO = enum.auto()  # they are set aside, where a row finds its answer if its request is the same again
+    REFUSE = enum.auto()  # unless every answer is there already (a job that was changed back): then REDO
+
+
+# By the job and by `on_change`.
+ACTIONS: Mapping[JobIs, Mapping[str, Action]] = {
+    JobIs.SAME: {FAIL: Action.STAY, KEEP: Action.STAY, RERUN: Action.STAY},
+    JobIs.SAME_WITH_OLDER: {FAIL: Action.STAY, KEEP: Action.STAY, RERUN: Action.REDO},
+    JobIs.UNBOUGHT: {FAIL: Action.REDO, KEEP: Action.REDO, RERUN: Action.REDO},  # there is nothing to protect
+    JobIs.CORRECTED: {FAIL: Action.KEEP, KEEP: Action.KEEP, RERUN: Action.REDO},
+    JobIs.OTHER: {FAIL: Action.REFUSE, KEEP: Action.KEEP, RERUN: Action.REDO},
+}
+
+
+def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
+    """Compare the output with the job and the input, and set aside what no longer fits.
+
+    Raises ResumeError where the person must decide and `on_change` is "fail"; then nothing was touched.
+    """
+    layout = layout_fingerprint(output.layout, output.part_rows)
+    runfile = RunFile(
+        batchcall=VERSION,
+        job=masked(job),
+        identity=request_identity(job),
+        input=InputEntry(path=_shown_path(job), fingerprint=source.fingerprint, unique_id=job.input.id),
+        layout=layout,
+        validations=[read_with(job)],
+    )
+    notes = output.put_damaged_aside()
+    try:
+        old = read_runfile(disk, output.own)
+    except OutputError as error:
+        notes.append(str(error))
+        old = None
+    if old is None:
+        return _without_record(Resumption(runfile, [maker], notes), source, output, on_change=on_change, disk=disk)
+    if old.revalidating:
+        raise _interrupted(output.folder)
+
+    # Copies, as the old record may be written once more before the new one is.
+    runfile.runs, runfile.kept_jobs = list(old.runs), list(old.kept_jobs)
+    runfile.bill_aside, runfile.totals = old.bill_aside, old.totals
+    resumption = Resumption(runfile, [maker, *map(_old_maker, old.kept_jobs)], notes)
+    if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, disk)) is not None:
+        raise refusal
+
+    action = ACTIONS[compare_jobs(old, job, disk)][on_change]
+    if action is Action.KEEP:
+        _keep_done(resumption, old, output)
+    elif action is not Action.STAY:
+        _redo(resumption, old, output, disk=disk)
+    if old.input.fingerprint != source.fingerprint or old.layout != layout:
+        _settle_input(resumption, old, source, output, disk=disk, is_same_layout=old.layout == layout)
+    elif action in (Action.STAY, Action.KEEP):
+        output.rows = runfile.input.rows = old.input.rows
+        runfile.input.rows_counted, runfile.input.marks = old.input.rows_counted, old.input.marks
+        runfile.is_complete = old.is_complete and action is Action.STAY and output.is_whole
+        resumption.is_finished = runfile.is_complete
+    _settle_validation(resumption, old, job, disk)
+    return resumption
+
+
+def compare_jobs(old: RunFile, job: Job, disk: Disk) -> JobIs:
+    """How a job compares with the one that an output's rows were made with. Raises OutputError."""
+    if old.identity == request_identity(job):
+        return JobIs.SAME_WITH_OLDER if old.kept_jobs else JobIs.SAME
+    # What the embedded endpoint invented costs nothing, and is not protected from a job that asks a model.
+    was, now = (all(one["url"] == "sandbox" for one in jobs["endpoints"]) for jobs in (old.job, masked(job)))
+    if (was and not now) or not has_bought(disk, job.output.path):
+        return JobIs.UNBOUGHT
+    return JobIs.CORRECTED if is_correction(old, job, disk) else JobIs.OTHER
 
 
 def fingerprint(value: Any) -> str:
@@ -92,59 +192,6 @@ def refuse_foreign_folder(folder: Path) -> None:
             f"{folder} holds files that batchcall has not written ({foreign[0]})",
             hint="choose an empty or new folder for output.path",
         )
-
-
-def take_up(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
-    """Compare the output with the job and the input, and set aside what no longer fits.
-
-    Raises ResumeError for a changed job when `on_change` is "fail"; then nothing was touched.
-    """
-    layout = layout_fingerprint(output.layout, output.part_rows)
-    fresh = _new_runfile(job, source, layout)
-    notes = output.put_damaged_aside()
-    try:
-        old = read_runfile(disk, output.own)
-    except OutputError as error:
-        notes.append(str(error))
-        old = None
-    if old is None:
-        return _without_record(Resumption(fresh, [maker], notes), source, output, on_change=on_change, disk=disk)
-    if old.revalidating:
-        raise _interrupted(output.folder)
-    resumption = Resumption(_continued(old, fresh), [maker, *map(_old_maker, old.kept_jobs)], notes)
-    if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, disk)) is not None:
-        raise refusal
-    is_other = old.identity != fresh.identity
-    if is_other and not _is_bought(old, job, disk):
-        on_change = RERUN  # there is nothing to protect
-    elif is_other and on_change == FAIL and is_correction(old, job, disk):
-        on_change = KEEP
-    is_changed = is_other or (on_change == RERUN and bool(old.kept_jobs))
-    if is_changed:
-        _settle_change(resumption, old, output, on_change=on_change, disk=disk)
-    is_kept = is_changed and on_change == KEEP
-    if old.input.fingerprint != fresh.input.fingerprint or (old.layout != layout and not is_kept):
-        _settle_input(resumption, old, source, output, disk=disk, is_same_layout=old.layout == layout)
-    elif not is_changed or is_kept:
-        resumption.runfile.input.marks = old.input.marks
-        resumption.runfile.input.rows = old.input.rows
-        resumption.runfile.input.rows_counted = old.input.rows_counted
-        output.rows = old.input.rows
-        resumption.is_as_it_was = old.is_complete and not is_changed and output.is_whole
-        resumption.runfile.is_complete = resumption.is_as_it_was
-    _settle_validation(resumption, old, job, disk)
-    return resumption
-
-
-def _new_runfile(job: Job, source: Input, layout: str) -> RunFile:
-    return RunFile(
-        batchcall=VERSION,
-        job=masked(job),
-        identity=request_identity(job),
-        input=InputEntry(path=_shown_path(job), fingerprint=source.fingerprint, unique_id=job.input.id),
-        layout=layout,
-        validations=[read_with(job)],
-    )
 
 
 def read_with(job: Job) -> dict[str, Any]:
@@ -197,7 +244,7 @@ def _settle_validation(resumption: Resumption, old: RunFile, job: Job, disk: Dis
         return
     resumption.notes += filter(None, [validation_note(old, job, disk)])
     now, validations = read_with(job), list(old.validations)
-    if validations and now not in validations and not resumption.is_as_it_was:
+    if validations and now not in validations and not resumption.is_finished:
         validations.append(now)  # from now on there are rows of both
     resumption.runfile.validations = validations
 
@@ -224,22 +271,23 @@ def why_refused(
     folder = job.output.path
     if old.revalidating:
         return _interrupted(folder)
-    if old.identity != request_identity(job):
-        if not _is_bought(old, job, disk):
-            return None
-        if is_correction(old, job, disk):
-            return _why_other_input(old, job, [*makers, _old_maker(old.job)], source, disk, would)
-        would = would or forecast(makers[:1], source, disk, folder)
-        if would.free == would.rows and _is_same_input(old, job, source):
-            return None  # a job that was changed back: its answers are all there
-        changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
-        return ResumeError(
-            f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
-            hint=f"with --on-change rerun, {would}; {_took(disk, folder)}"
-            "--on-change keep leaves what is done and uses the new job for the rest;"
-            " a changed tool schema alone: `batchcall revalidate` costs nothing; or choose another --output",
-        )
-    return _why_other_input(old, job, makers, source, disk, would)
+    job_is = compare_jobs(old, job, disk)
+    if job_is is JobIs.UNBOUGHT:
+        return None
+    if job_is is JobIs.CORRECTED:
+        return _why_other_input(old, job, [*makers, _old_maker(old.job)], source, disk, would)
+    if job_is is not JobIs.OTHER:
+        return _why_other_input(old, job, makers, source, disk, would)
+    would = would or forecast(makers[:1], source, disk, folder)
+    if would.free == would.rows and _is_same_input(old, job, source):
+        return None  # a job that was changed back: its answers are all there
+    changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
+    return ResumeError(
+        f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
+        hint=f"with --on-change rerun, {would}; {_took(disk, folder)}"
+        "--on-change keep leaves what is done and uses the new job for the rest;"
+        " a changed tool schema alone: `batchcall revalidate` costs nothing; or choose another --output",
+    )
 
 
 def _why_other_input(
@@ -286,13 +334,6 @@ def is_correction(old: RunFile, job: Job, disk: Disk) -> bool:
     return all(name in spoke and spoke[name] not in gone for name in bought_from(disk, job.output.path))
 
 
-def _is_bought(old: RunFile, job: Job, disk: Disk) -> bool:
-    """Whether an output holds an answer that was paid for. What the embedded endpoint invented costs nothing, and is
-    not held against a job that asks a model."""
-    was, now = (all(one["url"] == "sandbox" for one in jobs["endpoints"]) for jobs in (old.job, masked(job)))
-    return not (was and not now) and has_bought(disk, job.output.path)
-
-
 def _took(disk: Disk, folder: Path) -> str:
     """What the rows that are done have cost."""
     done = Totals()
@@ -331,14 +372,6 @@ def unfit_without_record(folder: Path, what: str) -> ResumeError:
     )
 
 
-def _continued(old: RunFile, fresh: RunFile) -> RunFile:
-    fresh.runs = list(old.runs)
-    fresh.kept_jobs = list(old.kept_jobs)  # the old record may be written once more
-    fresh.bill_aside = old.bill_aside
-    fresh.totals = old.totals
-    return fresh
-
-
 def _old_maker(job: Mapping[str, Any]) -> RequestMaker:
     return make_request_maker(stored_job(job))
 
@@ -351,19 +384,21 @@ def stored_job(written: Mapping[str, Any]) -> Job:
         raise JobError(f"the job in run.json cannot be read by this version: {error}") from error
 
 
-def _settle_change(resumption: Resumption, old: RunFile, output: Output, *, on_change: str, disk: Disk) -> None:
-    """The job asks something else than the one whose answers are here."""
+def _keep_done(resumption: Resumption, old: RunFile, output: Output) -> None:
+    """Rows that another job made stay. Raises ResumeError where the new job's columns cannot hold them."""
+    if old.layout != resumption.runfile.layout:
+        raise ResumeError(
+            f"the new job's columns differ from those of the parts in {output.folder}, which are to be kept",
+            hint="`batchcall revalidate` brings them to the new columns without a request; or --on-change rerun",
+        )
+    resumption.runfile.kept_jobs.append(old.job)
+    resumption.makers.append(_old_maker(old.job))
+    resumption.notes.append(f"the job has changed; {output.done().rows:,} rows that are done stay as they are")
+
+
+def _redo(resumption: Resumption, old: RunFile, output: Output, *, disk: Disk) -> None:
+    """Rows that another job made are set aside, all of them."""
     rows = output.done().rows
-    if on_change == KEEP:
-        if old.layout != resumption.runfile.layout:
-            raise ResumeError(
-                f"the new job's columns differ from those of the parts in {output.folder}, which are to be kept",
-                hint="`batchcall revalidate` brings them to the new columns without a request; or --on-change rerun",
-            )
-        resumption.runfile.kept_jobs.append(old.job)
-        resumption.makers.append(_old_maker(old.job))
-        resumption.notes.append(f"the job has changed; {rows:,} rows that are done stay as they are")
-        return
     resumption.runfile.kept_jobs.clear()
     del resumption.makers[1:]
     _set_aside(resumption, old, output, _all_numbers(output), disk=disk)

@@ -39,7 +39,7 @@ from batchcall.pipeline.open_engine import keys_of, opened_engine
 from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row
 from batchcall.pipeline.progress_feed import Show, shown
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
-from batchcall.pipeline.resume import Resumption, needed_columns, refuse_foreign_folder, take_up
+from batchcall.pipeline.resume import Resumption, needed_columns, refuse_foreign_folder, resume
 from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
 
@@ -260,8 +260,8 @@ def _taken_up(
     job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
 ) -> Run:
     now = datetime.datetime.now(datetime.UTC)
-    resumption = take_up(job, maker, source, output, disk=disk, on_change=options.on_change)
-    may_ask = not resumption.is_as_it_was and has_earlier(disk, output.own)
+    resumption = resume(job, maker, source, output, disk=disk, on_change=options.on_change)
+    may_ask = not resumption.is_finished and has_earlier(disk, output.own)
     earlier_answers = EarlierAnswers(disk, output.folder, output.own) if may_ask else None
     runs = resumption.runfile.runs
     output.has_died = not runs or runs[-1].ended_at is None
@@ -276,7 +276,7 @@ def _taken_up(
         say(note)
     if resumption.plan is not None and resumption.plan.is_worth_saying:
         say(f"the input or the columns have changed: {resumption.plan}")
-    if not resumption.is_as_it_was or options.retry_failed:
+    if not resumption.is_finished or options.retry_failed:
         output.mark_success(False)
         resumption.runfile.is_complete = False
     resumption.runfile.runs.append(entry)
