@@ -11,7 +11,7 @@ from typing import Any
 from jsonschema.validators import validator_for
 
 from batchcall.schemas.schema import SchemaError, compile_schema
-from batchcall.schemas.work import References, dicts_in
+from batchcall.schemas.walk import References, dicts_in
 
 DRAFTS = (
     "http://json-schema.org/draft-07/schema#",

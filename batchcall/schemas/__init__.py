@@ -11,7 +11,6 @@ from batchcall.schemas.field_types import (
     json_text,
     json_text_as_it_is,
     member_finder,
-    resolve,
     restorer,
     shortened,
     without_surrogates,
@@ -26,6 +25,7 @@ from batchcall.schemas.schema import (
     compile_tool,
     pattern_matcher,
 )
+from batchcall.schemas.walk import Place, resolve, walk, within
 from batchcall.schemas.work import Effort, TooMuchWork, pattern_cost
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Formats",
     "ListOf",
     "MemberFinder",
+    "Place",
     "Scalar",
     "SchemaError",
     "StructOf",
@@ -54,5 +55,7 @@ __all__ = [
     "resolve",
     "restorer",
     "shortened",
+    "walk",
+    "within",
     "without_surrogates",
 ]

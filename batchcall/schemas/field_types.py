@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
-from urllib.parse import unquote
 
 import msgspec
 
 from batchcall.base import Json
+from batchcall.schemas.walk import escaped, has_inner_id, resolve
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 30  # of nested structs and lists; deeper is JSON, readers of Parquet do not like more
@@ -190,38 +190,6 @@ _BY_TYPE: Mapping[str, Callable[[_Reading, dict[str, Json], int], FieldType | No
 }
 
 
-def resolve(document: dict[str, Json], ref: str) -> Json:
-    """What a local reference ("#", "#/…") points at; None where there is nothing, or where it goes by a name."""
-    if ref == "#":
-        return document
-    if not ref.startswith("#/"):
-        return None
-    found: Json = document
-    for step in unquote(ref[2:]).split("/"):
-        key = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-            found = found[int(key)]
-        elif isinstance(found, dict) and key in found:
-            found = found[key]
-        else:
-            return None
-    return found
-
-
-def has_inner_id(document: Mapping[str, Json]) -> bool:
-    """Whether a part of the document has an address of its own, so that "#/…" may not mean the whole document."""
-    waiting: list[Json] = list(document.values())
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            if isinstance(part.get("$id"), str):
-                return True
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
-    return False
-
-
 def _schemas(listed: Json) -> list[Json]:
     return listed if isinstance(listed, list) else []
 
@@ -395,7 +363,7 @@ def _struct_finder(known: frozenset[str], below: list[tuple[str, MemberFinder]],
 
 def _joined(path: str, name: str) -> str:
     """The path of a member as a JSON pointer, safe in a terminal and in an `error`, where a semicolon separates."""
-    step = name[:_SHOWN_PATH].replace("~", "~0").replace("/", "~1")
+    step = escaped(name[:_SHOWN_PATH])
     if not step.isprintable() or ";" in step:
         step = "".join(mark if mark.isprintable() and mark != ";" else f"\\u{ord(mark):04x}" for mark in step)
     joined = f"{path}/{step}"

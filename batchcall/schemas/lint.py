@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeGuard
 from urllib.parse import unquote
 
 from batchcall.base import Json, Tool, close_to
-from batchcall.schemas.field_types import has_inner_id, resolve, shortened
-from batchcall.schemas.schema import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA
+from batchcall.schemas.field_types import shortened
+from batchcall.schemas.walk import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, has_inner_id, pointer, resolve, walk
 
 __all__ = ["Findings", "lint_tools"]
 
@@ -95,7 +95,7 @@ def _needed(root: _Schema) -> Iterator[_Place]:
         if place.kinds == {"object"}:
             properties = _named(schema, "properties")
             required = [name for name in _names_required(schema) if name in properties]
-            waiting += [(_join(path, "properties", name), properties[name], _ALL) for name in required]
+            waiting += [(path + pointer(("properties", name)), properties[name], _ALL) for name in required]
 
 
 _NEVER: dict[str, Json] = {"not": {}}
@@ -103,32 +103,12 @@ _NEVER: dict[str, Json] = {"not": {}}
 
 def _odd(root: _Schema) -> Iterator[str]:
     """What is hardly meant, in all places that are schemas."""
-    places = list(_places(root))
+    places = [_Place(pointer(place.path), place.schema, _kinds_of(place.schema)) for place in walk(root)]
     declared = frozenset(name for place in places for name in _named(place.schema, "properties"))
     for place in places:
         yield from _misspelt(place)
         yield from (clash.told for clash in _clashes(place))
         yield from _required_by_another_name(place, declared)
-
-
-def _places(root: _Schema) -> Iterator[_Place]:
-    """The schema and all in it. Names of properties and values, such as those of `enum` and `default`, are none."""
-    waiting: list[tuple[str, Json]] = [("", dict(root))]
-    while waiting:
-        path, schema = waiting.pop()
-        if isinstance(schema, dict):
-            yield _Place(path, schema, _kinds_of(schema))
-            waiting += reversed(list(_within(path, schema)))
-
-
-def _within(path: str, schema: _Schema) -> Iterator[tuple[str, Json]]:
-    for keyword, inner in schema.items():
-        if keyword in NAMED_SCHEMAS and isinstance(inner, dict):
-            yield from ((_join(path, keyword, name), one) for name, one in inner.items())
-        elif keyword in _SCHEMAS and isinstance(inner, list):
-            yield from ((f"{path}/{keyword}/{i}", one) for i, one in enumerate(inner))
-        elif keyword in _SCHEMAS:
-            yield f"{path}/{keyword}", inner
 
 
 def _kinds_of(schema: _Schema) -> _Kinds:
@@ -228,7 +208,7 @@ def _misspelt(place: _Place) -> Iterator[str]:
     for keyword in place.schema:
         near = None if keyword in _KNOWN or keyword.startswith("x-") else _near(keyword, _CHECKED)
         if near is not None:
-            yield f"{_join(place.path, keyword)}: no keyword of JSON Schema{_meant(near)}"
+            yield f"{place.path}{pointer([keyword])}: no keyword of JSON Schema{_meant(near)}"
     written = place.schema.get("format")
     if isinstance(written, str) and written not in _FORMATS_OF_OTHERS:
         near = _near(written, _FORMATS)
@@ -254,7 +234,6 @@ def _plain(word: str) -> str:
     return word.replace("_", "").lower()
 
 
-_SCHEMAS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS))
 # A slip in these changes what is valid, or what the model is told.
 _CHECKED = (
     *("$defs", "$ref", "additionalProperties", "allOf", "anyOf", "const", "contains", "definitions", "dependencies"),
@@ -267,7 +246,7 @@ _CHECKED = (
 _KNOWN = frozenset(
     {
         *_CHECKED,
-        *_SCHEMAS,
+        *(*ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS),
         *("title", "default", "examples", "deprecated", "readOnly", "writeOnly", "contentEncoding", "contentMediaType"),
         *("$schema", "$id", "$anchor", "$comment", "$vocabulary", "$dynamicRef", "$dynamicAnchor", "$recursiveRef"),
         *("$recursiveAnchor", "id", "extends", "disallow", "divisibleBy"),
@@ -301,7 +280,3 @@ def _list_of(schema: _Schema, keyword: str) -> list[Json]:
 
 def _names_required(schema: _Schema) -> list[str]:
     return [name for name in _list_of(schema, "required") if isinstance(name, str)]
-
-
-def _join(path: str, *steps: str) -> str:
-    return "/".join([path, *(step.replace("~", "~0").replace("/", "~1") for step in steps)])

@@ -13,7 +13,7 @@ from functools import lru_cache
 import jsonschema_rs
 
 from batchcall.base import Json
-from batchcall.schemas.work import References, dicts_in
+from batchcall.schemas.walk import References, dicts_in, pointer
 
 _Places = dict[int, tuple[str, dict[str, Json]]]  # path and schema, by identity of the schema
 _WHY = "left out of the check: the engine that matches in linear time does not know it"
@@ -61,7 +61,7 @@ def _places(document: dict[str, Json], references: References) -> _Places:
         if isinstance(schema, dict) and id(schema) not in found:
             found[id(schema)] = (path, schema)
             waiting += [
-                (_target_path(schema) if part.way is None else f"{path}/{part.way}", part.schema)
+                (path + pointer(part.steps) if part.steps else _target_path(schema), part.schema)
                 for part in references.parts_of(schema)
             ]
     return found

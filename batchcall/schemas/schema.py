@@ -6,7 +6,7 @@ Every rewrite is reported. What a schema makes of a column is in `field_types`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -16,23 +16,23 @@ import jsonschema_rs
 import msgspec
 
 from batchcall.base import Json, Tool
-from batchcall.schemas.field_types import FieldType, field_type, has_inner_id, shortened
+from batchcall.schemas.field_types import FieldType, field_type, shortened
 from batchcall.schemas.formats import LENIENT
+from batchcall.schemas.judge import MASK, Judge, Rules, sentences
 from batchcall.schemas.patterns import leave_patterns_out, patterns_in
-from batchcall.schemas.walk import MASK, Rules, Walk, sentences
-from batchcall.schemas.work import (
+from batchcall.schemas.walk import (
     HOLDS_VALUES,
+    LISTED_SCHEMAS,
+    NAMED_SCHEMAS,
+    ONE_SCHEMA,
     REFERENCES,
-    Bound,
-    Effort,
     References,
-    TooMuchWork,
-    bound_of,
     dicts_in,
     escaped,
-    pattern_places,
-    size_of,
+    has_inner_id,
+    pointer,
 )
+from batchcall.schemas.work import Bound, Effort, TooMuchWork, bound_of, pattern_places, size_of
 
 __all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool", "pattern_matcher"]
 
@@ -85,7 +85,7 @@ class CompiledSchema:
             effort.spend(min(size.parts * _UNITS_A_PART_COUNTED, effort.units))
             units = self.bound.a_part * size.parts + self.bound.a_character * size.characters
             if (self.has_unique and size.has_long_number) or not effort.can(units):
-                return not Walk(self.rules, effort, explains=False).verdict(value).faults
+                return not Judge(self.rules, effort, explains=False).verdict(value).faults
         else:
             units = self.bound.of(length)
         effort.spend(units)
@@ -97,7 +97,7 @@ class CompiledSchema:
         own = Effort(effort.units * _SHARE_EXPLAINED)
         effort.spend(own.units)
         try:
-            faults = Walk(self.rules, own, explains=True).verdict(value).faults
+            faults = Judge(self.rules, own, explains=True).verdict(value).faults
         except TooMuchWork:
             return f"{_DO_NOT_FIT}; saying where would take too long"
         effort.units += own.units
@@ -143,7 +143,9 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     plain = dict(schema)
     _check_limits(plain)
     rewrites: list[str] = []
-    document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, frozenset(_places_meant(plain))))
+    refs = [ref for node in dicts_in(plain) if isinstance(ref := node.get("$ref"), str)]
+    meant = frozenset(unquote(ref[1:]) for ref in refs if ref.startswith("#/"))
+    document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, meant))
     assert isinstance(document, dict)
     references = References(document)
     _check_dynamic(document)
@@ -180,7 +182,7 @@ def _compile(
             mask=mask,
         )
     except jsonschema_rs.ValidationError as error:
-        raise SchemaError(_pointer(error.instance_path), _fault(error)) from error
+        raise SchemaError(pointer(error.instance_path), _fault(error)) from error
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise SchemaError("", _cut(str(error))) from error
 
@@ -245,19 +247,6 @@ def _check_size(schema: dict[str, Json]) -> None:
         raise SchemaError("", f"larger than {MAX_BYTES:,} bytes")
 
 
-def _places_meant(schema: Json) -> Iterator[str]:
-    waiting = [schema]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            ref = node.get("$ref")
-            if isinstance(ref, str) and ref.startswith("#/"):
-                yield unquote(ref[1:])
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
-
-
 @dataclass(frozen=True, slots=True)
 class _Notes:
     """What is told of the rewriting, and what it may assume."""
@@ -270,13 +259,6 @@ class _Notes:
         self.rewrites.append(f"{path or '/'}: {what}")
 
 
-# Keywords that hold a schema; a list of them; and schemas by name.
-ONE_SCHEMA = (
-    "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
-    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
-)  # fmt: skip
-LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
 _KEYWORDS = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS, *HOLDS_VALUES))
 
 
@@ -462,15 +444,8 @@ class _Unfolding:
         self.chains: dict[int, int] = {}  # the longest way on from a schema, by its identity
 
     def check(self) -> None:
-        waiting: list[Json] = [self.document]
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, dict):
-                if self.count(node) > MAX_CHECKS:
-                    raise SchemaError("", f"unfolds to more than {MAX_CHECKS:,} checks of one value")
-                waiting += node.values()
-            elif isinstance(node, list):
-                waiting += node
+        if any(self.count(node) > MAX_CHECKS for node in dicts_in(self.document)):
+            raise SchemaError("", f"unfolds to more than {MAX_CHECKS:,} checks of one value")
 
     def count(self, schema: Json, above: int = 0) -> int:
         """The schemas applied where this one is. `above`: how many led here."""
@@ -480,15 +455,12 @@ class _Unfolding:
         if known is None:
             self.counts[id(schema)] = 0
             _check_chain(above)
-            parts = list(self._parts(schema))
+            # Those that are applied to the same value.
+            parts = [part.schema for part in self.references.parts_of(schema) if part.member is None]
             known = self.counts[id(schema)] = 1 + sum(self.count(part, above + 1) for part in parts)
             self.chains[id(schema)] = 1 + max((self.chains.get(id(part), 0) for part in parts), default=0)
             _check_chain(self.chains[id(schema)])
         return known
-
-    def _parts(self, schema: dict[str, Json]) -> Iterator[Json]:
-        """Schemas that are applied to the same value."""
-        yield from (part.schema for part in self.references.parts_of(schema) if part.member is None)
 
 
 def _check_chain(length: int) -> None:
@@ -499,10 +471,6 @@ def _check_chain(length: int) -> None:
 def _cut(message: str) -> str:
     line = message.split("\n", 1)[0]
     return line if len(line) <= _SHOWN_MESSAGE else f"{line[: _SHOWN_MESSAGE - 1]}…"
-
-
-def _pointer(steps: Sequence[str | int]) -> str:
-    return "".join(f"/{escaped(str(step))}" for step in steps)
 
 
 def _join(path: str, keyword: str, key: str) -> str:

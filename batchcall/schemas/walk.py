@@ -1,546 +1,196 @@
-"""A value held against a schema step by step, each schema applied to each part of the value once, however often it is
-named: for what the validator would take too long for, and to say what is wrong with a value.
+"""The one way through a JSON Schema: which keywords hold schemas, what stands in a schema, where references lead.
 
-The validator judges the keywords that look at one value alone; here are those that lead on to other schemas and parts.
+What is not of the right shape is passed over, so whoever walks need not check first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
-
-import jsonschema_rs
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from batchcall.base import Json
-from batchcall.schemas.field_types import encode_json, shortened
-from batchcall.schemas.work import (
-    REFERENCES,
-    UNITS_A_STEP,
-    Effort,
-    References,
-    dicts_in,
-    escaped,
-    pattern_cost,
-)
 
-MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
-_UNITS_A_LOOK = 50  # at what is known already
-_SHOWN_VALUE = 80  # characters of a value in a message
-_SHOWN_MESSAGE = 240  # characters of a message
-MASK = "\x00"  # stands for the value in the validator's messages, which would embed all of it
+# Keywords that hold one schema; a list of them; and schemas by name. `items` is a list up to draft 2019-09.
+ONE_SCHEMA = (
+    "additionalItems", "additionalProperties", "contains", "contentSchema", "else", "if", "items", "not",
+    "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+)  # fmt: skip
+LISTED_SCHEMAS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies")
+HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # their values are not schemas
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_UNNAMED = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS))
+
+Steps = tuple[str, ...]  # of a JSON pointer, not escaped: ("properties", "total"), ("anyOf", "0")
 
 
-class Fault(NamedTuple):
-    """What is wrong at one place of a value."""
+class Place(NamedTuple):
+    """A schema within a document."""
 
-    path: tuple[str | int, ...]
-    message: str
-
-
-class Verdict(NamedTuple):
-    """What a schema says of a value. `names` and `items` are the members that it has looked at."""
-
-    faults: tuple[Fault, ...] = ()
-    names: frozenset[str] = frozenset()
-    items: frozenset[int] = frozenset()
+    schema: Mapping[str, Json]
+    path: Steps  # from the root
+    around: Place | None  # the schema that it stands in; None for the root
 
 
-_Judging: TypeAlias = Generator[tuple[Json, Json], Any, Verdict]
-_Key: TypeAlias = tuple[int, int]
-_Schema: TypeAlias = dict[str, Any]  # it has compiled, so its keywords have the right shapes
-_VALID = Verdict()
-_Compile: TypeAlias = Callable[[dict[str, Json]], jsonschema_rs.Validator]
+def walk(root: Mapping[str, Json], keywords: Iterable[str] | None = None) -> Iterator[Place]:
+    """The schema and all in it, in the order of the document. References are not followed: what they lead to stands
+    somewhere in the document, and is met there. `keywords`: as for `within`."""
+    # Without recursion: schemas of users nest deeper than Python's stack.
+    waiting: list[tuple[Json, Steps, Place | None]] = [(dict(root), (), None)]
+    while waiting:
+        schema, path, around = waiting.pop()
+        if isinstance(schema, dict):
+            place = Place(schema, path, around)
+            yield place
+            waiting += reversed([(inner, path + steps, place) for steps, inner in within(schema, keywords)])
+
+
+def within(schema: Mapping[str, Json], keywords: Iterable[str] | None = None) -> Iterator[tuple[Steps, Json]]:
+    """What stands directly in a schema where schemas belong, true and false included, with the steps that lead there.
+
+    `keywords`: only below these, in their order; else below all that hold schemas, in the order of the schema.
+    """
+    for keyword in schema if keywords is None else keywords:
+        inner = schema.get(keyword)
+        if keyword in NAMED_SCHEMAS:
+            if isinstance(inner, dict):
+                yield from (((keyword, name), one) for name, one in inner.items())
+        elif keyword in _UNNAMED and isinstance(inner, list):
+            yield from (((keyword, str(number)), one) for number, one in enumerate(inner))
+        elif keyword in _UNNAMED and keyword in schema:
+            yield (keyword,), inner
+
+
+def dicts_in(document: Json) -> Iterator[dict[str, Json]]:
+    """All objects in it, whether they are schemas or values."""
+    waiting = [document]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+def escaped(step: str) -> str:
+    """As a step of a JSON pointer."""
+    return step.replace("~", "~0").replace("/", "~1")
+
+
+def pointer(steps: Iterable[str | int]) -> str:
+    """The JSON pointer of these steps; empty for none."""
+    return "".join([f"/{escaped(str(step))}" for step in steps])
+
+
+def resolve(document: dict[str, Json], ref: str) -> Json:
+    """What a local reference ("#", "#/…") points at; None where there is nothing, or where it goes by a name."""
+    if ref == "#":
+        return document
+    if not ref.startswith("#/"):
+        return None
+    found: Json = document
+    for step in unquote(ref[2:]).split("/"):
+        key = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        elif isinstance(found, dict) and key in found:
+            found = found[key]
+        else:
+            return None
+    return found
+
+
+def has_inner_id(document: Mapping[str, Json]) -> bool:
+    """Whether a part of the document has an address of its own, so that "#/…" may not mean the whole document."""
+    return any(isinstance(node.get("$id"), str) for node in dicts_in(list(document.values())))
+
+
+REST = "\x00"  # the member that stands for all which no name leads to
+
+
+class Part(NamedTuple):
+    """A schema that another one applies."""
+
+    steps: Steps  # that lead from the other one to it; none: by reference
+    member: str | None  # of a value, that it is for; `REST`: of any; None: it is for the same value
+    schema: Json
+
+
+# Keywords that apply schemas, and to which members. Definitions apply nothing: references lead to them.
+_MEMBERS: Mapping[str, str | None] = {
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")),
+    **dict.fromkeys(("properties", "patternProperties", "additionalProperties", "unevaluatedProperties"), REST),
+    **dict.fromkeys(("propertyNames", "prefixItems", "items", "additionalItems", "contains", "unevaluatedItems"), REST),
+}
 
 
 @dataclass(slots=True)
-class Rules:
-    """A document, ready to be walked. What is compiled for one value serves the next."""
+class References:
+    """What the references of a document lead to."""
 
     document: dict[str, Json]
-    references: References
-    compile: _Compile
-    draft: int = field(init=False)
-    tracks: bool = field(init=False)  # whether it matters which members were looked at
-    alone: dict[int, _Alone] = field(init=False, default_factory=dict)  # by identity of the schema
-    patterns: dict[str, Callable[[str], bool]] = field(init=False, default_factory=dict)
-    costs: dict[int, float] = field(init=False, default_factory=dict)  # by identity of what patternProperties holds
+    _parts: dict[int, tuple[Part, ...]] = field(default_factory=dict)  # by identity of the schema
+    _roots: dict[int, Json] = field(default_factory=dict)  # of schemas below an $id of their own, by identity
+    _anchors: dict[tuple[int, str], Json] = field(default_factory=dict)  # by identity of the root, and name
 
     def __post_init__(self) -> None:
-        self.draft = _draft_of(self.document)
-        self.tracks = any(
-            "unevaluatedProperties" in one or "unevaluatedItems" in one for one in dicts_in(self.document)
-        )
-
-    def alone_of(self, schema: dict[str, Json]) -> _Alone:
-        if id(schema) not in self.alone:
-            self.alone[id(schema)] = _Alone.of(schema, self)
-        return self.alone[id(schema)]
-
-    def units_a_name(self, patterns: Mapping[str, Json]) -> float:
-        """What finding out costs which of the patterns a name matches."""
-        if id(patterns) not in self.costs:
-            self.costs[id(patterns)] = 20 + sum(75 + 20 * pattern_cost(pattern) for pattern in patterns)
-        return self.costs[id(patterns)]
-
-    def matches(self, pattern: str, name: str) -> bool:
-        if pattern not in self.patterns:
-            self.patterns[pattern] = self.compile({"pattern": pattern}).is_valid
-        return self.patterns[pattern](name)
-
-
-@dataclass(frozen=True, slots=True)
-class _Alone:
-    """The keywords of a schema that look at a value and not into it."""
-
-    validator: jsonschema_rs.Validator | None
-    whole: jsonschema_rs.Validator | None  # `enum` and `const`, which compare all that is in a value
-    is_unique: bool
-    units_a_character: float
-    units: float
-    applicators: tuple[_Applicator, ...]
-
-    @classmethod
-    def of(cls, schema: dict[str, Json], rules: Rules) -> _Alone:
-        if rules.draft < _D2019 and "$ref" in schema:  # whatever stands beside it is ignored
-            return cls(None, None, False, 0, 1, (_ref,))
-        draft: dict[str, Json] = {"$schema": rules.document["$schema"]} if "$schema" in rules.document else {}
-        words = {word: schema[word] for word in _ALONE if word in schema}
-        if isinstance(needs := schema.get("dependencies"), dict):
-            words["dependencies"] = {name: one for name, one in needs.items() if isinstance(one, list)}
-        if schema.get("additionalProperties") is False:
-            words["additionalProperties"] = False
-            for word in ("properties", "patternProperties"):
-                if isinstance(named := schema.get(word), dict):
-                    words[word] = {name: {} for name in named}
-        whole: dict[str, Json] = {word: schema[word] for word in ("enum", "const") if word in schema}
-        pattern = schema.get("pattern")
-        lookups = sum(len(names) for word in _OF_EACH_NAME if isinstance(names := words.get(word), dict))
-        return cls(
-            rules.compile(draft | words) if words else None,
-            rules.compile(draft | whole) if whole else None,
-            schema.get("uniqueItems") is True,
-            (pattern_cost(pattern) if isinstance(pattern, str) else 0) + 0.5,
-            UNITS_A_STEP + len(str(whole)) / 2 + 2 * lookups,
-            tuple(apply for words, apply, least, most in _APPLICATORS
-                  if least <= rules.draft <= most and any(word in schema for word in words)),
-        )  # fmt: skip
-
-
-_OF_EACH_NAME = ("dependentRequired", "dependencies")  # each name in them is looked up in each value
-_ALONE = (
-    "type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength",
-    "pattern", "format", "minItems", "maxItems", "minProperties", "maxProperties", "required", "dependentRequired",
-    "contentEncoding", "contentMediaType",
-)  # fmt: skip
-
-
-@dataclass(slots=True)
-class Walk:
-    """One value on its way through the rules."""
-
-    rules: Rules
-    effort: Effort
-    explains: bool  # all faults in words, where else the first one ends it
-    known: dict[_Key, Verdict] = field(default_factory=dict)
-    opened: set[_Key] = field(default_factory=set)
-    sizes: dict[int, int] = field(default_factory=dict)
-
-    def verdict(self, value: Json) -> Verdict:
-        """Raises TooMuchWork."""
-        return self._run(self.rules.document, value)
-
-    def _run(self, schema: Json, value: Json) -> Verdict:
-        """Without recursion, which would need a frame for every schema at every level of the value."""
-        answer = self._at_once(schema, value)
-        running: list[tuple[_Key, _Judging]] = []
-        if answer is None:
-            running.append(self._begin(schema, value))
-        while running:
-            key, judging = running[-1]
-            try:
-                wanted = judging.send(answer)
-            except StopIteration as ended:
-                running.pop()
-                self.opened.discard(key)
-                answer = self.known[key] = ended.value
-                continue
-            self.effort.spend(_UNITS_A_LOOK)
-            answer = self._at_once(*wanted)
-            if answer is None:
-                running.append(self._begin(*wanted))
-        assert answer is not None
-        return answer
-
-    def _begin(self, schema: Json, value: Json) -> tuple[_Key, _Judging]:
-        assert isinstance(schema, dict)
-        key = (id(schema), id(value))
-        self.opened.add(key)
-        return key, self._judged(schema, value)
-
-    def _at_once(self, schema: Json, value: Json) -> Verdict | None:
-        """What is known already. A schema that leads back to itself for the same value adds nothing."""
-        if schema is False:
-            return Verdict((Fault((), f"False schema does not allow {_shown(value)}"),))
-        if not isinstance(schema, dict):
-            return _VALID
-        key = (id(schema), id(value))
-        return _VALID if key in self.opened else self.known.get(key)
-
-    def _judged(self, schema: dict[str, Json], value: Json) -> _Judging:
-        alone = self.rules.alone_of(schema)
-        found = _Found(self, value, self._alone(alone, value))
-        for apply in alone.applicators:
-            # With a fault in the way, what has not been looked at is not known.
-            if found.faults and (not self.explains or apply in _UNEVALUATED):
-                break
-            yield from apply(found, schema, value)
-        if found.faults:
-            return Verdict(tuple(found.faults[:MAX_FAULTS]))
-        return Verdict((), frozenset(found.names), frozenset(found.items)) if self.rules.tracks else _VALID
-
-    def _alone(self, alone: _Alone, value: Json) -> list[Fault]:
-        length = len(value) if isinstance(value, str | dict | list) else 0
-        self.effort.spend(alone.units + length * (alone.units_a_character if isinstance(value, str) else 1))
-        faults: list[Fault] = []
-        if alone.validator is not None:
-            faults += self._faults_of(alone.validator, _shallow(value), value)
-        if alone.whole is not None and not (faults and not self.explains):
-            self.effort.spend(self._size(value) * 2)
-            faults += self._faults_of(alone.whole, value, value)
-        if alone.is_unique and isinstance(value, list):
-            self.effort.spend(self._size(value) * 20)
-            if len({_canonical(one) for one in value}) < len(value):
-                faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
-        return faults
-
-    def _faults_of(self, validator: jsonschema_rs.Validator, held: Json, value: Json) -> list[Fault]:
-        if validator.is_valid(held):
-            return []
-        if not self.explains:
-            return [_SOMETHING]
-        self.effort.spend(UNITS_A_STEP)
-        return [Fault((), _cut(error.message.replace(MASK, _shown(value)))) for error in validator.iter_errors(held)]
-
-    def _size(self, value: Json) -> int:
-        """Parts and characters of a value, about."""
-        if isinstance(value, str):
-            return 1 + len(value) // 8
-        if not isinstance(value, dict | list):
-            return 1
-        if id(value) not in self.sizes:
-            size, waiting = 0, [value]
-            while waiting:
-                node = waiting.pop()
-                inner = node.values() if isinstance(node, dict) else node
-                size += len(inner)
-                self.effort.spend(len(inner) * 5)
-                for one in inner:
-                    if isinstance(one, dict | list):
-                        waiting.append(one)
-                    elif isinstance(one, str):
-                        size += len(one) // 8
-            self.sizes[id(value)] = size
-        return self.sizes[id(value)]
-
-
-_SOMETHING = Fault((), "")
-_NONE: dict[str, Json] = {}
-_NOTHING_FITS = Verdict((_SOMETHING,))
-
-
-@dataclass(slots=True)
-class _Found:
-    """What has been found out about one schema on one value."""
-
-    walk: Walk
-    value: Json
-    faults: list[Fault]
-    names: set[str] = field(default_factory=set)
-    items: set[int] = field(default_factory=set)
-
-    @property
-    def has_enough(self) -> bool:
-        return len(self.faults) >= (MAX_FAULTS if self.walk.explains else 1)
-
-    def fault(self, message: str) -> None:
-        self.faults.append(Fault((), _cut(message)))
-
-    def on_value(self, verdict: Verdict) -> None:
-        """Of a schema that was applied to the same value, and has to hold."""
-        self.faults += verdict.faults
-        self.looked_at(verdict)
-
-    def looked_at(self, verdict: Verdict) -> None:
-        if self.walk.rules.tracks and not verdict.faults:
-            self.names |= verdict.names
-            self.items |= verdict.items
-
-    def on_member(self, verdict: Verdict, step: str | int) -> None:
-        self.faults += [Fault((step, *fault.path), fault.message) for fault in verdict.faults]
-        if self.walk.rules.tracks:
-            self.names.add(step) if isinstance(step, str) else self.items.add(step)
-
-
-def _ref(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    for word, least, most in _REFERENCES_OF:
-        if word in schema and least <= found.walk.rules.draft <= most:
-            verdict = yield found.walk.rules.references.target(schema, schema[word]), value
-            found.on_value(verdict)
-
-
-def _all_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    for one in schema["allOf"]:
-        found.on_value((yield one, value))
-        if found.has_enough:
-            return
-
-
-def _any_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    branches: list[Verdict] = []
-    for one in schema["anyOf"]:
-        verdict = yield one, value
-        branches.append(verdict)
-        found.looked_at(verdict)
-        if not verdict.faults and not found.walk.rules.tracks:
-            return
-    if all(branch.faults for branch in branches):
-        found.faults.append(_of_union(branches))
-
-
-def _one_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    branches: list[Verdict] = []
-    valid: list[Verdict] = []
-    for one in schema["oneOf"]:
-        verdict = yield one, value
-        (branches if verdict.faults else valid).append(verdict)
-        if len(valid) > 1:
-            found.fault(f"{_shown(value)} is valid under more than one of the schemas listed in the 'oneOf' keyword")
-            return
-    if valid:
-        found.looked_at(valid[0])
-    else:
-        found.faults.append(_of_union(branches))
-
-
-def _of_union(branches: list[Verdict]) -> Fault:
-    """The alternative that got furthest says most, and of those the one with least wrong: of several kinds of object,
-    the kind that was meant. Where none got anywhere, what each of them says."""
-    furthest = max(branches, key=lambda one: (len(one.faults[0].path), -len(one.faults)), default=_NOTHING_FITS)
-    if furthest.faults[0].path:
-        return furthest.faults[0]
-    return Fault((), _cut(" and ".join(dict.fromkeys(branch.faults[0].message for branch in branches))))
-
-
-def _not(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not (yield schema["not"], value).faults:
-        found.fault(f"{shortened(schema['not'], _SHOWN_VALUE)} is not allowed for {_shown(value)}")
-
-
-def _if(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    condition = yield schema["if"], value
-    found.looked_at(condition)
-    word = "else" if condition.faults else "then"
-    if word in schema:
-        found.on_value((yield schema[word], value))
-
-
-def _dependent(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, dict):
-        return
-    for word in ("dependentSchemas", "dependencies"):
-        if not isinstance(named := schema.get(word), dict) or (word == "dependentSchemas" and not _is_from_2019(found)):
-            continue
-        for name in _in_both(named, value):
-            if not isinstance(named[name], list):
-                found.on_value((yield named[name], value))
-
-
-def _in_both(named: Mapping[str, Json], value: Mapping[str, Json]) -> Iterator[str]:
-    """The names that both have, in the time of the shorter one: a schema of thousands may judge thousands of values."""
-    fewer, others = (named, value) if len(named) < len(value) else (value, named)
-    return (name for name in fewer if name in others)
-
-
-def _is_from_2019(found: _Found) -> bool:
-    return found.walk.rules.draft >= _D2019
-
-
-def _members(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    """properties, patternProperties, additionalProperties."""
-    if not isinstance(value, dict):
-        return
-    rules = found.walk.rules
-    named, patterns = schema.get("properties", _NONE), schema.get("patternProperties", _NONE)
-    rest = schema.get("additionalProperties", True)
-    for name in _in_both(named, value):
-        found.on_member((yield named[name], value[name]), name)
-        if found.has_enough:
-            return
-    if not patterns and "additionalProperties" not in schema:
-        return
-    found.walk.effort.spend(len(value) * rules.units_a_name(patterns))
-    for name, member in value.items():
-        meant = [one for pattern, one in patterns.items() if rules.matches(pattern, name)]
-        if not meant and name not in named and "additionalProperties" in schema:
-            if rest is False:
-                continue  # the validator has said so
-            meant = [rest]
-        for one in meant:
-            found.on_member((yield one, member), name)
-        if found.has_enough:
-            return
-
-
-def _property_names(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if isinstance(value, dict):
-        for name in value:
-            for fault in (yield schema["propertyNames"], name).faults:
-                found.fault(fault.message)
-            if found.has_enough:
-                return
-
-
-def _elements(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    """prefixItems and items; up to draft 2019-09 items and additionalItems."""
-    if not isinstance(value, list):
-        return
-    word, rest = ("prefixItems", "items") if found.walk.rules.draft >= _D2020 else ("items", "additionalItems")
-    if word == "items" and word not in schema:
-        return
-    first = schema.get(word, [])
-    if not isinstance(first, list):
-        first, rest = [], word
-    for place, (one, element) in enumerate(zip(first, value, strict=False)):
-        found.on_member((yield one, element), place)
-    if rest not in schema:
-        return
-    for place in range(len(first), len(value)):
-        found.on_member((yield schema[rest], value[place]), place)
-        if found.has_enough:
-            return
-
-
-def _contains(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, list):
-        return
-    has_bounds = _is_from_2019(found)
-    least = schema.get("minContains", 1) if has_bounds else 1
-    most = schema.get("maxContains", len(value)) if has_bounds else len(value)
-    hits = set()
-    for place, element in enumerate(value):
-        if not (yield schema["contains"], element).faults:
-            hits.add(place)
-    if found.walk.rules.draft >= _D2020:
-        found.items |= hits
-    if not least <= len(hits) <= most:
-        what = "None" if not hits else "Too few" if len(hits) < least else "Too many"
-        found.fault(f"{what} of {_shown(value)} are valid under the given schema")
-
-
-def _unevaluated_members(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, dict):
-        return
-    unexpected = []
-    for name in [name for name in value if name not in found.names]:
-        if (yield schema["unevaluatedProperties"], value[name]).faults:
-            unexpected.append(f"'{name}'")
-        found.names.add(name)
-    if unexpected:
-        were = "was" if len(unexpected) == 1 else "were"
-        found.fault(f"Unevaluated properties are not allowed ({', '.join(unexpected[:20])} {were} unexpected)")
-
-
-def _unevaluated_items(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, list):
-        return
-    unexpected = 0
-    for place in [place for place in range(len(value)) if place not in found.items]:
-        unexpected += bool((yield schema["unevaluatedItems"], value[place]).faults)
-        found.items.add(place)
-    if unexpected:
-        found.fault(f"Unevaluated items are not allowed ({unexpected:,} item{'s' * (unexpected > 1)})")
-
-
-_Applying: TypeAlias = Generator[tuple[Json, Json], Verdict, None]
-_Applicator: TypeAlias = Callable[[_Found, _Schema, Json], _Applying]
-_D4, _D6, _D7, _D2019, _D2020 = 4, 6, 7, 2019, 2020
-_REFERENCES_OF = (("$ref", _D4, _D2020), ("$recursiveRef", _D2019, _D2019), ("$dynamicRef", _D2020, _D2020))
-_UNEVALUATED = (_unevaluated_members, _unevaluated_items)
-_DRAFTS = {"draft-04": _D4, "draft-06": _D6, "draft-07": _D7, "2019-09": _D2019}
-# Keywords, what they do, and the drafts that have them, in the order they are looked at.
-_APPLICATORS: tuple[tuple[tuple[str, ...], _Applicator, int, int], ...] = (
-    (("properties", "patternProperties", "additionalProperties"), _members, _D4, _D2020),
-    (("propertyNames",), _property_names, _D6, _D2020),
-    (("prefixItems", "items", "additionalItems"), _elements, _D4, _D2020),
-    (("contains",), _contains, _D6, _D2020),
-    (REFERENCES, _ref, _D4, _D2020),
-    (("allOf",), _all_of, _D4, _D2020),
-    (("anyOf",), _any_of, _D4, _D2020),
-    (("oneOf",), _one_of, _D4, _D2020),
-    (("not",), _not, _D4, _D2020),
-    (("if",), _if, _D7, _D2020),
-    (("dependentSchemas", "dependencies"), _dependent, _D4, _D2020),
-    (("unevaluatedProperties",), _unevaluated_members, _D2019, _D2020),
-    (("unevaluatedItems",), _unevaluated_items, _D2019, _D2020),
-)
-
-
-def _draft_of(document: Mapping[str, Json]) -> int:
-    named = str(document.get("$schema", ""))
-    return next((draft for name, draft in _DRAFTS.items() if name in named), _D2020)
-
-
-def _shallow(value: Json) -> Json:
-    """As far as keywords look that do not look into a value."""
-    if isinstance(value, dict):
-        return dict.fromkeys(value)
-    return [None] * len(value) if isinstance(value, list) else value
-
-
-def _canonical(value: Json) -> bytes | Json:
-    """Equal for equal JSON: 1 and 1.0 are one number, true and 1 are two values."""
-    if isinstance(value, str):
-        return value
-    return encode_json(_whole_floats(value))
-
-
-def _whole_floats(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_whole_floats(one) for one in value]
-    return {name: _whole_floats(one) for name, one in value.items()} if isinstance(value, dict) else value
-
-
-def _shown(value: Json) -> str:
-    return shortened(_excerpt(value, [_SHOWN_VALUE]), _SHOWN_VALUE)
-
-
-def _excerpt(value: Json, left: list[int]) -> Json:
-    """The beginning of a value: as many parts as fill what is shown, and never all of a million."""
-    left[0] -= 1
-    if isinstance(value, str):
-        return value[: _SHOWN_VALUE + 1]
-    if isinstance(value, list):
-        return [_excerpt(one, left) for one in value[: max(left[0], 0)] if left[0] > 0]
-    if isinstance(value, dict):
-        return {key[: _SHOWN_VALUE + 1]: _excerpt(one, left) for key, one in value.items() if left[0] > 0}
-    return value
-
-
-def _cut(message: str) -> str:
-    line = message.split("\n", 1)[0]
-    return line if len(line) <= _SHOWN_MESSAGE else f"{line[: _SHOWN_MESSAGE - 1]}…"
-
-
-def sentences(faults: Iterable[Fault], most: int) -> str:
-    """At most so many faults for a person, each behind the JSON pointer of its place."""
-    listed = list(dict.fromkeys(_sentence(fault) for fault in faults))
-    shown = "; ".join(listed[:most])
-    return f"{shown}; …" if len(listed) > most else shown
-
-
-def _sentence(fault: Fault) -> str:
-    pointer = _cut("".join(f"/{escaped(str(step))}" for step in fault.path))
-    return f"{pointer}: {fault.message}" if pointer else fault.message
+        if not has_inner_id(self.document) and not any(next(_anchors_of(one), None) for one in dicts_in(self.document)):
+            return  # as nearly all: every reference is a path from the root
+        waiting: list[tuple[Json, Json]] = [(self.document, self.document)]
+        while waiting:
+            node, root = waiting.pop()
+            if isinstance(node, dict):
+                own = node.get("$id")
+                if isinstance(own, str) and not own.startswith("#"):
+                    root = node
+                self._roots[id(node)] = root
+                for name in _anchors_of(node):
+                    self._anchors.setdefault((id(root), name), node)
+                waiting += [(one, root) for word, one in node.items() if word not in HOLDS_VALUES]
+            elif isinstance(node, list):
+                waiting += [(one, root) for one in node]
+
+    def parts_of(self, schema: dict[str, Json]) -> tuple[Part, ...]:
+        """The schemas that one applies to a value or its members, those that it refers to included."""
+        if id(schema) not in self._parts:
+            self._parts[id(schema)] = tuple(self._parts_in(schema))
+        return self._parts[id(schema)]
+
+    def _parts_in(self, schema: dict[str, Json]) -> Iterator[Part]:
+        for keyword, written in schema.items():
+            if keyword in REFERENCES:
+                yield Part((), None, self.target(schema, written))
+            elif keyword in _MEMBERS:
+                for steps, inner in within(schema, (keyword,)):
+                    member = _MEMBERS[keyword]
+                    if keyword == "properties":
+                        member = steps[1]
+                    elif keyword in ("items", "prefixItems") and len(steps) == 2:  # of one element each
+                        member = f"{REST}{steps[1]}"
+                    if not isinstance(inner, list):  # of `dependencies`: names
+                        yield Part(steps, member, inner)
+
+    def forget_parts(self) -> None:
+        """The document has changed."""
+        self._parts.clear()
+
+    def target(self, schema: dict[str, Json], ref: Json) -> Json:
+        """None where the reference leads nowhere."""
+        if not isinstance(ref, str):
+            return None
+        root = self._roots.get(id(schema), self.document)
+        if ref == "#" or ref.startswith("#/"):
+            return resolve(root, ref) if isinstance(root, dict) else None
+        return self._anchors.get((id(root), ref.removeprefix("#")))
+
+
+def _anchors_of(node: dict[str, Json]) -> Iterator[str]:
+    for word in ("$anchor", "$dynamicAnchor"):
+        if isinstance(name := node.get(word), str):
+            yield name
+    for word in ("$id", "id"):
+        if isinstance(name := node.get(word), str) and name.startswith("#"):
+            yield name[1:]

@@ -8,12 +8,12 @@ whose time they put too low.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from batchcall.base import Json
-from batchcall.schemas.field_types import has_inner_id, resolve
+from batchcall.schemas.walk import REST, References
 
 UNITS = 15_000_000  # for all that is done with one answer: 0.3 s on a quiet machine
 UNITS_A_STEP = 500  # of the walk in Python, which takes 10 µs for what the validator does in 20 ns
@@ -80,85 +80,11 @@ def size_of(value: Json) -> Size:
     return Size(parts, characters, has_long_number)
 
 
-@dataclass(slots=True)
-class References:
-    """What the references of a document lead to."""
-
-    document: dict[str, Json]
-    _parts: dict[int, tuple[Part, ...]] = field(default_factory=dict)  # by identity of the schema
-    _roots: dict[int, Json] = field(default_factory=dict)  # of schemas below an $id of their own, by identity
-    _anchors: dict[tuple[int, str], Json] = field(default_factory=dict)  # by identity of the root, and name
-
-    def __post_init__(self) -> None:
-        if has_inner_id(self.document) or any(next(_anchors_of(node), None) for node in dicts_in(self.document)):
-            self._collect()
-
-    def parts_of(self, schema: dict[str, Json]) -> tuple[Part, ...]:
-        """The schemas within one, those that it refers to included."""
-        if id(schema) not in self._parts:
-            self._parts[id(schema)] = tuple(_parts_in(schema, self))
-        return self._parts[id(schema)]
-
-    def forget_parts(self) -> None:
-        """The document has changed."""
-        self._parts.clear()
-
-    def target(self, schema: dict[str, Json], ref: Json) -> Json:
-        """None where the reference leads nowhere."""
-        if not isinstance(ref, str):
-            return None
-        root = self._roots.get(id(schema), self.document)
-        if ref == "#" or ref.startswith("#/"):
-            return resolve(root, ref) if isinstance(root, dict) else None
-        return self._anchors.get((id(root), ref.removeprefix("#")))
-
-    def _collect(self) -> None:
-        waiting: list[tuple[Json, Json]] = [(self.document, self.document)]
-        while waiting:
-            node, root = waiting.pop()
-            if isinstance(node, dict):
-                own = node.get("$id")
-                if isinstance(own, str) and not own.startswith("#"):
-                    root = node
-                self._roots[id(node)] = root
-                for name in _anchors_of(node):
-                    self._anchors.setdefault((id(root), name), node)
-                waiting += [(one, root) for word, one in node.items() if word not in HOLDS_VALUES]
-            elif isinstance(node, list):
-                waiting += [(one, root) for one in node]
-
-
-def _anchors_of(node: dict[str, Json]) -> Iterator[str]:
-    for word in ("$anchor", "$dynamicAnchor"):
-        if isinstance(name := node.get(word), str):
-            yield name
-    for word in ("$id", "id"):
-        if isinstance(name := node.get(word), str) and name.startswith("#"):
-            yield name[1:]
-
-
-def dicts_in(document: Json) -> Iterator[dict[str, Json]]:
-    """All objects in it, whatever they are."""
-    waiting = [document]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
-
-
-HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # their values are not schemas
-REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_REST = "\x00"  # the member that stands for all which no name leads to
-
-
 class _Load(NamedTuple):
     """What a schema puts on a value, and on the parts of it."""
 
     here: Bound
-    below: Mapping[str, Bound]  # on each member of this name; under `_REST` on any member at all
+    below: Mapping[str, Bound]  # on each member of this name; under `REST` on any member at all
     most: Bound  # on whichever part gets most
     levels: int  # of the value that it reaches down to
     chain: int  # schemas that lead on from one to the next for the same value
@@ -205,48 +131,6 @@ def bound_of(document: dict[str, Json], references: References) -> Bound:
     return total
 
 
-class Part(NamedTuple):
-    """A schema within another."""
-
-    way: str | None  # "anyOf/0"; None: by reference
-    member: str | None  # of a value, that it is for; None: it is for the same value
-    schema: Json
-
-
-def _parts_in(schema: dict[str, Json], references: References) -> Iterator[Part]:
-    for word, value in schema.items():
-        if word in _ONE:
-            if isinstance(value, list):
-                yield from (Part(f"{word}/{i}", f"{_REST}{i}", one) for i, one in enumerate(value))
-            else:
-                yield Part(word, _ONE[word], value)
-        elif word in _MANY_NAMED and isinstance(value, dict):
-            own = word == "properties"
-            member = _MANY_NAMED[word]
-            for name, one in value.items():
-                if not isinstance(one, list):  # of `dependencies`: names
-                    yield Part(f"{word}/{escaped(name)}", name if own else member, one)
-        elif word in ("allOf", "anyOf", "oneOf") and isinstance(value, list):
-            yield from (Part(f"{word}/{i}", None, one) for i, one in enumerate(value))
-        elif word == "prefixItems" and isinstance(value, list):
-            yield from (Part(f"{word}/{i}", f"{_REST}{i}", one) for i, one in enumerate(value))
-        elif word in REFERENCES:
-            yield Part(None, None, references.target(schema, value))
-
-
-_ONE = {
-    **dict.fromkeys(("not", "if", "then", "else")),
-    **dict.fromkeys(("additionalProperties", "unevaluatedProperties", "propertyNames"), _REST),
-    **dict.fromkeys(("items", "additionalItems", "contains", "unevaluatedItems"), _REST),
-}
-_MANY_NAMED = {"properties": _REST, "patternProperties": _REST, "dependentSchemas": None, "dependencies": None}
-
-
-def escaped(key: str) -> str:
-    """As a step of a JSON pointer."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
 def _loaded(schema: dict[str, Json], parts: list[tuple[str | None, _Load]]) -> _Load:
     here, below, levels, chain = _own(schema), dict[str, Bound](), 0, 0
     within = _NOTHING
@@ -264,9 +148,9 @@ def _loaded(schema: dict[str, Json], parts: list[tuple[str | None, _Load]]) -> _
         else:
             below[member] = _sum(below.get(member, _NOTHING), load.most, times)
             levels = max(levels, load.levels + 1)
-    rest = below.get(_REST, _NOTHING)
+    rest = below.get(REST, _NOTHING)
     for name, bound in below.items():
-        within = _larger(within, bound if name == _REST else _sum(bound, rest, 1))
+        within = _larger(within, bound if name == REST else _sum(bound, rest, 1))
     return _Load(here, below, _larger(here, within), levels, chain)
 
 

@@ -583,6 +583,10 @@ EMPTY = {"type": "object", "properties": {}, "required": [], "additionalProperti
         ({**STRICT, "patternProperties": {}}, "s.patternProperties: "),
         ({**STRICT, "dependentRequired": {}}, "s.dependentRequired: "),
         (nested(11), f"s{'.properties.a' * 10}: is nested 11 levels deep"),
+        (
+            at_a({"type": "array", "items": [{"allOf": []}]}),
+            "s.properties.a.items.0.allOf: a strict schema has no allOf",
+        ),
         (many(MAX_PROPERTIES + 1), "s: has 5,001 properties; a strict schema has 5,000 at most"),
         (at_a({"enum": list(range(MAX_VALUES + 1))}), "s: has 1,001 enum values"),
         (at_a({"const": "x" * 120_000}), "s: has 120,001 characters in its names and values"),

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from batchcall.answers.arguments import Toolbox
 from batchcall.base.records import RawCall, Reply, Status, Tool
+from batchcall.schemas.judge import Judge
 from batchcall.schemas.schema import CompiledSchema, compile_schema
-from batchcall.schemas.walk import Walk
 from batchcall.schemas.work import UNITS, Effort, TooMuchWork, pattern_cost, pattern_places, size_of
 from schema_making import compared, deep, differing, hostile, random_schema, random_value
 
@@ -207,7 +207,7 @@ def verdicts(schema: dict[str, Any], values: Iterator[Any]) -> None:
     for value in values:
         verdict = compiled.is_valid(value)
         for explains in (False, True):
-            walked = Walk(compiled.rules, Effort(), explains=explains).verdict(value)
+            walked = Judge(compiled.rules, Effort(), explains=explains).verdict(value)
             assert (not walked.faults) is verdict, (schema, value, walked.faults)
 
 
@@ -247,7 +247,7 @@ def test_a_small_value_is_not_asked_for_each_name_of_a_large_schema(word: str) -
     compiled = compile_schema({word: {f"p{place}": {"minProperties": 2} for place in range(1_000)}})
     value = Prepared(p7={}, other=1)
 
-    faults = Walk(compiled.rules, Effort(), explains=True).verdict(value).faults
+    faults = Judge(compiled.rules, Effort(), explains=True).verdict(value).faults
 
     assert [fault.path for fault in faults] == ([("p7",)] if word == "properties" else [])
     assert value.times == 0
@@ -257,7 +257,7 @@ def test_names_that_depend_on_others_are_work_for_each_value() -> None:
     def work(names: int) -> float:
         effort = Effort()
         compiled = compile_schema({"items": {"dependentRequired": {f"p{place}": ["q"] for place in range(names)}}})
-        Walk(compiled.rules, effort, explains=False).verdict([{} for _ in range(1_000)])
+        Judge(compiled.rules, effort, explains=False).verdict([{} for _ in range(1_000)])
         return UNITS - effort.units
 
     assert work(1_000) - work(1) >= 1_000 * 1_000

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from batchcall.base import Json
+from batchcall.schemas import within
 
 Schema = dict[str, Json]
 
@@ -164,15 +165,9 @@ class _Loops:
         if isinstance(target, str):
             yield from self._followed(target, f"{place}/$ref", around)
         required = node.get("required")
-        for name, inner in _entries(node, "properties"):
-            is_required = isinstance(required, list) and name in required
-            yield from self._loops(inner, f"{place}/properties/{name}", around if is_required else frozenset())
-        for name in ("items", "additionalProperties"):
-            yield from self._loops(node.get(name), f"{place}/{name}", around)
-        for name in ("anyOf", "oneOf", "prefixItems"):
-            several = node.get(name)
-            for number, inner in enumerate(several if isinstance(several, list) else []):
-                yield from self._loops(inner, f"{place}/{name}/{number}", around)
+        for steps, inner in within(node, _UNROLLED):
+            may_lack = steps[0] == "properties" and not (isinstance(required, list) and steps[1] in required)
+            yield from self._loops(inner, "/".join((place, *steps)), frozenset() if may_lack else around)
 
     def _followed(self, target: str, place: str, around: frozenset[str]) -> Iterator[str]:
         if target in around:
@@ -180,10 +175,9 @@ class _Loops:
         elif (target, around) not in self._seen:
             self._seen.add((target, around))
             name = target.removeprefix(_DEFS)
-            inner = self._root if target == "#" else dict(_entries(self._root, "$defs")).get(name)
+            defs = self._root.get("$defs")
+            inner = self._root if target == "#" else defs.get(name) if isinstance(defs, dict) else None
             yield from self._loops(inner, "" if target == "#" else f"/$defs/{name}", around | {target})
 
 
-def _entries(node: Schema, name: str) -> list[tuple[str, Json]]:
-    value = node.get(name)
-    return list(value.items()) if isinstance(value, dict) else []
+_UNROLLED = ("properties", "items", "additionalProperties", "anyOf", "oneOf", "prefixItems")

@@ -6,9 +6,10 @@ https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from batchcall.base import Json, Shape
+from batchcall.schemas import Place, walk
 
 MAX_PROPERTIES = 5_000  # of all objects together
 MAX_NESTING = 10  # levels of objects
@@ -25,6 +26,7 @@ _REFUSED = frozenset(
         *("unevaluatedItems", "contains", "minContains", "maxContains", "uniqueItems"),
     }
 )
+_HOLD_SCHEMAS = ("properties", "$defs", "definitions", "items", "anyOf")
 _INSTEAD: Mapping[str, str] = {"oneOf": "say anyOf"}
 
 
@@ -37,10 +39,11 @@ def schema_faults(schema: Json, where: str) -> list[str]:
     """What the rules refuse of a schema, each with its path, which begins with `where`."""
     if not isinstance(schema, dict):
         return []
-    places = list(_places(schema, where, 1))
+    # What stands below a refused keyword is not looked at: it has to go anyway.
+    places = list(walk(schema, _HOLD_SCHEMAS))
     return [
         *_root_faults(schema, where),
-        *[fault for place in places for fault in _place_faults(place)],
+        *[fault for place in places for fault in _place_faults(place.schema, _path(where, place))],
         *_size_faults(places, where),
     ]
 
@@ -52,31 +55,6 @@ def _faults_of(tool: Mapping[str, Any]) -> list[str]:
     return schema_faults(function.get("parameters"), f"tool.{function.get('name')}.parameters")
 
 
-class _Place(NamedTuple):
-    """A schema within the schema."""
-
-    schema: _SCHEMA
-    path: str
-    level: int  # of objects around it, itself included
-
-
-def _places(schema: _SCHEMA, path: str, level: int) -> Iterator[_Place]:
-    """The schema and all in it. A reference is not followed: what it refers to is met where it is defined."""
-    yield _Place(schema, path, level)
-    for group in ("properties", "$defs", "definitions"):
-        for name, inner in _named(schema, group):
-            deeper = group == "properties" and _is_object(inner)
-            yield from _places(inner, f"{path}.{group}.{name}", level + deeper)
-    items = schema.get("items")
-    if isinstance(items, dict):
-        yield from _places(items, f"{path}.items", level + _is_object(items))
-    choices = schema.get("anyOf")
-    for number, inner in enumerate(choices if isinstance(choices, list) else []):
-        if isinstance(inner, dict):
-            deeper = _is_object(inner) and not _is_object(schema)
-            yield from _places(inner, f"{path}.anyOf.{number}", level + deeper)
-
-
 def _root_faults(schema: _SCHEMA, where: str) -> Iterator[str]:
     if "anyOf" in schema:
         yield f"{where}: a strict schema has no anyOf at its root; put it into a property"
@@ -84,29 +62,30 @@ def _root_faults(schema: _SCHEMA, where: str) -> Iterator[str]:
         yield f'{where}.type: the root of a strict schema is an object; say type = "object"'
 
 
-def _place_faults(place: _Place) -> Iterator[str]:
-    for keyword in place.schema:
+def _place_faults(schema: _SCHEMA, path: str) -> Iterator[str]:
+    for keyword in schema:
         if keyword in _REFUSED:
             todo = _INSTEAD.get(keyword, "remove it")
-            yield f"{place.path}.{keyword}: a strict schema has no {keyword}; {todo}, or say strict = false"
-    if not _is_object(place.schema):
+            yield f"{path}.{keyword}: a strict schema has no {keyword}; {todo}, or say strict = false"
+    if not _is_object(schema):
         return
-    if place.schema.get("additionalProperties") is not False:
-        yield f"{place.path}.additionalProperties: must be false in every object of a strict schema; say so"
-    required = place.schema.get("required")
+    if schema.get("additionalProperties") is not False:
+        yield f"{path}.additionalProperties: must be false in every object of a strict schema; say so"
+    required = schema.get("required")
     listed = required if isinstance(required, list) else []
-    missing = [name for name, _ in _entries(place.schema, "properties") if name not in listed]
+    missing = [name for name in _names(schema, "properties") if name not in listed]
     if missing:
         names = ", ".join(missing)
-        yield f"{place.path}.required: lacks {names}; a strict schema requires all (what may lack may be null)"
+        yield f"{path}.required: lacks {names}; a strict schema requires all (what may lack may be null)"
 
 
-def _size_faults(places: list[_Place], where: str) -> Iterator[str]:
-    enums = [(place.path, values) for place in places if isinstance(values := place.schema.get("enum"), list)]
+def _size_faults(places: list[Place], where: str) -> Iterator[str]:
+    enums = [(place, values) for place in places if isinstance(values := place.schema.get("enum"), list)]
     values = [value for _, some in enums for value in some]
-    names = _names(places, "properties")
+    names = [name for place in places for name in _names(place.schema, "properties")]
+    definitions = [name for place in places for word in ("$defs", "definitions") for name in _names(place.schema, word)]
     constants = [place.schema.get("const") for place in places]
-    all_texts = [*names, *_names(places, "$defs"), *_names(places, "definitions"), *values, *constants]
+    all_texts = [*names, *definitions, *values, *constants]
     for count, most, what in (
         (len(names), MAX_PROPERTIES, "properties"),
         (len(values), MAX_VALUES, "enum values"),
@@ -114,16 +93,32 @@ def _size_faults(places: list[_Place], where: str) -> Iterator[str]:
     ):
         if count > most:
             yield f"{where}: has {count:,} {what}; a strict schema has {most:,} at most"
-    deepest = max(places, key=lambda place: place.level)
-    if deepest.level > MAX_NESTING:
-        yield f"{deepest.path}: is nested {deepest.level} levels deep; a strict schema has {MAX_NESTING} at most"
-    for path, some in enums:
+    yield from _nesting_faults(places, where)
+    for at, some in enums:
         if len(some) > LONG_ENUM and _characters(some) > MAX_ENUM_CHARACTERS:
-            yield f"{path}.enum: beyond {LONG_ENUM} values, its texts have {MAX_ENUM_CHARACTERS:,} characters at most"
+            limit = f"its texts have {MAX_ENUM_CHARACTERS:,} characters at most"
+            yield f"{_path(where, at)}.enum: beyond {LONG_ENUM} values, {limit}"
 
 
-def _names(places: list[_Place], group: str) -> list[str]:
-    return [name for place in places for name, _ in _entries(place.schema, group)]
+def _nesting_faults(places: list[Place], where: str) -> Iterator[str]:
+    """Levels are those of objects. A definition is at the level of what defines it, and so are the alternatives of an
+    object: they are that object."""
+    levels: dict[tuple[str, ...], int] = {}
+    for place in places:
+        around = place.around
+        if around is None:
+            levels[()] = 1
+            continue
+        keyword = place.path[len(around.path)]
+        is_same = keyword in ("$defs", "definitions") or (keyword == "anyOf" and _is_object(around.schema))
+        levels[place.path] = levels[around.path] + (not is_same and _is_object(place.schema))
+    deepest = max(places, key=lambda place: levels[place.path])
+    if (level := levels[deepest.path]) > MAX_NESTING:
+        yield f"{_path(where, deepest)}: is nested {level} levels deep; a strict schema has {MAX_NESTING} at most"
+
+
+def _path(where: str, place: Place) -> str:
+    return ".".join((where, *place.path))
 
 
 def _is_object(schema: _SCHEMA) -> bool:
@@ -133,13 +128,9 @@ def _is_object(schema: _SCHEMA) -> bool:
     )
 
 
-def _named(schema: _SCHEMA, group: str) -> list[tuple[str, _SCHEMA]]:
-    return [(name, inner) for name, inner in _entries(schema, group) if isinstance(inner, dict)]
-
-
-def _entries(schema: _SCHEMA, group: str) -> list[tuple[str, Any]]:
+def _names(schema: _SCHEMA, group: str) -> list[str]:
     inner = schema.get(group)
-    return list(inner.items()) if isinstance(inner, dict) else []
+    return list(inner) if isinstance(inner, dict) else []
 
 
 def _characters(values: list[Any]) -> int:
