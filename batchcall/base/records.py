@@ -293,7 +293,10 @@ class Outcome:
 
     row: int
     status: Status
-    error: str | None = None  # one sentence for a person; never a secret
+    error: str | None = None  # one sentence for a person, about the answer; never a secret
+    left_out: str | None = (
+        None  # the end of the column `error`: values of the input that an older part had no place for
+    )
     tool: str | None = None
     arguments: Json = None  # only when valid
     calls: tuple[ToolCall, ...] = ()

@@ -40,7 +40,6 @@ from batchcall.output import (
     kept_schema_of,
     read_rows,
     read_totals,
-    split_error,
     stored_answers,
     write_part,
     write_runfile,
@@ -159,19 +158,16 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
             new = outcome
             if request is not None and outcome.row in answers:
                 attempts = [one.read() for one in answers[outcome.row]]
-                new = _with_what_was_left_out(_read_anew(work, request, outcome, attempts), outcome)
+                new = _read_anew(work, request, outcome, attempts)
+                # A message may quote an answer that reads like our note on the input: that is in its `error` already.
+                if not (new.error or "").endswith(outcome.left_out or ""):
+                    new = replace(new, left_out=outcome.left_out)
             result.count(outcome, new, work.layout)
             totals.count(new)
             waiting.add(kept, new, work.layout)
         write_part(work.disk, path, work.layout, waiting.batches(work.layout), totals)
     add_left_out(result.left_out_of_arguments, waiting.members_left_out)
     return totals
-
-
-def _with_what_was_left_out(new: Outcome, old: Outcome) -> Outcome:
-    """The values of the input that found no place are not in the part: only its `error` tells of them."""
-    said, (_, left_out) = split_error(new.error)[0], split_error(old.error)
-    return replace(new, error="; ".join(filter(None, [said, left_out])) or None)
 
 
 def _refuse_without_answers(disk: Disk, folder: Path) -> None:

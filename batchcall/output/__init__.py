@@ -1,6 +1,6 @@
 """The output folder: parts, journals, raw answers, run.json."""
 
-from batchcall.output.columns import Layout, add_left_out, split_error
+from batchcall.output.columns import USAGE_COLUMNS, Layout, add_left_out
 from batchcall.output.earlier_answers import Bought, EarlierAnswers
 from batchcall.output.generations import has_earlier
 from batchcall.output.journal import Recovered, add_attempts, journal_name, journals_in, read_journals
@@ -19,7 +19,6 @@ from batchcall.output.output import (
     why_unwritable,
 )
 from batchcall.output.parts import (
-    USAGE_COLUMNS,
     Match,
     Totals,
     Wanted,
@@ -87,7 +86,6 @@ __all__ = [
     "read_runfile",
     "read_table",
     "read_totals",
-    "split_error",
     "stored_answers",
     "why_unwritable",
     "write_part",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
 
-from batchcall.base import NO_USAGE, Attempt, Failure, FailureKind, HttpResponse, Usage
+from batchcall.base import NO_USAGE, Attempt, Failure, HttpResponse, Usage
 from batchcall.input import fitted_array
+from batchcall.output.journal_records import ATTEMPT_KEYS, FAILURE_KINDS
 
 _TEXT = pa.string()
-_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 
 ANSWERS_SCHEMA = pa.schema(
     [
@@ -28,7 +30,7 @@ ANSWERS_SCHEMA = pa.schema(
         ("failure_code", _TEXT),
         ("failure_http_status", pa.int32()),
         ("failure_retry_after_s", pa.float64()),
-        ("failure_usage", _TEXT),  # JSON object; null: nothing was billed, as far as was said
+        ("failure_usage", _TEXT),  # JSON object; null: nothing was billed, as far as the endpoint says
         ("sent_at_s", pa.float64()),  # seconds since the epoch, UTC
         ("latency_s", pa.float64()),
         ("wait_s", pa.float64()),
@@ -39,43 +41,34 @@ ANSWERS_SCHEMA = pa.schema(
 )
 
 
+# A row has one of the two: a response or a failure of the transport. The columns of the other are null.
+_OF_RESPONSE: Mapping[str, Callable[[HttpResponse], Any]] = {
+    "http_status": attrgetter("status"),
+    # The standard library's writer escapes halves of surrogate pairs, which headers with odd bytes are decoded to.
+    "headers": lambda response: json.dumps(dict(response.headers)),
+    "body": attrgetter("body"),
+    "is_cut": attrgetter("is_cut"),
+}
+_OF_FAILURE: Mapping[str, Callable[[Failure], Any]] = {
+    "failure": attrgetter("kind.label"),
+    "failure_message": attrgetter("message"),
+    "failure_code": attrgetter("code"),
+    "failure_http_status": attrgetter("http_status"),
+    "failure_retry_after_s": attrgetter("retry_after_s"),
+    "failure_usage": lambda failure: None if failure.usage == NO_USAGE else json.dumps(asdict(failure.usage)),
+}
+
+
 def answers_batch(attempts: Sequence[Attempt]) -> pa.RecordBatch:
     """Raw answers as Arrow, in the order given; `read_answers` gives the same attempts back."""
-    rows = [_answer_row(attempt) for attempt in attempts]
-    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in ANSWERS_SCHEMA]
-    arrays = [fitted_array(column, field.type) for column, field in zip(columns, ANSWERS_SCHEMA, strict=True)]
+    responses, failures = [one.response for one in attempts], [one.failure for one in attempts]
+    columns: dict[str, list[Any]] = {
+        **{name: [getattr(attempt, name) for attempt in attempts] for name in ATTEMPT_KEYS},
+        **{name: [None if one is None else get(one) for one in responses] for name, get in _OF_RESPONSE.items()},
+        **{name: [None if one is None else get(one) for one in failures] for name, get in _OF_FAILURE.items()},
+    }
+    arrays = [fitted_array(columns[field.name], field.type) for field in ANSWERS_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=ANSWERS_SCHEMA)
-
-
-def _answer_row(attempt: Attempt) -> tuple[Any, ...]:
-    """In the order of ANSWERS_SCHEMA."""
-    return (
-        attempt.row,
-        attempt.number,
-        attempt.request_hash,
-        *_response_columns(attempt.response),
-        *_failure_columns(attempt.failure),
-        attempt.sent_at_s,
-        attempt.latency_s,
-        attempt.wait_s,
-        attempt.endpoint,
-        attempt.protocol,
-        attempt.model,
-    )
-
-
-def _response_columns(response: HttpResponse | None) -> tuple[Any, ...]:
-    if response is None:
-        return (None,) * 4
-    # The standard library's writer escapes halves of surrogate pairs, which headers with odd bytes are decoded to.
-    return response.status, json.dumps(dict(response.headers)), response.body, response.is_cut
-
-
-def _failure_columns(failure: Failure | None) -> tuple[Any, ...]:
-    if failure is None:
-        return (None,) * 6
-    usage = None if failure.usage == NO_USAGE else json.dumps({name: getattr(failure.usage, name) for name in _USAGE})
-    return failure.kind.label, failure.message, failure.code, failure.http_status, failure.retry_after_s, usage
 
 
 def read_answers(batch: pa.RecordBatch) -> list[Attempt]:
@@ -84,38 +77,17 @@ def read_answers(batch: pa.RecordBatch) -> list[Attempt]:
 
 
 def _attempt(row: Mapping[str, Any]) -> Attempt:
-    return Attempt(
-        row=row["row"],
-        number=row["number"],
-        request_hash=row["request_hash"],
-        response=_response(row),
-        failure=_failure(row),
-        sent_at_s=row["sent_at_s"],
-        latency_s=row["latency_s"],
-        wait_s=row["wait_s"],
-        endpoint=row["endpoint"],
-        protocol=row.get("protocol"),
-        model=row.get("model"),
-    )
-
-
-def _response(row: Mapping[str, Any]) -> HttpResponse | None:
-    if row["http_status"] is None:
-        return None
-    return HttpResponse(row["http_status"], json.loads(row["headers"]), row["body"], is_cut=row["is_cut"])
-
-
-def _failure(row: Mapping[str, Any]) -> Failure | None:
-    if row["failure"] is None:
-        return None
-    return Failure(
-        kind=_KINDS[row["failure"]],
-        message=row["failure_message"],
-        http_status=row["failure_http_status"],
-        code=row["failure_code"],
-        retry_after_s=row["failure_retry_after_s"],
-        usage=NO_USAGE if row["failure_usage"] is None else Usage(**json.loads(row["failure_usage"])),
-    )
-
-
-_KINDS = {kind.label: kind for kind in FailureKind}
+    response = failure = None
+    if row["http_status"] is not None:
+        response = HttpResponse(row["http_status"], json.loads(row["headers"]), row["body"], is_cut=row["is_cut"])
+    if row["failure"] is not None:
+        failure = Failure(
+            kind=FAILURE_KINDS[row["failure"]],
+            message=row["failure_message"],
+            http_status=row["failure_http_status"],
+            code=row["failure_code"],
+            retry_after_s=row["failure_retry_after_s"],
+            usage=NO_USAGE if row["failure_usage"] is None else Usage(**json.loads(row["failure_usage"])),
+        )
+    plain = {name: row[name] for name in ATTEMPT_KEYS if name in row}
+    return Attempt(**plain, response=response, failure=failure)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,49 +35,31 @@ _REPAIRS = pa.list_(pa.field("element", _TEXT))
 _JSON_MARK = {b"batchcall": b"json"}  # on a string field that holds JSON text, so that a part explains itself
 
 
-class _Plain(NamedTuple):
-    """A column that is one attribute of an outcome."""
-
-    name: str
-    type: pa.DataType
-    get: Callable[[Outcome], Any]
-
-
-_PLAIN = (
-    _Plain("row", pa.int64(), attrgetter("row")),
-    _Plain("status", _TEXT, attrgetter("status")),
-    _Plain("tool", _TEXT, attrgetter("tool")),
-    _Plain("content", _TEXT, attrgetter("content")),
-    _Plain("finish_reason", _TEXT, attrgetter("finish_reason")),
-    _Plain("model", _TEXT, attrgetter("model")),
-    _Plain("response_id", _TEXT, attrgetter("response_id")),
-    _Plain("system_fingerprint", _TEXT, attrgetter("system_fingerprint")),
-    _Plain("attempts", pa.int32(), attrgetter("attempts")),
-    _Plain("prompt_tokens", pa.int64(), attrgetter("usage.prompt_tokens")),
-    _Plain("completion_tokens", pa.int64(), attrgetter("usage.completion_tokens")),
-    _Plain("total_tokens", pa.int64(), attrgetter("usage.total_tokens")),
-    _Plain("cached_tokens", pa.int64(), attrgetter("usage.cached_tokens")),
-    _Plain("reasoning_tokens", pa.int64(), attrgetter("usage.reasoning_tokens")),
-    _Plain("cost", pa.float64(), attrgetter("cost")),
-    _Plain("latency_s", pa.float64(), attrgetter("latency_s")),
-    _Plain("wait_s", pa.float64(), attrgetter("wait_s")),
-    _Plain("http_status", pa.int16(), attrgetter("http_status")),
-    _Plain("endpoint", _TEXT, attrgetter("endpoint")),
-    _Plain("request_hash", _TEXT, attrgetter("request_hash")),
-)
+# Columns that are one attribute of an outcome, or of its usage.
+USAGE_COLUMNS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+_PLAIN: Mapping[str, pa.DataType] = {
+    "row": pa.int64(),
+    **dict.fromkeys(("status", "tool", "content"), _TEXT),
+    **dict.fromkeys(("finish_reason", "model", "response_id", "system_fingerprint"), _TEXT),
+    "attempts": pa.int32(),
+    **dict.fromkeys(USAGE_COLUMNS, pa.int64()),
+    **dict.fromkeys(("cost", "latency_s", "wait_s"), pa.float64()),
+    "http_status": pa.int16(),
+    **dict.fromkeys(("endpoint", "request_hash"), _TEXT),
+}
+_GETTERS = {name: attrgetter(f"usage.{name}" if name in USAGE_COLUMNS else name) for name in _PLAIN}
 _TYPES: Mapping[str, pa.DataType] = {
-    **{column.name: column.type for column in _PLAIN},
+    **_PLAIN,
     "error": _TEXT,
     "calls": _CALLS,
     "repairs": _REPAIRS,
     "finished_at": pa.timestamp("us", tz="UTC"),
 }
-_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 
 # In the order of the output; the kept columns of the input stand behind `row`.
 OUTCOME_COLUMNS = (
     "row", "status", "error", "tool", "arguments", "calls", "content", "repairs",
-    "finish_reason", "model", "response_id", "system_fingerprint", "attempts", *_USAGE,
+    "finish_reason", "model", "response_id", "system_fingerprint", "attempts", *USAGE_COLUMNS,
     "cost", "latency_s", "wait_s", "http_status", "endpoint", "request_hash", "finished_at",
 )  # fmt: skip
 
@@ -96,16 +78,16 @@ class Layout:
         self._restore = restorer(self.arguments)
         self._is_plain = is_plain(self.arguments)
         self._find_members = member_finder(self.arguments)
-        row, *others = (self._field(name) for name in OUTCOME_COLUMNS)
+        row, *others = (
+            _typed_field(name, self.arguments) if name == "arguments" else pa.field(name, _TYPES[name])
+            for name in OUTCOME_COLUMNS
+        )
         self.schema = pa.schema([row, *self.kept.fields, *others])
 
     @property
     def arguments_text(self) -> str:
         """The type of the `arguments` column, for a person."""
         return "JSON text" if self.arguments is Scalar.JSON else str(arrow_type(self.arguments))
-
-    def _field(self, name: str) -> pa.Field:
-        return _typed_field(name, self.arguments) if name == "arguments" else pa.field(name, _TYPES[name])
 
     def batch(
         self,
@@ -117,27 +99,37 @@ class Layout:
         place are counted in `tally`, by column, and those of the arguments in `members`, by their path."""
         outcomes = [outcome for _, outcome in ended]
         kept = [of_row for of_row, _ in ended]
-        notes: dict[int, list[str]] = {}
         left_out = {place: of_row.left_out for place, of_row in enumerate(kept) if of_row and of_row.left_out}
         if tally is not None:
             add_left_out(tally, Counter(one.column for found in left_out.values() for one in found))
+        # By place: what is to be added to the row's `error`. First of its arguments, then of its input.
+        notes: dict[int, list[str]] = {}
         arrays = dict(zip(self.kept.schema.names, self.kept.gathered(kept), strict=True))
         arguments = [outcome.arguments for outcome in outcomes]
         arrays["arguments"] = self._arguments_array(arguments, notes)
         if self._find_members is not None:
             _find_columnless_members(self._find_members, arguments, notes, members)
-        arrays["calls"] = _calls_array(outcomes)
+        for place, outcome in enumerate(outcomes):
+            if outcome.left_out is not None:
+                notes.setdefault(place, []).append(outcome.left_out)
+        for place, of_input in left_out.items():
+            notes.setdefault(place, []).append(_left_out_of_input(of_input))
+        errors = [outcome.error for outcome in outcomes]
+        for place, found in notes.items():
+            errors[place] = "; ".join(filter(None, [errors[place], *found]))
+        arrays["error"] = _array(errors, "error")
+        arrays["calls"] = _lists(_CALLS, [outcome.calls for outcome in outcomes], _call_structs)
         arrays["repairs"] = _lists(_REPAIRS, [outcome.repairs for outcome in outcomes], _texts)
         arrays["finished_at"] = _array([_microseconds(outcome.finished_at_s) for outcome in outcomes], "finished_at")
-        errors = _with_notes([outcome.error for outcome in outcomes], notes)
-        arrays["error"] = _array(_with_left_out(errors, left_out), "error")
-        for name, _, get in _PLAIN:
+        for name, get in _GETTERS.items():
             arrays[name] = _array(list(map(get, outcomes)), name)
         return pa.RecordBatch.from_arrays([arrays[name] for name in self.schema.names], schema=self.schema)
 
     def _arguments_array(self, values: list[Any], notes: dict[int, list[str]]) -> pa.Array:
         kind = arrow_type(self.arguments)
-        if self._is_plain:  # the schema has checked them, so Arrow takes nearly all batches as they are
+        # The schema has checked these values, so Arrow takes nearly all batches as they are. It refuses a whole batch
+        # for one integer beyond 64 bits or one half of a surrogate pair: then they go value by value.
+        if self._is_plain:
             try:
                 return pa.array(values, type=kind)
             except REFUSALS:
@@ -167,9 +159,17 @@ class Layout:
         columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
         written = zip(self.kept.names, self.kept.schema.names, strict=True)
         kept = self.kept.of_arrays({name: columns[one] for name, one in written if one in columns}, batch.num_rows)
-        values = {name: _values(columns[name]) for name in OUTCOME_COLUMNS if name in columns}
-        if "arguments" in columns:
-            restore = restorer(_arguments_type(batch.schema.field("arguments")))
+        # Moments as integers in the unit of their column: Python's own end in the year 9999.
+        values = {
+            name: (
+                columns[name].cast(pa.int64()) if pa.types.is_timestamp(columns[name].type) else columns[name]
+            ).to_pylist()
+            for name in OUTCOME_COLUMNS
+            if name in columns
+        }
+        if "arguments" in columns:  # they may have been written by another job, with another type than ours
+            field = batch.schema.field("arguments")
+            restore = restorer(Scalar.JSON if pa.types.is_string(field.type) else _written_type(field))
             values["arguments"] = [restore(value) for value in values["arguments"]]
         return [(row, _outcome(values, row.place)) for row in kept]
 
@@ -196,11 +196,6 @@ def _typed_field(name: str, kind: FieldType) -> pa.Field:
     return pa.field(name, arrow_type(kind), metadata=_JSON_MARK if kind is Scalar.JSON else None)
 
 
-def _arguments_type(field: pa.Field) -> FieldType:
-    """The type that a part's `arguments` were written with: it may be of another job than ours."""
-    return Scalar.JSON if pa.types.is_string(field.type) else _written_type(field)
-
-
 def _written_type(field: pa.Field) -> FieldType:
     if pa.types.is_struct(field.type) and field.type.num_fields:
         return StructOf(tuple((inner.name, _written_type(inner)) for inner in field.type))
@@ -218,18 +213,9 @@ def _texts(values: list[Any]) -> pa.Array:
     return fitted_array(values, _TEXT)
 
 
-def _calls_array(outcomes: list[Outcome]) -> pa.Array:
-    return _lists(_CALLS, [outcome.calls for outcome in outcomes], _call_structs)
-
-
 def _call_structs(calls: list[ToolCall]) -> pa.Array:
-    columns: list[list[Any]] = [
-        [call.id for call in calls],
-        [call.name for call in calls],
-        [call.arguments for call in calls],
-        [call.error for call in calls],
-    ]
-    return pa.StructArray.from_arrays([_texts(column) for column in columns], fields=_CALL_FIELDS)
+    columns = [_texts([getattr(call, field.name) for call in calls]) for field in _CALL_FIELDS]
+    return pa.StructArray.from_arrays(columns, fields=_CALL_FIELDS)
 
 
 def _lists(kind: pa.DataType, of_rows: list[tuple[Any, ...]], array: Callable[[list[Any]], pa.Array]) -> pa.Array:
@@ -255,62 +241,52 @@ def _find_columnless_members(
         find(value, found)
         if found:
             names = list(found)
-            more = f" and {len(names) - _TOLD_AT_MOST} more" if len(names) > _TOLD_AT_MOST else ""
-            told = f"{_OF_ARGUMENTS}{', '.join(names[:_TOLD_AT_MOST])}{more} of the arguments, see `calls`"
-            notes.setdefault(place, []).append(told)
+            more = f" and {len(names) - _NAMED_OF_ROW} more" if len(names) > _NAMED_OF_ROW else ""
+            note = f"{_OF_ARGUMENTS}{', '.join(names[:_NAMED_OF_ROW])}{more} of the arguments, see `calls`"
+            notes.setdefault(place, []).append(note)
             if tally is not None:
                 add_left_out(tally, dict.fromkeys(names, 1))
 
 
-def _with_notes(errors: list[str | None], notes: dict[int, list[str]]) -> list[str | None]:
-    for place, found in notes.items():
-        said, left_out = split_error(errors[place])
-        errors[place] = "; ".join(filter(None, [said, *found, left_out]))
-    return errors
-
-
-_LEFT_OUT = "left out: "  # what follows it in an `error` is of the input, not of the answer,
-_OF_ARGUMENTS = f"{_LEFT_OUT}no column for "  # but for this
-_TOLD_AT_MOST = 5  # columns of a row
-_NAMED_AT_MOST = 100  # columns of a run
+# The column `error` is one sentence of up to three pieces, in this order and with "; " between them:
+#
+#     "age" is not a number                                               Outcome.error, as the answer was read
+#     left out: no column for /age of the arguments, see `calls`          added here; read back, it is part of the first
+#     left out: n: 'x' does not fit int64; late: 1 has no column          Outcome.left_out
+#
+# Only the last is of the input, and the value it speaks of is in no part. So it is a field of its own: an answer that
+# is read again gets a new `error` and keeps this piece; an answer taken for another row leaves it behind.
+_LEFT_OUT = "left out: "
+_OF_ARGUMENTS = f"{_LEFT_OUT}no column for "
+_INPUT_PIECE = re.compile(rf"(?:^|; )(?={_LEFT_OUT})(?!{_OF_ARGUMENTS})")
+_NAMED_OF_ROW = 5  # columns of a row that are named; the others are counted
+_NAMED_OF_RUN = 100
 OTHER_COLUMNS = "(other columns)"
 
 
-def _with_left_out(errors: list[str | None], left_out: Mapping[int, Sequence[LeftOut]]) -> list[str | None]:
-    for place, found in left_out.items():
-        told = "; ".join(f"{one.column}: {one.why}" for one in found[:_TOLD_AT_MOST])
-        more = f"; and {len(found) - _TOLD_AT_MOST:,} more columns" if len(found) > _TOLD_AT_MOST else ""
-        if found:
-            errors[place] = "; ".join(filter(None, [errors[place], f"{_LEFT_OUT}{told}{more}"]))
-    return errors
-
-
-def split_error(error: str | None) -> tuple[str | None, str | None]:
-    """What an `error` says of the answer, and what it says of values of the input that have no place beside it."""
-    said = re.split(rf"(?:^|; )(?={_LEFT_OUT})(?!{_OF_ARGUMENTS})", error or "", maxsplit=1)
-    return said[0] or None, said[1] if len(said) > 1 else None
+def _left_out_of_input(found: Sequence[LeftOut]) -> str:
+    named = "; ".join(f"{one.column}: {one.why}" for one in found[:_NAMED_OF_ROW])
+    more = f"; and {len(found) - _NAMED_OF_ROW:,} more columns" if len(found) > _NAMED_OF_ROW else ""
+    return f"{_LEFT_OUT}{named}{more}"
 
 
 def add_left_out(tally: Counter[str], more: Mapping[str, int]) -> None:
     """Add up rows by column. Rows may bring names without end: beyond a hundred they are counted together."""
     for name, rows in more.items():
-        tally[name if name in tally or len(tally) < _NAMED_AT_MOST else OTHER_COLUMNS] += rows
-
-
-def _values(array: pa.Array) -> list[Any]:
-    """Moments as integers in the unit of their column: Python's own end in the year 9999."""
-    exact: list[Any] = (array.cast(pa.int64()) if pa.types.is_timestamp(array.type) else array).to_pylist()
-    return exact
+        tally[name if name in tally or len(tally) < _NAMED_OF_RUN else OTHER_COLUMNS] += rows
 
 
 def _outcome(values: Mapping[str, list[Any]], place: int) -> Outcome:
     row = {name: of_column[place] for name, of_column in values.items()}
-    counted = {name: row.pop(name, None) for name in _USAGE}
+    counted = {name: row.pop(name, None) for name in USAGE_COLUMNS}
     finished_us = row.pop("finished_at", None)
+    error, *left_out = _INPUT_PIECE.split(row.get("error") or "", maxsplit=1)
     return Outcome(
         **{
             **row,
             "status": Status(row["status"]),
+            "error": (error or None) if left_out else row.get("error"),
+            "left_out": left_out[0] if left_out else None,
             "calls": tuple(ToolCall(**call) for call in row.get("calls") or ()),
             "repairs": tuple(row.get("repairs") or ()),
             "attempts": row.get("attempts") or 0,

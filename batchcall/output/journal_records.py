@@ -68,64 +68,49 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
+# An attempt's plain attributes and their keys in a journal, in its order. Those that are None are left out.
+# A file of raw answers has them as columns of the same names as the attributes.
+ATTEMPT_KEYS = {
+    "row": "row",
+    "number": "n",
+    "sent_at_s": "at",
+    "latency_s": "latency",
+    "wait_s": "wait",
+    "endpoint": "endpoint",
+    "request_hash": "hash",
+    "protocol": "protocol",
+    "model": "model",
+}
+FAILURE_KINDS = {kind.label: kind for kind in FailureKind}
+
+
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "row": attempt.row,
-        "n": attempt.number,
-        "at": attempt.sent_at_s,
-        "latency": attempt.latency_s,
-        "wait": attempt.wait_s,
-        "endpoint": attempt.endpoint,
-        "hash": attempt.request_hash,
-    }
-    if attempt.protocol is not None:
-        record["protocol"] = attempt.protocol
-    if attempt.model is not None:
-        record["model"] = attempt.model
-    if attempt.response is not None:
-        record |= _from_response(attempt.response)
+    """An attempt as JSON. A body that is UTF-8 stands in it as text, so that `jq` can read it; else as base64."""
+    values = ((key, getattr(attempt, name)) for name, key in ATTEMPT_KEYS.items())
+    record = {key: value for key, value in values if value is not None}
+    if (response := attempt.response) is not None:
+        record |= {"status": response.status, "headers": dict(response.headers)}
+        try:
+            record["body"] = response.body.decode()
+        except UnicodeDecodeError:
+            record["body64"] = base64.b64encode(response.body).decode()
+        if response.is_cut:
+            record["cut"] = True
     if attempt.failure is not None:
-        record["failure"] = attempt.failure.kind.label
-        record["message"] = attempt.failure.message
-    return record
-
-
-def _from_response(response: HttpResponse) -> dict[str, Any]:
-    record: dict[str, Any] = {"status": response.status, "headers": dict(response.headers)}
-    try:
-        record["body"] = response.body.decode()
-    except UnicodeDecodeError:
-        record["body64"] = base64.b64encode(response.body).decode()
-    if response.is_cut:
-        record["cut"] = True
+        record |= {"failure": attempt.failure.kind.label, "message": attempt.failure.message}
     return record
 
 
 def as_attempt(record: Mapping[str, Any]) -> Attempt:
-    failure = None
+    """The attempt in an `attempt_record`."""
+    response = failure = None
+    if "status" in record:
+        body = base64.b64decode(record["body64"]) if "body64" in record else record["body"].encode()
+        response = HttpResponse(record["status"], record["headers"], body, is_cut=record.get("cut", False))
     if "failure" in record:
-        failure = Failure(kind=_KINDS[record["failure"]], message=record["message"])
-    return Attempt(
-        row=record["row"],
-        number=record["n"],
-        request_hash=record["hash"],
-        response=_as_response(record) if "status" in record else None,
-        failure=failure,
-        sent_at_s=record["at"],
-        latency_s=record["latency"],
-        wait_s=record["wait"],
-        endpoint=record["endpoint"],
-        protocol=record.get("protocol"),
-        model=record.get("model"),
-    )
-
-
-def _as_response(record: Mapping[str, Any]) -> HttpResponse:
-    body = base64.b64decode(record["body64"]) if "body64" in record else record["body"].encode()
-    return HttpResponse(record["status"], record["headers"], body, is_cut=record.get("cut", False))
-
-
-_KINDS = {kind.label: kind for kind in FailureKind}
+        failure = Failure(kind=FAILURE_KINDS[record["failure"]], message=record["message"])
+    plain = {name: record[key] for name, key in ATTEMPT_KEYS.items() if key in record}
+    return Attempt(**plain, response=response, failure=failure)
 
 
 def checked(line: bytes) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from batchcall.base import Attempt, Bill, Outcome, OutputError, Status, Usage
 from batchcall.disk import Disk, Sink, whole_file
 from batchcall.input import UNREADABLE, KeptColumns, KeptRow, bytes_of
 from batchcall.output.answer_columns import ANSWERS_SCHEMA, answers_batch, read_answers
-from batchcall.output.columns import OUTCOME_COLUMNS, Layout
+from batchcall.output.columns import OUTCOME_COLUMNS, USAGE_COLUMNS, Layout
 from batchcall.output.stored import Stored, microseconds
 
 BATCH_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
@@ -120,9 +120,6 @@ def _held_in_64_bits(count: int | None) -> int | None:
     """A sum as the footer of a part and run.json hold it: counts that nobody can have used must not keep either from
     being written."""
     return None if count is None else max(0, min(count, 2**63 - 1))
-
-
-USAGE_COLUMNS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
 
 
 def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], totals: Totals) -> None:

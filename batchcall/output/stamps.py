@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from batchcall.base import Status
 from batchcall.disk import Disk, answers_in, aside_number, part_number
+from batchcall.output.columns import USAGE_COLUMNS
 from batchcall.output.generations import numbered_generations
 from batchcall.output.journal import journals_in, read_journals
-from batchcall.output.parts import USAGE_COLUMNS, read_batches, stored_answers
+from batchcall.output.parts import read_batches, stored_answers
 from batchcall.output.stored import Stored, by_row, is_success
 
 _OWN = "_batchcall"

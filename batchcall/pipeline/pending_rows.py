@@ -9,7 +9,7 @@ from dataclasses import replace
 from batchcall.answers import Ended, Prepared, bad_row
 from batchcall.base import Attempt, Row
 from batchcall.input import Batch
-from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error, split_error
+from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.resume import Plan, marks_of, needed_columns
 from batchcall.requests import RowError
@@ -124,8 +124,9 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
     if bought.outcome is not None:
-        error, _ = split_error(bought.outcome.error)  # what its columns can hold is told anew
-        return Ended(_without_values(row), replace(bought.outcome, row=row.index, error=error), attempts)
+        # What was left out of the row that it was bought for is no matter of this row, which has its own.
+        outcome = replace(bought.outcome, row=row.index, left_out=None)
+        return Ended(_without_values(row), outcome, attempts)
     for attempt in attempts:  # the row may need more: what it has stands with it from now on
         run.output.carry(attempt)
     return attempts

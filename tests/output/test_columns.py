@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse, Outcome, Status, ToolCall, Usage
 from batchcall.input.kept_columns import KeptRow
 from batchcall.output.answer_columns import ANSWERS_SCHEMA, answers_batch, read_answers
-from batchcall.output.columns import OTHER_COLUMNS, OUTCOME_COLUMNS, Layout, add_left_out, arrow_type, split_error
+from batchcall.output.columns import OTHER_COLUMNS, OUTCOME_COLUMNS, Layout, add_left_out, arrow_type
 from batchcall.schemas.field_types import FieldType, ListOf, Scalar, StructOf, field_type
 
 NOTHING_KEPT = pa.schema([])
@@ -303,7 +303,13 @@ def test_names_without_end_are_counted_together() -> None:
 def test_an_error_is_split_into_what_is_of_the_answer_and_what_is_of_the_input(
     error: str | None, said: str | None, left_out: str | None
 ) -> None:
-    assert split_error(error) == (said, left_out)
+    layout = Layout(NOTHING_KEPT, PLAIN)
+
+    written = layout.batch([(None, ok(0, error=error))])
+
+    ((_, read),) = layout.read(written)
+    assert (read.error, read.left_out) == (said, left_out)
+    assert layout.batch([(None, read)]) == written
 
 
 SEE_CALLS = " of the arguments, see `calls`"
@@ -348,7 +354,8 @@ def test_members_that_are_null_or_in_json_text_are_not_left_out(arguments: Any) 
 def test_what_is_of_the_arguments_stands_before_what_is_of_the_input_however_often_it_is_written() -> None:
     layout = Layout(pa.schema([("n", pa.int64())]), PLAIN)
     found = batch_of(layout, [({"n": "x"}, ok(0, {"count": 2**70, "size": 1}, error="said"))])
-    again = ok(0, {"count": 2**70, "size": 1}, error=f"said; {split_error(found.to_pydict()['error'][0])[1]}")
+    ((_, read),) = layout.read(found)
+    again = ok(0, {"count": 2**70, "size": 1}, error="said", left_out=read.left_out)
 
     written = [batch.to_pydict()["error"][0] for batch in (found, layout.batch([(None, again)]))]
 
