@@ -20,17 +20,17 @@ from running import command, results, write_job
 # Python runs this at the start of every process that finds it: reading the answer that holds DEADLY is fatal there.
 DEADLY = """
 import os, signal, time
-from batchcall import rereading
-from batchcall.dialects.openai.chat import OpenAIChat
-rereading.ReadingChild.__init__.__kwdefaults__["limit_s"] = 3.0
-plain = OpenAIChat.decode
+from batchcall.pipeline import reread
+from batchcall.dialects.dialect import Dialect
+reread.ReadingChild.__init__.__kwdefaults__["limit_s"] = 3.0
+plain = Dialect.decode
 def decode(self, response, *, now_s):
     if b"DEADLY" in response.body:
         with open({victims!r}, "a") as victims:
             victims.write(f"{{os.getpid()}}\\n")
         {act}
     return plain(self, response, now_s=now_s)
-OpenAIChat.decode = decode
+Dialect.decode = decode
 """
 WITHOUT_THE_MECHANISM = """
 from batchcall.output.journal import Recovered

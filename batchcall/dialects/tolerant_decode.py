@@ -1,48 +1,88 @@
-"""Reads the one answer in many thousands that is not a plain completion: the same way for every protocol."""
+"""What an answer means, the same way for every protocol: at once where it is a plain completion, else with care."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
+import orjson
+
 from batchcall.base import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
-from batchcall.dialects.anthropic.reply import has_events, message_reply_in
+from batchcall.dialects.anthropic.reply import has_events, message_reply_from, message_reply_in
 from batchcall.dialects.failures import Answer, read_failure
-from batchcall.dialects.gemini.reply import gemini_reply_in, has_gemini_chunks
+from batchcall.dialects.gemini.reply import gemini_reply_from, gemini_reply_in, has_gemini_chunks
 from batchcall.dialects.jsontext import (
     TOO_DEEP,
     Body,
     Undigested,
     check_count,
     has_duplicate_keys,
+    may_have_lost_digits,
     may_hold_surrogates,
     parse_documents,
+    parse_plain,
     unpack,
     without_lone_surrogates,
 )
-from batchcall.dialects.openai.chat_reply import broken_off_by, chat_reply_in
-from batchcall.dialects.openai.responses_reply import has_response_events, response_reply_in
+from batchcall.dialects.openai.chat_reply import broken_off_by, chat_reply_from, chat_reply_in
+from batchcall.dialects.openai.responses_reply import has_response_events, response_reply, response_reply_in
 from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
+
+
+def _as_text_at_once(value: Json) -> str:
+    return orjson.dumps(value).decode()
 
 
 class Form(NamedTuple):
     """What a protocol knows of its own answers."""
 
     mark: str  # a name that stands at the top of its answers, and of no other protocol's
+    reply_from: Callable[[Json], Reply | None]  # of the one document of a plain answer
     reply_in: Callable[[list[Json], bool], Reply | None]  # of the documents of a body, and whether they were a stream
     has_chunks: Callable[[list[Json]], bool]  # whether any document is a piece of a streamed answer
-    nothing: str  # what to tell of an answer with nothing in it
+    nothing: str  # what to say of an answer with nothing in it
+    takes_objects: bool  # whether the arguments of calls are objects, rather than JSON in a string
 
 
+# fmt: off
 FORMS: Mapping[str, Form] = {
-    "openai-chat": Form("choices", chat_reply_in, has_chunks, "the answer has no choices"),
+    "openai-chat": Form(
+        "choices", chat_reply_from, chat_reply_in, has_chunks, "the answer has no choices", False),
     "openai-responses": Form(
-        "output", response_reply_in, has_response_events, "the answer has no output that is finished"
-    ),
-    "anthropic": Form("stop_reason", message_reply_in, has_events, "the answer has no content"),
-    "gemini": Form("candidates", gemini_reply_in, has_gemini_chunks, "the answer has no candidates"),
+        "output", response_reply, response_reply_in, has_response_events,
+        "the answer has no output that is finished", False),
+    "anthropic": Form(
+        "stop_reason", message_reply_from, message_reply_in, has_events, "the answer has no content", True),
+    "gemini": Form(
+        "candidates", partial(gemini_reply_from, as_text=_as_text_at_once), gemini_reply_in, has_gemini_chunks,
+        "the answer has no candidates", True),
 }
+# fmt: on
+
+
+def decode(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
+    """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
+    form = FORMS[protocol]
+    try:
+        document = parse_plain(response.body)
+        reply = form.reply_from(document)
+    except (ValueError, TypeError, RecursionError):  # TypeError: arguments that nest deeper than orjson writes
+        reply = None
+    if reply is None or is_nothing(reply) or (reply.calls and _may_lack_something(reply, response, document, form)):
+        return decode_with_care(response, protocol, now_s=now_s)
+    return reply
+
+
+def _may_lack_something(reply: Reply, response: HttpResponse, document: Json, form: Form) -> bool:
+    """Whether arguments came as an object that was read too simply: orjson makes floats of big integers, and keeps one
+    value of a key that is there twice."""
+    if not form.takes_objects:
+        return any(call.is_object for call in reply.calls)
+    return any(may_have_lost_digits(call.arguments) for call in reply.calls) or has_duplicate_keys(
+        [response.body.decode(errors="replace")], [document]
+    )
 
 
 def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
@@ -115,12 +155,9 @@ def _wrapped_in(document: Json) -> Iterator[Json]:
 
 def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
     """The answer with what to note of it. Of a key that is twice in arguments that are an object, one value is lost."""
-    has_objects = any(call.is_object or spoken in _ARGUMENTS_ARE_OBJECTS for call in reply.calls)
+    has_objects = any(call.is_object or FORMS[spoken].takes_objects for call in reply.calls)
     notes += ("duplicate_key",) if has_objects and has_duplicate_keys(body.pieces, body.documents) else ()
     return replace(reply, repairs=reply.repairs + notes) if notes else reply
-
-
-_ARGUMENTS_ARE_OBJECTS = frozenset({"anthropic", "gemini"})
 
 
 def _has_chunks(documents: list[Json]) -> bool:

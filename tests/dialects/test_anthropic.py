@@ -27,7 +27,7 @@ from batchcall.base.records import (
     Usage,
 )
 from batchcall.dialects import DIALECTS
-from batchcall.dialects.anthropic.dialect import DEFAULT_MAX_TOKENS
+from batchcall.dialects.anthropic.request import DEFAULT_MAX_TOKENS
 from batchcall.dialects.failures import HEADERS_READ
 from documents import documented, faults_of
 
@@ -523,7 +523,7 @@ def test_what_anthropic_cannot_do_is_a_fault_that_says_what_to_do(parameters: di
 def test_every_fault_is_told_at_once() -> None:
     faults = CLAUDE.faults(Shape("m", parameters={"seed": 7, "temperature": 2, "n": 3}))
 
-    assert [fault.split(":")[0] for fault in faults] == ["request.seed", "request.n", "request.temperature"]
+    assert [fault.split(":")[0] for fault in faults] == ["request.seed", "request.temperature", "request.n"]
 
 
 @pytest.mark.parametrize("parameters", [{}, {"temperature": 1}, {"n": 1}, {"seed": None}, {"stop": ["END"]}])

@@ -1,0 +1,79 @@
+"""How the parameters of chat completions are said in another protocol.
+
+Each protocol has one table, from a parameter's name to its row. Five things may happen to a parameter:
+
+- rename: `to` is the name that the protocol has for it;
+- nest: `to` is a path of names joined by dots, "generationConfig.topP";
+- translate: `say` makes what is sent of the value, by such paths;
+- drop: a value in `neutral` asks for what happens anyway, and what a row of DROPPED asks for is sent by other code;
+- fault: the protocol cannot say it, so `check` and `run` refuse the job. A row of the input may still bring such a
+  parameter. Then it goes as it is written: the endpoint refuses that row and says why.
+
+What is in no table is the protocol's own, or that of whoever is behind the URL, and goes as it is written. The
+protocol's own words win, wherever they stand; a translation only fills in what they leave open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from batchcall.base import Json, Shape
+
+
+class Parameter(NamedTuple):
+    """One row of a table. With all fields left out, the parameter goes as it is written."""
+
+    to: str = ""
+    # Values by their path; None where the value cannot be said. It then goes as it is written.
+    say: Callable[[Json, Shape], Mapping[str, Json] | None] | None = None
+    neutral: tuple[Json, ...] = (None,)
+    # Why it cannot be said and what to do; a function where that depends on the value.
+    fault: str | Callable[[Json, Shape], str | None] = ""
+
+
+DROPPED = Parameter(say=lambda value, shape: {})
+
+Table = Mapping[str, Parameter]
+Others = Callable[[str], Parameter]  # the row of a parameter that is in no table, by its name
+
+
+def put_parameters(body: dict[str, Any], shape: Shape, table: Table, others: Others) -> None:
+    """Put a shape's parameters into a body. Where two of them say the same, the first row of the table wins."""
+    for name, value in shape.parameters.items():
+        row = table.get(name) or others(name)
+        if not (row.to or row.say) and value not in row.neutral:
+            body[name] = value
+    for name in [name for name in table if name in shape.parameters]:
+        row, value = table[name], shape.parameters[name]
+        if not (row.to or row.say) or value in row.neutral:
+            continue
+        said = row.say(value, shape) if row.say else {row.to: value}
+        for path, part in ({name: value} if said is None else said).items():
+            put(body, path, part)
+
+
+def put(body: dict[str, Any], path: str, value: Json) -> None:
+    """Put a value at a path, unless something is there already. A list joins the list that is there."""
+    *around, last = path.split(".")
+    for name in around:
+        inner = {} if body.get(name) is None else body[name]
+        if not isinstance(inner, dict):
+            return
+        body[name] = dict(inner)  # a copy: what is written belongs to the shape
+        body = body[name]
+    before = body.get(last)
+    if before is None:
+        body[last] = value
+    elif isinstance(before, list) and isinstance(value, list):
+        body[last] = [*before, *[each for each in value if each not in before]]
+
+
+def parameter_faults(shape: Shape, table: Table, others: Others) -> Iterator[str]:
+    """What of a shape's parameters the protocol cannot say, each with its key and what to do."""
+    for name, value in shape.parameters.items():
+        row = table.get(name) or others(name)
+        if value not in row.neutral:
+            why = row.fault if isinstance(row.fault, str) else row.fault(value, shape)
+            if why:
+                yield f"request.{name}: {why}"
