@@ -35,7 +35,7 @@ from batchcall.base.records import Attempt, HttpRequest, HttpResponse, Request, 
 from batchcall.commands.revalidate import revalidate_job
 from batchcall.commands.verify import verify_output
 from batchcall.disk.names import answers_in, part_number
-from batchcall.job.model import Job, load_job
+from batchcall.job.model import Job, load_job, stored_job
 from batchcall.output.earlier_answers import EarlierAnswers
 from batchcall.output.generations import has_earlier
 from batchcall.output.journal import Committer, journals_in, read_journals
@@ -44,7 +44,6 @@ from batchcall.output.parts import read_batches, read_raw, read_totals
 from batchcall.output.runfile import RunFile, read_runfile
 from batchcall.pipeline.context import RunOptions
 from batchcall.pipeline.request_maker import answer_parser_of, make_request_maker
-from batchcall.pipeline.resume import stored_job
 from batchcall.pipeline.run import StopSwitch, run_job
 from batchcall.report.snapshot import Summary
 from model_disk import ModelDisk

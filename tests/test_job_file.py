@@ -24,8 +24,8 @@ from batchcall.job.model import (
     request_identity,
     resolve_key,
     resolve_tool_choice,
+    stored_job,
 )
-from batchcall.pipeline.resume import stored_job
 from running import write_job
 
 # As the README has it.

@@ -37,6 +37,7 @@ from batchcall.job import (
     request_identity,
     request_url,
     resolve_key,
+    stored_job,
     takes_any_name,
 )
 from batchcall.output import OWN_FOLDER, RunFile, Totals, has_bought, look_at_parts, read_runfile, why_unwritable
@@ -44,14 +45,13 @@ from batchcall.pacing import TokenEstimate, cost_of
 from batchcall.pipeline import (
     RequestMaker,
     doubts,
-    forecast,
+    forecast_of,
     is_correction,
     make_request_maker,
     prepare,
     refuse_foreign_folder,
     refuse_network,
     room_for,
-    stored_job,
     unfit_without_record,
     validation_note,
     why_refused,
@@ -264,7 +264,7 @@ def _standing_without_record(
     """Parts whose run.json is lost are used where they answer the job's own requests."""
     if not folder.is_dir() or not has_bought(disk, folder):
         return _NOTHING
-    would = forecast([maker], source, disk, folder)
+    would = forecast_of([maker], source, disk, folder)
     if would.gone:
         refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
     return _Standing({}, False, 0, would.to_buy, Totals())
@@ -279,7 +279,7 @@ def _standing_of(
     older = [make_request_maker(stored_job(one)) for one in kept]
     would = None
     if not is_as_it_was or runfile.input.fingerprint != source.fingerprint:
-        would = forecast([maker, *older], source, disk, job.output.path)
+        would = forecast_of([maker, *older], source, disk, job.output.path)
     refusal = why_refused(runfile, job, [maker, *older], source, disk, would)
     if refusal is not None:
         refusals.append(_sentence(refusal))

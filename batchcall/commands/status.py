@@ -22,7 +22,7 @@ from batchcall.base import (
     Status,
 )
 from batchcall.disk import Disk, RealDisk, holder_of, part_name, part_numbers
-from batchcall.job import Job
+from batchcall.job import Job, stored_job
 from batchcall.output import (
     OWN_FOLDER,
     Recovered,
@@ -43,7 +43,6 @@ from batchcall.pipeline import (
     make_request_maker,
     model_of,
     skimming,
-    stored_job,
     unpublished_answers,
 )
 from batchcall.report import failures_text, free_text, money_text, table, tokens_text

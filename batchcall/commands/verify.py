@@ -11,7 +11,7 @@ from batchcall.base import BatchcallError, DamagedRecordError, InputError, JobEr
 from batchcall.commands.status import require_runfile
 from batchcall.disk import Disk, RealDisk, answers_in, holder_of, part_name, part_numbers
 from batchcall.input import Input, open_input
-from batchcall.job import Job
+from batchcall.job import Job, stored_job
 from batchcall.output import (
     OWN_FOLDER,
     SUCCESS,
@@ -28,7 +28,7 @@ from batchcall.output import (
     read_journals,
     read_raw,
 )
-from batchcall.pipeline import job_notes, layout_fingerprint, make_request_maker, stored_job, wanted_by_part
+from batchcall.pipeline import job_notes, layout_fingerprint, make_request_maker, wanted_by_part
 from batchcall.report import table
 
 _NAMED_AT_MOST = 5  # rows named per fault

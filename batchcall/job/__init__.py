@@ -25,6 +25,7 @@ from batchcall.job.model import (
     resolve_tool_choice,
     speakers,
     spoken_by,
+    stored_job,
 )
 from batchcall.job.reading import job_files_in, parse_duration
 from batchcall.job.tools import ToolSpec
@@ -54,5 +55,6 @@ __all__ = [
     "resolve_tool_choice",
     "speakers",
     "spoken_by",
+    "stored_job",
     "takes_any_name",
 ]

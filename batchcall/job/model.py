@@ -408,6 +408,14 @@ def rehearsed(job: Job) -> Job:
     )
 
 
+def stored_job(written: Mapping[str, Any]) -> Job:
+    """A job as run.json keeps it. Raises JobError when this version cannot read it."""
+    try:
+        return msgspec.convert(written, Job, dec_hook=lambda _, value: Path(value))
+    except msgspec.ValidationError as error:
+        raise JobError(f"the job in run.json cannot be read by this version: {error}") from error
+
+
 def request_identity(job: Job) -> dict[str, Any]:
     """What shapes the requests of a job: when it differs, so does every request."""
     request = job.request

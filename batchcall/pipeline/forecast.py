@@ -32,7 +32,7 @@ class Forecast:
         return f"of {self.rows:,} rows {self.to_buy:,} would be bought, {self.free:,} have their answer already{bad}"
 
 
-def forecast(makers: Sequence[RequestMaker], source: Input, disk: Disk, folder: Path) -> Forecast:
+def forecast_of(makers: Sequence[RequestMaker], source: Input, disk: Disk, folder: Path) -> Forecast:
     """Read the whole input and every answer's hash; change nothing. Raises InputError, OutputError.
 
     `makers` are those whose requests count as the row's own: the job's, and older ones that are kept.

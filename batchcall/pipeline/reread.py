@@ -6,6 +6,7 @@ Whatever the reading does to that process (hang, die, fill the memory), the run 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -19,9 +20,8 @@ from typing import Any, BinaryIO
 
 from batchcall.answers import ParsedAttempt, Prepared, unread
 from batchcall.base import Attempt, FailureKind, OutputError, Request, Row
-from batchcall.http import collector_paused
+from batchcall.job import stored_job
 from batchcall.pipeline.request_maker import answer_parser_of, make_request_maker
-from batchcall.pipeline.resume import stored_job
 
 try:
     import resource
@@ -122,6 +122,7 @@ def main() -> None:
     source, target = sys.stdin.buffer, sys.stdout.buffer
     job = stored_job(_received(source))
     maker, parser = make_request_maker(job), answer_parser_of(job)
+    gc.disable()  # see `collector_paused`
     _bound_memory()
     _send(target, "ready")
     while True:
@@ -129,8 +130,7 @@ def main() -> None:
         _bound_time()
         toolbox = maker.toolbox_of(request)
         prepared = Prepared(Row(attempt.row, {}, f"row {attempt.row}"), request, attempt.request_hash, toolbox)
-        with collector_paused():
-            _send(target, parser.read(attempt, prepared))
+        _send(target, parser.read(attempt, prepared))
 
 
 def _received(source: BinaryIO) -> Any:

@@ -21,12 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from batchcall.base import VERSION, JobError, OutputError, ResumeError
 from batchcall.disk import Disk, part_name, part_numbers
 from batchcall.input import Input, KeptColumns, Mark
-from batchcall.job import Job, changed_keys, endpoint_names, masked, request_identity, speakers
+from batchcall.job import Job, changed_keys, endpoint_names, masked, request_identity, speakers, stored_job
 from batchcall.output import (
     OWN_FOLDER,
     InputEntry,
@@ -45,7 +43,7 @@ from batchcall.output import (
     read_totals,
     write_runfile,
 )
-from batchcall.pipeline.forecast import Forecast, forecast
+from batchcall.pipeline.forecast import Forecast, forecast_of
 from batchcall.pipeline.job_or_folder import job_of
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
 from batchcall.report import money_text
@@ -278,7 +276,7 @@ def why_refused(
         return _why_other_input(old, job, [*makers, _old_maker(old.job)], source, disk, would)
     if job_is is not JobIs.OTHER:
         return _why_other_input(old, job, makers, source, disk, would)
-    would = would or forecast(makers[:1], source, disk, folder)
+    would = would or forecast_of(makers[:1], source, disk, folder)
     if would.free == would.rows and _is_same_input(old, job, source):
         return None  # a job that was changed back: its answers are all there
     changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
@@ -296,7 +294,7 @@ def _why_other_input(
     folder = job.output.path
     if _is_same_input(old, job, source):
         return None
-    would = would or forecast(makers, source, disk, folder)
+    would = would or forecast_of(makers, source, disk, folder)
     if not would.gone:
         return None
     return ResumeError(
@@ -374,14 +372,6 @@ def unfit_without_record(folder: Path, what: str) -> ResumeError:
 
 def _old_maker(job: Mapping[str, Any]) -> RequestMaker:
     return make_request_maker(stored_job(job))
-
-
-def stored_job(written: Mapping[str, Any]) -> Job:
-    """A job as run.json keeps it. Raises JobError when this version cannot read it."""
-    try:
-        return msgspec.convert(written, Job, dec_hook=lambda _, value: Path(value))
-    except msgspec.ValidationError as error:
-        raise JobError(f"the job in run.json cannot be read by this version: {error}") from error
 
 
 def _keep_done(resumption: Resumption, old: RunFile, output: Output) -> None:
