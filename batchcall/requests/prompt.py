@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from datetime import date, time
 from functools import wraps
@@ -46,7 +46,7 @@ _SHOWN = 300  # characters of a foreign message in an error
 
 
 class TemplateError(ValueError):
-    """A template that cannot be used. `key` is where the job says it, `what` is wrong with it."""
+    """A template that cannot be used. `key` names its place in the job file, `what` what is wrong with it."""
 
     def __init__(self, key: str, what: str) -> None:
         super().__init__(f"{key}: {what}")
@@ -63,7 +63,7 @@ class Template(Protocol):
 
     @property
     def key(self) -> str:
-        """Where the job says it."""
+        """Its place in the job file, such as `request.prompt`."""
 
     @property
     def uses(self) -> Uses:
@@ -81,15 +81,24 @@ def compile_template(text: str, *, key: str) -> Template:
     begin_work()  # what is the same for all rows is worked out at once
     try:
         tree = _SANDBOX.parse(text)
-        _refuse_what_is_no_prompt(tree, key)
-        pieces = _plain_pieces(tree)
-        return _plain_template(pieces, key) if pieces is not None else _jinja_template(tree, key)
+        refused = next(tree.find_all(tuple(_REFUSED)), None)
+        if refused is not None:
+            what = f"{{% {_REFUSED[type(refused)]} %}} is not possible in a prompt"
+            raise TemplateError(key, f"line {refused.lineno}: {what}")
+        plain = _plain_template(tree, key)
+        if plain is not None:
+            return plain
+        bounded = _JoinForConcat().visit(tree)
+        uses = names_in(bounded, _FUNCTIONS)
+        functions = {name: _FUNCTIONS[name] for name in uses.functions}
+        return _Jinja(key, uses, functions, _SANDBOX.from_string(_CountTurns().visit(bounded)))
     except TemplateSyntaxError as error:
         raise TemplateError(key, f"line {error.lineno}: {_sentence(error.message or '')}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:  # what Python makes of 100 nested loops
         raise TemplateError(key, "the template is nested too deep") from error
 
 
+# A template stands alone, and its text is not HTML.
 _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Include: "include",
     nodes.Import: "import",
@@ -97,13 +106,6 @@ _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Extends: "extends",
     nodes.ScopedEvalContextModifier: "autoescape",
 }
-
-
-def _refuse_what_is_no_prompt(tree: nodes.Template, key: str) -> None:
-    """A template stands alone, and its text is no HTML."""
-    found = next(tree.find_all(tuple(_REFUSED)), None)
-    if found is not None:
-        raise TemplateError(key, f"line {found.lineno}: {{% {_REFUSED[type(found)]} %}} is not possible in a prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,28 +132,22 @@ class _Plain:
         return text
 
 
-_Pieces = Sequence[nodes.TemplateData | nodes.Name]
-
-
-def _plain_pieces(tree: nodes.Template) -> _Pieces | None:
-    """The parts of a template that is text and columns alone; None for any other."""
-    pieces: list[nodes.TemplateData | nodes.Name] = []
+def _plain_template(tree: nodes.Template, key: str) -> _Plain | None:
+    """A template that is text and columns alone; None for any other."""
+    texts: list[str] = []
+    places: list[tuple[int, str]] = []
     for output in tree.body:
         if not isinstance(output, nodes.Output):
             return None
         for piece in output.nodes:
             if not isinstance(piece, nodes.TemplateData | nodes.Name):
                 return None
-            if isinstance(piece, nodes.Name) and piece.name == ROW:
-                return None
-            pieces.append(piece)
-    return pieces
-
-
-def _plain_template(pieces: _Pieces, key: str) -> _Plain:
-    places = tuple((place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name))
-    texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
-    return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, places)
+            if isinstance(piece, nodes.Name):
+                if piece.name == ROW:
+                    return None
+                places.append((len(texts), piece.name))
+            texts.append(piece.data if isinstance(piece, nodes.TemplateData) else "")
+    return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, tuple(places))
 
 
 _COUNTED = "counted turns"  # a name that no template can write
@@ -195,13 +191,6 @@ class _Jinja:
                 line = self.compiled.get_corresponding_lineno(step.tb_lineno)
             step = step.tb_next
         return f"line {line}: " if line else ""
-
-
-def _jinja_template(tree: nodes.Template, key: str) -> _Jinja:
-    bounded = _JoinForConcat().visit(tree)
-    uses = names_in(bounded, _FUNCTIONS)
-    functions = {name: _FUNCTIONS[name] for name in uses.functions}
-    return _Jinja(key, uses, functions, _SANDBOX.from_string(_CountTurns().visit(bounded)))
 
 
 class _CountTurns(NodeTransformer):
@@ -259,8 +248,8 @@ def _reason(error: Exception) -> str:
     for kind, reason in _REASONS.items():
         if isinstance(error, kind):
             return reason
-    told = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
-    return _sentence(told) or type(error).__name__
+    message = f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+    return _sentence(message) or type(error).__name__
 
 
 _REASONS: Mapping[type[Exception], str] = {
@@ -446,14 +435,7 @@ def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
-def _make_sandbox() -> _Sandbox:
-    sandbox = _Sandbox(autoescape=False, undefined=_Missing, keep_trailing_newline=True, finalize=_as_text)
-    sandbox.filters.clear()
-    sandbox.filters.update({name: _counted(function) for name, function in _FILTERS.items()})
-    sandbox.filters[_COUNTED] = counted_turns
-    return sandbox
-
-
-_SANDBOX = _make_sandbox()
+_SANDBOX = _Sandbox(autoescape=False, undefined=_Missing, keep_trailing_newline=True, finalize=_as_text)
+_SANDBOX.filters = {name: _counted(function) for name, function in _FILTERS.items()} | {_COUNTED: counted_turns}
 _FUNCTIONS = {name: function for name, function in _SANDBOX.globals.items() if name != "lipsum"}  # random text
 _SANDBOX.globals.clear()  # they are handed to the templates that call them: a column may have such a name

@@ -1,4 +1,4 @@
-"""From a row to what is asked: templates or columns filled in, and the identity of what came of it."""
+"""From a row to its request: templates or columns filled in, and the identity of the request."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ Values = Mapping[str, Any]
 BATCH_COLUMNS = frozenset({"body", "method", "url"})  # of a batch file's row; only the body has to be there
 _COLUMN_PARTS = ("messages", "tools", "tool_choice")
 _SYSTEM_ROLES = ("system", "developer")
-_SHAPES_HELD = 1024
-_KEYS_HELD = 16 * 1024 * 1024  # characters of tool lists by which shapes are found again
+_MAX_SHAPES = 1024
+_MAX_KEYS = 16 * 1024 * 1024  # characters of tool lists by which shapes are found again
 
 
 class RequestBuilder(Protocol):
@@ -90,17 +90,25 @@ def make_builder(
 
     Messages come from `prompt`, from `messages` or from a column; with none of them, rows are those of a batch file.
     """
-    job = _JobSays(model, with_sent_names(tools), _job_choice(tool_choice, tools), parameters)
+    job = _JobParts(model, with_sent_names(tools), _job_choice(tool_choice, tools), parameters)
     system_template = compile_template(system, key="request.system") if system is not None else None
     if prompt is None and messages is None and columns is None:
         return _FromBodies(job, system_template)
     if model is None:
         raise ValueError("request.model: is missing")
-    _check_columns(columns or {}, has_templates=prompt is not None or messages is not None)
-    says = _messages_source(system_template, prompt, messages, columns or {})
-    if columns and columns.keys() & {"tools", "tool_choice"}:
-        return _FromColumns(job, says, columns.get("tools"), columns.get("tool_choice"))
-    return _FromTemplates(job, says)
+    columns = columns or {}
+    unknown = [part for part in columns if part not in _COLUMN_PARTS]
+    if unknown:
+        raise ValueError(f"request.columns.{unknown[0]}: a row can bring {', '.join(_COLUMN_PARTS)}")
+    has_templates = prompt is not None or messages is not None
+    if has_templates and "messages" in columns:
+        raise ValueError("request.columns.messages: the messages come from a template already")
+    if not has_templates and "messages" not in columns:
+        raise ValueError("request.columns.messages: is missing, and there is no prompt")
+    source = _messages_source(system_template, prompt, messages, columns)
+    if columns.keys() & {"tools", "tool_choice"}:
+        return _FromColumns(job, source, columns.get("tools"), columns.get("tool_choice"))
+    return _FromTemplates(job, source)
 
 
 def request_hash(protocol: str, request: Request) -> str:
@@ -109,7 +117,8 @@ def request_hash(protocol: str, request: Request) -> str:
     The order of an object's keys does not count, all else does.
     """
     hashing = _hash_of_shape(protocol, request.shape).copy()
-    hashing.update(_canonical_messages(request.messages))
+    messages = ",".join([_canonical_message(message) for message in request.messages])
+    hashing.update(f"[{messages}]".encode("ascii"))
     return hashing.hexdigest()
 
 
@@ -132,7 +141,7 @@ def tools_of(request: Request) -> tuple[Tool, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _JobSays:
+class _JobParts:
     """What the job says besides messages; of all rows, or of those that do not say it themselves."""
 
     model: str | None
@@ -150,16 +159,6 @@ def _job_choice(tool_choice: Json, tools: tuple[Tool, ...]) -> Json:
     if name is not None and tools and name not in {tool.name for tool in tools}:
         raise ValueError(f"request.tool_choice: {name!r} is none of the tools")
     return choice
-
-
-def _check_columns(columns: Mapping[str, str], *, has_templates: bool) -> None:
-    unknown = [part for part in columns if part not in _COLUMN_PARTS]
-    if unknown:
-        raise ValueError(f"request.columns.{unknown[0]}: a row can bring {', '.join(_COLUMN_PARTS)}")
-    if has_templates and "messages" in columns:
-        raise ValueError("request.columns.messages: the messages come from a template already")
-    if not has_templates and "messages" not in columns:
-        raise ValueError("request.columns.messages: is missing, and there is no prompt")
 
 
 class _MessagesSource(Protocol):
@@ -333,47 +332,39 @@ class Sent(NamedTuple):
 
 
 class _Shapes:
-    """Remembers what was made of equal parts, so that equal tools are encoded, hashed and compiled once.
-
-    Forgets all when full: rows that share their tools fill it anew at once, rows that do not gain nothing from it.
-    """
+    """Remembers what was made of equal parts, so that equal tools are encoded, hashed and compiled once."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str | bytes | None, ...], Sent] = {}
+        self._kept: dict[tuple[str | bytes | None, ...], Sent] = {}
         self._size = 0
 
     def get(self, parts: tuple[Any, ...], make: Callable[..., Sent]) -> Sent:
         """What `make` makes of the parts, or has made of them before."""
         key = tuple([_text_of(part) for part in parts])
-        sent = self._held.get(key)
+        sent = self._kept.get(key)
         if sent is None:
             sent = make(*parts)
-            self._keep(key, sent)
+            self._size += sum(len(part) for part in key if part is not None)
+            # Forget all when full: rows that share their tools fill it again at once, and rows that do not would gain
+            # nothing from a finer choice.
+            if len(self._kept) >= _MAX_SHAPES or self._size > _MAX_KEYS:
+                self._kept = {}
+                self._size = 0
+            self._kept[key] = sent
         return sent
-
-    def _keep(self, key: tuple[str | bytes | None, ...], sent: Sent) -> None:
-        self._size += sum(len(part) for part in key if part is not None)
-        if len(self._held) >= _SHAPES_HELD or self._size > _KEYS_HELD:
-            self._held = {}
-            self._size = 0
-        self._held[key] = sent
 
 
 def _text_of(part: Any) -> str | bytes | None:
-    """What tells one part from another within a process; never an identity to keep."""
+    """What distinguishes parts within a process. Never kept: orjson's floats have changed between versions."""
     if part is None or isinstance(part, str | bytes):
         return part
     try:
         return orjson.dumps(part, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:  # integers beyond 64 bits, half a surrogate pair, decimals, a deep nest
-        return _repr(part)
-
-
-def _repr(part: Any) -> str:
-    try:
-        return repr(part)
-    except (RecursionError, ValueError) as error:
-        raise RowError("a column is nested too deep, or holds a number of thousands of digits") from error
+        try:
+            return repr(part)
+        except (RecursionError, ValueError) as error:
+            raise RowError("a column is nested too deep, or holds a number of thousands of digits") from error
 
 
 def _renames(tools: Sequence[Tool]) -> dict[str, str]:
@@ -386,15 +377,15 @@ def _renames(tools: Sequence[Tool]) -> dict[str, str]:
 class _FromTemplates:
     """Every request has the job's shape."""
 
-    def __init__(self, job: _JobSays, says: _MessagesSource) -> None:
+    def __init__(self, job: _JobParts, source: _MessagesSource) -> None:
         renames = _renames(job.tools)
         choice = choice_as_sent(job.tool_choice, renames) if job.tools else None
         assert job.model is not None
         self.shape = Shape(job.model, job.tools, choice, job.parameters)
-        self.columns = says.columns
-        self.required = says.required
-        self.templates = says.templates
-        self._messages_of = says.messages_of
+        self.columns = source.columns
+        self.required = source.required
+        self.templates = source.templates
+        self._messages_of = source.messages_of
         self._renames = renames
 
     def build(self, values: Values) -> Request:
@@ -409,13 +400,13 @@ class _FromColumns:
 
     shape = None
 
-    def __init__(self, job: _JobSays, says: _MessagesSource, tools: str | None, choice: str | None) -> None:
+    def __init__(self, job: _JobParts, source: _MessagesSource, tools: str | None, choice: str | None) -> None:
         own = {column for column in (tools, choice) if column is not None}
-        self.columns = None if says.columns is None else says.columns | own
-        self.required = says.required | own
-        self.templates = says.templates
+        self.columns = None if source.columns is None else source.columns | own
+        self.required = source.required | own
+        self.templates = source.templates
         self._job = job
-        self._messages_of = says.messages_of
+        self._messages_of = source.messages_of
         self._tools_column = tools
         self._choice_column = choice
         self._shapes = _Shapes()
@@ -451,7 +442,7 @@ class _FromBodies:
 
     shape = None
 
-    def __init__(self, job: _JobSays, system: Template | None) -> None:
+    def __init__(self, job: _JobParts, system: Template | None) -> None:
         self.templates = () if system is None else (system,)
         self.columns = _with_columns(BATCH_COLUMNS, self.templates)
         self.required = _required_by(self.templates) | {"body"}
@@ -460,14 +451,18 @@ class _FromBodies:
         self._shapes = _Shapes()
 
     def build(self, values: Values) -> Request:
-        _check_target(values)
+        # A row says what kind of request it is, never where it goes: the endpoint is the job's.
+        method, url = values.get("method"), values.get("url")
+        if method is not None and str(method).upper() != "POST":
+            raise RowError(f"method: {_shown(method)} is not POST")
+        if url is not None and not str(url).partition("?")[0].rstrip("/").endswith("/chat/completions"):
+            raise RowError(f"url: {_shown(url)} is not the path of chat completions")
         body, is_nested = _body_of(values)
-        said = body.get("messages")
-        if said is None:
+        written = body.get("messages")
+        if written is None:
             raise RowError("body.messages: is missing")
-        messages = checked_messages(
-            without_nulls_in_messages(said, "body.messages") if is_nested else said, "body.messages"
-        )
+        plain = without_nulls_in_messages(written, "body.messages") if is_nested else written
+        messages = checked_messages(plain, "body.messages")
         rest = {name: part for name, part in body.items() if name != "messages"}
         sent = self._shapes.get((rest,), self._make_nested if is_nested else self._make)
         return sent.with_messages(_led_by(self._system, messages, values))
@@ -485,7 +480,11 @@ class _FromBodies:
         if choice is None:
             choice = _checked_choice(self._job.tool_choice, tools, "request.tool_choice")
         added = {name: part for name, part in self._job.parameters.items() if name not in own}
-        model = _model_of(rest, self._job.model)
+        model = rest.get("model", self._job.model)
+        if not model:
+            raise RowError("body.model: is missing, and request.model of the job too")
+        if not isinstance(model, str):
+            raise RowError("body.model: is no text")
         return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
 
     def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:
@@ -495,15 +494,6 @@ class _FromBodies:
         if tools is not None:
             return with_sent_names(tools)
         return () if functions else self._job.tools
-
-
-def _check_target(values: Values) -> None:
-    """A row says what kind of request it is, never where it goes."""
-    method, url = values.get("method"), values.get("url")
-    if method is not None and str(method).upper() != "POST":
-        raise RowError(f"method: {_shown(method)} is not POST")
-    if url is not None and not str(url).partition("?")[0].rstrip("/").endswith("/chat/completions"):
-        raise RowError(f"url: {_shown(url)} is not the path of chat completions")
 
 
 def _body_of(values: Values) -> tuple[Mapping[str, Any], bool]:
@@ -516,15 +506,6 @@ def _body_of(values: Values) -> tuple[Mapping[str, Any], bool]:
         if isinstance(parsed, dict):
             return parsed, False
     raise RowError("body: is not an object" if body is not None else "body: is missing")
-
-
-def _model_of(rest: Mapping[str, Json], default: str | None) -> str:
-    model = rest.get("model", default)
-    if isinstance(model, str) and model:
-        return model
-    raise RowError(
-        "body.model: is missing, and request.model of the job too" if not model else "body.model: is no text"
-    )
 
 
 def _shown(value: Any) -> str:
@@ -546,10 +527,6 @@ def _hash_of_shape(protocol: str, shape: Shape) -> hashlib.blake2b:
     if not all(tool.name.isascii() for tool in shape.tools):  # their names as sent to strict endpoints say too little
         written["names"] = [tool.name for tool in shape.tools]
     return hashlib.blake2b(_canonical(written).encode("ascii") + b"\n", digest_size=16)
-
-
-def _canonical_messages(messages: list[Json]) -> bytes:
-    return ("[" + ",".join([_canonical_message(message) for message in messages]) + "]").encode("ascii")
 
 
 def _canonical_message(message: Json) -> str:

@@ -92,15 +92,12 @@ def without_nulls_in_messages(messages: Any, where: str) -> Any:
         messages = [messages]
     if not isinstance(messages, list | tuple):
         return messages
-    return [_without_nulls_in_message(message, where) for message in messages]
-
-
-def _without_nulls_in_message(message: Any, where: str) -> Json:
-    if not isinstance(message, Mapping):
-        return as_json(message, where)
-    return {
-        str(name): as_json(part, where) for name, part in message.items() if name == "content" or not _is_null(part)
-    }
+    return [
+        {str(name): as_json(part, where) for name, part in message.items() if name == "content" or not _is_null(part)}
+        if isinstance(message, Mapping)
+        else as_json(message, where)
+        for message in messages
+    ]
 
 
 def as_json(value: Any, where: str) -> Json:
@@ -126,14 +123,6 @@ def _as_json(value: Any, levels: int) -> Json:
         }
     if isinstance(value, list | tuple):
         return [_as_json(inner, levels - 1) for inner in value]
-    return _as_scalar(value)
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or (type(value) is float and not math.isfinite(value))
-
-
-def _as_scalar(value: Any) -> Json:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, date | time):
@@ -141,10 +130,14 @@ def _as_scalar(value: Any) -> Json:
     return value.decode() if isinstance(value, bytes) else str(value)  # decimals, durations, UUIDs
 
 
+def _is_null(value: Any) -> bool:
+    return value is None or (type(value) is float and not math.isfinite(value))
+
+
 def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
     """Tools as a row has them: nested or as JSON text; tool objects, bare or legacy functions, Anthropic's tools.
 
-    None where the row says nothing of tools; none at all for an empty list. Raises RowError.
+    None where the row has nothing about tools; none at all for an empty list. Raises RowError.
     """
     if isinstance(value, str | bytes):
         text = read_text(value, where)
@@ -181,23 +174,12 @@ def _tool(written: Json, where: str) -> Tool:
         written = {"type": "function", "function": function}
     elif "type" not in written:
         written = {"type": "function", **written}
-    return Tool(_name_of(function, where), _parameters_of(function, where), written)
-
-
-def _name_of(function: Mapping[str, Json], where: str) -> str:
-    name = function.get("name")
+    name, parameters = function.get("name"), function.get("parameters")
     if not isinstance(name, str) or not name.strip():
         raise RowError(f"{where} has no name")
-    return name
-
-
-def _parameters_of(function: Mapping[str, Json], where: str) -> Mapping[str, Json]:
-    parameters = function.get("parameters")
-    if parameters is None:
-        return {}  # a function that takes none
-    if not isinstance(parameters, dict):
+    if parameters is not None and not isinstance(parameters, dict):
         raise RowError(f"{where}: parameters are {_kind(parameters)}, not an object")
-    return parameters
+    return Tool(name, parameters or {}, written)  # no parameters: a function that takes none
 
 
 def sent_name(tool: Tool) -> str:
@@ -229,20 +211,17 @@ def with_own_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
 def _sent_names(names: list[str]) -> list[str]:
     taken = {name for name in names if _ALLOWED_NAME.fullmatch(name)}
     sent = []
-    for name in names:
-        if name not in taken or not _ALLOWED_NAME.fullmatch(name):
-            name = _free_name(_NOT_IN_NAME.sub("_", name), taken)
+    for own in names:
+        name = own
+        if not _ALLOWED_NAME.fullmatch(own):
+            wanted, number = _NOT_IN_NAME.sub("_", own), 1
+            name = wanted[:_LONGEST_NAME]
+            while name in taken:
+                number += 1
+                name = f"{wanted[: _LONGEST_NAME - len(str(number)) - 1]}_{number}"
             taken.add(name)
         sent.append(name)
     return sent
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    name, number = wanted[:_LONGEST_NAME], 1
-    while name in taken:
-        number += 1
-        name = f"{wanted[: _LONGEST_NAME - len(str(number)) - 1]}_{number}"
-    return name
 
 
 def _renamed(tool: Tool, name: str) -> Tool:
@@ -253,9 +232,9 @@ def _renamed(tool: Tool, name: str) -> Tool:
 
 
 def read_choice(value: Any, where: str) -> Json:
-    """A tool choice as a row or a job says it: a word, a tool's name, an object, or JSON text of one of them.
+    """A tool choice as a row or a job has it: a word, a tool's name, an object, or JSON text of one of them.
 
-    A name becomes the object that forces the tool. None where nothing is said. Raises RowError.
+    A name becomes the object that forces the tool. None where there is no choice. Raises RowError.
     """
     choice = as_json(read_text(value, where).strip() if isinstance(value, str | bytes) else value, where)
     if isinstance(choice, str) and choice.startswith(("{", '"')):
@@ -298,12 +277,12 @@ def messages_as_sent(messages: list[Json], renames: Mapping[str, str]) -> list[J
 def _message_as_sent(message: Json, renames: Mapping[str, str]) -> Json:
     if not isinstance(message, dict):
         return message
-    mended = dict(message)
+    renamed = dict(message)
     if isinstance(calls := message.get("tool_calls"), list):
-        mended["tool_calls"] = [_call_as_sent(call, renames) for call in calls]
+        renamed["tool_calls"] = [_call_as_sent(call, renames) for call in calls]
     if isinstance(call := message.get("function_call"), dict):
-        mended["function_call"] = _named_as_sent(call, renames)
-    return _named_as_sent(mended, renames) if message.get("role") in ("tool", "function") else mended
+        renamed["function_call"] = _named_as_sent(call, renames)
+    return _named_as_sent(renamed, renames) if message.get("role") in ("tool", "function") else renamed
 
 
 def _call_as_sent(call: Json, renames: Mapping[str, str]) -> Json:

@@ -1,10 +1,12 @@
-"""How much a template may make of little, and how much it may do: checked before an operator or a method of text is let
-loose, and at every turn of a loop."""
+"""How long the texts that a template makes may be, and how much it may do: checked before an operator or a method of
+text runs, and at every turn of a loop.
+
+There is no timeout. Steps are counted instead: the same row ends in the same way on every machine."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -102,7 +104,9 @@ def check_format(text: Any, arguments: Any) -> None:
     """Raise TooMuch for `text % arguments`, reckoned as if the longest argument were put in every place."""
     if not isinstance(text, str | bytes):
         return
-    values = _listed(arguments)
+    # What fills the places: a tuple in order, a mapping by name, or one value.
+    mapped = list(arguments.values()) if isinstance(arguments, Mapping) else [arguments]
+    values = arguments if isinstance(arguments, tuple) else mapped
     longest = max((len(value) for value in values if isinstance(value, str | bytes)), default=0)
     widest = max((value for value in values if isinstance(value, int)), default=0)
     length = 0
@@ -114,12 +118,6 @@ def check_format(text: Any, arguments: Any) -> None:
 def number(digits: str) -> int:
     """The number, or one that is too much where there are too many digits to read."""
     return int(digits) if len(digits) < 10 else MAX_CHARACTERS + 1
-
-
-def _listed(arguments: Any) -> Sequence[Any]:
-    if isinstance(arguments, tuple):
-        return arguments
-    return list(arguments.values()) if isinstance(arguments, Mapping) else [arguments]
 
 
 _PRINTF = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")

@@ -70,7 +70,12 @@ def _rename_own(tree: nodes.Template, functions: Collection[str]) -> dict[str, s
     """
     every = list(tree.find_all(nodes.Name))
     taken = {name.name for name in every}
-    own = _of_blocks(tree) | {id(call.node) for call in tree.find_all(nodes.Call) if _name_of(call.node) in functions}
+    calls = list(tree.find_all(nodes.Call))
+    own = {id(call.node) for call in calls if _name_of(call.node) in functions}
+    # `self.title()` shows a block of the template once more.
+    blocks = {block.name for block in tree.find_all(nodes.Block)}
+    methods = [call.node for call in calls if isinstance(call.node, nodes.Getattr) and call.node.attr in blocks]
+    own |= {id(method.node) for method in methods if _name_of(method.node) == "self"}
     renamed = {}
     for name in every:
         if (name.name in _OF_BLOCKS or name.name in functions) and id(name) not in own:
@@ -83,16 +88,6 @@ def _rename_own(tree: nodes.Template, functions: Collection[str]) -> dict[str, s
 
 
 _OF_BLOCKS = ("self", "super")
-
-
-def _of_blocks(tree: nodes.Template) -> set[int]:
-    """Uses of `self` that show a block of the template once more: `self.title()`."""
-    blocks = {block.name for block in tree.find_all(nodes.Block)}
-    return {
-        id(call.node.node)
-        for call in tree.find_all(nodes.Call)
-        if isinstance(call.node, nodes.Getattr) and call.node.attr in blocks and _name_of(call.node.node) == "self"
-    }
 
 
 def _name_of(node: nodes.Node) -> str | None:
@@ -108,7 +103,13 @@ def _shadowed(tree: nodes.Template) -> Iterator[tuple[str, str]]:
             yield name, f"line {place.node.lineno}: inside a for loop, `loop` is Jinja's own; write row.loop"
         elif name in _OF_MACROS and place.in_macro and not isinstance(parent, nodes.Call):
             yield name, f"line {place.node.lineno}: inside a macro, `{name}` is Jinja's own; write row.{name}"
-        elif name == ROW and not hides_row and (isinstance(parent, nodes.Output) or _shows_one_value(parent)):
+        elif (
+            name == ROW
+            and not hides_row
+            and (
+                isinstance(parent, nodes.Output) or (isinstance(parent, nodes.Filter) and parent.name in _OF_ONE_VALUE)
+            )
+        ):
             way = 'write row["row"] for the column, row | tojson for all columns'
             yield name, f"line {place.node.lineno}: `row` is the whole row; {way}"
         elif isinstance(place.node, nodes.Const) and isinstance(parent, nodes.Output):
@@ -120,8 +121,7 @@ _OF_MACROS = ("caller", "varargs", "kwargs")
 _CONSTANTS = {"True": ("true", "True"), "False": ("false", "False"), "None": ("none", "None")}
 
 
-def _shows_one_value(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Filter) and node.name in ("trim", "upper", "lower", "title", "string", "default", "d")
+_OF_ONE_VALUE = ("trim", "upper", "lower", "title", "string", "default", "d")  # filters that nobody gives a whole row
 
 
 class _Place(NamedTuple):
@@ -329,8 +329,10 @@ class _Needs:
                 return left | right if isinstance(test, nodes.And) is truth else left & right
             case nodes.Test(name="defined" | "undefined"):
                 return self._both(self._column(test.node)) if truth is (test.name == "defined") else frozenset()
-            case nodes.Filter(name="default" | "d") if truth and test.node is not None and _is_false(test.args):
-                return self._both(self._column(test.node))
+            case nodes.Filter(name="default" | "d") if truth and test.node is not None:
+                # A default that counts as false, or none, did not come out as true: the column did.
+                is_false = not test.args or (isinstance(test.args[0], nodes.Const) and not test.args[0].value)
+                return self._both(self._column(test.node)) if is_false else frozenset()
             case nodes.Compare() if (column := _tested_in_row(test)) is not None:
                 return self._both((True, column)) if truth is (test.ops[0].op == "in") else frozenset()
             case nodes.Call() if truth and len(test.args) == 1 and (column := self._asked_of_row(test)) is not None:
@@ -340,11 +342,6 @@ class _Needs:
 
     def _both(self, column: tuple[bool, str] | None) -> _Known:
         return frozenset() if column is None else frozenset({(False, column[1]), (True, column[1])})
-
-
-def _is_false(arguments: list[nodes.Expr]) -> bool:
-    """Whether a default is none, or counts as false itself."""
-    return not arguments or (isinstance(arguments[0], nodes.Const) and not arguments[0].value)
 
 
 def _set_by(target: nodes.Node) -> _Known:
