@@ -143,7 +143,10 @@ def _translated(pattern: str) -> str | None:
                 return None  # to Python all up to there is one class
             word = _ANY if found["empty"] == "[^]" else _NONE
         elif found["empty"]:  # a bracket that closes its class, or stands first in one
+            word = "\\" + word if in_class else word
             in_class = not in_class
+        elif in_class and word in _SET_WORDS:
+            word = "\\" + word
         elif found["dot_all"] and not in_class:
             return None
         elif word in _MISREAD:
@@ -165,6 +168,7 @@ def _translated(pattern: str) -> str | None:
 
 _ANY, _NONE = r"[\s\S]", r"[^\s\S]"
 _MISREAD = {r"\<": "<", r"\>": ">", r"\0": r"\x00"}  # `\<` is the start of a word to the engine
+_SET_WORDS = {"[", "[^", "&", "~"}  # in a class: of nested classes and of `&&` and `~~`, which are the engine's own
 _DOT_ALL = re.compile(r"\(\?([imux]*)s([imux]*)\)")
 _BRACES = re.compile(r"\d+(?:,\d*)?\}|,\d*\}")  # of a repetition; `{,3}` is one to Python alone
 _IS_CLASS = re.compile(r"\\[wWdDsSpP]")

@@ -95,7 +95,8 @@ def test_the_progress_fits_where_it_is_shown(stream: Any, quiet: bool, log_forma
         assert type(shown) is kind
 
 
-def test_the_bar_shows_rows_of_the_whole_output() -> None:
+def test_the_bar_shows_rows_of_the_whole_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a rate of millions of rows a second leaves no room for the rest
     stream = Terminal()
     with Bar(stream) as bar:
         bar.show(NOW)
