@@ -48,7 +48,7 @@ class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 def read_endpoints(draft: Draft) -> list[EndpointSection]:
     """[endpoint] or all [[endpoint]]s, once for each key, paths absolute; none where their shape is wrong."""
-    return [_endpoint(draft, one, key) for one in _tables(draft) for key in _keys(one.get("api_key"))]
+    return [_endpoint(draft, one, key) for one in _tables(draft) for key in _keys(one)]
 
 
 def _tables(draft: Draft) -> list[dict[str, Any]]:
@@ -56,7 +56,8 @@ def _tables(draft: Draft) -> list[dict[str, Any]]:
     return written if isinstance(written, list) else [written]
 
 
-def _keys(written: Any) -> list[str | None]:
+def _keys(table: Mapping[str, Any]) -> list[str | None]:
+    written = table.get("api_key")
     return list(written) if isinstance(written, list) else [written]
 
 
@@ -109,7 +110,7 @@ def request_url(endpoint_url: str, path: str) -> str:
 
 
 def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
-    """What is allowed of keys and yet looks like a slip."""
+    """What is allowed of keys and yet looks like a mistake."""
     never_sent = [
         'endpoint.api_key is never sent, as endpoint.auth is "none"'
         for endpoint in endpoints
@@ -135,21 +136,18 @@ _USUAL_KEYS = {
 
 
 def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
-    """Tell the draft what cannot be used, and never what may be a secret."""
+    """Report to the draft what cannot be used, and never a value that may be a secret."""
+    tables = _tables(draft)
+    names = ["endpoint"] if len(tables) == 1 else [f"endpoint.{place}" for place in range(len(tables))]
+    # The endpoints of a list of keys all stand in the same place.
+    places = [name for name, one in zip(names, tables, strict=True) for _ in _keys(one)]
     seen = set()
-    for where, endpoint in zip(_places(draft), endpoints, strict=True):
+    for where, endpoint in zip(places, endpoints, strict=True):
         _check_endpoint(draft, endpoint, where)
         account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
         if account in seen and endpoint.url != "sandbox":
             draft.fault(where, "the same URL with the same key stands there twice: its limits would be met twice")
         seen.add(account)
-
-
-def _places(draft: Draft) -> list[str]:
-    """Where each endpoint stands in the job file: those of a list of keys all in the same place."""
-    tables = _tables(draft)
-    names = ["endpoint"] if len(tables) == 1 else [f"endpoint.{place}" for place in range(len(tables))]
-    return [name for name, one in zip(names, tables, strict=True) for _ in _keys(one.get("api_key"))]
 
 
 def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None:
@@ -160,23 +158,31 @@ def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None
     if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
         draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
     for name, value in endpoint.headers.items():
-        _check_header(draft, f"{where}.headers", name, value)
+        if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+            what = "a header has a name without spaces, and a value of one printable line"
+            draft.fault(f"{where}.headers.{name!r}", what)
+        elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
+            what = "no key stands in a job file: use endpoint.api_key and endpoint.auth"
+            draft.fault(f"{where}.headers.{name}", what)
 
 
 def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
-    """Says nothing of what stands in the URL: it may hold a password."""
+    """Never quotes the URL: it may contain a password."""
     url = _split(endpoint.url)
     if url is None:
         draft.fault(where, 'it is no URL; write it as in "https://api.openai.com/v1"')
         return
-    if "@" in url.netloc or any(_is_key_parameter(name) for name in _parameters(url)):
+    # Some servers read a semicolon as an ampersand. Azure's functions call a key `code`, signed URLs `sig`.
+    parameters = [name for name, _ in parse_qsl(url.query.replace(";", "&"), keep_blank_values=True)]
+    has_key = any(name.lower() in ("code", "sig") or _SECRET_NAME.search(name) for name in parameters)
+    if "@" in url.netloc or has_key:
         draft.fault(where, "a key or password stands in it: use endpoint.api_key and endpoint.auth")
     for path in ADDED_PATHS:
         if url.path.rstrip("/").endswith(path):
             draft.fault(where, f"leave out {path}, it is added")
     if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
-        told = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
-        draft.fault(where, told)
+        what = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
+        draft.fault(where, what)
     is_plain = url.scheme == "http" and not _is_this_machine(url.hostname or "")
     if is_plain and endpoint.api_key is not None and not endpoint.allow_http_key:
         draft.fault(
@@ -196,16 +202,6 @@ def _split(text: str) -> SplitResult | None:
     return url if url.hostname and is_sound else None
 
 
-def _parameters(url: SplitResult) -> list[str]:
-    """Names in the query; some servers take a semicolon for an ampersand."""
-    return [name for name, _ in parse_qsl(url.query.replace(";", "&"), keep_blank_values=True)]
-
-
-def _is_key_parameter(name: str) -> bool:
-    """As Azure's gateways (subscription-key) and functions (code), signed URLs and most relays call it."""
-    return name.lower() in ("code", "sig") or _SECRET_NAME.search(name) is not None
-
-
 # Python 3.11 reads [::1].example.com as ::1, and whoever connects does not.
 _SOUND_NETLOC = re.compile(r"[^\[\]]*|(?:[^\[\]]*@)?\[[^\[\]]*\](?::\d*)?")
 
@@ -215,13 +211,6 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _check_header(draft: Draft, where: str, name: str, value: str) -> None:
-    if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-        draft.fault(f"{where}.{name!r}", "a header has a name without spaces, and a value of one printable line")
-    elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
-        draft.fault(f"{where}.{name}", "no key stands in a job file: use endpoint.api_key and endpoint.auth")
 
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110
@@ -237,7 +226,11 @@ def resolve_key(reference: str | None) -> Secret | None:
     source, _, place = reference.partition(":")
     key = (os.environ.get(place, "") if source == "env" else _key_in_file(place)).strip()
     if not key and source == "env":
-        raise JobError(f"endpoint.api_key: the environment variable {place} is not set", hint=_ways_to_a_key(place))
+        raise JobError(
+            f"endpoint.api_key: the environment variable {place} is not set",
+            hint=f"set it with export {place}=…, or put the key into a file and write"
+            ' api_key = "file:PATH" in the job file',
+        )
     if not key:
         raise JobError(f"endpoint.api_key: {place} is empty", hint="write the key into it, in one line")
     if not key.isascii() or not key.isprintable() or " " in key:
@@ -246,10 +239,6 @@ def resolve_key(reference: str | None) -> Secret | None:
             hint="it must be the key alone, without Bearer, in one line",
         )
     return Secret(key)
-
-
-def _ways_to_a_key(name: str) -> str:
-    return f'set it with export {name}=…, or put the key into a file and write api_key = "file:PATH" in the job file'
 
 
 def _key_in_file(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,7 +141,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputSection
     prices: dict[str, Price] = {}
     sandbox: SandboxSection = SandboxSection()
-    warnings: list[str] = []  # what is allowed and yet looks like a slip
+    warnings: list[str] = []  # what is allowed and yet looks like a mistake
 
     @property
     def is_free(self) -> bool:
@@ -168,13 +168,14 @@ def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
 
 
 def _built(draft: Draft) -> Job:
-    """The job as far as it is right; sections that are not have something instead, and their faults are told."""
+    """The job as far as it is right; a section that is wrong has a stand-in, and its faults are in the draft."""
     request = draft.section("request", instead={})
+    rows = draft.section("input", instead={"path": "."})
     is_batch_file = not request.keys() & {"prompt", "messages", "columns"}
     endpoints, model = _models(read_endpoints(draft), request.get("model"), is_batch_file=is_batch_file)
     job = Job(
         file=draft.path,
-        input=_input(draft, draft.section("input", instead={"path": "."})),
+        input=InputSection(path=located(draft, rows["path"]), id=rows.get("id")),
         endpoints=endpoints,
         request=_request(draft, {**request, "model": model}),
         tools=read_tools(draft),
@@ -199,10 +200,6 @@ def _models(
         model = called[0]
     own = [None if one.model == model and not is_batch_file else one.model for one in endpoints]
     return [msgspec.structs.replace(one, model=name) for one, name in zip(endpoints, own, strict=True)], model
-
-
-def _input(draft: Draft, written: Mapping[str, Any]) -> InputSection:
-    return InputSection(path=located(draft, written["path"]), id=written.get("id"))
 
 
 def _request(draft: Draft, written: Mapping[str, Any]) -> RequestSection:
@@ -285,14 +282,10 @@ def _doubts(job: Job, written: Mapping[str, Any]) -> list[str]:
 
 
 def _check_sense(draft: Draft, job: Job) -> None:
-    """What each value alone cannot tell, where all that a check looks at has the right shape."""
+    """What no value shows alone. A check runs where all the sections that it looks at have the right shape."""
     for sections, check in _CHECKS:
         if not draft.unsound & sections:
             check(draft, job)
-
-
-def _check_endpoints(draft: Draft, job: Job) -> None:
-    check_endpoints(draft, job.endpoints)
 
 
 def _check_request(draft: Draft, job: Job) -> None:
@@ -316,14 +309,11 @@ def _check_request(draft: Draft, job: Job) -> None:
         if name in request.parameters:
             draft.fault(f"request.{name}", "tools stand in [[tool]], or come from the row with columns")
     for place, message in enumerate(request.messages or ()):
-        _check_role(draft, f"request.messages.{place}.role", message["role"])
-
-
-def _check_role(draft: Draft, where: str, role: str) -> None:
-    """Servers have roles of their own, but none that is a slip of another; some begin theirs with a capital."""
-    is_template = "{" in role
-    if not is_template and role.lower() not in _ROLES and (near := close_to(role.lower(), _ROLES, at_least=0.8)):
-        draft.fault(where, f"{role!r} is no role that is known; did you mean {near[0]}?")
+        # Servers have roles of their own, but none that is so near to a known one; some begin theirs with a capital.
+        role = message["role"].lower()
+        if "{" not in role and role not in _ROLES and (near := close_to(role, _ROLES, at_least=0.8)):
+            what = f"{message['role']!r} is no role that is known; did you mean {near[0]}?"
+            draft.fault(f"request.messages.{place}.role", what)
 
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "model")
@@ -357,12 +347,13 @@ def _check_money(draft: Draft, job: Job) -> None:
     for model in dict.fromkeys(endpoint.model or job.request.model for endpoint in job.endpoints):
         if not (model in job.prices if model is not None else job.prices):
             name = model if model is not None else "MODEL"
-            told = f'what {name} costs must be known: give [prices."{name}"] prompt and completion'
-            draft.fault("limits.max_cost", told)
+            what = f'what {name} costs must be known: give [prices."{name}"] prompt and completion'
+            draft.fault("limits.max_cost", what)
 
 
-_CHECKS = (
-    ({"endpoint"}, _check_endpoints),
+# The sections that a check looks at, and the check.
+_CHECKS: tuple[tuple[set[str], Callable[[Draft, Job], None]], ...] = (
+    ({"endpoint"}, lambda draft, job: check_endpoints(draft, job.endpoints)),
     ({"request"}, _check_request),
     ({"request", "tool"}, _check_tool_choice),
     ({"request", "limits", "prices"}, _check_money),

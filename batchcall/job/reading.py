@@ -24,7 +24,7 @@ class Draft(NamedTuple):
     path: Path
     written: dict[str, Any]
     faults: list[str]
-    unsound: set[str]  # top-level keys whose shape is wrong: nothing further can be said about them
+    unsound: set[str]  # top-level keys whose shape is wrong: their content is checked no further
 
     @property
     def folder(self) -> Path:
@@ -56,7 +56,8 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
     draft = Draft(path, _parsed(path), [], set())
     for number, override in enumerate(overrides, 1):
         _override(draft, override, number)
-    _check_plain(draft)
+    for name, value in draft.written.items():
+        draft.written[name] = _plain(draft, name, value)
     _check_shape(draft)
     return draft
 
@@ -86,7 +87,7 @@ def job_files_in(folder: Path) -> list[Path]:
 def _is_like_a_job(file: Path) -> bool:
     try:
         return not _parsed(file).keys().isdisjoint(_SECTIONS)
-    except JobError:  # which is then said of it, where it is the only one
+    except JobError:  # reported when it is read, where it is the only one
         return file.name == "job.toml"
 
 
@@ -118,11 +119,11 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise JobError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _not_toml(path: Path, text: str, told: str) -> JobError:
-    """What tomllib says, with the key of that line. Its value is never shown: it may be a secret without quotes."""
-    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", told)
+def _not_toml(path: Path, text: str, message: str) -> JobError:
+    """The message of tomllib, with the key of that line, and never its value: it may be a secret without quotes."""
+    found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message)
     if found is None:
-        return JobError(f"{path} is not TOML: {told}", hint=_ANY_LINE)
+        return JobError(f"{path} is not TOML: {message}", hint=_ANY_LINE)
     what, line, column = found.groups()
     written = re.match(r"[ \t]*([\w.\"' -]{1,60}?)[ \t]*=(?!=)", text.split("\n")[int(line) - 1])
     key = written[1] if written is not None else None
@@ -132,7 +133,7 @@ def _not_toml(path: Path, text: str, told: str) -> JobError:
 
 
 _ANY_LINE = "fix that line; strings need quotes"
-_TOML_HINTS = {  # by what tomllib says
+_TOML_HINTS = {  # by the message of tomllib
     "Invalid value": 'write a text in quotes, {key} = "…", a switch as true or false, a number as 0.5',
     "Cannot overwrite a value": "{key} is written twice; leave one of them out",
 }
@@ -141,37 +142,29 @@ _TOML_HINTS = {  # by what tomllib says
 def _override(draft: Draft, override: str, number: int) -> None:
     """Apply one `--set`. Its value is never shown: it may be a key that strayed there."""
     key, mark, text = override.partition("=")
-    steps = _key_steps(key)
+    steps = [quoted or bare for quoted, bare in re.findall(r'"([^"]+)"|([^."\s]+)', key)]  # prices."gpt-4.1".prompt: 3
     if not mark or not steps:
         draft.fault(f"--set (number {number})", "it must be key.path=value")
         return
     place: Any = draft.written
     try:
         for step in steps[:-1]:
-            place = _stepped_into(place, step)
+            if isinstance(place, list):
+                place = place[_place_in_list(step)]
+            else:  # a table that is missing is made, a list is not
+                place = place[step] if step in _LISTS else place.setdefault(step, {})
         place[_place_in_list(steps[-1]) if isinstance(place, list) else steps[-1]] = _toml_value(text)
     except (LookupError, ValueError, TypeError, AttributeError):
         draft.fault(f"--set {key.strip()}", "the job file has no such place")
 
 
-def _key_steps(key: str) -> list[str]:
-    """`prices."gpt-4.1".prompt` has three steps."""
-    return [quoted or bare for quoted, bare in re.findall(r'"([^"]+)"|([^."\s]+)', key)]
-
-
-def _stepped_into(place: Any, step: str) -> Any:
-    if isinstance(place, list):
-        return place[_place_in_list(step)]
-    return place[step] if step in _LISTS else place.setdefault(step, {})
+_LISTS = frozenset({"tool", "messages"})
 
 
 def _place_in_list(step: str) -> int:
     if not step.isdecimal():  # -1 is no place in a job file
         raise ValueError(step)
     return int(step)
-
-
-_LISTS = frozenset({"tool", "messages"})  # they are not made by stepping into them
 
 
 def _toml_value(text: str) -> Any:
@@ -183,45 +176,34 @@ def _toml_value(text: str) -> Any:
     return read["value"] if len(read) == 1 else text
 
 
-def _check_plain(draft: Draft) -> None:
-    """TOML has values that JSON has not. They become null, and are told here."""
-    for name, value in draft.written.items():
-        draft.written[name] = _plain(draft, name, value)
-
-
 def _plain(draft: Draft, where: str, value: Any) -> Any:
+    """The value without what TOML has and JSON has not: that is a fault, and null from here on."""
     if isinstance(value, dict):
         return {name: _plain(draft, f"{where}.{name}", inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(draft, f"{where}.{place}", inner) for place, inner in enumerate(value)]
-    told = _unlike_json(value)
-    if told is None:
-        return value
-    draft.misshapen(where, told)
-    return None
-
-
-def _unlike_json(value: Any) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is no number of JSON"
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return "the number is beyond 64 bits"
-    if isinstance(value, date | time):
-        return f"JSON has no dates; write it as a text: {value.isoformat()!r}"
+        draft.misshapen(where, f"{value} is no number of JSON")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        draft.misshapen(where, "the number is beyond 64 bits")
+    elif isinstance(value, date | time):
+        draft.misshapen(where, f"JSON has no dates; write it as a text: {value.isoformat()!r}")
+    else:
+        return value
     return None
 
 
 def _check_shape(draft: Draft) -> None:
-    """Unknown keys with a suggestion, then everything the schema says."""
-    told = {fault.partition(": ")[0] for fault in draft.faults}
+    """Unknown keys with a suggestion, then all other faults that the schema finds."""
+    reported = {fault.partition(": ")[0] for fault in draft.faults}
     for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
         near = close_to(name, known)
         meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
         draft.misshapen(where, f"unknown key{meant}")
-        told.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
+        reported.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
     for error in _VALIDATOR.iter_errors(draft.written):
-        where, what = _told(draft.written, error)
-        if error.kind.name != "additionalProperties" and where not in told:
+        where, what = _fault_of(draft.written, error)
+        if error.kind.name != "additionalProperties" and where not in reported:
             draft.misshapen(where, what)
 
 
@@ -247,22 +229,24 @@ def _unknown_keys(value: Any, schema: Any, where: str) -> Iterator[tuple[str, st
                 yield from _unknown_keys(inner, schema.get("additionalProperties"), path)
 
 
-def _told(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> tuple[str, str]:
+def _fault_of(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> tuple[str, str]:
     """A fault of the shape as the key and a sentence."""
-    kind, limit = error.kind.name, _limit_of(error.kind)
+    foreign: Any = error.kind  # jsonschema_rs types each kind on its own
+    kind, limit = foreign.name, foreign.value  # what the schema asks for at that point
     path = [*error.instance_path, limit] if kind == "required" else list(error.instance_path)
     where = ".".join(map(str, path))
     value, description = _found(written, path)
     if kind == "required":
         return where, f"is missing ({description})"
-    shown = "its value" if _is_delicate(where) else _shown(value)
+    shown = "its value" if _MAY_BE_SECRET.fullmatch(where) else _shown(value)
     right = f"{_RIGHT[kind](limit)} ({description})" if kind in _RIGHT else f"it must be {description}"
-    return where, f"{shown} is not right: {right}{_meant(kind, limit, value)}"
+    near = close_to(str(value), limit) if kind == "enum" else []
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return where, f"{shown} is not right: {right}{meant}"
 
 
-def _limit_of(kind: Any) -> Any:
-    """What the schema asks for at that point; jsonschema_rs types each kind on its own."""
-    return kind.value
+# Where a value may be a key that strayed there, or contain a password.
+_MAY_BE_SECRET = re.compile(r"endpoint(\.\d+)?(\.(api_key|auth|url|headers)\b.*)?")
 
 
 def _found(written: Any, path: list[str | int]) -> tuple[Any, str]:
@@ -279,22 +263,12 @@ def _found(written: Any, path: list[str | int]) -> tuple[Any, str]:
     return value, description
 
 
-def _is_delicate(where: str) -> bool:
-    """Whether a value may be a key that strayed there, or hold a password."""
-    return re.fullmatch(r"endpoint(\.\d+)?(\.(api_key|auth|url|headers)\b.*)?", where) is not None
-
-
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " …"
 
 
 _LONGEST_SHOWN = 80  # characters
-
-
-def _meant(kind: str, limit: Any, value: Any) -> str:
-    near = close_to(str(value), limit) if kind == "enum" else []
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 _KINDS = {

@@ -59,7 +59,7 @@ def _specs(draft: Draft, where: str, written: Written) -> Iterator[ToolSpec]:
 
 def _from_file(draft: Draft, where: str, written: Written) -> list[Any]:
     read = _json_of(draft, f"{where}.file", written["file"])
-    if read is None:  # a fault, told already
+    if read is None:  # a fault that the draft has already
         return []
     if read == []:
         draft.misshapen(f"{where}.file", f"{written['file']} holds an empty list: there is no tool in it")
@@ -80,8 +80,8 @@ def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
         with _importing_from(draft.folder):
             schema = getattr(importlib.import_module(module), name).model_json_schema()
     except (Exception, SystemExit) as error:  # whatever a foreign module raises is a fault of the job file
-        told = f"{written['python']} cannot be imported as a pydantic model: {type(error).__name__}: {error}"
-        draft.misshapen(f"{where}.python", told)
+        what = f"{written['python']} cannot be imported as a pydantic model: {type(error).__name__}: {error}"
+        draft.misshapen(f"{where}.python", what)
         return []
     return [_function_of(schema, {"name": name, **written})]
 
@@ -103,10 +103,10 @@ def _importing_from(folder: Path) -> Iterator[None]:
 
 
 def _function_of(schema: dict[str, Any], written: Written) -> dict[str, Any]:
-    told = written.get("description") or schema.get("description")
+    description = written.get("description") or schema.get("description")
     return {
         "name": written["name"],
-        **({"description": told} if told else {}),
+        **({"description": description} if description else {}),
         "parameters": {key: value for key, value in schema.items() if key not in ("title", "description")},
         **({"strict": written["strict"]} if "strict" in written else {}),
     }
@@ -138,13 +138,17 @@ def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[To
     function = whole["function"]
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         draft.misshapen(where, 'a tool is {"type": "function", "function": {"name", "parameters"}}; there is no name')
-    elif not isinstance(function.get("parameters", {}), dict):
+        return
+    if not isinstance(function.get("parameters", {}), dict):
         draft.misshapen(f"{where}.parameters", "they must be a JSON Schema, an object")
-    elif not _is_name(function["name"]):
-        told = f"it must be printable, not blank, and have at most {_LONGEST_NAME} characters"
-        draft.misshapen(where, f"{function['name'][:_LONGEST_NAME]!r} cannot be a tool's name: {told}")
-    else:
+        return
+    # Any letters will do: where the endpoint allows only some, the name is mapped on the way out and back.
+    name = function["name"]
+    if name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME:
         yield ToolSpec(written=whole, origin=origin)
+    else:
+        rule = f"it must be printable, not blank, and have at most {_LONGEST_NAME} characters"
+        draft.misshapen(where, f"{name[:_LONGEST_NAME]!r} cannot be a tool's name: {rule}")
 
 
 def _misspelt(tool: Any) -> Iterator[tuple[str, str]]:
@@ -167,11 +171,6 @@ _KEYS: Mapping[str, str] = {
 _OTHERS_KEYS = frozenset({"output_schema", "outputSchema"})  # of MCP, and near to input_schema
 
 _LONGEST_NAME = 128
-
-
-def _is_name(name: str) -> bool:
-    """Any letters will do: where the endpoint allows only some, the name is mapped on the way out and back."""
-    return bool(name.strip()) and name.isprintable() and len(name) <= _LONGEST_NAME
 
 
 def _as_whole(tool: Any) -> dict[str, Any]:
