@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from batchcall.answers.repair import NotJson, has_duplicate_keys, match_tool, mend, read_json, without_copies
+from batchcall.answers.repair import (
+    NotJson,
+    has_duplicate_keys,
+    match_tool,
+    repair_arguments,
+    read_json,
+    without_copies,
+)
 from batchcall.base import Json, RawCall, Reply, Status, Tool, ToolCall, Usage
 from batchcall.requests import sent_name
 from batchcall.schemas import (
@@ -34,7 +41,7 @@ class ToolResult(NamedTuple):
     tool: str | None  # the function called first, by its tool's name where there is such a tool
     arguments: Json  # of the first call, None unless they are valid
     calls: tuple[ToolCall, ...]  # all of them, each with its own error
-    repairs: tuple[str, ...]  # what was mended in any call, in order; not what was mended to read the reply itself
+    repairs: tuple[str, ...]  # what was repaired in any call, in order; not what was repaired to read the reply itself
 
 
 class _CallRead(NamedTuple):
@@ -96,9 +103,12 @@ class Toolbox:
             if called in compiled:
                 raise SchemaError("", "two tools have this name", tool=tool.name)
             compiled[called] = compile_tool(tool, formats=formats)
+        # Several tools would share no columns, and a free object has none.
+        only = next(iter(compiled.values())) if len(compiled) == 1 else None
+        arguments_type = only.type if only is not None and isinstance(only.type, StructOf) else None
         return cls(
             compiled,
-            _common_type(list(compiled.values())),
+            arguments_type,
             tuple(f"{tool.name}: {rewrite}" for tool in compiled.values() for rewrite in tool.schema.rewrites),
             tuple(f"{tool.name}: {one}" for tool in compiled.values() for one in tool.schema.left_out),
         )
@@ -115,7 +125,9 @@ class Toolbox:
             return self._ended_early(reply, ending)
         if reply.refusal:
             return self._ended_early(reply, Status.REFUSED)
-        ways = _Ways(repair, coerce, _is_full(reply, max_tokens), Effort())
+        used = _tokens_used(reply.usage)
+        is_full = max_tokens is not None and used is not None and used >= max_tokens
+        ways = _Ways(repair, coerce, is_full, Effort())
         if not reply.calls:
             return self._without_call(reply, ways)
         if len(reply.calls) == 1:
@@ -129,21 +141,36 @@ class Toolbox:
         calls = tuple(one.call for one in read)
         return ToolResult(first.status, first.call.error, first.tool, first.arguments, calls, repairs)
 
+    # What a call comes to, in the order of the checks:
+    #
+    # 1. Its name is no tool's, also in another spelling: unknown_tool.
+    # 2. The arguments are no JSON: bad_json. They are no object, or do not pass the schema: invalid_arguments. Where
+    #    the protocol has JSON in a string, an object is bad_json too: it passes only as a repair on record.
+    # 3. The ladder of repairs is tried for whatever 2 refuses. What helps must pass the schema.
+    # 4. An answer that used up its token limit is truncated where it cannot be read or says nothing. It is never
+    #    bad_json: asking the model again with "your JSON is wrong" would not help.
     def _read_call(self, call: RawCall, ways: _Ways) -> _CallRead:
         tool, steps = self._tool_called(call.name, ways)
         if tool is None:
-            return _failed(call, Status.UNKNOWN_TOOL, self._unknown(call.name), call.name)
+            names = ", ".join(list(self.tools)[:_SHOWN_NAMES]) or "it has none"
+            more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
+            unknown = f"{_quoted(call.name)} is none of the tools of the request: {names}{more}"
+            return _failed(call, Status.UNKNOWN_TOOL, unknown, call.name)
+
         try:
             value = read_json(call.arguments)
         except NotJson as reason:
             if ways.is_full:
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
-            status, error = Status.BAD_JSON, _not_json(call, reason)
+            status, error = Status.BAD_JSON, f"the arguments are no JSON: {reason}"
+            if not call.arguments.strip():
+                error = "the arguments are empty"
         else:
             if ways.is_full and _says_nothing(value, tool):
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
             if not isinstance(value, dict):
-                status, error = _not_an_object(value)
+                kind = _KINDS.get(type(value), "a number")
+                status, error = Status.INVALID_ARGUMENTS, f"the arguments must be an object, not {kind}"
             elif (fault := _fault(value, tool, call, ways.effort)) is not None:
                 status, error = Status.INVALID_ARGUMENTS, fault
             elif not call.is_object:
@@ -151,13 +178,14 @@ class Toolbox:
                 return _CallRead(Status.OK, ToolCall(call.id, call.name, call.arguments, None), tool.name, value, steps)
             else:
                 status, error = Status.BAD_JSON, "the arguments came as an object, not as a string"
-        mended = mend(call, tool, repair=ways.repair, coerce=ways.coerce, effort=ways.effort)
-        if mended is None:
+
+        repaired = repair_arguments(call, tool, repair=ways.repair, coerce=ways.coerce, effort=ways.effort)
+        if repaired is None:
             return _failed(call, status, error, tool.name)
-        if ways.is_full and _says_nothing(mended.arguments, tool):
+        if ways.is_full and _says_nothing(repaired.arguments, tool):
             return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
         passed = ToolCall(call.id, call.name, call.arguments, None)
-        return _CallRead(Status.OK, passed, tool.name, mended.arguments, steps + mended.steps)
+        return _CallRead(Status.OK, passed, tool.name, repaired.arguments, steps + repaired.steps)
 
     def _tool_called(self, name: str, ways: _Ways) -> tuple[CompiledTool | None, tuple[str, ...]]:
         # By its name as sent, or by its own: which of them went out depends on the endpoint.
@@ -167,11 +195,6 @@ class Toolbox:
         own_names = {called: one.name for called, one in self.tools.items()}
         meant = match_tool(name, own_names) if ways.repair else None
         return (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
-
-    def _unknown(self, name: str) -> str:
-        names = ", ".join(list(self.tools)[:_SHOWN_NAMES])
-        more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
-        return f"{_quoted(name)} is none of the tools of the request: {names or 'it has none'}{more}"
 
     def _without_call(self, reply: Reply, ways: _Ways) -> ToolResult:
         if not self.tools and reply.content:  # the text is what was asked for
@@ -185,21 +208,16 @@ class Toolbox:
         return ToolResult(Status.NO_CALL, error, None, None, (), ())
 
     def _ended_early(self, reply: Reply, status: Status) -> ToolResult:
-        """Calls are listed as far as they came, and nothing in them is mended."""
+        """Calls are listed as far as they came, and nothing in them is repaired."""
         plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED, effort=Effort())
         read = [self._read_call(call, plain) for call in reply.calls]
         tool = read[0].tool if read else None
-        return ToolResult(status, _ending(reply, status), tool, None, tuple(one.call for one in read), ())
-
-
-def _common_type(tools: list[CompiledTool]) -> FieldType | None:
-    """Several tools would share no columns, and a free object has none."""
-    return tools[0].type if len(tools) == 1 and isinstance(tools[0].type, StructOf) else None
-
-
-def _is_full(reply: Reply, max_tokens: int | None) -> bool:
-    used = _tokens_used(reply.usage)
-    return max_tokens is not None and used is not None and used >= max_tokens
+        if status is Status.REFUSED:
+            error = f"the model refused: {_quoted(reply.refusal or reply.content or 'without a word')}"
+        else:
+            reason = reply.finish_reason or ""
+            error = f"{_REASON_WORDS.get(reason, _ENDING_WORDS[status])} (finish_reason {_quoted(reason)})"
+        return ToolResult(status, error, tool, None, tuple(one.call for one in read), ())
 
 
 def _tokens_used(usage: Usage) -> int | None:
@@ -236,22 +254,7 @@ def _failed(call: RawCall, status: Status, error: str, tool: str) -> _CallRead:
     return _CallRead(status, ToolCall(call.id, call.name, call.arguments, error), tool)
 
 
-def _not_json(call: RawCall, fault: NotJson) -> str:
-    return f"the arguments are no JSON: {fault}" if call.arguments.strip() else "the arguments are empty"
-
-
-def _not_an_object(value: Json) -> tuple[Status, str]:
-    kinds: Mapping[type, str] = {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}
-    return Status.INVALID_ARGUMENTS, f"the arguments must be an object, not {kinds.get(type(value), 'a number')}"
-
-
-def _ending(reply: Reply, status: Status) -> str:
-    if status is Status.REFUSED:
-        return f"the model refused: {_quoted(reply.refusal or reply.content or 'without a word')}"
-    words = _REASON_WORDS.get(reply.finish_reason or "", _ENDING_WORDS[status])
-    return f"{words} (finish_reason {_quoted(reply.finish_reason or '')})"
-
-
+_KINDS: Mapping[type, str] = {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}
 _ENDING_WORDS: Mapping[Status, str] = {
     Status.TRUNCATED: _CUT_OFF,
     Status.FILTERED: "a content filter ended the answer",

@@ -123,43 +123,51 @@ class AnswerParser:
         read = self.skim(attempt)
         if read.reply is None:
             return read
+        shape = prepared.request.shape
+        cap = max_tokens_of(shape)
+        if cap is None and (added := DEFAULT_CAPS.get(self._dialect_of(attempt).name)):
+            cap = added(shape)  # the one that the protocol sends where the request names none
         try:
-            most = self._max_tokens(attempt, prepared.request.shape)
-            result = prepared.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=most)
+            result = prepared.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=cap)
         except Exception as error:
             return ParsedAttempt(read.attempt, failure=_undigested(attempt, error))
         return ParsedAttempt(read.attempt, reply=read.reply, result=result)
 
+    # Some answers are failures whatever their body says. In this order: none came, or a process died of reading it; it
+    # was cut at the cap on its size; the dialect finds a failure in it, or fails itself; it shows a key that cannot be
+    # taken out; its status is not one of HTTP, so hardly the model has answered.
     def skim(self, attempt: Attempt) -> ParsedAttempt:
-        """What one attempt brought, not held against any tool: `result` is None. Never raises."""
+        """What one attempt brought, not checked against any tool: `result` is None. Never raises."""
         response = attempt.response
-        if response is None or attempt.failure is not None:  # both: a process died of reading it
+        if response is None or attempt.failure is not None:
             return ParsedAttempt(attempt, failure=attempt.failure or _NOTHING_KNOWN)
-        if response.is_cut and response.status in range(200, 300):  # cut short: not read at all
+        if response.is_cut and response.status in range(200, 300):
             return ParsedAttempt(attempt, failure=too_large(response))
         dialect = self._dialect_of(attempt)
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
             return ParsedAttempt(attempt, failure=_undigested(attempt, error))
-        if self.redactor is not None and isinstance(answer, Reply) and _may_be_in_pieces(response.body):
-            attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
-        if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
-            answer = _of_no_status(response.status, answer)
-        return (
-            ParsedAttempt(attempt, failure=answer)
-            if isinstance(answer, Failure)
-            else ParsedAttempt(attempt, reply=answer)
-        )
+
+        if self.redactor is not None and isinstance(answer, Reply):
+            # Only a stream, or content in parts, is put together: one plain document was redacted as it came.
+            body = response.body
+            if not body.startswith(b"{") or body.count(b'"text"') > 1 or b"\n{" in body:
+                attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
+
+        if isinstance(answer, Failure):
+            return ParsedAttempt(attempt, failure=answer)
+        if not _FIRST_STATUS <= response.status <= _LAST_STATUS:
+            message = (
+                f"HTTP {response.status} is not a status of HTTP; "
+                "the completion that came with it is not trusted, but kept"
+            )
+            failure = Failure(FailureKind.UNREADABLE, message, response.status, usage=answer.usage)
+            return ParsedAttempt(attempt, failure=failure)
+        return ParsedAttempt(attempt, reply=answer)
 
     def _dialect_of(self, attempt: Attempt) -> Dialect:
         return self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
-
-    def _max_tokens(self, attempt: Attempt, shape: Shape) -> int | None:
-        """The cap that was sent: the request's own, else the one that its protocol adds."""
-        asked_for = max_tokens_of(shape)
-        added = DEFAULT_CAPS.get(self._dialect_of(attempt).name) if asked_for is None else None
-        return asked_for if added is None else added(shape)
 
     def _without_secrets(
         self, redactor: Redactor, attempt: Attempt, reply: Reply, dialect: Dialect
@@ -172,32 +180,31 @@ class AnswerParser:
         attempt = replace(attempt, response=response)
         answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         if isinstance(answer, Reply) and redactor.is_in(_texts_of(answer)):
-            answer = _of_unsafe_answer(response.status, answer)
+            message = "the answer holds the key in a form that cannot be taken out; it is not shown"
+            answer = Failure(FailureKind.UNDIGESTED, message, response.status, usage=answer.usage)
         return attempt, answer
 
     def outcome(self, prepared: Prepared, reads: Sequence[ParsedAttempt]) -> Outcome:
         """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
         last = reads[-1]
         deciding = next((read for read in reversed(reads) if read.reply is not None), last)
-        usage = _sum_of_usage(reads)
-        cost = self._cost_of_all(prepared, reads)
+        usage = reads[0].usage
+        for read in reads[1:]:
+            usage = usage + read.usage
+        costs = [cost for read in reads if (cost := self.cost(prepared, read)) is not None]
         if prepared.before is not None:
             usage = prepared.before.usage + usage
-            cost = (
-                None if cost is None and prepared.before.cost is None else (cost or 0.0) + (prepared.before.cost or 0.0)
-            )
-        said = deciding.result or _of_failure(deciding.failure or _NOTHING_KNOWN)
-        return _outcome(prepared, deciding, last.attempt, usage=usage, cost=cost, said=said)
+            costs += [prepared.before.cost] if prepared.before.cost is not None else []
+        result = deciding.result
+        if result is None:
+            failure = deciding.failure or _NOTHING_KNOWN
+            result = ToolResult(failure.kind.rule.status, failure.message, None, None, (), ())
+        cost = sum(costs) if costs else None
+        return _outcome(prepared, deciding, last.attempt, usage=usage, cost=cost, result=result)
 
     def cost(self, prepared: Prepared, read: ParsedAttempt) -> float | None:
         """USD for the tokens of one attempt, None where no price is known."""
         return self.pricing(read.attempt.model or prepared.request.shape.model, read.usage)
-
-    def _cost_of_all(self, prepared: Prepared, reads: Sequence[ParsedAttempt]) -> float | None:
-        if len(reads) == 1:
-            return self.cost(prepared, reads[0])
-        costs = [cost for read in reads if (cost := self.cost(prepared, read)) is not None]
-        return sum(costs) if costs else None
 
 
 _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
@@ -216,11 +223,6 @@ def _undigested(attempt: Attempt, error: Exception) -> Failure:
     return Failure(FailureKind.UNDIGESTED, message, attempt.response.status if attempt.response else None)
 
 
-def _may_be_in_pieces(body: bytes) -> bool:
-    """Whether an answer is a stream, or its content is in parts; in one plain document nothing is put together."""
-    return not body.startswith(b"{") or body.count(b'"text"') > 1 or b"\n{" in body
-
-
 def _texts_of(reply: Reply) -> list[str | None]:
     """All that the endpoint has said, as it reaches the output."""
     calls = [text for call in reply.calls for text in (call.id, call.name, call.arguments)]
@@ -228,18 +230,7 @@ def _texts_of(reply: Reply) -> list[str | None]:
     return [reply.content, reply.refusal, *told, *calls]
 
 
-def _of_unsafe_answer(status: int, reply: Reply) -> Failure:
-    message = "the answer holds the key in a form that cannot be taken out; it is not shown"
-    return Failure(FailureKind.UNDIGESTED, message, status, usage=reply.usage)
-
-
 _FIRST_STATUS, _LAST_STATUS = 100, 599  # that HTTP knows (RFC 9110, section 15)
-
-
-def _of_no_status(status: int, reply: Reply) -> Failure:
-    """Who answers with such a status is hardly the model, whatever else is in the answer."""
-    message = f"HTTP {status} is not a status of HTTP; the completion that came with it is not trusted, but kept"
-    return Failure(FailureKind.UNREADABLE, message, status, usage=reply.usage)
 
 
 # By the vendors, then as local servers call it (vLLM and llama.cpp's n_predict, Ollama's num_predict, TGI).
@@ -284,30 +275,27 @@ def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) 
     )
 
 
-def _sum_of_usage(reads: Sequence[ParsedAttempt]) -> Usage:
-    if len(reads) == 1:
-        return reads[0].usage
-    total = NO_USAGE
-    for read in reads:
-        total = total + read.usage
-    return total
-
-
 def _outcome(
-    prepared: Prepared, deciding: ParsedAttempt, attempt: Attempt, *, usage: Usage, cost: float | None, said: ToolResult
+    prepared: Prepared,
+    deciding: ParsedAttempt,
+    attempt: Attempt,
+    *,
+    usage: Usage,
+    cost: float | None,
+    result: ToolResult,
 ) -> Outcome:
     reply = deciding.reply or _NO_REPLY
     response = attempt.response
     is_partial_before = prepared.before is not None and _PARTIAL in prepared.before.repairs
     return Outcome(
         row=prepared.row.index,
-        status=said.status,
-        error=said.error,
-        tool=said.tool,
-        arguments=said.arguments,
-        calls=said.calls,
+        status=result.status,
+        error=result.error,
+        tool=result.tool,
+        arguments=result.arguments,
+        calls=result.calls,
         content=reply.content if reply.refusal is None else reply.refusal,
-        repairs=reply.repairs + said.repairs + ((_PARTIAL,) if usage.is_partial or is_partial_before else ()),
+        repairs=reply.repairs + result.repairs + ((_PARTIAL,) if usage.is_partial or is_partial_before else ()),
         finish_reason=reply.finish_reason,
         model=reply.model,
         response_id=reply.response_id,
@@ -326,7 +314,3 @@ def _outcome(
 
 _NO_REPLY = Reply()
 _PARTIAL = "impossible_count"  # noted where the sum of tokens leaves one out
-
-
-def _of_failure(failure: Failure) -> ToolResult:
-    return ToolResult(failure.kind.rule.status, failure.message, None, None, (), ())

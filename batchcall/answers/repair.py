@@ -1,4 +1,4 @@
-"""The ladder that mends arguments which do not pass as they stand, guided by their schema; what helped is recorded.
+"""The ladder that repairs arguments which do not pass as they stand, guided by their schema; what helped is recorded.
 
 Nothing is invented: a cut text is never closed, a value is only read in another way, and what comes out must pass the
 schema, or nothing is changed at all.
@@ -46,7 +46,23 @@ class NotJson(ValueError):
     """A text that is no JSON we can hold: malformed, NaN, a number out of range, nested too deep."""
 
 
-def mend(
+# The ladder has four parts. Each is tried only where the arguments do not pass as the parts before left them.
+#
+# 1. The text. What is JSON as it stands is only decoded: null counts as {}, and a string is decoded once more, for
+#    arguments are an object. What is not JSON goes through `_TEXT_STEPS`, in an order that matters:
+#    - Lone surrogates first: msgspec calls them "truncated input", and other steps look for that.
+#    - The fence before what looks at the start of the text.
+#    - Copies and snapshots before trailing text, which leaves JSON behind JSON alone.
+#    - Trailing text before what changes the inside: prose may hold commas and backslashes of its own.
+#    - Backslashes last: to keep one is a guess at what the model meant, so all that is certain comes first.
+#    Of two different JSON texts none is cut off: nothing says which one is meant.
+# 2. Wrappers, {"arguments": {...}}: only what is in them is looked at, and it must pass as a whole.
+# 3. Objects and lists that came as strings, where the schema has no place for a string.
+# 4. Scalars of another type, where no digit is lost. Last, since only `coerce` allows it: what passes without is kept.
+#
+# All parts share one `Effort`, since a model may write megabytes against a schema that costs seconds to check. When it
+# is spent, the arguments stay as they are, and the row says why they do not pass.
+def repair_arguments(
     call: RawCall, tool: CompiledTool, *, repair: bool, coerce: bool, effort: Effort | None = None
 ) -> Repaired | None:
     """Read the arguments of a call in another way, so that they pass. None when no way helps, or `effort` is spent.
@@ -55,10 +71,25 @@ def mend(
     """
     if call.is_object and not repair:
         return None
+    passing = _Passing(tool, effort or Effort(), len(call.arguments))
+    steps = ["arguments_object"] if call.is_object else []
     try:
-        return _mended(call, _Passing(tool, effort or Effort(), len(call.arguments)), repair=repair, coerce=coerce)
-    except TooMuchWork:
+        value = _read_repaired(call.arguments, steps, passing.effort) if repair else read_json(call.arguments)
+        if repair and not passing.passes(value):
+            value = _unwrapped(value, passing, steps)
+        wanted = {"nested_string": repair, "coerced": coerce}
+        for name, change_in in _VALUE_STEPS.items():
+            if wanted[name] and not passing.passes(value):
+                passing.effort.spend(passing.length * _UNITS_A_CHARACTER)
+                change = change_in(call.arguments, steps)
+                changed = _Walk(tool.schema.document, change, passing.effort).changed(value)
+                steps += [name] if changed is not value else []
+                value = changed
+        if not isinstance(value, dict) or not passing.passes(value) or is_deeper(value, MAX_DEPTH):
+            return None
+    except (NotJson, TooMuchWork):
         return None
+    return Repaired(value, tuple(dict.fromkeys(steps)))
 
 
 class _Passing(NamedTuple):
@@ -70,26 +101,6 @@ class _Passing(NamedTuple):
 
     def passes(self, value: Json) -> bool:
         return isinstance(value, dict) and self.tool.schema.is_valid(value, effort=self.effort, length=self.length)
-
-
-def _mended(call: RawCall, tool: _Passing, *, repair: bool, coerce: bool) -> Repaired | None:
-    steps = ["arguments_object"] if call.is_object else []
-    try:
-        value = _read_mended(call.arguments, steps, tool.effort) if repair else read_json(call.arguments)
-    except NotJson:
-        return None
-    if repair and not tool.passes(value):
-        value = _unwrapped(value, tool, steps)
-    wanted = {"nested_string": repair, "coerced": coerce}
-    for name, change_in in _VALUE_STEPS.items():
-        if wanted[name] and not tool.passes(value):
-            tool.effort.spend(tool.length * _UNITS_A_CHARACTER)
-            changed = _Walk(tool.tool.schema.document, change_in(call.arguments, steps), tool.effort).mended(value)
-            steps += [name] if changed is not value else []
-            value = changed
-    if not isinstance(value, dict) or not tool.passes(value) or is_deeper(value, MAX_DEPTH):
-        return None
-    return Repaired(value, tuple(dict.fromkeys(steps)))
 
 
 def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:
@@ -170,7 +181,7 @@ _TOKEN = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STEP: Mapping[str, int] = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
-def _read_mended(text: str, steps: list[str], effort: Effort) -> Json:
+def _read_repaired(text: str, steps: list[str], effort: Effort) -> Json:
     """Decode a text by the ladder. Arguments are an object, so a string is always JSON in a string. Raises NotJson."""
     for _ in range(_MAX_ENCODINGS):
         text, value = _read_text(text, steps, effort)
@@ -239,22 +250,14 @@ def _units_of(text: str) -> int:
 _MARKS = '"\\[]{},\n\r\t\0'
 
 
-def _fill_empty(text: str) -> str:
-    return text if text.strip() else "{}"
-
-
 def _replace_surrogates(text: str) -> str:
-    return _ESCAPE.sub(_replace_escaped, without_surrogates(text))
+    return _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], without_surrogates(text))
 
 
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-
-
-def _replace_escaped(escape: re.Match[str]) -> str:
-    return "\\ufffd" if escape["half"] else escape[0]
 
 
 def _open_fence(text: str) -> str:
@@ -316,17 +319,15 @@ def _keep_last_snapshot(text: str) -> str:
     if not pieces or not all(later.startswith(piece) for piece, later in pairwise([*pieces, last])):
         return text
     try:
-        return text if _may_go_on(text) or not isinstance(read_json(last), dict) else last
+        read_json(text)
+        return text
+    except NotJson as fault:
+        if str(fault) == _CUT:
+            return text
+    try:
+        return last if isinstance(read_json(last), dict) else text
     except NotJson:
         return text
-
-
-def _may_go_on(text: str) -> bool:
-    try:
-        read_json(text)
-    except NotJson as fault:
-        return str(fault) == _CUT
-    return True
 
 
 _CUT = "Input data was truncated"  # in msgspec's words
@@ -347,20 +348,7 @@ def _drop_trailing_text(text: str) -> str:
 _MEMBER = re.compile(rf"[{{,]\s*+{_STRING}\s*+:")
 
 
-def _drop_trailing_commas(text: str) -> str:
-    return _TRAILING_COMMA.sub(lambda found: found["string"] or "", text)
-
-
 _TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
-
-
-def _escape_controls(text: str) -> str:
-    """A line break, a tab or the like that stands in a string as it is: JSON wants it escaped (RFC 8259, section 7)."""
-    return _IN_STRINGS.sub(lambda string: _CONTROL.sub(_escaped_control, string[0]), text)
-
-
-def _escaped_control(found: re.Match[str]) -> str:
-    return f"\\u{ord(found['raw']):04x}" if found["raw"] else found[0]
 
 
 def _keep_backslashes(text: str) -> str:
@@ -369,7 +357,20 @@ def _keep_backslashes(text: str) -> str:
     strings = [found[0] for found in _IN_STRINGS.finditer(text) if _NO_ESCAPE.search(_without_escapes(found[0]))]
     if not strings or any(map(_has_two_readings, strings)):
         return text
-    return _IN_STRINGS.sub(lambda string: _ANY_ESCAPE.sub(_kept_backslash, string[0]), text)
+
+    def keep(escape: re.Match[str]) -> str:
+        return escape[0] if _JSON_ESCAPE.fullmatch(escape[0]) else f"\\{escape[0]}"
+
+    return _IN_STRINGS.sub(lambda string: _ANY_ESCAPE.sub(keep, string[0]), text)
+
+
+def _escape_controls(text: str) -> str:
+    """A line break, a tab or the like that stands in a string as it is: JSON wants it escaped (RFC 8259, section 7)."""
+
+    def escape(found: re.Match[str]) -> str:
+        return f"\\u{ord(found['raw']):04x}" if found["raw"] else found[0]
+
+    return _IN_STRINGS.sub(lambda string: _CONTROL.sub(escape, string[0]), text)
 
 
 def _without_escapes(string: str) -> str:
@@ -385,10 +386,6 @@ def _has_two_readings(string: str) -> bool:
     return bool(escapes & {"\\n", "\\r", "\\t"}) and _WINDOWS_PATH.search(string) is not None
 
 
-def _kept_backslash(found: re.Match[str]) -> str:
-    return found[0] if _JSON_ESCAPE.fullmatch(found[0]) else f"\\{found[0]}"
-
-
 _JSON_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _ANY_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _NO_ESCAPE = re.compile(r"\\.", re.DOTALL)  # in what is left without escapes
@@ -400,13 +397,13 @@ _CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
 
 # In the order they are tried. One that changes nothing is not recorded.
 _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
-    "empty_arguments": _fill_empty,
+    "empty_arguments": lambda text: text if text.strip() else "{}",
     "lone_surrogate": _replace_surrogates,
     "code_fence": _open_fence,
     "repeated_arguments": _keep_one_copy,
     "snapshots": _keep_last_snapshot,
     "trailing_text": _drop_trailing_text,
-    "trailing_comma": _drop_trailing_commas,
+    "trailing_comma": lambda text: _TRAILING_COMMA.sub(lambda found: found["string"] or "", text),
     "control_character": _escape_controls,
     "invalid_escape": _keep_backslashes,
 }
@@ -443,13 +440,15 @@ def _content_of(value: Json, tool_name: str, steps: list[str]) -> Json:
     own = _wrapper_name(tool_name)
     names = {*_WRAPPERS, own, *(f"{own}{part}" for part in _WRAPPERS)}
     rest = {_wrapper_name(name): inner for name, inner in value.items()}
-    held = [rest.pop(name) for name in tuple(rest) if name in names and isinstance(rest[name], dict | list)]
-    held = held or [rest.pop(name) for name in tuple(rest) if name in names and _opens_object(rest[name])]
+    inside = [rest.pop(name) for name in tuple(rest) if name in names and isinstance(rest[name], dict | list)]
+    if not inside:
+        is_text = {name for name, inner in rest.items() if isinstance(inner, str) and inner.lstrip().startswith("{")}
+        inside = [rest.pop(name) for name in tuple(rest) if name in names and name in is_text]
     is_of_call = all(
         isinstance(inner, str) and (name in _CALL_MARKS or (name in _CALL_NAMES and _wrapper_name(inner) == own))
         for name, inner in rest.items()
     )
-    return held[0] if len(held) == 1 and len(value) == 1 + len(rest) and is_of_call else None
+    return inside[0] if len(inside) == 1 and len(value) == 1 + len(rest) and is_of_call else None
 
 
 def _read_inner(text: str, steps: list[str]) -> Json:
@@ -461,10 +460,6 @@ def _read_inner(text: str, steps: list[str]) -> Json:
 
 def _wrapper_name(name: str) -> str:
     return _NO_LETTER.sub("", name).casefold()
-
-
-def _opens_object(value: Json) -> bool:
-    return isinstance(value, str) and value.lstrip().startswith("{")
 
 
 _MAX_WRAPPERS = 5
@@ -541,17 +536,10 @@ def _from_string(text: str, kinds: Kinds) -> Json:
         return text
     try:
         number = read_json(text)
-    except NotJson:
+        is_exact = isinstance(number, int) or Decimal(text) == Decimal(repr(number))
+    except (NotJson, InvalidOperation):  # the latter: an exponent beyond what a Decimal counts
         return text
-    is_exact = isinstance(number, int) or _is_exactly(text, number)
     return number if is_exact and _kinds_of(number) & kinds else text
-
-
-def _is_exactly(text: str, number: Json) -> bool:
-    try:
-        return Decimal(text) == Decimal(repr(number))
-    except InvalidOperation:  # an exponent beyond what a Decimal counts
-        return False
 
 
 _WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}
@@ -570,6 +558,10 @@ _Places = dict[int, Json]  # schemas by their identity
 class _Walk:
     """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
 
+    # Which schemas apply to a member is not known before the whole value has been checked: alternatives may each say
+    # something else of it. So the walk keeps all that may apply, and changes a value only where none of them has a
+    # place for its kind. A wrong guess costs nothing, since the result must pass the whole schema.
+
     def __init__(self, document: dict[str, Json], change: _Change, effort: Effort) -> None:
         self.document = document
         self.change = change
@@ -577,7 +569,7 @@ class _Walk:
         self.patterns: dict[str, Callable[[str], bool]] = {}
         self.effort = effort
 
-    def mended(self, value: Json) -> Json:
+    def changed(self, value: Json) -> Json:
         """The value with all changes; the same object where there is none."""
         return self._walk(value, [self.document], 0)
 
@@ -609,7 +601,16 @@ class _Walk:
         return self.known[id(schema)]
 
     def _kinds_together(self, schema: dict[str, Json]) -> Kinds:
-        kinds = _own_kinds(schema)
+        """What all of a schema's words allow at once."""
+        written = schema.get("type")
+        named = [written] if isinstance(written, str) else written
+        kinds = frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else _ANY
+        if "number" in kinds:
+            kinds |= {"integer"}
+        if isinstance(listed := schema.get("enum"), list):
+            kinds &= frozenset().union(*(_kinds_of(value) for value in listed))
+        if "const" in schema:
+            kinds &= _kinds_of(schema["const"])
         for part in self._always(schema):
             kinds &= self._kinds(part)
         for keyword in ("anyOf", "oneOf"):
@@ -638,23 +639,24 @@ class _Walk:
             said = {id(one): one for one in self._own_members(schema, key)}
             for part in self._always(schema):
                 said |= self._members(part, key, known)
-            for told in self._told_by_alternatives(schema, key, known):
-                if said or all(told):  # else one of them leaves the member free
-                    said = {name: one for places in (said, *told) for name, one in places.items()}
+            holder = "object" if isinstance(key, str) else "array"
+            for keyword in ("anyOf", "oneOf"):
+                listed = schema.get(keyword)
+                if not isinstance(listed, list):
+                    continue
+                choices = [self._members(one, key, known) for one in listed if holder in self._kinds(one)]
+                if said or all(choices):  # else one of them leaves the member free
+                    said = {name: one for places in (said, *choices) for name, one in places.items()}
             known[id(schema)] = said
         return known[id(schema)]
 
-    def _told_by_alternatives(
-        self, schema: dict[str, Json], key: str | int, known: dict[int, _Places]
-    ) -> Iterator[list[_Places]]:
-        holder = "object" if isinstance(key, str) else "array"
-        for keyword in ("anyOf", "oneOf"):
-            if isinstance(listed := schema.get(keyword), list):
-                yield [self._members(one, key, known) for one in listed if holder in self._kinds(one)]
-
     def _own_members(self, schema: dict[str, Json], key: str | int) -> list[Json]:
-        if isinstance(key, int):
-            return _own_items(schema, key)
+        if isinstance(key, int):  # draft 2020-12 has prefixItems, then items; older ones a list of items, then the rest
+            word, rest = ("prefixItems", "items") if "prefixItems" in schema else ("items", "additionalItems")
+            first = schema.get(word)
+            if not isinstance(first, list):
+                return [first] if word in schema else []
+            return [first[key]] if key < len(first) else [schema[rest]] if rest in schema else []
         named, patterns = schema.get("properties"), schema.get("patternProperties")
         said = [named[key]] if isinstance(named, dict) and key in named else []
         if isinstance(patterns, dict):
@@ -666,25 +668,6 @@ class _Walk:
             self.patterns[pattern] = pattern_matcher(pattern)
         self.effort.spend(len(key) * pattern_cost(pattern))
         return self.patterns[pattern](key)
-
-
-def _own_items(schema: dict[str, Json], position: int) -> list[Json]:
-    word, rest = ("prefixItems", "items") if "prefixItems" in schema else ("items", "additionalItems")
-    first = schema.get(word)
-    if not isinstance(first, list):
-        return [first] if word in schema else []
-    return [first[position]] if position < len(first) else [schema[rest]] if rest in schema else []
-
-
-def _own_kinds(schema: dict[str, Json]) -> Kinds:
-    written = schema.get("type")
-    named = [written] if isinstance(written, str) else written
-    kinds = frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else _ANY
-    if "number" in kinds:
-        kinds |= {"integer"}
-    if isinstance(listed := schema.get("enum"), list):
-        kinds &= frozenset().union(*(_kinds_of(value) for value in listed))
-    return kinds & _kinds_of(schema["const"]) if "const" in schema else kinds
 
 
 def _kinds_of(value: Json) -> Kinds:

@@ -256,7 +256,7 @@ class Reply:
     response_id: str | None = None
     system_fingerprint: str | None = None
     usage: Usage = NO_USAGE
-    repairs: tuple[str, ...] = ()  # what had to be mended to read the body at all
+    repairs: tuple[str, ...] = ()  # what had to be repaired to read the body at all
 
 
 @record

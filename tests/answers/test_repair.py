@@ -15,7 +15,7 @@ from batchcall.answers.repair import (
     _keep_last_snapshot,
     has_duplicate_keys,
     match_tool,
-    mend,
+    repair_arguments,
     read_json,
 )
 from batchcall.base.records import RawCall, Tool
@@ -45,11 +45,11 @@ RECEIPT = {
 }
 
 
-def mended(
+def repaired(
     arguments: str, *, repair: bool = True, coerce: bool = False, schema: Any = RECEIPT, is_object: bool = False
 ) -> Repaired | None:
     tool = compile_tool(Tool("record", schema, {}))
-    return mend(RawCall("record", arguments, is_object=is_object), tool, repair=repair, coerce=coerce)
+    return repair_arguments(RawCall("record", arguments, is_object=is_object), tool, repair=repair, coerce=coerce)
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,17 @@ def mended(
     ],
 )
 def test_a_step_that_helps_is_taken_and_recorded(arguments: str, expected: Any, steps: tuple[str, ...]) -> None:
-    assert mended(arguments) == Repaired(expected, steps)
+    assert repaired(arguments) == Repaired(expected, steps)
 
 
 def test_arguments_given_as_an_object_are_accepted_and_recorded() -> None:
-    assert mended('{"shop": "a"}', is_object=True) == Repaired({"shop": "a"}, ("arguments_object",))
+    assert repaired('{"shop": "a"}', is_object=True) == Repaired({"shop": "a"}, ("arguments_object",))
 
 
 @pytest.mark.parametrize("arguments", ["", '"{}"', "```{}```", "{,}", "{} x"])
 def test_nothing_is_mended_where_the_job_forbids_it(arguments: str) -> None:
-    assert mended(arguments, repair=False) is None
-    assert mended("{}", repair=False, is_object=True) is None
+    assert repaired(arguments, repair=False) is None
+    assert repaired("{}", repair=False, is_object=True) is None
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_nothing_is_mended_where_the_job_forbids_it(arguments: str) -> None:
     ],
 )
 def test_what_was_cut_off_is_never_completed(arguments: str) -> None:
-    assert mended(arguments) is None
+    assert repaired(arguments) is None
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_what_was_cut_off_is_never_completed(arguments: str) -> None:
     ],
 )
 def test_what_no_step_makes_valid_stays_as_it_was(arguments: str) -> None:
-    assert mended(arguments) is None
+    assert repaired(arguments) is None
 
 
 def test_a_field_that_may_be_a_string_is_never_decoded() -> None:
     arguments = {"either": '{"a": 1}', "loose": "[1]", "shop": "[1]", "items": '[{"name": "{}"}]'}
 
-    found = mended(json.dumps(arguments))
+    found = repaired(json.dumps(arguments))
 
     assert found is not None
     assert found.arguments == {**arguments, "items": [{"name": "{}"}]}
@@ -168,7 +168,7 @@ OBJECT = {"type": "object"}
     ],
 )
 def test_a_field_that_may_be_a_string_for_its_name_or_by_one_alternative_is_never_decoded(schema: Any) -> None:
-    found = mended('{"nested": "{}", "may_be": "{}"}', schema=schema)
+    found = repaired('{"nested": "{}", "may_be": "{}"}', schema=schema)
 
     assert found == Repaired({"nested": {}, "may_be": "{}"}, ("nested_string",))
 
@@ -185,7 +185,7 @@ def test_a_field_that_may_be_a_string_for_its_name_or_by_one_alternative_is_neve
     ],
 )
 def test_what_is_nested_is_decoded_wherever_the_schema_says_what_it_is(schema: Any) -> None:
-    found = mended('{"nested": ["{}", "{}"]}', schema=schema)
+    found = repaired('{"nested": ["{}", "{}"]}', schema=schema)
 
     assert found == Repaired({"nested": [{}, {}]}, ("nested_string",))
 
@@ -209,9 +209,9 @@ def test_what_is_nested_is_decoded_wherever_the_schema_says_what_it_is(schema: A
 def test_scalars_are_coerced_without_loss_where_the_job_allows_it(arguments: Any, expected: Any) -> None:
     text = json.dumps(arguments)
 
-    assert mended(text, coerce=True) == Repaired(expected, ("coerced",))
-    assert mended(text, coerce=True, repair=False) == Repaired(expected, ("coerced",))
-    assert mended(text) is None
+    assert repaired(text, coerce=True) == Repaired(expected, ("coerced",))
+    assert repaired(text, coerce=True, repair=False) == Repaired(expected, ("coerced",))
+    assert repaired(text) is None
 
 
 @pytest.mark.parametrize(
@@ -235,30 +235,30 @@ def test_scalars_are_coerced_without_loss_where_the_job_allows_it(arguments: Any
     ],
 )
 def test_nothing_is_coerced_that_would_lose_or_guess(arguments: Any) -> None:
-    assert mended(json.dumps(arguments), coerce=True) is None
+    assert repaired(json.dumps(arguments), coerce=True) is None
 
 
 @pytest.mark.parametrize("written", ["1.10", "12345678901234567.25", "1e2", "-0.0", "100000000000000000000.0"])
 def test_a_number_becomes_the_string_that_was_written(written: str) -> None:
-    found = mended(f'{{"items": "[{{\\"name\\": {written}}}]"}}', coerce=True)
+    found = repaired(f'{{"items": "[{{\\"name\\": {written}}}]"}}', coerce=True)
 
     assert found == Repaired({"items": [{"name": written}]}, ("nested_string", "coerced"))
 
 
 def test_a_number_that_was_written_in_two_ways_is_not_coerced() -> None:
-    assert mended('{"shop": 1.10, "items": [{"name": 1.1}]}', coerce=True) is None
-    assert mended('{"shop": 1.0, "count": 1}', coerce=True) == Repaired({"shop": "1.0", "count": 1}, ("coerced",))
+    assert repaired('{"shop": 1.10, "items": [{"name": 1.1}]}', coerce=True) is None
+    assert repaired('{"shop": 1.0, "count": 1}', coerce=True) == Repaired({"shop": "1.0", "count": 1}, ("coerced",))
 
 
 def test_numbers_of_an_enum_are_coerced_too() -> None:
     schema = {"properties": {"rate": {"enum": [0.5, 1.5, None]}}}
 
-    assert mended('{"rate": "1.50"}', coerce=True, schema=schema) == Repaired({"rate": 1.5}, ("coerced",))
-    assert mended('{"rate": "2.5"}', coerce=True, schema=schema) is None
+    assert repaired('{"rate": "1.50"}', coerce=True, schema=schema) == Repaired({"rate": 1.5}, ("coerced",))
+    assert repaired('{"rate": "2.5"}', coerce=True, schema=schema) is None
 
 
 def test_what_is_valid_already_is_left_alone_beside_what_is_coerced() -> None:
-    found = mended('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
+    found = repaired('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
 
     assert found is not None
     assert found.arguments == {"shop": "5", "count": 5, "loose": "5"}
@@ -286,8 +286,8 @@ def test_what_decoding_would_nest_too_deep_is_not_mended() -> None:
     inner = "[" * 199 + "]" * 199
     schema = {"properties": {"a": {"items": {"type": "array"}, "type": "array"}}}
 
-    assert mended(json.dumps({"a": [inner[3:-3]]}), schema=schema) is not None
-    assert mended(json.dumps({"a": [inner]}), schema=schema) is None
+    assert repaired(json.dumps({"a": [inner[3:-3]]}), schema=schema) is not None
+    assert repaired(json.dumps({"a": [inner]}), schema=schema) is None
 
 
 @pytest.mark.parametrize(
@@ -346,21 +346,21 @@ def test_a_tool_is_found_under_its_own_name_where_another_was_sent(called: str, 
     ],
 )
 def test_the_ladder_takes_linear_time_on_hostile_text(hostile: str) -> None:
-    assert mended(hostile, coerce=True) is None  # minutes, were it quadratic
+    assert repaired(hostile, coerce=True) is None  # minutes, were it quadratic
 
 
 def test_of_a_vast_value_only_so_much_is_looked_at_one_by_one() -> None:
     schema = {"properties": {"a": {"type": "array", "items": {"type": "string"}}, "b": {"type": "array"}}}
 
-    assert mended(json.dumps({"a": [1] * 1_000_000}), coerce=True, schema=schema) is None  # a minute, were all of it
-    assert mended(json.dumps({"b": json.dumps([1] * 300_000)}), schema=schema) is not None
-    assert mended(json.dumps({"a": ["x"] * 10_000, "b": "[]"}), schema=schema) is not None
-    assert mended("[" * 100_000 + '{"a": []}\n' * 10_000, schema=schema) is None
+    assert repaired(json.dumps({"a": [1] * 1_000_000}), coerce=True, schema=schema) is None  # a minute, were all of it
+    assert repaired(json.dumps({"b": json.dumps([1] * 300_000)}), schema=schema) is not None
+    assert repaired(json.dumps({"a": ["x"] * 10_000, "b": "[]"}), schema=schema) is not None
+    assert repaired("[" * 100_000 + '{"a": []}\n' * 10_000, schema=schema) is None
 
 
 @given(st.text() | st.text(alphabet='{}[]",:\\ `jsonu d83e1.\n'))
 def test_no_text_makes_the_ladder_raise(text: str) -> None:
-    found = mended(text, coerce=True)
+    found = repaired(text, coerce=True)
 
     assert found is None or isinstance(found.arguments, dict)
 
@@ -383,7 +383,7 @@ def test_mending_gives_back_what_was_wrapped(arguments: dict[str, Any]) -> None:
     nested = {key: json.dumps(value) if isinstance(value, list) else value for key, value in arguments.items()}
     text = f"```json\n{json.dumps(json.dumps(nested))}\n```"
 
-    found = mended(text)
+    found = repaired(text)
 
     assert found is not None
     assert found.arguments == arguments
@@ -393,7 +393,7 @@ def test_mending_gives_back_what_was_wrapped(arguments: dict[str, Any]) -> None:
 def test_a_prefix_is_never_taken_for_the_whole(arguments: dict[str, Any], cut: int) -> None:
     text = json.dumps(arguments)
 
-    assert mended(text[:-cut].rstrip() or "{") is None
+    assert repaired(text[:-cut].rstrip() or "{") is None
 
 
 def snapshots(text: str, lengths: list[int]) -> str:
@@ -407,9 +407,9 @@ def snapshots(text: str, lengths: list[int]) -> str:
 def test_of_a_stream_that_repeats_all_that_came_before_the_last_piece_counts(text: str, step: int) -> None:
     lengths = list(range(1, len(text), step))
 
-    assert mended(snapshots(text, lengths)) == Repaired(json.loads(text), ("snapshots",))
-    assert mended(snapshots(text, [*lengths, len(text)])) == Repaired(json.loads(text), ("snapshots",))
-    assert mended(snapshots(text, lengths)[:-1]) is None
+    assert repaired(snapshots(text, lengths)) == Repaired(json.loads(text), ("snapshots",))
+    assert repaired(snapshots(text, [*lengths, len(text)])) == Repaired(json.loads(text), ("snapshots",))
+    assert repaired(snapshots(text, lengths)[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_of_a_stream_that_repeats_all_that_came_before_the_last_piece_counts(tex
     ],
 )
 def test_what_may_be_something_else_is_no_snapshot(arguments: str) -> None:
-    assert mended(arguments) is None
+    assert repaired(arguments) is None
 
 
 braces = st.recursive(
@@ -456,7 +456,7 @@ def test_deltas_are_never_taken_for_snapshots(arguments: dict[str, Any], cut: in
     ],
 )
 def test_equal_copies_of_the_arguments_are_one(arguments: str, expected: Any) -> None:
-    found = mended(arguments)
+    found = repaired(arguments)
 
     assert found is not None
     assert (found.arguments, found.steps[-1]) == (expected, "repeated_arguments")
@@ -475,7 +475,7 @@ def test_equal_copies_of_the_arguments_are_one(arguments: str, expected: Any) ->
     ],
 )
 def test_copies_that_differ_leave_open_which_is_meant(arguments: str) -> None:
-    assert mended(arguments) is None
+    assert repaired(arguments) is None
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_copies_that_differ_leave_open_which_is_meant(arguments: str) -> None:
     ],
 )
 def test_a_backslash_that_begins_no_escape_stands_for_itself(written: str, read: str) -> None:
-    assert mended(f'{{"shop": "{written}"}}') == Repaired({"shop": read}, ("invalid_escape",))
+    assert repaired(f'{{"shop": "{written}"}}') == Repaired({"shop": read}, ("invalid_escape",))
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_a_backslash_that_begins_no_escape_stands_for_itself(written: str, read:
 def test_a_backslash_with_two_readings_is_left_alone(written: str) -> None:
     quote = "" if written.endswith("\\\\") else '"'
 
-    assert mended(f'{{"shop": "{written}{quote}}}') is None
+    assert repaired(f'{{"shop": "{written}{quote}}}') is None
 
 
 def test_escapes_that_json_knows_are_read_as_json_says() -> None:
@@ -573,7 +573,7 @@ CLOSED = {
     ],
 )
 def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: str) -> None:
-    assert mended(arguments, schema=CLOSED) == Repaired({"shop": "Fig"}, ("unwrapped",))
+    assert repaired(arguments, schema=CLOSED) == Repaired({"shop": "Fig"}, ("unwrapped",))
 
 
 @pytest.mark.parametrize(
@@ -588,7 +588,7 @@ def test_a_record_in_a_wrapper_is_taken_out_where_only_that_passes(arguments: st
     ],
 )
 def test_a_key_twice_in_what_stood_in_a_string_is_recorded(arguments: str, schema: Any, steps: tuple[str, ...]) -> None:
-    found = mended(arguments, schema=schema)
+    found = repaired(arguments, schema=schema)
 
     assert found is not None
     assert found.steps == steps
@@ -609,4 +609,4 @@ def test_a_key_twice_in_what_stood_in_a_string_is_recorded(arguments: str, schem
     ],
 )
 def test_a_wrapper_whose_content_is_in_doubt_stays(arguments: str, schema: Any) -> None:
-    assert mended(arguments, schema=schema) is None
+    assert repaired(arguments, schema=schema) is None
