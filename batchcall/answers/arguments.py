@@ -10,8 +10,8 @@ from batchcall.answers.repair import (
     NotJson,
     has_duplicate_keys,
     match_tool,
-    repair_arguments,
     read_json,
+    repair_arguments,
     without_copies,
 )
 from batchcall.base import Json, RawCall, Reply, Status, Tool, ToolCall, Usage

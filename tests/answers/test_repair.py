@@ -15,8 +15,8 @@ from batchcall.answers.repair import (
     _keep_last_snapshot,
     has_duplicate_keys,
     match_tool,
-    repair_arguments,
     read_json,
+    repair_arguments,
 )
 from batchcall.base.records import RawCall, Tool
 from batchcall.schemas.schema import compile_tool
