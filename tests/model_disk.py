@@ -364,7 +364,8 @@ def _who_asks() -> str:
         name = frame.f_code.co_name
         if module.startswith("batchcall.") and (not names or names[-1] != name):
             names.append(name)
-            if not module.startswith("batchcall.files") or name == "_sync_now":  # one sync, whoever wants it
+            is_asked_for = module.startswith(("batchcall.disk", "batchcall.output"))
+            if not is_asked_for or name == "_sync_now":  # that is one sync, whoever wants it
                 break
         frame = frame.f_back
     return f"{what}: {' < '.join(names)}"
