@@ -284,7 +284,7 @@ def paced_pool(
         statuses: Counter[str] = Counter()
         by_endpoint: dict[str, Counter[str]] = {name: Counter() for name in members}
         batches = iter([[question(row) for row in range(rows)]])  # one: the clock runs on while a thread reads
-        async with engine.outcomes(Feed(batches), lambda one: one) as outcomes:
+        async with engine.outcomes(Feed(batches, list), lambda one: one) as outcomes:
             async for ended in outcomes:
                 statuses[ended.outcome.status] += 1
                 by_endpoint[ended.outcome.endpoint or ""][ended.outcome.status] += 1

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+Batch = TypeVar("Batch")
 BACKLOG_BYTES = 16 * 1024 * 1024  # of what is made ready to be sent
 RESULTS_BYTES = 32 * 1024 * 1024  # of what waits for the consumer
 
@@ -16,8 +17,14 @@ RESULTS_BYTES = 32 * 1024 * 1024  # of what waits for the consumer
 class Feed(Generic[Item]):
     """Items in the order of their source. Reads a batch only when the one before it is being taken."""
 
-    def __init__(self, batches: Iterator[list[Item]]) -> None:
-        self._batches = batches
+    def __init__(self, batches: Iterator[Batch], items_of: Callable[[Batch], list[Item]]) -> None:
+        """`batches` is read in a thread; `items_of` is called on the loop, for each batch as soon as it is read."""
+
+        async def read() -> list[Item] | None:
+            batch = await asyncio.to_thread(next, batches, None)
+            return None if batch is None else items_of(batch)
+
+        self._read = read
         self._taken: deque[Item] = deque()
         self._ahead: asyncio.Task[list[Item] | None] | None = None
         self._is_over = False
@@ -38,16 +45,13 @@ class Feed(Generic[Item]):
 
     async def _refill(self) -> None:
         if self._ahead is None:
-            self._ahead = self._read_ahead()
+            self._ahead = asyncio.create_task(self._read())
         batch = await asyncio.shield(self._ahead)
         if batch is None:
             self._is_over = True
             return
-        self._ahead = self._read_ahead()
+        self._ahead = asyncio.create_task(self._read())
         self._taken.extend(batch)
-
-    def _read_ahead(self) -> asyncio.Task[list[Item] | None]:
-        return asyncio.create_task(asyncio.to_thread(next, self._batches, None))
 
     async def close(self) -> None:
         """Wait for a read under way. What it raises was or will never be asked for."""

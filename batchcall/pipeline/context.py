@@ -1,4 +1,4 @@
-"""What the steps of one run share, from the moment its output is held to the moment it is let go."""
+"""What the steps of one run share, while it has the lock of its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from batchcall.report import Bounds
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What a person may say beside the job file. Each is a flag of `batchcall run`."""
+    """What a person may choose beside the job file. Each is a flag of `batchcall run`."""
 
     limit: int | None = None  # the first N rows of the input only
     retry_failed: bool = False
@@ -29,8 +29,21 @@ class RunOptions:
 
 
 @dataclass(slots=True)
+class Progress:
+    """How far a run is. Only the event loop writes it: the thread that reads hands over its finds with each batch."""
+
+    totals: Totals  # of the whole output, as far as rows are in
+    rows_here: int = 0  # rows that ended in this run
+    failed_here: int = 0  # of these
+    an_error: str | None = None  # of the first row that failed in this run
+    rows_expected: int | None = None  # of the input and within --limit, once they are counted; None: not known
+    rows_seen: int | None = None  # rows of the input, once its end was reached
+    bounds: Bounds = field(default_factory=Bounds)  # what the run waited for, and for how long
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One run."""
+    """One run: what its steps share."""
 
     job: Job
     options: RunOptions
@@ -41,17 +54,11 @@ class Run:
     entry: RunEntry
     earlier_answers: EarlierAnswers | None
     disk: Disk
-    totals: Totals = field(default_factory=Totals)  # of the whole output, as far as rows are in
-    rows_here: int = 0  # rows that ended in this run
-    failed_here: int = 0  # of these
-    an_error: str | None = None  # of the first row that failed in this run
-    rows_expected: int | None = None  # for the progress line
-    bounds: Bounds = field(default_factory=Bounds)  # what it waited for, and for how long
-    rows_seen: int | None = None  # rows of the input, once its end was reached
+    progress: Progress
     record_lock: threading.Lock = field(default_factory=threading.Lock)  # for whoever writes run.json under way
-    _began_s: float = field(default_factory=time.monotonic)
+    began_s: float = field(default_factory=time.monotonic)
 
     @property
     def elapsed_s(self) -> float:
-        """Since the run began; a clock that is set meanwhile does not show."""
-        return time.monotonic() - self._began_s
+        """Since the run began, whatever is done to the clock of the machine."""
+        return time.monotonic() - self.began_s

@@ -32,7 +32,7 @@ def keys_of(job: Job) -> Keys:
 
 
 @contextlib.asynccontextmanager
-async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> AsyncIterator[LiveEngine]:
+async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> AsyncIterator[LiveEngine]:
     """The endpoints as the job describes them, until the block ends. `say` is told when one of several gives up."""
     job, limits = run.job, run.job.limits
     room = room_for(job)
@@ -42,7 +42,7 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
         secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
         endpoints = [
-            await stack.enter_async_context(_opened(run, endpoint, name, key, sandbox, secrets, say, room))
+            await stack.enter_async_context(_open_endpoint(run, endpoint, name, key, sandbox, secrets, say, room))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
         parser = replace(answer_parser_of(job), redactor=Redactor(secrets))
@@ -62,8 +62,8 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
             budget=Budget(
                 max_cost=limits.max_cost,
                 max_tokens=limits.max_tokens_total,
-                cost=sum(one.cost or 0.0 for one in (run.totals, unpublished.spent, aside)),
-                tokens=sum(one.total_tokens or 0 for one in (run.totals, unpublished.spent, aside)),
+                cost=sum(one.cost or 0.0 for one in (run.progress.totals, unpublished.spent, aside)),
+                tokens=sum(one.total_tokens or 0 for one in (run.progress.totals, unpublished.spent, aside)),
             ),
             recorder=run.output,
             reasks=job.validate.reask,
@@ -76,7 +76,7 @@ async def opened_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Asy
 
 
 @contextlib.asynccontextmanager
-async def _opened(
+async def _open_endpoint(
     run: Run,
     endpoint: EndpointSection,
     name: str,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from batchcall.answers import Ended, Prepared, bad_row
-from batchcall.base import Attempt, Row
-from batchcall.input import Batch
+from batchcall.base import Attempt, Outcome, Row
+from batchcall.input import Batch, Mark
 from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.resume import Plan, marks_of, needed_columns
@@ -17,36 +17,44 @@ from batchcall.requests import RowError
 PendingRow = tuple[Row, OpenPart]
 
 
-def pending_rows(run: Run) -> Iterator[list[PendingRow]]:
+@dataclass(slots=True)
+class PendingBatch:
+    """What one step of reading brought. The event loop takes it, and notes what concerns the whole run."""
+
+    rows: list[PendingRow] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)  # where the parts begin that were opened
+    retried: list[Outcome] = field(default_factory=list)  # of rows in these parts that are done again
+    rows_seen: int | None = None  # rows of the input, where its end was reached
+
+
+def pending_rows(run: Run) -> Iterator[PendingBatch]:
     """The rows that are not done, in input order. Runs in a thread; parts that are done are skipped unread."""
-    done = _done_parts(run)
+    output, limit = run.output, run.options.limit
+    # A part is done if it holds its whole range, has no journal, and none of its rows is to be tried again.
+    is_retry = run.entry.retries_failed_before_s is not None
+    with_journal = output.journals()
+    done = {
+        number
+        for number, totals in output.published().items()
+        if totals.rows >= output.rows_of(number) and number not in with_journal and not (is_retry and totals.failed)
+    }
     columns = needed_columns(run.source, run.maker)
-    start: int | None = _next_undone(0, done) * run.output.part_rows
+    start: int | None = _next_undone(0, done) * output.part_rows
     last_seen = -1
-    while start is not None and not (run.output.rows is not None and start >= run.output.rows):
-        keep = run.output.layout.kept
-        batches = run.source.batches(columns, keep=keep, start_row=start, marks=marks_of(run.resumption.runfile))
+    # Reading goes on to the next part that is done, then begins once more behind it.
+    while start is not None and not (output.rows is not None and start >= output.rows):
+        marks = marks_of(run.resumption.runfile)
+        batches = run.source.batches(columns, keep=output.layout.kept, start_row=start, marks=marks)
         start = None
         for batch in batches:
             last_seen = batch.rows[-1].index
-            pending_rows, start = _of_batch(run, batch, done)
-            yield pending_rows
+            pending, start = _of_batch(run, batch, done)
+            yield pending
             if start is not None:
                 break
-            if run.options.limit is not None and last_seen + 1 >= run.options.limit:
+            if limit is not None and last_seen + 1 >= limit:
                 return
-    run.rows_seen = run.output.rows or (last_seen + 1 if last_seen >= 0 else run.source.count_rows())
-
-
-def _done_parts(run: Run) -> set[int]:
-    """Parts that hold their whole range, and of which nothing is to be tried again."""
-    is_retry = run.entry.retries_failed_before_s is not None
-    with_journal = run.output.journals()
-    return {
-        number
-        for number, totals in run.output.published().items()
-        if totals.rows >= run.output.rows_of(number) and number not in with_journal and not (is_retry and totals.failed)
-    }
+    yield PendingBatch(rows_seen=output.rows or (last_seen + 1 if last_seen >= 0 else run.source.count_rows()))
 
 
 def _next_undone(number: int, done: set[int]) -> int:
@@ -55,27 +63,33 @@ def _next_undone(number: int, done: set[int]) -> int:
     return number
 
 
-def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[list[PendingRow], int | None]:
+def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[PendingBatch, int | None]:
     """The pending rows of a batch; and where to read on, when it reaches a part that is done."""
-    pending_rows: list[PendingRow] = []
+    pending = PendingBatch()
     for row in batch.rows:
         number = row.index // run.output.part_rows
         if number in done:
-            return pending_rows, _next_undone(number, done) * run.output.part_rows
+            return pending, _next_undone(number, done) * run.output.part_rows
         if run.options.limit is not None and row.index >= run.options.limit:
             break
-        part = run.output.part(number) or _open_part(run, number, batch)
+        part = run.output.part(number)
+        if part is None:
+            part = run.output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
+            pending.retried += (outcome for _, outcome in part.retried.values())
+            pending.marks.append(batch.mark)
         if row.index not in part.done_before:
-            pending_rows.append((row, part))
-    return pending_rows, None
+            pending.rows.append((row, part))
+    return pending, None
 
 
-def _open_part(run: Run, number: int, batch: Batch) -> OpenPart:
-    part = run.output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
-    for _, outcome in part.retried.values():
-        run.totals.count(outcome, times=-1)
-    run.resumption.runfile.input.marks.append(list(batch.mark))
-    return part
+def take_batch(run: Run, batch: PendingBatch) -> list[PendingRow]:
+    """Note on the event loop what reading a batch has shown; return its rows."""
+    for outcome in batch.retried:
+        run.progress.totals.count(outcome, times=-1)
+    run.resumption.runfile.input.marks += map(list, batch.marks)
+    if batch.rows_seen is not None:
+        run.progress.rows_seen = batch.rows_seen
+    return batch.rows
 
 
 def prepare_row(run: Run, row: Row, part: OpenPart) -> Prepared | Ended:
@@ -114,7 +128,9 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     """Answers to this very request: of the row itself, else bought for another row and free to take."""
     if run.earlier_answers is None and not earlier.attempts:
         return ()
-    hashes = _identities(run, row, request_hash)
+    # As this job makes the request, and as older jobs made it whose answers are kept as they are.
+    older = (maker.hash_of_row(row) for maker in run.resumption.makers[1:])
+    hashes = [request_hash, *(one for one in older if one is not None)]
     with as_output_error(run.output.folder):
         own = tuple(one.read() for one in earlier.attempts if one.request_hash in hashes)
     if own or earlier.outcome is not None or run.earlier_answers is None:
@@ -124,18 +140,12 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
     if bought.outcome is not None:
-        # What was left out of the row that it was bought for is no matter of this row, which has its own.
+        # What was left out of the row that it was bought for does not concern this row, which has its own.
         outcome = replace(bought.outcome, row=row.index, left_out=None)
         return Ended(_without_values(row), outcome, attempts)
-    for attempt in attempts:  # the row may need more: what it has stands with it from now on
+    for attempt in attempts:  # the row may need more answers: those that it has are stored with it from now on
         run.output.carry(attempt)
     return attempts
-
-
-def _identities(run: Run, row: Row, request_hash: str) -> list[str]:
-    """The row's request as this job makes it, and as older jobs made it whose answers are kept as they are."""
-    older = (maker.hash_of_row(row) for maker in run.resumption.makers[1:])
-    return [request_hash, *(one for one in older if one is not None)]
 
 
 def _take(earlier_answers: EarlierAnswers, hashes: list[str]) -> Bought | None:
@@ -147,20 +157,16 @@ def complete_plan(run: Run, plan: Plan) -> None:
     if run.earlier_answers is None:  # every part is in place
         plan.new = max(0, run.source.count_rows() - plan.kept)
         return
-    _look_up_earlier_answers(run, plan, run.earlier_answers)
-
-
-def _look_up_earlier_answers(run: Run, plan: Plan, earlier_answers: EarlierAnswers) -> None:
     done = {number: totals.rows for number, totals in run.output.published().items()}
     rows_before = plan.kept + plan.gone
     part_rows = run.output.part_rows
-    with earlier_answers.rehearsal():
+    with run.earlier_answers.rehearsal():  # each answer is taken once, and all are given back
         for batch in run.source.batches(needed_columns(run.source, run.maker)):
             for row in batch.rows:
                 if row.index % part_rows < done.get(row.index // part_rows, 0):
                     continue
-                first, *older = (maker.hash_of_row(row) for maker in run.resumption.makers)
-                if _take(earlier_answers, [one for one in (first, *older) if one is not None]) is not None:
+                hashes = [maker.hash_of_row(row) for maker in run.resumption.makers]
+                if _take(run.earlier_answers, [one for one in hashes if one is not None]) is not None:
                     plan.kept += 1
                 elif row.index < rows_before:
                     plan.edited += 1

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import datetime
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Shape, Status
+from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Status
 from batchcall.dialects import DIALECTS
 from batchcall.disk import Disk, FolderLostError, RealDisk, guarded, hold_lock, network_file_system, refuse_held
 from batchcall.engine import Feed, LiveEngine, Stopped, watched_queue
@@ -19,7 +19,6 @@ from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
 from batchcall.output import (
     OWN_FOLDER,
     EarlierAnswers,
-    InputEntry,
     Layout,
     OpenPart,
     Output,
@@ -32,14 +31,14 @@ from batchcall.output import (
     read_runfile,
     write_runfile,
 )
-from batchcall.pipeline.context import Run, RunOptions
+from batchcall.pipeline.context import Progress, Run, RunOptions
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
-from batchcall.pipeline.open_engine import keys_of, opened_engine
-from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row
-from batchcall.pipeline.progress_feed import Show, shown
+from batchcall.pipeline.open_engine import keys_of, open_engine
+from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row, take_batch
+from batchcall.pipeline.progress_feed import Show, show_progress
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
-from batchcall.pipeline.resume import Resumption, needed_columns, refuse_foreign_folder, resume
+from batchcall.pipeline.resume import needed_columns, refuse_foreign_folder, resume
 from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
 
@@ -78,88 +77,80 @@ async def run_job(
     stop: StopSwitch | None = None,
     disk: Disk | None = None,
 ) -> Summary:
-    """Run a job to its end, or as far as it goes, and return what came of it; `Summary.exit_code` tells the rest.
+    """Run a job to its end, or as far as it goes. `Summary.exit_code` says which.
 
-    Goes on where an earlier run left off. `show` is called twice a second with where the run stands, `say` with notes
+    Goes on where an earlier run stopped. `show` is called twice a second with where the run stands, `say` with notes
     for a person. Raises BatchcallError when the run could not start, or was ended by the endpoint or the disk;
     what arrived is kept in every case.
     """
-    options = options or RunOptions()
+    options, say = options or RunOptions(), say or (lambda note: None)
     job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
     keys = keys_of(job)
     room_for(job)  # before anything is written
-    with _disk_faults(job.output.path) as disk_faults:
-        disk = disk or RealDisk(parts_mode=job.output.parts_mode)
-        async with _opened(job, options, say or _say_nothing, disk) as run:
-            disk_faults.can_have_sent = True
-            async with opened_engine(run, keys, say or _say_nothing) as engine:
-                with _folder_watched(run, engine):
-                    stopped = await _drive(run, engine, show, stop)
-            summary = await asyncio.to_thread(finish, run, engine, stopped)
-            if say is not None and (note := run.maker.row_tools_note()):
-                say(note)
-            if say is not None and summary.left_out:
-                say(f"left out: {left_out_text(summary.left_out)}")
-            if say is not None and summary.left_out_of_arguments:
-                say(f"left out: {members_left_out_text(summary.left_out_of_arguments)}")
-            return summary
-
-
-@dataclass(slots=True)
-class _DiskFaults:
-    can_have_sent: bool = False
-
-
-@contextlib.contextmanager
-def _disk_faults(folder: Path) -> Iterator[_DiskFaults]:
-    """Whichever step meets a disk that fails: once something was sent, the run stops and can go on later.
-
-    Before that, a place that may not or cannot be written is the command's fault.
-    """
-    faults = _DiskFaults()
+    disk = disk or RealDisk(parts_mode=job.output.parts_mode)
+    can_have_sent = False
     try:
-        with as_output_error(folder):
-            yield faults
+        with as_output_error(job.output.path):
+            async with _open_run(job, options, say, disk) as run:
+                can_have_sent = True
+                async with open_engine(run, keys, say) as engine:
+                    with _folder_watched(run, engine):
+                        stopped = await _drive(run, engine, show, stop)
+                summary = await asyncio.to_thread(finish, run, engine, stopped)
     except OutputError as error:
-        if faults.can_have_sent:
+        # A disk that fails once something was sent: the run stops and can go on later. Before that, a folder that may
+        # not or cannot be written is the command's fault.
+        if can_have_sent:
             error.exit_code = ExitCode.STOPPED_EARLY
         raise
-
-
-def _say_nothing(note: str) -> None:
-    """For callers that do not listen."""
+    if note := run.maker.row_tools_note():
+        say(note)
+    if summary.left_out:
+        say(f"left out: {left_out_text(summary.left_out)}")
+    if summary.left_out_of_arguments:
+        say(f"left out: {members_left_out_text(summary.left_out_of_arguments)}")
+    return summary
 
 
 @contextlib.asynccontextmanager
-async def _opened(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
-    """Everything that can be wrong before a request is sent is found here; the output is locked meanwhile."""
+async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
+    """Finds everything that can be wrong before a request is sent. The output is locked until the block ends."""
     folder = job.output.path
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
-    maker, source, layout = await asyncio.to_thread(_prepared, job, disk)
+    maker, source, layout = await asyncio.to_thread(_prepare_with_ids, job, disk)
     doubted = await asyncio.to_thread(doubts, job, maker, source)
     seen = (*maker.left_out, *maker.findings.slips, *source.notes, *layout.kept.notes)
     for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
     make_folders(disk, folder)
-    with hold_lock(lock) as still_held, guarded(disk, still_held), open_output(job, layout, disk) as output:
-        run = await asyncio.to_thread(taken_up, job, options, maker, source, output, disk, say)
-        try:
-            yield run
-        finally:
-            if run.earlier_answers is not None:
-                run.earlier_answers.close()
+    with hold_lock(lock) as still_held, guarded(disk, still_held):
+        clear_remains(disk, folder)  # what a crash left half-written
+        part_rows, keep_answers = job.output.part_rows, job.output.response
+        with contextlib.closing(
+            Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
+        ) as output:
+            run = await asyncio.to_thread(_begin, job, options, maker, source, output, disk, say)
+            try:
+                yield run
+            finally:
+                if run.earlier_answers is not None:
+                    run.earlier_answers.close()
 
 
-def _prepared(job: Job, disk: Disk) -> tuple[RequestMaker, Input, Layout]:
-    """As `prepare`; ids that an earlier run has found unique in this very input are not read again."""
+def _prepare_with_ids(job: Job, disk: Disk) -> tuple[RequestMaker, Input, Layout]:
+    """As `prepare`, and the ids are checked, unless an earlier run found them unique in this very input."""
     refuse_network(job)
     maker, source, layout = prepare(job)
-    known = _known_input(disk, job.output.path)
-    is_checked = known is not None and (known.fingerprint, known.unique_id) == (source.fingerprint, job.input.id)
-    if job.input.id is not None and not is_checked:
-        source.check_ids(job.input.id)
+    if job.input.id is not None:
+        try:
+            runfile = read_runfile(disk, job.output.path / OWN_FOLDER)
+        except OutputError:
+            runfile = None
+        found = runfile and (runfile.input.fingerprint, runfile.input.unique_id)
+        if found != (source.fingerprint, job.input.id):
+            source.check_ids(job.input.id)
     return maker, source, layout
 
 
@@ -175,31 +166,21 @@ def refuse_network(job: Job) -> None:
         )
 
 
-def _known_input(disk: Disk, folder: Path) -> InputEntry | None:
-    """The input of the last run, None where that is not known."""
-    try:
-        runfile = read_runfile(disk, folder / OWN_FOLDER)
-    except OutputError:
-        return None
-    return runfile.input if runfile is not None else None
-
-
-def open_output(job: Job, layout: Layout, disk: Disk) -> contextlib.closing[Output]:
-    """The output of a job, cleared of what a crash left half-written. The caller holds its lock."""
-    clear_remains(disk, job.output.path)
-    return contextlib.closing(
-        Output(job.output.path, layout, disk=disk, part_rows=job.output.part_rows, keep_answers=job.output.response)
-    )
-
-
 def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
-    """What a job needs of its templates, tools and input, checked but for the ids. Nothing is sent or written.
+    """What a job needs of its templates, tools and input, checked except for the ids. Sends and writes nothing.
 
     Raises JobError or InputError.
     """
     maker = make_request_maker(job)
-    _refuse_impossible(maker)
-    _refuse_unspeakable(job, maker.job_shape)
+    faults, slips = maker.findings
+    if faults:  # every call would be paid for and be wrong; what looks like a typo in the schema may be the cause
+        raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
+    for protocol in dict.fromkeys(endpoint.protocol for endpoint in job.endpoints):
+        # What the protocol has no words for would be lost in silence, or refused for every row.
+        unspeakable = DIALECTS[protocol].faults(maker.job_shape)
+        if unspeakable:
+            what = f"{job.file.name} asks for what {protocol} cannot express or refuses"
+            raise JobError(what, faults=tuple(unspeakable))
     source = open_input(job.input.path, id_column=job.input.id, output=job.output.path)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
     source.require(maker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
@@ -210,13 +191,6 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
     layout = Layout(source.kept_schema(kept), maker.arguments_type, is_all_kept=job.output.keep is None)
     next(iter(source.batches(needed_columns(source, maker), keep=layout.kept)), None)  # rows that cannot be read show
     return maker, source, layout
-
-
-def _refuse_impossible(maker: RequestMaker) -> None:
-    """A tool whose every call would be paid for and be wrong. Its slips are told too: one of them may be the cause."""
-    faults, slips = maker.findings
-    if faults:
-        raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
 
 
 _WHO_NEEDS = {
@@ -237,67 +211,54 @@ def _refuse_hidden(job: Job, maker: RequestMaker, source: Input) -> None:
         raise JobError(f"{job.file.name} names columns in a way that does not show them", faults=tuple(sorted(hidden)))
 
 
-def _refuse_unspeakable(job: Job, shape: Shape) -> None:
-    """What the protocol has no words for would be lost in silence, or refused for every row."""
-    for protocol in dict.fromkeys(endpoint.protocol for endpoint in job.endpoints):
-        faults = DIALECTS[protocol].faults(shape)
-        if faults:
-            raise JobError(f"{job.file.name} asks for what {protocol} cannot say or refuses", faults=tuple(faults))
-
-
-def taken_up(
+def _begin(
     job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
 ) -> Run:
-    """The run as it begins: what is there is compared with what is asked for, and run.json says that it has begun.
+    """The run as it begins: what is there is compared with what is asked for, and run.json records the start.
 
-    Raises ResumeError for a changed job, OutputError.
+    Raises ResumeError where the person must decide first, OutputError.
     """
     with as_output_error(output.folder):
-        return _taken_up(job, options, maker, source, output, disk, say)
+        now = datetime.datetime.now(datetime.UTC)
+        resumption = resume(job, maker, source, output, disk=disk, on_change=options.on_change)
+        may_ask = not resumption.is_finished and has_earlier(disk, output.own)
+        earlier_answers = EarlierAnswers(disk, output.folder, output.own) if may_ask else None
+        runs = resumption.runfile.runs
+        output.has_died = not runs or runs[-1].ended_at is None
+        entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
+        if options.retry_failed:
+            entry.retries_failed_before_s = _retries_before_s(runs, now.timestamp())
+        progress = Progress(totals=output.done())
+        run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, disk, progress)
+        if resumption.plan is not None:
+            complete_plan(run, resumption.plan)
+        for note in resumption.notes:
+            say(note)
+        if resumption.plan is not None and resumption.plan.is_worth_saying:
+            say(f"the input or the columns have changed: {resumption.plan}")
+        if not resumption.is_finished or options.retry_failed:
+            output.mark_success(False)
+            resumption.runfile.is_complete = False
+        runs.append(entry)
+        # The first journal's sync makes the record durable.
+        write_runfile(disk, output.own, resumption.runfile, is_last=False)
+        return run
 
 
-def _taken_up(
-    job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
-) -> Run:
-    now = datetime.datetime.now(datetime.UTC)
-    resumption = resume(job, maker, source, output, disk=disk, on_change=options.on_change)
-    may_ask = not resumption.is_finished and has_earlier(disk, output.own)
-    earlier_answers = EarlierAnswers(disk, output.folder, output.own) if may_ask else None
-    runs = resumption.runfile.runs
-    output.has_died = not runs or runs[-1].ended_at is None
-    entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
-    if options.retry_failed:
-        entry.retries_failed_before_s = _retry_pass(resumption, now.timestamp())
-    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, disk)
-    run.totals = output.done()
-    if resumption.plan is not None:
-        complete_plan(run, resumption.plan)
-    for note in resumption.notes:
-        say(note)
-    if resumption.plan is not None and resumption.plan.is_worth_saying:
-        say(f"the input or the columns have changed: {resumption.plan}")
-    if not resumption.is_finished or options.retry_failed:
-        output.mark_success(False)
-        resumption.runfile.is_complete = False
-    resumption.runfile.runs.append(entry)
-    write_runfile(disk, output.own, resumption.runfile, is_last=False)  # the first journal's sync makes it durable
-    return run
+def _retries_before_s(runs: Sequence[RunEntry], now_s: float) -> float:
+    """The moment before which failures are tried again.
 
-
-def _retry_pass(resumption: Resumption, now_s: float) -> float:
-    """The moment before which failures are tried again. A pass that was interrupted goes on, it does not begin anew."""
-    runs = resumption.runfile.runs
-    if runs and runs[-1].retries_failed_before_s is not None and runs[-1].exit_code not in _PASS_IS_OVER:
-        return runs[-1].retries_failed_before_s
-    return max([now_s, *map(_no_row_ended_after_s, runs)])  # the clock may have been set back since
-
-
-def _no_row_ended_after_s(run: RunEntry) -> float:
-    ended_at_s = datetime.datetime.fromisoformat(run.ended_at).timestamp() + 1 if run.ended_at else 0.0
-    return max(run.started_at_s, ended_at_s, run.retries_failed_before_s or 0.0)
-
-
-_PASS_IS_OVER = (ExitCode.OK, ExitCode.ROWS_FAILED)
+    A pass of --retry-failed that was interrupted goes on with its own moment. A new pass begins after every row so far
+    has ended, also where the clock was set back since.
+    """
+    last_s = runs[-1].retries_failed_before_s if runs else None
+    if last_s is not None and runs[-1].exit_code not in (ExitCode.OK, ExitCode.ROWS_FAILED):
+        return last_s
+    before_s = now_s
+    for run in runs:
+        ended_at_s = datetime.datetime.fromisoformat(run.ended_at).timestamp() + 1 if run.ended_at else 0.0
+        before_s = max(before_s, run.started_at_s, ended_at_s, run.retries_failed_before_s or 0.0)
+    return before_s
 
 
 async def _drive(
@@ -306,20 +267,20 @@ async def _drive(
     """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
     if stop is not None:
         stop.connect(engine.stop)
-    feed = Feed(pending_rows(run))
+    progress, feed = run.progress, Feed(pending_rows(run), lambda batch: take_batch(run, batch))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_quiet_collector())
         stack.enter_context(_deadline(run.options.deadline_s, engine))
         for endpoint in engine.pool.endpoints:
             await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
-        await stack.enter_async_context(shown(run, engine, feed, show))
+        await stack.enter_async_context(show_progress(run, engine, feed, show))
         outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda pending: prepare_row(run, *pending)))
         sealer = await stack.enter_async_context(_Sealer(run, engine))
         async for ended in outcomes:
-            run.totals.count(ended.outcome)
-            run.rows_here += 1
-            run.an_error = run.an_error or ended.outcome.error
-            run.failed_here += ended.outcome.status is not Status.OK
+            progress.totals.count(ended.outcome)
+            progress.rows_here += 1
+            progress.an_error = progress.an_error or ended.outcome.error
+            progress.failed_here += ended.outcome.status is not Status.OK
             if (why := too_many_failed(run)) is not None:
                 engine.stop(why)
             complete = run.output.add(ended.row.kept, ended.outcome, ended.attempts)
@@ -387,7 +348,7 @@ class _Sealer:
 
     def _seal(self, part: OpenPart) -> None:
         self._run.output.seal(part)
-        run = self._run  # it only tells where to seek to: an older one does no harm
+        run = self._run  # the record has new places to seek to; an older one does no harm
         with run.record_lock:
             write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
 

@@ -29,7 +29,7 @@ async def taken_by(feed: Feed[int], workers: int) -> list[int]:
 
 
 async def test_many_workers_take_every_item_once_in_order() -> None:
-    feed = Feed(batches(7, 5))
+    feed = Feed(batches(7, 5), list)
 
     taken = await taken_by(feed, workers=4)
 
@@ -38,7 +38,7 @@ async def test_many_workers_take_every_item_once_in_order() -> None:
 
 
 async def test_empty_batches_end_nothing() -> None:
-    feed = Feed(iter([[], [1], [], [], [2], []]))
+    feed = Feed(iter([[], [1], [], [], [2], []]), list)
 
     assert await taken_by(feed, workers=2) == [1, 2]
     await feed.close()
@@ -52,7 +52,7 @@ async def test_no_more_than_one_batch_is_read_ahead() -> None:
             read.append(number)
             yield [number]
 
-    feed = Feed(counting())
+    feed = Feed(counting(), list)
     assert await feed.next() == 0
     await feed.close()
 
@@ -66,7 +66,7 @@ async def test_a_worker_that_is_cancelled_while_it_waits_costs_nobody_an_item() 
         may_read.wait(10)
         yield [1, 2]
 
-    feed = Feed(slow())
+    feed = Feed(slow(), list)
     waiting = asyncio.create_task(feed.next())
     await asyncio.sleep(0)
     waiting.cancel()
@@ -83,7 +83,7 @@ async def test_what_the_source_raises_reaches_who_asks() -> None:
         yield [1]
         raise OSError("the disk is gone")
 
-    feed = Feed(broken())
+    feed = Feed(broken(), list)
 
     assert await feed.next() == 1
     with pytest.raises(OSError, match="the disk is gone"):

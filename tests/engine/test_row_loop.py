@@ -191,7 +191,7 @@ def live(
         if stop_after_s is not None:
             loop.call_later(stop_after_s, engine.stop, Stopped("told to", ExitCode.TERMINATED))
         ended, began = [], loop.time()
-        feed: Feed[Prepared] = Feed(iter([asked]))
+        feed: Feed[Prepared] = Feed(iter([asked]), list)
         async with engine.outcomes(feed, prepare) as outcomes:
             async for one in outcomes:
                 ended.append(one)
