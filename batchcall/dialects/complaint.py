@@ -66,22 +66,23 @@ _MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "des
 def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
     """The error of one document. The order is that of how telling the forms are."""
     if isinstance(document, list):  # Gemini puts its errors into a list, the first or, in a stream, the last in it
-        return _complaint_in_list(document, unwrapped + 1) if unwrapped < MAX_UNWRAPPING else None
+        if unwrapped >= MAX_UNWRAPPING:
+            return None
+        ends = (*document[:1], *document[:0:-1][:1])
+        return next(filter(None, (_complaint_in(end, unwrapped + 1) for end in ends)), None)
     if isinstance(document, str):
         return _from_object({"message": document}, unwrapped)
     if not isinstance(document, dict):
         return None
-    if blocked := _blocked_prompt(document):
-        return blocked
+    feedback = document.get("promptFeedback")  # Gemini's
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    if isinstance(reason, str) and reason:
+        return Complaint(f"the prompt was blocked: {reason}", codes=(reason,), is_blocked_prompt=True)
     source = next(_sources(document), None)
-    if isinstance(source, str):
-        return _from_text(source, document, unwrapped)
+    if isinstance(source, str):  # only a sentence, {"error": "model not found"}; its code may stand beside it
+        beside = {name: document.get(name) for name in _CODE_NAMES}
+        return _from_object({**beside, "message": source}, unwrapped)
     return _from_object(source, unwrapped) if source else None
-
-
-def _complaint_in_list(documents: list[Json], unwrapped: int) -> Complaint | None:
-    several = (_complaint_in(document, unwrapped) for document in (*documents[:1], *documents[:0:-1][:1]))
-    return next(filter(None, several), None)
 
 
 def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
@@ -109,24 +110,21 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
 
 
 def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
-    message = _message_of(said)
+    written = (said.get(name) for name in _MESSAGE_NAMES)
+    message = next((text for text in written if isinstance(text, str) and text.strip()), "")
     inner = _unwrap(message, unwrapped)
     details = _listed(said.get("details"))
     codes, status = _codes_of(said, details)
+    violations = [each for detail in details if isinstance(detail, dict) for each in _listed(detail.get("violations"))]
+    quota_ids = tuple(str(each.get("quotaId", "")) for each in violations if isinstance(each, dict))
     return Complaint(
         message=inner.message if inner else message,
         codes=tuple(dict.fromkeys((*codes, *(inner.codes if inner else ())))),
         status=status or (inner.status if inner else None),
         details=details or (inner.details if inner else []),
-        quota_ids=_quota_ids(details) or (inner.quota_ids if inner else ()),
+        quota_ids=quota_ids or (inner.quota_ids if inner else ()),
         is_blocked_prompt="flagged_input" in _metadata_of(said) or (inner is not None and inner.is_blocked_prompt),
     )
-
-
-def _from_text(text: str, around: dict[str, Json], unwrapped: int) -> Complaint:
-    """An error that is only a sentence, {"error": "model not found"}; its code may stand beside it."""
-    beside = {name: around.get(name) for name in _CODE_NAMES}
-    return _from_object({**beside, "message": text}, unwrapped)
 
 
 def _unwrap(message: str, unwrapped: int) -> Complaint | None:
@@ -136,14 +134,6 @@ def _unwrap(message: str, unwrapped: int) -> Complaint | None:
         return _complaint_in(orjson.loads(message), unwrapped + 1)
     except ValueError:
         return None
-
-
-def _message_of(said: dict[str, Json]) -> str:
-    for name in _MESSAGE_NAMES:
-        message = said.get(name)
-        if isinstance(message, str) and message.strip():
-            return message
-    return ""
 
 
 def _codes_of(said: dict[str, Json], details: list[Any]) -> tuple[list[str], int | None]:
@@ -159,7 +149,7 @@ def _codes_of(said: dict[str, Json], details: list[Any]) -> tuple[list[str], int
 
 
 def _metadata_of(said: dict[str, Json]) -> dict[str, Json]:
-    """OpenRouter's: the status alone does not tell a moderated prompt from a bad key."""
+    """OpenRouter's: the status alone is the same for a moderated prompt and for a bad key."""
     metadata = said.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
 
@@ -173,24 +163,6 @@ def _as_code(value: Any) -> str:
 
 def _is_status(name: str) -> bool:
     return len(name) == 3 and name.isascii() and name.isdigit() and 400 <= int(name) < 600
-
-
-def _quota_ids(details: list[Any]) -> tuple[str, ...]:
-    return tuple(
-        str(violation.get("quotaId", ""))
-        for detail in details
-        if isinstance(detail, dict)
-        for violation in _listed(detail.get("violations"))
-        if isinstance(violation, dict)
-    )
-
-
-def _blocked_prompt(document: dict[str, Json]) -> Complaint | None:
-    feedback = document.get("promptFeedback")
-    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
-    if not isinstance(reason, str) or not reason:
-        return None
-    return Complaint(f"the prompt was blocked: {reason}", codes=(reason,), is_blocked_prompt=True)
 
 
 def _listed(value: Json) -> list[Any]:

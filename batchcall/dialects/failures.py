@@ -1,4 +1,10 @@
-"""What an answer that is no completion means, told by its code first: the same table for every protocol."""
+"""What an answer that is no completion means: the same tables for every protocol.
+
+Vendors and relays use the same status for different things (429 for a rate and for an empty account, 403 for a key and
+for a moderated prompt, 500 for anything), while a code has one meaning wherever it appears. So the code comes first.
+What is decided here matters: a lasting failure taken for a passing one is tried again for nothing, and a passing one
+taken for lasting ends the run. Where signs differ, the more certain one wins.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, RateLimits, Scope, Usage
+from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, Scope, Usage
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
 from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
 from batchcall.dialects.quotas import likely_renewal_s, span_of_fields, span_of_headers, span_of_names, span_of_words
@@ -28,7 +34,9 @@ _SHOULD_RETRY = "x-should-retry"
 HEADERS_READ = frozenset({*WAIT_HEADERS, *RESET_HEADERS, *RESET_HEADERS.values(), _SHOULD_RETRY})
 
 # fmt: off
-BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status and reasons, in lower case
+# Codes that mean one thing whatever the status: error.code, error.type, error.status and reasons, in lower case. One
+# that may mean several things is in BY_VAGUE_CODE, or stands beside its status in BY_CODE_AND_STATUS.
+BY_CODE: Mapping[str, FailureKind] = {
     "rate_limit_exceeded":                  FailureKind.RATE_LIMITED,
     "rate_limit_error":                     FailureKind.RATE_LIMITED,
     "rate_limit_reached_error":             FailureKind.RATE_LIMITED,   # Moonshot
@@ -186,6 +194,7 @@ BY_CODE: Mapping[str, FailureKind] = {  # error.code, error.type, error.status a
     "channel:response_time_exceeded":       FailureKind.SERVER_ERROR,
 }
 
+# Codes that mean another thing with one status than with all others, or a vendor's short numbers, which others may use.
 BY_CODE_AND_STATUS: Mapping[tuple[str, int], FailureKind] = {
     ("rate_limit_exceeded", 413): FailureKind.REJECTED,     # Groq: this one request is beyond the whole minute
     ("overloaded", 429):          FailureKind.TOO_MANY_OPEN,  # TGI: as many in flight as it was started for
@@ -200,7 +209,8 @@ BY_CODE_AND_STATUS: Mapping[tuple[str, int], FailureKind] = {
     ("2049", 200):                FailureKind.BAD_KEY,
 }
 
-BY_STATUS: Mapping[int, FailureKind] = {  # those that mean one thing whatever their text says
+# Statuses that mean one thing whatever their text says.
+BY_STATUS: Mapping[int, FailureKind] = {
     402: FailureKind.NO_QUOTA,
     408: FailureKind.TIMED_OUT,
     409: FailureKind.RELAY_ERROR,  # a lock that timed out, say OpenAI's clients, which try again
@@ -231,6 +241,8 @@ BY_VAGUE_CODE: Mapping[str, FailureKind] = {
     "deadline_exceeded":     FailureKind.SERVER_ERROR,
 }
 
+# What a status most likely means where neither a code nor a sentence decides: 400, 401, 403 and 404 are used for all
+# sorts of things, so they come behind both.
 BY_UNDECIDED_STATUS: Mapping[int, FailureKind] = {
     400: FailureKind.REJECTED,
     401: FailureKind.BAD_KEY,
@@ -244,6 +256,7 @@ BY_UNDECIDED_STATUS: Mapping[int, FailureKind] = {
     503: FailureKind.OVERLOADED,
 }
 
+# The rest. A 2xx that is no completion was worked on and may be billed; a 5xx too.
 BY_RANGE: Mapping[int, FailureKind] = {
     2: FailureKind.UNREADABLE,
     3: FailureKind.REDIRECTED,
@@ -253,7 +266,7 @@ BY_RANGE: Mapping[int, FailureKind] = {
 
 
 class Wording(NamedTuple):
-    """A sentence that tells what neither code nor status does. It counts with these statuses only: words lie."""
+    """A sentence that decides what neither code nor status does. It counts with these statuses only: words lie."""
 
     kind: FailureKind
     statuses: frozenset[int]
@@ -276,6 +289,8 @@ OVERRULING = (
             re.compile("not have permission to access the file .{1,200} or it may not exist", re.I)),
 )
 
+# Sentences of endpoints that give no code, or one that says nothing. Never with 429: "quota" in the text of a rate
+# limit would end the run. Patterns are phrases rather than words, since messages quote what users write.
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
@@ -305,7 +320,7 @@ WORDINGS = (
     Wording(FailureKind.REJECTED, frozenset({500}), re.compile(r"^field \w+ is required")),  # new-api, as the first
 )
 
-# What is said where the endpoint found no words.
+# What the row says where the endpoint gives no message.
 SAYINGS: Mapping[FailureKind, str] = {
     FailureKind.RATE_LIMITED:  "too many requests",
     FailureKind.TOO_MANY_OPEN: "too many requests at the same time",
@@ -349,9 +364,14 @@ class Answer(NamedTuple):
 
 def read_failure(answer: Answer, *, now_s: float) -> Failure:
     """What went wrong. `now_s` is when the answer came, in seconds since the epoch."""
-    complaint = find_complaint(answer.documents) or Complaint(message=_plain_message(answer))
+    complaint = find_complaint(answer.documents)
+    if complaint is None:  # not JSON: the title of a page, else the start of the text
+        is_plain = not (answer.documents or answer.saying)
+        text = markup_title(answer.text) or answer.text.strip()[:MAX_MESSAGE] if is_plain else ""
+        complaint = Complaint(message=text)
     usage = _usage_in(answer.documents)
     kind = _kind_of(answer, complaint)
+
     if usage.total_tokens and kind.rule.money is Money.REFUSED and kind.rule.scope is Scope.RETRY:
         kind = FailureKind.SERVER_ERROR  # whoever counts tokens may bill them
     words = complaint.message[:MAX_SEARCHED]
@@ -359,21 +379,35 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
     quota = _quota(answer, complaint, kind, wait_s, now_s=now_s)
     if quota is not None and (wait_s is None or wait_s > LONGEST_WAIT_S):
         kind = FailureKind.LONG_WAIT
-    told = _tell(answer, complaint, kind)
+
+    message = _message(answer, complaint, kind)
     if quota is not None and quota.is_stated and kind is FailureKind.LONG_WAIT:
-        told = f"the endpoint asks to wait {say_wait(quota.renewed_at_s - now_s, now_s=now_s)}; {told}"
+        message = f"the endpoint asks to wait {say_wait(quota.renewed_at_s - now_s, now_s=now_s)}; {message}"
+    limits = quota_limits(complaint.details) if kind is FailureKind.RATE_LIMITED else None
+    if kind is FailureKind.TOO_MANY_OPEN:
+        limits = open_at_once(words)
     return Failure(
         kind=kind,
-        message=one_line(told, MAX_MESSAGE),
+        message=one_line(message, MAX_MESSAGE),
         http_status=answer.status,
         code=complaint.code,
         retry_after_s=None if wait_s is None else min(wait_s, LONGEST_WAIT_S),
         usage=usage,
-        limits=_limits(complaint, kind),
+        limits=limits,
         quota=quota,
     )
 
 
+# A quota that no short pause refills ends the run, so it takes a sign of its own:
+#
+# - A wait beyond 15 minutes is one, whatever it is for: nobody waits that long.
+# - Else the failure must be one that a used-up quota may be: a rate, an overload, an empty account, or a status that
+#   relays give to everything where nothing else decided.
+# - The time of its renewal counts where it is beyond 15 minutes, and either a span is named or the failure is one of
+#   quotas. A nearer one is a pause like any other.
+# - A named span without any time: the usual turn of that span, and the row says that this is a guess.
+#
+# Headers are not read for a failure that lasts: they speak of rates, which the answer is not about.
 def _quota(
     answer: Answer, complaint: Complaint, kind: FailureKind, wait_s: float | None, *, now_s: float
 ) -> Quota | None:
@@ -399,8 +433,8 @@ _OF_QUOTAS = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, Failur
 
 
 def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bool:
-    """Whether only the status said what it is, one of those that relays give to quotas as well. Not of a request that
-    is called invalid: its message says what is wrong with it, and that may be about days and limits."""
+    """Whether only the status says what it is, one of those that relays give to quotas as well. Not so for a request
+    that is called invalid: its message says what is wrong with it, and that may be about days and limits."""
     status = complaint.status or answer.status
     codes = [code.lower() for code in complaint.codes]
     is_by_code = _by_code(codes, status) is not None
@@ -412,26 +446,37 @@ def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bo
     )
 
 
-def _limits(complaint: Complaint, kind: FailureKind) -> RateLimits | None:
-    if kind is FailureKind.TOO_MANY_OPEN:
-        return open_at_once(complaint.message[:MAX_SEARCHED])
-    return quota_limits(complaint.details) if kind is FailureKind.RATE_LIMITED else None
-
-
+# What an answer means is decided by the first of these that decides anything:
+#
+# 1. Gemini's block of a prompt. It comes as a success without candidates.
+# 2. OVERRULING: the few sentences without which a code would mean two things.
+# 3. A code that means one thing, alone or with the status.
+# 4. A status that means one thing. 402 does not where a wait is asked for beside it: that is a rate, not a debt.
+# 5. The server's own word, x-should-retry, against what 6 finds. It never overrules 1 to 4, which are certain.
+# 6. A sentence (WORDINGS), a vague code where the status says nothing, the usual meaning of the status, its range.
+#
+# Two things are looked at afterwards. A refusal for a rate may be one for the number of requests in flight: what helps
+# then is fewer at a time, not a pause. And a relay's refusal of a key may be that of one bad channel of many.
 def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
-    """The order is: the few sentences that overrule, code, status, what the endpoint says of retrying, words, the range
-    of the status."""
     if complaint.is_blocked_prompt:
         return FailureKind.FILTERED
     status = complaint.status or answer.status
     for wording in OVERRULING:
         if _fits(wording, complaint.message, status):
             return wording.kind
+
     codes = [code.lower() for code in complaint.codes]
-    decided = _by_code(codes, status) or _by_status(status, answer.headers)
+    is_to_wait = status == 402 and not answer.headers.keys().isdisjoint(WAIT_HEADERS)
+    decided = _by_code(codes, status) or (FailureKind.RATE_LIMITED if is_to_wait else BY_STATUS.get(status))
     if decided in _MAY_BE_OF_WHAT_IS_OPEN and _is_of_what_is_open(answer, complaint, codes):
         return FailureKind.TOO_MANY_OPEN
-    kind = decided or _by_word_of_server(answer, _by_words_or_range(answer, complaint, codes, status))
+
+    kind = decided or _by_words_or_range(answer, complaint, codes, status)
+    word = answer.headers.get(_SHOULD_RETRY, "").strip().lower()
+    if decided is None and word == "true" and kind.rule.scope is not Scope.RETRY:
+        kind = FailureKind.RELAY_ERROR
+    elif decided is None and word == "false" and kind.rule.scope is Scope.RETRY:
+        kind = FailureKind.REJECTED
     if kind is FailureKind.BAD_KEY and not RELAY_TYPES.isdisjoint(codes):
         return FailureKind.RELAY_DENIED
     return kind
@@ -455,22 +500,6 @@ def _by_code(codes: list[str], status: int) -> FailureKind | None:
         if kind := BY_CODE_AND_STATUS.get((code, status)) or BY_CODE.get(code):
             return kind
     return None
-
-
-def _by_status(status: int, headers: Mapping[str, str]) -> FailureKind | None:
-    if status == 402 and not headers.keys().isdisjoint(WAIT_HEADERS):
-        return FailureKind.RATE_LIMITED
-    return BY_STATUS.get(status)
-
-
-def _by_word_of_server(answer: Answer, kind: FailureKind) -> FailureKind:
-    """`kind`, unless the endpoint says itself that the opposite of it is right."""
-    word = answer.headers.get(_SHOULD_RETRY, "").strip().lower()
-    if word == "true" and kind.rule.scope is not Scope.RETRY:
-        return FailureKind.RELAY_ERROR
-    if word == "false" and kind.rule.scope is Scope.RETRY:
-        return FailureKind.REJECTED
-    return kind
 
 
 def _by_words_or_range(answer: Answer, complaint: Complaint, codes: list[str], status: int) -> FailureKind:
@@ -505,18 +534,11 @@ def _wait_s(answer: Answer, words: str, *, now_s: float) -> float | None:
     return renewal_s
 
 
-def _tell(answer: Answer, complaint: Complaint, kind: FailureKind) -> str:
+def _message(answer: Answer, complaint: Complaint, kind: FailureKind) -> str:
     code = f" {complaint.code}" if complaint.code and complaint.code != str(answer.status) else ""
     words = complaint.message or answer.saying or SAYINGS.get(kind, "the endpoint does not say why")
     is_stray = kind is FailureKind.UNREADABLE and bool(complaint.message) and not answer.documents
     return f"HTTP {answer.status}{code}: {'not a completion: ' if is_stray else ''}{words}"
-
-
-def _plain_message(answer: Answer) -> str:
-    """The words of a body that is not JSON: its title where it is a page, else its start."""
-    if answer.documents or answer.saying:
-        return ""
-    return markup_title(answer.text) or answer.text.strip()[:MAX_MESSAGE]
 
 
 def _usage_in(documents: list[Json]) -> Usage:

@@ -1,9 +1,16 @@
 """Quotas that no pause refills: of an hour, a day, a week, a month. Found by code, by header, or by the sentence.
 
 Words lie: taking "quota" for such a limit has turned passing refusals into fatal stops elsewhere. So a sentence counts
-only where it names a span of time itself beside a limit, and not where it names a minute or a second too, advertises
-("upgrade to get 1,000 requests per day") or is about money. Where the endpoint asks for a short pause as well, the
-pause is tried first.
+only where it names a span of time itself beside a limit:
+
+- "Rate limit reached on tokens per day (TPD): Limit 100000" counts, as a day.
+- "You exceeded your current quota" names no span: it is a rate, or a code says more.
+- "Limit 3 per minute and 200 per day" names a minute too: which of them was met is unknown, so the pause is tried.
+- "Upgrade to get 1,000 requests per day" advertises, and what is behind such a word does not count.
+- "monthly spending limit" is about money, which the tables of failures know.
+- "每周/每月使用上限" names two spans: the longest counts, since a shorter wait would be refused again.
+
+Where the endpoint asks for a short pause as well, the pause is tried first.
 
 The wordings are those of OpenAI and Groq ("on tokens per day (TPD): Limit 100000", help.openai.com on rate limits,
 console.groq.com/docs/rate-limits), OpenRouter ("free-models-per-day", openrouter.ai/docs/api-reference/limits), GitHub
@@ -35,7 +42,8 @@ SPAN_BY_CODE: Mapping[str, str] = {  # in lower case
     "3036":                             DAY,    # Cloudflare Workers AI, with the next
     "4006":                             DAY,
 }
-# Names of codes, of quotas (Google's quotaId) and of GitHub Models' x-ratelimit-type.
+# Names of codes, of quotas (Google's quotaId) and of GitHub Models' x-ratelimit-type. A name says which limit was met,
+# so it needs no word for a limit beside it.
 _IN_NAME = (
     (HOUR,  re.compile(r"per_?-?hour|hourly|byhour|(?:^|[^a-z])rph(?:[^a-z]|$)")),
     (DAY,   re.compile(r"per_?-?day|daily|byday|(?:^|[^a-z])(?:rpd|tpd)(?:[^a-z]|$)")),
@@ -44,6 +52,7 @@ _IN_NAME = (
 )
 _OF_MONEY = re.compile(r"spend|billing|payment|purchas|overdue|arrear", re.I)
 
+# A minute or a second, in the languages that endpoints answer in.
 _SHORT = re.compile(
     r"per[ _-]?(?:\d+ )?(?:min(?:ute)?|sec(?:ond)?)s?(?![a-z])|/ ?(?:s|sec|second|min|minute)\b"
     r"|\b(?:a|one|each|every) (?:minute|second)\b"
@@ -74,6 +83,7 @@ _LONG = (
                        r"|\bmonatlich|\bpro Monat\b|\bMonats|\bpar mois\b|\bmensu|\bmensa[li]|\bpor m[eê]s\b", re.I)),
 )
 _OF_SECONDS = re.compile(r"\bper (\d{1,8}) ?s(?:ec(?:onds)?)?\b", re.I)  # GitHub Models: 86400
+# Without one of these, a sentence with a span is about something else: prices, a trial, the user's own text.
 _OF_LIMIT = re.compile(
     r"limit|quota|exceed|reach|exhaust|used up|used all|run out|allowance|allocation|credits|\bcap\b|too many|try again"
     r"|\btimes an? "

@@ -17,11 +17,17 @@ def read_usage(written: Json) -> Usage:
     if not isinstance(written, dict):
         return NO_USAGE
     prompt = _first(written, "prompt_tokens")
-    if prompt is None:
-        prompt = _with_cache(_first(written, "input_tokens"), written)
+    if prompt is None and _first(written, "input_tokens") is not None:
+        # Anthropic's leave out what was written to the cache and what was read from it.
+        prompt = _sum_of(written, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     completion = _first(written, "completion_tokens", "output_tokens")
     total = _count(written.get("total_tokens"))
-    return _usage(written, prompt, completion, total, _cached(written), _reasoning(written))
+    cached = _in_details(written, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    if cached is None:  # DeepSeek, Moonshot, Anthropic
+        cached = _first(written, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+    details = ("completion_tokens_details", "output_tokens_details")
+    reasoning = _in_details(written, details, "reasoning_tokens", "thinking_tokens")
+    return _usage(written, prompt, completion, total, cached, reasoning)
 
 
 def read_usage_metadata(written: Json) -> Usage:
@@ -61,15 +67,14 @@ def _usage(
 ) -> Usage:
     if total is None and prompt is not None and completion is not None:
         total = prompt + completion
-    is_partial = None in (prompt, completion, total, cached, reasoning) and _has_impossible(written)
+    # Whether a count is given, here or in details, that is none or that no model can have used. Looked for only where
+    # something is missing: most answers give all.
+    is_partial = False
+    if None in (prompt, completion, total, cached, reasoning):
+        details = (each for each in written.values() if isinstance(each, dict))
+        given = ((name, value) for around in (written, *details) for name, value in around.items())
+        is_partial = any(name in _COUNTS and value is not None and _count(value) is None for name, value in given)
     return Usage(prompt, completion, total, cached, reasoning, is_partial)
-
-
-def _has_impossible(written: dict[str, Json]) -> bool:
-    """Whether a count is given, here or in details, that is none or that no model can have used."""
-    details = (each for each in written.values() if isinstance(each, dict))
-    given = ((name, value) for around in (written, *details) for name, value in around.items())
-    return any(name in _COUNTS and value is not None and _count(value) is None for name, value in given)
 
 
 _COUNTED_IN = frozenset({"usage", "usageMetadata", "message", "response"})
@@ -83,13 +88,6 @@ _COUNTS = frozenset(
 )
 
 
-def _with_cache(prompt: int | None, written: dict[str, Json]) -> int | None:
-    """Anthropic's `input_tokens` leave out what was written to the cache and what was read from it."""
-    if prompt is None:
-        return None
-    return _sum_of(written, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-
-
 def _sum_of(written: dict[str, Json], *names: str) -> int | None:
     """The sum of the counts that are given; None where there is none, or one of them cannot be read."""
     given = [written[name] for name in names if written.get(name) is not None]
@@ -97,19 +95,10 @@ def _sum_of(written: dict[str, Json], *names: str) -> int | None:
     return sum(counts) if counts and len(counts) == len(given) else None
 
 
-def _cached(written: dict[str, Json]) -> int | None:
-    for name in ("prompt_tokens_details", "input_tokens_details"):
-        details = written.get(name)
-        if isinstance(details, dict) and (count := _count(details.get("cached_tokens"))) is not None:
-            return count
-    # DeepSeek, Moonshot, Anthropic
-    return _first(written, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-
-
-def _reasoning(written: dict[str, Json]) -> int | None:
-    for name in ("completion_tokens_details", "output_tokens_details"):
-        details = written.get(name)
-        if isinstance(details, dict) and (count := _first(details, "reasoning_tokens", "thinking_tokens")) is not None:
+def _in_details(written: dict[str, Json], places: tuple[str, ...], *names: str) -> int | None:
+    for place in places:
+        details = written.get(place)
+        if isinstance(details, dict) and (count := _first(details, *names)) is not None:
             return count
     return None
 

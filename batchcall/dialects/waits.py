@@ -2,6 +2,13 @@
 
 There are two kinds of words. A wait is asked for: Retry-After, RetryInfo, "try again in 20s". A renewal is the
 moment when a limit is whole again: it counts only where no wait is asked for, since answers name several of them.
+
+- Waits in several places: the longest counts. Of two headers the more exact one, in milliseconds, does.
+- A sentence on a renewal is about the limit that was met; fields and headers list all limits. So of fields the nearest
+  counts, and of headers only those whose limit is used up: of these the longest, as all of them must be whole again.
+- A wait of 0 is a wait: the endpoint says that it may be tried at once. A renewal in the past says nothing.
+- A number beyond 1e9 is an epoch, in seconds or milliseconds: nobody waits 30 years.
+- What is not a number, a duration or a moment is as good as absent, and so are NaN and infinity.
 """
 
 from __future__ import annotations
@@ -36,14 +43,18 @@ def asked_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *
     """The wait that was asked for, not below 0 and finite, but not yet clamped; None where none was.
 
     Where header, field and sentence differ, the longest counts: a gateway puts its own short Retry-After on an answer
-    that tells the vendor's real one, and whoever comes too early is refused again, which some vendors count.
+    that says the vendor's real one, and whoever comes too early is refused again, which some vendors count.
     """
-    waits = (_header_wait_s(headers, now_s=now_s), _field_wait_s(documents, now_s=now_s), _said_wait_s(text))
+    in_headers = (
+        read_length_s(headers[name], unit_s, now_s=now_s) for name, unit_s in WAIT_HEADERS.items() if name in headers
+    )
+    header_s = next((wait_s for wait_s in in_headers if wait_s is not None), None)
+    waits = (header_s, _field_wait_s(documents, now_s=now_s), _said_wait_s(text))
     return max((wait_s for wait_s in waits if wait_s is not None), default=None)
 
 
 def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *, now_s: float) -> float | None:
-    """The wait until the limit that was met is whole again, above 0; None where nothing tells.
+    """The wait until the limit that was met is whole again, above 0; None where nothing says so.
 
     The sentence is about the limit that was met; a body may list several, and the nearest counts: waiting too
     briefly costs a request, while a wait that is too long ends the run. Headers say which limits are used up.
@@ -62,7 +73,12 @@ def read_duration(text: str) -> float | None:
         return days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
     if not _DURATION.fullmatch(text):
         return None
-    return sum(float(amount) * _UNIT_S[_unit(unit)] for amount, unit in _AMOUNT.findall(text))
+    total_s = 0.0
+    for amount, written in _AMOUNT.findall(text):
+        unit = written.lower()
+        unit = _FOREIGN_UNITS.get(unit) or ("ms" if unit == "ms" or unit.startswith("milli") else unit[0])
+        total_s += float(amount) * _UNIT_S[unit]
+    return total_s
 
 
 def say_wait(wait_s: float, *, now_s: float) -> str:
@@ -101,21 +117,7 @@ _DURATION = re.compile(rf"(?:{_AMOUNT.pattern}(?:[ ,]|and )*)+", re.I)
 _CLOCK = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?")  # Azure API Management: "12:14:05"
 
 
-def _unit(written: str) -> str:
-    lowered = written.lower()
-    if lowered in _FOREIGN_UNITS:
-        return _FOREIGN_UNITS[lowered]
-    return "ms" if lowered == "ms" or lowered.startswith("milli") else lowered[0]
-
-
 # Headers
-
-
-def _header_wait_s(headers: Mapping[str, str], *, now_s: float) -> float | None:
-    for name, unit_s in WAIT_HEADERS.items():
-        if name in headers and (wait_s := read_length_s(headers[name], unit_s, now_s=now_s)) is not None:
-            return wait_s
-    return None
 
 
 # Headers that name one limit, the one that was met: OpenRouter and many relays, the IETF's draft, LiteLLM.
@@ -204,7 +206,10 @@ def _collect(value: Any, found: list[tuple[str, Any]], depth: int) -> None:
 
 def read_length_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | None:
     """The seconds that a value says, not below 0: a number, a duration, or a moment, from which it is counted."""
-    number = _as_number(value)
+    try:
+        number = None if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError, OverflowError):
+        number = None
     if number is not None:
         if not math.isfinite(number):
             return None
@@ -219,15 +224,6 @@ def read_length_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | N
 
 def _renewal_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | None:
     return read_length_s(value, unit_s, now_s=now_s) or None  # one that is over tells nothing
-
-
-def _as_number(value: Any) -> float | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 # Sentences
