@@ -1,4 +1,14 @@
-"""Every durable act on the file system, in one place: a model file system can stand in for it in tests."""
+"""Every durable act on the file system, in one place: a model file system can stand in for it in tests.
+
+What survives, and what it takes (POSIX promises no more, and file systems make use of that):
+
+- Bytes survive the death of this process once `write` has returned, and a power cut once `sync` has. A sync that failed
+  may have dropped the pages: a second one of the same file says success and proves nothing.
+- A name (a file that was made, renamed or removed) survives a power cut once its folder was synced, whatever was done
+  to the file. Until then any subset of the names of a folder may be back.
+- A rename replaces its target whole or not at all, but it may reach the disk before the bytes of the file. So a file is
+  synced before it gets its name.
+"""
 
 from __future__ import annotations
 
@@ -100,13 +110,7 @@ class RealDisk:
         return handle
 
     def write(self, handle: int, content: bytes) -> int:
-        if _WRITE is None:
-            return os.write(handle, content)
-        while (written := _WRITE(handle, content, len(content))) < 0:
-            code = ctypes.get_errno()
-            if code != errno.EINTR:
-                raise OSError(code, os.strerror(code))
-        return int(written)
+        return os.write(handle, content)
 
     def size(self, handle: int) -> int:
         return os.fstat(handle).st_size
@@ -158,7 +162,7 @@ class RealDisk:
             return
         try:
             handle = _opened(lambda: os.open(folder, os.O_RDONLY))
-        except PermissionError:  # a folder above the output that is not ours to read
+        except PermissionError:  # a folder above the output that this user may not read
             return
         try:
             os.fsync(handle)
@@ -174,7 +178,11 @@ _spare: list[int] = []
 
 
 def _opened(open_one: Callable[[], Opened]) -> Opened:
-    """Connections may hold every descriptor that this process may have: a few are kept for the files of the output."""
+    """What `open_one` opens, with a spare descriptor given away where there is no other.
+
+    Connections may take every descriptor that this process may have, and an answer that has arrived must not be lost
+    for want of one.
+    """
     _keep_spare()
     while True:
         try:
@@ -306,18 +314,6 @@ def _find_fallocate() -> Any:
     return call
 
 
-def _find_write() -> Any:
-    """write(2) without letting go of the interpreter lock: into the page cache it takes a microsecond, and getting the
-    lock back from a thread that wants it costs fifteen. None where ctypes cannot do so."""
-    if sys.platform == "win32":
-        return None
-    call = ctypes.PyDLL(None, use_errno=True).write
-    call.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t)
-    call.restype = ctypes.c_ssize_t
-    return call
-
-
-_WRITE = _find_write()
 _FALLOCATE = _find_fallocate()
 _FDATASYNC = getattr(os, "fdatasync", os.fsync)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -1,4 +1,4 @@
-"""Room held back for the moment when the disk is full: what is in flight then still finds a place."""
+"""Disk space kept for the moment when the disk is full: the answers that are in flight then still find room."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LEAST_BYTES = 1 << 17  # for run.json and some answers that are longer than any 
 
 
 class DiskReserve:
-    """A file of noise that is removed when its room is needed. Used from one thread."""
+    """A file of random bytes that is removed when its room is needed. Used from one thread."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
-        """Take the room. Raises OSError when there is none: then nothing should be sent either."""
+        """Take the room. Raises OSError when there is none: then no request may be sent either."""
         self._disk = disk
         self._path = path
         self._size = 0
@@ -23,12 +23,14 @@ class DiskReserve:
         self.hold(LEAST_BYTES)
 
     def hold(self, size: int) -> None:
-        """Hold at least `size` bytes. Raises OSError when full."""
+        """Reserve at least `size` bytes in all. Raises OSError when the disk is full."""
         if self._is_released or size <= self._size:
             return
         handle = self._disk.open_append(self._path)
         try:
-            write_fully(self._disk, handle, os.urandom(size - self._size))  # zeros would compress to no room at all
+            write_fully(
+                self._disk, handle, os.urandom(size - self._size)
+            )  # a file system that compresses would give zeros no room
         except OSError:
             with contextlib.suppress(OSError):
                 self._disk.truncate(handle, self._size)
@@ -38,6 +40,6 @@ class DiskReserve:
         self._size = size
 
     def release(self) -> None:
-        """Give the room away. Raises OSError."""
+        """Give the room to others, for good. Raises OSError."""
         self._is_released = True
         self._disk.remove(self._path)

@@ -14,7 +14,7 @@ from batchcall.base import LockedError
 
 try:
     import fcntl
-except ImportError:  # Windows: no lock there yet, and nobody is told otherwise
+except ImportError:  # Windows: no lock there yet, and two runs of one output are not refused
     HAS_LOCKS = False
 else:
     HAS_LOCKS = True
@@ -23,12 +23,12 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class FolderLostError(OSError):
-    """The output folder of a run was deleted, renamed or replaced meanwhile. `str()` is what happened."""
+    """The output folder of a run was deleted, renamed or replaced while the run used it. `str()` says which."""
 
     def __init__(self, what: str, *, hint: str, is_deleted: bool) -> None:
         super().__init__(errno.ESTALE, what)
         self.hint = hint
-        self.is_deleted = is_deleted  # what arrives now cannot be kept; else it still is, in the renamed folder
+        self.is_deleted = is_deleted  # then what arrives now cannot be kept; in a renamed folder it still can
 
 
 @contextlib.contextmanager
@@ -43,7 +43,8 @@ def hold_lock(path: Path) -> Iterator[Callable[[], None]]:
     try:
         _lock(handle, path)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, _holder().encode(), 0)
+        since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
         yield lambda: _refuse_lost(handle, path)
     finally:
         os.close(handle)
@@ -58,6 +59,9 @@ def stands_at(handle: int, path: Path) -> bool:
 
 
 def _refuse_lost(handle: int, path: Path) -> None:
+    # The lock file is open, so it lives on whatever becomes of its folder. Three cases:
+    # it is at its path: all is well; it has no name left: the folder was deleted, and what is written is lost;
+    # it has a name elsewhere: the folder was moved, and all that was written is there.
     if stands_at(handle, path):
         return
     own, folder = path.parent, path.parent.parent
@@ -69,20 +73,15 @@ def _refuse_lost(handle: int, path: Path) -> None:
             f" {folder} away and run the same command again",
             is_deleted=True,
         )
-    moved = _place_of(handle)
+    try:
+        moved = str(Path(os.readlink(f"/proc/self/fd/{handle}")).parents[1])
+    except (OSError, IndexError):  # no Linux
+        moved = "the renamed folder"
     raise FolderLostError(
         f"{folder} was renamed or replaced while a run was writing to it",
         hint=f"every answer that arrived is in {moved}: move that back to {folder}, then run the same command again",
         is_deleted=False,
     )
-
-
-def _place_of(handle: int) -> str:
-    """The output folder of an open lock file, wherever it is now."""
-    try:
-        return str(Path(os.readlink(f"/proc/self/fd/{handle}")).parents[1])
-    except (OSError, IndexError):
-        return "the renamed folder"
 
 
 def refuse_held(path: Path) -> None:
@@ -120,9 +119,4 @@ def _lock(handle: int, path: Path) -> None:
 
 
 def _named_in(handle: int) -> str:
-    return os.pread(handle, 200, 0).decode(errors="replace") or "a process that has not said its name"
-
-
-def _holder() -> str:
-    since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"process {os.getpid()} on {socket.gethostname()}, since {since}"
+    return os.pread(handle, 200, 0).decode(errors="replace") or "a process whose name is not known"

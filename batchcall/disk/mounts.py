@@ -1,11 +1,11 @@
-"""Whether a folder is on a network file system, whose locks and syncs do not keep their word."""
+"""Whether a folder is on a network file system: locks and syncs may do nothing there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-_MOUNTS = Path("/proc/self/mountinfo")  # Linux; elsewhere nothing is known and nothing refused
+_MOUNTS = Path("/proc/self/mountinfo")  # of Linux; on other systems no folder is refused
 
 # As the kernel names them in mountinfo, proc(5).
 NETWORK = frozenset(
@@ -36,12 +36,7 @@ def holder_of_path(path: Path, mounts: str) -> tuple[str, str]:
         fields, kinds = before.split(" "), after.split(" ")
         if len(fields) < 5 or not kinds[0]:
             continue
-        point = _unescaped(fields[4])
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])  # a space is written as \040
         if path.is_relative_to(point) and len(Path(point).parts) >= len(Path(best[0]).parts):
             best = (point, kinds[0])
     return best
-
-
-def _unescaped(text: str) -> str:
-    """Spaces and the like are written as \\040."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
