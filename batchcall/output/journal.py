@@ -1,4 +1,4 @@
-"""The one file that grows: a part's log of whole lines (`lines.py`), synced in groups, recovered after a crash.
+"""The one file that grows: a part's log of whole lines, synced in groups, recovered after a crash.
 
 A file whose sync or write fails is never trusted again: what it may not hold goes to a second file beside it,
 `part-000002.1.journal`, and so do the answers that are still in flight. All files of a part are read as one.
@@ -60,17 +60,17 @@ def _order(path: Path) -> int:
 
 @dataclass(slots=True)
 class Recovered:
-    """What the journals of a part say about its rows."""
+    """What the journals of a part say about its rows. `_learn` has the meaning of each record."""
 
     attempts: dict[int, list[Stored]] = field(default_factory=dict)  # by row, in order
     ended: set[int] = field(default_factory=set)  # rows that were given up
     sent: dict[int, int] = field(default_factory=dict)  # row → number of the last request that was sent
-    unseen: set[tuple[int, int]] = field(default_factory=set)  # (row, number) sent, and nobody saw how it ended
+    unseen: set[tuple[int, int]] = field(default_factory=set)  # (row, number) sent, and no record of how it ended
     lost: set[tuple[int, int]] = field(default_factory=set)  # (row, number) that were in flight when a run died
     resent: dict[tuple[int, int], str] = field(default_factory=dict)  # by how the request before had failed
     base: Bill = field(default_factory=Bill)  # of the time before this journal
     reading: set[tuple[int, int]] = field(default_factory=set)  # (row, number) whose reading has begun and not ended
-    last: tuple[int, int] | None = None  # that was to be read next when the journal ended
+    last: tuple[int, int] | None = None  # (row, number) of the answer that was to be read when the journal ended
     damaged: int = 0  # records that cannot be read; put aside in a file beside the journal
 
     def unsure(self, *, has_died: bool) -> set[tuple[int, int]]:
@@ -78,8 +78,7 @@ class Recovered:
         return self.reading | ({self.last} if has_died and self.last is not None else set())
 
     def bill(self) -> Bill:
-        """All that the journals say of requests that may have been paid and brought nothing. Each counts once,
-        however often a run has died with it."""
+        """Requests that may have been paid and brought nothing. Each counts once, however many runs died with it."""
         bill = Bill(len(self.lost))
         bill.add(self.base)
         for reason in self.resent.values():
@@ -88,7 +87,17 @@ class Recovered:
 
 
 class Journal:
-    """The journal of one part, open for appending. Written from one thread; `sync` may come from another."""
+    """The journal of one part, open for appending. Written from one thread; `sync` may come from another.
+
+    What happens when the disk fails, and which of these makes `trouble`, so that nothing more is sent (all do):
+
+    a write fails, disk full       cut back to whole records; the reserve is given away; the same file takes the record
+    a write fails for another      cut back; a new file takes all that was not synced, then the record
+    reason, or cannot be cut back
+    a sync fails                   never tried again: the kernel may have dropped the pages, and would say success next
+                                   time; a new file takes all that was not synced
+    no new file can be made        OSError; the record is in memory alone
+    """
 
     def __init__(self, disk: Disk, path: Path, disk_reserve: DiskReserve) -> None:
         """Open or create; what stands there is sound (`recover`). Raises OSError."""
@@ -129,15 +138,18 @@ class Journal:
     def append(self, line: bytes) -> None:
         """Append one record with a plain write: it survives the death of this process at once.
 
-        A write that fails midway is cut back to the last whole record. On a full disk the reserve makes room, on a
-        failing one another file takes over; then `trouble` says so. Raises OSError when nothing could take the record.
+        Where the disk fails, `trouble` says so afterwards. Raises OSError when nothing could take the record.
         """
         with self._guard:
             try:
                 self._write(line)
             except OSError as error:
                 self.trouble = self.trouble or error
-                self._write_anyway(line, error)
+                if error.errno == errno.ENOSPC:
+                    self._disk_reserve.release()
+                if error.errno != errno.ENOSPC or self._is_torn:
+                    self._move_on()
+                self._write(line)
             self._unsynced.append(line)
             self.unsynced_bytes += len(line)
             self._length += len(line)
@@ -146,10 +158,9 @@ class Journal:
     def sync(self) -> None:
         """Make all that was appended survive a power cut.
 
-        Raises the OSError of a sync that fails. It is never tried again for that file, as the kernel may have dropped
-        the pages and say success the next time: what was not synced yet is in another file then.
+        Raises the OSError of a sync that fails; what was not synced yet is in another file then.
         """
-        with self._guard:
+        with self._guard:  # not held during the sync, so that the loop can go on appending
             count = len(self._unsynced)
         try:
             self._sync_now()
@@ -188,13 +199,6 @@ class Journal:
             self._disk.truncate(self._handle, self._length)
             self._is_torn = False
             raise
-
-    def _write_anyway(self, line: bytes, error: OSError) -> None:
-        if error.errno == errno.ENOSPC:
-            self._disk_reserve.release()
-        if error.errno != errno.ENOSPC or self._is_torn:
-            self._move_on()
-        self._write(line)
 
     def _move_on(self) -> None:
         """Go on in a new file, which begins with what the old one may not hold. Raises OSError when that fails too."""
@@ -248,7 +252,7 @@ class Committer:
             self._journals.pop(journal, None)
 
     def appended(self, journal: Journal) -> None:
-        """Tell of a record. Raises the OSError of a disk that failed: the record is kept, but send no more."""
+        """Note that a record was appended. Raises the OSError of a failed disk: the record is kept, send no more."""
         if (failure := self.failure or journal.trouble) is not None:
             raise failure
         if journal.unsynced == COMMIT_AFTER_RECORDS or journal.unsynced_bytes > _COMMIT_AFTER_BYTES:
@@ -284,9 +288,9 @@ class Committer:
             self.on_failure(error)
 
     def close(self) -> None:
-        """Sync what is left and end the thread. Raises OSError where something could not be made to last.
+        """Sync what is left and end the thread. Raises OSError where something could not be made durable.
 
-        A sync that failed before and whose records are in another file has been told by `appended`.
+        A sync that failed before, and whose records are in another file, was reported by `appended`.
         """
         self._is_closed = True
         self._wake.set()
@@ -306,8 +310,7 @@ class Committer:
 
 
 class _Source:
-    """A journal whose records are read again one by one. It stays open: a run that goes on with it may replace and
-    remove it meanwhile."""
+    """A journal whose records are read again one by one. It stays open, as a live run may replace or remove it."""
 
     def __init__(self) -> None:
         self.file: Any = None  # set before the first record is read again
@@ -321,7 +324,7 @@ class _Source:
 
 
 def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
-    """Read the journals of a part as they stand, whole lines only. Changes nothing, so a live run's can be read.
+    """Read the journals of a part as they are, whole lines only. Changes nothing, so those of a live run can be read.
 
     Raises OSError.
     """
@@ -341,11 +344,16 @@ def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
 
 
 def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
-    """Read the journals of a part after a crash, and put what is sound into one new file at `target`.
+    """Read the journals of a part after a crash, and put what is sound into one new file at `target`. Raises OSError.
 
-    Torn tails are left out; damaged lines go to `<name>.damaged`. A new file, because the old one may have failed to
-    sync just before its run was killed: its next sync would say success, and what looks written might be nowhere but
-    in memory. Raises OSError.
+    What a crash may leave, and what becomes of it:
+
+    a torn tail                   left out: a record that was cut short was never acknowledged
+    a damaged line in the middle  it goes to `<name>.damaged`, for a person to look at; its request is sent again
+    more than one file            read in the order written, as one; the same record twice counts once
+    a file that failed to sync    its bytes are copied to a new file, which is synced. The old one is never synced
+                                  again: that would say success, and the bytes might be in memory alone
+    a crash in this function      old files are removed last: the next start finds them, and does the same again
     """
     recovered, source = Recovered(), _Source()
     if not paths:
@@ -361,7 +369,9 @@ def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
                         _learn(recovered, record, partial(source.attempt, sound.tell(), len(line)))
                         sound.write(line + b"\n")
         if damaged:
-            _put_aside(disk, target, damaged)
+            aside = target.with_name(target.name + ".damaged")
+            before = disk.read(aside) if disk.exists(aside) else b""
+            write_whole(disk, aside, before + b"".join(line + b"\n" for line in damaged))
     source.file = disk.open_read(target)
     for path in paths:
         if path != target:
@@ -377,61 +387,45 @@ def _whole_lines(file: Any) -> Iterator[bytes]:
         yield from lines
 
 
-def _put_aside(disk: Disk, path: Path, damaged: list[bytes]) -> None:
-    """Keep damaged lines for a person to look at."""
-    aside = path.with_name(path.name + ".damaged")
-    before = disk.read(aside) if disk.exists(aside) else b""
-    write_whole(disk, aside, before + b"".join(line + b"\n" for line in damaged))
-
-
 def _learn(recovered: Recovered, record: dict[str, Any], read: Callable[[], Attempt]) -> None:
-    """`read`: the attempt that the record says, if it says one."""
+    """Add what one record says. `read` gives the attempt of a record that is one."""
+    # An answer is read as soon as its record is written, in the loop, so a run that died over one leaves that record
+    # the last of its journal, or a `reading` record. An answer read in a process of its own ("beside") is not the
+    # last for long: it is under suspicion from its `reading` record until a `read` or `unread` follows.
     recovered.last = None
-    if "base" in record:
-        recovered.base = as_bill(record)
-        return
-    row = record["row"]
-    if "ended" in record:
-        recovered.ended.add(row)
-        return
-    number = record["n"]
-    if _learn_of_reading(recovered, row, number, record):
-        return
-    if "sent" in record:
-        recovered.sent[row] = max(number, recovered.sent.get(row, 0))
-        if "after" in record:
-            recovered.resent[row, number] = record["after"]
-        if not _has_attempt(recovered, row, number):
-            recovered.unseen.add((row, number))
-        return
-    recovered.unseen.discard((row, number))
-    if "lost" in record:
-        recovered.lost.add((row, number))
-        return
-    recovered.last = row, number  # an answer is read as soon as it is written, if not beside the loop
-    if not _has_attempt(recovered, row, number):  # a second file may say it again
-        finished_us = microseconds(record["at"] + record["latency"])
-        stored = Stored(row, number, record["hash"], finished_us, record.get("status"), record["endpoint"], read)
-        recovered.attempts.setdefault(row, []).append(stored)
-
-
-def _learn_of_reading(recovered: Recovered, row: int, number: int, record: dict[str, Any]) -> bool:
-    """Whether the record is about the reading of an answer."""
-    if "reading" in record:
-        if record["reading"] == "beside":
-            recovered.reading.add((row, number))
-        else:
+    match record:
+        case {"row": row, "n": number, "at": sent_at_s}:  # an attempt: an answer, or a failure of the transport
+            recovered.unseen.discard((row, number))
             recovered.last = row, number
-    elif "read" in record:
-        recovered.reading.discard((row, number))
-    elif "unread" in record:
-        recovered.reading.discard((row, number))
-        failure = Failure(FailureKind.UNDIGESTED, record["unread"])
-        attempts = recovered.attempts.get(row, [])
-        attempts[:] = [_failed(one, failure) if one.number == number else one for one in attempts]
-    else:
-        return False
-    return True
+            if not _has_attempt(recovered, row, number):  # a second file may have it again
+                finished_us = microseconds(sent_at_s + record["latency"])
+                http_status, endpoint = record.get("status"), record["endpoint"]
+                stored = Stored(row, number, record["hash"], finished_us, http_status, endpoint, read)
+                recovered.attempts.setdefault(row, []).append(stored)
+        case {"row": row, "n": number, "sent": _}:  # without an attempt behind it, it may have been paid in vain
+            recovered.sent[row] = max(number, recovered.sent.get(row, 0))
+            if "after" in record:
+                recovered.resent[row, number] = record["after"]
+            if not _has_attempt(recovered, row, number):
+                recovered.unseen.add((row, number))
+        case {"row": row, "n": number, "lost": _}:  # a later run found it so, and counted it
+            recovered.unseen.discard((row, number))
+            recovered.lost.add((row, number))
+        case {"row": row, "n": number, "reading": "beside"}:
+            recovered.reading.add((row, number))
+        case {"row": row, "n": number, "reading": _}:
+            recovered.last = row, number
+        case {"row": row, "n": number, "read": _}:
+            recovered.reading.discard((row, number))
+        case {"row": row, "n": number, "unread": why}:  # a process died of it: it is a failure from now on
+            recovered.reading.discard((row, number))
+            failure = Failure(FailureKind.UNDIGESTED, why)
+            attempts = recovered.attempts.get(row, [])
+            attempts[:] = [_failed(one, failure) if one.number == number else one for one in attempts]
+        case {"row": row, "ended": _}:
+            recovered.ended.add(row)
+        case {"base": _}:
+            recovered.base = as_bill(record)
 
 
 def _failed(stored: Stored, failure: Failure) -> Stored:
@@ -439,7 +433,7 @@ def _failed(stored: Stored, failure: Failure) -> Stored:
 
 
 def add_attempts(recovered: Recovered, attempts: Iterable[Stored]) -> None:
-    """Take in what is known from elsewhere: the stored answers of a part that is gone."""
+    """Add what is known from elsewhere: the stored answers of a part that is gone."""
     for attempt in attempts:
         if not _has_attempt(recovered, attempt.row, attempt.number):
             recovered.attempts.setdefault(attempt.row, []).append(attempt)

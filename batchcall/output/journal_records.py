@@ -18,14 +18,14 @@ from batchcall.base import Attempt, Bill, Failure, FailureKind, HttpResponse
 def sent_line(row: int, number: int, request_hash: str, sent_at_s: float, after: str | None = None) -> bytes:
     """A request is about to be sent. Without an answer behind it, it is indeterminate.
 
-    `after` is how the one before it failed, where that may have been billed all the same.
+    `after` is how the request before it failed, where that one may have been billed.
     """
     record: dict[str, Any] = {"row": row, "n": number, "sent": sent_at_s, "hash": request_hash}
     return _line(record if after is None else {**record, "after": after})
 
 
 def base_line(bill: Bill) -> bytes:
-    """What a part says of the time before this journal: the first line of one that is begun for a part that stands."""
+    """The bill of a part that stands: the first line of a journal that is begun for it."""
     return _line({"base": {"indeterminate": bill.indeterminate, "possibly_paid_twice": bill.possibly_paid_twice}})
 
 
@@ -54,12 +54,12 @@ def read_line(row: int, number: int) -> bytes:
 
 
 def unread_line(row: int, number: int, message: str) -> bytes:
-    """An answer cannot be read: a process dies of it. Nobody is to try again."""
+    """An answer cannot be read: a process dies of it. It is never tried again."""
     return _line({"row": row, "n": number, "unread": message})
 
 
 def ended_line(row: int) -> bytes:
-    """The row was given up: no more attempts will be made unless somebody asks for them."""
+    """The row was given up: no more attempts are made unless the user asks for them."""
     return _line({"row": row, "ended": True})
 
 

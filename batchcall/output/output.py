@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -99,7 +100,9 @@ class OpenPart:
     totals: Totals = field(default_factory=Totals)
     failure: OSError | None = None  # rows or answers could not be written; the journal has them
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
-    retried: dict[int, tuple[KeptRow | None, Outcome]] = field(default_factory=dict)  # failed rows, until they end anew
+    retried: dict[int, tuple[KeptRow | None, Outcome]] = field(
+        default_factory=dict
+    )  # failed rows, until they end again
 
     def keep_answers(self, attempts: Iterable[Attempt]) -> None:
         if self.answers is not None and self.failure is None:
@@ -160,7 +163,7 @@ class Output:
         keep_answers: bool,
         committer: Committer | None = None,
     ) -> None:
-        """Raises OutputError when there is no room to begin."""
+        """Raises OutputError when the disk has no room to begin."""
         self.folder = folder
         self.own = folder / OWN_FOLDER
         self.layout = layout
@@ -177,7 +180,7 @@ class Output:
         self._parts: dict[int, OpenPart] = {}
         self._totals: dict[int, Totals] = {}  # of the parts that stand, as far as they were read
         with as_output_error(folder):
-            self._disk_reserve = DiskReserve(disk, temporary_of(self.own / "ballast"))
+            self._disk_reserve = DiskReserve(disk, temporary_of(self.own / "reserve"))
         self._committer = committer or Committer(guard=disk.guard)
 
     def on_failure(self, call: Callable[[OSError], None]) -> None:
@@ -229,15 +232,12 @@ class Output:
         would have to be bought again."""
         self._totals, damaged = look_at_parts(self._disk, self.folder)
         for number in damaged:
-            self._put_aside(number)
+            self.mark_success(False)
+            with as_output_error(self.folder):
+                source, target = self.folder / part_name(number), self.own / DAMAGED_FOLDER
+                self._disk.make_folder(target)
+                self._disk.rename(source, target / aside_name(number))  # undone by a power cut, it is done again
         return [f"{error}. It is in {DAMAGED} now; its rows are rebuilt at no cost" for error in damaged.values()]
-
-    def _put_aside(self, number: int) -> None:
-        self.mark_success(False)
-        with as_output_error(self.folder):
-            source, target = self.folder / part_name(number), self.own / DAMAGED_FOLDER
-            self._disk.make_folder(target)
-            self._disk.rename(source, target / aside_name(number))  # undone by a power cut, it is done again
 
     def bill_of(self, numbers: Iterable[int]) -> Bill:
         """Requests of these parts that may have been paid in vain; those in flight when a run died, too."""
@@ -278,9 +278,20 @@ class Output:
         return self.part_rows if self.rows is None else min(self.part_rows, self.rows - start)
 
     def open_part(self, number: int, *, retry_before_s: float | None = None) -> OpenPart:
-        """Take up a part: what stands of it in a published part and in its journal.
+        """Open a part for the rows that it lacks, with what its files have of it.
 
         Failed rows that ended before `retry_before_s` (seconds since the epoch) are to be done again.
+
+        Which files of it stand tells how far the last run came:
+
+        none               nothing of it is known
+        journal            the run was stopped or died in the middle: what has ended is read from the journal
+        part               it was published, and is opened again as the input has grown or failed rows are retried.
+                           Its bill moves to the new journal, as the part will be written again
+        part and journal   it was published with the rows it had, or a run died before it removed the journal: the
+                           rows of the part are done, except those that the journal has newer attempts of
+        answers, no part   the part was damaged or lost, or a run died between the answers and the part: its attempts
+                           are in the answers, and the rows are read from them at no cost
         """
         start = number * self.part_rows
         with as_output_error(self.folder):
@@ -296,18 +307,23 @@ class Output:
             if not journals and recovered.base != Bill():
                 journal.append(base_line(recovered.base))
             if self._disk.exists(self.folder / part_name(number)):
-                self._take_up(part, retry_before_s)
+                self._add_published(part, retry_before_s)
             else:
                 add_attempts(part.recovered, self.stored_answers(number))
-        self._count_lost(part)
-        self._keep_in_mind(part)
+            self._count_lost(part)
+            # Answers over which a run may have died stay known as such, until one is read in a process of its own.
+            recovered.reading = recovered.unsure(has_died=self.has_died)
+            for row, attempt_number in sorted(recovered.reading):
+                journal.append(reading_line(row, attempt_number, is_beside=True))
         self._committer.add(part.journal)
         self._parts[number] = part
         return part
 
-    def _take_up(self, part: OpenPart, retry_before_s: float | None) -> None:
+    def _add_published(self, part: OpenPart, retry_before_s: float | None) -> None:
         for kept, outcome in read_rows(self._disk, self.folder / part_name(part.number), self.layout):
-            if _is_to_retry(outcome, retry_before_s) or _has_newer(part.recovered, outcome):
+            is_to_retry = outcome.status is not Status.OK and outcome.finished_at_s < (retry_before_s or -math.inf)
+            attempts = part.recovered.attempts.get(outcome.row, ())
+            if is_to_retry or any(attempt.number > outcome.attempts for attempt in attempts):
                 part.retried[outcome.row] = (kept, outcome)
             else:
                 part.add(kept, outcome, self.layout)
@@ -315,15 +331,8 @@ class Output:
         known = part.done_before | part.retried.keys()
         stored = list(self.stored_answers(part.number))
         part.keep_answers(one.read() for one in stored if one.row in known)
-        # A run that died before it wrote the part anew has left answers to more rows than the part has.
+        # A run that died before it wrote the part again has left answers to more rows than the part has.
         add_attempts(part.recovered, (one for one in stored if one.row not in known))
-
-    def _keep_in_mind(self, part: OpenPart) -> None:
-        """Answers over which a run may have died stay known as such, until one is read in a process of its own."""
-        found = part.recovered
-        found.reading = found.unsure(has_died=self.has_died)
-        for row, number in sorted(found.reading):
-            part.journal.append(reading_line(row, number, is_beside=True))
 
     def _count_lost(self, part: OpenPart) -> None:
         """Requests in flight when a run died may be paid and are sent again: counted once, here."""
@@ -380,27 +389,25 @@ class Output:
         self._append(attempt.row, reading_line(attempt.row, attempt.number, is_beside=is_beside))
 
     def has_read(self, attempt: Attempt) -> None:
-        """Note that an answer was read that `begins_to_read` told of; one that could not be, with its failure. Raises
-        OutputError."""
+        """Note the end of a reading that `begins_to_read` announced. An answer that cannot be read has its failure.
+        Raises OutputError."""
         row, number = attempt.row, attempt.number
-        is_read = attempt.response is None or attempt.failure is None
-        said = "" if attempt.failure is None else attempt.failure.message
-        self._append(row, read_line(row, number) if is_read else unread_line(row, number, said))
+        if attempt.response is None or attempt.failure is None:
+            self._append(row, read_line(row, number))
+        else:
+            self._append(row, unread_line(row, number, attempt.failure.message))
 
     def gave_up(self, row: int) -> None:
         """Note that no more attempts will be made for the row. Raises OutputError."""
         self._append(row, ended_line(row))
 
     def _append(self, row: int, line: bytes) -> None:
-        journal = self._journal_of(row)
+        journal = self._parts[row // self.part_rows].journal
         try:
             journal.append(line)
             self._committer.appended(journal)
         except OSError as error:
             raise output_error(self.folder, error) from error
-
-    def _journal_of(self, row: int) -> Journal:
-        return self._parts[row // self.part_rows].journal
 
     def add(self, kept: KeptRow | None, outcome: Outcome, attempts: Iterable[Attempt]) -> OpenPart | None:
         """Take in how a row ended, and its attempts. Returns its part when that is complete now and is to be sealed."""
@@ -422,6 +429,8 @@ class Output:
                 raise
 
     def _publish(self, part: OpenPart) -> None:
+        # The order is what makes a crash harmless. Answers before the part: a part without them could not be rebuilt.
+        # The part before the journal goes: until it is durable under its name, the journal alone has its rows.
         if part.failure is not None:
             raise part.failure
         is_done = part.is_complete  # before the failed rows that were to be tried again are put back
@@ -435,12 +444,6 @@ class Output:
         self._totals[part.number] = part.totals
         add_left_out(self.left_out, part.waiting.left_out)
         add_left_out(self.members_left_out, part.waiting.members_left_out)
-        self._close(part, is_done=is_done)
-
-    def answers_path(self, number: int) -> Path:
-        return _answers_path(self.own, number)
-
-    def _close(self, part: OpenPart, *, is_done: bool) -> None:
         self._committer.drop(part.journal)
         if not is_done:
             part.journal.settle()
@@ -448,8 +451,11 @@ class Output:
         part.journal.close()
         part.waiting.close()
         if is_done:  # a removal that a power cut undoes does no harm: the part has it all
-            for path in journals_in(self._disk, self.own).get(part.number, ()):
-                self._disk.remove(path)
+            for journal in journals_in(self._disk, self.own).get(part.number, ()):
+                self._disk.remove(journal)
+
+    def answers_path(self, number: int) -> Path:
+        return _answers_path(self.own, number)
 
     def part(self, number: int) -> OpenPart | None:
         """A part that was opened and is not sealed yet."""
@@ -502,10 +508,7 @@ def _folders(folder: Path) -> tuple[Path, Path, Path]:
 
 
 def why_unwritable(folder: Path) -> str | None:
-    """Why an output cannot be written, as far as a look at the folders tells; None where they seem good.
-
-    Makes nothing.
-    """
+    """Why an output cannot be written, as far as the folders show it; None where they seem good. Makes nothing."""
     if (blocking := _blocking(folder)) is not None:
         return f"{blocking} is not a folder"
     standing = (next(each for each in (wanted, *wanted.parents) if os.path.exists(each)) for wanted in _folders(folder))
@@ -520,7 +523,7 @@ def _blocking(folder: Path) -> Path | None:
 
 def clear_remains(disk: Disk, folder: Path) -> None:
     """Remove what a crash left half-written, and make what it left whole survive the next one too: a run that was
-    killed may have moved files and not synced the folders. Files of older versions get their present names.
+    killed may have moved files and not synced the folders. Files of older versions get the names of today.
 
     The caller holds the lock. Raises OutputError.
     """
@@ -534,14 +537,6 @@ def clear_remains(disk: Disk, folder: Path) -> None:
             disk.sync_folder(each)
 
 
-def _is_to_retry(outcome: Outcome, retry_before_s: float | None) -> bool:
-    return retry_before_s is not None and outcome.status is not Status.OK and outcome.finished_at_s < retry_before_s
-
-
-def _has_newer(recovered: Recovered, outcome: Outcome) -> bool:
-    return any(attempt.number > outcome.attempts for attempt in recovered.attempts.get(outcome.row, ()))
-
-
 @contextlib.contextmanager
 def as_output_error(folder: Path) -> Iterator[None]:
     """What the disk under an output refuses, as OutputError."""
@@ -553,7 +548,7 @@ def as_output_error(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_read_error(folder: Path) -> Iterator[None]:
-    """A folder that is none, or may not be read, as OutputError."""
+    """What is not a folder, or may not be read, as OutputError."""
     try:
         yield
     except OSError as error:
@@ -571,25 +566,23 @@ def output_error(folder: Path, error: OSError) -> OutputError:
         return lost
     blocking = _blocking(folder) if error.errno in _BLOCKED else None
     why = f"{blocking} is not a folder" if blocking is not None else error.strerror or str(error)
-    told = OutputError(f"{folder} cannot be written: {why}", hint=_way_on(folder, error))
+    fix, other = _FIXES.get(error.errno or 0), "name another folder with output.path or --output"
+    if fix is None:
+        hint = other
+    elif os.path.isdir(folder / OWN_FOLDER):  # else there is nothing yet that could be kept
+        hint = f"{fix}, then run the same command again: what arrived is kept"
+    else:
+        hint = f"{fix}, then run the same command again; or {other}"
+    refusal = OutputError(f"{folder} cannot be written: {why}", hint=hint)
     if error.errno in _PASSES:
-        told.exit_code = ExitCode.STOPPED_EARLY
-    return told
-
-
-def _way_on(folder: Path, error: OSError) -> str:
-    mend, other = _MENDS.get(error.errno or 0), "name another folder with output.path or --output"
-    if mend is None:
-        return other
-    if os.path.isdir(folder / OWN_FOLDER):  # else there is nothing yet that could be kept
-        return f"{mend}, then run the same command again: what arrived is kept"
-    return f"{mend}, then run the same command again; or {other}"
+        refusal.exit_code = ExitCode.STOPPED_EARLY
+    return refusal
 
 
 _BLOCKED = frozenset({errno.ENOTDIR, errno.EEXIST})
-_MENDS = {
+_FIXES = {
     errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room, or have the quota raised",
+    errno.EDQUOT: "make room, or ask for a higher quota",
     errno.EFBIG: "lift the limit on the size of files (ulimit -f)",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "allow more open files on this machine",
@@ -599,8 +592,8 @@ _MENDS = {
     errno.ENODEV: "see to the disk",
     errno.ENXIO: "see to the disk",
     errno.EROFS: "mount it so that it may be written",
-    errno.EACCES: "mend the permissions",
-    errno.EPERM: "mend the permissions",
+    errno.EACCES: "correct the permissions",
+    errno.EPERM: "correct the permissions",
 }
 
 
