@@ -117,32 +117,13 @@ class _Reading:
         if not kinds:  # forgotten types are common, and properties say enough
             return self._struct(schema, depth) if "properties" in schema else None
         kinds.discard("null")
-        if len(kinds) == 1:
-            return _BY_TYPE.get(kinds.pop(), _Reading._json)(self, schema, depth)
-        # Every integer is a number, so this union is no mixture but another way to write "number".
-        return Scalar.FLOAT64 if kinds == {"integer", "number"} else Scalar.JSON
-
-    def _json(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        return Scalar.JSON
-
-    def _string(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        return Scalar.STRING  # formats too: dates, times and UUIDs as Arrow types break other readers
-
-    def _bool(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        return Scalar.BOOL
-
-    def _number(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        return Scalar.FLOAT64
-
-    def _integer(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        beyond = (
-            _bound(schema, "minimum") < INT64_MIN
-            or _bound(schema, "exclusiveMinimum") < INT64_MIN - 1
-            or _bound(schema, "maximum") > INT64_MAX
-            or _bound(schema, "exclusiveMaximum") > INT64_MAX + 1
-            or any(isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX for value in _listed_values(schema))
-        )
-        return Scalar.JSON if beyond else Scalar.INT64
+        if kinds == {"array"}:
+            return self._list(schema, depth)
+        if kinds == {"object"}:
+            return self._struct(schema, depth)
+        if kinds == {"integer"}:
+            return _integer(schema)
+        return _OF_TYPES.get(frozenset(kinds), Scalar.JSON)
 
     def _list(self, schema: dict[str, Json], depth: int) -> FieldType | None:
         if "prefixItems" in schema:
@@ -180,14 +161,24 @@ class _Reading:
         return found
 
 
-_BY_TYPE: Mapping[str, Callable[[_Reading, dict[str, Json], int], FieldType | None]] = {
-    "string": _Reading._string,
-    "boolean": _Reading._bool,
-    "integer": _Reading._integer,
-    "number": _Reading._number,
-    "array": _Reading._list,
-    "object": _Reading._struct,
+# Of a string with a format, too: dates, times and UUIDs as Arrow types break other readers.
+_OF_TYPES: Mapping[frozenset[str], Scalar] = {
+    frozenset({"string"}): Scalar.STRING,
+    frozenset({"boolean"}): Scalar.BOOL,
+    frozenset({"number"}): Scalar.FLOAT64,
+    frozenset({"integer", "number"}): Scalar.FLOAT64,  # every integer is a number: another way to write "number"
 }
+
+
+def _integer(schema: Mapping[str, Json]) -> FieldType:
+    beyond = (
+        _bound(schema, "minimum") < INT64_MIN
+        or _bound(schema, "exclusiveMinimum") < INT64_MIN - 1
+        or _bound(schema, "maximum") > INT64_MAX
+        or _bound(schema, "exclusiveMaximum") > INT64_MAX + 1
+        or any(isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX for value in _listed_values(schema))
+    )
+    return Scalar.JSON if beyond else Scalar.INT64
 
 
 def _schemas(listed: Json) -> list[Json]:
@@ -240,17 +231,14 @@ def _all_of(kinds: Iterable[FieldType | None]) -> FieldType | None:
     if len(distinct) <= 1:
         return next(iter(distinct), None)
     if all(isinstance(kind, StructOf) for kind in distinct):
-        return _merged([kind for kind in distinct if isinstance(kind, StructOf)])
+        structs = [kind for kind in distinct if isinstance(kind, StructOf)]
+        fields: dict[str, list[FieldType]] = {}
+        for struct in structs:
+            for name, kind in struct.fields:
+                fields.setdefault(name, []).append(kind)
+        merged = tuple((name, _all_of(kinds) or Scalar.JSON) for name, kinds in fields.items())
+        return StructOf(merged, is_sure=any(struct.is_sure for struct in structs))
     return Scalar.INT64 if set(distinct) == {Scalar.INT64, Scalar.FLOAT64} else Scalar.JSON
-
-
-def _merged(structs: list[StructOf]) -> StructOf:
-    fields: dict[str, list[FieldType]] = {}
-    for struct in structs:
-        for name, kind in struct.fields:
-            fields.setdefault(name, []).append(kind)
-    merged = tuple((name, _all_of(kinds) or Scalar.JSON) for name, kinds in fields.items())
-    return StructOf(merged, is_sure=any(struct.is_sure for struct in structs))
 
 
 encode_json = msgspec.json.Encoder(order="sorted").encode  # integers of any length exact, unlike orjson
@@ -279,38 +267,34 @@ def converter(kind: FieldType) -> Converter:
 
 def _compiled(kind: FieldType, path: str) -> Converter:
     if isinstance(kind, ListOf):
-        return _list_converter(_compiled(kind.element, f"{path}/*"), path)
+        element = _compiled(kind.element, f"{path}/*")
+
+        def convert_list(value: Any, notes: list[str]) -> Any:
+            if type(value) is list:
+                return [element(one, notes) for one in value]
+            return None if value is None else _left_out(value, path, "list", notes)
+
+        return convert_list
+
     if isinstance(kind, StructOf):
-        return _struct_converter([(name, _compiled(inner, f"{path}/{name}")) for name, inner in kind.fields], path)
-    return _scalar_converter(_SCALARS[kind], kind, path)
+        fields = [(name, _compiled(inner, f"{path}/{name}")) for name, inner in kind.fields]
 
+        def convert_struct(value: Any, notes: list[str]) -> Any:
+            if type(value) is dict:
+                return {name: inner(value.get(name), notes) for name, inner in fields}
+            return None if value is None else _left_out(value, path, "object", notes)
 
-def _struct_converter(fields: list[tuple[str, Converter]], path: str) -> Converter:
-    def convert(value: Any, notes: list[str]) -> Any:
-        if type(value) is dict:
-            return {name: inner(value.get(name), notes) for name, inner in fields}
-        return None if value is None else _left_out(value, path, "object", notes)
+        return convert_struct
 
-    return convert
+    fit, what = _SCALARS[kind], kind.value
 
-
-def _list_converter(element: Converter, path: str) -> Converter:
-    def convert(value: Any, notes: list[str]) -> Any:
-        if type(value) is list:
-            return [element(one, notes) for one in value]
-        return None if value is None else _left_out(value, path, "list", notes)
-
-    return convert
-
-
-def _scalar_converter(fit: Callable[[Any], Any], kind: Scalar, path: str) -> Converter:
-    def convert(value: Any, notes: list[str]) -> Any:
+    def convert_scalar(value: Any, notes: list[str]) -> Any:
         if value is None:
             return None
         fitted = fit(value)
-        return _left_out(value, path, kind.value, notes) if fitted is None else fitted
+        return _left_out(value, path, what, notes) if fitted is None else fitted
 
-    return convert
+    return convert_scalar
 
 
 def _left_out(value: Any, path: str, what: str, notes: list[str]) -> None:
@@ -331,34 +315,34 @@ def member_finder(kind: FieldType) -> MemberFinder | None:
 def _finder(kind: FieldType, path: str) -> MemberFinder | None:
     if isinstance(kind, ListOf):
         element = _finder(kind.element, f"{path}/*")
-        return None if element is None else _element_finder(element)
+        if element is None:
+            return None
+
+        def find_in_list(value: Any, found: dict[str, None]) -> None:
+            if type(value) is list:
+                for one in value:
+                    element(one, found)
+
+        return find_in_list
+
     if isinstance(kind, StructOf):
-        below = [(name, _finder(inner, _joined(path, name))) for name, inner in kind.fields]
-        return _struct_finder(frozenset(name for name, _ in below), [(name, f) for name, f in below if f], path)
+        known = frozenset(name for name, _ in kind.fields)
+        finders = [(name, _finder(inner, _joined(path, name))) for name, inner in kind.fields]
+        below = [(name, finder) for name, finder in finders if finder is not None]
+
+        def find_in_struct(value: Any, found: dict[str, None]) -> None:
+            if type(value) is not dict:
+                return
+            if not value.keys() <= known:
+                for name, member in value.items():
+                    if name not in known and member is not None and len(found) < MAX_UNKNOWN:
+                        found[_joined(path, name)] = None
+            for name, finder in below:
+                finder(value.get(name), found)
+
+        return find_in_struct
+
     return None
-
-
-def _element_finder(element: MemberFinder) -> MemberFinder:
-    def find(value: Any, found: dict[str, None]) -> None:
-        if type(value) is list:
-            for one in value:
-                element(one, found)
-
-    return find
-
-
-def _struct_finder(known: frozenset[str], below: list[tuple[str, MemberFinder]], path: str) -> MemberFinder:
-    def find(value: Any, found: dict[str, None]) -> None:
-        if type(value) is not dict:
-            return
-        if not value.keys() <= known:
-            for name, member in value.items():
-                if name not in known and member is not None and len(found) < MAX_UNKNOWN:
-                    found[_joined(path, name)] = None
-        for name, finder in below:
-            finder(value.get(name), found)
-
-    return find
 
 
 def _joined(path: str, name: str) -> str:
@@ -422,23 +406,11 @@ _SCALARS: Mapping[Scalar, Callable[[Any], Any]] = {
 def restorer(kind: FieldType) -> Callable[[Any], Any]:
     """The way back: what a column of this type holds, as JSON. `converter` of it gives what was there."""
     if isinstance(kind, ListOf):
-        return _list_restorer(restorer(kind.element))
+        element = restorer(kind.element)
+        return lambda value: None if value is None else [element(one) for one in value]
     if isinstance(kind, StructOf):
-        return _struct_restorer([(name, restorer(inner)) for name, inner in kind.fields])
-    return _parsed if kind is Scalar.JSON else _unchanged
-
-
-def _list_restorer(element: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else [element(one) for one in value]
-
-
-def _struct_restorer(fields: list[tuple[str, Callable[[Any], Any]]]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else {name: inner(value[name]) for name, inner in fields}
-
-
-def _parsed(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
-
-
-def _unchanged(value: Any) -> Any:
-    return value
+        fields = [(name, restorer(inner)) for name, inner in kind.fields]
+        return lambda value: None if value is None else {name: inner(value[name]) for name, inner in fields}
+    if kind is Scalar.JSON:
+        return lambda text: None if text is None else msgspec.json.decode(text)
+    return lambda value: value

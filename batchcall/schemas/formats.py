@@ -72,15 +72,12 @@ def _is_email(text: str) -> bool:
         return False
     named = _NAMED.fullmatch(text)
     local, at, host = (named["address"] if named else text).rpartition("@")
-    return bool(at) and _LOCAL.fullmatch(local) is not None and (_is_hostname(host) or _is_bracketed(host))
+    is_address = host.startswith("[") and host.endswith("]") and _is_ip(host[1:-1].removeprefix("IPv6:"))
+    return bool(at) and _LOCAL.fullmatch(local) is not None and (is_address or _is_hostname(host))
 
 
 _NAMED = re.compile(r"[^<>@]*<(?P<address>[^<>]+)>")
 _LOCAL = re.compile(r'(?!\.)[^\s@"(),:;<>\[\\\]\x00-\x1f\x7f]+(?<!\.)|"[^"\\\x00-\x1f]+"')
-
-
-def _is_bracketed(host: str) -> bool:
-    return host.startswith("[") and host.endswith("]") and _is_ip(host[1:-1].removeprefix("IPv6:"))
 
 
 def _is_ip(text: str) -> bool:

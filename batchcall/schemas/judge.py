@@ -32,7 +32,7 @@ class Fault(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a schema says of a value. `names` and `items` are the members that it has looked at."""
+    """What came of a schema on a value. `names` and `items` are the members that it has looked at."""
 
     faults: tuple[Fault, ...] = ()
     names: frozenset[str] = frozenset()
@@ -60,7 +60,8 @@ class Rules:
     costs: dict[int, float] = field(init=False, default_factory=dict)  # by identity of what patternProperties holds
 
     def __post_init__(self) -> None:
-        self.draft = _draft_of(self.document)
+        named = str(self.document.get("$schema", ""))
+        self.draft = next((draft for name, draft in _DRAFTS.items() if name in named), _D2020)
         self.tracks = any(
             "unevaluatedProperties" in one or "unevaluatedItems" in one for one in dicts_in(self.document)
         )
@@ -477,11 +478,6 @@ _APPLICATORS: tuple[tuple[tuple[str, ...], _Applicator, int, int], ...] = (
     (("unevaluatedProperties",), _unevaluated_members, _D2019, _D2020),
     (("unevaluatedItems",), _unevaluated_items, _D2019, _D2020),
 )
-
-
-def _draft_of(document: Mapping[str, Json]) -> int:
-    named = str(document.get("$schema", ""))
-    return next((draft for name, draft in _DRAFTS.items() if name in named), _D2020)
 
 
 def _shallow(value: Json) -> Json:

@@ -1,4 +1,4 @@
-"""Slips in the schemas of a job's tools: what no arguments can satisfy, and what looks like a keyword but is none.
+"""Mistakes in the schemas of a job's tools: what no arguments can satisfy, and what looks like a keyword but is none.
 
 Exact rather than complete: what it calls impossible is. It looks once at a job's own tools; those of rows pay nothing.
 """
@@ -35,11 +35,11 @@ def lint_tools(tools: Sequence[Tool]) -> Findings:
     slips: list[str] = []
     for tool in tools:
         impossible = dict.fromkeys(_impossible(tool.parameters))
-        odd = [told for told in _odd(tool.parameters) if told not in impossible]
+        odd = [what for what in _odd(tool.parameters) if what not in impossible]
         if len(odd) > MAX_TOLD:
             odd[MAX_TOLD:] = [f"… and {len(odd) - MAX_TOLD} more slips"]
-        faults += [f"{tool.name}: {told}" for told in impossible]
-        slips += [f"{tool.name}: {told}" for told in odd]
+        faults += [f"{tool.name}: {what}" for what in impossible]
+        slips += [f"{tool.name}: {what}" for what in odd]
     return Findings(tuple(faults), tuple(slips))
 
 
@@ -59,7 +59,7 @@ class _Place(NamedTuple):
 class _Clash(NamedTuple):
     """What cannot be met at once."""
 
-    told: str  # "path: what"
+    what: str  # "path: what"
     kinds: _Kinds  # none of these is valid
 
 
@@ -70,7 +70,7 @@ def _impossible(root: _Schema) -> Iterator[str]:
             yield f"{place.path}: nothing is valid"
         clashes = list(_clashes(place))
         if place.kinds and clashes and place.kinds <= frozenset[str]().union(*(clash.kinds for clash in clashes)):
-            yield from (clash.told for clash in clashes)
+            yield from (clash.what for clash in clashes)
 
 
 def _needed(root: _Schema) -> Iterator[_Place]:
@@ -107,7 +107,7 @@ def _odd(root: _Schema) -> Iterator[str]:
     declared = frozenset(name for place in places for name in _named(place.schema, "properties"))
     for place in places:
         yield from _misspelt(place)
-        yield from (clash.told for clash in _clashes(place))
+        yield from (clash.what for clash in _clashes(place))
         yield from _required_by_another_name(place, declared)
 
 
@@ -185,9 +185,9 @@ def _required_and_forbidden(place: _Place) -> Iterator[_Clash]:
     if absent and not place.schema.get("patternProperties"):
         names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
         more = ", …" if len(absent) > _SHOWN_NAMES else ""
-        told = f"{names}{more}: no such property, and additionalProperties is false: nothing is valid"
+        what = f"{names}{more}: no such property, and additionalProperties is false: nothing is valid"
         meant = _meant(_near(absent[0], tuple(properties)))
-        yield _Clash(f"{place.path}/required: {told}{meant}", frozenset({"object"}))
+        yield _Clash(f"{place.path}/required: {what}{meant}", frozenset({"object"}))
 
 
 def _required_by_another_name(place: _Place, declared: frozenset[str]) -> Iterator[str]:
@@ -234,7 +234,7 @@ def _plain(word: str) -> str:
     return word.replace("_", "").lower()
 
 
-# A slip in these changes what is valid, or what the model is told.
+# A slip in these changes what is valid, or what the model reads.
 _CHECKED = (
     *("$defs", "$ref", "additionalProperties", "allOf", "anyOf", "const", "contains", "definitions", "dependencies"),
     *("dependentRequired", "dependentSchemas", "description", "enum", "exclusiveMaximum", "exclusiveMinimum", "format"),

@@ -22,7 +22,7 @@ _WHY = "left out of the check: the engine that matches in linear time does not k
 def leave_patterns_out(document: dict[str, Json], references: References) -> list[str]:
     """Write each pattern as the linear engine reads it, and take out what it does not know; "path: what" of each.
 
-    Without a pattern a schema accepts more. Where another schema turns that round (`not`, `if`, `oneOf`,
+    Without a pattern a schema accepts more. Where another schema reverses that (`not`, `if`, `oneOf`,
     `maxContains`), that is left out or loosened, too: nothing is refused that the whole schema accepts.
     """
     if all(_reading(pattern) == pattern for pattern in patterns_in(document)):
@@ -31,10 +31,10 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
     notes: list[str] = []
     unsure: set[int] = set()
     for path, schema in places.values():
-        told = [*_without_pattern(path, schema), *_without_named_patterns(path, schema)]
-        if told:
+        left_out = [*_without_pattern(path, schema), *_without_named_patterns(path, schema)]
+        if left_out:
             unsure.add(id(schema))
-            notes += told
+            notes += left_out
     if unsure:
         unsure = _with_all_around(unsure, places, references)
         for _, schema in places.values():
@@ -60,16 +60,11 @@ def _places(document: dict[str, Json], references: References) -> _Places:
         path, schema = waiting.pop()
         if isinstance(schema, dict) and id(schema) not in found:
             found[id(schema)] = (path, schema)
-            waiting += [
-                (path + pointer(part.steps) if part.steps else _target_path(schema), part.schema)
-                for part in references.parts_of(schema)
-            ]
+            ref = schema.get("$ref")
+            target = ref[1:] if isinstance(ref, str) and ref.startswith("#/") else ""
+            parts = references.parts_of(schema)
+            waiting += [(path + pointer(part.steps) if part.steps else target, part.schema) for part in parts]
     return found
-
-
-def _target_path(schema: dict[str, Json]) -> str:
-    ref = schema.get("$ref")
-    return ref[1:] if isinstance(ref, str) and ref.startswith("#/") else ""
 
 
 def _without_pattern(path: str, schema: dict[str, Json]) -> Iterator[str]:

@@ -1,12 +1,12 @@
-"""JSON Schemas of tools: mended where they are written as found in the wild, limited, and compiled once.
+"""JSON Schemas of tools: rewritten where they are not as the drafts want them, limited, and compiled once.
 
-Every rewrite is reported. What a schema makes of a column is in `field_types`.
+Every rewrite is reported. The type of the column is for `field_types`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -133,7 +133,7 @@ def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
 
 
 def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") -> CompiledSchema:
-    """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` tells. Raises SchemaError.
+    """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` names. Raises SchemaError.
 
     Formats are checked in every draft: somebody who writes "date" into a tool wants dates, and only draft 7 would
     check them by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
@@ -148,8 +148,12 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, meant))
     assert isinstance(document, dict)
     references = References(document)
-    _check_dynamic(document)
-    _check_patterns(document)
+    # Within one resource they are plain references. Across several, their meaning depends on the way to them.
+    if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
+        raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not followed beside a second $id")
+    # The engine limits each pattern by itself; here is a limit for all of them together.
+    if sum(pattern_places(pattern, of_property=1_000) for pattern in patterns_in(document)) > MAX_PATTERNS:
+        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} places together")
     left_out = leave_patterns_out(document, references)
     _Unfolding(document, references).check()
     rules = Rules(document, references, lambda part: _compile(part, mask=MASK, formats=formats))
@@ -182,7 +186,7 @@ def _compile(
             mask=mask,
         )
     except jsonschema_rs.ValidationError as error:
-        raise SchemaError(pointer(error.instance_path), _fault(error)) from error
+        raise SchemaError(pointer(error.instance_path), _cut(error.message)) from error
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         raise SchemaError("", _cut(str(error))) from error
 
@@ -196,22 +200,6 @@ def _either(strict: Callable[[str], bool], accepts: Callable[[str], bool]) -> Ca
     return lambda text: strict(text) or accepts(text)
 
 
-def _fault(error: jsonschema_rs.ValidationError) -> str:
-    return _cut(error.message)
-
-
-def _check_dynamic(document: dict[str, Json]) -> None:
-    """Within one resource they are plain references. Across several, what they mean hangs on the way to them."""
-    if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
-        raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not followed beside a second $id")
-
-
-def _check_patterns(document: dict[str, Json]) -> None:
-    """Each pattern has a limit of its own in the engine; here is one for all of them together."""
-    if sum(pattern_places(pattern, of_property=1_000) for pattern in patterns_in(document)) > MAX_PATTERNS:
-        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} places together")
-
-
 def _check_limits(schema: dict[str, Json]) -> None:
     waiting: list[tuple[Any, str, int]] = [(schema, "", 1)]
     nodes = 0
@@ -222,23 +210,16 @@ def _check_limits(schema: dict[str, Json]) -> None:
             raise SchemaError(path[:_SHOWN_VALUE], f"nested deeper than {MAX_DEPTH}")
         if nodes > MAX_NODES:
             raise SchemaError("", f"more than {MAX_NODES:,} parts")
-        waiting += [(inner, f"{path}/{key}", depth + 1) for key, inner in _inner(node, path)]
-    _check_size(schema)
-
-
-def _inner(node: Any, path: str) -> list[tuple[Any, Any]]:
-    if isinstance(node, dict):
-        if not all(isinstance(key, str) for key in node):
-            raise SchemaError(path, "a key is not a string")
-        return list(node.items())
-    if isinstance(node, list | tuple):
-        return list(enumerate(node))
-    if node is not None and not isinstance(node, str | int | float):
-        raise SchemaError(path, f"{type(node).__name__} is no JSON")
-    return []
-
-
-def _check_size(schema: dict[str, Json]) -> None:
+        inner: Iterable[tuple[Any, Any]] = ()
+        if isinstance(node, dict):
+            if not all(isinstance(key, str) for key in node):
+                raise SchemaError(path, "a key is not a string")
+            inner = node.items()
+        elif isinstance(node, list | tuple):
+            inner = enumerate(node)
+        elif node is not None and not isinstance(node, str | int | float):
+            raise SchemaError(path, f"{type(node).__name__} is no JSON")
+        waiting += [(one, f"{path}/{key}", depth + 1) for key, one in inner]
     try:
         size = len(msgspec.json.encode(schema))
     except UnicodeEncodeError:
@@ -249,13 +230,13 @@ def _check_size(schema: dict[str, Json]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Notes:
-    """What is told of the rewriting, and what it may assume."""
+    """What the rewriting reports, and what it may assume."""
 
     rewrites: list[str]
-    is_draft_told: bool  # the document names its draft: words of older drafts mean what that draft says
+    names_draft: bool  # the document names its draft: words of older drafts have the meaning they have there
     meant: frozenset[str]  # paths that a reference leads to
 
-    def tell(self, path: str, what: str) -> None:
+    def add(self, path: str, what: str) -> None:
         self.rewrites.append(f"{path or '/'}: {what}")
 
 
@@ -266,22 +247,30 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
     """The schema as the drafts want it, with all it contains. Raises SchemaError for a reference elsewhere."""
     if not isinstance(schema, dict):
         return schema
-    mended = dict(schema)
-    _check_references(mended, path)
+    rewritten = dict(schema)
+    for keyword in REFERENCES:
+        ref = rewritten.get(keyword)
+        if isinstance(ref, str) and not ref.startswith("#"):
+            shown = shortened(ref, _SHOWN_VALUE)
+            raise SchemaError(f"{path}/{keyword}", f"only references within the schema (#/…) are followed, not {shown}")
     for rewrite in _REWRITES:
-        rewrite(mended, path, notes)
+        rewrite(rewritten, path, notes)
     for keyword in ONE_SCHEMA:
-        if isinstance(mended.get(keyword), dict):
-            mended[keyword] = _normalised(mended[keyword], f"{path}/{keyword}", notes)
+        if isinstance(rewritten.get(keyword), dict):
+            rewritten[keyword] = _normalised(rewritten[keyword], f"{path}/{keyword}", notes)
     for keyword in LISTED_SCHEMAS:
-        if isinstance(listed := mended.get(keyword), list):
-            mended[keyword] = [_normalised(one, f"{path}/{keyword}/{i}", notes) for i, one in enumerate(listed)]
+        if isinstance(listed := rewritten.get(keyword), list):
+            rewritten[keyword] = [_normalised(one, f"{path}/{keyword}/{i}", notes) for i, one in enumerate(listed)]
     for keyword in NAMED_SCHEMAS:
-        if isinstance(named := mended.get(keyword), dict):
-            mended[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
-    for keyword in [key for key in mended if key not in _KEYWORDS] if notes.meant else ():
-        mended[keyword] = _normalised_within(mended[keyword], f"{path}/{escaped(keyword)}", notes)
-    return _or_null(mended) if _is_nullable(mended, path, notes) else mended
+        if isinstance(named := rewritten.get(keyword), dict):
+            rewritten[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
+    for keyword in [key for key in rewritten if key not in _KEYWORDS] if notes.meant else ():
+        rewritten[keyword] = _normalised_within(rewritten[keyword], f"{path}/{escaped(keyword)}", notes)
+    is_nullable = rewritten.get("nullable")  # of OpenAPI
+    if isinstance(is_nullable, bool):
+        del rewritten["nullable"]
+        notes.add(f"{path}/nullable", "read as a union with null")
+    return _or_null(rewritten) if is_nullable is True else rewritten
 
 
 def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
@@ -295,18 +284,10 @@ def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
     return part
 
 
-def _check_references(schema: dict[str, Json], path: str) -> None:
-    for keyword in REFERENCES:
-        ref = schema.get(keyword)
-        if isinstance(ref, str) and not ref.startswith("#"):
-            shown = shortened(ref, _SHOWN_VALUE)
-            raise SchemaError(f"{path}/{keyword}", f"only references within the schema (#/…) are followed, not {shown}")
-
-
 def _drop_nulls(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     for keyword in [key for key, value in schema.items() if value is None and key not in HOLDS_VALUES]:
         del schema[keyword]
-        notes.tell(f"{path}/{keyword}", "null left out")
+        notes.add(f"{path}/{keyword}", "null left out")
 
 
 _TYPE_NAMES: Mapping[str, str | None] = {
@@ -321,23 +302,23 @@ _TYPE_NAMES: Mapping[str, str | None] = {
 }
 
 
-def _mend_type(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+def _rewrite_type(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     written = schema.get("type")
     if isinstance(written, str):
-        mended: Json = _type_name(written)
+        rewritten: Json = _type_name(written)
     elif isinstance(written, list):
         names = [_type_name(one) if isinstance(one, str) else one for one in written]
-        mended = None if None in names else list(dict.fromkeys(names)) if names != written else written
+        rewritten = None if None in names else list(dict.fromkeys(names)) if names != written else written
     else:
         return
-    if mended == written:
+    if rewritten == written:
         return
-    if mended is None:
+    if rewritten is None:
         del schema["type"]
-        notes.tell(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
+        notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
     else:
-        schema["type"] = mended
-        notes.tell(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {shortened(mended, _SHOWN_VALUE)}")
+        schema["type"] = rewritten
+        notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {shortened(rewritten, _SHOWN_VALUE)}")
 
 
 def _type_name(written: str) -> str | None:
@@ -348,7 +329,7 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     """`required: true` inside a property, as in draft 3 and in hand-written tools."""
     if isinstance(schema.get("required"), bool):  # of no property: it says nothing
         del schema["required"]
-        notes.tell(f"{path}/required", "left out: a list of names is wanted here")
+        notes.add(f"{path}/required", "left out: a list of names is wanted here")
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return
@@ -360,39 +341,37 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     if not flags:
         return
     schema["properties"] = {
-        name: _without(inner, "required") if name in flags else inner for name, inner in properties.items()
+        name: {key: value for key, value in inner.items() if key != "required"}
+        if isinstance(inner, dict) and name in flags
+        else inner
+        for name, inner in properties.items()
     }
     listed = schema.get("required", [])
     if isinstance(listed, list):
         schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in listed]
     for name, flag in flags.items():
-        notes.tell(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
-
-
-def _without(schema: Json, keyword: str) -> Json:
-    assert isinstance(schema, dict)
-    return {key: value for key, value in schema.items() if key != keyword}
+        notes.add(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
 
 
 def _split_tuple(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     """A list of `items`, as up to draft 2019-09. A schema that names no draft is read as 2020-12, where it is wrong."""
-    if notes.is_draft_told or not isinstance(schema.get("items"), list):
+    if notes.names_draft or not isinstance(schema.get("items"), list):
         return
     schema["prefixItems"] = schema.pop("items")
-    notes.tell(f"{path}/items", "a list read as prefixItems")
+    notes.add(f"{path}/items", "a list read as prefixItems")
     if "additionalItems" in schema:
         schema["items"] = schema.pop("additionalItems")
-        notes.tell(f"{path}/additionalItems", "read as items")
+        notes.add(f"{path}/additionalItems", "read as items")
 
 
 def _exclude_bounds(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     """`exclusiveMinimum: true`, as in draft 4 and OpenAPI 3.0."""
     for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if notes.is_draft_told or not isinstance(schema.get(flag), bool):
+        if notes.names_draft or not isinstance(schema.get(flag), bool):
             continue
         if schema.pop(flag) and bound in schema:
             schema[flag] = schema.pop(bound)
-        notes.tell(f"{path}/{flag}", f"a boolean merged with {bound}")
+        notes.add(f"{path}/{flag}", f"a boolean merged with {bound}")
 
 
 def _escape_reference(schema: dict[str, Json], path: str, notes: _Notes) -> None:
@@ -405,29 +384,19 @@ def _escape_reference(schema: dict[str, Json], path: str, notes: _Notes) -> None
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _IN_FRAGMENTS = "/%~!$&'()*+,;=:@?"  # beside letters and digits (RFC 3986, section 3.5)
 
-_REWRITES = (_escape_reference, _drop_nulls, _mend_type, _move_required, _split_tuple, _exclude_bounds)
-
-
-def _is_nullable(schema: dict[str, Json], path: str, notes: _Notes) -> bool:
-    """Takes OpenAPI's `nullable` out and says whether it was set."""
-    if not isinstance(schema.get("nullable"), bool):
-        return False
-    notes.tell(f"{path}/nullable", "read as a union with null")
-    return schema.pop("nullable") is True
+_REWRITES = (_escape_reference, _drop_nulls, _rewrite_type, _move_required, _split_tuple, _exclude_bounds)
 
 
 def _or_null(schema: dict[str, Json]) -> dict[str, Json]:
     if "type" in schema and "const" not in schema and not any(word in schema for word in _COMBINING):
         listed = schema.get("enum")
         with_null: Json = [*listed, None] if isinstance(listed, list) and None not in listed else listed
-        return {**schema, "type": _named_with_null(schema["type"])} | ({"enum": with_null} if listed else {})
-    said = ("type", "enum", "const", "properties", *_COMBINING)
-    return {"anyOf": [schema, {"type": "null"}]} if any(word in schema for word in said) else schema
-
-
-def _named_with_null(written: Json) -> Json:
-    named: list[Json] = list(written) if isinstance(written, list) else [written]
-    return named if "null" in named else [*named, "null"]
+        written = schema["type"]
+        named: list[Json] = list(written) if isinstance(written, list) else [written]
+        either: Json = named if "null" in named else [*named, "null"]
+        return {**schema, "type": either} | ({"enum": with_null} if listed else {})
+    narrowing = ("type", "enum", "const", "properties", *_COMBINING)
+    return {"anyOf": [schema, {"type": "null"}]} if any(word in schema for word in narrowing) else schema
 
 
 _COMBINING = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
