@@ -425,8 +425,7 @@ def _contains(found: _Found, schema: _Schema, value: Json) -> _Applying:
     for place, element in enumerate(value):
         if not (yield schema["contains"], element).faults:
             hits.add(place)
-    if found.judge.rules.draft >= _D2020:
-        found.items |= hits
+    found.items |= hits  # the drafts say so from 2020-12 on only; the validator does it in 2019-09, too
     if not least <= len(hits) <= most:
         what = "None" if not hits else "Too few" if len(hits) < least else "Too many"
         found.fault(f"{what} of {_shown(value)} are valid under the given schema")

@@ -220,6 +220,15 @@ def test_the_walk_and_the_validator_give_one_verdict(seed: int) -> None:
     verdicts(schema, (random_value(dice, schema) for _ in range(5)))
 
 
+@pytest.mark.parametrize("draft", ["2019-09", "2020-12"])
+def test_what_contains_has_found_is_evaluated_to_both(draft: str) -> None:
+    named = {"$schema": f"https://json-schema.org/draft/{draft}/schema"}
+    schema = {**named, "contains": {"type": "integer"}, "unevaluatedItems": {"type": "string"}}
+
+    assert compile_schema(schema).is_valid([1, "a"])
+    verdicts(schema, iter([[1, "a"], [1, True]]))
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 30), st.sampled_from([1, "s", None, {}, [1], True]))
 def test_recursive_schemas_with_wrong_leaves_stay_within_the_work_of_an_answer(
