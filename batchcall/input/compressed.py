@@ -1,7 +1,11 @@
 """Compressed files as a stream of bytes: several members or frames one after the other, padded with zeros or not.
 
-Tapes, `dd` and some object stores fill a file up with zero bytes, which `gzip -d` and Python's gzip pass over. What
-else stands behind the data is an error that says so, and so is data that ends too early.
+What may follow the data of a member or frame, and what becomes of it:
+
+- another member or frame: it is read on (`cat a.gz b.gz`, parallel compressors);
+- zero bytes: they are passed over, as `gzip -d` does; tapes, `dd` and some object stores fill files up with them;
+- nothing: the end, unless the member or frame is cut short: then it is an error;
+- anything else: an error that names the byte, as rows might be missing.
 """
 
 from __future__ import annotations
@@ -122,10 +126,6 @@ class _Gunzipped:
         self._source.close()
 
 
-def _gunzipped(raw: Any) -> AbstractContextManager[Any]:
-    return closing(_Gunzipped(raw))
-
-
 def _unzstd(raw: Any) -> AbstractContextManager[Any]:
     frames: Any = io.BufferedReader(_Pieces(_frames(_Source(raw)), raw.close))
     stream: AbstractContextManager[Any] = pa.CompressedInputStream(pa.PythonFile(frames, mode="r"), "zstd")
@@ -193,4 +193,7 @@ class _Pieces(io.RawIOBase):
         super().close()
 
 
-_OPENERS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {"gzip": _gunzipped, "zstd": _unzstd}
+_OPENERS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
+    "gzip": lambda raw: closing(_Gunzipped(raw)),
+    "zstd": _unzstd,
+}

@@ -56,7 +56,7 @@ _OTHER_FORMATS = {
 class InputFile:
     """One file of an input."""
 
-    name: str  # relative to the input's root: what a person is told
+    name: str  # relative to the input's root, for messages
     path: str  # as its file system wants it
     size: int  # bytes
     mtime_ns: int  # since the epoch; 0 where the store does not say
@@ -93,21 +93,17 @@ def find_files(path: str, *, output: Path | None = None) -> FileSet:
         place = _located(path)
         found = _without_own_parts(place, _files_at(place, shown), output)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{shown} cannot be opened: {reason(error)}", hint=_opening_hint(path, error)) from error
+        hint = "the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://"
+        if isinstance(error, OSError) and (needs := _STORES.get(path.partition("://")[0])) is not None:
+            hint = f"is the store up, and may it be read with these credentials? {needs}"
+        raise InputError(f"{shown} cannot be opened: {reason(error)}", hint=hint) from error
     except UnicodeError as error:
-        raise InputError(f"{shown}: the name of a file there is no UTF-8", hint="rename it, or name others") from error
+        raise InputError(f"{shown}: the name of a file there is not UTF-8", hint="rename it, or name others") from error
     files, notes = _once_each(place, sorted(found, key=lambda file: file.name))
     if not files:
         raise InputError(f"{shown} holds nothing but what this job wrote", hint="name the rows with input.path")
     _refuse_mixture(files, shown)
     return FileSet(shown, place.filesystem, files, (*notes, *_lost_links(place, files)))
-
-
-def _opening_hint(path: str, error: Exception) -> str:
-    needs = _STORES.get(path.partition("://")[0]) if isinstance(error, OSError) else None
-    if needs is not None:
-        return f"is the store up, and may it be read with these credentials? {needs}"
-    return "the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://"
 
 
 # Where each store's credentials and address are taken from.
@@ -288,7 +284,8 @@ def _walked(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[An
             if not rest:
                 yield entry
             else:
-                (linked if _is_link(place, entry.path) else waiting).append((entry.path, rest))
+                is_link = isinstance(place.filesystem, fs.LocalFileSystem) and os.path.islink(entry.path)
+                (linked if is_link else waiting).append((entry.path, rest))
 
 
 def _step(entries: list[Any], pattern: tuple[str, ...]) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -312,10 +309,6 @@ def _real_path(place: _Place, path: str) -> str:
     return os.path.realpath(path) if isinstance(place.filesystem, fs.LocalFileSystem) else path
 
 
-def _is_link(place: _Place, path: str) -> bool:
-    return isinstance(place.filesystem, fs.LocalFileSystem) and os.path.islink(path)
-
-
 def _entries(place: _Place, folder: str) -> list[Any]:
     return list(place.filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)))
 
@@ -335,17 +328,13 @@ def _is_hidden(name: str) -> bool:
 
 def _readable(found: Iterable[Any], root: str) -> list[InputFile]:
     """Those of a listing that are in a format that is read, named relative to `root`."""
-    return [
-        _input_file(entry, root, form)
-        for entry in found
-        if entry.is_file and (form := _format_of(entry.base_name)) is not None
-    ]
-
-
-def _input_file(entry: Any, root: str, form: Format) -> InputFile:
-    name = entry.path.removeprefix(root.rstrip("/") + "/")
-    keys = keys_of(root, name.split("/")[:-1])
-    return InputFile(name, entry.path, entry.size, entry.mtime_ns or 0, form, keys)
+    files = []
+    for entry in found:
+        if entry.is_file and (form := _format_of(entry.base_name)) is not None:
+            name = entry.path.removeprefix(root.rstrip("/") + "/")
+            keys = keys_of(root, name.split("/")[:-1])
+            files.append(InputFile(name, entry.path, entry.size, entry.mtime_ns or 0, form, keys))
+    return files
 
 
 def _format_of(name: str) -> Format | None:
@@ -368,11 +357,7 @@ def _refuse_mixture(files: tuple[InputFile, ...], shown: str) -> None:
             raise InputError(
                 f"{shown} mixes formats: {first.name} and {file.name}", hint="name one of them, e.g. by *.parquet"
             )
-    _refuse_second_copies(files, shown)
-
-
-def _refuse_second_copies(files: tuple[InputFile, ...], shown: str) -> None:
-    """`gzip --keep` leaves the same rows twice; to pay twice for them is never meant."""
+    # `gzip --keep` leaves the same rows twice; nobody wants to pay twice for them.
     seen: dict[str, str] = {}
     for file in files:
         stem = re.sub(r"\.(gz|zst)$", "", file.name, flags=re.IGNORECASE)

@@ -56,9 +56,11 @@ class HiveTable:
         own = [key for key in names if key not in table.schema.names]
         texts = {key: [dict(keys).get(key) for _, keys in files] for key in own}
         kinds = {key: _type(texts[key]) for key in own}
-        self._values = [
-            {key: _typed(texts[key][number], kinds[key]) for key in own} for number in range(len(files))
-        ]  # by file
+        values = {
+            key: [int(text) if text is not None and kinds[key] == pa.int64() else text for text in texts[key]]
+            for key in own
+        }
+        self._values = [{key: values[key][number] for key in own} for number in range(len(files))]  # by file
         self.schema = pa.schema([*table.schema, *((key, kinds[key]) for key in own)])
         self.notes = (*table.notes, *_notes(files, list(names), own))
 
@@ -93,15 +95,8 @@ def _with_values(row: Row, values: Mapping[str, Any]) -> Row:
 def _type(texts: list[str | None]) -> pa.DataType:
     """Whole numbers where all values are, else text: what pyarrow makes of them. Dates stay text."""
     present = [text for text in texts if text is not None]
-    return pa.int64() if present and all(map(_is_whole_number, present)) else pa.string()
-
-
-def _is_whole_number(text: str) -> bool:
-    return _WHOLE_NUMBER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
-
-
-def _typed(text: str | None, kind: pa.DataType) -> Any:
-    return int(text) if text is not None and pa.types.is_integer(kind) else text
+    is_whole = all(_WHOLE_NUMBER.fullmatch(text) and -(2**63) <= int(text) < 2**63 for text in present)
+    return pa.int64() if present and is_whole else pa.string()
 
 
 def _notes(files: list[tuple[str, Keys]], names: list[str], own: list[str]) -> Iterator[str]:

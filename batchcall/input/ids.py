@@ -47,13 +47,13 @@ def _is_named(row: Row, column: str) -> bool:
 
 def named(batch: Batch, column: str) -> Batch:
     """The batch, in which each row without a name has that for its fault."""
-    return Batch([_named_row(row, column) for row in batch.rows], batch.mark)
-
-
-def _named_row(row: Row, column: str) -> Row:
-    if row.fault is not None or (why := _why_nameless(row.values.get(column), column)) is None:
-        return row
-    return replace(row, fault=why)
+    rows = [
+        row
+        if _is_named(row, column) or row.fault
+        else replace(row, fault=_why_nameless(row.values.get(column), column))
+        for row in batch.rows
+    ]
+    return Batch(rows, batch.mark)
 
 
 def _why_nameless(value: Any, column: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import repeat
@@ -119,7 +119,9 @@ class JsonlTable:
                 for block in _blocks_of(stream, start.offset, number, self._block_bytes()):
                     number = block.number + len(block.lines)
                     if block.offset == 0:
-                        _refuse_other_format(block.lines[0], file)
+                        for beginning, what in _NOT_JSONL.items():
+                            if block.lines[0].startswith(beginning):
+                                raise InputError(f"{file.name} is not JSONL: it {what}")
                     yield block
         except (OSError, pa.ArrowException) as error:
             raise InputError(
@@ -213,12 +215,6 @@ def _blocks_of(stream: Any, offset: int, number: int, block_bytes: int) -> Itera
         yield _Block(offset, number, [b"".join(held)], dropped, is_cut=True)
 
 
-def _refuse_other_format(line: bytes, file: InputFile) -> None:
-    for start, what in _NOT_JSONL.items():
-        if line.startswith(start):
-            raise InputError(f"{file.name} is not JSONL: it {what}")
-
-
 class _Wanted(NamedTuple):
     """What is read of a line."""
 
@@ -301,7 +297,8 @@ _JSON_NAMES = {
 
 
 def _parse_slowly(line: bytes) -> Any:
-    """By the standard library, which says no to fewer lines than orjson and says it better."""
+    """By the standard library, which reads more lines than orjson (long integers, halves of surrogate pairs), and whose
+    errors say more."""
     try:
         value = _DECODER.decode(line.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
@@ -312,7 +309,11 @@ def _parse_slowly(line: bytes) -> Any:
         raise _LineFault("the line holds an integer of more than 4,300 digits") from None
     except RecursionError:
         raise _LineFault(_TOO_DEEP) from None
-    return _without_lone_surrogates(value) if b"\\u" in line else value
+    if b"\\u" not in line:
+        return value
+    # Halves of surrogate pairs become U+FFFD by a way through UTF-16; whole pairs come out as they were.
+    text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+    return json.loads(text.decode("utf-16-le", "replace"))
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -329,22 +330,14 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _without_lone_surrogates(value: Any) -> Any:
-    text = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
-    return json.loads(text.decode("utf-16-le", "replace"))
-
-
 def _is_deeper(value: Any, limit: int) -> bool:
     level = [value]
     for _ in range(limit):
-        level = [inner for outer in level for inner in _members(outer) if type(inner) in (dict, list)]
+        members = (outer.values() if type(outer) is dict else outer for outer in level)
+        level = [inner for of_outer in members for inner in of_outer if type(inner) in (dict, list)]
         if not level:
             return False
     return True
-
-
-def _members(value: Any) -> Iterable[Any]:
-    return value.values() if type(value) is dict else value  # else a list
 
 
 @dataclass(slots=True)

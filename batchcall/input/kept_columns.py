@@ -63,19 +63,15 @@ class KeptColumns:
     def of_arrays(self, columns: Mapping[str, pa.Array], rows: int) -> list[KeptRow]:
         """Rows of Arrow columns, by their names in the input. One that is not given is null, one that is not kept is
         named as left out."""
-        left_out = self._late(columns) if self.is_all else {}
+        left_out: dict[int, list[LeftOut]] = {}
+        for name in columns.keys() - self._known if self.is_all else ():
+            for place in pc.indices_nonzero(columns[name].is_valid()).to_pylist():
+                left_out.setdefault(place, []).append(LeftOut(name, _NOT_IN_FIRST_FILE))
         arrays = [
             _cast(columns[name], name, field.type, left_out) if name in columns else pa.nulls(rows, field.type)
             for name, field in zip(self.names, self.fields, strict=True)
         ]
         return self._rows_of(pa.RecordBatch.from_arrays(arrays, schema=self.schema), rows, left_out)
-
-    def _late(self, columns: Mapping[str, pa.Array]) -> dict[int, list[LeftOut]]:
-        left_out: dict[int, list[LeftOut]] = {}
-        for name in columns.keys() - self._known:
-            for place in pc.indices_nonzero(columns[name].is_valid()).to_pylist():
-                left_out.setdefault(place, []).append(LeftOut(name, _NOT_IN_FIRST_FILE))
-        return left_out
 
     def of_values(self, rows: Sequence[Values]) -> list[KeptRow]:
         """Rows of JSONL. A value that does not fit its column is null there, and named as left out."""
@@ -84,8 +80,13 @@ class KeptColumns:
             _array([row.get(name) for row in rows], name, field.type, fits, left_out)
             for name, field, fits in zip(self.names, self.fields, self._fits, strict=True)
         ]
-        if self.is_all:
-            self._find_columnless(rows, left_out)
+        for place, row in enumerate(rows) if self.is_all else ():
+            if not row.keys() <= self._known:
+                left_out.setdefault(place, []).extend(
+                    LeftOut(name, f"{_shown(value)} has no column, as the first rows of the input lack it")
+                    for name, value in row.items()
+                    if name not in self._known and value is not None
+                )
         return self._rows_of(pa.RecordBatch.from_arrays(arrays, schema=self.schema), len(rows), left_out)
 
     def _rows_of(self, batch: pa.RecordBatch, rows: int, left_out: Mapping[int, Sequence[LeftOut]]) -> list[KeptRow]:
@@ -127,15 +128,6 @@ class KeptColumns:
             for first, end in pairwise([*cuts, len(known)])
         ]
 
-    def _find_columnless(self, rows: Sequence[Values], left_out: dict[int, list[LeftOut]]) -> None:
-        for place, row in enumerate(rows):
-            if not row.keys() <= self._known:
-                left_out.setdefault(place, []).extend(
-                    LeftOut(name, f"{_shown(value)} has no column, as the first rows of the input lack it")
-                    for name, value in row.items()
-                    if name not in self._known and value is not None
-                )
-
 
 _NOT_IN_FIRST_FILE = "has no column, as the first file of the input lacks it"
 
@@ -159,6 +151,7 @@ def _storable(schema: pa.Schema) -> list[pa.Field]:
 
 
 def _storable_field(field: pa.Field) -> pa.Field:
+    # Most types are stored as they are, encodings and views as what they stand for, all others as text.
     for kind in (field.type, _plain(field.type), pa.string()):
         try:
             return _after_parquet(pa.schema([field.with_type(kind)])).field(0)
@@ -197,7 +190,9 @@ def _cast(array: pa.Array, name: str, kind: pa.DataType, left_out: dict[int, lis
     """A column in the type that it has in the output. What cannot be made of it is null, and named as left out."""
     if array.type == kind:
         return array
-    for way in (_directly, _through_plain, _through_text, _one_by_one):
+    # Each way loses more than the one before it: none; the encoding; the type (only text takes all values as text);
+    # the values that do not fit.
+    for way in _WAYS:
         try:
             cast = way(array, kind)
             break
@@ -210,22 +205,10 @@ def _cast(array: pa.Array, name: str, kind: pa.DataType, left_out: dict[int, lis
     return cast
 
 
-def _directly(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return array.cast(kind)
-
-
-def _through_plain(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return array.cast(_plain(array.type)).cast(kind)
-
-
 def _through_text(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if not pa.types.is_string(kind):
         raise TypeError(f"{kind} is not text")
     return pa.array([str(value) if value.is_valid else None for value in array], kind)
-
-
-def _one_by_one(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return fitted_array([_as_python(value) for value in array], kind)
 
 
 def _as_python(value: pa.Scalar) -> Any:
@@ -233,6 +216,14 @@ def _as_python(value: pa.Scalar) -> Any:
         return value.as_py()
     except REFUSALS:
         return None
+
+
+_WAYS: tuple[Callable[[pa.Array, pa.DataType], pa.Array], ...] = (
+    lambda array, kind: array.cast(kind),
+    lambda array, kind: array.cast(_plain(array.type)).cast(kind),
+    _through_text,
+    lambda array, kind: fitted_array([_as_python(value) for value in array], kind),
+)
 
 
 # Of JSONL: its columns have one of four types.
@@ -256,7 +247,7 @@ def _array(
 
 
 def _fits(kind: pa.DataType) -> Callable[[Any], bool]:
-    """Whether Arrow takes values of a Python type without loss: it cuts 1.5 to 1 without a word."""
+    """Whether Arrow takes values of a Python type without loss: it would cut 1.5 to 1 and report nothing."""
     return (_EXACT.get(kind, frozenset()) | {type(None)}).__contains__
 
 
@@ -282,19 +273,17 @@ def _stored(value: Any, kind: pa.DataType, fits: Callable[[Any], bool]) -> Any:
 
 def _adapted(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_string(kind):
-        return without_surrogates(value) if isinstance(value, str) else _json_text(value)
+        if isinstance(value, str):
+            return without_surrogates(value)
+        try:
+            return json_text_as_it_is(value)
+        except UnicodeEncodeError:
+            return json_text_as_it_is(cleaned(value))
     if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
         return int(value)
     if pa.types.is_floating(kind) and type(value) is int and int(float(value)) == value:
         return float(value)
     return value
-
-
-def _json_text(value: Any) -> str:
-    try:
-        return json_text_as_it_is(value)
-    except UnicodeEncodeError:
-        return json_text_as_it_is(cleaned(value))
 
 
 def _shown(value: Any) -> str:

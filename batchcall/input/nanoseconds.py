@@ -59,7 +59,13 @@ def as_value(counted: Any, kind: pa.DataType) -> Any:
     if counted is None:
         return None
     if is_nanoseconds(kind):
-        return _of_nanoseconds(counted, kind)
+        micros, rest_ns = divmod(counted, 1000)
+        value = pa.scalar(micros, pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else _CUT[kind]).as_py()
+        if not rest_ns:
+            return value
+        exact = _EXACT[type(value)](value)
+        exact.rest_ns = rest_ns
+        return exact
     if pa.types.is_struct(kind):
         return {inner.name: as_value(counted[inner.name], inner.type) for inner in kind}
     if pa.types.is_map(kind):
@@ -69,34 +75,10 @@ def as_value(counted: Any, kind: pa.DataType) -> Any:
     return counted
 
 
-def _of_nanoseconds(count: int, kind: pa.DataType) -> Any:
-    micros, rest_ns = divmod(count, 1000)
-    cut = pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else _CUT[kind]
-    value = pa.scalar(micros, cut).as_py()
-    if not rest_ns:
-        return value
-    exact = _EXACT[type(value)](value)
-    exact.rest_ns = rest_ns
-    return exact
-
-
 _CUT = {pa.time64("ns"): pa.time64("us"), pa.duration("ns"): pa.duration("us")}
 
-
-def _moment(one: dt.datetime) -> Moment:
-    return Moment.combine(one.date(), one.timetz())
-
-
-def _time_of_day(one: dt.time) -> TimeOfDay:
-    return TimeOfDay(one.hour, one.minute, one.second, one.microsecond)
-
-
-def _duration(one: dt.timedelta) -> Duration:
-    return Duration(one.days, one.seconds, one.microseconds)
-
-
 _EXACT: Mapping[type, Callable[[Any], Any]] = {
-    dt.datetime: _moment,
-    dt.time: _time_of_day,
-    dt.timedelta: _duration,
+    dt.datetime: lambda one: Moment.combine(one.date(), one.timetz()),
+    dt.time: lambda one: TimeOfDay(one.hour, one.minute, one.second, one.microsecond),
+    dt.timedelta: lambda one: Duration(one.days, one.seconds, one.microseconds),
 }

@@ -96,9 +96,8 @@ class Input:
         """Raise InputError when the input has no such column, or its files disagree on one. `what` needs them."""
         missing = [name for name in columns if name not in self.columns]
         if missing:
-            raise InputError(
-                f"{what} needs {_named(missing)}, which {self._shown} does not have", hint=self._hint(missing)
-            )
+            names = ("column " if len(missing) == 1 else "columns ") + ", ".join(map(repr, missing))
+            raise InputError(f"{what} needs {names}, which {self._shown} does not have", hint=self._hint(missing))
         self._table.check(columns)
 
     def _hint(self, missing: list[str]) -> str:
@@ -119,7 +118,3 @@ def _fingerprint(files: tuple[InputFile, ...]) -> str:
     """Of names, partition keys, sizes and times of change: a changed file is noticed without reading it."""
     known = json.dumps([[file.name, file.size, file.mtime_ns, *file.keys] for file in files])
     return hashlib.blake2b(known.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _named(columns: list[str]) -> str:
-    return ("column " if len(columns) == 1 else "columns ") + ", ".join(map(repr, columns))

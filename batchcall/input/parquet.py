@@ -97,7 +97,9 @@ class ParquetTable:
                     f"{file.name} cannot be read as Parquet: {reason(error)}",
                     hint="a Parquet file ends with its table of contents: was this one written and copied whole?",
                 ) from error
-            _refuse_twin_columns(footer.schema, file)
+            names = footer.schema.names
+            if twins := [name for name in names if names.count(name) > 1]:
+                raise InputError(f"{file.name} has more than one column {twins[0]!r}", hint="rename them")
             yield opened, footer
 
     def _known(self, field: pa.Field) -> pa.Field:
@@ -183,12 +185,6 @@ class _Wanted(NamedTuple):
         return self.keep.of_arrays({name: piece.column(name) for name in self.carried}, piece.num_rows)
 
 
-def _refuse_twin_columns(schema: pa.Schema, file: InputFile) -> None:
-    twins = [name for name in schema.names if schema.names.count(name) > 1]
-    if twins:
-        raise InputError(f"{file.name} has more than one column {twins[0]!r}", hint="rename them")
-
-
 def _rows_of(opened: Any, group: int) -> int:
     return int(opened.metadata.row_group(group).num_rows)
 
@@ -237,7 +233,7 @@ def _as_rows(piece: pa.RecordBatch, wanted: _Wanted, first: int, where: str, to_
 def _as_rows_one_by_one(
     piece: pa.RecordBatch, asked: list[str], kept: Sequence[KeptRow | None], first: int, where: str, to_input: int
 ) -> list[Row]:
-    """For a piece with a value that Python has no place for: text that is no UTF-8, the year 30000."""
+    """For a piece with a value that Python cannot hold: text that is not UTF-8, the year 30000."""
     columns = [(name, piece.column(name)) for name in asked]
     return [
         _as_row(columns, of_row, first + place, place, f"{where} {first + place - to_input}")
@@ -266,7 +262,8 @@ def _values(column: pa.Array) -> list[Any]:
         values: list[Any] = (column if readable == column.type else column.cast(readable)).to_pylist()
         return values
     except pa.ArrowInvalid:  # it would cut digits
-        counted = column.cast(_mapped(column.type, _counted_type), safe=False)
+        counted_type = _mapped(column.type, lambda kind: pa.int64() if is_nanoseconds(kind) else _read_type(kind))
+        counted = column.cast(counted_type, safe=False)
         return [as_value(value, column.type) for value in counted.to_pylist()]
 
 
@@ -278,10 +275,6 @@ def _read_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_duration(kind) and kind.unit == "ns":
         return pa.duration("us")
     return _decoded_type(kind)
-
-
-def _counted_type(kind: pa.DataType) -> pa.DataType:
-    return pa.int64() if is_nanoseconds(kind) else _read_type(kind)
 
 
 def _decoded_type(kind: pa.DataType) -> pa.DataType:
