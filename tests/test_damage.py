@@ -34,7 +34,7 @@ async def finished(folder: Path, endpoint: SandboxProcess, **how: str) -> tuple[
     return job, folder / "out"
 
 
-MADE_ANEW = "Move the file away and run the job again: its rows are made anew from the stored answers, for nothing"
+MADE_ANEW = "Move the file away and run the job again: its rows are rebuilt from the stored answers at no cost"
 
 
 def flip_bit(path: Path, place: int) -> None:

@@ -366,7 +366,7 @@ def test_every_command_takes_the_job_file_or_the_output_folder(tmp_path: Path) -
 
     assert [json.loads(checked.stdout)[name] for name in ("rows", "rows_done", "refusals")] == [4, 4, []]
     assert (again.returncode, "nothing was left to do" in again.stdout) == (0, True), again.stderr
-    assert (anew.returncode, "4 read anew" in anew.stdout) == (0, True), anew.stderr
+    assert (anew.returncode, "4 read again" in anew.stdout) == (0, True), anew.stderr
     by_its_folder = [batchcall(name, tmp_path, "--output", out, "--json") for name in ("status", "verify")]
     assert [one.stdout for one in by_its_folder] == [one.stdout for one in by_folder]
     assert [one.stdout for one in by_job] == [one.stdout for one in by_folder]

@@ -255,7 +255,7 @@ def test_a_result_that_stdout_does_not_take_is_on_stderr_and_leaves_with_3(
         (("run", job), "10 rows"),
         (("status", out), "10 in parts"),
         (("verify", out), "proven"),
-        (("revalidate", job), "10 read anew"),
+        (("revalidate", job), "10 read again"),
         (("schema",), "batchcall job"),
         (("init", tmp_path / "new"), "next: batchcall check"),
         (("sandbox", "--faults"), "rate_limited"),

@@ -68,7 +68,7 @@ _SHOWN_BODY = 4_000  # characters of the first request
 
 @dataclass(slots=True)
 class CheckReport:
-    """What `batchcall check` found out. A job that has faults never gets here: they are a JobError."""
+    """What `batchcall check` found. A job file with faults has no report: `check_job` raises JobError."""
 
     job: str
     rows: int
@@ -113,23 +113,19 @@ class CheckReport:
         }
 
     def as_text(self) -> str:
+        about = "about " if self.cost is not None else ""
         lines = [
             ("job", f"{self.job} is well formed"),
             ("rows", f"{self.rows:,} in the input, {self.done:,} done, {self.left:,} to do"),
             ("arguments", self.columns),
             *(("endpoint", endpoint) for endpoint in self.endpoints),
             ("tokens", f"about {self.tokens:,} ({self.basis})"),
-            ("cost", self._cost_text()),
+            ("cost", free_text(self.cost) if self.is_free else about + money_text(self.cost)),
             ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
             *(("warning", warning) for warning in self.warnings),
             *(("refused", refusal) for refusal in self.refusals),
         ]
         return table(lines) + "\n\n" + self._first_request_text()
-
-    def _cost_text(self) -> str:
-        if self.is_free:
-            return free_text(self.cost)
-        return f"about {money_text(self.cost)}" if self.cost is not None else money_text(None)
 
     def _first_request_text(self) -> str:
         first = self.first_request
@@ -142,7 +138,7 @@ class CheckReport:
 
 
 def check_job(job: Job | Path | str) -> CheckReport:
-    """Check a job as far as that goes without a request. Raises JobError, InputError or ResumeError."""
+    """Check all of a job that can be checked without a request. Raises JobError, InputError or ResumeError."""
     job = as_job(job)
     refuse_network(job)
     maker, source, layout = prepare(job)
@@ -156,7 +152,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     warnings += filter(None, [maker.row_tools_note()])
     if bad and sample:
         warnings.append(_bad_text(sample, bad))
-    refusals = [*_key_refusals(job), *_descriptor_refusals(job), *([] if sample else [_bad_text(sample, bad)])]
+    refusals = [*_refusals_of_machine(job), *([] if sample else [_bad_text(sample, bad)])]
     standing = _standing(job, maker, source, refusals)
     warnings += filter(None, [standing.note])
     done = min(rows, standing.done)
@@ -179,35 +175,33 @@ def check_job(job: Job | Path | str) -> CheckReport:
         columns=layout.arguments_text,
         warnings=warnings,
         refusals=refusals,
-        endpoints=_named(job),
+        endpoints=_pool_members(job),
     )
 
 
-def _descriptor_refusals(job: Job) -> list[str]:
-    try:
-        room_for(job)
-    except JobError as error:
-        return [f"{error}: {error.hint}"]
-    return []
-
-
-def _named(job: Job) -> list[str]:
-    """The members of a pool; nothing where there is one endpoint, whose first request is shown anyway."""
-    names = endpoint_names(job.endpoints) if len(job.endpoints) > 1 else []
-    told = zip(names, job.endpoints, strict=False)
-    return [
-        f"{name} ({one.protocol}, {one.model or job.request.model or 'the model of the row'})" for name, one in told
-    ]
-
-
-def _key_refusals(job: Job) -> list[str]:
+def _refusals_of_machine(job: Job) -> list[str]:
+    """Why this process cannot run the job: keys that are not there, too few open files."""
     refusals = []
     for endpoint in job.endpoints:
         try:
             resolve_key(endpoint.api_key)
         except JobError as error:
             refusals.append(_sentence(error))
+    try:
+        room_for(job)
+    except JobError as error:
+        refusals.append(f"{error}: {error.hint}")
     return refusals
+
+
+def _pool_members(job: Job) -> list[str]:
+    """The endpoints of a pool. Nothing where there is one endpoint: the first request shows it."""
+    if len(job.endpoints) == 1:
+        return []
+    named = zip(endpoint_names(job.endpoints), job.endpoints, strict=True)
+    return [
+        f"{name} ({one.protocol}, {one.model or job.request.model or 'the model of the row'})" for name, one in named
+    ]
 
 
 def _sentence(error: BatchcallError) -> str:
@@ -241,21 +235,16 @@ def _standing(job: Job, maker: RequestMaker, source: Input, refusals: list[str])
         _, damaged = look_at_parts(disk, folder)
         if damaged:  # `run` moves them away first
             return _NOTHING
-        runfile = _runfile(disk, folder)
+        try:
+            runfile = read_runfile(disk, folder / OWN_FOLDER)
+        except DamagedRecordError:
+            runfile = None  # it keeps no run from starting, so it counts as missing
         if runfile is None:
             return _standing_without_record(maker, source, disk, folder, refusals)
         return _standing_of(job, runfile, maker, source, disk, refusals)
     except BatchcallError as error:
         refusals.append(_sentence(error))
         return _NOTHING
-
-
-def _runfile(disk: Disk, folder: Path) -> RunFile | None:
-    """The record of the runs. One that is damaged keeps no run from starting: it counts as missing."""
-    try:
-        return read_runfile(disk, folder / OWN_FOLDER)
-    except DamagedRecordError:
-        return None
 
 
 def _standing_without_record(
@@ -273,12 +262,12 @@ def _standing_without_record(
 def _standing_of(
     job: Job, runfile: RunFile, maker: RequestMaker, source: Input, disk: Disk, refusals: list[str]
 ) -> _Standing:
-    is_as_it_was = runfile.identity == request_identity(job)
-    is_same_job = is_as_it_was or is_correction(runfile, job, disk)
+    is_unchanged = runfile.identity == request_identity(job)
+    is_same_job = is_unchanged or is_correction(runfile, job, disk)
     kept = [*runfile.kept_jobs, runfile.job] if is_same_job else []
     older = [make_request_maker(stored_job(one)) for one in kept]
     would = None
-    if not is_as_it_was or runfile.input.fingerprint != source.fingerprint:
+    if not is_unchanged or runfile.input.fingerprint != source.fingerprint:
         would = forecast_of([maker, *older], source, disk, job.output.path)
     refusal = why_refused(runfile, job, [maker, *older], source, disk, would)
     if refusal is not None:
@@ -296,15 +285,22 @@ Sampled = tuple[Request, HttpRequest]
 
 
 def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -> tuple[list[Sampled], list[str]]:
-    """The first rows as they would be sent, and why nothing can be made from the others of them."""
+    """The first rows as they would be sent, and why no request can be made from some of them."""
     columns: Any = source.columns if maker.columns is None else maker.columns
     endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
     sampled, bad = [], []
     shapes: dict[Shape, Sent] = {}
-    for row in _first_rows(source, columns):
+    rows: list[Row] = []
+    for batch in source.batches(columns):
+        rows += batch.rows[: _SAMPLE_ROWS - len(rows)]
+        if len(rows) == _SAMPLE_ROWS:
+            break
+    for row in rows:
         try:
-            request = maker.make_request(_values(row))
+            if row.fault is not None:
+                raise RowError(row.fault)
+            request = maker.make_request(row.values)
             maker.toolbox_of(request)
             shape = request.shape
             if shape not in shapes:
@@ -322,7 +318,7 @@ def _bad_text(sample: list[Sampled], bad: list[str]) -> str:
 
 
 def _name_warnings(job: Job, names: Mapping[str, str]) -> list[str]:
-    """What strict endpoints call the tools, `names` by the tools' own, where that is something else."""
+    """What strict endpoints call the tools, where that differs from their own names, which are the keys of `names`."""
     strict = [endpoint.url for endpoint in job.endpoints if not takes_any_name(endpoint.url)]
     renamed = [f"{own} as {sent}" for own, sent in names.items() if own != sent]
     if not strict or not renamed:
@@ -330,27 +326,12 @@ def _name_warnings(job: Job, names: Mapping[str, str]) -> list[str]:
     more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
     return [
         f"tools are sent to {strict[0]} by other names, as it allows only letters, digits, _ and - in 64 characters:"
-        f" {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must tell the model what they do"
+        f" {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must say what they do"
     ]
 
 
-def _first_rows(source: Input, columns: Any) -> list[Row]:
-    rows: list[Row] = []
-    for batch in source.batches(columns):
-        rows += batch.rows
-        if len(rows) >= _SAMPLE_ROWS:
-            break
-    return rows[:_SAMPLE_ROWS]
-
-
-def _values(row: Row) -> Any:
-    if row.fault is not None:
-        raise RowError(row.fault)
-    return row.values
-
-
 def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
-    """Prompt and completion tokens of a row, and where that is from."""
+    """Prompt and completion tokens of a row, and what the numbers rest on."""
     totals = standing.totals
     rows, prompt, completion = (totals.get(name) for name in ("rows", "prompt_tokens", "completion_tokens"))
     if rows and prompt and completion and standing.is_same_job:
@@ -396,21 +377,18 @@ _STOPS_EARLY = "the run would stop early with exit 3; raise it, or leave it and 
 
 
 def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:
-    """The longest of what each limit allows."""
-    paces = [_pace(pace_of(job, endpoint), tokens) for endpoint in job.endpoints]
-    rows_per_s = sum(rate for rate, _ in paces)
-    return left / rows_per_s, max(paces)[1]
-
-
-def _pace(limits: LimitsSection, tokens: float) -> tuple[float, str]:
-    """Rows a second of one endpoint, and which of its limits that is."""
-    concurrency = limits.concurrency or _ASSUMED_IN_FLIGHT
-    bounds = [(concurrency / _ASSUMED_LATENCY_S, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")]
-    if limits.requests_per_minute:
-        bounds.append((limits.requests_per_minute / 60, "requests_per_minute"))
-    if limits.tokens_per_minute and tokens:
-        bounds.append((limits.tokens_per_minute / tokens / 60, "tokens_per_minute"))
-    return min(bounds)
+    """How long the rows take, and by which limit. The endpoints of a pool work side by side."""
+    paces = []
+    for endpoint in job.endpoints:
+        limits = pace_of(job, endpoint)
+        concurrency = limits.concurrency or _ASSUMED_IN_FLIGHT
+        bounds = [(concurrency / _ASSUMED_LATENCY_S, f"{concurrency} in flight at {_ASSUMED_LATENCY_S:g} s an answer")]
+        if limits.requests_per_minute:
+            bounds.append((limits.requests_per_minute / 60, "requests_per_minute"))
+        if limits.tokens_per_minute and tokens:
+            bounds.append((limits.tokens_per_minute / tokens / 60, "tokens_per_minute"))
+        paces.append(min(bounds))  # rows a second of this endpoint, and which of its limits that is
+    return left / sum(rows_per_s for rows_per_s, _ in paces), max(paces)[1]
 
 
 def _shown(job: Job, request: Request, http: HttpRequest) -> dict[str, Any]:

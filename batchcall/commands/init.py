@@ -97,7 +97,10 @@ def write_starter(folder: Path) -> list[Path]:
     }
     there = [name for name in files if os.path.lexists(folder / name)]
     if there:
-        hint = f"choose a folder that is not there yet: batchcall init {shlex.quote(str(_free_folder(folder)))}"
+        like = folder if folder.name not in ("", "..") else Path("my-job")
+        names = itertools.chain([like], (like.with_name(f"{like.name}-{number}") for number in itertools.count(2)))
+        free = next(name for name in names if not os.path.lexists(name))
+        hint = f"choose a folder that is not there yet: batchcall init {shlex.quote(str(free))}"
         raise JobError(f"{folder / there[0]} is there already", hint=hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,13 +110,6 @@ def write_starter(folder: Path) -> list[Path]:
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror}") from error
     return [folder / name for name in files]
-
-
-def _free_folder(taken: Path) -> Path:
-    """A name like that of a folder which is taken, and free."""
-    like = taken if taken.name not in ("", "..") else Path("my-job")
-    names = itertools.chain([like], (like.with_name(f"{like.name}-{number}") for number in itertools.count(2)))
-    return next(name for name in names if not os.path.lexists(name))
 
 
 def _receipt(number: int) -> dict[str, str]:

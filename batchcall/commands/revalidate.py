@@ -1,4 +1,4 @@
-"""A changed tool schema applied to the stored answers: statuses and typed columns anew, zero requests."""
+"""A changed tool schema applied to the stored answers: new statuses and typed columns, zero requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _MAY_CHANGE = ("tools", "tool_choice")
 
 @dataclass(slots=True)
 class Revalidation:
-    """What reading the stored answers anew came to."""
+    """What reading the stored answers again came to."""
 
     folder: str
     rows: int = 0
@@ -80,20 +80,22 @@ class Revalidation:
     def count(self, old: Outcome, new: Outcome, layout: Layout) -> None:
         """`old` was read from a part, and `new` is compared as it will be read from one, by `layout`."""
         self.rows += 1
-        self.changed += old.status != new.status or _said(old.arguments) != _said(layout.held(new.arguments))
+        self.changed += old.status != new.status or _without_nulls(old.arguments) != _without_nulls(
+            layout.held(new.arguments)
+        )
         self.before[old.status] += 1
         self.after[new.status] += 1
 
 
-def _said(arguments: Json) -> Json:
+def _without_nulls(arguments: Json) -> Json:
     """Without what is null: a typed column says null for a field that is not there."""
     if isinstance(arguments, dict):
-        return {name: _said(value) for name, value in arguments.items() if value is not None}
-    return [_said(value) for value in arguments] if isinstance(arguments, list) else arguments
+        return {name: _without_nulls(value) for name, value in arguments.items() if value is not None}
+    return [_without_nulls(value) for value in arguments] if isinstance(arguments, list) else arguments
 
 
 def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revalidation:
-    """Read every stored answer anew with the job's tools and validation. Sends nothing; may be run again at any time.
+    """Read every stored answer again with the job's tools and validation. Sends nothing; may be run again at any time.
 
     Raises ResumeError when more than the tools has changed, OutputError when no raw answers were kept.
     """
@@ -135,7 +137,7 @@ def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
 
 
 class _Work(NamedTuple):
-    """What every part is read anew with."""
+    """What every part is read with."""
 
     disk: Disk
     job: Job
@@ -158,7 +160,7 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
             new = outcome
             if request is not None and outcome.row in answers:
                 attempts = [one.read() for one in answers[outcome.row]]
-                new = _read_anew(work, request, outcome, attempts)
+                new = _read_again(work, request, outcome, attempts)
                 # A message may quote an answer that reads like our note on the input: that is in its `error` already.
                 if not (new.error or "").endswith(outcome.left_out or ""):
                     new = replace(new, left_out=outcome.left_out)
@@ -210,7 +212,7 @@ def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request |
             yield row.index, request
 
 
-def _read_anew(work: _Work, request: Request, old: Outcome, attempts: list[Attempt]) -> Outcome:
+def _read_again(work: _Work, request: Request, old: Outcome, attempts: list[Attempt]) -> Outcome:
     prepared = Prepared(
         row=Row(old.row, {}, f"row {old.row}"),
         request=request,

@@ -35,7 +35,6 @@ from batchcall.output import (
     read_totals,
 )
 from batchcall.pipeline import (
-    RequestMaker,
     Unpublished,
     answer_parser_of,
     is_free,
@@ -125,49 +124,50 @@ def read_status(folder: Path | str, *, job: Job | None = None, disk: Disk | None
 
     The job file is compared with what the rows were made with: `job`, else the file that wrote the output.
     """
-    folder = Path(folder)
+    folder, disk = Path(folder), disk or RealDisk()
     with as_read_error(folder):
-        return _read_status(folder, job, disk or RealDisk())
-
-
-def _read_status(folder: Path, job: Job | None, disk: Disk) -> OutputStatus:
-    own = folder / OWN_FOLDER
-    # Before the parts: a live run may turn one into the other meanwhile, and nothing is to be overlooked.
-    journals = {number: read_journals(disk, paths) for number, paths in journals_in(disk, own).items()}
-    totals, faults = _read_parts(disk, folder)
-    try:
-        runfile = require_runfile(disk, folder)
-    except DamagedRecordError as error:
-        faults.append(f"{error}. {error.hint}")
-        runfile = None
-    last = runfile.runs[-1] if runfile and runfile.runs else None
-    holder = holder_of(own / "lock")
-    has_died = holder is None and (last is None or last.ended_at is None)
-    return OutputStatus(
-        folder=str(folder),
-        totals=totals.as_json(),
-        journals=_held(disk, folder, runfile, journals, has_died=has_died),
-        rows_expected=runfile.input.rows_expected if runfile else None,
-        is_complete=runfile is not None and runfile.is_complete and not faults,
-        holder=holder,
-        runs=len(runfile.runs) if runfile else 0,
-        faults=faults,
-        is_free=runfile is not None and _is_free(runfile),
-        notes=job_notes(folder, runfile, disk, job) if runfile else [],
-        last_run=None
-        if last is None
-        else {
-            "started_at": last.started_at,
-            "ended_at": last.ended_at,
-            "reason": last.reason,
-            "exit_code": last.exit_code,
-            "requests": last.requests,
-            "rows_paid_once": last.rows_paid_once,
-            "possibly_paid_twice": last.possibly_paid_twice,
-            "indeterminate": last.indeterminate,
-            "given_up": last.given_up,
-        },
-    )
+        own = folder / OWN_FOLDER
+        # Before the parts: a live run may turn one into the other meanwhile, and nothing must be overlooked.
+        journals = {number: read_journals(disk, paths) for number, paths in journals_in(disk, own).items()}
+        totals, faults = Totals(), []
+        for number in part_numbers(disk, folder):
+            try:
+                totals.add(read_totals(disk, folder / part_name(number)))
+            except OutputError as error:
+                faults.append(f"{error}. {error.hint}")
+        try:
+            runfile = require_runfile(disk, folder)
+        except DamagedRecordError as error:
+            faults.append(f"{error}. {error.hint}")
+            runfile = None
+        last = runfile.runs[-1] if runfile and runfile.runs else None
+        holder = holder_of(own / "lock")
+        has_died = holder is None and (last is None or last.ended_at is None)
+        return OutputStatus(
+            folder=str(folder),
+            totals=totals.as_json(),
+            journals=_unpublished(disk, folder, runfile, journals, has_died=has_died),
+            rows_expected=runfile.input.rows_expected if runfile else None,
+            is_complete=runfile is not None and runfile.is_complete and not faults,
+            holder=holder,
+            runs=len(runfile.runs) if runfile else 0,
+            faults=faults,
+            is_free=runfile is not None and _is_free(runfile),
+            notes=job_notes(folder, runfile, disk, job) if runfile else [],
+            last_run=None
+            if last is None
+            else {
+                "started_at": last.started_at,
+                "ended_at": last.ended_at,
+                "reason": last.reason,
+                "exit_code": last.exit_code,
+                "requests": last.requests,
+                "rows_paid_once": last.rows_paid_once,
+                "possibly_paid_twice": last.possibly_paid_twice,
+                "indeterminate": last.indeterminate,
+                "given_up": last.given_up,
+            },
+        )
 
 
 def _is_free(runfile: RunFile) -> bool:
@@ -177,24 +177,13 @@ def _is_free(runfile: RunFile) -> bool:
         return False
 
 
-def _read_parts(disk: Disk, folder: Path) -> tuple[Totals, list[str]]:
-    """The totals of all parts that can be read, and what is wrong with the others."""
-    totals, faults = Totals(), []
-    for number in part_numbers(disk, folder):
-        try:
-            totals.add(read_totals(disk, folder / part_name(number)))
-        except OutputError as error:
-            faults.append(f"{error}. {error.hint}")
-    return totals, faults
-
-
 def require_runfile(disk: Disk, folder: Path) -> RunFile:
     """The run.json of an output. Raises OutputError when the folder is none, DamagedRecordError when it is lost."""
     runfile = read_runfile(disk, folder / OWN_FOLDER) if disk.is_folder(folder) else None
     if runfile is None and part_numbers(disk, folder) and disk.is_folder(folder / OWN_FOLDER):
         raise DamagedRecordError(
             f"{folder / OWN_FOLDER / 'run.json'} is missing",
-            hint="run the same job again: the parts are held against it, and a new record is written",
+            hint="run the same job again: the parts are compared with it, and a new record is written",
         )
     if runfile is None:
         raise OutputError(
@@ -204,7 +193,7 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     return runfile
 
 
-def _held(
+def _unpublished(
     disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered], *, has_died: bool
 ) -> Unpublished:
     """What the journals hold, read as the job reads it; without a record of it, only whether there is an answer."""
@@ -215,16 +204,12 @@ def _held(
         job = maker = None
     if job is None or maker is None:
         return unpublished_answers(disk, folder, _look, journals.items(), has_died=has_died)
-    skim = skimming(answer_parser_of(job), model=model_of(job), prepared=_asked(maker))
+    prepared = None  # where rows bring tools of their own, which only the input has
+    if maker.builder.shape is not None:
+        request = Request(maker.builder.shape, [])
+        prepared = Prepared(Row(0, {}, ""), request, "", maker.toolbox_of(request))
+    skim = skimming(answer_parser_of(job), model=model_of(job), prepared=prepared)
     return unpublished_answers(disk, folder, skim, journals.items(), reasks=job.validate.reask, has_died=has_died)
-
-
-def _asked(maker: RequestMaker) -> Prepared | None:
-    """What every row was asked; None where rows bring tools of their own, which only the input has."""
-    if maker.builder.shape is None:
-        return None
-    request = Request(maker.builder.shape, [])
-    return Prepared(Row(0, {}, ""), request, "", maker.toolbox_of(request))
 
 
 def _look(attempt: Attempt) -> tuple[ParsedAttempt, float | None]:

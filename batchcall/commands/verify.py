@@ -88,49 +88,43 @@ class Proof:
 
 
 def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> Proof:
-    """Read everything in an output and hold it against its input and its record. Changes nothing.
+    """Read everything in an output and compare it with its input and its record. Changes nothing.
 
-    Raises OutputError when the folder is no output at all; every other fault is in the proof. The notes say how the job
+    Raises OutputError when the folder is not an output; every other fault is in the proof. The notes say how the job
     file differs from what the rows were made with: `job`, else the file that wrote the output.
     """
-    folder = Path(folder)
-    with as_read_error(folder):
-        return _verify(folder, job, disk or RealDisk())
-
-
-def _verify(folder: Path, job: Job | None, disk: Disk) -> Proof:
+    folder, disk = Path(folder), disk or RealDisk()
     proof = Proof(str(folder))
-    try:
-        runfile = require_runfile(disk, folder)
-    except DamagedRecordError as error:
-        return _verify_without_record(disk, folder, proof, error)
-    holder = holder_of(folder / OWN_FOLDER / "lock")
-    if runfile.revalidating:
-        proof.faults.append(_of_revalidation(holder))
+    with as_read_error(folder):
+        try:
+            runfile = require_runfile(disk, folder)
+        except DamagedRecordError as error:
+            return _verify_without_record(disk, folder, proof, error)
+        holder = holder_of(folder / OWN_FOLDER / "lock")
+        if runfile.revalidating:  # its parts are of two kinds: there is nothing to compare them with
+            proof.faults.append(
+                "a revalidation was interrupted: nothing else was checked. Run `batchcall revalidate` again, it is free"
+                if holder is None
+                else f"the stored answers are being read again: {_UNDER_WAY.format(holder)}"
+            )
+            return proof
+        has_success = disk.exists(folder / SUCCESS)  # asked before the parts: a run may end meanwhile
+        totals = _read_parts(disk, folder, runfile, proof)
+        _compare_totals(runfile, totals, proof, is_running=holder is not None)
+        _read_journals(disk, folder, proof)
+        _compare_input(disk, folder, runfile, proof)
+        _compare_end(runfile, proof, has_success=has_success, holder=holder)
+        proof.notes += job_notes(folder, runfile, disk, job)
+        if runfile.job["output"]["response"] and proof.without_answers:
+            proof.notes.append(
+                f"the raw answers of {len(proof.without_answers):,} parts are not there: `revalidate` does not work"
+                " without them, and rows of a part that gets damaged would be paid again"
+            )
         return proof
-    has_success = disk.exists(folder / SUCCESS)  # asked before the parts: a run may end meanwhile
-    totals = _read_parts(disk, folder, runfile, proof)
-    _compare_totals(runfile, totals, proof, is_running=holder is not None)
-    _read_journals(disk, folder, proof)
-    _compare_input(disk, folder, runfile, proof)
-    _compare_end(runfile, proof, has_success=has_success, holder=holder)
-    proof.notes += job_notes(folder, runfile, disk, job)
-    if runfile.job["output"]["response"] and proof.without_answers:
-        proof.notes.append(
-            f"the raw answers of {len(proof.without_answers):,} parts are not there: `revalidate` does not work without"
-            " them, and rows of a part that gets damaged would be paid again"
-        )
-    return proof
-
-
-def _of_revalidation(holder: str | None) -> str:
-    if holder is not None:
-        return f"the stored answers are being read anew: {_UNDER_WAY.format(holder)}"
-    return "a revalidation was interrupted: nothing else was looked at. Run `batchcall revalidate` again, it is free"
 
 
 def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: DamagedRecordError) -> Proof:
-    """The parts and journals for themselves, as nothing says what they should hold."""
+    """Read parts and journals alone, as nothing says what they should hold."""
     proof.faults.append(f"{error}. {error.hint}")
     for number in part_numbers(disk, folder):
         proof.parts += 1
@@ -140,7 +134,7 @@ def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: Damage
         except BatchcallError as fault:
             proof.faults.append(f"{fault}. {fault.hint}")
     _read_journals(disk, folder, proof)
-    proof.notes.append("without run.json the rows could not be held against the job and the input")
+    proof.notes.append("without run.json the rows could not be compared with the job and the input")
     return proof
 
 
@@ -154,27 +148,27 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
             with open_part(disk, folder / part_name(number)) as part:
                 counted = _read_rows(runfile, number, part.outcomes(), proof)
         except BatchcallError as error:
-            _tell_damage(proof, [number], str(error))
+            _add_damage(proof, [number], str(error))
             continue
         proof.readable.append(number)
         schemas.setdefault(str(part.schema), []).append(number)
         counted.bill = part.totals.bill  # it is in no row
         if not _is_same(part.totals.as_json(), counted.as_json()):
-            _tell_damage(proof, [number], f"{part_name(number)}: its footer says other totals than its rows")
+            _add_damage(proof, [number], f"{part_name(number)}: its footer says other totals than its rows")
         totals.add(counted)
     if odd := _odd_ones(list(schemas.values())):
-        _tell_damage(proof, odd, f"parts disagree on their columns: {_names(odd)}")
+        _add_damage(proof, odd, f"parts disagree on their columns: {_names(odd)}")
     return totals
 
 
-def _tell_damage(proof: Proof, numbers: list[int], what: str) -> None:
-    """Of parts that are to be made anew: a run that finds nothing left to do does not read them."""
+def _add_damage(proof: Proof, numbers: list[int], what: str) -> None:
+    """A fault of parts that must be moved away: a run that finds nothing left to do does not read them."""
     proof.damaged.update(numbers)
     is_free = proof.without_answers.isdisjoint(numbers)
-    proof.faults.append(f"{what}. {_MADE_ANEW if is_free else _ASKED_AGAIN}")
+    proof.faults.append(f"{what}. {_REBUILT if is_free else _ASKED_AGAIN}")
 
 
-_MADE_ANEW = "Move the file away and run the job again: its rows are made anew from the stored answers, for nothing"
+_REBUILT = "Move the file away and run the job again: its rows are rebuilt from the stored answers at no cost"
 _ASKED_AGAIN = (
     "Move the file away and run the job again: its rows are asked again and paid again, as their stored answers are"
     " gone or damaged too"
@@ -203,7 +197,7 @@ def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof
     proof.rows += totals.rows
     if misplaced:
         what = f"{part_name(number)}: rows doubled, out of order or of another part: {_some(misplaced)}"
-        _tell_damage(proof, [number], what)
+        _add_damage(proof, [number], what)
     return totals
 
 
@@ -231,7 +225,7 @@ def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
 
 
 def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_running: bool) -> None:
-    if is_running or proof.damaged:  # they cannot agree; and to run the job again would not mend a damaged part
+    if is_running or proof.damaged:  # they cannot agree; and running the job again would not repair a damaged part
         return
     if _has_died(runfile):
         proof.notes.append("the last run died, so run.json has no totals of it to compare")
@@ -239,7 +233,7 @@ def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_runnin
     totals.bill.add(bill_aside(runfile))
     if not _is_same(runfile.totals, totals.as_json()):
         proof.faults.append(
-            f"run.json says {_told(runfile.totals)}, the parts say {_told(totals.as_json())}."
+            f"run.json says {_totals_text(runfile.totals)}, the parts say {_totals_text(totals.as_json())}."
             " A part was changed or removed; run the job again"
         )
 
@@ -248,7 +242,7 @@ def _has_died(runfile: RunFile) -> bool:
     return not runfile.runs or runfile.runs[-1].ended_at is None
 
 
-def _told(totals: dict[str, Any]) -> str:
+def _totals_text(totals: dict[str, Any]) -> str:
     return f"{totals.get('rows', 0):,} rows, {totals.get('ok', 0):,} ok, {totals.get('total_tokens') or 0:,} tokens"
 
 
@@ -260,7 +254,7 @@ def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
 
 
 def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> None:
-    """Hold the parts against the input: each input row has one output row, made of the same request."""
+    """Compare the parts with the input: each input row has one output row, made of the same request."""
     try:
         job = stored_job(runfile.job)
         source = open_input(job.input.path, id_column=job.input.id, output=folder)
@@ -270,16 +264,25 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> 
         what_to_do = error.hint or "Put it where it was and run `batchcall verify` again"
         proof.unchecked = f"the input could not be compared, so its rows were not checked: {error}. {what_to_do}"
         proof.faults.append(proof.unchecked)
-        _count_rows(runfile, proof)
+        # Without the input, only the record says how many rows there should be.
+        proof.expected = runfile.input.rows
+        proof.missing = max(0, (proof.expected or 0) - proof.rows)
+        if proof.expected is None:
+            proof.unfinished = "no run has seen the end of the input yet. Run the job again"
+        elif proof.missing and not proof.damaged:
+            proof.unfinished = f"{proof.missing:,} rows of the input are not in. Run the job again"
         return
     proof.compared, proof.expected, proof.missing = walked.same, walked.rows, len(walked.missing)
     missing = [row for row in walked.missing if row // _part_rows(runfile) not in proof.damaged]
     if missing:
         proof.unfinished = f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again"
-    (_tell_changes if proof.has_changed else _tell_strange_rows)(walked, runfile, proof)
+    if proof.has_changed:
+        _add_changes(walked, proof)
+    else:
+        _add_strange_rows(walked, runfile, proof)
 
 
-def _tell_changes(walked: _Walked, _: RunFile, proof: Proof) -> None:
+def _add_changes(walked: _Walked, proof: Proof) -> None:
     """Rows that are sound, and not what the input makes now."""
     if walked.has_other_columns:
         proof.faults.append(f"the columns of the input have changed since the last run. {_FOLLOW}")
@@ -295,7 +298,7 @@ def _tell_changes(walked: _Walked, _: RunFile, proof: Proof) -> None:
 _FOLLOW = "Run the job again to follow the input, `batchcall check` says what it would buy; or restore the input"
 
 
-def _tell_strange_rows(walked: _Walked, runfile: RunFile, proof: Proof) -> None:
+def _add_strange_rows(walked: _Walked, runfile: RunFile, proof: Proof) -> None:
     """Rows that this very input does not make: something has happened to their parts."""
     if numbers := _numbers_of(walked.other, runfile):
         what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
@@ -303,17 +306,7 @@ def _tell_strange_rows(walked: _Walked, runfile: RunFile, proof: Proof) -> None:
         proof.faults.append(f"{_names(numbers)}: {what}: {_some(walked.other)}. {_TAKEN_OR_ASKED}")
     if numbers := _numbers_of(walked.beyond, runfile):
         what = f"{len(walked.beyond):,} rows are beyond the {walked.rows:,} of the input: {_some(walked.beyond)}"
-        _tell_damage(proof, numbers, f"{_names(numbers)}: {what}")
-
-
-def _count_rows(runfile: RunFile, proof: Proof) -> None:
-    """All that can be said of an input that cannot be walked."""
-    proof.expected = runfile.input.rows
-    proof.missing = max(0, (proof.expected or 0) - proof.rows)
-    if proof.expected is None:
-        proof.unfinished = "no run has seen the end of the input yet. Run the job again"
-    elif proof.missing and not proof.damaged:
-        proof.unfinished = f"{proof.missing:,} rows of the input are not in. Run the job again"
+        _add_damage(proof, numbers, f"{_names(numbers)}: {what}")
 
 
 _TAKEN_OR_ASKED = (
@@ -327,11 +320,11 @@ def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: s
         of_all = "" if proof.expected is None else f" of {proof.expected:,}"
         proof.unfinished = f"{proof.rows:,}{of_all} rows are in, and {_UNDER_WAY.format(holder)}"
     elif has_success and proof.unfinished and not proof.has_changed:
-        proof.faults.append(f"{SUCCESS} stands although not every row is in. Run the job again")
+        proof.faults.append(f"{SUCCESS} is there although not every row is in. Run the job again")
     elif not has_success and not proof.unfinished and _has_died(runfile):
         proof.unfinished = "the last run died before it had written down what it came to. Run the job again"
     elif not has_success and not proof.faults and not proof.unfinished:
-        proof.notes.append(f"{SUCCESS} is not there although every row is in: run the job again to put it there")
+        proof.notes.append(f"{SUCCESS} is not there although every row is in: run the job again to write it")
     if proof.unfinished:
         proof.faults.append(proof.unfinished)
 
@@ -353,7 +346,7 @@ def _names(numbers: list[int]) -> str:
 
 @dataclass(slots=True)
 class _Walked:
-    """Rows of the input and of the parts, held against each other."""
+    """Rows of the input and of the parts, compared with each other."""
 
     has_other_columns: bool  # the input, than those that are kept in the parts
     rows: int = 0  # of the input

@@ -34,35 +34,29 @@ def advice_text(bounds: Bounds, *, given: frozenset[str], proxy_cutoffs: tuple[i
     `given` names the keys under [limits] that the job sets. `proxy_cutoffs`: how many requests were cut off, and after
     how many seconds.
     """
-    return " ".join(filter(None, [_of_proxy_cutoffs(proxy_cutoffs), _of_bound(bounds, given)]))
-
-
-def _of_proxy_cutoffs(proxy_cutoffs: tuple[int, int] | None) -> str:
-    if proxy_cutoffs is None:
-        return ""
-    died, seconds = proxy_cutoffs
-    return (
-        f"{died:,} requests were cut off after {seconds} s each: a proxy or gateway on the way ends them at that time;"
-        " raise it there, or ask for shorter answers (max_tokens)."
-    )
-
-
-def _of_bound(bounds: Bounds, given: frozenset[str]) -> str:
+    advice = []
+    if proxy_cutoffs is not None:
+        cut_off, seconds = proxy_cutoffs
+        advice.append(
+            f"{cut_off:,} requests were cut off after {seconds} s each: a proxy or gateway on the way ends them at that"
+            " time; raise it there, or ask for shorter answers (max_tokens)."
+        )
     name, share = bounds.share()
-    if share < _WORTH_SAYING:
-        return ""
-    key = f"{name}_per_minute" if name in ("requests", "tokens") else name
-    told = _ADVICE[name] if key in given or name not in _ADVICE_WHERE_LEARNT else _ADVICE_WHERE_LEARNT[name]
-    said = key if key in given else _SAID.get(name, name)
-    return f"bound by {said} for {share:.0%} of the run; {told}"
+    if share >= _WORTH_SAYING:
+        key = f"{name}_per_minute" if name in ("requests", "tokens") else name
+        # A limit that the job sets is the job's to raise. One that was learnt is the endpoint's.
+        what_to_do = _ADVICE[name] if key in given or name not in _ADVICE_WHERE_LEARNT else _ADVICE_WHERE_LEARNT[name]
+        limit = key if key in given else _NAMED.get(name, name)
+        advice.append(f"bound by {limit} for {share:.0%} of the run; {what_to_do}")
+    return " ".join(advice)
 
 
-_SAID = {
+_NAMED = {
     "requests": "the account's requests per minute",
     "tokens": "the account's tokens per minute",
     "concurrency": "requests in flight (concurrency)",
     "open": "what the endpoint takes at the same time",
-    "ramp": "the careful start",
+    "ramp": "the slow start",
     "pause": "pauses that the endpoint asked for",
     "outage": "an endpoint that is down",
     "input": "reading the input",
@@ -75,7 +69,7 @@ _ADVICE = {
     "open": "limits.concurrency set to that number asks for no more from the start; more is the provider's to give",
     "ramp": "more go out at the same time once the first 8 answers are in, or every 10 s while they take longer",
     "pause": "lower limits.requests_per_minute a little, or ask the provider for a higher limit",
-    "outage": "`error` and the reason above say what it answered; --max-outage says how long it is waited for",
+    "outage": "`error` and the reason above say what it answered; --max-outage sets how long to wait for it",
     "input": "read from a local, uncompressed or Parquet file (input.path)",
     "disk": "write to a faster disk (output.path)",
 }

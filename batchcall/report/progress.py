@@ -19,7 +19,7 @@ LINE_EVERY_S = 30.0
 
 
 class Progress(Protocol):
-    """Told twice a second where the run stands, and of notes in between."""
+    """Shows where the run stands, twice a second, and notes in between."""
 
     def show(self, now: Snapshot) -> None: ...
     def say(self, note: str) -> None: ...
@@ -107,5 +107,5 @@ class Bar:
 
 
 def _gone_terminal() -> contextlib.suppress:
-    """Nobody is there to be shown anything any more (a broken ssh connection); the run is worth more."""
+    """Writing fails when the terminal has gone (a broken ssh connection). That must not end the run."""
     return contextlib.suppress(OSError, ValueError)

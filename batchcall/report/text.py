@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from batchcall.report.snapshot import EndpointUse, Snapshot, Summary
+from batchcall.report.snapshot import Snapshot, Summary
 
 Line = tuple[str, str]
 
@@ -37,7 +37,9 @@ def summary_text(summary: Summary) -> str:
     if summary.left_out_of_arguments:
         lines.append(("left out", members_left_out_text(summary.left_out_of_arguments)))
     if len(summary.endpoints) > 1:
-        lines += [("endpoint", _use(one)) for one in summary.endpoints]
+        for one in summary.endpoints:
+            left = f"; left: {one.left}" if one.left is not None else ""
+            lines.append(("endpoint", f"{one.name}: {one.answered:,} of {one.requests:,} requests answered{left}"))
     if summary.advice:
         lines.append(("pace", summary.advice))
     lines.append(("ended", summary.reason))
@@ -98,11 +100,11 @@ def free_text(cost: float | None) -> str:
     return "none" + (f"; {money_text(cost)} at the job's prices, had a model answered" if cost else "")
 
 
-def _unfinished(held: Mapping[str, Any]) -> str:
-    cost = f", {money_text(held['cost'])}" if held["cost"] is not None else ""
+def _unfinished(unfinished: Mapping[str, Any]) -> str:
+    cost = f", {money_text(unfinished['cost'])}" if unfinished["cost"] is not None else ""
     return (
-        f"{held['rows']:,} rows have answers and need more; these used {tokens_text(held)} tokens{cost}, are kept, and"
-        " count in the budgets"
+        f"{unfinished['rows']:,} rows have answers and need more; these used {tokens_text(unfinished)} tokens{cost},"
+        " are kept, and count in the budgets"
     )
 
 
@@ -128,11 +130,6 @@ def _bill(summary: Summary) -> str:
         doubt = "" if summary.is_free else ", perhaps paid"
         given_up = f"{summary.given_up:,} in flight given up{doubt}; the next run sends them again"
     return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate), given_up]))
-
-
-def _use(one: EndpointUse) -> str:
-    left = f"; left: {one.left}" if one.left is not None else ""
-    return f"{one.name}: {one.answered:,} of {one.requests:,} requests answered{left}"
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:
@@ -223,11 +220,11 @@ def revalidation_text(
     after: Mapping[str, int],
     left_out_of_arguments: Mapping[str, int],
 ) -> str:
-    """What reading stored answers anew came to."""
+    """What reading the stored answers again came to."""
     return table(
         [
             ("output", folder),
-            ("rows", f"{rows:,} read anew, {changed:,} changed, nothing was sent"),
+            ("rows", f"{rows:,} read again, {changed:,} changed, nothing was sent"),
             *(
                 (status, f"{before.get(status, 0):,} before, {after.get(status, 0):,} now")
                 for status in sorted(before.keys() | after.keys())

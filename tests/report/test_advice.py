@@ -33,7 +33,7 @@ def bounds(**seconds: float) -> Bounds:
         ({"tokens": 60.0, "requests": 40.0}, {"tokens_per_minute"}, "raise limits.tokens_per_minute"),
         ({"concurrency": 100.0}, {"concurrency"}, "raise limits.concurrency"),
         ({"open": 100.0}, set(), "what the endpoint takes at the same time for 100% of the run; limits.concurrency"),
-        ({"ramp": 99.0}, {"concurrency"}, "bound by the careful start for 100% of the run"),
+        ({"ramp": 99.0}, {"concurrency"}, "bound by the slow start for 100% of the run"),
         ({"disk": 100.0}, set(), "output.path"),
         ({"input": 100.0}, set(), "input.path"),
         ({"outage": 100.0}, set(), "bound by an endpoint that is down for 100% of the run"),
