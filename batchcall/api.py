@@ -1,4 +1,4 @@
-"""The blocking way to run a job: its own event loop, stopped well by signals. What the command line calls."""
+"""The blocking way to run a job, in an event loop of its own, with signals that drain it. The command line calls it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _run_with_signals(
 
 @contextlib.contextmanager
 def _signals(running: asyncio.Task[Summary]) -> Iterator[tuple[StopSwitch, list[ExitCode]]]:
-    """Only the main thread may listen to signals; a caller in another thread has its own ways."""
+    """Only the main thread may listen to signals; a caller in another thread handles them itself."""
     stop, second = StopSwitch(), list[ExitCode]()
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield stop, second

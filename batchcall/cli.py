@@ -79,7 +79,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="batchcall")
 def main() -> None:
-    """A table of rows through a language model and back as validated, typed data.
+    """Send every row of a table to a language model and get validated, typed data back.
 
     Start with `batchcall init`, then `batchcall check JOB.toml` and `batchcall run JOB.toml`. Where a command takes
     JOB.toml or DIR, it takes the job file, the folder it stands in or its output folder, whichever is at hand.
@@ -100,8 +100,8 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stderr is None:  # Python found it closed
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that its encoding lacks must not cost all that is said
-        sys.stdout.reconfigure(errors="replace")  # by "?": an escape of Python's is none of JSON
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that its encoding lacks must not cost the rest of the text
+        sys.stdout.reconfigure(errors="replace")  # by "?": an escape of Python's is not JSON
 
 
 _INPUT = click.option("--input", "input_path", metavar="PATH", help="Read this instead of input.path.")
@@ -127,7 +127,7 @@ def _of_the_job(command: Any) -> Any:
 @_JOB
 @_overrides
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
-@click.option("--retry-failed", is_flag=True, help="Do the rows that failed again.")
+@click.option("--retry-failed", is_flag=True, help="Send failed rows again.")
 @click.option(
     "--on-change",
     type=click.Choice(["fail", "rerun", "keep"]),
@@ -147,7 +147,7 @@ def _of_the_job(command: Any) -> Any:
     metavar="DURATION",
     help="After a signal or the deadline, wait this long for answers in flight: 25s, 0s. Default: the longest timeout.",
 )
-@click.option("--quiet", is_flag=True, help="Nothing on stderr but errors.")
+@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def run(
     job: Path,
@@ -186,7 +186,7 @@ def run(
         for warning in loaded.warnings:
             progress.say(warning)
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
-    for number in STOPPING_SIGNALS:  # all is done: what is left is to say so
+    for number in STOPPING_SIGNALS:  # everything is done except the report
         signal.signal(number, signal.SIG_IGN)
     _print(summary.as_json() if log_format == "json" else summary_text(summary), summary.exit_code)
     _exit(summary.exit_code)
@@ -213,7 +213,7 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
 @_of_the_job
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Rows done, failures, tokens, cost, and what is left. Exits 0 whatever it has to tell."""
+    """Rows done, failures, tokens, cost, and what is left. Always exits 0."""
     from batchcall.commands import read_status
 
     folder, job = _folder(folder, output, settings)
@@ -283,7 +283,7 @@ def sandbox(
       /v1/messages                                Anthropic
       /v1beta/models/MODEL:generateContent        Gemini, and :streamGenerateContent
       /openai/deployments/NAME/chat/completions   Azure
-    and GET /sandbox/ledger tells what it billed.
+    and GET /sandbox/ledger reports what it billed.
     """
     from batchcall.sandbox import Settings, describe_faults, parse_faults, serve
 
@@ -357,7 +357,7 @@ def _json(value: Any, *, indent: bool = False) -> str:
 
 
 def _say(text: str) -> None:
-    """To stderr; where that is full or gone, the exit code must say it alone."""
+    """To stderr; where that is full or gone, only the exit code is left."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             click.echo(printable(text), err=True)

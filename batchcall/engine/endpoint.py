@@ -29,8 +29,8 @@ class Endpoint:
     health: Health
     model: str | None = None  # what it is asked for instead of the request's own model
     takes_any_name: bool = True  # of a tool, so that all go out by their own
-    tells_protocol: bool = False  # whether its attempts say what it speaks: those of a pool may differ in it
-    left: Verdict | None = None  # why it is asked no more
+    names_protocol: bool = False  # whether its attempts record its protocol: those of a pool may differ in it
+    left: Verdict | None = None  # why it is not asked any more
     requests: int = 0  # sent by this run
     answered: int = 0  # of these, with a completion
     coming: int = 0  # rows of a pool that are on their way through the gate
@@ -69,7 +69,7 @@ class Endpoint:
         return (self.gate.in_flight + self.coming) / self.gate.most_in_flight
 
     def learn(self, row: int, read: ParsedAttempt, *, sent_at_s: float, now_s: float, roll: float) -> None:
-        """Tell the pacer what one attempt says of this endpoint."""
+        """Let the pacer learn from one attempt."""
         failure = read.failure
         if failure is None:
             in_flight = self.gate.in_flight + self.coming  # whoever is on the way already fills a place
@@ -78,14 +78,14 @@ class Endpoint:
             is_judged = failure.kind is not FailureKind.REJECTED
             self.pacer.failed(row, failure, sent_at_s=sent_at_s, now_s=now_s, roll=roll, is_judged=is_judged)
             if failure.limits is not None:
-                self.pacer.told_limits(failure.limits, now_s)
+                self.pacer.saw_limits(failure.limits, now_s)
         if read.usage.total_tokens:
             self.pacer.used(read.usage.total_tokens, now_s)
 
     def read_headers(self, read: ParsedAttempt, *, now_s: float, epoch_s: float) -> None:
         """Limits, where an answer names them; now and then is enough."""
         if read.attempt.response is not None and self.pacer.wants_limits(now_s):
-            self.pacer.told_limits(read_limits(read.attempt.response.headers, now_s=epoch_s), now_s)
+            self.pacer.saw_limits(read_limits(read.attempt.response.headers, now_s=epoch_s), now_s)
 
     def judge(self, read: ParsedAttempt, now_s: float) -> Verdict | None:
         """Whether it still serves this job, after this attempt."""

@@ -110,9 +110,9 @@ class Gate:
 
     def _send_to_the_other_line(self) -> None:
         """Whoever waits for room alone waits for the budgets too, in the same order."""
-        for _, told in self._unbudgeted:
-            if not told.done():
-                told.set_result(False)
+        for _, called in self._unbudgeted:
+            if not called.done():
+                called.set_result(False)
         self._unbudgeted.clear()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -159,13 +159,13 @@ class Gate:
     async def _wait_unbudgeted(self, turn: Turn) -> bool:
         """In line for room alone; False when budgets have come up meanwhile. As many as there is room for go together:
         one after the other, each waiting for the event loop to come round, would leave most of the room empty."""
-        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._unbudgeted.append((turn, told))
+        called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unbudgeted.append((turn, called))
         self._let_many_through()
         try:
-            return await told
+            return await called
         except asyncio.CancelledError:
-            if turn in self._through:  # told in the same moment
+            if turn in self._through:  # in the same moment
                 self._leave(turn)
             self._let_many_through()
             raise
@@ -176,14 +176,14 @@ class Gate:
             self._alarm.cancel()
             self._alarm = None
         while self._unbudgeted:
-            turn, told = self._unbudgeted[0]
-            if not told.done():  # else it was cancelled
+            turn, called = self._unbudgeted[0]
+            if not called.done():  # else it was cancelled
                 if self._must_wait():
                     return
                 turn.through_at_s = asyncio.get_running_loop().time()
                 self._through[turn] = None
                 self._has_let_any = True
-                told.set_result(True)
+                called.set_result(True)
             self._unbudgeted.popleft()
 
     def _must_wait(self) -> bool:

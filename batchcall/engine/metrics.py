@@ -1,4 +1,4 @@
-"""Looks now and then at what an inference server tells of its queue, where it does. Never fatal."""
+"""Looks now and then at the queue that an inference server reports, where it does. Never fatal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 from batchcall.pacing import Pacer, read_queue
 
 LOOK_EVERY_S = 2.0
-_GIVE_UP_AFTER = 3  # looks in a row that told nothing
+_GIVE_UP_AFTER = 3  # looks in a row without a queue
 
 
 class Looker(Protocol):
@@ -20,7 +20,7 @@ class Looker(Protocol):
 
 @contextlib.asynccontextmanager
 async def watched_queue(transport: Looker, pacer: Pacer) -> AsyncIterator[None]:
-    """Tell the pacer of the server's queue while the block runs, if it is to find the window itself."""
+    """Give the pacer the server's queue while the block runs, if it is to find the window itself."""
     if pacer.window is None:
         yield
         return
@@ -45,4 +45,4 @@ async def _watch(transport: Looker, pacer: Pacer) -> None:
             misses += 1
             continue
         misses = 0
-        pacer.told_queue(*queue, asyncio.get_running_loop().time())
+        pacer.saw_queue(*queue, asyncio.get_running_loop().time())

@@ -98,11 +98,11 @@ class Pool:
         reasons = {endpoint.name: endpoint.left for endpoint in self.endpoints if endpoint.left is not None}
         quotas = [why.quota for why in reasons.values() if why.quota is not None]
         first = min(quotas, key=lambda quota: quota.renewed_at_s, default=None)  # with one of them the job can go on
-        told = "; ".join(f"{name}: {why.reason}" for name, why in reasons.items())
+        named = "; ".join(f"{name}: {why.reason}" for name, why in reasons.items())
         hints = "; ".join(dict.fromkeys(why.hint for why in reasons.values()))
         is_final = all(why.exit_code is ExitCode.ENDPOINT_REFUSES for why in reasons.values())
         exit_code = ExitCode.ENDPOINT_REFUSES if is_final else ExitCode.STOPPED_EARLY
-        return Verdict(exit_code, f"no endpoint is left ({told})", hints, first)
+        return Verdict(exit_code, f"no endpoint is left ({named})", hints, first)
 
     def saw_row_end(self, status: Status) -> Verdict | None:
         """A row ended, whoever was asked: what nearly all of the first rows do is the job's own doing."""
@@ -148,14 +148,14 @@ class Pool:
         if not self._line and (endpoint := self._best(avoid)) is not None:
             endpoint.coming += 1
             return endpoint
-        told: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
-        self._line.append((told, avoid))
+        chosen: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+        self._line.append((chosen, avoid))
         self._serve()
         try:
-            return await told
+            return await chosen
         except asyncio.CancelledError:
-            if told.done() and not told.cancelled():  # told in the same moment
-                self.give_up(told.result())
+            if chosen.done() and not chosen.cancelled():  # in the same moment
+                self.give_up(chosen.result())
             raise
 
     async def enter(self, endpoint: Endpoint, turn: Turn) -> bool:
@@ -196,17 +196,17 @@ class Pool:
             return
         waiting = deque[_Waiter]()
         while self._line:
-            told, avoid = self._line.popleft()
-            if told.done():  # cancelled
+            chosen, avoid = self._line.popleft()
+            if chosen.done():  # cancelled
                 continue
             endpoint = self._best(avoid)
             if endpoint is None:
-                waiting.append((told, avoid))
+                waiting.append((chosen, avoid))
                 if not any(one.is_ready for one in self.endpoints):
                     break
                 continue
             endpoint.coming += 1
-            told.set_result(endpoint)
+            chosen.set_result(endpoint)
         self._line.extendleft(reversed(waiting))
         self._wake_after_pause()
 
@@ -218,7 +218,7 @@ class Pool:
 
 def _send_away(endpoint: Endpoint) -> None:
     now_s = asyncio.get_running_loop().time()
-    while endpoint.patience:  # each is told once
+    while endpoint.patience:  # each once
         endpoint.patience.pop().reschedule(now_s)
 
 

@@ -126,9 +126,8 @@ class LiveEngine:
     reasks: int
     now_s: Callable[[], float]  # seconds since the epoch
     roll: Callable[[], float]  # a number in [0, 1)
-    reread: Callable[
-        [Attempt, Request], ParsedAttempt
-    ]  # as `AnswerParser.read`, in a process of its own; takes its time
+    # As `AnswerParser.read`, in a process of its own; takes its time.
+    reread: Callable[[Attempt, Request], ParsedAttempt]
     say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
     grace_s: float | None = None  # that answers are awaited after a stop; None: until each is there or out of time
@@ -403,7 +402,7 @@ class LiveEngine:
             latency_s=clock() - began_s,
             wait_s=wait_s,
             endpoint=endpoint.name,
-            protocol=endpoint.dialect.name if endpoint.tells_protocol else None,
+            protocol=endpoint.dialect.name if endpoint.names_protocol else None,
             model=endpoint.model,
         )
         written = await self._written(attempt) if is_long(attempt) else None
@@ -483,7 +482,7 @@ class LiveEngine:
         was_there = endpoint.left is None
         if self.pool.leave(endpoint, verdict):
             if was_there:
-                self.say(f"{endpoint.name} is asked no more: {verdict.reason}. {len(self.pool.living)} left")
+                self.say(f"{endpoint.name} is not asked any more: {verdict.reason}. {len(self.pool.living)} left")
             return True
         last = self.pool.verdict
         self.stop(Stopped(last.reason, last.exit_code, last.hint, last.quota))

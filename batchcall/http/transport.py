@@ -1,4 +1,4 @@
-"""The only HTTP client. One POST in, an answer or a failure out; nothing is followed, retried or remembered here.
+"""The only HTTP client. One POST in, an answer or a failure out; it follows, retries and remembers nothing.
 
 Which connection it goes out on: connections.py.
 """
@@ -29,7 +29,7 @@ from batchcall.http.connections import MOST_RESTING, Connector, Unsent, is_lack_
 from batchcall.job import request_url
 
 MAX_BODY = 16 * 1024 * 1024  # bytes of an answer, decoded; the start of a longer one is kept
-MAX_ERROR_BODY = 256 * 1024  # bytes of what is no success
+MAX_ERROR_BODY = 256 * 1024  # bytes of an answer that is not a success
 MAX_EXPANSION = 200  # times its compressed size that an answer may grow to,
 ALWAYS_EXPANDED = 1024 * 1024  # unless it stays below this many bytes: leading spaces compress a thousandfold
 
@@ -146,7 +146,7 @@ class Transport:
         self._redactor = redactor
         self._timeout_s = timeout_s
         self._say = say
-        self._said: set[str] = set()
+        self._has_said_crowded = False
         self._unused_proxy = unused_proxy
         self._has_answered = False
         self._urls: dict[str, str] = {}  # a job has one path or two
@@ -155,9 +155,11 @@ class Transport:
         """Send it once and return what came, whatever its status; or how far it got. Raises only CancelledError.
 
         A connection that the server closed just when it was taken from the pool counts as disconnected, that is
-        possibly billed: aiohttp does not tell whether a byte was read at the other end, and repeats no POST.
+        possibly billed: aiohttp does not know whether a byte was read at the other end, and never repeats a POST.
         """
-        url = self._urls.get(request.path) or self._url_of(request.path)
+        url = self._urls.get(request.path)
+        if url is None:
+            url = self._urls[request.path] = request_url(self._endpoint.geturl(), request.path)
         try:
             async with self._session.post(url, data=request.body, allow_redirects=False, **self._options) as response:
                 raw, is_cut = await _read(response.content, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
@@ -167,8 +169,8 @@ class Transport:
             return self._as_failure(error)
         self._has_answered = True
         if response.status == 400 and self._endpoint.scheme == "http" and _WANTS_HTTPS.search(raw):
-            told = f"{self._endpoint.netloc} wants https, and endpoint.url says http"
-            return Failure(FailureKind.WRONG_SCHEME, told, http_status=400)
+            message = f"{self._endpoint.netloc} wants https, and endpoint.url says http"
+            return Failure(FailureKind.WRONG_SCHEME, message, http_status=400)
         if len(raw) <= (_LONG_PACKED if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else LONG_BODY):
             return self._as_response(response, raw, is_cut)
         return await beside_to_the_end(lambda: self._as_response(response, raw, is_cut))
@@ -188,11 +190,6 @@ class Transport:
         except (aiohttp.ClientError, OSError):
             return None
 
-    def _url_of(self, path: str) -> str:
-        url = request_url(self._endpoint.geturl(), path)
-        self._urls[path] = url
-        return url
-
     def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
         is_success = 200 <= response.status < 300
         encoding = response.headers.get("Content-Encoding", "")
@@ -204,16 +201,17 @@ class Transport:
 
     def _as_failure(self, error: Exception) -> Failure:
         if isinstance(error, Unsent):
-            cause, tellings = error.cause, _BEFORE_IT_WAS_SENT
+            cause, messages = error.cause, _BEFORE_IT_WAS_SENT
             kind = _kind_unsent(cause)
-            if kind is FailureKind.NO_DESCRIPTORS:
-                self._say_once(_CROWDED.format(host=self._endpoint.netloc))
+            if kind is FailureKind.NO_DESCRIPTORS and not self._has_said_crowded:
+                self._has_said_crowded = True
+                self._say(_CROWDED.format(host=self._endpoint.netloc))
         else:
-            kind, cause, tellings = _kind_once_sent(error), error, _ONCE_SENT
-        telling = next(telling for kind_of_error, telling in tellings if isinstance(cause, kind_of_error))
-        told = telling.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
-        told = self._redactor.hide_in_text(" ".join(told.split()))[:_MAX_MESSAGE]
-        return Failure(kind, told + self._guess(kind, cause))
+            kind, cause, messages = _kind_once_sent(error), error, _ONCE_SENT
+        text = next(text for kind_of_error, text in messages if isinstance(cause, kind_of_error))
+        message = text.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
+        message = self._redactor.hide_in_text(" ".join(message.split()))[:_MAX_MESSAGE]
+        return Failure(kind, message + self._guess(kind, cause))
 
     def _guess(self, kind: FailureKind, cause: Exception) -> str:
         """What may be behind it, where nothing has ever been answered."""
@@ -225,31 +223,26 @@ class Transport:
             return "; does it want https?"
         return ""
 
-    def _say_once(self, note: str) -> None:
-        if note not in self._said:
-            self._said.add(note)
-            self._say(note)
 
-
-# What is said of an exception, the most particular first.
-_Tellings = tuple[tuple[type[Exception], str], ...]
+# The message for an exception. The first class that fits counts, so the most specific ones come first.
+_Messages = tuple[tuple[type[Exception], str], ...]
 # fmt: off
-_BEFORE_IT_WAS_SENT: _Tellings = (
+_BEFORE_IT_WAS_SENT: _Messages = (
     (aiohttp.ClientConnectorCertificateError,
      "the certificate of {host} is not trusted: {why}; name your own authority's with endpoint.ca_file"),
-    (aiohttp.ClientConnectorSSLError, "no secure connection to {host}: {why}; does it speak https at all?"),
-    (aiohttp.ClientConnectorDNSError, "no host of the name in {host}: {why}"),
+    (aiohttp.ClientConnectorSSLError, "no secure connection to {host}: {why}; does it serve https at all?"),
+    (aiohttp.ClientConnectorDNSError, "the host name in {host} is not known: {why}"),
     (aiohttp.ClientProxyConnectionError, "no connection to the proxy: {why}"),
     (aiohttp.ClientHttpProxyError, "the proxy refuses to connect to {host}: {why}"),
-    (aiohttp.ServerDisconnectedError, "the proxy hung up instead of connecting to {host}"),
+    (aiohttp.ServerDisconnectedError, "the proxy closed the connection instead of connecting to {host}"),
     (TimeoutError, "no connection to {host} in time"),
     (Exception, "no connection to {host}: {why}"),
 )
-_ONCE_SENT: _Tellings = (
+_ONCE_SENT: _Messages = (
     (TimeoutError, "no whole answer from {host} within {timeout_s:g} s"),
     (aiohttp.ClientPayloadError, "the answer of {host} breaks off: {why}"),
     (aiohttp.ClientResponseError, "the answer of {host} cannot be read as HTTP: {why}"),
-    (aiohttp.ServerDisconnectedError, "{host} hung up without an answer"),
+    (aiohttp.ServerDisconnectedError, "{host} closed the connection without an answer"),
     (Exception, "the connection to {host} was lost: {why}"),
 )
 # fmt: on
@@ -288,7 +281,7 @@ def _why(error: Exception) -> str:
         return error.os_error.strerror or str(error.os_error) or type(error.os_error).__name__
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"{error.status} {error.message}"
-    if isinstance(error, aiohttp.ClientResponseError):  # its status is no server's
+    if isinstance(error, aiohttp.ClientResponseError):  # no server sent its status
         return error.message
     return str(error) or type(error).__name__
 
@@ -316,7 +309,7 @@ _WIDE_MARKS = {
     b"\xff\xfe": "utf-16-le",
     b"\xfe\xff": "utf-16-be",
 }
-_WIDE_ZEROS = {  # as RFC 4627 tells them apart: JSON begins with two characters of ASCII
+_WIDE_ZEROS = {  # as RFC 4627 distinguishes them: JSON begins with two characters of ASCII
     "x000": "utf-32-le",
     "000x": "utf-32-be",
     "x0x0": "utf-16-le",
@@ -375,7 +368,7 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
         stream = zlib.decompressobj(window)
         whole += stream.decompress(raw, most - len(whole))
         if window == _RAW_DEFLATE and not stream.eof and len(whole) < most:
-            raise zlib.error("plain text, most likely: raw deflate has no mark to tell it by")
+            raise zlib.error("plain text, most likely: raw deflate has no mark")
         raw = stream.unused_data
         if len(whole) >= most or not raw.startswith(GZIP_MAGIC):
             break
@@ -386,8 +379,8 @@ def _kept_headers(headers: Mapping[str, str], hide: Callable[[bytes], bytes]) ->
     """The few that say something, names in lower case. All are searched at once, and seldom touched."""
     kept = {written: value for written, value in headers.items() if _kept_name(written)}
     values = "\n".join(kept.values())
-    said = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
-    if len(values) > _MAX_HEADER or not said.isascii() or hide(said) is not said:
+    joined = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
+    if len(values) > _MAX_HEADER or not joined.isascii() or hide(joined) is not joined:
         kept = {_hidden(written, hide): _hidden(value, hide)[:_MAX_HEADER] for written, value in kept.items()}
     return {written.lower(): value for written, value in kept.items()}
 
@@ -403,7 +396,7 @@ def _kept_name(written: str) -> str | None:
 
 
 def _timeouts(timeout_s: float) -> aiohttp.ClientTimeout:
-    """One for the whole attempt, and an earlier one for connecting, so that the two can be told apart."""
+    """One for the whole attempt, and an earlier one for connecting, so that the two can be distinguished."""
     return aiohttp.ClientTimeout(
         total=timeout_s,
         connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
@@ -415,7 +408,7 @@ def _checked_url(url: str, *, has_secret: bool) -> SplitResult:
     """Raises JobError. Says nothing of what stands in the URL: it may hold a password."""
     parsed, host = _parsed(url)
     if parsed is None or parsed.scheme not in ("http", "https") or not host:
-        raise JobError("endpoint.url is no http or https URL", hint='write it as in "https://api.openai.com/v1"')
+        raise JobError("endpoint.url is not an http or https URL", hint='write it as in "https://api.openai.com/v1"')
     if "@" in parsed.netloc:
         raise JobError("endpoint.url holds a user or password", hint="use endpoint.api_key and endpoint.auth")
     if parsed.scheme == "http" and has_secret and not _is_this_machine(host):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from batchcall.base import Failure, FailureKind, Scope
 
-_IN_A_ROW = 10  # failures that are no row's own, of more than one row, nothing answered in between
-_UNCONNECTED = 3  # the same, of failures to connect, which are never a row's own
+_IN_A_ROW = 10  # failures that are not a row's fault, of more than one row, nothing answered in between
+_UNCONNECTED = 3  # the same, of failures to connect, which are never a row's fault
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 30.0
 _RETRIES_AT_FIRST = 100.0  # failures that may be tried again,
 _RETRIES_PER_ANSWER = 0.1  # and how many more each answer allows
@@ -13,8 +13,8 @@ _AFTER_EMPTY = 20.0
 
 
 def is_of_endpoint(failure: Failure) -> bool:
-    """No row's own doing, or not surely: unreachable, out of time, overloaded, 5xx. A rate limit is another matter, and
-    whoever answers with what cannot be read is up."""
+    """Not the row's fault, or not surely: unreachable, out of time, overloaded, 5xx. A rate limit is another matter,
+    and an endpoint that sends what cannot be read is up."""
     return failure.kind.rule.scope is Scope.RETRY and failure.kind not in _NO_OUTAGE
 
 
@@ -22,7 +22,7 @@ _NO_OUTAGE = frozenset({FailureKind.RATE_LIMITED, FailureKind.UNREADABLE, Failur
 
 
 class Breaker:
-    """Closed while an endpoint answers. Open: one row at a time asks, ever more seldom, until one is answered."""
+    """Closed while an endpoint answers. Open: one row at a time asks, less and less often, until one is answered."""
 
     def __init__(self) -> None:
         self._has_worked = False
@@ -61,7 +61,7 @@ class Breaker:
         """A request failed in a way that `is_of_endpoint`."""
         self.last_failure = failure
         if self._opened_at_s is not None:
-            if sent_at_s >= self._opened_at_s:  # a probe; earlier requests tell nothing new
+            if sent_at_s >= self._opened_at_s:  # a probe; earlier requests show nothing new
                 self._wait_s = min(_LONGEST_WAIT_S, 2 * self._wait_s)
                 self.next_probe_s = now_s + max(self._wait_s, failure.retry_after_s or 0.0)
             return

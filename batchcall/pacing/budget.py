@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Budget:
-    """Counts what was spent. What is in flight when a limit is reached is still paid: that is all that goes beyond."""
+    """Counts what was spent. What is in flight at a limit is still paid, so the total may go slightly over."""
 
     max_cost: float | None = None  # USD
     max_tokens: int | None = None
@@ -19,32 +19,32 @@ class Budget:
     def spend(self, *, cost: float | None, tokens: int | None) -> None:
         self.cost += cost or 0.0
         self.tokens += tokens or 0
-        is_told = (cost is not None or self.max_cost is None) and (tokens is not None or self.max_tokens is None)
-        self.counted += is_told
-        self.uncounted += not is_told
+        is_counted = (cost is not None or self.max_cost is None) and (tokens is not None or self.max_tokens is None)
+        self.counted += is_counted
+        self.uncounted += not is_counted
 
     @property
     def exhausted(self) -> str | None:
-        """The limit that is reached, in a person's words; None while there is something left."""
+        """Which limit is reached, for a person; None while there is something left."""
         if self.max_cost is not None and self.cost >= self.max_cost:
             return f"limits.max_cost is spent ({self.cost:.4g} of {self.max_cost:g} USD)"
         if self.max_tokens is not None and self.tokens >= self.max_tokens:
             return f"limits.max_tokens_total is spent ({self.tokens:,} of {self.max_tokens:,})"
         if self.is_blind:
             name = "max_cost" if self.max_cost is not None else "max_tokens_total"
-            return f"limits.{name} cannot be kept: {self.uncounted:,} answers did not say how many tokens they used"
+            return f"limits.{name} cannot be kept: {self.uncounted:,} answers did not report how many tokens they used"
         return None
 
     @property
     def hint(self) -> str:
         """What to do where a limit is reached."""
         if self.is_blind:
-            return "let the endpoint tell its usage, or take the limit out"
+            return "make the endpoint report its usage, or remove the limit"
         return "raise it and run the same command to go on"
 
     @property
     def is_blind(self) -> bool:
-        """Whether so many answers tell no usage that a limit means nothing. A few are a relay's lapses."""
+        """Whether so many answers report no usage that a limit means nothing. A relay may leave out a few."""
         is_limited = self.max_cost is not None or self.max_tokens is not None
         return is_limited and self.uncounted >= _MOST_UNCOUNTED and self.uncounted > self.counted
 

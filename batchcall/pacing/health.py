@@ -93,9 +93,9 @@ _ALIKE = frozenset(
         Status.FILTERED,
     }
 )
-_MEND: Mapping[Status, str] = {
+_WHAT_TO_DO: Mapping[Status, str] = {
     Status.TRUNCATED: "raise max_tokens under [request]",
-    Status.NO_CALL: 'set request.tool_choice = "required", or mend the prompt',
+    Status.NO_CALL: 'set request.tool_choice = "required", or change the prompt',
     Status.UNKNOWN_TOOL: "look at the tools' names and descriptions",
     Status.INVALID_ARGUMENTS: "look at the tool's schema and description; validate.coerce and validate.reask may help",
     Status.BAD_JSON: "look at request.max_tokens and the model; validate.reask may help",
@@ -103,7 +103,7 @@ _MEND: Mapping[Status, str] = {
 
 
 class Health:
-    """What is known of one endpoint. Told of every finished attempt and every finished row, in the order they end."""
+    """What is known of one endpoint. It sees every finished attempt and every finished row, in the order they end."""
 
     def __init__(self, *, host: str, tolerates_all: bool = False) -> None:
         """`host` is the endpoint's host name or its URL. `tolerates_all`: failing rows end nothing."""
@@ -133,7 +133,7 @@ class Health:
         return None
 
     def saw_row_end(self, status: Status) -> Verdict | None:
-        """A row ended. None: the run goes on. Rows that were never sent tell nothing and are not counted."""
+        """A row ended. None: the run goes on. Rows that were never sent show nothing and are not counted."""
         if status is Status.BAD_ROW:
             return None
         return self._sampled(status)
@@ -203,6 +203,6 @@ def _failing_alike(status: Status, rows: int) -> Verdict:
     return Verdict(
         ExitCode.STOPPED_EARLY,
         f"{rows} of the first {_SAMPLE} rows ended as {status}",
-        f"{_MEND.get(status, 'look at their `error` column')}; `--retry-failed` tries these again,"
-        ' limits.max_failed = "100%" lets the run go on all the same',
+        f"{_WHAT_TO_DO.get(status, 'look at their `error` column')}; `--retry-failed` tries these again,"
+        ' limits.max_failed = "100%" lets the run go on anyway',
     )

@@ -4,13 +4,13 @@ Gateways limit what is in flight (a LiteLLM key's max_parallel_requests, nginx l
 connections). Taken for a rate, such a limit slows a job down to a standstill: the rate falls until nothing is refused,
 and every step up is refused again, since two answers that overlap are enough.
 
-How to tell them apart: each request knows how many others were in flight when it was sent, those left out that were
+Each request knows how many others were in flight when it was sent, those left out that were
 refused themselves. A limit on what is in flight refuses every request beside N others and none beside fewer. So:
 
 - A refusal that names this limit decides.
 - One that does not is suspected to be one, if it comes early in the run (an account with so low a rate is rarer), or
   with 503 at any time. Refused again beside fewer than N, it was not: the suspicion is dropped, the rate is learnt.
-- As many as fit are asked for. Now and then one more, ever more seldom while that is refused: limits change.
+- As many as fit are asked for. Now and then one more, less and less often while that is refused: limits change.
 - Refused alone, nothing of ours is in the way: that is for the breaker to judge.
 """
 
@@ -93,7 +93,7 @@ class OpenLimit:
             return False
         for later in self._open[place:]:
             later.beside -= 1
-        if self.is_named and not is_named:  # an endpoint that tells the two apart does so always
+        if self.is_named and not is_named:  # an endpoint that names this limit always does
             return False
         is_news = sent_at_s >= self._cut_at_s
         if beside == 0:

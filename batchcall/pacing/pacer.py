@@ -1,6 +1,6 @@
 """How fast one endpoint, with one model and one key, is asked: all that is learnt of it, and what follows. Pure.
 
-One pacer is told of every request and answer of its endpoint and says what the gate may let through. No request has a
+One pacer sees every request and answer of its endpoint, and decides what the gate may let through. No request has a
 backoff of its own.
 """
 
@@ -79,7 +79,7 @@ class Pacer:
         self._crowded_alone = 0  # times that there was no descriptor for the only connection, in a row
         self.refusals = 0
 
-    # What it is told.
+    # What it sees.
 
     def sent(self, now_s: float) -> None:
         """A request goes out."""
@@ -132,8 +132,8 @@ class Pacer:
         """Headers are worth reading again."""
         return now_s - self._limits_read_at_s >= 1.0
 
-    def told_limits(self, limits: RateLimits, now_s: float) -> None:
-        """What the endpoint says of its limits. The job file's own words count more."""
+    def saw_limits(self, limits: RateLimits, now_s: float) -> None:
+        """What the endpoint says of its limits. The job file takes precedence."""
         self._limits_read_at_s = now_s
         if limits.requests_per_minute is not None and not self._has_own_rate:
             self._rate.ceiling_per_s = limits.requests_per_minute / 60
@@ -142,16 +142,16 @@ class Pacer:
         if limits.tokens_per_minute is not None and not self._has_own_tokens:
             self._tokens_per_minute = limits.tokens_per_minute
 
-    def told_queue(self, running: float, waiting: float, now_s: float) -> None:
+    def saw_queue(self, running: float, waiting: float, now_s: float) -> None:
         """What the server's own /metrics say."""
         if self.window is not None:
-            self.window.told_queue(running, waiting, now_s)
+            self.window.saw_queue(running, waiting, now_s)
 
     # What it says.
 
     def orders(self, now_s: float) -> Orders:
         per_s, tokens_per_minute, room_at_s = self._rate.per_s(now_s), self._tokens_per_minute, 0.0
-        if tokens_per_minute is not None and self._minute.is_told:
+        if tokens_per_minute is not None and self._minute.is_known:
             room_at_s = self._minute.room_at_s(tokens_per_minute, now_s)
             share = self._minute.used_share(tokens_per_minute)
             tokens_per_minute *= min(_MOST_UP, max(_LEAST_UP, 1 + _MAKES_UP * (_AIM - share)))
@@ -166,7 +166,7 @@ class Pacer:
 
     @property
     def is_down(self) -> bool:
-        """Nothing gets through: what fails now is no row's own doing, and takes none of its attempts."""
+        """Nothing gets through: what fails now is not the row's fault, and takes none of its attempts."""
         return self.breaker.is_open or self._rate.is_refused or self._quota is not None
 
     @property
@@ -188,7 +188,7 @@ class Pacer:
         return self.window is not None and self._rate.per_s(0.0) is None
 
     def verdict(self, now_s: float) -> Verdict | None:
-        """The endpoint has been down for longer than anybody wants to wait, or a pause did not refill its quota."""
+        """Why to stop: the endpoint has been down for too long, or a pause did not refill its quota. None: go on."""
         if self._quota is not None and self._quota_stays:
             return used_up(self._quota)
         breaker = self.breaker
@@ -196,8 +196,8 @@ class Pacer:
             return Verdict(
                 ExitCode.STOPPED_EARLY,
                 "this process has no file descriptor left for a single connection",
-                "see what else it has open, raise its limit (ulimit -n) or lower limits.concurrency; then run the same"
-                " command",
+                "check what else it has open, raise its limit (ulimit -n) or lower limits.concurrency; then run the"
+                " same command",
             )
         if not breaker.is_open or breaker.failing_since_s is None:
             return None
@@ -207,8 +207,8 @@ class Pacer:
         return Verdict(
             ExitCode.STOPPED_EARLY,
             f"the endpoint has been down for {_say(now_s - breaker.failing_since_s)} ({what})",
-            "see whether the endpoint is up and endpoint.url right, then run the same command; no row was given up for"
-            " it. --max-outage says how long to wait",
+            "check that the endpoint is up and endpoint.url is right, then run the same command; no row was given up"
+            " because of it. --max-outage sets how long to wait",
         )
 
     def _in_flight(self, is_rate_known: bool, now_s: float) -> tuple[int, float | None]:
@@ -259,7 +259,7 @@ class Pacer:
             self._opened_at_s = now_s
 
     def _is_beyond_open(self, failure: Failure, sent_at_s: float, now_s: float) -> bool:
-        """Whether a refusal is explained by how many are in flight; then it is no row's doing, and no rate's."""
+        """Whether a refusal is explained by how many are in flight; then neither the row nor the rate is at fault."""
         if failure.kind not in _OF_LIMITS or failure.quota is not None:
             self.open_limit.ended(sent_at_s)
             return False

@@ -1,4 +1,4 @@
-"""What inference servers tell of their queue on /metrics, in the text format of Prometheus. Pure."""
+"""What inference servers report of their queue on /metrics, in the text format of Prometheus. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WAITING = frozenset({"vllm:num_requests_waiting", "sglang:num_queue_reqs", "lla
 
 
 def read_queue(text: str) -> tuple[float, float] | None:
-    """Requests that run and that wait, over all models and ranks; None where the text does not tell both."""
+    """Requests that run and that wait, over all models and ranks; None where the text does not have both."""
     running, waiting = _sum_of(text, _RUNNING), _sum_of(text, _WAITING)
     return None if running is None or waiting is None else (running, waiting)
 

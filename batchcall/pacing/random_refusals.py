@@ -19,16 +19,16 @@ _REMEMBERED = 2_000  # requests
 
 
 class RandomRefusals:
-    """Tells refusals by chance from those for the rate, by trying.
+    """Separates random refusals from those for the rate, by trying.
 
-    Whoever takes every refusal for a word about the rate, and is refused 1 of 20 by chance, slows down to a
+    Whoever takes every refusal for a limit on the rate, and is refused 1 of 20 at random, slows down to a
     standstill. Refused again and again far below a rate that has worked, that rate is tried once more, for `_TRIAL`
     requests: where no more of them are refused than at the low rate, it is not the rate. From then on only more
     refusals than that share are an overload.
     """
 
     def __init__(self) -> None:
-        self.share: float | None = None  # of all requests, refused by chance; None: refusals tell of the rate
+        self.share: float | None = None  # of all requests, refused by chance; None: refusals are for the rate
         self._most_share = 0.0  # as the trial has shown it: an overload must not pass for chance
         self._sent = _Moments()
         self._refused = _Moments()  # when those were sent that were refused
@@ -58,7 +58,7 @@ class RandomRefusals:
                 self.share = None
 
     def excuses(self, sent_at_s: float) -> bool:
-        """A request that was sent since the last overload was refused. Whether that is no overload.
+        """A request that was sent since the last overload was refused. Returns whether that is no overload.
 
         A refusal comes sooner than an answer, so that those come first that say least: what was sent before this
         request, and is neither answered nor refused, counts as not refused.

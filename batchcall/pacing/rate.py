@@ -32,7 +32,7 @@ class LastMinute:
         self._sum = 0.0
 
     @property
-    def is_told(self) -> bool:
+    def is_known(self) -> bool:
         """The endpoint says what it counts."""
         return bool(self._used)
 
@@ -68,7 +68,7 @@ class LearntRate:
     """Requests a second. None until something was refused: up to then only the window bounds what is sent.
 
     A cut starts from what was really admitted, not from what was allowed, and one overload is one cut, however many
-    answers tell of it. Between cuts the rate comes back to what is known, stays there for a while, then feels upwards,
+    answers show it. Between cuts the rate comes back to what is known, stays there for a while, then feels upwards,
     never beyond `ceiling_per_s`.
     """
 
@@ -98,7 +98,7 @@ class LearntRate:
 
     @property
     def cut_at_s(self) -> float:
-        """When the last overload was seen; what was sent before tells no news of it."""
+        """When the last overload was seen; what was sent before shows nothing new."""
         return self._cut_at_s
 
     def per_s(self, now_s: float) -> float | None:
@@ -129,7 +129,7 @@ class LearntRate:
 
     def refused(self, sent_at_s: float, now_s: float, *, is_else: bool = False) -> float | None:
         """A request was refused for its rate. Returns the seconds for which nobody should send; 0 for an overload
-        that is known already; None for a refusal by chance, which says nothing to others. `is_else`: another budget
+        that is known already; None for a random refusal, which concerns nobody else. `is_else`: another budget
         binds, and most likely that is what was overdrawn."""
         self.not_admitted(sent_at_s)
         if sent_at_s < self._cut_at_s:

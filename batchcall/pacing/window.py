@@ -60,8 +60,8 @@ class Window:
         self._brought.clear()
         self._set(max(1, int(self.size * _CUT)), now_s)
 
-    def told_queue(self, running: float, waiting: float, now_s: float) -> None:
-        """The server tells what it works on and what waits for it: as many as it works on, and a few at hand."""
+    def saw_queue(self, running: float, waiting: float, now_s: float) -> None:
+        """The server reports what it works on and what waits: wanted are as many as it works on, and a few more."""
         if waiting > 0.2 * running + 1:
             wanted = int(running * 1.1) + 2
         elif running + waiting >= _FULL * self.size:

@@ -24,7 +24,7 @@ class Room(NamedTuple):
     """What an endpoint may have open."""
 
     most_auto: int  # in flight, where the job says "auto"
-    most_resting: int  # connections kept besides
+    most_resting: int  # idle connections kept beside those
 
 
 def room_for(job: Job) -> Room:

@@ -33,7 +33,7 @@ def keys_of(job: Job) -> Keys:
 
 @contextlib.asynccontextmanager
 async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> AsyncIterator[LiveEngine]:
-    """The endpoints as the job describes them, until the block ends. `say` is told when one of several gives up."""
+    """The endpoints as the job describes them, until the block ends. `say` is called when one of several gives up."""
     job, limits = run.job, run.job.limits
     room = room_for(job)
     async with contextlib.AsyncExitStack() as stack:
@@ -86,7 +86,7 @@ async def _open_endpoint(
     say: Callable[[str], None],
     room: Room,
 ) -> AsyncIterator[Endpoint]:
-    """`secrets` are the keys of all: a relay that has two of them may tell one to the other."""
+    """`secrets` are the keys of all: a relay that has two of them may show one in an answer to the other."""
     job, dialect = run.job, DIALECTS[endpoint.protocol]
     url = sandbox if endpoint.url == "sandbox" else endpoint.url
     secret = key.reveal() if key is not None else None
@@ -113,7 +113,7 @@ async def _open_endpoint(
             health=Health(host=url, tolerates_all=job.limits.tolerates_all),
             model=endpoint.model,
             takes_any_name=takes_any_name(endpoint.url),
-            tells_protocol=_is_mixed(job),
+            names_protocol=_is_mixed(job),
         )
 
 

@@ -98,7 +98,7 @@ class RequestMaker:
         return self.hash_of(request)
 
     def toolbox_of(self, request: Request) -> Toolbox:
-        """What reads the answers to this request. Raises RowError for a row's own tool that is no JSON Schema."""
+        """What reads the answers to this request. Raises RowError for a row's own tool that is not a JSON Schema."""
         if request.shape.tool_choice == "none":
             return _NO_TOOLS  # the text is what was asked for
         if self.job_toolbox is not None:

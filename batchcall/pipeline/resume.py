@@ -58,7 +58,7 @@ class Plan:
     """What the rows of a changed input mean for what is there."""
 
     kept: int = 0  # rows whose request was answered already, wherever they stood
-    edited: int = 0  # rows at a place that held another request
+    edited: int = 0  # rows in a place that had another request
     new: int = 0  # rows beyond what was there
     gone: int = 0  # answers whose request no row makes any more
 
@@ -343,9 +343,9 @@ def _took(disk: Disk, folder: Path) -> str:
 
 
 def _without_record(resumption: Resumption, source: Input, output: Output, *, on_change: str, disk: Disk) -> Resumption:
-    """A new output, or one whose run.json is missing or damaged: its parts may stay if they answer this very job.
+    """A new output, or one whose run.json is missing or damaged: its parts stay if they answer this very job.
 
-    Raises ResumeError where they do not and nobody said that they may be done again.
+    Raises ResumeError where they do not, except with `on_change` "rerun".
     """
     numbers = _all_numbers(output)
     if not numbers:
@@ -355,8 +355,8 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
         raise unfit_without_record(output.folder, f"{len(unfit):,} of {len(numbers):,} parts")
     output.set_aside(unfit)
     resumption.notes.append(
-        f"run.json was missing or damaged: {len(numbers) - len(unfit):,} parts were held against the job and the input"
-        " and fit, and are kept; what earlier runs came to is not known any more"
+        f"run.json was missing or damaged: {len(numbers) - len(unfit):,} parts were compared with the job and the"
+        " input, fit, and are kept; the results of earlier runs are not known any more"
     )
     return resumption
 
@@ -399,14 +399,14 @@ def _redo(resumption: Resumption, old: RunFile, output: Output, *, disk: Disk) -
 
 
 def _all_numbers(output: Output) -> list[int]:
-    """Of parts of which anything stands: the raw answers of one that was damaged or lost are worth as much."""
+    """The parts of which there is anything, be it only the raw answers of one that was damaged or lost."""
     return sorted(output.published().keys() | output.journals() | output.answers())
 
 
 def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: list[int], *, disk: Disk) -> None:
-    """What may have been paid in vain is told of rows that nobody wants any more as well.
+    """Move parts to `earlier`. What may have been paid in vain for their rows stays in the bill.
 
-    It is written down first: a crash in between counts it twice, which is better than not at all.
+    The bill is written first: a crash in between counts it twice, which is better than not at all.
     """
     bill = bill_aside(old)
     bill.add(output.bill_of(numbers))
@@ -445,18 +445,18 @@ def _fitting_parts(makers: list[RequestMaker], source: Input, output: Output, *,
 def wanted_by_part(
     makers: Sequence[RequestMaker], source: Input, part_rows: int, kept: KeptColumns | None
 ) -> Iterator[tuple[int, dict[int, Wanted]]]:
-    """What the rows of each part's range make, by row. Their values are let go at once: a prompt may be large."""
-    held: dict[int, Wanted] = {}
+    """What the rows of each part's range make, by row. Values are dropped at once: a prompt may be large."""
+    wanted: dict[int, Wanted] = {}
     number = 0
     columns = set[str]().union(*(needed_columns(source, maker) for maker in makers))
     for batch in source.batches(columns, keep=kept):
         for row in batch.rows:
             if row.index // part_rows != number:
-                yield number, held
-                number, held = row.index // part_rows, {}
-            held[row.index] = Wanted({maker.hash_of_row(row) for maker in makers}, row.kept)
-    if held:
-        yield number, held
+                yield number, wanted
+                number, wanted = row.index // part_rows, {}
+            wanted[row.index] = Wanted({maker.hash_of_row(row) for maker in makers}, row.kept)
+    if wanted:
+        yield number, wanted
 
 
 def needed_columns(source: Input, maker: RequestMaker) -> set[str]:

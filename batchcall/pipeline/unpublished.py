@@ -32,7 +32,7 @@ Skim = Callable[[Attempt], tuple[ParsedAttempt, float | None]]  # an attempt, re
 class Unpublished:
     """What such answers come to."""
 
-    rows: int = 0  # that have an answer which tells its usage
+    rows: int = 0  # that have an answer with its usage
     statuses: Counter[str] = field(default_factory=Counter)  # of rows that are in no part and would be asked no more
     spent: Totals = field(default_factory=Totals)  # attempts, tokens and cost only
 

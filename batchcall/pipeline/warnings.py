@@ -97,7 +97,7 @@ def _empty_columns(maker: RequestMaker, source: Input) -> Iterator[str]:
 
 
 def _value_at(values: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What stands there; "-" where there is no such thing."""
+    """The value at a path of names; "-" where there is none."""
     value: Any = values
     for name in path:
         value = value.get(name, "-") if isinstance(value, Mapping) else "-"

@@ -782,11 +782,11 @@ async def test_a_ca_file_that_cannot_be_used_is_a_fault_of_the_job(tmp_path: Pat
         ("http://10.0.0.7:8000/v1", "unencrypted"),
         ("http://localhost.example.com/v1", "unencrypted"),
         ("https://me:hunter2@api.example.com/v1", "user or password"),
-        ("ftp://api.example.com", "no http or https"),
-        ("api.example.com/v1", "no http or https"),
-        ("", "no http or https"),
-        ("https://[::1/v1", "no http or https"),
-        ("https://api.example.com:80x/v1", "no http or https"),
+        ("ftp://api.example.com", "not an http or https"),
+        ("api.example.com/v1", "not an http or https"),
+        ("", "not an http or https"),
+        ("https://[::1/v1", "not an http or https"),
+        ("https://api.example.com:80x/v1", "not an http or https"),
     ],
 )
 async def test_an_endpoint_that_cannot_be_used_safely_is_a_fault_of_the_job(url: str, complaint: str) -> None:

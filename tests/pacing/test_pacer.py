@@ -82,7 +82,7 @@ def test_a_filtered_first_row_ends_the_canary_and_a_rejected_one_does_not() -> N
 def test_limits_in_headers_count_unless_the_job_gives_its_own() -> None:
     told, own = Pacer(), Pacer(requests_per_minute=100, tokens_per_minute=1_000)
     for pacer in (told, own):
-        pacer.told_limits(RateLimits(600, 90_000), 1.0)
+        pacer.saw_limits(RateLimits(600, 90_000), 1.0)
 
     assert told.orders(1.0)[:2] == (600, 90_000)
     assert own.orders(1.0)[:2] == (100, 1_000)
@@ -199,7 +199,7 @@ def test_the_number_that_an_endpoint_names_is_kept_from_then_on() -> None:
     pacer = Pacer(concurrency=64)
     answer(pacer, 1.0, times=9)
 
-    pacer.told_limits(RateLimits(open_at_once=5), 2.0)
+    pacer.saw_limits(RateLimits(open_at_once=5), 2.0)
 
     assert pacer.orders(2.0).in_flight == 5
 
@@ -274,9 +274,9 @@ def test_what_the_server_tells_of_its_queue_decides_the_window() -> None:
     pacer = Pacer()
     answer(pacer, 1.0, times=9)
 
-    pacer.told_queue(running=30, waiting=60, now_s=2.0)
+    pacer.saw_queue(running=30, waiting=60, now_s=2.0)
     assert pacer.orders(2.0).in_flight == 35
-    pacer.told_queue(running=35, waiting=0, now_s=4.0)
+    pacer.saw_queue(running=35, waiting=0, now_s=4.0)
     assert pacer.orders(4.0).in_flight == 70
 
 
