@@ -19,16 +19,9 @@ OWN_HEADER = "header:"
 
 def auth_headers(auth: str, key: str | None) -> dict[str, str]:
     """The headers that carry the key; none without a key. Raises JobError where `auth` is no known way."""
-    ways = _ways(auth)
-    if not key:
-        return {}
-    return {name: value.replace("{key}", key) for name, value in ways.items()}
-
-
-def _ways(auth: str) -> Mapping[str, str]:
     name = auth.removeprefix(OWN_HEADER).strip()
-    if auth.startswith(OWN_HEADER) and name:
-        return {name: "{key}"}
-    if auth in WAYS:
-        return WAYS[auth]
-    raise JobError(f'endpoint.auth: "{auth}" is no way to authenticate', hint=f"use {', '.join(WAYS)} or header:NAME")
+    ways = {name: "{key}"} if auth.startswith(OWN_HEADER) and name else WAYS.get(auth)
+    if ways is None:
+        hint = f"use {', '.join(WAYS)} or header:NAME"
+        raise JobError(f'endpoint.auth: "{auth}" is no way to authenticate', hint=hint)
+    return {header: value.replace("{key}", key) for header, value in ways.items()} if key else {}

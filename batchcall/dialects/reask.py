@@ -27,7 +27,9 @@ def _quoted_calls(reply: Reply, problem: str, *, position: int) -> list[Json]:
     """
     if not reply.calls or not all(_is_quotable(call) for call in reply.calls):
         return []
-    ids = _call_ids(reply.calls, position)
+    ids: list[str] = []  # its own, or one made of its place where a call has none or another call has the same
+    for number, call in enumerate(reply.calls):
+        ids.append(call.id if call.id and call.id not in ids else f"call_{position}_{number}")
     calls: list[Json] = [
         {"id": id_, "type": "function", "function": {"name": call.name, "arguments": call.arguments.strip() or "{}"}}
         for id_, call in zip(ids, reply.calls, strict=True)
@@ -46,14 +48,6 @@ def _quoted_text(reply: Reply, problem: str) -> list[Json]:
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _CALL_AGAIN = "Call the function again, with arguments that satisfy its schema."
-
-
-def _call_ids(calls: tuple[RawCall, ...], position: int) -> list[str]:
-    """An id per call: its own, or one made of its place where it has none or another call has the same."""
-    ids: list[str] = []
-    for number, call in enumerate(calls):
-        ids.append(call.id if call.id and call.id not in ids else f"call_{position}_{number}")
-    return ids
 
 
 def _is_quotable(call: RawCall) -> bool:

@@ -31,10 +31,6 @@ from batchcall.dialects.openai.responses_reply import has_response_events, respo
 from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
 
 
-def _as_text_at_once(value: Json) -> str:
-    return orjson.dumps(value).decode()
-
-
 class Form(NamedTuple):
     """What a protocol knows of its own answers."""
 
@@ -56,8 +52,8 @@ FORMS: Mapping[str, Form] = {
     "anthropic": Form(
         "stop_reason", message_reply_from, message_reply_in, has_events, "the answer has no content", True),
     "gemini": Form(
-        "candidates", partial(gemini_reply_from, as_text=_as_text_at_once), gemini_reply_in, has_gemini_chunks,
-        "the answer has no candidates", True),
+        "candidates", partial(gemini_reply_from, as_text=lambda value: orjson.dumps(value).decode()),
+        gemini_reply_in, has_gemini_chunks, "the answer has no candidates", True),
 }
 # fmt: on
 
@@ -130,6 +126,9 @@ _EMPTY = "the answer is empty: no text, no call, not one token"
 _PLAIN_ENDS = frozenset({"", "stop", "end_turn", "completed", "tool_calls", "tool_use", "eos", "eos_token"})
 
 
+# Where the answer is, in this order: in the form of the protocol asked; nowhere, where the protocol's own mark shows
+# that the answer is its own and not finished; in the form of another protocol, which some relays pass on; in a relay's
+# own envelope. The last two are noted, since whoever reads the raw answers will meet them there.
 def _reply_in(body: Body, protocol: str) -> Reply | None:
     """The answer in the body, also where a relay passes on that of another protocol as it is."""
     asked = FORMS[protocol]
@@ -165,19 +164,20 @@ def _has_chunks(documents: list[Json]) -> bool:
 
 
 def _read_body(received: bytes) -> Body:
-    text, mends, is_cut = unpack(received)
+    text, repairs, is_cut = unpack(received)
     is_stream = is_event_stream(text)
     if is_stream:
         documents, pieces = _streamed(text)
     else:
         pieces = [text]
         documents, leftover = parse_documents(text)
-        mends += _mends_of(documents, leftover)
+        repairs += ("several_documents",) if len(documents) > 1 and not _has_chunks(documents) else ()
+        repairs += ("trailing_text",) if documents and leftover else ()
     if may_hold_surrogates(text):
         whole: list[Json] = [without_lone_surrogates(document) for document in documents]
-        mends += ("lone_surrogate",) if whole != documents else ()
+        repairs += ("lone_surrogate",) if whole != documents else ()
         documents = whole
-    return Body(documents, text, mends, is_cut=is_cut, is_stream=is_stream, pieces=tuple(pieces))
+    return Body(documents, text, repairs, is_cut=is_cut, is_stream=is_stream, pieces=tuple(pieces))
 
 
 def _streamed(text: str) -> tuple[list[Json], list[str]]:
@@ -194,14 +194,8 @@ def _streamed(text: str) -> tuple[list[Json], list[str]]:
     return [document for event in events for document in parse_documents(event)[0]], events
 
 
-def _mends_of(documents: list[Json], leftover: str) -> tuple[str, ...]:
-    several = ("several_documents",) if len(documents) > 1 and not _has_chunks(documents) else ()
-    trailing = ("trailing_text",) if documents and leftover else ()
-    return several + trailing
-
-
 def _saying(body: Body, nothing: str) -> str:
-    """What to tell of a body that has no error object in it."""
+    """What to say of a body that has no error object in it."""
     if reason := next(filter(None, map(broken_off_by, body.documents)), None):
         return f'the endpoint broke the answer off (finish_reason "{reason}")'
     if body.is_stream or _has_chunks(body.documents):

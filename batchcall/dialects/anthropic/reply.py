@@ -29,13 +29,19 @@ def message_reply_from(document: Json) -> Reply | None:
     if blocks is None or (not blocks and document.get("stop_reason") == "tool_use"):  # a call that is not there
         return None
     calls = tuple([call for block in blocks if block.get("type") == "tool_use" and (call := _call(block))])
-    content = _text_in(blocks)
+    # One text with citations comes in many blocks. Thinking is none of it.
+    texts = [text for block in blocks if block.get("type") == "text" and isinstance(text := block.get("text"), str)]
+    content = "".join(texts) if texts else None
     if document.get("error") and not (calls or content):
         return None  # an error beside an empty message
+    details = document.get("stop_details")
+    refusal = None
+    if not content and isinstance(details, dict):
+        refusal = string_or_none(details.get("explanation")) or None
     return Reply(
         calls=calls,
         content=content,
-        refusal=None if content else _refusal_in(document),
+        refusal=refusal,
         finish_reason=string_or_none(document.get("stop_reason")),
         model=string_or_none(document.get("model")),
         response_id=string_or_none(document.get("id")),
@@ -77,30 +83,14 @@ def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
 
 
 def _call(block: Mapping[str, Any]) -> RawCall | None:
-    """A call; None for an empty husk."""
-    name, arguments = string_or_none(block.get("name")) or "", _arguments_in(block)
+    """A call; None for an empty husk. An object is what the protocol has; a string in its place reads as encoded
+    twice."""
+    name = string_or_none(block.get("name")) or ""
+    arguments = block.get("partial_json")  # of a stream
+    if not isinstance(arguments, str) or not arguments.strip():
+        written = block.get("input")
+        arguments = "" if written is None else as_json_text(written)
     return RawCall(name, arguments, string_or_none(block.get("id")) or None) if name or arguments else None
-
-
-def _arguments_in(block: Mapping[str, Any]) -> str:
-    """The input as JSON text. An object is what the protocol has; a string in its place reads as encoded twice."""
-    streamed = block.get("partial_json")
-    if isinstance(streamed, str) and streamed.strip():
-        return streamed
-    written = block.get("input")
-    return "" if written is None else as_json_text(written)
-
-
-def _text_in(blocks: list[Mapping[str, Any]]) -> str | None:
-    """The text of all blocks: one with citations comes in many. Thinking is none of it."""
-    texts = [block.get("text") for block in blocks if block.get("type") == "text"]
-    found = [text for text in texts if isinstance(text, str)]
-    return "".join(found) if found else None
-
-
-def _refusal_in(document: Mapping[str, Any]) -> str | None:
-    details = document.get("stop_details")
-    return string_or_none(details.get("explanation")) or None if isinstance(details, dict) else None
 
 
 # Streams
@@ -137,14 +127,9 @@ def _begin(stream: _Stream, event: Event) -> None:
     _count(stream, stream.message)
 
 
-def _begin_block(stream: _Stream, event: Event) -> None:
-    start = event.get("content_block")
-    _add_block(stream, event, start if isinstance(start, dict) else {})
-
-
-def _add_block(stream: _Stream, event: Event, start: Event) -> _Block:
-    index = event.get("index")
-    block = _Block(start)
+def _begin_block(stream: _Stream, event: Event) -> _Block:
+    start, index = event.get("content_block"), event.get("index")
+    block = _Block(start if isinstance(start, dict) else {})
     stream.blocks.append(block)
     stream.by_index[index if isinstance(index, int) else -1] = block
     return block
@@ -156,14 +141,10 @@ def _extend_block(stream: _Stream, event: Event) -> None:
         return  # thinking, its signature, citations
     block = stream.by_index.get(index if isinstance(index, int) else -1)
     if block is None:
-        block = _add_block(stream, event, {"type": _BLOCK_OF_DELTA[kind]})
-    block.texts.extend(_piece(delta, "text"))
-    block.jsons.extend(_piece(delta, "partial_json"))
-
-
-def _piece(delta: Event, name: str) -> list[str]:
-    piece = delta.get(name)
-    return [piece] if isinstance(piece, str) else []
+        block = _begin_block(stream, {**event, "content_block": {"type": _BLOCK_OF_DELTA[kind]}})
+    for pieces, name in ((block.texts, "text"), (block.jsons, "partial_json")):
+        if isinstance(piece := delta.get(name), str):
+            pieces.append(piece)
 
 
 def _end(stream: _Stream, event: Event) -> None:
@@ -185,7 +166,7 @@ def _type_of(document: Event) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-_TAKES: Mapping[str, Callable[[_Stream, Event], None]] = {
+_TAKES: Mapping[str, Callable[[_Stream, Event], object]] = {
     "message_start": _begin,
     "content_block_start": _begin_block,
     "content_block_delta": _extend_block,

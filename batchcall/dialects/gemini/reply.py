@@ -22,8 +22,10 @@ def gemini_reply_from(document: Json, *, as_text: Callable[[Json], str] = as_jso
     answers = [candidate for candidate in _candidates(document) if _is_complete(candidate)]
     if not answers:
         return None
-    calls = tuple([call for candidate in answers for call in _calls_in(candidate, as_text)])
-    content = next((text for candidate in answers if (text := _text_of(candidate)) is not None), None)
+    parts = [list(_parts(candidate)) for candidate in answers]
+    calls = tuple([call for some in parts for part in some if (call := _call(part.get("functionCall"), as_text))])
+    texts = [[text for part in some if isinstance(text := part.get("text"), str)] for some in parts]
+    content = next(("".join(some) for some in texts if some), None)
     if document.get("error") and not (calls or content):
         return None  # an error beside an empty answer
     finish_reason = string_or_none(answers[0].get("finishReason"))
@@ -65,33 +67,18 @@ def _parts(candidate: Document) -> Iterator[Document]:
             yield part
 
 
-def _calls_in(candidate: Document, as_text: Callable[[Json], str]) -> list[RawCall]:
-    return [call for part in _parts(candidate) if (call := _call(part.get("functionCall"), as_text)) is not None]
-
-
 def _call(written: Any, as_text: Callable[[Json], str]) -> RawCall | None:
     """A call. That its arguments are an object is as it should be here, so it is nothing to be mended."""
     if not isinstance(written, dict):
         return None
-    name, arguments = string_or_none(written.get("name")) or "", _arguments_in(written)
+    name, arguments = string_or_none(written.get("name")) or "", written.get("args")
+    if not arguments and (written.get("partialArgs") or written.get("willContinue") is True):
+        # Those that come in pieces are not put together here, and never pass for a call without any.
+        arguments = written.get("partialArgs") or []
     if not name and not arguments:
         return None
     is_missing = arguments is None or arguments == ""
     return RawCall(name, "" if is_missing else as_text(arguments), string_or_none(written.get("id")) or None)
-
-
-def _arguments_in(written: Document) -> Json:
-    """The arguments. Those that come in pieces are not put together here, and never pass for a call without any."""
-    args: Json = written.get("args")
-    pieces: Json = written.get("partialArgs")
-    if not args and (pieces or written.get("willContinue") is True):
-        return pieces or []
-    return args
-
-
-def _text_of(candidate: Document) -> str | None:
-    texts = [text for part in _parts(candidate) if isinstance(text := part.get("text"), str)]
-    return "".join(texts) if texts else None
 
 
 # Streams: of events, or one list of all chunks
@@ -99,14 +86,11 @@ def _text_of(candidate: Document) -> str | None:
 
 def gemini_reply_in(documents: list[Json], is_stream: bool) -> Reply | None:
     """The answer that the documents of a body hold, whole or in chunks; None where they hold none that has ended."""
-    chunks = [chunk for chunk in _flat(documents) if isinstance(chunk, dict)]
+    flat = [each for document in documents for each in (document if isinstance(document, list) else [document])]
+    chunks = [chunk for chunk in flat if isinstance(chunk, dict)]
     if not is_stream and documents and (reply := gemini_reply_from(documents[0])):
         return reply
     return gemini_reply_from(_joined(chunks))
-
-
-def _flat(documents: list[Json]) -> list[Json]:
-    return [chunk for document in documents for chunk in (document if isinstance(document, list) else [document])]
 
 
 def _joined(chunks: list[Document]) -> Json:
@@ -120,7 +104,11 @@ def _joined(chunks: list[Document]) -> Json:
         joined.update({name: chunk[name] for name in _SAID_ONCE if chunk.get(name)})
         for position, candidate in enumerate(_candidates(chunk)):
             index = candidate.get("index")
-            _go_on(candidates.setdefault(index if isinstance(index, int) else position, {}), candidate)
+            so_far = candidates.setdefault(index if isinstance(index, int) else position, {"content": {"parts": []}})
+            so_far["content"]["parts"].extend(_parts(candidate))
+            for name in ("finishReason", "finishMessage"):
+                if candidate.get(name) and candidate[name] != _NO_REASON:
+                    so_far[name] = candidate[name]
     if not candidates or not _is_complete(candidates[min(candidates)]):
         return None
     joined["candidates"] = [candidates[index] for index in sorted(candidates)]
@@ -131,20 +119,10 @@ _NO_REASON = "FINISH_REASON_UNSPECIFIED"  # what a relay that leaves no field ou
 _SAID_ONCE = ("usageMetadata", "modelVersion", "responseId", "error")  # the last that says anything
 
 
-def _go_on(candidate: Document, more: Document) -> None:
-    candidate.setdefault("content", {"parts": []})["parts"].extend(_parts(more))
-    for name in ("finishReason", "finishMessage"):
-        if more.get(name) and more[name] != _NO_REASON:
-            candidate[name] = more[name]
-
-
 def has_gemini_chunks(documents: list[Json]) -> bool:
     """Whether the documents are pieces of an answer: in a list, or before the one that ends it."""
     first = documents[0] if documents else None
     if isinstance(first, list):
         return any(isinstance(chunk, dict) and "candidates" in chunk for chunk in first)
-    return isinstance(first, dict) and bool(_candidates(first)) and not _is_final(first)
-
-
-def _is_final(document: Document) -> bool:
-    return any(_is_complete(candidate) for candidate in _candidates(document))
+    candidates = _candidates(first) if isinstance(first, dict) else []
+    return bool(candidates) and not any(map(_is_complete, candidates))

@@ -45,7 +45,8 @@ def chat_reply_from(document: Json) -> Reply | None:
     choices: Any = document.get("choices")
     if not isinstance(choices, list) or not (answers := [choice for choice in choices if _is_answer(choice)]):
         return None
-    messages = [_message_of(choice) for choice in answers]
+    written = [choice.get("message") for choice in answers]
+    messages: list[Mapping[str, Any]] = [each if isinstance(each, dict) else {} for each in written]
     calls = tuple([call for message in messages for call in _calls_in(message)])
     content = _first_text(messages, "content")
     refusal = _first_text(messages, "refusal") or None  # relays send "" where nothing was refused
@@ -89,11 +90,6 @@ def _is_answer(choice: Any) -> bool:
 
 def _finish_of(choice: Mapping[str, Any]) -> str:
     return string_or_none(choice.get("finish_reason")) or ""
-
-
-def _message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    message = choice.get("message")
-    return message if isinstance(message, dict) else {}
 
 
 def _calls_in(message: Mapping[str, Any]) -> list[RawCall]:

@@ -23,12 +23,22 @@ def response_reply_in(documents: list[Json], is_stream: bool = False) -> Reply |
 
 def response_reply(document: Json) -> Reply | None:
     """The response that a document is; None where it is none, has failed, or has not ended."""
-    if not isinstance(document, dict) or not _is_ended(document):
+    if not isinstance(document, dict) or not ("output" in document or document.get("object") == "response"):
         return None
+    status = string_or_none(document.get("status"))
+    if status in _NO_ANSWER:
+        return None
+    details = document.get("incomplete_details")
+    why_incomplete = string_or_none(details.get("reason")) if isinstance(details, dict) else None
+    reason = why_incomplete or status
     items = _items_in(document)
-    reason = _reason_of(document)
-    if not items and not _is_cut(document, reason):
+    # There may be nothing in it although it was paid for: all tokens went into reasoning, say.
+    if not items and status != _CUT and reason == status:
         return None
+    if reason == _COMPLETED and any(
+        item.get("type") in _TORN_IF_INCOMPLETE and item.get("status") == _CUT for item in items
+    ):
+        reason = _CUT  # an item says that it was cut off although the response says that it is complete
     calls = tuple([call for item in items if (call := _call_in(item))])
     content, refusal = _said(items, "text"), _said(items, "refusal") or None
     if document.get("error") and not (calls or content or refusal):
@@ -37,7 +47,7 @@ def response_reply(document: Json) -> Reply | None:
         calls=calls,
         content=content,
         refusal=refusal,
-        finish_reason=_CUT if reason == _COMPLETED and _has_torn(items) else reason,
+        finish_reason=reason,
         model=string_or_none(document.get("model")),
         response_id=string_or_none(document.get("id")),
         system_fingerprint=string_or_none(document.get("system_fingerprint")),
@@ -65,7 +75,9 @@ def assemble_events(documents: list[Json]) -> Chunk | None:
     for event in documents:
         if isinstance(event, dict):
             _add_event(pieces, event)
-    return {**response, "output": [item.as_written() for _, item in sorted(pieces.items(), key=_place)]}
+    # In the order of their index; those without one behind, by their id.
+    in_order = sorted(pieces, key=lambda key: (False, key) if isinstance(key, int) else (True, key or ""))
+    return {**response, "output": [pieces[key].as_written() for key in in_order]}
 
 
 _COMPLETED = "completed"
@@ -74,33 +86,11 @@ _NO_ANSWER = ("failed", "cancelled", "queued", "in_progress")  # any other statu
 _LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.done"})
 
 
-def _is_ended(document: Chunk) -> bool:
-    return ("output" in document or document.get("object") == "response") and document.get("status") not in _NO_ANSWER
-
-
-def _is_cut(document: Chunk, reason: str | None) -> bool:
-    """Whether there may be nothing in it although it was paid for: all tokens went into reasoning, say."""
-    status = string_or_none(document.get("status"))
-    return status == _CUT or reason != status
-
-
 def _items_in(document: Mapping[str, Any]) -> list[Chunk]:
     """The output items; none where this is no response: DashScope has an object of that name."""
     output = document.get("output")
     items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
     return items if all(isinstance(item.get("type") or item.get("role"), str) for item in items) else []
-
-
-def _reason_of(document: Mapping[str, Any]) -> str | None:
-    """Why it is incomplete, else its status."""
-    details = document.get("incomplete_details")
-    reason = string_or_none(details.get("reason")) if isinstance(details, dict) else None
-    return reason or string_or_none(document.get("status"))
-
-
-def _has_torn(items: list[Chunk]) -> bool:
-    """Whether an item says that it was cut off although the response says that it is complete."""
-    return any(item.get("status") == _CUT for item in items if item.get("type") in _TORN_IF_INCOMPLETE)
 
 
 _TORN_IF_INCOMPLETE = ("function_call", "custom_tool_call", "message", None)
@@ -123,17 +113,13 @@ def _call_in(item: Chunk) -> RawCall | None:
 
 def _said(items: list[Chunk], part: str) -> str | None:
     """What all messages say of `text` or `refusal`, put together; None where none says any."""
-    found = [text for item in items if (item.get("type") or "message") == "message" for text in _texts(item, part)]
+    found: list[str] = []
+    for content in [item.get("content") for item in items if (item.get("type") or "message") == "message"]:
+        if isinstance(content, str):
+            found += [content] if part == "text" else []
+        elif isinstance(content, list):
+            found += [text for each in content if isinstance(each, dict) and isinstance(text := each.get(part), str)]
     return "".join(found) if found else None
-
-
-def _texts(message: Chunk, part: str) -> list[str]:
-    content = message.get("content")
-    if isinstance(content, str):
-        return [content] if part == "text" else []
-    parts = content if isinstance(content, list) else []
-    texts = [each.get(part) for each in parts if isinstance(each, dict)]
-    return [text for text in texts if isinstance(text, str)]
 
 
 @dataclass(slots=True)
@@ -172,7 +158,8 @@ def _add_event(pieces: dict[Any, _Item], event: Chunk) -> None:
     index = event.get("output_index")
     item = pieces.setdefault(index if isinstance(index, int) else string_or_none(event.get("item_id")), _Item())
     if kind == "response.output_item":
-        _add_item(item, event.get("item"), is_whole=step == "done")
+        if isinstance(written := event.get("item"), dict):
+            item.written, item.is_whole = dict(written), step == "done"
     elif kind in _CALL_EVENTS:
         type_, part = _CALL_EVENTS[kind]
         item.written = {"type": type_, "name": event.get("name"), "id": event.get("item_id"), **item.written}
@@ -185,12 +172,6 @@ def _add_event(pieces: dict[Any, _Item], event: Chunk) -> None:
         _grow(item.parts.setdefault(key, []), event, told, step)
 
 
-def _add_item(item: _Item, written: Json, *, is_whole: bool) -> None:
-    if isinstance(written, dict):
-        item.written = dict(written)
-        item.is_whole = is_whole
-
-
 def _grow(pieces: list[str], event: Chunk, whole: str, step: str) -> None:
     """Take the event's piece; the last event of a part repeats all of it."""
     said = event.get("delta" if step == "delta" else whole)
@@ -199,12 +180,6 @@ def _grow(pieces: list[str], event: Chunk, whole: str, step: str) -> None:
     if step != "delta":
         pieces.clear()
     pieces.append(said)
-
-
-def _place(numbered: tuple[Any, _Item]) -> tuple[bool, int | str]:
-    """Items in the order of their index; those without one behind, by their id."""
-    key, _ = numbered
-    return (False, key) if isinstance(key, int) else (True, key or "")
 
 
 def _event_name(document: Json) -> str:
