@@ -21,7 +21,7 @@ class RunOptions:
 
     limit: int | None = None  # the first N rows of the input only
     retry_failed: bool = False
-    on_change: str = FAIL  # fail | rerun | keep
+    on_change: str = FAIL  # fail | rerun | keep; `run_job` raises JobError for anything else
     rehearse: bool = False  # against the sandbox, into a folder of its own
     deadline_s: float | None = None
     grace_s: float | None = None  # for answers still awaited when the run stops early; None: the longest timeout

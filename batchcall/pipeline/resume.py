@@ -51,6 +51,7 @@ from batchcall.report import money_text
 RERUN = "rerun"
 KEEP = "keep"
 FAIL = "fail"
+ON_CHANGE = (FAIL, RERUN, KEEP)
 
 
 @dataclass(slots=True)

@@ -38,7 +38,7 @@ from batchcall.pipeline.open_engine import keys_of, open_engine
 from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row, take_batch
 from batchcall.pipeline.progress_feed import Show, show_progress
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
-from batchcall.pipeline.resume import needed_columns, refuse_foreign_folder, resume
+from batchcall.pipeline.resume import ON_CHANGE, needed_columns, refuse_foreign_folder, resume
 from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
 
@@ -84,6 +84,8 @@ async def run_job(
     what arrived is kept in every case.
     """
     options, say = options or RunOptions(), say or (lambda note: None)
+    if options.on_change not in ON_CHANGE:
+        raise JobError(f"on_change is {options.on_change!r}", hint=f"use one of {', '.join(ON_CHANGE)}")
     job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
     keys = keys_of(job)
     room_for(job)  # before anything is written

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from answering import endpoint
-from batchcall.base.errors import ResumeError
+from batchcall.base.errors import JobError, ResumeError
 from batchcall.disk.disk import RealDisk
 from batchcall.job.model import load_job
 from batchcall.output.runfile import RunFile, read_runfile
@@ -82,3 +82,15 @@ async def _hold_the_table(job: Path, job_is: JobIs, on_change: str) -> None:
 def test_the_table_has_an_action_for_every_job_and_every_on_change() -> None:
     assert ACTIONS.keys() == set(JobIs)
     assert all(row.keys() == {"fail", "keep", "rerun"} for row in ACTIONS.values())
+
+
+async def test_another_word_for_on_change_is_refused_before_anything_is_sent_or_set_aside(tmp_path: Path) -> None:
+    async with endpoint(lambda _: '{"name": "Ada", "age": 36}') as url:
+        job = await some_output(tmp_path, url, JobIs.OTHER)
+        before = results(tmp_path / "out")
+
+        with pytest.raises(JobError, match="on_change is 'renew'") as refused:
+            await run_job(job, RunOptions(on_change="renew"))
+
+    assert "fail, rerun, keep" in refused.value.hint
+    assert results(tmp_path / "out") == before
