@@ -262,6 +262,7 @@ def _standing_without_record(
 def _standing_of(
     job: Job, runfile: RunFile, maker: RequestMaker, source: Input, disk: Disk, refusals: list[str]
 ) -> _Standing:
+    # Rows are compared one by one only where job or input have changed: that reads the whole input and every hash.
     is_unchanged = runfile.identity == request_identity(job)
     is_same_job = is_unchanged or is_correction(runfile, job, disk)
     kept = [*runfile.kept_jobs, runfile.job] if is_same_job else []

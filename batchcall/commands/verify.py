@@ -316,6 +316,10 @@ _TAKEN_OR_ASKED = (
 
 def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: str | None) -> None:
     """Whether every row is in, and a run has come to its end over that."""
+    # By who holds the output, whether `_SUCCESS` is there, and whether rows are missing:
+    # - a run is under way: the output is unfinished, and nothing is wrong with that;
+    # - it is there although rows are missing, and the input has not grown since: somebody took a part away;
+    # - it is not there and no row is missing: the last run died at its end, or somebody took it away.
     if holder is not None and (proof.unfinished or not has_success):
         of_all = "" if proof.expected is None else f" of {proof.expected:,}"
         proof.unfinished = f"{proof.rows:,}{of_all} rows are in, and {_UNDER_WAY.format(holder)}"
@@ -362,6 +366,8 @@ def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, p
     makers = [make_request_maker(job), *(make_request_maker(stored_job(old)) for old in runfile.kept_jobs)]
     names = source.columns if job.output.keep is None else job.output.keep
     layout = Layout(source.kept_schema(names), makers[0].arguments_type, is_all_kept=job.output.keep is None)
+    # Rows are compared by the hash of their request, made again from the input by this job and by older ones whose rows
+    # are kept. Kept columns can differ only if the input has changed: then the parts are compared with them, too.
     walked = _Walked(proof.has_changed and layout_fingerprint(layout, _part_rows(runfile)) != runfile.layout)
     kept = layout.kept if proof.has_changed and not walked.has_other_columns else None
     sorted_by = {Match.OTHER: walked.other, Match.EDITED: walked.edited, Match.UNKNOWN: walked.beyond}

@@ -290,6 +290,11 @@ class LiveEngine:
 
     def _next_step(self, life: Life) -> Retry | None:
         """What to do next for a row after these attempts; None when it has ended."""
+        # By the last attempt:
+        # - there is none, or it is of an earlier run and failed for the job's sake (a wrong key): send;
+        # - it is of an earlier run, in which the row ended: it ends in the same way, and nothing is sent;
+        # - it brought a reply: ask once more if that is invalid and `reasks` is not used up;
+        # - it failed: the retry policy decides. A wait is not repeated for what failed in an earlier run.
         prepared, reads = life.prepared, life.reads
         is_from_before = len(reads) == len(prepared.attempts)
         if is_from_before and prepared.is_ended:
@@ -488,6 +493,11 @@ class LiveEngine:
         self.stop(Stopped(last.reason, last.exit_code, last.hint, last.quota))
         return False
 
+    # An outage must fail no row, and a row that breaks the server must not hide as an outage. So a row that failed
+    # while nothing else was answered is set aside instead of ended. It goes on
+    # - with all its tries again, if the endpoint was down and has come back;
+    # - for the last time, if the endpoint answers other rows (then the row is at fault) or no other row is left.
+
     def _is_set_aside(self, life: Life) -> bool:
         """Whether another row takes its turn at asking endpoints that are down: this one has done so often enough."""
         if not (self.pool.is_down and life.probes >= _PROBES_OF_A_ROW and not life.is_final):
@@ -535,7 +545,9 @@ class LiveEngine:
         if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not prepared.is_ended:
             self._note_giving_up(prepared)
         outcome = self.parser.outcome(prepared, reads)
-        self._count_paid(reads[len(prepared.attempts) :])
+        is_paid = any(read.reply is not None for read in reads[len(prepared.attempts) :])
+        if is_paid and not any(read.is_ambiguous for read in reads[len(prepared.attempts) :]):
+            self.traffic.rows_paid_once += 1
         if len(reads) > len(prepared.attempts):
             self._sample(last.attempt.endpoint, outcome.status)
         return Ended(prepared.row, outcome, tuple(read.attempt for read in reads))
@@ -549,11 +561,6 @@ class LiveEngine:
         verdict = endpoint.health.saw_row_end(status)
         if verdict is not None:
             self._go_on_without(endpoint, verdict)
-
-    def _count_paid(self, reads: list[ParsedAttempt]) -> None:
-        is_paid = any(read.reply is not None for read in reads)
-        if is_paid and not any(read.is_ambiguous for read in reads):
-            self.traffic.rows_paid_once += 1
 
     def _note_giving_up(self, prepared: Prepared) -> None:
         try:

@@ -81,6 +81,8 @@ class Breaker:
         self._in_a_row = max(self._in_a_row, _IN_A_ROW - 1)
 
     def _is_down(self, failure: Failure) -> bool:
+        # An endpoint that never worked is down at its first failure. One that has worked is down after three failures
+        # in a row, if they are to connect, or after ten of any kind that are not all one row's.
         if not self._has_worked or (failure.kind is FailureKind.UNCONNECTED and self._in_a_row >= _UNCONNECTED):
             return True
         return self._in_a_row >= _IN_A_ROW and len(self._rows) > 1

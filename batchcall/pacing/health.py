@@ -139,6 +139,8 @@ class Health:
         return self._sampled(status)
 
     def _refused(self, failure: Failure, refusal: _Refusal) -> Verdict | None:
+        # A job that never worked ends at its first refusal. One that has worked is given a few in a row, and more
+        # behind a relay: one of its many channels may have a bad key.
         self._refused_in_a_row += 1
         tolerated = refusal.tolerated if self._is_first_party else refusal.tolerated_of_relay
         if self._replies and self._refused_in_a_row < tolerated:

@@ -22,6 +22,7 @@ def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | Non
     output, runfile, progress = run.output, run.resumption.runfile, run.progress
     with as_output_error(output.folder):
         output.make_way()
+        # The last part is shorter than others: it is whole only once the end of the input is known.
         if progress.rows_seen is not None:
             output.end_of_input(progress.rows_seen)
             runfile.input.rows = progress.rows_seen
@@ -30,6 +31,7 @@ def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | Non
                 output.seal(part)
             except OutputError as error:  # the others may have room; its rows are safe in the journal
                 stopped = error
+        # What the parts say counts, not what this run has counted: rows may have failed to be written.
         totals = output.done()
         totals.bill.add(bill_aside(runfile))
         runfile.totals = totals.as_json()
@@ -53,6 +55,7 @@ def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | Non
         run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
         if runfile.is_complete and run.earlier_answers is not None:
             run.earlier_answers.compact()
+        # The mark comes last: where it is, everything else is on disk.
         write_runfile(run.disk, output.own, runfile)
         output.mark_success(runfile.is_complete)
         return summary

@@ -40,12 +40,15 @@ async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Async
         sandbox = ""
         if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
             sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
+        # Every transport hides the keys of all endpoints, whichever of them an answer shows.
         secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
         endpoints = [
             await stack.enter_async_context(_open_endpoint(run, endpoint, name, key, sandbox, secrets, say, room))
             for endpoint, name, key in zip(job.endpoints, endpoint_names(job.endpoints), keys, strict=True)
         ]
         parser = replace(answer_parser_of(job), redactor=Redactor(secrets))
+        # A budget counts all that was ever bought for this output: what its parts hold, what is in no part yet, and
+        # what was set aside. Without a budget nobody needs these sums, and reading for them takes a while.
         has_budget = limits.max_cost is not None or limits.max_tokens_total is not None
         skim = skimming(parser, model=model_of(job))
         unpublished, aside = Unpublished(), Totals()
@@ -90,7 +93,14 @@ async def _open_endpoint(
     job, dialect = run.job, DIALECTS[endpoint.protocol]
     url = sandbox if endpoint.url == "sandbox" else endpoint.url
     secret = key.reveal() if key is not None else None
-    pacer = _pacer(run, endpoint, room)
+    pace = pace_of(job, endpoint)
+    pacer = Pacer(
+        concurrency=pace.concurrency,
+        requests_per_minute=pace.requests_per_minute,
+        tokens_per_minute=pace.tokens_per_minute,
+        max_outage_s=run.options.max_outage_s,
+        most_auto=room.most_auto,
+    )
     async with open_transport(
         url,
         headers={**endpoint.headers, **dialect.headers(auth=auth_of(endpoint), key=secret)},
@@ -113,23 +123,8 @@ async def _open_endpoint(
             health=Health(host=url, tolerates_all=job.limits.tolerates_all),
             model=endpoint.model,
             takes_any_name=takes_any_name(endpoint.url),
-            names_protocol=_is_mixed(job),
+            names_protocol=len({one.protocol for one in job.endpoints}) > 1,
         )
-
-
-def _pacer(run: Run, endpoint: EndpointSection, room: Room) -> Pacer:
-    pace = pace_of(run.job, endpoint)
-    return Pacer(
-        concurrency=pace.concurrency,
-        requests_per_minute=pace.requests_per_minute,
-        tokens_per_minute=pace.tokens_per_minute,
-        max_outage_s=run.options.max_outage_s,
-        most_auto=room.most_auto,
-    )
-
-
-def _is_mixed(job: Job) -> bool:
-    return len({endpoint.protocol for endpoint in job.endpoints}) > 1
 
 
 def _sandbox_settings(job: Job) -> Settings:

@@ -94,6 +94,8 @@ def take_batch(run: Run, batch: PendingBatch) -> list[PendingRow]:
 
 def prepare_row(run: Run, row: Row, part: OpenPart) -> Prepared | Ended:
     """What is to be asked for a row, with what is known of it already; or how it ended without asking."""
+    # What is known of a row, in this order: what its own part or journal holds; then an answer to the same request that
+    # was set aside, whichever row it was bought for. Only what is left is sent.
     earlier = run.output.earlier(part, row.index)
     try:
         if row.fault is not None:

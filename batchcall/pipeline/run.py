@@ -267,6 +267,8 @@ async def _drive(
     run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch | None
 ) -> Stopped | BatchcallError | None:
     """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
+    # A thread reads the input one batch ahead. Workers of the engine take rows from the feed, and each outcome comes
+    # back to this loop, which alone counts and adds to parts. A thread writes whole parts, one at a time.
     if stop is not None:
         stop.connect(engine.stop)
     progress, feed = run.progress, Feed(pending_rows(run), lambda batch: take_batch(run, batch))
@@ -307,6 +309,7 @@ def _folder_watched(run: Run, engine: LiveEngine) -> Iterator[None]:
             deleted.append(why)
             driving.cancel()
 
+    # The threads that write meet the failure; only the loop may stop the engine.
     def stop_soon(error: OSError) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(stop, error)

@@ -70,6 +70,8 @@ def unpublished_answers(
     An answer over which a run may have died is left alone: the next run reads it in a process of its own. `has_died`:
     the last run did. Raises OSError, OutputError.
     """
+    # A part and a journal beside it may hold the same attempt: the part counts those up to a number, the rest is here.
+    # A row counts as ended only if its last attempt is among the rest, and no further request would be made for it.
     unpublished = Unpublished()
     for number, found in _all_unpublished(disk, folder) if journals is None else journals:
         counted, unsure = _counted(disk, folder / part_name(number)), found.unsure(has_died=has_died)
