@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import forked
 from batchcall.base.records import HttpRequest
 from batchcall.http.transport import Transport
+from batchcall.sandbox import process as sandbox_process
 from documents import BODIES_SENT, faults_of
 
 _PATHS = {
@@ -23,6 +25,9 @@ _PATHS = {
 # On a busy machine an example may take its time.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+sandbox_process._launched = forked.launched  # type: ignore[assignment]  # in milliseconds, not in half a second
 
 
 def pytest_configure(config: pytest.Config) -> None:

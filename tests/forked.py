@@ -1,22 +1,32 @@
-"""The command line in forks of a process that has batchcall loaded: a run then starts in milliseconds, not in half a
-second, and what is killed is a real process of its own."""
+"""The command line and the embedded endpoint in forks of a process that has batchcall loaded: they start in
+milliseconds, not in half a second, and what is killed is a real process of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from batchcall.sandbox import process as sandbox_process
+from batchcall.sandbox.settings import Settings
+
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["batchcall.cli", "batchcall.api", "batchcall.report.progress", "uvloop"])
+_FORKS.set_forkserver_preload(
+    ["batchcall.cli", "batchcall.api", "batchcall.report.progress", "batchcall.sandbox.server", "uvloop"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,59 @@ def _command(
     from batchcall.cli import main  # noqa: PLC0415  # in the fork, where it is loaded already
 
     main(words, prog_name="batchcall")
+
+
+really_launched = sandbox_process._launched
+
+
+class ForkedEndpoint:
+    """The embedded endpoint in a fork. It looks like the `asyncio.subprocess.Process` that `open_sandbox` starts."""
+
+    def __init__(self, settings: Settings) -> None:
+        its_stdin, self.stdin = _FORKS.Pipe(duplex=False)
+        self.stdout, its_stdout = _FORKS.Pipe(duplex=False)
+        self._process = _FORKS.Process(target=_serve, args=(json.dumps(asdict(settings)), its_stdin, its_stdout))
+        self._process.start()
+        self.stdout = Lines(self.stdout)
+        for end in (its_stdin, its_stdout):
+            end.close()
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    async def wait(self) -> None:
+        await asyncio.to_thread(self._process.join)
+        self.stdout.close()
+
+
+@dataclass
+class Lines:
+    pipe: Connection
+
+    async def readline(self) -> bytes:
+        return await asyncio.to_thread(self._line)
+
+    def _line(self) -> bytes:
+        with os.fdopen(os.dup(self.pipe.fileno()), "rb") as lines:
+            return lines.readline()
+
+    def close(self) -> None:
+        self.pipe.close()
+
+
+async def launched(settings: Settings) -> ForkedEndpoint:
+    """Instead of `batchcall.sandbox.process._launched`."""
+    return ForkedEndpoint(settings)
+
+
+def _serve(settings: str, its_stdin: Connection, its_stdout: Connection) -> None:
+    os.setsid()
+    os.dup2(its_stdin.fileno(), 0)
+    os.dup2(its_stdout.fileno(), 1)
+    its_stdin.close()
+    its_stdout.close()
+    sys.stdin, sys.stdout, sys.argv = os.fdopen(0), os.fdopen(1, "w"), ["batchcall.sandbox", settings]
+    runpy.run_module("batchcall.sandbox", run_name="__main__", alter_sys=True)
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:

@@ -27,6 +27,7 @@ from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import MOST_AUTO, Pacer
 from batchcall.pipeline.descriptors import Room, room_for
 from batchcall.sandbox.process import Settings
+from forked import really_launched
 from killing import endpoint_process
 from running import command, edit, results, write_job
 
@@ -305,6 +306,7 @@ def test_a_key_over_plain_http_is_refused_and_the_way_to_allow_it_is_named(tmp_p
 def test_the_embedded_endpoint_does_not_inherit_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/proc/self/environ").exists():
         pytest.skip("only Linux tells the environment of another process")
+    monkeypatch.setattr("batchcall.sandbox.process._launched", really_launched)
     for name in ("OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL"):
         monkeypatch.setenv(name, "sk-not-to-be-inherited")
 

@@ -25,6 +25,7 @@ from batchcall.pipeline.run import run_job
 from batchcall.sandbox.faults import FAULTS
 from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from batchcall.sandbox.settings import describe_faults, parse_faults
+from forked import really_launched
 from running import TOOL, write_job
 from vendors import serving
 
@@ -277,6 +278,7 @@ async def test_modules_that_lie_in_the_folder_where_it_is_started_are_not_run(
     for name in ("json", "random", "aiohttp", "batchcall"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of that name, from wherever the data is from')")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("batchcall.sandbox.process._launched", really_launched)
 
     async with open_sandbox(Settings()) as sandbox:
         assert (await post(sandbox.url)).status == 200
@@ -286,6 +288,7 @@ async def test_a_python_that_cannot_be_run_is_told_as_that_and_not_as_a_fault_of
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = write_job(tmp_path)
+    monkeypatch.setattr("batchcall.sandbox.process._launched", really_launched)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "tool.json"))
 
     with pytest.raises(BatchcallError) as refused:
@@ -331,7 +334,8 @@ async def test_it_listens_on_this_machine_only(plain_url: str) -> None:
 
 
 @pytest_asyncio.fixture
-async def plain_url() -> AsyncIterator[str]:
+async def plain_url(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    monkeypatch.setattr("batchcall.sandbox.process._launched", really_launched)
     async with open_sandbox(Settings()) as sandbox:
         assert sandbox.pid != os.getpid()
         yield sandbox.url
