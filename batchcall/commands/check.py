@@ -145,7 +145,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     if job.input.id is not None:
         source.check_ids(job.input.id)
     warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *layout.kept.notes]
-    warnings += [*maker.rewrites, *maker.findings.slips]
+    warnings += [*maker.rewrites, *maker.findings.doubts]
     rows = source.count_rows()
     warnings += doubts(job, maker, source)
     sample, bad = _sample(job, maker, source, warnings)

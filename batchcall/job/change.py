@@ -31,6 +31,7 @@ def _shown(value: Any) -> str:
 
 
 def _around_change(old: str, new: str) -> tuple[str, str]:
+    # A prompt of pages differs in a word: both are cut to start shortly before it.
     if max(len(old), len(new)) <= _SHOWN:
         return old, new
     same = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))

@@ -41,7 +41,7 @@ class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     trust_env: bool = False  # take a proxy from the environment
     allow_http_key: bool = False  # a key over plain http to another host
     model: str | None = None  # what the model is called there, where that is not request.model
-    requests_per_minute: float | None = None  # of this account; None: as [limits] says
+    requests_per_minute: float | None = None  # of this account; None: as in [limits]
     tokens_per_minute: float | None = None
     concurrency: int | None = None  # 0: "auto"
 
@@ -62,6 +62,7 @@ def _keys(table: Mapping[str, Any]) -> list[str | None]:
 
 
 def _endpoint(draft: Draft, written: Mapping[str, Any], key: str | None) -> EndpointSection:
+    # run.json keeps the endpoint, and a resume may start in another folder: so paths become absolute here.
     more: dict[str, Any] = {"url": written["url"].rstrip("/"), "api_key": key}
     if "ca_file" in written:
         more["ca_file"] = located(draft, written["ca_file"])
@@ -75,6 +76,7 @@ def _endpoint(draft: Draft, written: Mapping[str, Any], key: str | None) -> Endp
 
 def endpoint_names(endpoints: Sequence[EndpointSection]) -> list[str]:
     """How the column `endpoint` names them: by their URLs, numbered where several have the same."""
+    # Several keys of one URL are several endpoints, and a key must not show in a name.
     urls = [endpoint.url for endpoint in endpoints]
     return [url if urls.count(url) == 1 else f"{url}#{urls[: place + 1].count(url)}" for place, url in enumerate(urls)]
 
@@ -183,6 +185,7 @@ def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
         what = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
         draft.fault(where, what)
+    # Anybody on the way can read a key over plain http. Within this machine there is no way.
     is_plain = url.scheme == "http" and not _is_this_machine(url.hostname or "")
     if is_plain and endpoint.api_key is not None and not endpoint.allow_http_key:
         draft.fault(

@@ -160,6 +160,9 @@ def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
     `overrides` are "key.path=value" as after `--set`, values in TOML.
     Raises JobError with one sentence per fault, all faults at once.
     """
+    # All faults come at once, not one after each fix: each step adds its faults to the
+    # draft and goes on with a stand-in. Steps whose section has the wrong shape are left out: their faults would only
+    # follow from that one.
     draft = read_draft(job_file_at(Path(os.path.abspath(path))), overrides)
     job = _built(draft)
     _check_sense(draft, job)
@@ -193,8 +196,9 @@ def _models(
 ) -> tuple[list[EndpointSection], str | None]:
     """The model of the requests, and of each endpoint only where it asks for another one.
 
-    Rows of a batch file bring models of their own: there an endpoint asks for its model whatever the row says.
+    Rows of a batch file bring models of their own: there an endpoint asks for its model whatever the row names.
     """
+    # One name for all endpoints is the request's model, wherever it was written: moving it is no change of the job.
     called = [endpoint.model or model for endpoint in endpoints]
     if called and (len(set(called)) == 1 or (model is None and not (is_batch_file and None in called))):
         model = called[0]
@@ -230,6 +234,7 @@ def _template_text(draft: Draft, where: str, written: Any) -> Any:
 
 
 def _limits(draft: Draft, written: Mapping[str, Any]) -> LimitsSection:
+    # The file has forms for people ("60s", "2%", "auto", 0 for no limit), the section has one number for each.
     limits = dict(written)
     if limits.get("concurrency") == "auto":
         del limits["concurrency"]
@@ -361,7 +366,7 @@ _CHECKS: tuple[tuple[set[str], Callable[[Draft, Job], None]], ...] = (
 
 
 def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:
-    """The limits of one endpoint: as it says itself, else as [limits] says for each."""
+    """The limits of one endpoint: its own, else those of [limits], which are for each."""
     limits = job.limits
     per_minute, tokens, concurrency = endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency
     return msgspec.structs.replace(
@@ -374,6 +379,7 @@ def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:
 
 def resolve_tool_choice(job: Job) -> Json:
     """What is sent as tool_choice: as written; else the tool where there is one, `required` where there are several."""
+    # Without a choice models answer in text now and then, and that row ends as no_call.
     choice: Json = job.request.tool_choice
     if choice is None and len(job.tools) != 1:
         return "required" if job.tools else None

@@ -54,6 +54,7 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
     for override in overrides:
         _refuse_bytes(override, f"--set {override.partition('=')[0].strip()}")
     draft = Draft(path, _parsed(path), [], set())
+    # Overrides come before all checks: a job file may be complete only with them.
     for number, override in enumerate(overrides, 1):
         _override(draft, override, number)
     for name, value in draft.written.items():
@@ -196,6 +197,7 @@ def _plain(draft: Draft, where: str, value: Any) -> Any:
 def _check_shape(draft: Draft) -> None:
     """Unknown keys with a suggestion, then all other faults that the schema finds."""
     reported = {fault.partition(": ")[0] for fault in draft.faults}
+    # Unknown keys are looked for here and not by the validator: it reports the object, not the key, and knows no typos.
     for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
         near = close_to(name, known)
         meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
@@ -250,7 +252,7 @@ _MAY_BE_SECRET = re.compile(r"endpoint(\.\d+)?(\.(api_key|auth|url|headers)\b.*)
 
 
 def _found(written: Any, path: list[str | int]) -> tuple[Any, str]:
-    """The value at a place, and what the schema says of the place."""
+    """The value at a place, and the description of the place in the schema."""
     schema: Any = SCHEMA
     value, description = written, ""
     for step in path:
@@ -335,6 +337,8 @@ def parse_duration(written: str | float, *, key: str, may_be_zero: bool = False)
     """Seconds of "90s", "1m30s", "500ms", "2h", or of a plain number. Raises JobError naming `key`."""
     if isinstance(written, (int, float)):
         return float(written)
+    # Three ways to be wrong, each with its own hint: no time at all ("0s"), a number without a unit ("30"), and
+    # anything that is not wholly made of numbers with units.
     pieces = re.findall(_PIECE, written)
     total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
     is_without_unit = re.fullmatch(r"\s*\d+(\.\d+)?\s*", written) is not None

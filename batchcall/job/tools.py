@@ -89,6 +89,7 @@ def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
     """Modules of this folder come first, and are forgotten again: another job's folder has others of the same name."""
+    # Two jobs of one process may each have a models.py: the second must not get the first one's.
     before = set(sys.modules)
     path = list(sys.path)
     sys.path.insert(0, str(folder))
@@ -129,6 +130,8 @@ _WAYS: Mapping[str, tuple[Callable[[Draft, str, Written], list[Any]], frozenset[
 
 
 def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[ToolSpec]:
+    # Tools pass through as written, so an unknown key is allowed. One that is nearly ours is a typo: with `paramaters`
+    # the tool would have no schema, and every answer would be valid.
     misspelt = list(_misspelt(tool))
     for key, meant in misspelt:
         draft.misshapen(f"{where}.{key}", f"no key of a tool; did you mean {meant}?")

@@ -1,4 +1,4 @@
-"""What a job file may say and probably does not mean. Each is a warning, never a fault."""
+"""What a job file may contain and probably does not mean. Each is a warning, never a fault."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from batchcall.base import close_to
 from batchcall.job.file_schema import BODY_KEYS, KEYS_OF_SERVERS
+
+# Keys of [request] go into the body as written, so nothing checks them but the server. Only what is surely a mistake is
+# reported: a warning that is often wrong is not read.
 
 # The numbers and switches of all protocols and of the usual servers, without case and underscores, at any depth.
 _NUMBERS = frozenset(
@@ -37,7 +40,7 @@ def misspelt_keys(request: Mapping[str, Any], own: Iterable[str]) -> list[str]:
 
 
 def misspelt_source(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys that are near to those that say where messages come from, in a job that has none of these, and which."""
+    """Keys that are near to those of the sources of messages, in a job that has none of these, and which."""
     for name in request:
         near = close_to(name, ("prompt", "messages", "columns"), at_least=0.8)
         if near and name not in BODY_KEYS and name not in KEYS_OF_SERVERS:

@@ -122,7 +122,7 @@ async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> Asyn
     refuse_held(lock)  # at once: preparing may take minutes
     maker, source, layout = await asyncio.to_thread(_prepare_with_ids, job, disk)
     doubted = await asyncio.to_thread(doubts, job, maker, source)
-    seen = (*maker.left_out, *maker.findings.slips, *source.notes, *layout.kept.notes)
+    seen = (*maker.left_out, *maker.findings.doubts, *source.notes, *layout.kept.notes)
     for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
@@ -174,9 +174,9 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
     Raises JobError or InputError.
     """
     maker = make_request_maker(job)
-    faults, slips = maker.findings
+    faults, doubts = maker.findings
     if faults:  # every call would be paid for and be wrong; what looks like a typo in the schema may be the cause
-        raise JobError("no arguments can satisfy the schema of a tool", faults=(*slips, *faults))
+        raise JobError("no arguments can satisfy the schema of a tool", faults=(*doubts, *faults))
     for protocol in dict.fromkeys(endpoint.protocol for endpoint in job.endpoints):
         # What the protocol has no words for would be lost in silence, or refused for every row.
         unspeakable = DIALECTS[protocol].faults(maker.job_shape)

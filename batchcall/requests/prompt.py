@@ -118,6 +118,7 @@ class _Plain:
     places: tuple[tuple[int, str], ...]
 
     def render(self, values: Mapping[str, Any]) -> str:
+        # The loop of every row of most jobs: no generator, no formatting, one join.
         pieces = self.pieces.copy()
         try:
             for place, column in self.places:
@@ -263,7 +264,8 @@ def _sentence(message: str) -> str:
     return " ".join(message[:_SHOWN].split()).rstrip(".")
 
 
-# The filters that Jinja makes for HTML, or lets grow without bound.
+# In place of the filters that Jinja makes for HTML, or lets grow without bound. Each reads its value as a prompt shows
+# it (`_as_text`): a null is empty, bytes are text, a nested value is JSON.
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
@@ -384,6 +386,9 @@ class _BoundedFormatter(SandboxedFormatter):
         return field
 
 
+# Jinja's sandbox keeps a template away from Python, and lets it fill the memory. Every way to make a long value of a
+# short one goes through here: operators, methods, filters, formats, and the joining of pieces. Each is checked before
+# it runs, since Python cannot be interrupted while it multiplies a text.
 class _Sandbox(ImmutableSandboxedEnvironment):
     """What a template may do: nothing with private attributes, files, other templates, or gigabytes."""
 

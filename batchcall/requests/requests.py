@@ -142,7 +142,7 @@ def tools_of(request: Request) -> tuple[Tool, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _JobParts:
-    """What the job says besides messages; of all rows, or of those that do not say it themselves."""
+    """What the job has beside messages; for all rows, or for those that do not bring it themselves."""
 
     model: str | None
     tools: tuple[Tool, ...]  # as they are sent
@@ -204,7 +204,7 @@ class _Text:
 
 
 def _with_templates(message: Any, key: str) -> dict[str, Any]:
-    """A message of the job with its content compiled; what else it says passes through as written."""
+    """A message of the job with its content compiled; its other keys pass through as written."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise ValueError(f"{key}.role: is missing; a message has a role and a content")
     content = message.get("content")
@@ -234,6 +234,7 @@ class _TemplateMessages:
 
 
 def _template_messages(written: list[dict[str, Any]]) -> _TemplateMessages:
+    # Few-shot messages are the same for every row. Those in front of the first that varies are rendered once.
     each = [_templates_in(message) for message in written]
     varies = [any(template.uses.columns or template.uses.needs_all for template in some) for some in each]
     first = varies.index(True) if True in varies else len(written)
@@ -339,7 +340,7 @@ class _Shapes:
         self._size = 0
 
     def get(self, parts: tuple[Any, ...], make: Callable[..., Sent]) -> Sent:
-        """What `make` makes of the parts, or has made of them before."""
+        """The result of `make` on the parts, from memory where equal parts came before."""
         key = tuple([_text_of(part) for part in parts])
         sent = self._kept.get(key)
         if sent is None:
@@ -438,7 +439,7 @@ def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
 
 
 class _FromBodies:
-    """Rows of a batch file: {"custom_id", "method", "url", "body"}. What the body does not say, the job may."""
+    """Rows of a batch file: {"custom_id", "method", "url", "body"}. What the body lacks, the job may have."""
 
     shape = None
 
@@ -515,6 +516,8 @@ def _shown(value: Any) -> str:
 # The identity of a request. Never by orjson, whose floats have changed between versions.
 
 
+# It must never change: stored answers are found by it. So it is canonical JSON (sorted keys, ASCII, no spaces) of the
+# request before any dialect. The shape is hashed once, and each row continues a copy with its messages.
 @lru_cache(maxsize=256)
 def _hash_of_shape(protocol: str, shape: Shape) -> hashlib.blake2b:
     written: dict[str, Any] = {
@@ -524,7 +527,7 @@ def _hash_of_shape(protocol: str, shape: Shape) -> hashlib.blake2b:
         "tool_choice": shape.tool_choice,
         "parameters": dict(shape.parameters),
     }
-    if not all(tool.name.isascii() for tool in shape.tools):  # their names as sent to strict endpoints say too little
+    if not all(tool.name.isascii() for tool in shape.tools):  # different names may be sent as the same ASCII
         written["names"] = [tool.name for tool in shape.tools]
     return hashlib.blake2b(_canonical(written).encode("ascii") + b"\n", digest_size=16)
 

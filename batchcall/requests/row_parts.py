@@ -111,6 +111,7 @@ def as_json(value: Any, where: str) -> Json:
 
 
 def _as_json(value: Any, levels: int) -> Json:
+    # The order is that of frequency: most values in a nested column are texts.
     if value is None or isinstance(value, str | int):
         return value
     if levels == 0:
@@ -160,6 +161,8 @@ def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
 def _tool(written: Json, where: str) -> Tool:
     if not isinstance(written, dict):
         raise RowError(f"{where} is {_kind(written)}, not an object")
+    # Four forms: {"type": "function", "function": {…}}; the same without the type; the function alone, with or without
+    # it, as of the Responses API; and Anthropic's, whose schema is `input_schema`. All become the first.
     kind = written.get("type")
     if kind in (None, "custom") and "input_schema" in written:  # Anthropic's form
         named = {name: part for name, part in written.items() if name not in ("type", "input_schema")}
@@ -209,6 +212,8 @@ def with_own_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
 
 
 def _sent_names(names: list[str]) -> list[str]:
+    # Names that are allowed keep their own, wherever they stand: a number is only added to those that are changed
+    # anyway.
     taken = {name for name in names if _ALLOWED_NAME.fullmatch(name)}
     sent = []
     for own in names:

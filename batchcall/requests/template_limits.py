@@ -23,6 +23,8 @@ class TooMuch(ValueError):
     """Something would grow beyond its limit."""
 
 
+# The steps of the rendering that runs in this thread. A variable of the context, because filters and operators are
+# functions of the one sandbox that all threads share.
 class Work:
     """The steps that are left of a rendering."""
 
@@ -129,6 +131,8 @@ def _check_sum(left: Any, right: Any) -> None:
 
 
 def _check_product(left: Any, right: Any) -> None:
+    # A product is as long as both factors together, a repetition as the sequence times the number, from either side. A
+    # list of texts is measured by its texts too: the next filter joins them.
     if isinstance(left, int) and isinstance(right, int):
         _check_bits(left.bit_length() + right.bit_length())
     for sequence, times in ((left, right), (right, left)):

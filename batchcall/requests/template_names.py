@@ -1,6 +1,6 @@
 """Which columns a template uses, which of them it can do without, and which names in it are Jinja's own.
 
-All of it is read from the syntax tree: what the text of a prompt says in words does not count.
+All of it is read from the syntax tree: the words of a prompt do not count.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def plain_uses(columns: Iterable[str], text: str) -> Uses:
 def names_in(tree: nodes.Template, functions: Collection[str]) -> Uses:
     """What a template takes from a row. Renames in the tree what Jinja would take for its own. `functions` are global:
     they are meant only where they are called."""
+    # Shadowed names first: the renaming below hides what the author wrote.
     shadowed = dict(_shadowed(tree))
     renamed = _rename_own(tree, functions)
     undeclared = meta.find_undeclared_variables(tree)
@@ -181,7 +182,7 @@ def _tested_in_row(test: nodes.Compare) -> str | None:
 
 
 # What a template cannot do without. `known` are the columns that are there for sure at a point of the template:
-# tested with `is defined` on the way there, or set by the template itself. A test holds for a name and for `row.name`;
+# tested with `is defined` on the way there, or set by the template itself. A test counts for a name and for `row.name`;
 # what the template sets hides the name alone.
 
 
@@ -213,6 +214,7 @@ class _Needs:
                 return self._of_if(node, known)
             case nodes.For():
                 self._of(node.iter, known)
+                # What a body makes sure of is not known behind the loop: it may run no turn at all.
                 inner = known | _set_by(node.target) | {(False, "loop")}
                 if node.test is not None:
                     self._of(node.test, inner)

@@ -16,6 +16,8 @@ import msgspec
 from batchcall.base import Json
 from batchcall.schemas.walk import escaped, has_inner_id, resolve
 
+# The rule: a column has the narrowest type that takes every value the schema accepts. Where there is none, JSON text:
+# a column that loses values is worse than one that has to be parsed.
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 MAX_DEPTH = 30  # of nested structs and lists; deeper is JSON, readers of Parquet do not like more
 MAX_LEVELS = 120  # of schemas within schemas on the way to a type, references counted: each is some frames of Python
@@ -38,7 +40,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class StructOf:
-    fields: tuple[tuple[str, FieldType], ...]  # never empty: Parquet cannot hold an empty struct
+    fields: tuple[tuple[str, FieldType], ...]  # never empty: Parquet has no empty struct
     is_sure: bool = field(default=True, compare=False)  # False: the schema names no type, and takes lists too
 
 
@@ -69,12 +71,14 @@ def _is_plain_within(kind: FieldType) -> bool:
 
 
 class _Reading:
-    """One schema document on its way to a type. Methods answer None where a schema says nothing about the type."""
+    """One schema document on its way to a type. Methods return None where a schema does not narrow the type."""
 
     def __init__(self, document: dict[str, Json]) -> None:
         self.document = document
         self.visits_left = MAX_VISITS
         self.levels_open = 0
+        # A recursive schema has no finite type. A shared definition that is not recursive unfolds at each of its
+        # places.
         self.open_refs = ["#"]
         self.has_ids = has_inner_id(document)
         # Up to draft 7 whatever stands beside a $ref is ignored.
@@ -114,7 +118,7 @@ class _Reading:
         kinds = _types(schema)
         if not kinds and ("enum" in schema or "const" in schema):
             return _of_values(schema)
-        if not kinds:  # forgotten types are common, and properties say enough
+        if not kinds:  # forgotten types are common, and properties are enough
             return self._struct(schema, depth) if "properties" in schema else None
         kinds.discard("null")
         if kinds == {"array"}:
@@ -218,6 +222,8 @@ def _of_values(schema: Mapping[str, Json]) -> FieldType:
 
 
 def _any_of(kinds: list[FieldType | None]) -> FieldType | None:
+    # Alternatives share a column only where all have one type. Of objects with equal fields, one that may be no object
+    # makes the whole union unsure.
     distinct = set(kinds)
     if len(distinct) == 1:
         return next((kind for kind in kinds if isinstance(kind, StructOf) and not kind.is_sure), distinct.pop())
@@ -227,6 +233,8 @@ def _any_of(kinds: list[FieldType | None]) -> FieldType | None:
 
 
 def _all_of(kinds: Iterable[FieldType | None]) -> FieldType | None:
+    # Several types for one value: objects are merged, since each part names some of the properties; of numbers the
+    # narrower wins; all else contradicts, and JSON text takes whatever comes.
     distinct = {kind: None for kind in kinds if kind is not None}  # a set that keeps the order
     if len(distinct) <= 1:
         return next(iter(distinct), None)
@@ -258,7 +266,7 @@ _encode_as_it_is = msgspec.json.Encoder().encode
 
 
 def converter(kind: FieldType) -> Converter:
-    """A function of (value, notes) that gives what a column of this type holds, without loss.
+    """A function of (value, notes) that gives the value as a column of this type stores it, without loss.
 
     A value that does not fit becomes None, and a sentence about it is appended to the notes.
     """
@@ -308,7 +316,7 @@ MemberFinder: TypeAlias = Callable[[Any, dict[str, None]], None]
 
 def member_finder(kind: FieldType) -> MemberFinder | None:
     """A function of (value, found) that notes in `found` where a value has members that this type has no place for:
-    "/currency", "/items/*/size". None where all that a value has finds a place. Members that are null say nothing."""
+    "/currency", "/items/*/size". None where all that a value has finds a place. Members that are null do not count."""
     return _finder(kind, "")
 
 
@@ -361,7 +369,7 @@ def shortened(value: Json, longest: int) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    """Put U+FFFD for every half of a surrogate pair: Python's strings can hold one, UTF-8 and so every file cannot."""
+    """Put U+FFFD for every half of a surrogate pair: Python's strings can have one, UTF-8 and so every file cannot."""
     return _SURROGATE.sub("\ufffd", text)
 
 
@@ -404,7 +412,7 @@ _SCALARS: Mapping[Scalar, Callable[[Any], Any]] = {
 
 
 def restorer(kind: FieldType) -> Callable[[Any], Any]:
-    """The way back: what a column of this type holds, as JSON. `converter` of it gives what was there."""
+    """The way back: a value that a column of this type stores, as JSON. `converter` of it gives the stored value."""
     if isinstance(kind, ListOf):
         element = restorer(kind.element)
         return lambda value: None if value is None else [element(one) for one in value]

@@ -1,5 +1,5 @@
-"""A value held against a schema step by step, each schema applied to each part of the value once, however often it is
-named: for what the validator would take too long for, and to say what is wrong with a value.
+"""A value checked against a schema step by step, each schema applied to each part of the value once, however often it
+is named: for what would take the validator too long, and to report what is wrong with a value.
 
 The validator judges the keywords that look at one value alone; here are those that lead on to other schemas and parts.
 """
@@ -39,6 +39,8 @@ class Verdict(NamedTuple):
     items: frozenset[int] = frozenset()
 
 
+# A judging is a generator: it yields the (schema, value) pairs whose verdicts it needs and is sent each verdict. So one
+# loop runs all of them, values and schemas may nest as deep as they like, and every step can be counted.
 _Judging: TypeAlias = Generator[tuple[Json, Json], Any, Verdict]
 _Key: TypeAlias = tuple[int, int]
 _Schema: TypeAlias = dict[str, Any]  # it has compiled, so its keywords have the right shapes
@@ -96,6 +98,8 @@ class _Alone:
 
     @classmethod
     def of(cls, schema: dict[str, Json], rules: Rules) -> _Alone:
+        # The validator judges a schema that has only these keywords, on a value whose members are nulls: so it cannot
+        # recurse, and its time is known. `additionalProperties: false` stays with the names that it allows.
         if rules.draft < _D2019 and "$ref" in schema:  # whatever stands beside it is ignored
             return cls(None, None, False, 0, 1, (_ref,))
         draft: dict[str, Json] = {"$schema": rules.document["$schema"]} if "$schema" in rules.document else {}
@@ -136,6 +140,7 @@ class Judge:
     rules: Rules
     effort: Effort
     explains: bool  # all faults in words, where else the first one ends it
+    # By identity: equal parts of a value are judged apart, but comparing them would cost more than judging them.
     known: dict[_Key, Verdict] = field(default_factory=dict)
     opened: set[_Key] = field(default_factory=set)
     sizes: dict[int, int] = field(default_factory=dict)
@@ -208,13 +213,13 @@ class Judge:
                 faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
         return faults
 
-    def _faults_of(self, validator: jsonschema_rs.Validator, held: Json, value: Json) -> list[Fault]:
-        if validator.is_valid(held):
+    def _faults_of(self, validator: jsonschema_rs.Validator, part: Json, value: Json) -> list[Fault]:
+        if validator.is_valid(part):
             return []
         if not self.explains:
             return [_SOMETHING]
         self.effort.spend(UNITS_A_STEP)
-        return [Fault((), _cut(error.message.replace(MASK, _shown(value)))) for error in validator.iter_errors(held)]
+        return [Fault((), _cut(error.message.replace(MASK, _shown(value)))) for error in validator.iter_errors(part)]
 
     def _size(self, value: Json) -> int:
         """Parts and characters of a value, about."""
@@ -261,7 +266,7 @@ class _Found:
         self.faults.append(Fault((), _cut(message)))
 
     def on_value(self, verdict: Verdict) -> None:
-        """Of a schema that was applied to the same value, and has to hold."""
+        """Of a schema that was applied to the same value, and must be satisfied."""
         self.faults += verdict.faults
         self.looked_at(verdict)
 
@@ -291,6 +296,7 @@ def _all_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
 
 
 def _any_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
+    # The first valid branch decides, unless somebody asks which members were looked at: then all branches count.
     branches: list[Verdict] = []
     for one in schema["anyOf"]:
         verdict = yield one, value
@@ -318,8 +324,8 @@ def _one_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
 
 
 def _of_union(branches: list[Verdict]) -> Fault:
-    """The alternative that got furthest says most, and of those the one with least wrong: of several kinds of object,
-    the kind that was meant. Where none got anywhere, what each of them says."""
+    """The fault of the alternative that got furthest, and of those the one with fewest faults: of several kinds of
+    object, the kind that was meant. Where none got anywhere, the faults of all."""
     furthest = max(branches, key=lambda one: (len(one.faults[0].path), -len(one.faults)), default=_NOTHING_FITS)
     if furthest.faults[0].path:
         return furthest.faults[0]
@@ -378,7 +384,7 @@ def _members(found: _Found, schema: _Schema, value: Json) -> _Applying:
         meant = [one for pattern, one in patterns.items() if rules.matches(pattern, name)]
         if not meant and name not in named and "additionalProperties" in schema:
             if rest is False:
-                continue  # the validator has said so
+                continue  # the validator has reported it
             meant = [rest]
         for one in meant:
             found.on_member((yield one, member), name)
@@ -399,6 +405,7 @@ def _elements(found: _Found, schema: _Schema, value: Json) -> _Applying:
     """prefixItems and items; up to draft 2019-09 items and additionalItems."""
     if not isinstance(value, list):
         return
+    # Draft 2020-12 renamed both: what was a list of `items` is `prefixItems`, and `additionalItems` became `items`.
     word, rest = ("prefixItems", "items") if found.judge.rules.draft >= _D2020 else ("items", "additionalItems")
     if word == "items" and word not in schema:
         return
@@ -425,7 +432,7 @@ def _contains(found: _Found, schema: _Schema, value: Json) -> _Applying:
     for place, element in enumerate(value):
         if not (yield schema["contains"], element).faults:
             hits.add(place)
-    found.items |= hits  # the drafts say so from 2020-12 on only; the validator does it in 2019-09, too
+    found.items |= hits  # in the drafts from 2020-12 on; the validator does it in 2019-09, too
     if not least <= len(hits) <= most:
         what = "None" if not hits else "Too few" if len(hits) < least else "Too many"
         found.fault(f"{what} of {_shown(value)} are valid under the given schema")

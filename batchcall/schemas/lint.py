@@ -16,7 +16,7 @@ from batchcall.schemas.walk import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, ha
 
 __all__ = ["Findings", "lint_tools"]
 
-MAX_TOLD = 10  # slips of one tool
+MAX_SHOWN = 10  # doubts about one tool
 _SHOWN = 80  # characters of a name
 _SHOWN_NAMES = 3
 _NEAR = 0.75  # "enmu" is near to "enum"
@@ -26,21 +26,21 @@ class Findings(NamedTuple):
     """Each is "tool: path: what"."""
 
     faults: tuple[str, ...]  # no arguments can be valid
-    slips: tuple[str, ...]  # allowed, and yet hardly meant
+    doubts: tuple[str, ...]  # allowed, and yet hardly meant
 
 
 def lint_tools(tools: Sequence[Tool]) -> Findings:
     """What is wrong with the schemas of tools, although each may well compile."""
     faults: list[str] = []
-    slips: list[str] = []
+    doubts: list[str] = []
     for tool in tools:
         impossible = dict.fromkeys(_impossible(tool.parameters))
         odd = [what for what in _odd(tool.parameters) if what not in impossible]
-        if len(odd) > MAX_TOLD:
-            odd[MAX_TOLD:] = [f"… and {len(odd) - MAX_TOLD} more slips"]
+        if len(odd) > MAX_SHOWN:
+            odd[MAX_SHOWN:] = [f"… and {len(odd) - MAX_SHOWN} more"]
         faults += [f"{tool.name}: {what}" for what in impossible]
-        slips += [f"{tool.name}: {what}" for what in odd]
-    return Findings(tuple(faults), tuple(slips))
+        doubts += [f"{tool.name}: {what}" for what in odd]
+    return Findings(tuple(faults), tuple(doubts))
 
 
 _Schema = Mapping[str, Json]
@@ -65,6 +65,8 @@ class _Clash(NamedTuple):
 
 def _impossible(root: _Schema) -> Iterator[str]:
     """Why no arguments are valid; nothing where some may be."""
+    # A clash is a fault only in a place that every value must satisfy, and only when no kind of value escapes it. All
+    # others are doubts: below anyOf, or in an optional property, some arguments may still be valid.
     for place in _needed(root):
         if place.schema.get("not") in ({}, True):  # zod writes z.never() so
             yield f"{place.path}: nothing is valid"
@@ -234,7 +236,7 @@ def _plain(word: str) -> str:
     return word.replace("_", "").lower()
 
 
-# A slip in these changes what is valid, or what the model reads.
+# A typo in these changes what is valid, or what the model reads.
 _CHECKED = (
     *("$defs", "$ref", "additionalProperties", "allOf", "anyOf", "const", "contains", "definitions", "dependencies"),
     *("dependentRequired", "dependentSchemas", "description", "enum", "exclusiveMaximum", "exclusiveMinimum", "format"),

@@ -25,6 +25,8 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
     Without a pattern a schema accepts more. Where another schema reverses that (`not`, `if`, `oneOf`,
     `maxContains`), that is left out or loosened, too: nothing is refused that the whole schema accepts.
     """
+    # Three cases for each pattern: the engine takes it as it is; it means the same in other words; or it needs an
+    # engine that backtracks, which one answer of a model could keep busy for hours. Only the last is left out.
     if all(_reading(pattern) == pattern for pattern in patterns_in(document)):
         return []
     places = _places(document, references)
@@ -35,6 +37,8 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
         if left_out:
             unsure.add(id(schema))
             notes += left_out
+    # A schema is unsure when its verdict may be wrong in one direction: valid, though the whole schema says invalid. So
+    # is each schema around it, up to the root; whatever negates or counts the verdict of an unsure one is loosened.
     if unsure:
         unsure = _with_all_around(unsure, places, references)
         for _, schema in places.values():
@@ -88,6 +92,7 @@ def _without_named_patterns(path: str, schema: dict[str, Json]) -> Iterator[str]
     schema["patternProperties"] = kept
     if len(kept) == len(named):
         return
+    # The empty pattern matches every name, so none is unexpected, and no other keyword may forbid what is left.
     schema["patternProperties"] = {"": True} | kept
     for word in ("additionalProperties", "unevaluatedProperties"):
         schema.pop(word, None)
@@ -204,6 +209,7 @@ def _loosen(schema: dict[str, Json], unsure: set[int]) -> None:
             schema.pop(word, None)
     if id(schema.get("contains")) in unsure:
         schema.pop("maxContains", None)
+    # More branches may be valid than in the whole schema, so "exactly one" becomes "at least one".
     listed = schema.get("oneOf")
     if isinstance(listed, list) and any(id(one) in unsure for one in listed):
         del schema["oneOf"]

@@ -140,6 +140,9 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     """
     if not isinstance(schema, Mapping):
         raise SchemaError("", "must be a JSON object")
+    # The order matters. Limits first: everything after them may walk the whole document. Then the rewriting, since only
+    # a well-formed document has references to follow. Then what bounds the time of a check, and the compiler last: it
+    # explains least.
     plain = dict(schema)
     _check_limits(plain)
     rewrites: list[str] = []
@@ -247,6 +250,8 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
     """The schema as the drafts want it, with all it contains. Raises SchemaError for a reference elsewhere."""
     if not isinstance(schema, dict):
         return schema
+    # The parent is rewritten before its parts: `required: true` moves up from a property, and the list of `items`
+    # becomes `prefixItems`, before either is looked into.
     rewritten = dict(schema)
     for keyword in REFERENCES:
         ref = rewritten.get(keyword)
@@ -264,6 +269,7 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
     for keyword in NAMED_SCHEMAS:
         if isinstance(named := rewritten.get(keyword), dict):
             rewritten[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
+    # Unknown keywords have schemas in them where a reference leads: OpenAPI's `components` is one.
     for keyword in [key for key in rewritten if key not in _KEYWORDS] if notes.meant else ():
         rewritten[keyword] = _normalised_within(rewritten[keyword], f"{path}/{escaped(keyword)}", notes)
     is_nullable = rewritten.get("nullable")  # of OpenAPI
@@ -327,7 +333,7 @@ def _type_name(written: str) -> str | None:
 
 def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     """`required: true` inside a property, as in draft 3 and in hand-written tools."""
-    if isinstance(schema.get("required"), bool):  # of no property: it says nothing
+    if isinstance(schema.get("required"), bool):  # of no property: it has no meaning
         del schema["required"]
         notes.add(f"{path}/required", "left out: a list of names is wanted here")
     properties = schema.get("properties")
@@ -388,6 +394,7 @@ _REWRITES = (_escape_reference, _drop_nulls, _rewrite_type, _move_required, _spl
 
 
 def _or_null(schema: dict[str, Json]) -> dict[str, Json]:
+    # Null joins the types where they alone decide. Beside `const` or a combination it would still be refused there.
     if "type" in schema and "const" not in schema and not any(word in schema for word in _COMBINING):
         listed = schema.get("enum")
         with_null: Json = [*listed, None] if isinstance(listed, list) and None not in listed else listed

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batchcall.base.records import Tool
-from batchcall.schemas.lint import MAX_TOLD, Findings, lint_tools
+from batchcall.schemas.lint import MAX_SHOWN, Findings, lint_tools
 from batchcall.schemas.schema import compile_schema
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -75,7 +75,7 @@ def test_what_no_arguments_can_satisfy_is_a_fault_with_its_path(written: dict[st
     found = findings(written)
 
     assert found.faults == (f"record: {told}",)
-    assert found.slips == ()
+    assert found.doubts == ()
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_some_arguments_avoid_is_a_slip_and_no_fault(written: dict[str, Any
 
     assert compile_schema(written).is_valid(arguments)
     assert found.faults == ()
-    assert len(found.slips) == 1
+    assert len(found.doubts) == 1
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,11 @@ def test_words_of_other_drafts_and_of_vendors_are_left_alone() -> None:
     assert findings({"properties": {name: {"format": name} for name in formats}}) == ((), ())
 
 
-def test_of_many_slips_the_first_are_told() -> None:
+def test_of_many_doubts_the_first_are_shown() -> None:
     found = findings({"properties": {f"p{number}": {"typ": "string"} for number in range(50)}})
 
-    assert len(found.slips) == MAX_TOLD + 1
-    assert found.slips[-1] == "record: … and 40 more slips"
+    assert len(found.doubts) == MAX_SHOWN + 1
+    assert found.doubts[-1] == "record: … and 40 more"
 
 
 @pytest.mark.parametrize("depth", [1, 900])
