@@ -425,7 +425,7 @@ def test_a_name_that_is_no_utf8_is_refused_wherever_it_stands(tmp_path: Path) ->
         refused = batchcall(*words)
         assert refused.returncode == 2, refused.stderr
         assert refused.stderr.startswith("error: ")
-        assert "no UTF-8" in refused.stderr
+        assert "not UTF-8" in refused.stderr
 
 
 def test_paths_on_the_command_line_start_where_the_person_stands(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _refuse_bytes(written: str, shown: str) -> None:
     try:
         written.encode()
     except UnicodeEncodeError:
-        raise JobError(f"{shown} is no UTF-8", hint="rename that file or folder") from None
+        raise JobError(f"{shown} is not UTF-8", hint="rename that file or folder") from None
 
 
 def _parsed(path: Path) -> dict[str, Any]:
