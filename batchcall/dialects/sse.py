@@ -185,17 +185,31 @@ def _add_choice(choice: _Choice, written: Chunk) -> None:
         choice.finish_reason = finish_reason
 
 
+# Which call a fragment belongs to. OpenAI gives each call an index, an id and a name in its first fragment, and only
+# the index in the others. Relays break each of these rules, so the cases are:
+#
+# - a known index: that call, unless the fragment's id is that of another call which it can go on with;
+# - a new index, with neither an id nor another name, and no start of an object: it goes on with the last call, since
+#   some relays count the index up with each piece;
+# - a known index, or none, with another id and a name: another call, since relays in front of Gemini send index 0 for
+#   all. Another id without a name is made up for the fragment, where there is an index to go by;
+# - a name and the start of an object behind a call that is whole: another call, whatever the index says.
 def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
     if not isinstance(fragment, dict):
         return
-    key = _call_index(fragment.get("index"))
+    key = fragment.get("index")
+    if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < _INDEX_DIGITS:  # some write it as text
+        key = int(key)
+    elif not isinstance(key, (int, str)):
+        key = None
     call = choice.by_index.get(key)
     if call is None or fragment.get("id") != call.id:
         call = _by_id(choice, fragment) or call
     if call is None and choice.calls and _goes_on(choice.calls[-1], fragment):
         call = choice.calls[-1]
     if call is None or _begins_another(call, fragment, has_index=key is not None):
-        call = _new_call(choice)
+        call = _Call()
+        choice.calls.append(call)
     choice.by_index[key] = call
     call.id = call.id or fragment.get("id")
     if isinstance(call.id, (str, int)):
@@ -204,19 +218,6 @@ def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
     custom = fragment.get("custom")
     if isinstance(custom, dict):
         call.extend({"name": custom.get("name"), "arguments": custom.get("input")})
-
-
-def _call_index(index: Json) -> int | str | None:
-    """The index of a fragment; some write it as text."""
-    if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < _INDEX_DIGITS:
-        return int(index)
-    return index if isinstance(index, (int, str)) else None
-
-
-def _new_call(choice: _Choice) -> _Call:
-    call = _Call()
-    choice.calls.append(call)
-    return call
 
 
 def _by_id(choice: _Choice, fragment: Chunk) -> _Call | None:
@@ -259,7 +260,7 @@ def _begins_another(call: _Call, fragment: Chunk, *, has_index: bool) -> bool:
         return False
     if not has_index and not id_:
         return call.has_arguments()
-    # Google itself: index 0 for all, and no id. Others tell a call twice, with its id.
+    # Google itself: index 0 for all, and no id. Others send a call twice, with its id.
     return _opens_object(function.get("arguments")) and (call.is_begun() or not id_) and call.is_whole()
 
 

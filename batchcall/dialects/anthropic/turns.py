@@ -33,10 +33,14 @@ def as_turns(messages: list[Json], system: Json = None) -> tuple[list[Json], Jso
             instructions.append(_parts(said.get("content")))
         else:
             _add_turn(turns, _SPOKEN_BY.get(str(role), role), _content_of(said))
-    told = _system_of(instructions)
-    if not turns and told:
-        return [{"role": "user", "content": told}], None
-    return list(turns), told
+    # One text where all are texts; blocks where one has a form of its own, such as a mark for the cache.
+    if all(isinstance(one, str) for one in instructions):
+        joined: Json = "\n\n".join(str(one) for one in instructions if one) or None
+    else:
+        joined = [block for one in instructions for block in _blocks(one)] or None
+    if not turns and joined:
+        return [{"role": "user", "content": joined}], None
+    return list(turns), joined
 
 
 _SYSTEM_ROLES = ("system", "developer")
@@ -50,13 +54,6 @@ def _add_turn(turns: list[dict[str, Any]], role: Json, content: Json) -> None:
         turns[-1]["content"] = _blocks(turns[-1]["content"]) + _blocks(content)
     else:
         turns.append({"role": role, "content": content})
-
-
-def _system_of(instructions: list[Json]) -> Json:
-    """One text where all are texts; blocks where one has a form of its own, such as a mark for the cache."""
-    if all(isinstance(one, str) for one in instructions):
-        return "\n\n".join(str(one) for one in instructions if one) or None
-    return [block for one in instructions for block in _blocks(one)] or None
 
 
 def _blocks(content: Json) -> list[Json]:

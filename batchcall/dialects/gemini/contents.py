@@ -213,15 +213,10 @@ def _function_call(written: tuple[Part, Part], names: dict[str, str]) -> Part:
     if isinstance(id_, str) and id_:
         names[id_] = str(name)
         quoted = {"id": id_, **quoted}
-    signature = _signature_of(call)
-    return {"functionCall": quoted, **({"thoughtSignature": signature} if signature else {})}
-
-
-def _signature_of(call: Part) -> Json:
-    """The signature where Google's own chat-completions surface puts it."""
-    extra = call.get("extra_content")
+    extra = call.get("extra_content")  # where Google's own chat-completions surface puts the signature
     google = extra.get("google") if isinstance(extra, dict) else None
-    return google.get("thought_signature") if isinstance(google, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    return {"functionCall": quoted, **({"thoughtSignature": signature} if signature else {})}
 
 
 def _function_response(message: Part, names: dict[str, str]) -> Part:

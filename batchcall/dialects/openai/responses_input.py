@@ -40,7 +40,10 @@ _PLAIN_ROLES = ("user", "system", "assistant", "developer")
 
 
 def _items_of(message: Json, position: int, unanswered: Unanswered) -> list[Json]:
-    if not isinstance(message, dict) or _is_item(message):
+    if not isinstance(message, dict):
+        return [message]
+    # An item of the Responses API already: what chat completions says has a role and no type.
+    if "type" in message and ("role" not in message or message["type"] == "message"):
         return [message]
     role = message.get("role")
     if role in ("tool", "function"):
@@ -52,11 +55,6 @@ def _items_of(message: Json, position: int, unanswered: Unanswered) -> list[Json
     # A call may come without a word, but a message never does. The words go as one text: the API takes the parts of an
     # earlier answer only with the id that it gave them.
     return [{"role": "assistant", "content": text}, *calls] if text or not calls else calls
-
-
-def _is_item(message: Item) -> bool:
-    """Whether it is written in the form of the Responses API: what chat completions says has a role and no type."""
-    return "type" in message and ("role" not in message or message["type"] == "message")
 
 
 def _as_output(message: Item, unanswered: Unanswered) -> Json:
@@ -85,10 +83,6 @@ def _as_part(part: Json) -> Json:
     return write(part) if write and isinstance(part, dict) else part
 
 
-def _as_text_part(part: Item) -> Item:
-    return {**part, "type": "input_text"}
-
-
 def _as_image_part(part: Item) -> Item:
     image = part.get("image_url")
     told: dict[str, Any] = {"url": image} if isinstance(image, str) else dict(image) if isinstance(image, dict) else {}
@@ -104,7 +98,7 @@ def _as_file_part(part: Item) -> Item:
 
 # A part of another type, input_audio for one, has the same form in both or is the API's own.
 _PARTS: Mapping[str, Callable[[Item], Item]] = {
-    "text": _as_text_part,
+    "text": lambda part: {**part, "type": "input_text"},
     "image_url": _as_image_part,
     "file": _as_file_part,
 }
