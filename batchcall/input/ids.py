@@ -47,12 +47,10 @@ def _is_named(row: Row, column: str) -> bool:
 
 def named(batch: Batch, column: str) -> Batch:
     """The batch, in which each row without a name has that for its fault."""
-    rows = [
-        row
-        if _is_named(row, column) or row.fault
-        else replace(row, fault=_why_nameless(row.values.get(column), column))
-        for row in batch.rows
-    ]
+    rows = []
+    for row in batch.rows:
+        fault = row.fault if row.fault is not None else _why_nameless(row.values.get(column), column)
+        rows.append(row if fault is row.fault else replace(row, fault=fault))
     return Batch(rows, batch.mark)
 
 

@@ -190,8 +190,8 @@ def _cast(array: pa.Array, name: str, kind: pa.DataType, left_out: dict[int, lis
     """A column in the type that it has in the output. What cannot be made of it is null, and named as left out."""
     if array.type == kind:
         return array
-    # Each way loses more than the one before it: none; the encoding; the type (only text takes all values as text);
-    # the values that do not fit.
+    # The ways in turn: as it is; without its encoding; as text, into a column of text; value by value, where null takes
+    # the place of what does not fit.
     for way in _WAYS:
         try:
             cast = way(array, kind)

@@ -21,7 +21,7 @@ class Mark(NamedTuple):
     row: int  # position in the input of the first row behind this place
     file: int  # which of the input's files
     offset: int  # plain JSONL: byte; Parquet: row group; compressed: 0, they are read from their start
-    line: int = 0  # of a JSONL file, from 1; 0 where nobody noted it: then the lines before are counted
+    line: int = 0  # of a JSONL file, from 1; 0 where it was not noted: then the lines before are counted
 
 
 @dataclass(frozen=True, slots=True)

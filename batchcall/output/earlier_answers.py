@@ -1,7 +1,15 @@
 """What was bought before, found again by request when the input, the job or the columns changed.
 
-A row whose request equals one that
-was answered takes that answer, wherever either stands; each answer is taken once.
+A row whose request equals one that was answered takes that answer, wherever either stands; each answer is taken once.
+
+An answer may be in several places at a time, as a crash can leave a move half done. Its key is the hash of the request
+and the moment when it came: the same key is the same answer, and is known once.
+
+    where it is                         as what it is known
+    a part that was set aside           the outcome of its row, and its raw answers where they are kept
+    raw answers or a journal that       its attempts; how the row ended is read from them
+    were set aside, without a part
+    a part or journal of the output     taken already
 """
 
 from __future__ import annotations
@@ -53,7 +61,7 @@ class Bought:
 
 class EarlierAnswers:
     """Answers of earlier generations that no row has taken yet. Held in a temporary SQLite file: bounded memory,
-    any order. Built anew at each start, so it never disagrees with the files."""
+    any order. Built at each start, so it never disagrees with the files."""
 
     def __init__(self, disk: Disk, folder: Path, own: Path) -> None:
         """Read every earlier generation. What stands in the present parts and journals was taken already."""
@@ -61,7 +69,7 @@ class EarlierAnswers:
         self._own = own
         self._layout = Layout(pa.schema([]), None)
         self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
-        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file that nobody sees
+        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file without a name
         self._table.executescript(
             "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
             "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
@@ -77,14 +85,15 @@ class EarlierAnswers:
             self._learn(generation)
         self._table.execute("INSERT INTO untaken SELECT hash, answered, finished_us FROM bought")
         self._learnt = len(self)
-        self._forget_present(folder)
+        for key in self._present(folder):
+            self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
         self._table.execute("COMMIT")
 
     def __len__(self) -> int:
         return int(self._table.execute("SELECT count(*) FROM untaken").fetchone()[0])
 
     def take(self, request_hash: str) -> Bought | None:
-        """The oldest answer to this request that nobody has taken, None when there is none.
+        """The oldest answer to this request that no row has taken, None when there is none.
 
         Attempts that brought no completion come last: taken first, they would leave a paid answer where it is.
         """
@@ -101,7 +110,7 @@ class EarlierAnswers:
         return Bought(self._as_outcome(schema, outcome), _as_attempts(attempts))
 
     def untaken(self) -> Iterator[tuple[Usage, float | None, tuple[Attempt, ...]]]:
-        """What each answer that nobody has taken used and cost (USD); or its attempts, where no outcome says that.
+        """What each answer that no row has taken used and cost (USD); or its attempts, where no outcome has that.
 
         Those that another answer or a present row counts are left out: a row that was tried again counts all attempts.
         """
@@ -127,7 +136,7 @@ class EarlierAnswers:
         self._table.close()
 
     def compact(self) -> None:
-        """Once every row is in: keep what nobody took as one generation, remove the others. Raises OSError.
+        """Once every row is in: keep what no row took as one generation, remove the others. Raises OSError.
 
         A removal that a crash undoes does no harm: an answer that stands twice is known once.
         """
@@ -140,8 +149,8 @@ class EarlierAnswers:
             remove_tree(self._disk, generation)
 
     def _write_generation(self, folder: Path) -> None:
-        """Every answer as a row of its own: those that stood at one row in turn are told apart. Those without an
-        outcome go to journals, the others to parts with their raw answers."""
+        """Every answer as a row of its own, as several may have been at one row in turn. Those without an outcome go to
+        journals, the others to parts with their raw answers."""
         for number, bought in groupby(enumerate(self._left("outcome IS NOT NULL")), key=_part_of):
             self._write_part(folder, number, bought)
         for number, bought in groupby(enumerate(self._left("outcome IS NULL")), key=_part_of):
@@ -183,7 +192,9 @@ class EarlierAnswers:
     def _learn_part(self, path: Path, answers: Path | None) -> None:
         raw = by_row(stored_answers(self._disk, answers)) if answers is not None else {}
         for batch in read_batches(self._disk, path, columns=list(OUTCOME_COLUMNS)):
-            schema = self._remember(batch.schema)
+            if batch.schema not in self._schemas:
+                self._schemas.append(batch.schema)
+            schema = self._schemas.index(batch.schema)
             with readable(path):
                 outcomes = self._layout.read(batch)
             for place, (_, outcome) in enumerate(outcomes):
@@ -193,10 +204,13 @@ class EarlierAnswers:
                     answered = is_success(outcome.http_status) or any(one.is_success for one in attempts)
                     finished_us = microseconds(outcome.finished_at_s)
                     self._insert(outcome.request_hash, finished_us, answered, attempts, schema, written)
-                    self._price(outcome)
+                    self._table.execute(
+                        "UPDATE bought SET tokens = ?, cost = ? WHERE hash = ? AND finished_us = ?",
+                        (outcome.usage.total_tokens, outcome.cost, outcome.request_hash, finished_us),
+                    )
 
     def _learn_attempts(self, rows: Mapping[int, list[Stored]]) -> None:
-        """Rows of which nobody has written how they ended."""
+        """Rows whose outcome is in no part."""
         for attempts in rows.values():
             if any(one.http_status is not None for one in attempts):  # the last may be a connection that was lost
                 last, answered = attempts[-1], any(one.is_success for one in attempts)
@@ -223,25 +237,10 @@ class EarlierAnswers:
         )
         self._count(attempts[:-1])
 
-    def _price(self, outcome: Outcome) -> None:
-        self._table.execute(
-            "UPDATE bought SET tokens = ?, cost = ? WHERE hash = ? AND finished_us = ?",
-            (outcome.usage.total_tokens, outcome.cost, outcome.request_hash, microseconds(outcome.finished_at_s)),
-        )
-
     def _count(self, attempts: Iterable[Stored]) -> None:
         """These attempts are counted elsewhere."""
         keys = ((one.request_hash, one.finished_us) for one in attempts)
         self._table.executemany("INSERT OR IGNORE INTO counted VALUES (?, ?)", keys)
-
-    def _remember(self, schema: pa.Schema) -> int:
-        if schema not in self._schemas:
-            self._schemas.append(schema)
-        return self._schemas.index(schema)
-
-    def _forget_present(self, folder: Path) -> None:
-        for request_hash, finished_us in self._present(folder):
-            self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", (request_hash, finished_us))
 
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
         standing = answers_in(self._disk, self._own)
@@ -258,7 +257,7 @@ class EarlierAnswers:
             yield attempts[-1].request_hash, attempts[-1].finished_us
 
     def _attempts_in_place(self, folder: Path) -> Iterator[list[Stored]]:
-        """Of rows that are in no part yet: a run that died between a part's answers and the part left these alone."""
+        """Those of rows that are in no part yet: a run that died between a part's answers and the part left these."""
         journals = journals_in(self._disk, self._own)
         for paths in journals.values():
             yield from read_journals(self._disk, paths).attempts.values()

@@ -31,7 +31,7 @@ def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> No
 
 
 def _sync(disk: Disk, path: Path) -> None:
-    """A run that was killed has not synced its last answers, and nobody writes this file again."""
+    """A run that was killed has not synced its last answers, and this file is never written again."""
     handle = disk.open_append(path)
     try:
         disk.sync(handle)

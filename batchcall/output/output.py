@@ -282,7 +282,7 @@ class Output:
 
         Failed rows that ended before `retry_before_s` (seconds since the epoch) are to be done again.
 
-        Which files of it stand tells how far the last run came:
+        The files of it that are there show how far the last run came:
 
         none               nothing of it is known
         journal            the run was stopped or died in the middle: what has ended is read from the journal

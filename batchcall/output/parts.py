@@ -31,7 +31,7 @@ _READ_BYTES = 8 * 1024 * 1024  # a batch that is read has about this
 _WRITE_BYTES = 1 << 18
 _COMPRESSION = "zstd"
 _GROUP_ROWS = 10_000  # of a Parquet row group
-_GROUP_BYTES = 16 * 1024 * 1024  # of a row group; it is held until it is written, and again where it is read
+_GROUP_BYTES = 16 * 1024 * 1024  # of a row group; it is in memory until it is written, and again where it is read
 _HELD_BYTES = 4 * 1024 * 1024  # of raw answers that are not Arrow yet
 _ANSWERS_GROUP_ROWS = 1_000
 _LOADED_BYTES = 64 * 1024 * 1024  # of row groups of raw answers that are looked at row by row, in about their order
@@ -54,7 +54,7 @@ class Totals:
     bill: Bill = field(default_factory=Bill)  # what may have been paid beside that, and brought nothing
 
     def count(self, outcome: Outcome, times: int = 1) -> None:
-        """Take a row in. With `times` = -1, out again: it is done anew, and will count what it cost so far as well."""
+        """Add a row. With `times` = -1, remove it: it is done again, and will count what it cost so far as well."""
         status = outcome.status.value
         self.rows += times
         self.statuses[status] = self.statuses.get(status, 0) + times
@@ -92,13 +92,16 @@ class Totals:
         return self.rows - self.statuses.get(Status.OK, 0)
 
     def as_json(self) -> dict[str, Any]:
+        """As the footer of a part and run.json have it."""
+        # 64 bits are what JSON readers hold; an absurd count of an endpoint must not keep the file from being written.
+        counts = {name: getattr(self, name) for name in USAGE_COLUMNS}
         return {
             "rows": self.rows,
             "ok": self.statuses.get(Status.OK, 0),
             "failed": self.failed,
             "statuses": {status: count for status, count in sorted(self.statuses.items()) if count},
             "attempts": self.attempts,
-            **{name: _held_in_64_bits(getattr(self, name)) for name in USAGE_COLUMNS},
+            **{name: None if count is None else max(0, min(count, 2**63 - 1)) for name, count in counts.items()},
             "cost": self.cost,
             "possibly_paid_twice": dict(sorted(self.bill.possibly_paid_twice.items())),
             "indeterminate": self.bill.indeterminate,
@@ -116,16 +119,14 @@ class Totals:
         )
 
 
-def _held_in_64_bits(count: int | None) -> int | None:
-    """A sum as the footer of a part and run.json hold it: counts that nobody can have used must not keep either from
-    being written."""
-    return None if count is None else max(0, min(count, 2**63 - 1))
-
-
 def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], totals: Totals) -> None:
     """Write a part whole: its rows in order, its totals in the footer. Raises OSError."""
-    footer = {_FOOTER_KEY: orjson.dumps(totals.as_json())}
-    _write_table(disk, path, layout.schema.with_metadata(footer), batches)
+    schema = layout.schema.with_metadata({_FOOTER_KEY: orjson.dumps(totals.as_json())})
+    with _table_writer(disk, path, schema) as writer:
+        groups = _Groups(writer, schema, _GROUP_ROWS)
+        for batch in batches:
+            groups.add(batch)
+        groups.write()
 
 
 def in_batches(
@@ -205,33 +206,22 @@ class _Groups:
         self._batches, self._rows, self._bytes = [], 0, 0
 
 
-def _write_table(disk: Disk, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    with _table_writer(disk, path, schema) as writer:
-        groups = _Groups(writer, schema, _GROUP_ROWS)
-        for batch in batches:
-            groups.add(batch)
-        groups.write()
-
-
 @contextlib.contextmanager
 def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     """A Parquet file to write; it stands at `path` once the block ends well."""
+    repeating = [name for name in schema.names if name not in _EACH_ITS_OWN]
     with (
         whole_file(disk, path) as handle,
         io.BufferedWriter(Sink(disk, handle), _WRITE_BYTES) as buffer,  # pyarrow writes by the page
         pa.PythonFile(buffer, mode="w") as sink,
         pq.ParquetWriter(
-            sink, schema, compression=_COMPRESSION, use_dictionary=_repeating(schema), write_page_checksum=True
+            sink, schema, compression=_COMPRESSION, use_dictionary=repeating, write_page_checksum=True
         ) as writer,
     ):
         yield writer
 
 
-def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns whose values repeat; looking for repetitions in the others costs and finds none."""
-    return [name for name in schema.names if name not in _EACH_ITS_OWN]
-
-
+# Columns whose values do not repeat: to look for repetitions in them costs time and finds none.
 _EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_at", "latency_s", "finished_at"})
 
 
@@ -243,12 +233,8 @@ def read_totals(disk: Disk, path: Path) -> Totals:
 
 def kept_schema_of(disk: Disk, path: Path) -> pa.Schema:
     """The kept columns of a part, as they stand in it. Raises OutputError when it cannot be read."""
-    return pa.schema([column for column in _schema_of(disk, path) if column.name not in OUTCOME_COLUMNS])
-
-
-def _schema_of(disk: Disk, path: Path) -> pa.Schema:
     with readable(path), _opened(disk, path) as file:
-        return file.schema_arrow.remove_metadata()
+        return pa.schema([column for column in file.schema_arrow if column.name not in OUTCOME_COLUMNS])
 
 
 def read_rows(disk: Disk, path: Path, layout: Layout) -> Iterator[tuple[KeptRow, Outcome]]:
@@ -290,7 +276,7 @@ def read_batches(
     """A part or an answers file, or one row group of it, in batches, in bounded memory. Raises OutputError when it
     cannot be read.
 
-    The checksums of its pages are held against their content. A batch has all of the `columns`; our own texts are text.
+    The content of its pages is checked by their checksums. A batch has all of the `columns`; our own texts are UTF-8.
     """
     with readable(path), _opened(disk, path) as file:
         if missing := set(columns or ()) - set(file.schema_arrow.names):
@@ -378,9 +364,9 @@ def readable(path: Path, *, as_what: str = "") -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        said = " ".join(str(error).split())[:200]  # in one line
+        why = " ".join(str(error).split())[:200]  # in one line
         raise OutputError(
-            f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {said}",
+            f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {why}",
             hint="move the file away and run the job again: its rows are rebuilt from the stored answers at no cost,"
             " and asked again only where those are gone, too",
         ) from error
@@ -411,7 +397,7 @@ def fits(disk: Disk, path: Path, wanted: Mapping[int, Wanted], layout: Layout) -
 def matches(
     disk: Disk, path: Path, wanted: Mapping[int, Wanted], kept: KeptColumns | None
 ) -> Iterator[tuple[int, Match]]:
-    """Each row of a part, held against what is wanted of it, by row; what is kept of it only with `kept`."""
+    """Each row of a part, compared with what is wanted of it; its kept columns too where `kept` is given."""
     names = kept.schema.names if kept is not None else []
     for batch in read_batches(disk, path, columns=["row", "request_hash", *names]):
         rows = batch.column("row").to_pylist()

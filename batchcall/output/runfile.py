@@ -76,7 +76,7 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
     try:
         content = disk.read(path)
         runfile = msgspec.json.decode(content, type=RunFile)
-        # A bit that flips in a prompt leaves good JSON. Held against what is written, whichever version knew its keys.
+        # A bit that flips in a prompt leaves good JSON. The checksum is of all keys in the file, known here or not.
         if runfile.checksum not in ("", _checksum({**msgspec.json.decode(content), "checksum": ""})):
             raise msgspec.ValidationError("its content is not what was written")
         return runfile
@@ -85,7 +85,7 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedRecordError(
             f"{path} cannot be read: {error}",
-            hint="run the same job again: the parts are held against it, and a new record is written",
+            hint="run the same job again: the parts are compared with it, and a new record is written",
         ) from error
 
 
@@ -97,8 +97,8 @@ def bill_aside(runfile: RunFile) -> Bill:
 
 def write_runfile(disk: Disk, own: Path, runfile: RunFile, *, is_last: bool = True) -> None:
     """Replace run.json, whole. `is_last` as for `write_whole`. Raises OutputError."""
-    said = msgspec.json.decode(msgspec.json.encode(runfile))  # a live run goes on filling its own in other threads
-    signed = {**said, "checksum": _checksum({**said, "checksum": ""})}
+    taken = msgspec.json.decode(msgspec.json.encode(runfile))  # a copy: other threads of a live run change it
+    signed = {**taken, "checksum": _checksum({**taken, "checksum": ""})}
     try:
         content = msgspec.json.format(msgspec.json.encode(signed), indent=1)
         write_whole(disk, own / NAME, content, is_last=is_last)

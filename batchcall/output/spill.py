@@ -27,7 +27,7 @@ class Spill:
     """Batches by a number that `add` gives. Raises OSErrors of the disk; then what it holds is lost to this run."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
-        """Makes no file until there is more than may be held. `path` is that of the part's journal."""
+        """Makes no file until there is more than may be in memory. `path` is that of the part's journal."""
         self._disk = disk
         self._path = temporary_of(path.with_suffix(".spill"))
         self._handle: int | None = None
@@ -65,7 +65,7 @@ class Spill:
             return pa.ipc.open_stream(file.read_buffer(found.length)).read_next_batch()
 
     def close(self) -> None:
-        """Let go of everything. Raises nothing that matters: the next run removes the file as well."""
+        """Free the memory and remove the file; the next run would remove it as well."""
         self._batches.clear()
         if self._handle is not None:
             self._disk.close(self._handle)

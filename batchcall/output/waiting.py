@@ -21,7 +21,7 @@ from batchcall.output.spill import Spill
 
 CHUNK_ROWS = 250  # turned into Arrow together: few enough that they are still in the processor's cache
 WAITING_BYTES = 4 * 1024 * 1024  # of all rows of a part that are not Arrow yet
-_LOADED = 8  # batches that are held while rows of several are put in order
+_LOADED = 8  # batches in memory while rows of several are put in order
 
 Ended = tuple[KeptRow | None, Outcome]
 
