@@ -189,7 +189,7 @@ async def test_a_lost_record_is_made_anew_where_job_and_input_fit_what_is_there(
     summary = await run_job(job, say=notes.append)
 
     assert (summary.exit_code, summary.requests) == (ExitCode.OK, 0)
-    assert any("3 parts were held against the job and the input" in note for note in notes)
+    assert any("3 parts were compared with the job and the input" in note for note in notes)
     assert verify_output(out).faults == []
 
 
