@@ -81,14 +81,21 @@ def test_on_a_disk_of_any_size_what_was_paid_for_finds_room(tmp_path: Path) -> N
 
 def test_with_any_one_sync_taken_out_a_promise_is_broken(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
     syncs = sorted(syncs_of_life(tmp_path))
-    lived = [sync for sync in syncs if JOINING not in sync]
+    lived = [sync for sync in syncs if JOINING not in sync and sync not in SPARED]
 
     missed = pool.map(partial(is_missed, tmp_path), lived)
 
     assert [sync for sync, is_needless in zip(lived, missed, strict=True) if is_needless] == []
-    assert len(lived) == len(syncs) - 1
+    assert len(lived) == len(syncs) - 1 - len(SPARED)
     assert {label.split(": ")[1].split(" < ")[0] for label in (*syncs, ASIDE)} == set(functions_that_sync())
 
+
+# The same line of `write_part` is needed where a part is published, not in these two places. A revalidation syncs that
+# folder once more before run.json says that it is done; a compacted part that is lost is read from its raw answers.
+SPARED = {
+    "sync_folder: whole_file < _table_writer < write_part < _revalidate_part",
+    "sync_folder: whole_file < _table_writer < write_part < _write_part",
+}
 
 # These two are needed after a kill alone, and a life that needs them takes minutes to find.
 JOINING, ASIDE = "sync_folder: whole_file < recover", "sync: _sync < set_aside"

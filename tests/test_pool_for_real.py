@@ -267,7 +267,7 @@ def test_what_one_protocol_of_a_pool_cannot_say_is_refused(tmp_path: Path) -> No
     pool = endpoint("https://a.example/v1") + endpoint("https://b.example/v1", protocol="openai-responses")
     job = load_job(write_pool(tmp_path, pool, request="seed = 7"))
 
-    with pytest.raises(JobError, match="openai-responses cannot say") as refused:
+    with pytest.raises(JobError, match="openai-responses cannot express") as refused:
         check_job(job)
 
     assert "request.seed" in str(refused.value.faults)
