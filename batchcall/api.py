@@ -20,7 +20,7 @@ try:
 except ImportError:
     _LOOP: Callable[[], asyncio.AbstractEventLoop] | None = None
 else:
-    _LOOP = uvloop.new_event_loop  # a fifth less CPU a row
+    _LOOP = uvloop.new_event_loop
 
 STOPPING_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 if os.name != "nt":  # a terminal or an ssh connection that goes away

@@ -11,7 +11,7 @@ from pathlib import Path
 from batchcall.base import JobError
 
 _JOB = """# A job to start from.   batchcall check job.toml   then   batchcall run job.toml
-# All keys: `batchcall schema`, or the README.
+# All keys: `batchcall schema`, or docs/job-file.md.
 
 [input]
 path = "receipts.jsonl"
