@@ -161,6 +161,8 @@ def long_answer() -> bytes:
 
 
 class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+
     def handle(self) -> None:
         if self.rfile.readline().startswith(b"GET"):  # a look at the server's metrics
             self.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -172,7 +174,7 @@ class _Handler(socketserver.StreamRequestHandler):
         asked = self.rfile.read(length)
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         if asked.isdigit():
-            _, body, sizes = stream(self.server.seed, int(asked))  # type: ignore[attr-defined]
+            _, body, sizes = stream(self.server.seed, int(asked))
         else:
             body, sizes = long_answer(), [65_536]
         with suppress(ConnectionError):
@@ -180,7 +182,12 @@ class _Handler(socketserver.StreamRequestHandler):
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
             if not asked.isdigit():
-                self.server.sent.send(True)  # type: ignore[attr-defined]
+                self.server.sent.send(True)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    seed: int
+    sent: Connection  # says when a long answer is out
 
 
 def _pieces(body: bytes, sizes: list[int]) -> Iterator[bytes]:
@@ -205,9 +212,9 @@ def endpoint(seed: int) -> Iterator[tuple[str, Connection]]:
 
 
 def _serve(seed: int, sent: Connection) -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
+    with _Server(("127.0.0.1", 0), _Handler) as server:
         server.daemon_threads = True
-        server.seed, server.sent = seed, sent  # type: ignore[attr-defined]
+        server.seed, server.sent = seed, sent
         sent.send(server.server_address[1])
         server.serve_forever()
 

@@ -144,7 +144,7 @@ class Toolbox:
     # What a call comes to, in the order of the checks:
     #
     # 1. Its name is no tool's, also in another spelling: unknown_tool.
-    # 2. The arguments are no JSON: bad_json. They are no object, or do not pass the schema: invalid_arguments. Where
+    # 2. The arguments are not JSON: bad_json. They are no object, or do not pass the schema: invalid_arguments. Where
     #    the protocol has JSON in a string, an object is bad_json too: it passes only as a repair on record.
     # 3. The ladder of repairs is tried for whatever 2 refuses. What helps must pass the schema.
     # 4. An answer that used up its token limit is truncated where it cannot be read or says nothing. It is never
@@ -162,7 +162,7 @@ class Toolbox:
         except NotJson as reason:
             if ways.is_full:
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
-            status, error = Status.BAD_JSON, f"the arguments are no JSON: {reason}"
+            status, error = Status.BAD_JSON, f"the arguments are not JSON: {reason}"
             if not call.arguments.strip():
                 error = "the arguments are empty"
         else:

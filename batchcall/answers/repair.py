@@ -43,7 +43,7 @@ class Repaired(NamedTuple):
 
 
 class NotJson(ValueError):
-    """A text that is no JSON we can hold: malformed, NaN, a number out of range, nested too deep."""
+    """A text that is not JSON we can hold: malformed, NaN, a number out of range, nested too deep."""
 
 
 # The ladder has four parts. Each is tried only where the arguments do not pass as the parts before left them.

@@ -228,7 +228,7 @@ def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_runnin
     if is_running or proof.damaged:  # they cannot agree; and running the job again would not repair a damaged part
         return
     if _has_died(runfile):
-        proof.notes.append("the last run died, so run.json has no totals of it to compare")
+        proof.notes.append("the last run died, so run.json holds no totals of that run to compare")
         return
     totals.bill.add(bill_aside(runfile))
     if not _is_same(runfile.totals, totals.as_json()):

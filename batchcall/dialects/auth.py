@@ -23,5 +23,5 @@ def auth_headers(auth: str, key: str | None) -> dict[str, str]:
     ways = {name: "{key}"} if auth.startswith(OWN_HEADER) and name else WAYS.get(auth)
     if ways is None:
         hint = f"use {', '.join(WAYS)} or header:NAME"
-        raise JobError(f'endpoint.auth: "{auth}" is no way to authenticate', hint=hint)
+        raise JobError(f'endpoint.auth: "{auth}" is not a way to authenticate', hint=hint)
     return {header: value.replace("{key}", key) for header, value in ways.items()} if key else {}

@@ -334,7 +334,7 @@ def _finite(digits: str) -> float:
 
 
 def _refuse_constant(word: str) -> Json:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH}"

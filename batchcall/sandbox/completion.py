@@ -205,7 +205,7 @@ def finished_part(arguments: str) -> Body:
 
 
 def as_object(arguments: Any) -> Any:
-    """Arguments for a vendor that sends objects: JSON in place of text, and the text itself where it is no JSON."""
+    """Arguments for a vendor that sends objects: JSON in place of text, and the text itself where it is not JSON."""
     if not isinstance(arguments, str):
         return arguments
     try:

@@ -221,7 +221,7 @@ def _check_limits(schema: dict[str, Json]) -> None:
         elif isinstance(node, list | tuple):
             inner = enumerate(node)
         elif node is not None and not isinstance(node, str | int | float):
-            raise SchemaError(path, f"{type(node).__name__} is no JSON")
+            raise SchemaError(path, f"{type(node).__name__} is not JSON")
         waiting += [(one, f"{path}/{key}", depth + 1) for key, one in inner]
     try:
         size = len(msgspec.json.encode(schema))

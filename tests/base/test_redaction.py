@@ -249,9 +249,9 @@ def chat_content(pieces: list[str]) -> bytes:
 
 def chat_calls_in_turns(pieces: list[str]) -> bytes:
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
-    start = _delta(tool_calls=[{"id": f"c{n}", **_call(n, '{"a": "', name="f")} for n in (0, 1)])  # type: ignore[dict-item]
+    start = _delta(tool_calls=[{"id": f"c{n}", **_call(n, '{"a": "', name="f")} for n in (0, 1)])
     turns = [_delta(tool_calls=[_call(0, piece), _call(1, "x")]) for piece in pieces]
-    by_turns = [_delta(tool_calls=[call]) for turn in turns for call in turn["choices"][0]["delta"]["tool_calls"]]  # type: ignore[index]
+    by_turns = [_delta(tool_calls=[call]) for turn in turns for call in turn["choices"][0]["delta"]["tool_calls"]]
     close = [_delta(tool_calls=[_call(n, '"}')]) for n in (0, 1)]
     return sse(start, *by_turns, *close, end)
 

@@ -497,7 +497,7 @@ def test_integers_beyond_64_bits_are_sent_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("parameters", "fault"),
     [
-        ({"logit_bias": {"1": 2}}, "request.logit_bias: Anthropic has no such parameter; remove it"),
+        ({"logit_bias": {"1": 2}}, "request.logit_bias: Anthropic does not take this parameter; remove it"),
         ({"n": 2}, "request.n: Anthropic gives one answer a request; remove it"),
         ({"seed": 7}, "request.seed: "),
         ({"logprobs": True}, "request.logprobs: "),

@@ -388,12 +388,12 @@ def test_no_part_of_a_schema_that_cannot_be_said_is_left_out() -> None:
 
 
 FAULTS: list[tuple[str, dict[str, Json], str]] = [
-    ("m", {"logit_bias": {"50256": -100}}, "request.logit_bias: Gemini has no such parameter; remove it"),
-    ("m", {"user": "u-1"}, "request.user: Gemini has no such parameter; remove it"),
+    ("m", {"logit_bias": {"50256": -100}}, "request.logit_bias: Gemini does not take this parameter; remove it"),
+    ("m", {"user": "u-1"}, "request.user: Gemini does not take this parameter; remove it"),
     ("m", {"parallel_tool_calls": False}, "request.parallel_tool_calls: "),
     ("m", {"service_tier": "flex"}, "request.service_tier: Gemini has tiers of its own"),
     ("m", {"metadata": {"a": "b"}}, "request.metadata: "),
-    ("m", {"guided_json": {}}, "request.guided_json: Gemini has no such parameter"),
+    ("m", {"guided_json": {}}, "request.guided_json: Gemini does not take this parameter"),
     ("m", {"topK": 5}, "request.topK: Gemini has it in generationConfig; write it as request.generationConfig.topK"),
     ("m", {"thinking_config": {}}, "request.thinking_config: Gemini has it in generationConfig"),
     ("m", {"contents": []}, "request.contents: "),

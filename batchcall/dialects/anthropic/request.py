@@ -88,7 +88,7 @@ def _unless(is_usable: Callable[[Any, Shape], object], why: str) -> Callable[[Js
 
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_NO_SUCH = "Anthropic has no such parameter; remove it"
+_NO_SUCH = "Anthropic does not take this parameter; remove it"
 _STOP_FAULT = _unless(_has_words, "Anthropic takes no stop sequence of blanks only; remove those")
 
 _TABLE: Table = {

@@ -193,7 +193,7 @@ def _format_of(value: Json) -> _Format:
         return _Format({}, [])
     if kind not in ("json_object", "json_schema") or not isinstance(value, dict):
         where = "request.response_format"
-        return _Format({}, [f"{where}: Gemini has no such format; use text, json_object or json_schema"])
+        return _Format({}, [f"{where}: Gemini does not know this format; use text, json_object or json_schema"])
     said: Fragment = {"generationConfig.responseMimeType": "application/json"}
     named = value.get("json_schema")
     if not isinstance(named, dict) or not isinstance(named.get("schema"), dict):
@@ -294,7 +294,7 @@ def _merged(ours: Json, own: Json) -> Json:
     return {**ours, **{name: _merged(ours.get(name), inner) for name, inner in own.items()}}
 
 
-_NO_SUCH = "Gemini has no such parameter; remove it"
+_NO_SUCH = "Gemini does not take this parameter; remove it"
 _OWN_KEYS = ("cachedContent", "generationConfig", "safetySettings", "serviceTier", "systemInstruction", "toolConfig")
 
 _TABLE: Table = {

@@ -99,7 +99,7 @@ def _cap_fault(value: Json, shape: Shape) -> str | None:
 
 
 _LEAST_CAP = 16  # documented
-_NO_SUCH = "the Responses API has no such parameter; remove it"
+_NO_SUCH = "the Responses API does not take this parameter; remove it"
 _TEXT_ALONE = "the Responses API answers in text alone; remove it"
 
 _TABLE: Table = {
