@@ -98,6 +98,23 @@ def test_with_few_descriptors_auto_takes_what_there_is(tmp_path: Path, monkeypat
     assert room.most_resting == 0
 
 
+@pytest.mark.parametrize(("limit", "is_enough_for_one"), [(512, True), (64, False)])
+def test_a_lower_concurrency_is_advised_only_where_it_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, is_enough_for_one: bool
+) -> None:
+    job = write_job(tmp_path, part_rows=10_000)
+    edit(job, "concurrency = 8", "concurrency = 900")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr("batchcall.pipeline.descriptors._open_now", lambda: 20)
+
+    with pytest.raises(JobError) as refused:
+        room_for(load_job(job))
+
+    assert ("limits.concurrency" in refused.value.hint) is is_enough_for_one
+    assert "ulimit -Hn" in refused.value.hint
+
+
 def test_the_limit_is_raised_only_as_far_as_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[tuple[int, int]] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 500_000))

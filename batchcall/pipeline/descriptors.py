@@ -39,12 +39,12 @@ def room_for(job: Job) -> Room:
     left, fixed, autos = limit - files, sum(one or 0 for one in prepared), prepared.count(None)
     most_auto = min(MOST_AUTO, (left - fixed) // autos) if autos else MOST_AUTO
     if left < fixed or most_auto < _LEAST_AUTO:
-        needed = files + fixed + _LEAST_AUTO * autos
+        needed, each = files + fixed + _LEAST_AUTO * autos, left // len(prepared)
         raise JobError(
             f"{fixed + _LEAST_AUTO * autos:,} requests in flight need {needed:,} open files and connections, and this"
             f" process may have {limit:,}",
-            hint="raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of Docker),"
-            f" or set limits.concurrency to {max(1, left // len(prepared)):,} at most",
+            hint="raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of Docker)"
+            + (f", or set limits.concurrency to {each:,} at most" if each > 0 else ""),
         )
     return Room(most_auto, min(MOST_RESTING, max(0, left - fixed - autos * most_auto) // len(prepared)))
 
