@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from batchcall.answers import WORTH_REASKING, AnswerParser, Ended, ParsedAttempt, Prepared, size_of, unread
 from batchcall.base import (
@@ -22,7 +22,6 @@ from batchcall.base import (
     Request,
     Scope,
     Status,
-    record,
 )
 from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.feed import Backlog, Feed, Results
@@ -31,6 +30,7 @@ from batchcall.http import beside, is_long
 from batchcall.pacing import Budget, ProxyCutoffs, RetryPolicy, Verdict, is_of_endpoint, may_doubt
 
 Item = TypeVar("Item")
+P = ParamSpec("P")
 
 
 class Recorder(Protocol):
@@ -72,13 +72,6 @@ class Traffic:
             self.possibly_paid_twice[after] = self.possibly_paid_twice.get(after, 0) + 1
 
 
-@record
-class Retry:
-    """The next thing to do for a row: send its request, after a wait."""
-
-    wait_s: float = 0.0
-
-
 @dataclass(slots=True, eq=False)
 class Life:
     """A row on its way, and what was read of it so far."""
@@ -87,13 +80,13 @@ class Life:
     reads: list[ParsedAttempt]
     sent: int  # requests over all runs, the lost ones included
     ambiguous: int  # failures that may be billed and count against the row
-    tries: int = 0  # of this run; what fails while the endpoint is down is none
-    probes: int = 0  # since it was last set aside
+    tries: int = 0  # of this run; a failure while the endpoint is down does not count
+    probes: int = 0  # requests that only found the endpoint down, since the row was last set aside
     began_s: float = -1.0  # when its first try was sent
-    outages: int = 0  # that there had been when it was set aside
-    is_final: bool = False  # not set aside any more
+    outages: int = 0  # that had ended when it was set aside
+    is_final: bool = False  # it is not set aside again
     is_unsent: bool = True  # it counts among those that wait to be sent for the first time
-    failed_at: tuple[Endpoint, ...] = ()  # where others are asked first
+    failed_at: tuple[Endpoint, ...] = ()  # since its last reply; others are asked first
 
     def request(self, endpoint: Endpoint) -> Request:
         """The row's own request, or, where an invalid answer came, the follow-up that quotes it with its faults."""
@@ -107,7 +100,7 @@ class Life:
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One of those that live rows, one after the other. A stop leaves it alone while it is busy."""
+    """A task that takes one row after the other. A stop leaves it alone while it is busy."""
 
     task: asyncio.Task[None] | None = None
     is_busy: bool = False  # something is in flight, or an outcome is being handed over
@@ -148,7 +141,7 @@ class LiveEngine:
     ) -> AsyncIterator[AsyncIterator[Ended]]:
         """Every row of the feed, as it ends; fewer when the run is stopped. Leaving the block ends the workers.
 
-        `prepare` makes the question of a row when a worker takes it, or says at once how the row ended.
+        `prepare` makes the request of a row when a worker takes it, or returns at once how the row ended.
         """
         results: Results[Ended] = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
         self._results = results
@@ -166,6 +159,8 @@ class LiveEngine:
 
     def stop(self, why: Stopped | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
+        # Busy workers are left alone: what they await may be paid for. One that waits for a row, at the gate or for its
+        # retry holds nothing that the next run could not do again.
         if self.stopped is None:
             self.stopped = why
             if self.grace_s is not None:
@@ -209,39 +204,37 @@ class LiveEngine:
     async def _has_lived_one(
         self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
     ) -> bool:
-        """One row from its taking to its end; whether there was one. What it held goes with it: of many workers most
-        wait for their next row, and each row may be megabytes."""
+        """Take one row and follow it to its end. Returns whether there was one.
+
+        A function of its own so that its variables go with it: most of many workers wait for their next row, and each
+        row may be megabytes.
+        """
         life = self._from_aside()
         if life is None:
             try:
-                question = await self._next_question(feed, prepare)
-                begun = await self._begun(question) if isinstance(question, Prepared) else None
-            except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is drained
+                # One at a time, and only once what others have taken and not sent yet leaves room for it: at a slow
+                # endpoint thousands of workers would otherwise each hold a request that waits for its turn.
+                async with self._taking:
+                    await self._unsent.room()
+                    item = await feed.next()
+                    prepared = None if item is None else prepare(item)
+                    if isinstance(prepared, Prepared):
+                        self._unsent.add(prepared.size)
+                begun = await self._begun(prepared) if isinstance(prepared, Prepared) else None
+            except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is awaited
                 self.stop(error)
                 return False
-            if isinstance(question, Ended):
-                await self._hand_over(worker, question, results)
+            if isinstance(prepared, Ended):
+                await self._hand_over(worker, prepared, results)
                 return True
             life = self._from_aside(is_end=True) if begun is None else begun
             if life is None:
                 return False
         ended = await self._live(worker, life)
-        self._no_longer_unsent(life)
+        self._no_longer_unsent(life)  # a row that ended without a request of this run
         if ended is not None:
             await self._hand_over(worker, ended, results)
         return True
-
-    async def _next_question(
-        self, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended]
-    ) -> Prepared | Ended | None:
-        """The next row, once what others have taken and not sent yet leaves room for it; None when there is none."""
-        async with self._taking:
-            await self._unsent.room()
-            item = await feed.next()
-            question = None if item is None else prepare(item)
-            if isinstance(question, Prepared):
-                self._unsent.add(question.size)
-            return question
 
     def _no_longer_unsent(self, life: Life) -> None:
         if life.is_unsent:
@@ -260,36 +253,47 @@ class LiveEngine:
             reads.append(await self._read_again(attempt, prepared))
         return Life(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads))
 
+    # A row's life: send, read, judge, perhaps send again. It leaves the loop below in one of four ways.
+    # - Ended: a valid reply, an invalid one that is not asked about again, or a failure that is final. One outcome.
+    # - The run stops before the row's next request is sent: no outcome. The next run goes on with the answers that the
+    #   row has in the journal.
+    # - The row's answer shows that the run must end (a wrong key, a spent quota): no outcome either. What is wrong is
+    #   not the row, so it must not be marked as failed.
+    # - Set aside: its failures may be an outage; see `_set_aside`.
+
     async def _live(self, worker: Worker, life: Life) -> Ended | None:
-        """One row's life: ask, read, judge, perhaps ask again. None: the row stays unmarked, as the run stops, or is
-        set aside until it is known whether the endpoint is down."""
-        while (step := self._next_step(life)) is not None:
-            is_first = not life.tries
+        """One row's life. None: it has no outcome yet, since the run stops or it was set aside."""
+        while (wait_s := self._wait_before_next(life)) is not None:
             place = self.pool.place(life.request, avoid=life.failed_at)
-            read = await (
-                self._send_once(worker, life, place) if is_first else self._send_again(worker, life, step, place)
-            )
+            if life.tries:
+                self.waiting_retries += 1
+                try:
+                    if wait_s:
+                        await asyncio.sleep(wait_s)
+                finally:
+                    self.waiting_retries -= 1
+            read = await self._send_once(worker, life, place, waited_s=wait_s)
             if read is None:
                 return None
             life.reads.append(read)
-            if self._ends_the_run(place.endpoint, read) or self._is_set_aside(life):
+            self.traffic.answered += read.failure is None
+            verdict = place.endpoint.judge(read, asyncio.get_running_loop().time())
+            if verdict is not None and not self._go_on_without(place.endpoint, verdict):
                 return None
-        if self._may_be_an_outage(life):
+            # It has probed endpoints that are down often enough. Another row takes its turn: if this one breaks the
+            # server, its probes would keep the breaker open for all.
+            if self.pool.is_down and life.probes >= _PROBES_OF_A_ROW and not life.is_final:
+                self._set_aside(life)
+                return None
+        failure = life.reads[-1].failure
+        was_sent = failure is not None and is_of_endpoint(failure) and bool(life.tries)
+        if was_sent and not life.is_final and self.pool.last_good_s <= life.began_s:  # nothing was answered meanwhile
             self._set_aside(life)
             return None
         return self._end(life)
 
-    async def _send_again(self, worker: Worker, life: Life, step: Retry, place: Place) -> ParsedAttempt | None:
-        self.waiting_retries += 1
-        try:
-            if step.wait_s:
-                await asyncio.sleep(step.wait_s)
-        finally:
-            self.waiting_retries -= 1
-        return await self._send_once(worker, life, place, waited_s=step.wait_s)
-
-    def _next_step(self, life: Life) -> Retry | None:
-        """What to do next for a row after these attempts; None when it has ended."""
+    def _wait_before_next(self, life: Life) -> float | None:
+        """The seconds to wait before this row's next request; None when it has ended."""
         # By the last attempt:
         # - there is none, or it is of an earlier run and failed for the job's sake (a wrong key): send;
         # - it is of an earlier run, in which the row ended: it ends in the same way, and nothing is sent;
@@ -300,39 +304,31 @@ class LiveEngine:
         if is_from_before and prepared.is_ended:
             return None
         if not reads or (is_from_before and reads[-1].ends_nothing):
-            return Retry()
+            return 0.0
         last = reads[-1]
         if last.failure is None:
-            return self._after_reply(reads, last)
-        step = self._after_failure(life, last.failure)
-        return replace(step, wait_s=0.0) if step and is_from_before else step
+            replies = sum(read.reply is not None for read in reads)
+            is_invalid = last.result is not None and last.result.status in WORTH_REASKING
+            return 0.0 if is_invalid and replies <= self.reasks else None
 
-    def _after_failure(self, life: Life, failure: Failure) -> Retry | None:
-        is_doubtful = bool(life.tries) and life.reads[-1].is_ambiguous  # in an outage such requests are few anyway
+        # What may be billed already is sent again for a share of the job's rows only: an endpoint that loses every
+        # other answer would otherwise be paid twice for each. In an outage such requests are few anyway.
+        is_doubtful = bool(life.tries) and last.is_ambiguous
         if is_doubtful and not may_doubt(self.traffic.in_doubt, self.traffic.answered):
             return None
-        wait_s = self.retry.decide(failure, attempt=life.tries, ambiguous=life.ambiguous, roll=self.roll())
+        wait_s = self.retry.decide(last.failure, attempt=life.tries, ambiguous=life.ambiguous, roll=self.roll())
         if wait_s is None:
             return None
         self.traffic.in_doubt += is_doubtful
-        return Retry(0.0 if self._need_not_wait(life) else wait_s)
 
-    def _need_not_wait(self, life: Life) -> bool:
-        """Others can be asked meanwhile, each once; or the next to be asked is held until a moment of its own."""
+        # The wait is for the endpoint that failed. So there is none while others can be asked, each once; nor while
+        # all are down, or after a failure that took no try: then the gate holds the row for as long as it takes.
         living = self.pool.living
-        if life.tries < len(living) and not all(one in life.failed_at or one.is_held for one in living):
-            return True
-        return all(one.pacer.is_down for one in living)
+        has_others = life.tries < len(living) and not all(one in life.failed_at or one.is_held for one in living)
+        need_not_wait = is_from_before or not life.tries or has_others or all(one.pacer.is_down for one in living)
+        return 0.0 if need_not_wait else wait_s
 
-    def _after_reply(self, reads: list[ParsedAttempt], last: ParsedAttempt) -> Retry | None:
-        replies = sum(read.reply is not None for read in reads)
-        if replies > self.reasks or last.result is None or last.result.status not in WORTH_REASKING:
-            return None
-        return Retry()
-
-    async def _send_once(
-        self, worker: Worker, life: Life, place: Place, *, waited_s: float = 0.0
-    ) -> ParsedAttempt | None:
+    async def _send_once(self, worker: Worker, life: Life, place: Place, *, waited_s: float) -> ParsedAttempt | None:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
         prepared, clock = life.prepared, asyncio.get_running_loop().time
         async with place:
@@ -340,10 +336,17 @@ class LiveEngine:
             endpoint, turn = place.endpoint, place.turn
             worker.is_busy = True
             try:
-                if not self._note_sending(prepared, life.sent + 1, _in_doubt(life.reads)):
+                # In this order, with no await between: the run may have stopped while the row waited at the gate, and
+                # a request counts as sent only once the journal says so and has room for its answer.
+                number, last = life.sent + 1, life.reads[-1] if life.reads else None
+                after = last.failure.kind.label if last and last.failure and last.is_ambiguous else None
+                if self.stopped is not None or not self._note(
+                    self.recorder.about_to_send, prepared.row.index, number, prepared.request_hash, self.now_s(), after
+                ):
                     turn.settle(0)
                     return None
-                life.sent += 1
+                self.traffic.sent(after)
+                life.sent = number
                 if life.began_s < 0:
                     life.began_s = turn.through_at_s
                 endpoint.requests += 1
@@ -351,7 +354,7 @@ class LiveEngine:
                 if endpoint.pacer.is_ramping:
                     self.pool.obey(endpoint, turn.through_at_s)
                 worker.is_sending = True
-                attempt = await self._post(prepared, place, life.sent, place.wait_s + waited_s)
+                attempt = await self._post(prepared, place, number, place.wait_s + waited_s)
                 worker.is_sending = False
                 read = (
                     await self._read_beside(attempt, prepared)
@@ -360,37 +363,47 @@ class LiveEngine:
                 )
             finally:
                 worker.is_busy = worker.is_sending = False
-            self._spend(prepared, read)
-            if read.usage.total_tokens is not None:
-                turn.settle(read.usage.total_tokens)
-                endpoint.pacer.estimate.learn(len(place.http.body), read.usage)
+
+            usage = read.usage
+            if usage != NO_USAGE or read.reply is not None:
+                self.budget.spend(cost=self.parser.cost(prepared, read), tokens=usage.total_tokens)
+            if (limit := self.budget.exhausted) is not None and self.stopped is None:
+                self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
+
+            # What was reserved at the gate becomes what was used. An answer without a count keeps its reservation:
+            # the provider may have counted it, and the estimate is the best guess.
+            if usage.total_tokens is not None:
+                turn.settle(usage.total_tokens)
+                endpoint.pacer.estimate.learn(len(place.http.body), usage)
             elif read.failure is not None and read.failure.kind.rule.money in (Money.REFUSED, Money.UNSENT):
                 turn.settle(0)
-            self._learn(life, endpoint, read, turn.through_at_s, clock())  # before anybody takes this place
+
+            # Inside the block: the pacer must have seen this answer before the next row gets the place. Otherwise a
+            # 429 would let one more request go at the old pace.
+            self._learn(life, endpoint, read, turn.through_at_s, clock())
         return read
 
     def _learn(self, life: Life, endpoint: Endpoint, read: ParsedAttempt, sent_at_s: float, now_s: float) -> None:
-        """What one attempt says of the endpoint; and whether it counts as one of the row's tries."""
+        """Pass on what one attempt says of the endpoint, and count it as one of the row's tries if it is one."""
         failure = read.failure
         endpoint.learn(life.prepared.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self.roll())
         if failure is None:
             life.tries += 1
             life.failed_at = ()
         else:
-            self._count_try(life, endpoint, failure, is_ambiguous=read.is_ambiguous)
+            if endpoint not in life.failed_at:
+                life.failed_at = (*life.failed_at, endpoint)
+            # Two failures are no try of the row: what it found out about an endpoint that is down, and a wrong key of
+            # one endpoint while others may serve it.
+            others_may_serve_it = any(one not in life.failed_at for one in self.pool.living)
+            if endpoint.takes_no_try(failure):
+                life.probes += 1
+            elif failure.kind.rule.scope is not Scope.JOB or not others_may_serve_it:
+                life.tries += 1
+                life.ambiguous += read.is_ambiguous
             self.proxy_cutoffs.saw(failure, now_s - sent_at_s)
         endpoint.read_headers(read, now_s=now_s, epoch_s=self.now_s())
         self.pool.obey(endpoint, now_s)
-
-    def _count_try(self, life: Life, endpoint: Endpoint, failure: Failure, *, is_ambiguous: bool) -> None:
-        if endpoint not in life.failed_at:
-            life.failed_at = (*life.failed_at, endpoint)
-        others_may_serve_it = any(one not in life.failed_at for one in self.pool.living)
-        if endpoint.takes_no_try(failure):
-            life.probes += 1
-        elif failure.kind.rule.scope is not Scope.JOB or not others_may_serve_it:
-            life.tries += 1
-            life.ambiguous += is_ambiguous
 
     async def _post(self, prepared: Prepared, place: Place, number: int, wait_s: float) -> Attempt:
         """Send, and put what comes back on disk, before anything looks at it."""
@@ -410,25 +423,18 @@ class LiveEngine:
             protocol=endpoint.dialect.name if endpoint.names_protocol else None,
             model=endpoint.model,
         )
-        written = await self._written(attempt) if is_long(attempt) else None
-        self._note_answer(attempt, written)
+        written = None
+        if is_long(attempt):
+            try:
+                written = await beside(lambda: self.recorder.as_written(attempt))
+            except asyncio.CancelledError:  # stopped at once: what arrived is kept all the same
+                self._note(self.recorder.answered, attempt)
+                raise
+        self._note(self.recorder.answered, attempt, written)
         return attempt
 
-    async def _written(self, attempt: Attempt) -> bytes:
-        try:
-            return await beside(lambda: self.recorder.as_written(attempt))
-        except asyncio.CancelledError:  # stopped at once: what arrived is kept all the same
-            self._note_answer(attempt)
-            raise
-
-    def _note_answer(self, attempt: Attempt, written: bytes | None = None) -> None:
-        try:
-            self.recorder.answered(attempt, written)
-        except BatchcallError as error:
-            self.stop(error)
-
     async def _read_again(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
-        """An answer of an earlier run. One over which that may have died is read in a process of its own."""
+        """An answer of an earlier run. One whose reading may have killed that run is read in a process of its own."""
         if attempt.number in prepared.unsure and attempt.failure is None:
             async with self._one_long:
                 read = await beside(lambda: self.reread(attempt, prepared.request))
@@ -436,14 +442,14 @@ class LiveEngine:
             return read
         if is_long(attempt):
             return await self._read_beside(attempt, prepared)
-        self._note(lambda one: self.recorder.begins_to_read(one, is_beside=False), attempt)
+        self._note(self.recorder.begins_to_read, attempt, is_beside=False)
         return self.parser.read(attempt, prepared)
 
     async def _read_beside(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
-        """A long answer, read in a thread, one at a time: they share the interpreter. Cancelled, it is left behind; it
-        is on disk."""
+        """A long answer, read in a thread, one at a time: they share the interpreter. If cancelled, the thread is left
+        behind; the answer is on disk."""
         async with self._one_long:
-            self._note(lambda one: self.recorder.begins_to_read(one, is_beside=True), attempt)
+            self._note(self.recorder.begins_to_read, attempt, is_beside=True)
             try:
                 read = await beside(lambda: self.parser.read(attempt, prepared), limit_s=READING_LIMIT_S)
             except TimeoutError:
@@ -452,35 +458,15 @@ class LiveEngine:
             self._note(self.recorder.has_read, read.attempt)
             return read
 
-    def _note(self, put_down: Callable[[Attempt], None], attempt: Attempt) -> None:
+    def _note(self, put_down: Callable[P, None], *fields: P.args, **named: P.kwargs) -> bool:
+        """Whether it is in the journal. If not (the disk is full, the folder is gone), the run stops: nothing more is
+        sent, and what is in flight has its room on disk already."""
         try:
-            put_down(attempt)
+            put_down(*fields, **named)
         except BatchcallError as error:
             self.stop(error)
-
-    def _note_sending(self, prepared: Prepared, number: int, after: str | None) -> bool:
-        if self.stopped is not None:
             return False
-        try:
-            self.recorder.about_to_send(prepared.row.index, number, prepared.request_hash, self.now_s(), after)
-        except BatchcallError as error:  # no room for the answer: what is in flight has its room already
-            self.stop(error)
-            return False
-        self.traffic.sent(after)
         return True
-
-    def _spend(self, prepared: Prepared, read: ParsedAttempt) -> None:
-        usage = read.usage
-        if usage != NO_USAGE or read.reply is not None:
-            self.budget.spend(cost=self.parser.cost(prepared, read), tokens=usage.total_tokens)
-        if (limit := self.budget.exhausted) is not None and self.stopped is None:
-            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
-
-    def _ends_the_run(self, endpoint: Endpoint, read: ParsedAttempt) -> bool:
-        """Let everybody learn from one attempt; True when it ends the run and so leaves its row unmarked."""
-        self.traffic.answered += read.failure is None
-        verdict = endpoint.judge(read, asyncio.get_running_loop().time())
-        return verdict is not None and not self._go_on_without(endpoint, verdict)
 
     def _go_on_without(self, endpoint: Endpoint, verdict: Verdict) -> bool:
         """An endpoint serves this job no more; where it was the last one, the run ends."""
@@ -498,23 +484,9 @@ class LiveEngine:
     # - with all its tries again, if the endpoint was down and has come back;
     # - for the last time, if the endpoint answers other rows (then the row is at fault) or no other row is left.
 
-    def _is_set_aside(self, life: Life) -> bool:
-        """Whether another row takes its turn at asking endpoints that are down: this one has done so often enough."""
-        if not (self.pool.is_down and life.probes >= _PROBES_OF_A_ROW and not life.is_final):
-            return False
-        self._set_aside(life)
-        return True
-
-    def _may_be_an_outage(self, life: Life) -> bool:
-        """The row has used up its tries, and nothing was answered meanwhile: it may not be the row's fault."""
-        failure = life.reads[-1].failure
-        if failure is None or not is_of_endpoint(failure) or not life.tries or life.is_final:
-            return False
-        return self.pool.last_good_s <= life.began_s
-
     def _set_aside(self, life: Life) -> None:
         pool = self.pool
-        life.outages = pool.outages - pool.is_down  # one that is under way is one it has not seen the end of
+        life.outages = pool.outages - pool.is_down  # the end of one that is under way is still to come
         life.probes = 0
         for endpoint in pool.living:
             if not endpoint.pacer.breaker.is_open:
@@ -526,6 +498,7 @@ class LiveEngine:
 
         `is_end`: there are no other rows left to learn from.
         """
+        # Only the oldest is looked at: it has waited longest, and the others were set aside for the same reason.
         pool = self.pool
         if not self._aside or (pool.is_down and not is_end):
             return None
@@ -542,8 +515,10 @@ class LiveEngine:
     def _end(self, life: Life) -> Ended:
         prepared, reads = life.prepared, life.reads
         last = reads[-1]
+        # A reply, or a failure of the row itself, ends the row whoever reads it again. That the tries are used up is
+        # seen in no attempt: after a crash the next run would try on, so the journal gets a line that says it.
         if last.failure is not None and last.failure.kind.rule.scope is not Scope.ROW and not prepared.is_ended:
-            self._note_giving_up(prepared)
+            self._note(self.recorder.gave_up, prepared.row.index)
         outcome = self.parser.outcome(prepared, reads)
         is_paid = any(read.reply is not None for read in reads[len(prepared.attempts) :])
         if is_paid and not any(read.is_ambiguous for read in reads[len(prepared.attempts) :]):
@@ -562,18 +537,6 @@ class LiveEngine:
         if verdict is not None:
             self._go_on_without(endpoint, verdict)
 
-    def _note_giving_up(self, prepared: Prepared) -> None:
-        try:
-            self.recorder.gave_up(prepared.row.index)
-        except BatchcallError as error:
-            self.stop(error)
-
 
 _PROBES_OF_A_ROW = 3
 READING_LIMIT_S = 60.0  # for one answer in a thread; then its row ends
-
-
-def _in_doubt(reads: list[ParsedAttempt]) -> str | None:
-    """How the last attempt failed, where it may be billed all the same."""
-    last = reads[-1] if reads else None
-    return last.failure.kind.label if last and last.failure is not None and last.is_ambiguous else None
