@@ -7,41 +7,21 @@ nested value as JSON.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from datetime import date, time
-from functools import wraps
 from typing import Any, Protocol
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes, pass_environment
 from jinja2 import Template as Compiled
 from jinja2.environment import Environment
-from jinja2.filters import FILTERS, do_batch, do_indent, do_round, do_wordwrap, make_attrgetter, sync_do_slice
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
-from batchcall.requests.template_limits import (
-    METHODS,
-    OPERATORS,
-    TooMuch,
-    begin_work,
-    check_call,
-    check_format,
-    check_items,
-    check_length,
-    counted_turns,
-    joined,
-    number,
-    replaced,
-    spend_on,
-)
+from batchcall.requests.template_limits import BoundedSandbox, CountTurns, begin_work, check_length, joined
 from batchcall.requests.template_names import ROW, Uses, names_in, plain_uses
 
-_MAX_INDENT = 16  # of JSON, in spaces
-_MAX_DECIMALS = 300  # a float has no more
 _SHOWN = 300  # characters of a foreign message in an error
 
 
@@ -91,7 +71,7 @@ def compile_template(text: str, *, key: str) -> Template:
         bounded = _JoinForConcat().visit(tree)
         uses = names_in(bounded, _FUNCTIONS)
         functions = {name: _FUNCTIONS[name] for name in uses.functions}
-        return _Jinja(key, uses, functions, _SANDBOX.from_string(_CountTurns().visit(bounded)))
+        return _Jinja(key, uses, functions, _SANDBOX.from_string(CountTurns().visit(bounded)))
     except TemplateSyntaxError as error:
         raise TemplateError(key, f"line {error.lineno}: {_sentence(error.message or '')}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:  # what Python makes of 100 nested loops
@@ -151,9 +131,6 @@ def _plain_template(tree: nodes.Template, key: str) -> _Plain | None:
     return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, tuple(places))
 
 
-_COUNTED = "counted turns"  # a name that no template can write
-
-
 @dataclass(frozen=True, slots=True)
 class _Jinja:
     """Any other template."""
@@ -192,16 +169,6 @@ class _Jinja:
                 line = self.compiled.get_corresponding_lineno(step.tb_lineno)
             step = step.tb_next
         return f"line {line}: " if line else ""
-
-
-class _CountTurns(NodeTransformer):
-    """Each turn of a loop is a step, an empty one too."""
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.lineno)
-        node.iter.environment = node.environment
-        return node
 
 
 class _JoinForConcat(NodeTransformer):
@@ -264,14 +231,11 @@ def _sentence(message: str) -> str:
     return " ".join(message[:_SHOWN].split()).rstrip(".")
 
 
-# In place of the filters that Jinja makes for HTML, or lets grow without bound. Each reads its value as a prompt shows
-# it (`_as_text`): a null is empty, bytes are text, a nested value is JSON.
+# In place of filters that Jinja makes for HTML.
 
 
 def _tojson(value: Any, indent: int | None = None) -> str:
     """Plain JSON in the order of the value: nothing escaped for HTML, every letter as it is, integers exact."""
-    if indent is not None and indent > _MAX_INDENT:
-        raise TooMuch(f"tojson indents by at most {_MAX_INDENT}")
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=_as_jsonable)
 
 
@@ -283,59 +247,10 @@ def _as_jsonable(value: Any) -> Any:
     return _as_text(value)  # decimals, durations, UUIDs
 
 
-def _string(value: Any) -> str:
-    return "None" if value is None else _as_text(value)
-
-
 @pass_environment
 def _join(environment: Environment, value: Iterable[Any], d: Any = "", attribute: str | int | None = None) -> str:
     parts = value if attribute is None else map(make_attrgetter(environment, attribute), value)
     return joined(_as_text(d), map(_as_text, parts))
-
-
-def _replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
-    return str(replaced(_as_text(text), str(old), str(new), -1 if count is None else count))
-
-
-def _center(text: Any, width: int = 80) -> str:
-    check_length(width)
-    return _as_text(text).center(width)
-
-
-def _indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    plain = _as_text(text)
-    check_length(len(plain) + (len(plain.splitlines()) + 1) * (width if isinstance(width, int) else len(width)))
-    return do_indent(plain, width, first, blank)
-
-
-@pass_environment
-def _wordwrap(environment: Environment, text: Any, width: int = 79, *args: Any, **kwargs: Any) -> str:
-    if any(isinstance(argument, str) and len(argument) > _MAX_INDENT for argument in (*args, *kwargs.values())):
-        raise TooMuch(f"wordwrap puts at most {_MAX_INDENT} characters between lines")
-    return do_wordwrap(environment, _as_text(text), width, *args, **kwargs)
-
-
-def _format(text: Any, *args: Any, **kwargs: Any) -> str:
-    if args and kwargs:
-        raise TypeError("format takes arguments by place or by name, not both")
-    check_format(text, kwargs or args)
-    return str(_as_text(text) % (kwargs or args))
-
-
-def _batch(value: Iterable[Any], linecount: int, fill_with: Any = None) -> Iterator[list[Any]]:
-    check_items(linecount)
-    return do_batch(value, linecount, fill_with)
-
-
-def _slice(value: Iterable[Any], slices: int, fill_with: Any = None) -> Iterator[list[Any]]:
-    check_items(slices)
-    return sync_do_slice(list(value), slices, fill_with)
-
-
-def _round(value: Any, precision: int = 0, method: Any = "common") -> float:
-    if abs(precision) > _MAX_DECIMALS:
-        raise TooMuch(f"round takes at most {_MAX_DECIMALS} decimals")
-    return do_round(value, precision, method)
 
 
 # Left out: what is drawn by lot, since a row must make the same request every time; and what is for web pages.
@@ -343,17 +258,11 @@ _NO_FILTERS = {"random", "urlize", "xmlattr"}
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: function for name, function in FILTERS.items() if name not in _NO_FILTERS},
     "tojson": _tojson,
-    "string": _string,
+    "string": lambda value: "None" if value is None else _as_text(value),
     "join": _join,
-    "replace": _replace,
-    "center": _center,
-    "indent": _indent,
-    "wordwrap": _wordwrap,
-    "format": _format,
-    "batch": _batch,
-    "slice": _slice,
-    "round": _round,
 }
+# These read their value as a prompt shows it: a null is empty, bytes are text, a nested value is JSON.
+_OF_TEXT = ("center", "format", "indent", "replace", "wordwrap")
 
 
 class _Missing(StrictUndefined):
@@ -372,75 +281,14 @@ class _Missing(StrictUndefined):
         return f"{self._undefined_name!r} is missing in a {type(self._undefined_obj).__name__} of this row"
 
 
-class _BoundedFormatter(SandboxedFormatter):
-    """`"{:>10}".format(…)`, as wide as the bounds allow in total."""
-
-    def __init__(self, env: Environment) -> None:
-        super().__init__(env)
-        self.length = 0
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        check_length(self.length + sum(map(number, re.findall(r"\d+", format_spec))))
-        field = str(super().format_field(value, format_spec))
-        self.length += len(field)
-        return field
-
-
-# Jinja's sandbox keeps a template away from Python, and lets it fill the memory. Every way to make a long value of a
-# short one goes through here: operators, methods, filters, formats, and the joining of pieces. Each is checked before
-# it runs, since Python cannot be interrupted while it multiplies a text.
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """What a template may do: nothing with private attributes, files, other templates, or gigabytes."""
-
-    intercepted_binops = frozenset(OPERATORS)
-    concat = staticmethod(lambda pieces: joined("", pieces))  # of macros and blocks
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        OPERATORS[operator](left, right)
-        made = super().call_binop(context, operator, left, right)
-        spend_on(made)
-        return made
-
-    def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
-        check_call(method, (*args, *kwargs.values()))
-        bounded = METHODS.get(getattr(method, "__name__", ""))
-        text = getattr(method, "__self__", None)
-        spend_on(text, *args)
-        if bounded is not None and isinstance(text, str | bytes):
-            return bounded(text, *args, **kwargs)
-        return super().call(context, method, *args, **kwargs)
-
+class _Sandbox(BoundedSandbox):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, _WholeRow) and attribute in obj:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return attr != "translate" and super().is_safe_attribute(obj, attr, value)  # one letter to a megabyte
-
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        if super().wrap_str_format(value) is None:
-            return None
-        text, vformat = str(value.__self__), _BoundedFormatter(self).vformat
-        if value.__name__ == "format_map":
-            return lambda mapping: vformat(text, (), mapping)
-        return lambda *args, **kwargs: vformat(text, args, kwargs)
-
-
-def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, spending steps on what it is given and makes. What Jinja has noted on it stays there."""
-
-    @wraps(function)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        spend_on(*args)
-        made = function(*args, **kwargs)
-        spend_on(made)
-        return made
-
-    return counted
-
 
 _SANDBOX = _Sandbox(autoescape=False, undefined=_Missing, keep_trailing_newline=True, finalize=_as_text)
-_SANDBOX.filters = {name: _counted(function) for name, function in _FILTERS.items()} | {_COUNTED: counted_turns}
+_SANDBOX.bound_filters(_FILTERS, dict.fromkeys(_OF_TEXT, _as_text))
 _FUNCTIONS = {name: function for name, function in _SANDBOX.globals.items() if name != "lipsum"}  # random text
 _SANDBOX.globals.clear()  # they are handed to the templates that call them: a column may have such a name

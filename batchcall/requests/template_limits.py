@@ -1,19 +1,27 @@
-"""How long the texts that a template makes may be, and how much it may do: checked before an operator or a method of
-text runs, and at every turn of a loop.
-
-There is no timeout. Steps are counted instead: the same row ends in the same way on every machine."""
+"""What a template may not exceed, all in one place: how long what it makes gets, and how much it does for one row."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from functools import wraps
+from typing import Any, AnyStr, NamedTuple
 
-MAX_CHARACTERS = 4 * 1024 * 1024  # of a rendered template, and of any text on the way to it
-MAX_ITEMS = 100_000  # of a list that a template makes; as many as the sandbox allows a range
-MAX_BITS = 1 << 17  # of an integer that a template computes
-MAX_STEPS = 1_000_000  # of a rendering, a second or two: turns of loops, calls, texts and lists by their length
+from jinja2 import nodes
+from jinja2.environment import Environment
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.visitor import NodeTransformer
+
+# There are two limits, on length and on work. Both are counted and not timed: the same row makes the same request, or
+# fails with the same words, on every machine and in every later run. A clock would make that a matter of chance.
+#
+# Length is checked before something is made. Python cannot interrupt one call of its C code: `'x' * 10**10` has filled
+# the memory, and `10 ** 10 ** 10` has run for years, before anybody could look at a clock. So each operator, method and
+# filter that can make much of little is known by name here, with the length of what it would make.
+MAX_CHARACTERS = 4 * 1024 * 1024
+MAX_STEPS = 1_000_000  # a second or two
 _STEPS_OF_A_CALL = 10
 _CHARACTERS_OF_A_STEP = 1_000
 _ITEMS_OF_A_STEP = 2
@@ -23,11 +31,43 @@ class TooMuch(ValueError):
     """Something would grow beyond its limit."""
 
 
-# The steps of the rendering that runs in this thread. A variable of the context, because filters and operators are
-# functions of the one sandbox that all threads share.
-class Work:
-    """The steps that are left of a rendering."""
+class Limit(NamedTuple):
+    """The length limit, in the unit of what is made."""
 
+    what: str
+    most: int
+    unit: str
+
+
+TEXT = Limit("the text", MAX_CHARACTERS, "characters")  # a rendered template, and any text on the way to it
+LIST = Limit("a list", 100_000, "items")  # as many as Jinja's sandbox allows a range
+NUMBER = Limit("a number", 1 << 17, "bits")  # to multiply two of them takes milliseconds
+# Put into each line of a text whose lines are known only when they are made.
+MARGIN = Limit("what stands before or between lines", 16, "characters")
+
+
+def check_length(length: int, limit: Limit = TEXT) -> None:
+    """Raise TooMuch for something of this length, in the unit of the limit."""
+    if length > limit.most:
+        raise TooMuch(f"{limit.what} would be longer than {limit.most:,} {limit.unit}")
+
+
+def joined(separator: AnyStr, pieces: Iterable[AnyStr]) -> AnyStr:
+    """The pieces as one text, of str or bytes. Raises TooMuch at the piece that makes it too long, however many are
+    still to come."""
+    kept: list[AnyStr] = []
+    length = 0
+    for piece in pieces:
+        length += len(piece) + len(separator)
+        if length > MAX_CHARACTERS:
+            check_length(length)
+        kept.append(piece)
+    return separator.join(kept)
+
+
+# The steps that are left of the rendering that runs in this thread. A variable of the context, because filters and
+# operators are functions of the one sandbox that all threads share.
+class Work:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
@@ -48,137 +88,190 @@ def begin_work() -> None:
     _work.set(Work())
 
 
-def counted_turns(items: Iterable[Any]) -> Iterator[Any]:
-    """What a loop goes through, each a step. Raises TooMuch."""
+def _spend_on(*values: Any) -> None:
+    """A call, or an operator, that goes through these values or makes them. Raises TooMuch."""
+    steps = _STEPS_OF_A_CALL
+    for value in values:
+        if isinstance(value, str | bytes):
+            steps += len(value) // _CHARACTERS_OF_A_STEP
+        elif isinstance(value, list | tuple | dict | set | frozenset | range):
+            steps += len(value) // _ITEMS_OF_A_STEP
+    _work.get().spend(steps)
+
+
+_COUNTED = "counted turns"  # a filter, by a name that no template can write
+
+
+class CountTurns(NodeTransformer):
+    """Each turn of a loop is a step, an empty one too."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = nodes.Filter(node.iter, _COUNTED, [], [], None, None, lineno=node.lineno)
+        node.iter.environment = node.environment
+        return node
+
+
+def _counted_turns(items: Iterable[Any]) -> Iterator[Any]:
     work = _work.get()
     for item in items:
         work.spend(1)
         yield item
 
 
-def spend_on(*values: Any) -> None:
-    """A call, or an operator, that goes through these values or makes them. Raises TooMuch."""
-    _work.get().spend(_STEPS_OF_A_CALL + sum(map(_steps, values)))
+class BoundedSandbox(ImmutableSandboxedEnvironment):
+    """What a template may do: nothing with private attributes, files, other templates, or gigabytes.
+
+    Jinja's sandbox keeps a template away from Python, and lets it fill the memory. Every way to make a long value of a
+    short one goes through here: operators, methods, filters, formats, and the joining of pieces.
+    """
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    concat = staticmethod(lambda pieces: joined("", pieces))  # of macros and blocks
+
+    def bound_filters(self, filters: Mapping[str, Callable[..., Any]], show: Mapping[str, Callable[..., Any]]) -> None:
+        """Take these filters. `show`: by name, what the value of a filter goes through before it is measured."""
+        bounded = {name: _bounded(function, name, show.get(name)) for name, function in filters.items()}
+        self.filters = bounded | {_COUNTED: _counted_turns}
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        _check_operator(operator, left, right)
+        made = super().call_binop(context, operator, left, right)
+        _spend_on(made)
+        return made
+
+    def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
+        owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
+        _spend_on(owner, *args)
+        if isinstance(owner, str | bytes | int):  # no number that a method of theirs takes may be one of gigabytes
+            for argument in (*args, *kwargs.values()):
+                if isinstance(argument, int):
+                    check_length(argument)
+        if isinstance(owner, str | bytes) and name == "join":  # its pieces may come from a generator
+            return joined(owner, *args, **kwargs)
+        if isinstance(owner, str | bytes) and name in _MAKES:
+            limit, length_of = _MAKES[name]
+            check_length(length_of(owner, *args, **kwargs), limit)
+        return super().call(context, method, *args, **kwargs)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr != "translate" and super().is_safe_attribute(obj, attr, value)  # one letter to a megabyte
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if super().wrap_str_format(value) is None:
+            return None
+        text, vformat = str(value.__self__), _BoundedFormatter(self).vformat
+        if value.__name__ == "format_map":
+            return lambda mapping: vformat(text, (), mapping)
+        return lambda *args, **kwargs: vformat(text, args, kwargs)
 
 
-def _steps(value: Any) -> int:
-    if isinstance(value, str | bytes):
-        return len(value) // _CHARACTERS_OF_A_STEP
-    return len(value) // _ITEMS_OF_A_STEP if isinstance(value, _LISTS) else 0
+class _BoundedFormatter(SandboxedFormatter):
+    """`"{:>10}".format(…)`, as wide as the bounds allow in total."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self.length = 0
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        check_length(self.length + sum(map(_width, re.findall(r"\d+", format_spec))))
+        field = str(super().format_field(value, format_spec))
+        self.length += len(field)
+        return field
 
 
-_LISTS = (list, tuple, dict, set, frozenset, range)
+def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The filter, measured before it runs and counted. What Jinja has noted on it stays there."""
+    # Jinja hands some filters its environment in front of the value.
+    place = 0 if getattr(function, "jinja_pass_arg", None) is None else 1
+    limit, length_of = _MAKES.get(name, (TEXT, None))
+
+    @wraps(function)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        _spend_on(*args)
+        if show is not None:
+            args = (*args[:place], show(args[place]), *args[place + 1 :])
+        if length_of is not None:
+            check_length(length_of(*args[place:], **kwargs), limit)
+        made = function(*args, **kwargs)
+        _spend_on(made)
+        return made
+
+    return bounded
 
 
-def check_length(length: int) -> None:
-    """Raise TooMuch for a text of so many characters."""
-    if length > MAX_CHARACTERS:
-        raise TooMuch(f"the text would be longer than {MAX_CHARACTERS:,} characters")
+def _check_operator(operator: str, left: Any, right: Any) -> None:
+    if operator == "%" and isinstance(left, str | bytes):
+        check_length(_printed(left, right))
+    elif operator == "+" and isinstance(left, _SEQUENCES) and isinstance(right, _SEQUENCES):
+        check_length(len(left) + len(right))
+    elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+        check_length(left.bit_length() * right, NUMBER)
+    elif operator == "*" and isinstance(left, int) and isinstance(right, int):
+        check_length(left.bit_length() + right.bit_length(), NUMBER)
+    elif operator == "*":
+        for sequence, times in ((left, right), (right, left)):
+            if isinstance(times, int) and isinstance(sequence, str | bytes):
+                check_length(len(sequence) * times)
+            elif isinstance(times, int) and isinstance(sequence, list | tuple):
+                check_length(len(sequence) * times, LIST)
+                # Its texts count too: the next filter joins them.
+                check_length(sum(len(one) for one in sequence if isinstance(one, str | bytes)) * times)
 
 
-def check_items(count: int) -> None:
-    """Raise TooMuch for a list of so many items."""
-    if count > MAX_ITEMS:
-        raise TooMuch(f"a list would have more than {MAX_ITEMS:,} items")
+_SEQUENCES = (str, bytes, list, tuple)
 
 
-def joined(separator: str, pieces: Iterable[str]) -> str:
-    """The pieces as one text. Raises TooMuch as soon as it would be too long, however many are still to come."""
-    kept: list[str] = []
-    length = 0
-    for piece in pieces:
-        length += len(piece) + len(separator)
-        if length > MAX_CHARACTERS:
-            check_length(length)
-        kept.append(piece)
-    return separator.join(kept)
-
-
-def check_call(method: Any, arguments: Iterable[Any]) -> None:
-    """Raise TooMuch when a method of a text or number is given a width that is one of gigabytes."""
-    if isinstance(getattr(method, "__self__", None), str | bytes | int):
-        for argument in arguments:
-            if isinstance(argument, int):
-                check_length(argument)
-
-
-def check_format(text: Any, arguments: Any) -> None:
-    """Raise TooMuch for `text % arguments`, reckoned as if the longest argument were put in every place."""
-    if not isinstance(text, str | bytes):
-        return
+def _printed(text: str | bytes, arguments: Any) -> int:
+    """The most that `text % arguments` adds: as if the longest argument were put in every place."""
     # What fills the places: a tuple in order, a mapping by name, or one value.
     mapped = list(arguments.values()) if isinstance(arguments, Mapping) else [arguments]
     values = arguments if isinstance(arguments, tuple) else mapped
     longest = max((len(value) for value in values if isinstance(value, str | bytes)), default=0)
     widest = max((value for value in values if isinstance(value, int)), default=0)
-    length = 0
-    for place in _PRINTF.finditer(text if isinstance(text, str) else text.decode("latin-1")):
-        length += longest + sum(widest if width == "*" else number(width) for width in place.groups("0"))
-        check_length(length)
-
-
-def number(digits: str) -> int:
-    """The number, or one that is too much where there are too many digits to read."""
-    return int(digits) if len(digits) < 10 else MAX_CHARACTERS + 1
+    return sum(
+        longest + sum(widest if width == "*" else _width(width) for width in place.groups("0"))
+        for place in _PRINTF.finditer(text if isinstance(text, str) else text.decode("latin-1"))
+    )
 
 
 _PRINTF = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")
 
 
-def _check_sum(left: Any, right: Any) -> None:
-    if isinstance(left, str | bytes | list | tuple) and isinstance(right, str | bytes | list | tuple):
-        check_length(len(left) + len(right))
+def _width(digits: str) -> int:
+    """The number, or one that is too much where there are too many digits to read."""
+    return int(digits) if len(digits) < 10 else MAX_CHARACTERS + 1
 
 
-def _check_product(left: Any, right: Any) -> None:
-    # A product is as long as both factors together, a repetition as the sequence times the number, from either side. A
-    # list of texts is measured by its texts too: the next filter joins them.
-    if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
-    for sequence, times in ((left, right), (right, left)):
-        if isinstance(times, int) and isinstance(sequence, str | bytes):
-            check_length(len(sequence) * times)
-        elif isinstance(times, int) and isinstance(sequence, list | tuple):
-            check_items(len(sequence) * times)
-            check_length(sum(len(one) for one in sequence if isinstance(one, str | bytes)) * times)
+def _replaced(text: Any, old: Any, new: Any, count: int | None = None) -> int:
+    if isinstance(text, str):  # the filter takes anything
+        old, new = str(old), str(new)
+    found: int = text.count(old)
+    times = found if count is None or count < 0 else min(found, count)
+    return len(text) + times * (len(new) - len(old))
 
 
-def _check_power(base: Any, exponent: Any) -> None:
-    if isinstance(base, int) and isinstance(exponent, int):
-        _check_bits(base.bit_length() * exponent)
-
-
-def _check_bits(bits: int) -> None:
-    if bits > MAX_BITS:
-        raise TooMuch(f"a number would have more than {MAX_BITS:,} bits")
-
-
-OPERATORS: Mapping[str, Callable[[Any, Any], None]] = {
-    "+": _check_sum,
-    "*": _check_product,
-    "**": _check_power,
-    "%": check_format,
+# How long it gets what a filter of this name makes, and a method of text, called with the same arguments.
+_MAKES: Mapping[str, tuple[Limit, Callable[..., int]]] = {
+    "batch": (LIST, lambda rows, linecount, fill_with=None: linecount),
+    "center": (TEXT, lambda text, width=80, fill=" ": width),
+    "expandtabs": (
+        TEXT,
+        lambda text, tabsize=8: len(text) + text.count("\t" if type(text) is str else b"\t") * tabsize,
+    ),
+    "format": (TEXT, lambda text, *args, **kwargs: _printed(text, kwargs or args)),
+    "indent": (
+        TEXT,
+        lambda text, width=4, first=False, blank=False: (
+            len(text) + (len(text.splitlines()) + 1) * (width if isinstance(width, int) else len(width))
+        ),
+    ),
+    "replace": (TEXT, _replaced),
+    "round": (NUMBER, lambda value, precision=0, method="common": abs(precision) * 4),  # ten to that power
+    "slice": (LIST, lambda value, slices, fill_with=None: slices),
+    "tojson": (MARGIN, lambda value, indent=None: indent or 0),
+    "wordwrap": (
+        MARGIN,
+        lambda text, width=79, break_long_words=True, wrapstring=None, break_on_hyphens=True: len(wrapstring or ""),
+    ),
 }
-
-
-def replaced(text: Any, old: Any, new: Any, count: int = -1) -> Any:
-    """As `text.replace`. Raises TooMuch."""
-    found = text.count(old)
-    times = found if count < 0 else min(found, count)
-    check_length(len(text) + times * (len(new) - len(old)))
-    return text.replace(old, new, count)
-
-
-def _join(separator: Any, pieces: Iterable[Any]) -> Any:
-    listed = list(pieces)
-    check_length(sum(len(piece) + len(separator) for piece in listed))
-    return separator.join(listed)
-
-
-def _expandtabs(text: Any, tabsize: int = 8) -> Any:
-    check_length(len(text) + text.count(b"\t" if isinstance(text, bytes) else "\t") * tabsize)
-    return text.expandtabs(tabsize)
-
-
-# Methods of text that make much of little without being given a number; called in place of the real ones.
-METHODS: Mapping[str, Callable[..., Any]] = {"join": _join, "replace": replaced, "expandtabs": _expandtabs}
