@@ -73,18 +73,16 @@ class Proof:
 
     def as_text(self) -> str:
         looked_at = f"{self.rows:,} rows in {self.parts:,} parts, {self.answers:,} raw answers"
-        lines = [("output", self.folder), ("verdict", self._verdict()), ("read", looked_at)]
+        verdict = "proven"
+        if not self.is_proven:
+            harmless = {self.unfinished: "incomplete", self.unchecked: "NOT compared with the input"}
+            is_sound = harmless.keys() >= set(self.faults)
+            verdict = "NOT proven" if not is_sound else " and ".join(harmless[fault] for fault in self.faults)
+            verdict += "; what is there is sound" if is_sound else ""
+        lines = [("output", self.folder), ("verdict", verdict), ("read", looked_at)]
         lines.append(("requests", f"{self.compared:,} made again from the input and found the same"))
         lines += [("fault", fault) for fault in self.faults] + [("note", note) for note in self.notes]
         return table(lines)
-
-    def _verdict(self) -> str:
-        if self.is_proven:
-            return "proven"
-        said = {self.unfinished: "incomplete", self.unchecked: "NOT compared with the input"}
-        if not said.keys() >= set(self.faults):
-            return "NOT proven"
-        return " and ".join(said[fault] for fault in self.faults) + "; what is there is sound"
 
 
 def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> Proof:
@@ -108,9 +106,19 @@ def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | No
                 else f"the stored answers are being read again: {_UNDER_WAY.format(holder)}"
             )
             return proof
-        has_success = disk.exists(folder / SUCCESS)  # asked before the parts: a run may end meanwhile
+        # Before the parts: a run that ends meanwhile would seem to have written `_SUCCESS` over missing rows.
+        has_success = disk.exists(folder / SUCCESS)
         totals = _read_parts(disk, folder, runfile, proof)
-        _compare_totals(runfile, totals, proof, is_running=holder is not None)
+        totals.bill.add(bill_aside(runfile))
+        # While a run is under way, record and parts differ. And running the job again would not repair a damaged part.
+        if holder is None and not proof.damaged:
+            if _has_died(runfile):
+                proof.notes.append("the last run died, so run.json holds no totals of that run to compare")
+            elif not _is_same(runfile.totals, totals.as_json()):
+                proof.faults.append(
+                    f"run.json says {_totals_text(runfile.totals)}, the parts say {_totals_text(totals.as_json())}."
+                    " A part was changed or removed; run the job again"
+                )
         _read_journals(disk, folder, proof)
         _compare_input(disk, folder, runfile, proof)
         _compare_end(runfile, proof, has_success=has_success, holder=holder)
@@ -139,11 +147,20 @@ def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: Damage
 
 
 def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
+    """What the rows of all readable parts come to. Parts are compared with their footers and with each other."""
     totals, answers = Totals(), answers_in(disk, folder / OWN_FOLDER)
     schemas: dict[str, list[int]] = {}  # the parts that have it, by what it says
     for number in part_numbers(disk, folder):
         proof.parts += 1
-        _read_answers(disk, answers.get(number), number, proof)
+        # The answers first: what is advised for a damaged part depends on whether they can rebuild it.
+        try:
+            if (path := answers.get(number)) is not None:
+                proof.answers += sum(1 for _ in read_raw(disk, path))
+            else:
+                proof.without_answers.add(number)
+        except BatchcallError as error:
+            proof.without_answers.add(number)
+            proof.faults.append(f"{error}. {_ANSWERS_LOST}")
         try:
             with open_part(disk, folder / part_name(number)) as part:
                 counted = _read_rows(runfile, number, part.outcomes(), proof)
@@ -156,7 +173,12 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
         if not _is_same(part.totals.as_json(), counted.as_json()):
             _add_damage(proof, [number], f"{part_name(number)}: its footer says other totals than its rows")
         totals.add(counted)
-    if odd := _odd_ones(list(schemas.values())):
+
+    # Most parts are right about the columns. Without a majority nobody knows which: then all are reported.
+    *odd_groups, largest = sorted(schemas.values(), key=len) or [[]]
+    if odd_groups and len(odd_groups[-1]) == len(largest):
+        odd_groups.append(largest)
+    if odd := sorted(number for numbers in odd_groups for number in numbers):
         _add_damage(proof, odd, f"parts disagree on their columns: {_names(odd)}")
     return totals
 
@@ -173,16 +195,10 @@ _ASKED_AGAIN = (
     "Move the file away and run the job again: its rows are asked again and paid again, as their stored answers are"
     " gone or damaged too"
 )
-
-
-def _odd_ones(groups: list[list[int]]) -> list[int]:
-    """All but the largest group; all of them where none is the largest."""
-    if len(groups) < 2:
-        return []
-    *odd, largest = sorted(groups, key=len)
-    if len(odd[-1]) == len(largest):
-        odd.append(largest)
-    return sorted(number for numbers in odd for number in numbers)
+_ANSWERS_LOST = (
+    "The rows of a sound part do not need it: move the file away, nothing is bought again; only `revalidate` will not"
+    " work for them"
+)
 
 
 def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof: Proof) -> Totals:
@@ -201,41 +217,10 @@ def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof
     return totals
 
 
-def _read_answers(disk: Disk, path: Path | None, number: int, proof: Proof) -> None:
-    if path is None:
-        proof.without_answers.add(number)
-        return
-    try:
-        proof.answers += sum(1 for _ in read_raw(disk, path))
-    except BatchcallError as error:
-        proof.without_answers.add(number)
-        proof.faults.append(f"{error}. {_ANSWERS_LOST}")
-
-
-_ANSWERS_LOST = (
-    "The rows of a sound part do not need it: move the file away, nothing is bought again; only `revalidate` will not"
-    " work for them"
-)
-
-
 def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
     """Equal totals; money may differ in its last digits, as floats are summed in another order."""
     costs = (left.get("cost") or 0.0, right.get("cost") or 0.0)
     return {**left, "cost": None} == {**right, "cost": None} and abs(costs[0] - costs[1]) <= 1e-9 * max(1.0, *costs)
-
-
-def _compare_totals(runfile: RunFile, totals: Totals, proof: Proof, *, is_running: bool) -> None:
-    if is_running or proof.damaged:  # they cannot agree; and running the job again would not repair a damaged part
-        return
-    if _has_died(runfile):
-        proof.notes.append("the last run died, so run.json holds no totals of that run to compare")
-        return
-    totals.bill.add(bill_aside(runfile))
-    if not _is_same(runfile.totals, totals.as_json()):
-        proof.faults.append(
-            f"run.json says {_totals_text(runfile.totals)}, the parts say {_totals_text(totals.as_json())}."
-            " A part was changed or removed; run the job again"
-        )
 
 
 def _has_died(runfile: RunFile) -> bool:
@@ -254,7 +239,11 @@ def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
 
 
 def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> None:
-    """Compare the parts with the input: each input row has one output row, made of the same request."""
+    """Compare the parts with the input: each input row has one output row, made of the same request.
+
+    Where the input has changed since the last run, what differs is the input's doing and the parts are sound. Where it
+    has not, what differs was done to the parts: these are damaged.
+    """
     try:
         job = stored_job(runfile.job)
         source = open_input(job.input.path, id_column=job.input.id, output=folder)
@@ -277,38 +266,26 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> 
     if missing:
         proof.unfinished = f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again"
     if proof.has_changed:
-        _add_changes(walked, proof)
-    else:
-        _add_strange_rows(walked, runfile, proof)
-
-
-def _add_changes(walked: _Walked, proof: Proof) -> None:
-    """Rows that are sound, and not what the input makes now."""
-    if walked.has_other_columns:
-        proof.faults.append(f"the columns of the input have changed since the last run. {_FOLLOW}")
-    for rows, what in (
-        (walked.other, "have changed in the input since they were asked"),
-        (walked.edited, "have changed in the input, in columns that are kept and not asked about"),
-        (walked.beyond, f"are beyond the {walked.rows:,} that the input has now"),
-    ):
-        if rows:
-            proof.faults.append(f"{len(rows):,} rows {what}: {_some(rows)}. {_FOLLOW}")
-
-
-_FOLLOW = "Run the job again to follow the input, `batchcall check` says what it would buy; or restore the input"
-
-
-def _add_strange_rows(walked: _Walked, runfile: RunFile, proof: Proof) -> None:
-    """Rows that this very input does not make: something has happened to their parts."""
+        if walked.has_other_columns:
+            proof.faults.append(f"the columns of the input have changed since the last run. {_FOLLOW}")
+        for rows, what in (
+            (walked.other, "have changed in the input since they were asked"),
+            (walked.edited, "have changed in the input, in columns that are kept and not asked about"),
+            (walked.beyond, f"are beyond the {walked.rows:,} that the input has now"),
+        ):
+            if rows:
+                proof.faults.append(f"{len(rows):,} rows {what}: {_some(rows)}. {_FOLLOW}")
+        return
     if numbers := _numbers_of(walked.other, runfile):
         what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
-        proof.damaged.update(numbers)
+        proof.damaged.update(numbers)  # with other advice than `_add_damage` gives: these rows hold foreign answers
         proof.faults.append(f"{_names(numbers)}: {what}: {_some(walked.other)}. {_TAKEN_OR_ASKED}")
     if numbers := _numbers_of(walked.beyond, runfile):
         what = f"{len(walked.beyond):,} rows are beyond the {walked.rows:,} of the input: {_some(walked.beyond)}"
         _add_damage(proof, numbers, f"{_names(numbers)}: {what}")
 
 
+_FOLLOW = "Run the job again to follow the input, `batchcall check` says what it would buy; or restore the input"
 _TAKEN_OR_ASKED = (
     "Move the file away and run the job again: its rows take the stored answers that fit, the others are asked again"
 )
