@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,6 @@ from batchcall.base import (
     HttpRequest,
     JobError,
     Request,
-    Row,
     Shape,
     Usage,
 )
@@ -125,16 +125,13 @@ class CheckReport:
             *(("warning", warning) for warning in self.warnings),
             *(("refused", refusal) for refusal in self.refusals),
         ]
-        return table(lines) + "\n\n" + self._first_request_text()
-
-    def _first_request_text(self) -> str:
         first = self.first_request
         if first is None:
-            return "no row of the sample makes a request"
+            return table(lines) + "\n\nno row of the sample makes a request"
         headers = "\n".join(f"{name}: {value}" for name, value in first["headers"].items())
         body = orjson.dumps(first["body"], option=orjson.OPT_INDENT_2).decode()
         cut = "" if len(body) <= _SHOWN_BODY else "\n… (cut)"
-        return f"first request:\nPOST {first['url']}\n{headers}\n\n{body[:_SHOWN_BODY]}{cut}"
+        return f"{table(lines)}\n\nfirst request:\nPOST {first['url']}\n{headers}\n\n{body[:_SHOWN_BODY]}{cut}"
 
 
 def check_job(job: Job | Path | str) -> CheckReport:
@@ -161,6 +158,11 @@ def check_job(job: Job | Path | str) -> CheckReport:
     seconds, bound_by = _seconds(job, left, sum(tokens))
     cost = _cost(job, sample, left, tokens)
     warnings += _budget_warnings(job.limits, standing.spent, cost=cost, tokens=round(left * sum(tokens)))
+    pool = []
+    if len(job.endpoints) > 1:  # of a single endpoint the first request shows all
+        for name, endpoint in zip(endpoint_names(job.endpoints), job.endpoints, strict=True):
+            model = endpoint.model or job.request.model or "the model of the row"
+            pool.append(f"{name} ({endpoint.protocol}, {model})")
     return CheckReport(
         job=str(job.file),
         rows=rows,
@@ -175,7 +177,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
         columns=layout.arguments_text,
         warnings=warnings,
         refusals=refusals,
-        endpoints=_pool_members(job),
+        endpoints=pool,
     )
 
 
@@ -192,16 +194,6 @@ def _refusals_of_machine(job: Job) -> list[str]:
     except JobError as error:
         refusals.append(f"{error}: {error.hint}")
     return refusals
-
-
-def _pool_members(job: Job) -> list[str]:
-    """The endpoints of a pool. Nothing where there is one endpoint: the first request shows it."""
-    if len(job.endpoints) == 1:
-        return []
-    named = zip(endpoint_names(job.endpoints), job.endpoints, strict=True)
-    return [
-        f"{name} ({one.protocol}, {one.model or job.request.model or 'the model of the row'})" for name, one in named
-    ]
 
 
 def _sentence(error: BatchcallError) -> str:
@@ -239,24 +231,18 @@ def _standing(job: Job, maker: RequestMaker, source: Input, refusals: list[str])
             runfile = read_runfile(disk, folder / OWN_FOLDER)
         except DamagedRecordError:
             runfile = None  # it keeps no run from starting, so it counts as missing
-        if runfile is None:
-            return _standing_without_record(maker, source, disk, folder, refusals)
-        return _standing_of(job, runfile, maker, source, disk, refusals)
+        if runfile is not None:
+            return _standing_of(job, runfile, maker, source, disk, refusals)
+        if not folder.is_dir() or not has_bought(disk, folder):
+            return _NOTHING
+        # Nothing says which job made the parts, so `run` uses them only if every row answers a request of this job.
+        would = forecast_of([maker], source, disk, folder)
+        if would.gone:
+            refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
+        return _Standing({}, False, 0, would.to_buy, Totals())
     except BatchcallError as error:
         refusals.append(_sentence(error))
         return _NOTHING
-
-
-def _standing_without_record(
-    maker: RequestMaker, source: Input, disk: Disk, folder: Path, refusals: list[str]
-) -> _Standing:
-    """Parts whose run.json is lost are used where they answer the job's own requests."""
-    if not folder.is_dir() or not has_bought(disk, folder):
-        return _NOTHING
-    would = forecast_of([maker], source, disk, folder)
-    if would.gone:
-        refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
-    return _Standing({}, False, 0, would.to_buy, Totals())
 
 
 def _standing_of(
@@ -291,13 +277,9 @@ def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -
     endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
     sampled, bad = [], []
+    # By shape, as in a run: it is encoded and hashed once for all rows that share it.
     shapes: dict[Shape, Sent] = {}
-    rows: list[Row] = []
-    for batch in source.batches(columns):
-        rows += batch.rows[: _SAMPLE_ROWS - len(rows)]
-        if len(rows) == _SAMPLE_ROWS:
-            break
-    for row in rows:
+    for row in islice((row for batch in source.batches(columns) for row in batch.rows), _SAMPLE_ROWS):
         try:
             if row.fault is not None:
                 raise RowError(row.fault)
@@ -310,7 +292,15 @@ def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -
             sampled.append((prepared, dialect.encode(prepared)))
         except RowError as error:
             bad.append(f"{row.where}: {error}")
-    warnings += _name_warnings(job, {tool.name: sent_name(tool) for shape in shapes for tool in shape.tools})
+    strict = [one.url for one in job.endpoints if not takes_any_name(one.url)]
+    names = {tool.name: sent_name(tool) for shape in shapes for tool in shape.tools}
+    renamed = [f"{own} as {sent}" for own, sent in names.items() if own != sent]
+    if strict and renamed:
+        more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
+        warnings.append(
+            f"tools are sent to {strict[0]} by other names, as it allows only letters, digits, _ and - in 64"
+            f" characters: {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must say what they do"
+        )
     return sampled, bad
 
 
@@ -318,21 +308,10 @@ def _bad_text(sample: list[Sampled], bad: list[str]) -> str:
     return f"{len(bad):,} of the first {len(bad) + len(sample):,} rows will end as bad_row; the first: {bad[0]}"
 
 
-def _name_warnings(job: Job, names: Mapping[str, str]) -> list[str]:
-    """What strict endpoints call the tools, where that differs from their own names, which are the keys of `names`."""
-    strict = [endpoint.url for endpoint in job.endpoints if not takes_any_name(endpoint.url)]
-    renamed = [f"{own} as {sent}" for own, sent in names.items() if own != sent]
-    if not strict or not renamed:
-        return []
-    more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
-    return [
-        f"tools are sent to {strict[0]} by other names, as it allows only letters, digits, _ and - in 64 characters:"
-        f" {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must say what they do"
-    ]
-
-
 def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
     """Prompt and completion tokens of a row, and what the numbers rest on."""
+    # The best basis that there is: rows of this very job; the sample, with answers as long as those of the job before
+    # (a prompt is edited more often than what is asked for); the sample alone.
     totals = standing.totals
     rows, prompt, completion = (totals.get(name) for name in ("rows", "prompt_tokens", "completion_tokens"))
     if rows and prompt and completion and standing.is_same_job:
@@ -342,7 +321,7 @@ def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[f
     estimate = TokenEstimate()
     prompts = [estimate.prompt_tokens(len(http.body)) for _, http in sample]
     mean = sum(prompts) / len(prompts)
-    if rows and completion:  # another prompt, and answers of much the same length
+    if rows and completion:
         basis = (
             f"prompts by the size of the first {len(sample):,} rows, answers as long as the {rows:,} of the job before"
         )

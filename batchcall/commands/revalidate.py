@@ -104,10 +104,19 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
     folder = job.output.path
     runfile = require_runfile(disk, folder)
     _refuse_other_changes(runfile, job)
-    _refuse_without_answers(disk, folder)
+    answers = answers_in(disk, folder / OWN_FOLDER)
+    for number in part_numbers(disk, folder):  # all of them, before anything is touched
+        if number not in answers:
+            raise OutputError(
+                f"{folder / OWN_FOLDER / ANSWERS_FOLDER / answers_name(number)} is missing:"
+                " no raw answers were kept, so there is nothing to read again",
+                hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
+            )
     maker, parser = make_request_maker(job), answer_parser_of(job)
     result = Revalidation(str(folder))
     with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
+        # From here on parts are of two kinds, until all are rewritten. So run.json says so first, and `run` and `verify`
+        # refuse the output until a revalidation has come to its end. Found set, it means that one has died.
         has_died, runfile.revalidating = runfile.revalidating, True
         write_runfile(disk, folder / OWN_FOLDER, runfile)
         disk.remove(folder / SUCCESS)
@@ -172,24 +181,11 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     return totals
 
 
-def _refuse_without_answers(disk: Disk, folder: Path) -> None:
-    """Before anything is touched."""
-    own = folder / OWN_FOLDER
-    answers = answers_in(disk, own)
-    for number in part_numbers(disk, folder):
-        if number not in answers:
-            raise OutputError(
-                f"{own / ANSWERS_FOLDER / answers_name(number)} is missing:"
-                " no raw answers were kept, so there is nothing to read again",
-                hint="`output.response = true` keeps them; without them only `batchcall run --on-change rerun` helps",
-            )
-
-
 def _rows(work: _Work, number: int) -> Iterator[tuple[KeptRow, Outcome, Request | None]]:
     """The rows of a part with what was asked: the same for all where the tools are the job's, else made from the input
     again, None where it makes none."""
     shape = work.maker.builder.shape
-    requests = _requests_of_rows(work, number)
+    requests = _requests_of_rows(work, number)  # the input is opened only when the first is taken
     for kept, outcome in read_rows(work.disk, work.job.output.path / part_name(number), work.layout):
         if shape is not None:
             yield kept, outcome, Request(shape, [])
@@ -220,7 +216,9 @@ def _read_again(work: _Work, request: Request, old: Outcome, attempts: list[Atte
         toolbox=work.maker.toolbox_of(request),
         attempts=tuple(attempts),
     )
-    if work.has_died or old.status is Status.BAD_RESPONSE:  # which is how answers end that could not be read
+    # Some answers end the process that reads them. Any of them may have, where a revalidation has died; else only those
+    # that no run could read, which end as bad_response. All others are read here: a child costs too much for each.
+    if work.has_died or old.status is Status.BAD_RESPONSE:
         return work.parser.outcome(
             prepared, [work.child.read(attempt, Request(request.shape, [])) for attempt in attempts]
         )
@@ -232,13 +230,14 @@ def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, total
     if identity != runfile.identity:
         runfile.kept_jobs.append(runfile.job)
     runfile.job, runfile.identity, runfile.validations = masked(job), identity, [read_with(job)]
-    totals.bill.add(bill_aside(runfile))
+    totals.bill.add(bill_aside(runfile))  # of what was set aside, which is in no part
     runfile.totals = totals.as_json()
     if layout is not None:
         runfile.layout = layout_fingerprint(layout, job.output.part_rows)
     runfile.revalidating = False
     runfile.is_complete = runfile.is_complete and totals.rows == runfile.input.rows  # a part may be gone since
     write_runfile(disk, job.output.path / OWN_FOLDER, runfile)
+    # Last: a reader that finds `_SUCCESS` must find the record of what it stands over.
     if runfile.is_complete:
         disk.close(disk.create(job.output.path / SUCCESS))
         disk.sync_folder(job.output.path)

@@ -140,41 +140,32 @@ def read_status(folder: Path | str, *, job: Job | None = None, disk: Disk | None
         except DamagedRecordError as error:
             faults.append(f"{error}. {error.hint}")
             runfile = None
+        try:
+            written_by = stored_job(runfile.job) if runfile is not None else None
+        except JobError:  # of another version
+            written_by = None
         last = runfile.runs[-1] if runfile and runfile.runs else None
         holder = holder_of(own / "lock")
         has_died = holder is None and (last is None or last.ended_at is None)
         return OutputStatus(
             folder=str(folder),
             totals=totals.as_json(),
-            journals=_unpublished(disk, folder, runfile, journals, has_died=has_died),
+            journals=_unpublished(disk, folder, written_by, journals, has_died=has_died),
             rows_expected=runfile.input.rows_expected if runfile else None,
             is_complete=runfile is not None and runfile.is_complete and not faults,
             holder=holder,
             runs=len(runfile.runs) if runfile else 0,
             faults=faults,
-            is_free=runfile is not None and _is_free(runfile),
+            is_free=runfile is not None and written_by is not None and is_free(written_by, runfile),
             notes=job_notes(folder, runfile, disk, job) if runfile else [],
-            last_run=None
-            if last is None
-            else {
-                "started_at": last.started_at,
-                "ended_at": last.ended_at,
-                "reason": last.reason,
-                "exit_code": last.exit_code,
-                "requests": last.requests,
-                "rows_paid_once": last.rows_paid_once,
-                "possibly_paid_twice": last.possibly_paid_twice,
-                "indeterminate": last.indeterminate,
-                "given_up": last.given_up,
-            },
+            last_run={name: getattr(last, name) for name in _OF_LAST_RUN} if last is not None else None,
         )
 
 
-def _is_free(runfile: RunFile) -> bool:
-    try:
-        return is_free(stored_job(runfile.job), runfile)
-    except JobError:  # of another version
-        return False
+_OF_LAST_RUN = (
+    "started_at", "ended_at", "reason", "exit_code", "requests",
+    "rows_paid_once", "possibly_paid_twice", "indeterminate", "given_up",
+)  # fmt: skip
 
 
 def require_runfile(disk: Disk, folder: Path) -> RunFile:
@@ -194,17 +185,18 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
 
 
 def _unpublished(
-    disk: Disk, folder: Path, runfile: RunFile | None, journals: Mapping[int, Recovered], *, has_died: bool
+    disk: Disk, folder: Path, job: Job | None, journals: Mapping[int, Recovered], *, has_died: bool
 ) -> Unpublished:
-    """What the journals hold, read as the job reads it; without a record of it, only whether there is an answer."""
+    """What the journals hold, read as the job reads it; without one, only whether there is an answer."""
     try:
-        job = stored_job(runfile.job) if runfile is not None else None
         maker = make_request_maker(job) if job is not None else None
-    except JobError:
-        job = maker = None
+    except JobError:  # of another version, which took a template or a tool that this one refuses
+        maker = None
     if job is None or maker is None:
         return unpublished_answers(disk, folder, _look, journals.items(), has_died=has_died)
-    prepared = None  # where rows bring tools of their own, which only the input has
+    # The input is not read, as this command is to answer at once. One row without values stands in for all: where the
+    # tools are the job's, what an answer comes to depends on nothing else of its row.
+    prepared = None  # rows bring tools of their own, which only the input has
     if maker.builder.shape is not None:
         request = Request(maker.builder.shape, [])
         prepared = Prepared(Row(0, {}, ""), request, "", maker.toolbox_of(request))
