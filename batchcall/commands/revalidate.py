@@ -115,7 +115,7 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
     maker, parser = make_request_maker(job), answer_parser_of(job)
     result = Revalidation(str(folder))
     with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
-        # From here on parts are of two kinds, until all are rewritten. So run.json says so first, and `run` and `verify`
+        # From here on parts are of two kinds, until all are rewritten. So run.json says so first: `run` and `verify`
         # refuse the output until a revalidation has come to its end. Found set, it means that one has died.
         has_died, runfile.revalidating = runfile.revalidating, True
         write_runfile(disk, folder / OWN_FOLDER, runfile)

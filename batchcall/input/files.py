@@ -86,12 +86,22 @@ class FileSet:
 def find_files(path: str, *, output: Path | None = None) -> FileSet:
     """The files that `path` names, sorted by name. Raises InputError when there are none, or they are a mixture.
 
-    The parts in the job's own `output`, and in its rehearsal's, are left out: each run would buy the rows of the last.
+    The parts in the job's own `output`, and in that of its rehearsal, are left out.
     """
     shown = _without_credentials(path)
     try:
         place = _located(path)
-        found = _without_own_parts(place, _files_at(place, shown), output)
+        found = _files_at(place, shown)
+        # An output may lie below the input: without this, each run would buy the rows of the last.
+        if output is not None and output.name and place.is_local:
+            live = output.with_name(output.name.removesuffix(REHEARSAL))
+            own = {os.path.realpath(folder) for folder in (output, live, live.with_name(live.name + REHEARSAL))}
+            found = [
+                file
+                for file in found
+                if part_number(os.path.basename(file.path)) is None
+                or os.path.dirname(os.path.realpath(file.path)) not in own
+            ]
     except (OSError, pa.ArrowException) as error:
         hint = "the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://"
         if isinstance(error, OSError) and (needs := _STORES.get(path.partition("://")[0])) is not None:
@@ -115,18 +125,8 @@ _STORES = {
 }
 
 
-def _without_own_parts(place: _Place, found: Iterable[InputFile], output: Path | None) -> Iterable[InputFile]:
-    if output is None or not output.name or not isinstance(place.filesystem, fs.LocalFileSystem):
-        return found
-    live = output.with_name(output.name.removesuffix(REHEARSAL))
-    own = {os.path.realpath(folder) for folder in (output, live, live.with_name(live.name + REHEARSAL))}
-    return [
-        file
-        for file in found
-        if part_number(os.path.basename(file.path)) is None or os.path.dirname(os.path.realpath(file.path)) not in own
-    ]
-
-
+# Two paths may lead to one file, through links to it or to a folder above it. It is read under its own name; only where
+# that is not among those found, under the first of the others.
 def _once_each(place: _Place, found: list[InputFile]) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
     """The files without those that only a link makes another one of: their rows would be paid for twice."""
     by_place: dict[str, list[InputFile]] = {}
@@ -144,7 +144,7 @@ def _once_each(place: _Place, found: list[InputFile]) -> tuple[tuple[InputFile, 
 
 def _lost_links(place: _Place, files: Iterable[InputFile]) -> Iterator[str]:
     """Links beside the files that lead to nothing: no listing shows them, and rows would be missing unnoticed."""
-    if not isinstance(place.filesystem, fs.LocalFileSystem) or os.path.isfile(place.base):
+    if not place.is_local or os.path.isfile(place.base):
         return
     wildcard = place.pattern[-1].replace("**", "*") if place.pattern else "*"
     for folder in sorted({os.path.dirname(file.path) for file in files}):
@@ -162,8 +162,8 @@ def reason(error: BaseException) -> str:
 
 
 def _without_credentials(text: str) -> str:
-    """Up to the last @: the keys of S3 have slashes, and who forgets to write them as %2F meets an error that quotes
-    the whole URI. And without the values of parameters that are called like secrets."""
+    """The text without user and password in a URI, and without the values of parameters that are named like secrets."""
+    # Up to the last @: the keys of S3 have slashes. Where these are not written as %2F, an error quotes the whole URI.
     text = re.sub(r"//[^\s@]*:\S*@", "//***@", text)
     return _SECRET_PARAMETER.sub(r"\1***", text)
 
@@ -174,25 +174,24 @@ _SECRET_PARAMETER = re.compile(r"([?&][^=&\s]*(?:key|secret|token|password|sig)[
 class _Place(NamedTuple):
     filesystem: Any
     base: str  # a file or a directory
-    pattern: tuple[str, ...]  # components below the base; empty when the path is no glob
+    pattern: tuple[str, ...]  # components below the base; empty when the path is not a glob
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
 
 
 def _located(path: str) -> _Place:
     if "://" in path:
-        return _located_uri(path)
-    local = fs.LocalFileSystem()
+        address, mark, query = path.partition("?")  # options of the store, so `?` is not a wildcard here
+        base, pattern = _split_glob(address, r"[*\[]")
+        filesystem, root = fs.FileSystem.from_uri(base.replace(" ", "%20") + mark + query)
+        return _Place(filesystem, root, tuple(map(unquote, pattern)))
     whole = Path(os.path.abspath(path))
     if whole.exists():  # a name may well have brackets in it
-        return _Place(local, whole.as_posix(), ())
+        return _Place(fs.LocalFileSystem(), whole.as_posix(), ())
     base, pattern = _split_glob(whole.as_posix(), r"[*?\[]", stands=os.path.lexists)
-    return _Place(local, base or "/", pattern)
-
-
-def _located_uri(uri: str) -> _Place:
-    address, mark, query = uri.partition("?")  # options of the store; so `?` is no wildcard here
-    base, pattern = _split_glob(address, r"[*\[]")
-    filesystem, root = fs.FileSystem.from_uri(base.replace(" ", "%20") + mark + query)
-    return _Place(filesystem, root, tuple(map(unquote, pattern)))
+    return _Place(fs.LocalFileSystem(), base or "/", pattern)
 
 
 def _split_glob(
@@ -206,41 +205,29 @@ def _split_glob(
     return path, ()
 
 
-def _files_at(place: _Place, shown: str) -> Iterable[InputFile]:
+def _files_at(place: _Place, shown: str) -> list[InputFile]:
     if place.pattern:
         return _matching_files(place, shown)
     found = place.filesystem.get_file_info(place.base)
-    if found.type == fs.FileType.Directory:
-        return _files_in(place, shown)
-    if found.type == fs.FileType.File:
-        return [_single_file(found, shown)]
     if found.type == fs.FileType.NotFound:
         raise InputError(f"{shown} does not exist", hint=_near_names(place))
-    raise InputError(
-        f"{shown} is neither a file nor a directory", hint="an input is read more than once: save it first"
-    )
-
-
-def _single_file(found: Any, shown: str) -> InputFile:
-    files = _readable([found], os.path.dirname(found.path))
-    if not files:
-        suffix = os.path.splitext(found.base_name)[1].lower()
+    if found.type == fs.FileType.File:
+        if files := _readable([found], os.path.dirname(found.path)):
+            return files
+        what_to_do = _OTHER_FORMATS.get(os.path.splitext(found.base_name)[1].lower(), "convert it first")
+        raise InputError(f"{shown} is not in a format that is read: {_READABLE}", hint=what_to_do)
+    if found.type != fs.FileType.Directory:  # a pipe, a device
         raise InputError(
-            f"{shown} is not in a format that is read: {_READABLE}", hint=_OTHER_FORMATS.get(suffix, "convert it first")
+            f"{shown} is neither a file nor a directory", hint="an input is read more than once: save it first"
         )
-    return files[0]
-
-
-def _files_in(place: _Place, shown: str) -> list[InputFile]:
+    if files := _readable(_held(place, place.base), place.base):
+        return files
     entries = _entries(place, place.base)
-    readable = _readable(_held(place, place.base), place.base)
-    if not readable:
-        names = sorted(entry.base_name for entry in entries)
-        hint = f"it holds {', '.join(names[:_SAMPLE_NAMES])}" if names else "the directory is empty"
-        if any(map(_is_folder, _visible(entries))):
-            hint += f"; for files in folders below write {shown.rstrip('/')}/**"
-        raise InputError(f"{shown} holds no input file: {_READABLE} are read", hint=hint)
-    return readable
+    names = sorted(entry.base_name for entry in entries)
+    hint = f"it holds {', '.join(names[:_SAMPLE_NAMES])}" if names else "the directory is empty"
+    if any(map(_is_folder, _visible(entries))):
+        hint += f"; for files in folders below write {shown.rstrip('/')}/**"
+    raise InputError(f"{shown} holds no input file: {_READABLE} are read", hint=hint)
 
 
 def _held(place: _Place, folder: str) -> list[Any]:
@@ -258,11 +245,9 @@ def _matching_files(place: _Place, shown: str) -> list[InputFile]:
     readable = _readable(files, place.base)
     if not readable:
         names = ", ".join(sorted(found.base_name for found in files)[:_SAMPLE_NAMES])
+        hint = "quote the path as it is written in the job file: `**` spans folders"
         raise InputError(
-            f"{shown} matches no input file: {_READABLE} are read",
-            hint=f"it matches {names}"
-            if names
-            else "quote the path as it is written in the job file: `**` spans folders",
+            f"{shown} matches no input file: {_READABLE} are read", hint=f"it matches {names}" if names else hint
         )
     return readable
 
@@ -284,7 +269,7 @@ def _walked(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[An
             if not rest:
                 yield entry
             else:
-                is_link = isinstance(place.filesystem, fs.LocalFileSystem) and os.path.islink(entry.path)
+                is_link = place.is_local and os.path.islink(entry.path)
                 (linked if is_link else waiting).append((entry.path, rest))
 
 
@@ -306,7 +291,7 @@ def _is_named(name: str, wildcard: str) -> bool:
 
 
 def _real_path(place: _Place, path: str) -> str:
-    return os.path.realpath(path) if isinstance(place.filesystem, fs.LocalFileSystem) else path
+    return os.path.realpath(path) if place.is_local else path
 
 
 def _entries(place: _Place, folder: str) -> list[Any]:

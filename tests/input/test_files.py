@@ -341,13 +341,13 @@ def test_any_name_is_read_in_its_folder(tmp_path: Path, name: str) -> None:
     ("uri", "named"),
     [("s3://lake/in/**", "AWS_ENDPOINT_URL"), ("gs://lake/in", "GOOGLE_APPLICATION"), ("abfs://lake/in", "AZURE_")],
 )
-def test_a_store_that_is_down_is_told_with_where_its_address_and_credentials_come_from(
+def test_a_store_that_is_down_is_reported_with_where_its_address_and_credentials_come_from(
     uri: str, named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(uri: str) -> None:  # a real one tries again for six seconds
         raise OSError("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Could not connect")
 
-    monkeypatch.setattr(batchcall.input.files, "_located_uri", fail)
+    monkeypatch.setattr(batchcall.input.files, "_located", fail)
 
     error = error_of(uri)
 
