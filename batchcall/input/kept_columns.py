@@ -6,6 +6,7 @@ Only JSONL has to be made Arrow first, with the types of its sample; what does n
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -17,6 +18,15 @@ import pyarrow.parquet as pq
 
 from batchcall.input.arrow_values import REFUSALS, cleaned, fitted_array
 from batchcall.schemas import json_text_as_it_is, without_surrogates
+
+# Columns and types are fixed before the first row is asked about, from a sample of JSONL or the first Parquet file. So
+# a value further on may have no place in the output:
+#
+# - its column is not among those that were seen: reported only where all columns are to be kept;
+# - another file has another type for the column, and this value cannot be converted;
+# - a line of JSONL has another type than the sample: 1.5 in a column of whole numbers.
+#
+# Such a row is asked about like any other. The cell is null, and the row's `error` says so.
 
 
 class LeftOut(NamedTuple):
@@ -106,27 +116,22 @@ class KeptColumns:
 
     def gathered(self, rows: Sequence[KeptRow | None]) -> list[pa.Array]:
         """These rows as one array for each column. A row that nothing is known of is all null."""
-        pieces = [batch.slice(start, end - start) for batch, start, end in self._stretches(rows)]
-        if len(pieces) == 1:
-            return list(pieces[0].columns)
-        if not pieces:
-            return [pa.array([], field.type) for field in self.fields]
-        return [pa.concat_arrays([piece.column(number) for piece in pieces]) for number in range(len(self.fields))]
-
-    def _stretches(self, rows: Sequence[KeptRow | None]) -> list[tuple[pa.RecordBatch, int, int]]:
-        """Rows that lie behind one another, together. There are few: rows are in the order of the input."""
         if not rows or not self.fields:
-            return []
+            return [pa.array([], field.type) for field in self.fields]
         (nothing,) = self.of_arrays({}, 1)
         known = [nothing if row is None else row for row in rows]
+        # Rows that lie behind one another are cut out together. There are few cuts, as rows are in the order of the
+        # input, and a slice copies nothing.
         cuts = [0]
         for number, (one, following) in enumerate(pairwise(known), start=1):
             if following.batch is not one.batch or following.place != one.place + 1:
                 cuts.append(number)
-        return [
-            (known[first].batch, known[first].place, known[first].place + end - first)
-            for first, end in pairwise([*cuts, len(known)])
+        pieces = [
+            known[first].batch.slice(known[first].place, end - first) for first, end in pairwise([*cuts, len(known)])
         ]
+        if len(pieces) == 1:
+            return list(pieces[0].columns)
+        return [pa.concat_arrays([piece.column(number) for piece in pieces]) for number in range(len(self.fields))]
 
 
 _NOT_IN_FIRST_FILE = "has no column, as the first file of the input lacks it"
@@ -143,7 +148,10 @@ def _written(names: Iterable[str], taken: Iterable[str]) -> list[str]:
 
 
 def _storable(schema: pa.Schema) -> list[pa.Field]:
-    """The columns as they come back from Parquet: nearly always as they are."""
+    """The columns as they come back from Parquet: nearly always as they are.
+
+    Tried with an empty table: only pyarrow knows what its version can store, and as what.
+    """
     try:
         return list(_after_parquet(schema))
     except (pa.ArrowException, OSError):
@@ -190,8 +198,8 @@ def _cast(array: pa.Array, name: str, kind: pa.DataType, left_out: dict[int, lis
     """A column in the type that it has in the output. What cannot be made of it is null, and named as left out."""
     if array.type == kind:
         return array
-    # The ways in turn: as it is; without its encoding; as text, into a column of text; value by value, where null takes
-    # the place of what does not fit.
+    # The ways in turn, the cheapest first: as it is; without its encoding; as text, into a column of text; value by
+    # value, where null takes the place of what does not fit.
     for way in _WAYS:
         try:
             cast = way(array, kind)
@@ -232,6 +240,8 @@ _WAYS: tuple[Callable[[pa.Array, pa.DataType], pa.Array], ...] = (
 def _array(
     values: list[Any], name: str, kind: pa.DataType, fits: Callable[[Any], bool], left_out: dict[int, list[LeftOut]]
 ) -> pa.Array:
+    # The types are looked at first, as Arrow cuts 1.5 to 1 in a column of integers and reports nothing. It refuses the
+    # whole column for one value that does not fit; then they go one by one.
     if all(map(fits, map(type, values))):
         try:
             return pa.array(values, type=kind)
@@ -239,7 +249,12 @@ def _array(
             pass
     stored = []
     for place, value in enumerate(values):
-        found = None if value is None else _stored(value, kind, fits)
+        found = None
+        with contextlib.suppress(*REFUSALS, RecursionError):
+            adapted = _adapted(value, kind) if value is not None else None
+            if fits(type(adapted)):
+                pa.array([adapted], type=kind)
+                found = adapted
         if found is None and value is not None:
             left_out.setdefault(place, []).append(LeftOut(name, f"{_shown(value)} does not fit {kind}"))
         stored.append(found)
@@ -247,7 +262,7 @@ def _array(
 
 
 def _fits(kind: pa.DataType) -> Callable[[Any], bool]:
-    """Whether Arrow takes values of a Python type without loss: it would cut 1.5 to 1 and report nothing."""
+    """Whether a column of this type takes values of a Python type without loss."""
     return (_EXACT.get(kind, frozenset()) | {type(None)}).__contains__
 
 
@@ -259,19 +274,8 @@ _EXACT: Mapping[pa.DataType, frozenset[type]] = {
 }
 
 
-def _stored(value: Any, kind: pa.DataType, fits: Callable[[Any], bool]) -> Any:
-    """The value in the form that its column wants, None where that would lose something."""
-    try:
-        adapted = _adapted(value, kind)
-        if fits(type(adapted)):
-            pa.array([adapted], type=kind)
-            return adapted
-    except (*REFUSALS, RecursionError):
-        pass
-    return None
-
-
 def _adapted(value: Any, kind: pa.DataType) -> Any:
+    """The value in the form that its column wants, where that loses nothing; else as it is."""
     if pa.types.is_string(kind):
         if isinstance(value, str):
             return without_surrogates(value)
