@@ -232,6 +232,7 @@ def _files_at(place: _Place, shown: str) -> list[InputFile]:
 
 def _held(place: _Place, folder: str) -> list[Any]:
     """What a folder holds, and all below its folders that are partition keys."""
+    # Other folders below it are not looked into: what they hold may be another table. `/**` names them as well.
     entries = _visible(_entries(place, folder))
     partitions = [one.path for one in entries if _is_folder(one) and is_key_folder(one.base_name)]
     return [*entries, *(found for path in partitions for found in _walked(place, path, ("**",)))]
@@ -258,6 +259,8 @@ def _walked(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[An
     A folder is looked into once, whichever links lead to it: one that leads to a folder above would never end. What
     links lead to comes last, so that a file has the name that it has without them.
     """
+    # A pattern with `**` may come to a folder with several rests of it, each of which may match more. So what counts as
+    # seen is the folder with the rest.
     waiting, linked = deque([(folder, pattern)]), deque[tuple[str, tuple[str, ...]]]()
     seen = set[tuple[str, tuple[str, ...]]]()
     while waiting or linked:

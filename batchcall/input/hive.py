@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
-from batchcall.base import Row
 from batchcall.input.kept_columns import KeptColumns
 from batchcall.input.values import Batch, Mark, Table
 
@@ -52,6 +50,7 @@ class HiveTable:
 
     def __init__(self, table: Table, files: list[tuple[str, Keys]]) -> None:
         self._table = table
+        # A column of the files wins over a key of the same name: its values are in the rows themselves.
         names = dict.fromkeys(key for _, keys in files for key, _ in keys)
         own = [key for key in names if key not in table.schema.names]
         texts = {key: [dict(keys).get(key) for _, keys in files] for key in own}
@@ -74,7 +73,12 @@ class HiveTable:
             if keep is not None and not keys.keys().isdisjoint(keep.names):
                 kept = keep.filled([row.kept for row in rows], keys)
                 rows = [replace(row, kept=one) for row, one in zip(rows, kept, strict=True)]
-            yield Batch([_with_values(row, values) for row in rows], batch.mark)
+            completed = []
+            for row in rows:
+                # A line of JSONL may have the column although no line of the sample has: then its value stays.
+                missing = {key: value for key, value in values.items() if key not in row.values}
+                completed.append(replace(row, values={**row.values, **missing}) if missing else row)
+            yield Batch(completed, batch.mark)
 
     def count_rows(self) -> int:
         return self._table.count_rows()
@@ -84,12 +88,6 @@ class HiveTable:
 
     def why_no_columns(self) -> str:
         return self._table.why_no_columns()
-
-
-def _with_values(row: Row, values: Mapping[str, Any]) -> Row:
-    """A line of JSONL may have the column although no line of the sample has: then its value stays."""
-    missing = {key: value for key, value in values.items() if key not in row.values}
-    return replace(row, values={**row.values, **missing}) if missing else row
 
 
 def _type(texts: list[str | None]) -> pa.DataType:

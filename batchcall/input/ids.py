@@ -23,6 +23,7 @@ def check_ids(column: str, read: Callable[[], Iterable[Batch]]) -> int:
 
     `read` gives the input from its start, once or twice. Rows without a name are passed over: they end as bad rows.
     """
+    # Hashes instead of values: eight bytes a row, whatever the values are.
     buckets = [array("q") for _ in range(_BUCKETS)]
     rows = 0
     for row in _rows(read()):
@@ -31,8 +32,18 @@ def check_ids(column: str, read: Callable[[], Iterable[Batch]]) -> int:
             hashed = hash(row.values[column])
             buckets[hashed % _BUCKETS].append(hashed)
     suspects = {hashed for bucket in buckets for hashed in _repeated(bucket)}
-    if suspects:
-        _refuse_same_values(column, suspects, read())
+    if not suspects:
+        return rows
+    # Equal hashes are a suspicion, equal values are a fact. So the input is read once more, and only the values under
+    # suspicion are held: these are few.
+    seen: dict[Any, str] = {}
+    for row in _rows(read()):
+        if not _is_named(row, column) or hash(value := row.values[column]) not in suspects:
+            continue
+        if value in seen:
+            shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"
+            raise InputError(f"{column} {shown} is in {seen[value]} and again in {row.where}", hint=_HINT)
+        seen[value] = row.where
     return rows
 
 
@@ -75,15 +86,3 @@ def _repeated(hashes: array[int]) -> list[int]:
     same = pc.equal(ordered.slice(1), ordered.slice(0, len(ordered) - 1))
     repeated: list[int] = ordered.slice(1).filter(same).to_pylist()
     return repeated
-
-
-def _refuse_same_values(column: str, suspects: set[int], batches: Iterable[Batch]) -> None:
-    """Equal hashes are a suspicion; equal values are a fact."""
-    seen: dict[Any, str] = {}
-    for row in _rows(batches):
-        if not _is_named(row, column) or hash(value := row.values[column]) not in suspects:
-            continue
-        if value in seen:
-            shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:79] + "…"
-            raise InputError(f"{column} {shown} is in {seen[value]} and again in {row.where}", hint=_HINT)
-        seen[value] = row.where

@@ -45,11 +45,23 @@ class JsonlTable:
     def __init__(self, files: FileSet) -> None:
         """Reads the sample. Raises InputError when a file cannot be read, or there is no row at all."""
         self._files = files
-        sample = self._take_sample()
-        if not sample.rows:
+        self._first_fault: str | None = None
+        kinds: dict[str, set[str]] = {}  # by column, in the order first seen
+        rows = size = 0
+        blocks = ((file, block) for file in files.files for block in self._blocks(file, Mark(0, 0, 0, 1)))
+        for file, line in ((file, line) for file, block in blocks for line in block.rows()):
+            rows += 1
+            size += len(line.text)
+            try:
+                for name, value in _values(line).items():
+                    kinds.setdefault(name, set()).add(_kind(value))
+            except _LineFault as fault:
+                self._first_fault = self._first_fault or f"{file.name}:{line.number}: {fault}"
+            if rows >= SAMPLE_ROWS or size >= SAMPLE_BYTES:
+                break
+        if not rows:
             raise InputError(f"{files.shown} has no rows", hint="an input is one JSON object per line")
-        self._first_fault = sample.first_fault
-        self.schema = pa.schema([(name, _column_type(kinds)) for name, kinds in sample.kinds.items()])
+        self.schema = pa.schema([(name, _column_type(found)) for name, found in kinds.items()])
 
     def batches(
         self, columns: Collection[str], start: Mark, start_row: int, keep: KeptColumns | None = None
@@ -81,6 +93,8 @@ class JsonlTable:
         row = start.row
         lines: list[_Line] = []
         mark, size = start, 0
+        # What is done is counted, not parsed. A batch carries the mark of its own first line, so that the next run
+        # begins there; a compressed file can be read from its start only, so all of its batches carry that.
         for block in self._blocks(file, start):
             if row < start_row and row + (skipped := block.count_rows()) <= start_row:
                 row += skipped
@@ -99,21 +113,13 @@ class JsonlTable:
             yield Batch(_as_rows(row - len(lines), file.name, lines, wanted), mark)
         return row
 
-    def _take_sample(self) -> _Sample:
-        sample = _Sample({})
-        for file in self._files.files:
-            for block in self._blocks(file, Mark(0, 0, 0, 1)):
-                for line in block.rows():
-                    sample.add(line, file)
-                    if sample.rows >= SAMPLE_ROWS or sample.size >= SAMPLE_BYTES:
-                        return sample
-        return sample
-
     def _blocks(self, file: InputFile, start: Mark) -> Iterator[_Block]:
         """The file's lines from a mark on, some hundred at a time."""
+        # A bad line costs its row; a file that goes bad ends the run: a row is known by its position, and nobody knows
+        # the positions of the rows behind the fault.
         number = start.line
         try:
-            if not number:
+            if not number:  # it was not noted in the mark
                 number = self._number_of_line_at(file, start.offset)
             with self._opened(file, start.offset) as stream:
                 for block in _blocks_of(stream, start.offset, number, self._block_bytes()):
@@ -192,7 +198,7 @@ def _is_blank(line: bytes) -> bool:
 def _blocks_of(stream: Any, offset: int, number: int, block_bytes: int) -> Iterator[_Block]:
     """Split a stream into lines. Of a line that is too long only the beginning is held."""
     held: list[bytes] = []  # the line that the block before did not end
-    held_bytes = dropped = 0
+    held_bytes = dropped = 0  # of that line; `dropped` is what it had beyond `held`, and still counts for the offsets
     while piece := stream.read(block_bytes):
         lines = piece.split(b"\n")
         if len(lines) > 1:
@@ -230,20 +236,17 @@ class _Wanted(NamedTuple):
 
 
 def _as_rows(first: int, file: str, lines: list[_Line], wanted: _Wanted) -> list[Row]:
-    parsed = [_parsed(line) for line in lines]
+    parsed: list[tuple[dict[str, Any], str | None]] = []  # what each line holds, or why that cannot be known
+    for line in lines:
+        try:
+            parsed.append((_values(line), None))
+        except _LineFault as fault:
+            parsed.append(({}, str(fault)))
     kept = wanted.keep.of_values([values for values, _ in parsed]) if wanted.keep is not None else repeat(None)
     return [
-        Row(index, wanted.of(values), f"{file}:{line.number}", fault, of_row)
-        for index, (line, (values, fault), of_row) in enumerate(zip(lines, parsed, kept, strict=False), first)
+        Row(index, wanted.of(values), f"{file}:{line.number}", why, of_row)
+        for index, (line, (values, why), of_row) in enumerate(zip(lines, parsed, kept, strict=False), first)
     ]
-
-
-def _parsed(line: _Line) -> tuple[dict[str, Any], str | None]:
-    """What a line holds, or why that cannot be known."""
-    try:
-        return _values(line), None
-    except _LineFault as fault:
-        return {}, str(fault)
 
 
 class _LineFault(Exception):
@@ -270,6 +273,7 @@ _LONG, _LONG_NEGATIVE = b"0" * 20, b"-" + b"0" * 19
 
 def parse_line(line: bytes) -> dict[str, Any]:
     """The object that a line holds, integers exact, halves of surrogate pairs replaced by U+FFFD."""
+    # orjson goes first, for its speed. The slow way takes what it would get wrong in silence, and what it refuses.
     skeleton = line.translate(_SKELETON)
     if _LONG in skeleton or _LONG_NEGATIVE in skeleton:
         value = _parse_slowly(line)
@@ -280,7 +284,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
             value = _parse_slowly(line)
     if type(value) is not dict:
         raise _LineFault(f"the line holds {_JSON_NAMES[type(value)]}, not an object")
-    if skeleton.count(b"{") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
+    if skeleton.count(b"{") > MAX_DEPTH and _is_too_deep(value):
         raise _LineFault(_TOO_DEEP)
     return value
 
@@ -330,35 +334,14 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
-def _is_deeper(value: Any, limit: int) -> bool:
+def _is_too_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(limit):
+    for _ in range(MAX_DEPTH):
         members = (outer.values() if type(outer) is dict else outer for outer in level)
         level = [inner for of_outer in members for inner in of_outer if type(inner) in (dict, list)]
         if not level:
             return False
     return True
-
-
-@dataclass(slots=True)
-class _Sample:
-    """What the first rows look like."""
-
-    kinds: dict[str, set[str]]  # by column, in the order first seen
-    rows: int = 0
-    size: int = 0  # bytes
-    first_fault: str | None = None
-
-    def add(self, line: _Line, file: InputFile) -> None:
-        self.rows += 1
-        self.size += len(line.text)
-        try:
-            values = _values(line)
-        except _LineFault as fault:
-            self.first_fault = self.first_fault or f"{file.name}:{line.number}: {fault}"
-            return
-        for name, value in values.items():
-            self.kinds.setdefault(name, set()).add(_kind(value))
 
 
 def _kind(value: Any) -> str:
@@ -382,6 +365,8 @@ def _column_type(kinds: set[str]) -> pa.DataType:
     return pa.string()
 
 
+# Floats hold integers exactly up to 2**53. So a column of floats and longer integers has no type that holds both, and
+# becomes text, as does one with an integer beyond 64 bits.
 _TYPES = (
     ({"bool"}, pa.bool_()),
     ({"int", "wide"}, pa.int64()),

@@ -10,15 +10,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchcall.base import InputError, close_to
-from batchcall.input.files import JSONL, PARQUET, FileSet, InputFile, find_files
+from batchcall.input.files import JSONL, PARQUET, FileSet, find_files
 from batchcall.input.hive import with_keys
 from batchcall.input.ids import check_ids, named
 from batchcall.input.jsonl import JsonlTable
 from batchcall.input.kept_columns import KeptColumns
 from batchcall.input.parquet import ParquetTable
 from batchcall.input.values import Batch, Mark, Table
-
-__all__ = ["Batch", "Input", "InputFile", "Mark", "open_input"]
 
 _TABLES: Mapping[str, Callable[[FileSet], Table]] = {PARQUET: ParquetTable, JSONL: JsonlTable}
 _SHOWN_COLUMNS = 20  # in a message
@@ -44,7 +42,9 @@ class Input:
         self._rows: int | None = None  # once they were counted
         self.kind = files.kind  # "parquet" | "jsonl"
         self.files = files.files
-        self.fingerprint = _fingerprint(files.files)
+        # Of names, partition keys, sizes and times of change: a changed file is noticed without reading it.
+        known = json.dumps([[file.name, file.size, file.mtime_ns, *file.keys] for file in files.files])
+        self.fingerprint = hashlib.blake2b(known.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         self.schema: pa.Schema = table.schema
         self.notes = (*files.notes, *table.notes)
         self.columns: tuple[str, ...] = tuple(table.schema.names)
@@ -69,10 +69,12 @@ class Input:
         A row has no value for a column that it lacks, and None for one that is null. One that the id column does not
         name has a fault, whichever columns are read.
         """
+        # A mark may be of a run that saw more files than there are now.
         usable = [mark for mark in marks if mark.row <= start_row and mark.file < len(self.files)]
         start = max(usable, default=_BEGINNING)
         if self._named_by is None:
             return self._table.batches(frozenset(columns), start, start_row, keep)
+        # The id column is read whichever columns are asked for: a row without a name is a bad row to every reader.
         batches = self._table.batches(frozenset((*columns, self._named_by)), start, start_row, keep)
         return (named(batch, self._named_by) for batch in batches)
 
@@ -96,25 +98,17 @@ class Input:
         """Raise InputError when the input has no such column, or its files disagree on one. `what` needs them."""
         missing = [name for name in columns if name not in self.columns]
         if missing:
+            near = [name for wrong in missing for name in close_to(wrong, self.columns)]
+            has = ", ".join(self.columns[:_SHOWN_COLUMNS]) + (", …" if len(self.columns) > _SHOWN_COLUMNS else "")
+            sentences = [
+                f"did you mean {' and '.join(near)}?" if near else "",
+                f"it has {has}" if has else "it has no column",
+                self._table.why_no_columns(),
+            ]
             names = ("column " if len(missing) == 1 else "columns ") + ", ".join(map(repr, missing))
-            raise InputError(f"{what} needs {names}, which {self._shown} does not have", hint=self._hint(missing))
+            hint = "; ".join(filter(None, sentences))
+            raise InputError(f"{what} needs {names}, which {self._shown} does not have", hint=hint)
         self._table.check(columns)
-
-    def _hint(self, missing: list[str]) -> str:
-        near = [name for wrong in missing for name in close_to(wrong, self.columns)]
-        has = ", ".join(self.columns[:_SHOWN_COLUMNS]) + (", …" if len(self.columns) > _SHOWN_COLUMNS else "")
-        sentences = [
-            f"did you mean {' and '.join(near)}?" if near else "",
-            f"it has {has}" if has else "it has no column",
-            self._table.why_no_columns(),
-        ]
-        return "; ".join(filter(None, sentences))
 
 
 _BEGINNING = Mark(row=0, file=0, offset=0, line=1)
-
-
-def _fingerprint(files: tuple[InputFile, ...]) -> str:
-    """Of names, partition keys, sizes and times of change: a changed file is noticed without reading it."""
-    known = json.dumps([[file.name, file.size, file.mtime_ns, *file.keys] for file in files])
-    return hashlib.blake2b(known.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -50,10 +50,12 @@ class ParquetTable:
         row = start.row
         for number in range(start.file, len(self._files.files)):
             first_group = start.offset if number == start.file else 0
+            # A file whose rows are all done is not opened: its footer was read when columns were compared.
             if not first_group and row + self._footer(number).rows <= start_row:
                 row += self._footer(number).rows
                 continue
             self._check_file(number, {*asked, *kept})
+            # Columns that only this file has are read as well, so that their values can be reported as left out.
             found = self._footer(number).schema.names if keep.is_all else ()
             late = [name for name in found if name not in self.schema.names and name not in keep.names]
             wanted = _Wanted(asked, [*kept, *late], keep)
@@ -88,6 +90,7 @@ class ParquetTable:
             raise InputError(f"{file.name} cannot be opened: {reason(error)}") from error
         with handle:
             try:
+                # Without `pre_buffer` memory does not grow with the file: 300 MB are read in 44.
                 opened = pq.ParquetFile(
                     handle, pre_buffer=False, buffer_size=buffer_bytes, page_checksum_verification=True
                 )
@@ -125,7 +128,9 @@ class ParquetTable:
                     f"{name} has no column {column!r}, which {self._files.files[0].name} has",
                     hint="name files of one kind as the input, or leave the column out of output.keep",
                 )
-            if not _agree(expected, found):
+            # Text is text, however it is stored, and a column without a value fits anywhere.
+            one, other = _mapped(expected, _decoded_type), _mapped(found, _decoded_type)
+            if not (one == other or other == pa.null() or {one, other} <= _TEXTS):
                 raise InputError(
                     f"column {column!r} is {found} in {name} and {expected} in {self._files.files[0].name}",
                     hint="rewrite the files with one type, or leave the column out of output.keep",
@@ -193,9 +198,12 @@ def _pieces(opened: Any, group: int, wanted: list[str], file: InputFile) -> Iter
     """A row group in pieces small enough to become Python objects."""
     done, expected = 0, _rows_of(opened, group)
     try:
-        for batch in opened.iter_batches(
-            _batch_rows(opened, group, file), row_groups=[group], columns=wanted, use_threads=False
-        ):
+        # As many rows as fit, on the average, into a batch. Estimated with all columns, wanted or not: to ask for the
+        # size of one makes pyarrow read its statistics. Rows may differ in size, so a batch that is too large is cut.
+        all_rows = max(1, opened.metadata.num_rows)
+        size = int(max(opened.metadata.row_group(group).total_byte_size, file.size * expected // all_rows, 1))
+        at_once = max(1, min(BATCH_ROWS, expected * BATCH_BYTES // size))
+        for batch in opened.iter_batches(at_once, row_groups=[group], columns=wanted, use_threads=False):
             rows = max(1, batch.num_rows * BATCH_BYTES // max(bytes_of(batch), BATCH_BYTES))
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
@@ -209,16 +217,9 @@ def _pieces(opened: Any, group: int, wanted: list[str], file: InputFile) -> Iter
         ) from error
 
 
-def _batch_rows(opened: Any, group: int, file: InputFile) -> int:
-    """As many rows as fit, on the average, into a batch. Reckoned with all columns, wanted or not: to ask for the size
-    of one makes pyarrow read its statistics."""
-    rows, all_rows = _rows_of(opened, group), max(1, opened.metadata.num_rows)
-    size = max(opened.metadata.row_group(group).total_byte_size, file.size * rows // all_rows, 1)
-    return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // int(size)))
-
-
 def _as_rows(piece: pa.RecordBatch, wanted: _Wanted, first: int, where: str, to_input: int) -> list[Row]:
     kept = wanted.kept_of(piece)
+    # All values of a column at once is the fast way. It fails for the whole piece where one value has no Python object.
     try:
         columns = [_values(piece.column(name)) for name in wanted.asked]
     except UNREADABLE:
@@ -234,22 +235,20 @@ def _as_rows_one_by_one(
     piece: pa.RecordBatch, asked: list[str], kept: Sequence[KeptRow | None], first: int, where: str, to_input: int
 ) -> list[Row]:
     """For a piece with a value that Python cannot hold: text that is not UTF-8, the year 30000."""
-    columns = [(name, piece.column(name)) for name in asked]
-    return [
-        _as_row(columns, of_row, first + place, place, f"{where} {first + place - to_input}")
-        for place, of_row in enumerate(kept)
-    ]
-
-
-def _as_row(columns: list[tuple[str, pa.Array]], kept: KeptRow | None, index: int, place: int, where: str) -> Row:
-    values = {}
-    for name, column in columns:
-        try:
-            values[name] = _values(column.slice(place, 1))[0]
-        except UNREADABLE as error:
-            why = _BEYOND_PYTHON if pa.types.is_temporal(column.type) else reason(error)
-            return Row(index, {}, where, f"column {name!r} cannot be read: {why}", kept)
-    return Row(index, values, where, None, kept)
+    rows = []
+    for place, of_row in enumerate(kept):
+        values: dict[str, Any] = {}
+        fault = None
+        for name in asked:
+            column = piece.column(name)
+            try:
+                values[name] = _values(column.slice(place, 1))[0]
+            except UNREADABLE as error:
+                why = _BEYOND_PYTHON if pa.types.is_temporal(column.type) else reason(error)
+                values, fault = {}, f"column {name!r} cannot be read: {why}"
+                break
+        rows.append(Row(first + place, values, f"{where} {first + place - to_input}", fault, of_row))
+    return rows
 
 
 _BEYOND_PYTHON = "the request needs it, and it holds a moment or a duration outside of the years 1 to 9999"
@@ -257,11 +256,13 @@ _BEYOND_PYTHON = "the request needs it, and it holds a moment or a duration outs
 
 def _values(column: pa.Array) -> list[Any]:
     """The column as Python can take it without pandas; nanoseconds beyond whole microseconds by a type of ours."""
+    # pyarrow makes pandas objects of nanoseconds, or refuses. Cast to microseconds they become Python's own. Where that
+    # would cut digits they come as plain numbers, of which `as_value` makes objects with all nine digits.
     readable = _mapped(column.type, _read_type)
     try:
         values: list[Any] = (column if readable == column.type else column.cast(readable)).to_pylist()
         return values
-    except pa.ArrowInvalid:  # it would cut digits
+    except pa.ArrowInvalid:
         counted_type = _mapped(column.type, lambda kind: pa.int64() if is_nanoseconds(kind) else _read_type(kind))
         counted = column.cast(counted_type, safe=False)
         return [as_value(value, column.type) for value in counted.to_pylist()]
@@ -303,12 +304,6 @@ def _mapped_element(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataTy
 def _type_of(schema: pa.Schema, name: str) -> pa.DataType | None:
     index = schema.get_field_index(name)
     return None if index < 0 else schema.field(index).type
-
-
-def _agree(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether a column of one type holds the values of the other: text is text, and nothing fits anywhere."""
-    one, other = _mapped(one, _decoded_type), _mapped(other, _decoded_type)
-    return bool(one == other or other == pa.null() or {one, other} <= _TEXTS)
 
 
 _TEXTS = {pa.string(), pa.large_string(), pa.string_view()}
