@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from datetime import date, time
+from traceback import walk_tb
 from typing import Any, Protocol
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, UndefinedError, nodes, pass_environment
@@ -115,20 +116,13 @@ class _Plain:
 
 def _plain_template(tree: nodes.Template, key: str) -> _Plain | None:
     """A template that is text and columns alone; None for any other."""
-    texts: list[str] = []
-    places: list[tuple[int, str]] = []
-    for output in tree.body:
-        if not isinstance(output, nodes.Output):
+    pieces = [piece for part in tree.body for piece in (part.nodes if isinstance(part, nodes.Output) else [part])]
+    for piece in pieces:
+        if not isinstance(piece, nodes.TemplateData) and not (isinstance(piece, nodes.Name) and piece.name != ROW):
             return None
-        for piece in output.nodes:
-            if not isinstance(piece, nodes.TemplateData | nodes.Name):
-                return None
-            if isinstance(piece, nodes.Name):
-                if piece.name == ROW:
-                    return None
-                places.append((len(texts), piece.name))
-            texts.append(piece.data if isinstance(piece, nodes.TemplateData) else "")
-    return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, tuple(places))
+    texts = [piece.data if isinstance(piece, nodes.TemplateData) else "" for piece in pieces]
+    places = tuple((place, piece.name) for place, piece in enumerate(pieces) if isinstance(piece, nodes.Name))
+    return _Plain(key, plain_uses((name for _, name in places), "".join(texts)), texts, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +153,11 @@ class _Jinja:
                 reason = reason.replace(repr(name), repr(column))
             raise RowError(f"{self.key}: {reason}") from error
         except Exception as error:  # whatever a template does with a row is that row's failure
-            raise RowError(f"{self.key}: {self._line_of(error)}{_reason(error)}") from error
-
-    def _line_of(self, error: Exception) -> str:
-        own_file = self.compiled.root_render_func.__code__.co_filename
-        step, line = error.__traceback__, 0
-        while step is not None:
-            if step.tb_frame.f_code.co_filename == own_file:
-                line = self.compiled.get_corresponding_lineno(step.tb_lineno)
-            step = step.tb_next
-        return f"line {line}: " if line else ""
+            # The innermost frame of the template: its macros and blocks are frames too, and come behind their callers.
+            own_file = self.compiled.root_render_func.__code__.co_filename
+            steps = [step for frame, step in walk_tb(error.__traceback__) if frame.f_code.co_filename == own_file]
+            where = f"line {self.compiled.get_corresponding_lineno(steps[-1])}: " if steps else ""
+            raise RowError(f"{self.key}: {where}{_reason(error)}") from error
 
 
 class _JoinForConcat(NodeTransformer):

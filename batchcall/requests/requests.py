@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
@@ -90,7 +90,14 @@ def make_builder(
 
     Messages come from `prompt`, from `messages` or from a column; with none of them, rows are those of a batch file.
     """
-    job = _JobParts(model, with_sent_names(tools), _job_choice(tool_choice, tools), parameters)
+    try:
+        choice = read_choice(tool_choice, "request.tool_choice")
+    except RowError as error:
+        raise ValueError(str(error)) from error
+    name = forced_tool(choice)
+    if name is not None and tools and name not in {tool.name for tool in tools}:
+        raise ValueError(f"request.tool_choice: {name!r} is none of the tools")
+    job = _JobParts(model, with_sent_names(tools), choice, parameters)
     system_template = compile_template(system, key="request.system") if system is not None else None
     if prompt is None and messages is None and columns is None:
         return _FromBodies(job, system_template)
@@ -105,7 +112,12 @@ def make_builder(
         raise ValueError("request.columns.messages: the messages come from a template already")
     if not has_templates and "messages" not in columns:
         raise ValueError("request.columns.messages: is missing, and there is no prompt")
-    source = _messages_source(system_template, prompt, messages, columns)
+    if prompt is not None and messages is not None:
+        raise ValueError("request.messages: there is a prompt already; take one of them")
+    if has_templates:
+        source = _from_templates(system_template, prompt, messages or [])
+    else:
+        source = _from_column(columns["messages"], system_template)
     if columns.keys() & {"tools", "tool_choice"}:
         return _FromColumns(job, source, columns.get("tools"), columns.get("tool_choice"))
     return _FromTemplates(job, source)
@@ -150,49 +162,36 @@ class _JobParts:
     parameters: Mapping[str, Json]
 
 
-def _job_choice(tool_choice: Json, tools: tuple[Tool, ...]) -> Json:
-    try:
-        choice = read_choice(tool_choice, "request.tool_choice")
-    except RowError as error:
-        raise ValueError(str(error)) from error
-    name = forced_tool(choice)
-    if name is not None and tools and name not in {tool.name for tool in tools}:
-        raise ValueError(f"request.tool_choice: {name!r} is none of the tools")
-    return choice
-
-
-class _MessagesSource(Protocol):
+@dataclass(frozen=True, slots=True)
+class _Messages:
     """Where a row's messages come from."""
 
-    @property
-    def columns(self) -> frozenset[str] | None: ...
-
-    @property
-    def required(self) -> frozenset[str]: ...
-
-    @property
-    def templates(self) -> tuple[Template, ...]: ...
-
-    def messages_of(self, values: Values) -> list[Json]: ...
+    columns: frozenset[str] | None
+    required: frozenset[str]
+    templates: tuple[Template, ...]
+    of: Callable[[Values], list[Json]]
 
 
-def _messages_source(
-    system: Template | None, prompt: str | None, messages: list[dict[str, Any]] | None, columns: Mapping[str, str]
-) -> _MessagesSource:
-    if prompt is not None and messages is not None:
-        raise ValueError("request.messages: there is a prompt already; take one of them")
-    if prompt is None and messages is None:
-        return _ColumnMessages(columns["messages"], system)
-    if messages is not None:
-        written = [_with_templates(message, f"request.messages[{place}]") for place, message in enumerate(messages)]
-        if not written:
-            raise ValueError("request.messages: is empty")
-    else:
-        assert prompt is not None
-        written = [{"role": "user", "content": _Text(compile_template(prompt, key="request.prompt"))}]
-    if system is not None and not _has_system(written):
-        written.insert(0, {"role": "system", "content": _Text(system)})
-    return _template_messages(written)
+def _from_column(column: str, system: Template | None) -> _Messages:
+    templates = () if system is None else (system,)
+
+    def messages_of(values: Values) -> list[Json]:
+        if column not in values:
+            raise RowError(f"column {column!r} is missing in this row")
+        return _led_by(system, read_messages(values[column], f"column {column!r}"), values)
+
+    return _Messages(_columns_of(templates, {column}), _required_by(templates) | {column}, templates, messages_of)
+
+
+def _led_by(system: Template | None, messages: list[Json], values: Values) -> list[Json]:
+    """The messages behind the job's system message, where they have none of their own."""
+    if system is None or _has_system(messages):
+        return messages
+    return [{"role": "system", "content": system.render(values)}, *messages]
+
+
+def _has_system(messages: Sequence[Any]) -> bool:
+    return any(isinstance(message, dict) and message.get("role") in _SYSTEM_ROLES for message in messages)
 
 
 # Messages from templates: a message is JSON with `_Text` in the places that each row fills.
@@ -203,12 +202,36 @@ class _Text:
     template: Template
 
 
-def _with_templates(message: Any, key: str) -> dict[str, Any]:
-    """A message of the job with its content compiled; its other keys pass through as written."""
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise ValueError(f"{key}.role: is missing; a message has a role and a content")
-    content = message.get("content")
-    return {**message, "content": _compiled(content, f"{key}.content")} if content is not None else message
+def _from_templates(system: Template | None, prompt: str | None, messages: list[dict[str, Any]]) -> _Messages:
+    written: list[dict[str, Any]] = []
+    if prompt is not None:
+        written.append({"role": "user", "content": _Text(compile_template(prompt, key="request.prompt"))})
+    for place, message in enumerate(messages):
+        key = f"request.messages[{place}]"
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise ValueError(f"{key}.role: is missing; a message has a role and a content")
+        content = message.get("content")
+        # Other keys than the content pass through as written.
+        written.append(message if content is None else {**message, "content": _compiled(content, f"{key}.content")})
+    if not written:
+        raise ValueError("request.messages: is empty")
+    if system is not None and not _has_system(written):
+        written.insert(0, {"role": "system", "content": _Text(system)})
+    # Few-shot messages are the same for every row. Those in front of the first that varies are rendered once.
+    each = [_templates_in(message) for message in written]
+    varies = [any(template.uses.columns or template.uses.needs_all for template in some) for some in each]
+    first = varies.index(True) if True in varies else len(written)
+    templates = tuple(template for some in each for template in some)
+    try:
+        constant = [_filled(message, {}) for message in written[:first]]
+    except RowError as error:  # no row is to blame
+        raise TemplateError(*str(error).split(": ", 1)) from error
+    varying = written[first:]
+
+    def messages_of(values: Values) -> list[Json]:
+        return [*constant, *[_filled(message, values) for message in varying]]
+
+    return _Messages(_columns_of(templates), _required_by(templates), templates, messages_of)
 
 
 def _compiled(content: Any, key: str) -> Any:
@@ -221,33 +244,6 @@ def _compiled(content: Any, key: str) -> Any:
     return content
 
 
-@dataclass(frozen=True, slots=True)
-class _TemplateMessages:
-    columns: frozenset[str] | None
-    required: frozenset[str]
-    templates: tuple[Template, ...]
-    constant: tuple[Json, ...]  # the first messages where they are the same for all rows
-    varying: tuple[Any, ...]
-
-    def messages_of(self, values: Values) -> list[Json]:
-        return [*self.constant, *[_filled(message, values) for message in self.varying]]
-
-
-def _template_messages(written: list[dict[str, Any]]) -> _TemplateMessages:
-    # Few-shot messages are the same for every row. Those in front of the first that varies are rendered once.
-    each = [_templates_in(message) for message in written]
-    varies = [any(template.uses.columns or template.uses.needs_all for template in some) for some in each]
-    first = varies.index(True) if True in varies else len(written)
-    templates = tuple(template for some in each for template in some)
-    try:
-        constant = tuple(_filled(message, {}) for message in written[:first])
-    except RowError as error:  # no row is to blame
-        raise TemplateError(*str(error).split(": ", 1)) from error
-    return _TemplateMessages(
-        _columns_of(templates), _required_by(templates), templates, constant, tuple(written[first:])
-    )
-
-
 def _templates_in(node: Any) -> list[Template]:
     if isinstance(node, _Text):
         return [node.template]
@@ -255,10 +251,11 @@ def _templates_in(node: Any) -> list[Template]:
     return [template for one in inner for template in _templates_in(one)]
 
 
-def _columns_of(templates: Sequence[Template]) -> frozenset[str] | None:
+def _columns_of(templates: Sequence[Template], own: Iterable[str] = ()) -> frozenset[str] | None:
+    """The columns of templates and `own`; None: all of the input."""
     if any(template.uses.needs_all for template in templates):
         return None
-    return frozenset().union(*(template.uses.columns for template in templates))
+    return frozenset(own).union(*(template.uses.columns for template in templates))
 
 
 def _required_by(templates: Sequence[Template]) -> frozenset[str]:
@@ -274,49 +271,6 @@ def _filled(node: Any, values: Values) -> Any:
     if kind is list:
         return [_filled(inner, values) for inner in node]
     return node
-
-
-# Messages from a column.
-
-
-@dataclass(frozen=True, slots=True)
-class _ColumnMessages:
-    column: str
-    system: Template | None
-
-    @property
-    def columns(self) -> frozenset[str] | None:
-        return _with_columns({self.column}, self.templates)
-
-    @property
-    def required(self) -> frozenset[str]:
-        return _required_by(self.templates) | {self.column}
-
-    @property
-    def templates(self) -> tuple[Template, ...]:
-        return () if self.system is None else (self.system,)
-
-    def messages_of(self, values: Values) -> list[Json]:
-        if self.column not in values:
-            raise RowError(f"column {self.column!r} is missing in this row")
-        where = f"column {self.column!r}"
-        return _led_by(self.system, read_messages(values[self.column], where), values)
-
-
-def _with_columns(columns: set[str] | frozenset[str], templates: Sequence[Template]) -> frozenset[str] | None:
-    of_templates = _columns_of(templates)
-    return None if of_templates is None else of_templates | columns
-
-
-def _led_by(system: Template | None, messages: list[Json], values: Values) -> list[Json]:
-    """The messages behind the job's system message, where they have none of their own."""
-    if system is None or _has_system(messages):
-        return messages
-    return [{"role": "system", "content": system.render(values)}, *messages]
-
-
-def _has_system(messages: Sequence[Any]) -> bool:
-    return any(isinstance(message, dict) and message.get("role") in _SYSTEM_ROLES for message in messages)
 
 
 # The shapes that rows make, each made once.
@@ -378,7 +332,7 @@ def _renames(tools: Sequence[Tool]) -> dict[str, str]:
 class _FromTemplates:
     """Every request has the job's shape."""
 
-    def __init__(self, job: _JobParts, source: _MessagesSource) -> None:
+    def __init__(self, job: _JobParts, source: _Messages) -> None:
         renames = _renames(job.tools)
         choice = choice_as_sent(job.tool_choice, renames) if job.tools else None
         assert job.model is not None
@@ -386,7 +340,7 @@ class _FromTemplates:
         self.columns = source.columns
         self.required = source.required
         self.templates = source.templates
-        self._messages_of = source.messages_of
+        self._messages_of = source.of
         self._renames = renames
 
     def build(self, values: Values) -> Request:
@@ -401,13 +355,13 @@ class _FromColumns:
 
     shape = None
 
-    def __init__(self, job: _JobParts, source: _MessagesSource, tools: str | None, choice: str | None) -> None:
+    def __init__(self, job: _JobParts, source: _Messages, tools: str | None, choice: str | None) -> None:
         own = {column for column in (tools, choice) if column is not None}
         self.columns = None if source.columns is None else source.columns | own
         self.required = source.required | own
         self.templates = source.templates
         self._job = job
-        self._messages_of = source.messages_of
+        self._messages_of = source.of
         self._tools_column = tools
         self._choice_column = choice
         self._shapes = _Shapes()
@@ -445,7 +399,7 @@ class _FromBodies:
 
     def __init__(self, job: _JobParts, system: Template | None) -> None:
         self.templates = () if system is None else (system,)
-        self.columns = _with_columns(BATCH_COLUMNS, self.templates)
+        self.columns = _columns_of(self.templates, BATCH_COLUMNS)
         self.required = _required_by(self.templates) | {"body"}
         self._job = job
         self._system = system
@@ -465,15 +419,12 @@ class _FromBodies:
         plain = without_nulls_in_messages(written, "body.messages") if is_nested else written
         messages = checked_messages(plain, "body.messages")
         rest = {name: part for name, part in body.items() if name != "messages"}
-        sent = self._shapes.get((rest,), self._make_nested if is_nested else self._make)
+        sent = self._shapes.get(
+            (rest,), (lambda nested: self._make(as_json(nested, "body"))) if is_nested else self._make
+        )
         return sent.with_messages(_led_by(self._system, messages, values))
 
-    def _make_nested(self, rest: Mapping[str, Any]) -> Sent:
-        plain = as_json(rest, "body")
-        assert isinstance(plain, dict)
-        return self._make(plain)
-
-    def _make(self, rest: Mapping[str, Json]) -> Sent:
+    def _make(self, rest: Any) -> Sent:
         own = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
         tools = self._tools_of(rest)
         renames = _renames(tools)
@@ -485,7 +436,7 @@ class _FromBodies:
         if not model:
             raise RowError("body.model: is missing, and request.model of the job too")
         if not isinstance(model, str):
-            raise RowError("body.model: is no text")
+            raise RowError("body.model: is not a text")
         return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
 
     def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:

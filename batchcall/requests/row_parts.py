@@ -28,11 +28,19 @@ _LOOKS_LIKE_MESSAGES = re.compile(r'\s*\[\s*\{\s*"')
 
 def read_messages(value: Any, where: str) -> list[Json]:
     """Messages as a row has them: nested, as JSON text, or one user message in plain words. Raises RowError."""
-    written = read_text(value, where) if isinstance(value, str | bytes) else value
-    if isinstance(written, str):
-        listed = _list_in(written, where)
-        return [{"role": "user", "content": written}] if listed is None else checked_messages(listed, where)
-    return checked_messages(without_nulls_in_messages(written, where), where)
+    if not isinstance(value, str | bytes):
+        return checked_messages(without_nulls_in_messages(value, where), where)
+    # A text is a JSON list of messages, or plain words, as "[Note] call me" is. What begins like messages and is no
+    # JSON was cut short somewhere: it is refused, since it would be paid for as a question.
+    text = read_text(value, where)
+    listed = None
+    if text.lstrip().startswith("["):
+        try:
+            listed = parse_json(text, where)
+        except RowError:
+            if _LOOKS_LIKE_MESSAGES.match(text):
+                raise
+    return checked_messages(listed, where) if isinstance(listed, list) else [{"role": "user", "content": text}]
 
 
 def read_text(value: str | bytes, where: str) -> str:
@@ -43,19 +51,6 @@ def read_text(value: str | bytes, where: str) -> str:
         raise RowError(f"{where}: bytes that are not valid UTF-8") from error
 
 
-def _list_in(text: str, where: str) -> list[Json] | None:
-    """The JSON list that a text is; None when it is plain words, as "[Note] call me" is."""
-    if not text.lstrip().startswith("["):
-        return None
-    try:
-        value = parse_json(text, where)
-    except RowError:
-        if _LOOKS_LIKE_MESSAGES.match(text):  # cut short somewhere: not to be paid for as a question
-            raise
-        return None
-    return value if isinstance(value, list) else None
-
-
 def parse_json(text: str, where: str) -> Json:
     """The value of a JSON text, integers exact. Raises RowError."""
     try:
@@ -63,11 +58,11 @@ def parse_json(text: str, where: str) -> Json:
         if text.count("[") + text.count("{") > MAX_DEPTH:
             _check_depth(value)
     except json.JSONDecodeError as error:
-        raise RowError(f"{where}: no JSON: {error.msg} at character {error.pos}") from error
+        raise RowError(f"{where}: not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
         raise RowError(f"{where}: {_TOO_DEEP}") from error
     except ValueError as error:
-        raise RowError(f"{where}: no JSON: {_cut(str(error))}") from error
+        raise RowError(f"{where}: not JSON: {_cut(str(error))}") from error
     return value
 
 
@@ -202,31 +197,26 @@ def with_sent_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
 
     `Tool.name` stays the user's own. The names depend on nothing but the names and their order.
     """
-    names = _sent_names([tool.name for tool in tools])
-    return tuple(_renamed(tool, name) for tool, name in zip(tools, names, strict=True))
-
-
-def with_own_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
-    """The same tools, written by the user's own names, for endpoints that take any."""
-    return tuple(_renamed(tool, tool.name) for tool in tools)
-
-
-def _sent_names(names: list[str]) -> list[str]:
     # Names that are allowed keep their own, wherever they stand: a number is only added to those that are changed
     # anyway.
-    taken = {name for name in names if _ALLOWED_NAME.fullmatch(name)}
+    taken = {tool.name for tool in tools if _ALLOWED_NAME.fullmatch(tool.name)}
     sent = []
-    for own in names:
-        name = own
-        if not _ALLOWED_NAME.fullmatch(own):
-            wanted, number = _NOT_IN_NAME.sub("_", own), 1
+    for tool in tools:
+        name = tool.name
+        if not _ALLOWED_NAME.fullmatch(name):
+            wanted, number = _NOT_IN_NAME.sub("_", name), 1
             name = wanted[:_LONGEST_NAME]
             while name in taken:
                 number += 1
                 name = f"{wanted[: _LONGEST_NAME - len(str(number)) - 1]}_{number}"
             taken.add(name)
-        sent.append(name)
-    return sent
+        sent.append(_renamed(tool, name))
+    return tuple(sent)
+
+
+def with_own_names(tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    """The same tools, written by the user's own names, for endpoints that take any."""
+    return tuple(_renamed(tool, tool.name) for tool in tools)
 
 
 def _renamed(tool: Tool, name: str) -> Tool:
@@ -276,30 +266,31 @@ def choice_as_sent(choice: Json, renames: Mapping[str, str]) -> Json:
 
 def messages_as_sent(messages: list[Json], renames: Mapping[str, str]) -> list[Json]:
     """The messages with the calls in them by the names under which the tools are sent."""
-    return [_message_as_sent(message, renames) for message in messages]
+    # OpenAI's three places of a name: the calls of an assistant, its legacy single call, and the answer to a call.
+    sent: list[Json] = []
+    for message in messages:
+        if not isinstance(message, dict):
+            sent.append(message)
+            continue
+        renamed = dict(message)
+        if isinstance(calls := message.get("tool_calls"), list):
+            renamed["tool_calls"] = [
+                {**call, "function": _named_as_sent(call["function"], renames)}
+                if isinstance(call, dict) and "function" in call
+                else call
+                for call in calls
+            ]
+        if "function_call" in message:
+            renamed["function_call"] = _named_as_sent(message["function_call"], renames)
+        sent.append(_named_as_sent(renamed, renames) if message.get("role") in ("tool", "function") else renamed)
+    return sent
 
 
-def _message_as_sent(message: Json, renames: Mapping[str, str]) -> Json:
-    if not isinstance(message, dict):
-        return message
-    renamed = dict(message)
-    if isinstance(calls := message.get("tool_calls"), list):
-        renamed["tool_calls"] = [_call_as_sent(call, renames) for call in calls]
-    if isinstance(call := message.get("function_call"), dict):
-        renamed["function_call"] = _named_as_sent(call, renames)
-    return _named_as_sent(renamed, renames) if message.get("role") in ("tool", "function") else renamed
-
-
-def _call_as_sent(call: Json, renames: Mapping[str, str]) -> Json:
-    function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(call, dict) or not isinstance(function, dict):
-        return call
-    return {**call, "function": _named_as_sent(function, renames)}
-
-
-def _named_as_sent(named: dict[str, Json], renames: Mapping[str, str]) -> dict[str, Json]:
-    name = named.get("name")
-    return {**named, "name": renames[name]} if isinstance(name, str) and name in renames else named
+def _named_as_sent(named: Json, renames: Mapping[str, str]) -> Json:
+    name = named.get("name") if isinstance(named, dict) else None
+    if not isinstance(named, dict) or not isinstance(name, str) or name not in renames:
+        return named
+    return {**named, "name": renames[name]}
 
 
 def _check_depth(value: Json, levels: int = MAX_DEPTH) -> None:

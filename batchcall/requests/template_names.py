@@ -205,54 +205,48 @@ class _Needs:
     def of_body(self, body: Iterable[nodes.Node], known: _Known) -> _Known:
         """Statements in order; returns what is known behind them."""
         for node in body:
-            known = self._of_statement(node, known)
+            match node:
+                case nodes.If():
+                    # Behind it, that is known which every way through it makes sure of.
+                    ends, otherwise = [], known
+                    for branch in (node, *node.elif_):
+                        self._of(branch.test, otherwise)
+                        ends.append(self.of_body(branch.body, otherwise | self._facts(branch.test, True)))
+                        otherwise |= self._facts(branch.test, False)
+                    known = frozenset.intersection(*ends, self.of_body(node.else_, otherwise))
+                case nodes.For():
+                    # What a body makes sure of is not known behind the loop: it may run no turn at all.
+                    self._of(node.iter, known)
+                    inner = known | _set_by(node.target) | {(False, "loop")}
+                    if node.test is not None:
+                        self._of(node.test, inner)
+                        inner |= self._facts(node.test, True)
+                    self.of_body(node.body, inner)
+                    self.of_body(node.else_, known)
+                case nodes.Assign():
+                    self._of(node.node, known)
+                    known |= _set_by(node.target)
+                case nodes.AssignBlock():
+                    self.of_body(node.body, known)
+                    known |= _set_by(node.target)
+                case nodes.With():
+                    for value in node.values:
+                        self._of(value, known)
+                    self.of_body(node.body, known.union(*map(_set_by, node.targets)))
+                case nodes.Macro() | nodes.CallBlock():
+                    for one in (*node.defaults, *([node.call] if isinstance(node, nodes.CallBlock) else [])):
+                        self._of(one, known)
+                    own = {(False, name) for name in _OF_MACROS}
+                    self.of_body(node.body, known.union(*map(_set_by, node.args), own))
+                    if isinstance(node, nodes.Macro):
+                        known |= {(False, node.name)}
+                case nodes.Block() | nodes.FilterBlock() | nodes.Scope():
+                    if isinstance(node, nodes.FilterBlock):
+                        self._of(node.filter, known)
+                    self.of_body(node.body, known)
+                case _:
+                    self._of(node, known)
         return known
-
-    def _of_statement(self, node: nodes.Node, known: _Known) -> _Known:
-        match node:
-            case nodes.If():
-                return self._of_if(node, known)
-            case nodes.For():
-                self._of(node.iter, known)
-                # What a body makes sure of is not known behind the loop: it may run no turn at all.
-                inner = known | _set_by(node.target) | {(False, "loop")}
-                if node.test is not None:
-                    self._of(node.test, inner)
-                    inner |= self._facts(node.test, True)
-                self.of_body(node.body, inner)
-                self.of_body(node.else_, known)
-            case nodes.Assign():
-                self._of(node.node, known)
-                return known | _set_by(node.target)
-            case nodes.AssignBlock():
-                self.of_body(node.body, known)
-                return known | _set_by(node.target)
-            case nodes.With():
-                for value in node.values:
-                    self._of(value, known)
-                self.of_body(node.body, known.union(*map(_set_by, node.targets)))
-            case nodes.Macro() | nodes.CallBlock():
-                for one in (*node.defaults, *([node.call] if isinstance(node, nodes.CallBlock) else [])):
-                    self._of(one, known)
-                self.of_body(node.body, known.union(*map(_set_by, node.args), {(False, name) for name in _OF_MACROS}))
-                return known | {(False, node.name)} if isinstance(node, nodes.Macro) else known
-            case nodes.Block() | nodes.FilterBlock() | nodes.Scope():
-                if isinstance(node, nodes.FilterBlock):
-                    self._of(node.filter, known)
-                self.of_body(node.body, known)
-            case _:
-                self._of(node, known)
-        return known
-
-    def _of_if(self, node: nodes.If, known: _Known) -> _Known:
-        """Behind it, that is known which every way through it makes sure of."""
-        ends, otherwise = [], known
-        for branch in (node, *node.elif_):
-            self._of(branch.test, otherwise)
-            ends.append(self.of_body(branch.body, otherwise | self._facts(branch.test, True)))
-            otherwise |= self._facts(branch.test, False)
-        ends.append(self.of_body(node.else_, otherwise))
-        return frozenset.intersection(*ends)
 
     def _of(self, node: nodes.Node, known: _Known) -> None:
         """An expression."""
