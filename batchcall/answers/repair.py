@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from batchcall.schemas import (
 )
 
 MAX_DEPTH = 200  # of arguments; JSON readers give up near 1,000 with a RecursionError
-_MAX_ENCODINGS = 3  # how often over a text may be JSON in a string
+_MAX_ENCODINGS = 3  # how many times a text may be JSON in a string
 _UNITS_A_PART = 300  # of a value that is looked at one by one: 6 µs
 _UNITS_A_CHARACTER = 3  # of a text that a step looks through: 60 ns
 _UNITS_A_MARK = 50  # of those characters that a step looks at one by one
@@ -48,15 +49,9 @@ class NotJson(ValueError):
 
 # The ladder has four parts. Each is tried only where the arguments do not pass as the parts before left them.
 #
-# 1. The text. What is JSON as it stands is only decoded: null counts as {}, and a string is decoded once more, for
-#    arguments are an object. What is not JSON goes through `_TEXT_STEPS`, in an order that matters:
-#    - Lone surrogates first: msgspec calls them "truncated input", and other steps look for that.
-#    - The fence before what looks at the start of the text.
-#    - Copies and snapshots before trailing text, which leaves JSON behind JSON alone.
-#    - Trailing text before what changes the inside: prose may hold commas and backslashes of its own.
-#    - Backslashes last: to keep one is a guess at what the model meant, so all that is certain comes first.
-#    Of two different JSON texts none is cut off: nothing says which one is meant.
-# 2. Wrappers, {"arguments": {...}}: only what is in them is looked at, and it must pass as a whole.
+# 1. The text. What is JSON as it stands is only decoded: null counts as {}, and a string is decoded once more, since
+#    arguments are an object. What is not JSON goes through `_TEXT_STEPS`.
+# 2. Wrappers, {"arguments": {...}}: what is inside must pass as a whole.
 # 3. Objects and lists that came as strings, where the schema has no place for a string.
 # 4. Scalars of another type, where no digit is lost. Last, since only `coerce` allows it: what passes without is kept.
 #
@@ -71,64 +66,56 @@ def repair_arguments(
     """
     if call.is_object and not repair:
         return None
-    passing = _Passing(tool, effort or Effort(), len(call.arguments))
+    work = effort or Effort()
+    length = len(call.arguments)
+
+    def passes(value: Json) -> bool:
+        return isinstance(value, dict) and tool.schema.is_valid(value, effort=work, length=length)
+
     steps = ["arguments_object"] if call.is_object else []
     try:
-        value = _read_repaired(call.arguments, steps, passing.effort) if repair else read_json(call.arguments)
-        if repair and not passing.passes(value):
-            value = _unwrapped(value, passing, steps)
+        value = _read_repaired(call.arguments, steps, work) if repair else read_json(call.arguments)
+        if repair and not passes(value):
+            value = _unwrapped(value, tool, passes, steps)
         wanted = {"nested_string": repair, "coerced": coerce}
         for name, change_in in _VALUE_STEPS.items():
-            if wanted[name] and not passing.passes(value):
-                passing.effort.spend(passing.length * _UNITS_A_CHARACTER)
+            if wanted[name] and not passes(value):
+                work.spend(length * _UNITS_A_CHARACTER)
                 change = change_in(call.arguments, steps)
-                changed = _Walk(tool.schema.document, change, passing.effort).changed(value)
+                changed = _Walk(tool.schema.document, change, work).changed(value, [tool.schema.document])
                 steps += [name] if changed is not value else []
                 value = changed
-        if not isinstance(value, dict) or not passing.passes(value) or is_deeper(value, MAX_DEPTH):
+        if not isinstance(value, dict) or not passes(value) or is_deeper(value, MAX_DEPTH):
             return None
     except (NotJson, TooMuchWork):
         return None
     return Repaired(value, tuple(dict.fromkeys(steps)))
 
 
-class _Passing(NamedTuple):
-    """What arguments have to pass, and the work that may be spent on them."""
-
-    tool: CompiledTool
-    effort: Effort
-    length: int  # of the text that they were read from
-
-    def passes(self, value: Json) -> bool:
-        return isinstance(value, dict) and self.tool.schema.is_valid(value, effort=self.effort, length=self.length)
-
-
+# Relays that put a stream together send one call twice, in full or first without its arguments. The id says which calls
+# may be one: calls without an id, or with one that no other call has, are all kept, even where they are equal. A model
+# may well ask for the same thing twice.
 def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:
     """The calls without those that are an earlier one, sent again: the same id, the same name, equal arguments."""
     ids = Counter(call.id for call in calls)
-    said = {(call.id, call.name) for call in calls if not _is_blank(call)}
+    blank = [call.arguments.strip() in ("", "{}") for call in calls]
+    said = {(call.id, call.name) for call, is_blank in zip(calls, blank, strict=True) if not is_blank}
     kept: dict[Any, RawCall] = {}
     for place, call in enumerate(calls):
-        is_alone = not call.id or ids[call.id] == 1
-        if not is_alone and _is_blank(call) and (call.id, call.name) in said:
-            continue  # its beginning, that some relays send as a call of its own
-        kept.setdefault(place if is_alone else (call.id, call.name, _in_one_form(call.arguments, effort)), call)
+        if not call.id or ids[call.id] == 1:
+            kept[place] = call
+        elif not (blank[place] and (call.id, call.name) in said):
+            arguments = call.arguments
+            # Compared as JSON where there is time for it, since a relay may write the copy with other white space.
+            with suppress(NotJson, UnicodeEncodeError, TooMuchWork):
+                effort.spend(len(arguments))
+                arguments = json_text(_plain_numbers(read_json(arguments)))
+            kept.setdefault((call.id, call.name, arguments), call)
     return list(kept.values())
 
 
-def _is_blank(call: RawCall) -> bool:
-    return call.arguments.strip() in ("", "{}")
-
-
-def _in_one_form(text: str, effort: Effort) -> str:
-    """The same text for all that say the same in JSON, as far as there is time to look."""
-    try:
-        effort.spend(len(text))
-        return json_text(_plain_numbers(read_json(text)))
-    except (NotJson, UnicodeEncodeError, TooMuchWork):
-        return text
-
-
+# msgspec and not orjson, which reads an integer of 20 digits as a float, silently; and not the standard library, which
+# takes NaN and halves of surrogate pairs that no Parquet file can hold.
 def read_json(text: str) -> Json:
     """Decode JSON, integers of any length exact. Raises NotJson."""
     try:
@@ -162,8 +149,6 @@ def is_deeper(value: Json, most: int) -> bool:
 
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
 _MAX_EXPLAINED = 100_000  # characters: what is wrong with a longer text is said in the decoder's words
-
-
 _decode = msgspec.json.Decoder().decode
 
 
@@ -262,9 +247,7 @@ _ESCAPE = re.compile(
 
 def _open_fence(text: str) -> str:
     opened = _FENCE.match(text)
-    if opened is None:
-        return text
-    return text[opened.end() :].rstrip().removesuffix("```")
+    return text[opened.end() :].rstrip().removesuffix("```") if opened else text
 
 
 _FENCE = re.compile(r"\s*```[\w-]*")
@@ -272,7 +255,7 @@ _FENCE = re.compile(r"\s*```[\w-]*")
 
 def _keep_one_copy(text: str) -> str:
     """The same object several times, one behind the other, with nothing but blanks or commas between: one of them.
-    Empty objects beside it say nothing: some relays begin with one."""
+    Empty objects beside it do not count."""
     copies: list[str] = []
     start = 0
     for depth, end in _nesting(text):
@@ -309,8 +292,7 @@ def _plain_numbers(value: Json) -> Json:
 
 
 def _keep_last_snapshot(text: str) -> str:
-    """A stream whose every piece repeats all that came before, joined as if they were deltas: the last piece. What may
-    be the start of one JSON text is none: deltas of arguments join to nothing else, even where they were cut off."""
+    """A stream whose every piece repeats all that came before, joined as if they were deltas: the last piece."""
     pieces, place = [], 0
     while found := _SNAPSHOT.match(text, place):
         pieces.append(found[1])
@@ -318,6 +300,7 @@ def _keep_last_snapshot(text: str) -> str:
     last = text[place:]
     if not pieces or not all(later.startswith(piece) for piece, later in pairwise([*pieces, last])):
         return text
+    # Deltas join to the start of one JSON text, even where they were cut off: what may be such a start is left alone.
     try:
         read_json(text)
         return text
@@ -338,7 +321,7 @@ def _drop_trailing_text(text: str) -> str:
     if not text.lstrip().startswith(("{", "[")):
         return text
     end = next((position for depth, position in _nesting(text) if depth == 0), len(text))
-    # More JSON behind is no prose: two answers in one, and nobody can say which of them is meant.
+    # More JSON behind it is not prose: two answers in one, and nobody can say which of them is meant.
     behind = text[end:].lstrip()
     is_json = behind.startswith(("{", "[")) or _MEMBER.search(behind) is not None
     return text if is_json or not behind else text[:end]
@@ -346,17 +329,22 @@ def _drop_trailing_text(text: str) -> str:
 
 # A member of another object, behind whatever it stands (a comma, a fence, a tag), or of ours, closed too early.
 _MEMBER = re.compile(rf"[{{,]\s*+{_STRING}\s*+:")
-
-
 _TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
 
 
+# Two readings exist where a `\u` has too few digits: a character that lost some, or a path. And where the same string
+# holds an escape that JSON knows: who writes `\alpha` may have meant `\beta` as it stands, though JSON reads a
+# backspace there, and who writes `C:\data` may have meant the `\new` behind it.
 def _keep_backslashes(text: str) -> str:
-    """A backslash that begins no escape stands for itself, as in `\\d` or `C:\\data`. Not where there is another
-    reading: a `\\u` with too few digits, and escapes in the same string that were hardly meant as such."""
-    strings = [found[0] for found in _IN_STRINGS.finditer(text) if _NO_ESCAPE.search(_without_escapes(found[0]))]
-    if not strings or any(map(_has_two_readings, strings)):
-        return text
+    """A backslash that begins no escape stands for itself, as in `\\d` or `C:\\data`; not where two readings exist."""
+    for found in _IN_STRINGS.finditer(text):
+        string = found[0]
+        rest = _JSON_ESCAPE.sub("", string)
+        if _NO_ESCAPE.search(rest):
+            escapes = {escape[0][:2] for escape in _ANY_ESCAPE.finditer(string)}
+            is_path = escapes & {"\\n", "\\r", "\\t"} and _WINDOWS_PATH.search(string)
+            if is_path or escapes & {"\\b", "\\f"} or _SHORT_UNICODE.search(rest):
+                return text
 
     def keep(escape: re.Match[str]) -> str:
         return escape[0] if _JSON_ESCAPE.fullmatch(escape[0]) else f"\\{escape[0]}"
@@ -373,29 +361,30 @@ def _escape_controls(text: str) -> str:
     return _IN_STRINGS.sub(lambda string: _CONTROL.sub(escape, string[0]), text)
 
 
-def _without_escapes(string: str) -> str:
-    """The string with all that JSON knows as an escape taken out."""
-    return _JSON_ESCAPE.sub("", string)
-
-
-def _has_two_readings(string: str) -> bool:
-    """Who writes `\\d` may have meant the `\\b` beside it as it stands, too, and the `\\n` in `C:\\data\\new`."""
-    escapes = {found[0][:2] for found in _ANY_ESCAPE.finditer(string)}
-    if _SHORT_UNICODE.search(_without_escapes(string)) or escapes & {"\\b", "\\f"}:
-        return True
-    return bool(escapes & {"\\n", "\\r", "\\t"}) and _WINDOWS_PATH.search(string) is not None
-
-
 _JSON_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _ANY_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _NO_ESCAPE = re.compile(r"\\.", re.DOTALL)  # in what is left without escapes
 _SHORT_UNICODE = re.compile(r"\\u[0-9a-fA-F]")
 _WINDOWS_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\")
-
 _IN_STRINGS = re.compile(_STRING, re.DOTALL)
 _CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
 
-# In the order they are tried. One that changes nothing is not recorded.
+# What is no JSON, in the order in which it is tried. Each step takes the text that those before it left, and gives it
+# back unchanged, unrecorded, unless exactly one reading exists. Of two different JSON texts none is cut off: nothing
+# says which one is meant. The cases and their order:
+#
+# - lone_surrogate, half of an emoji, `\ud83d`: no Parquet file can hold it. First, since msgspec calls it "truncated
+#   input", and other steps look for that.
+# - code_fence, ```json around the object. Before what looks at the start of the text.
+# - repeated_arguments: the same object two or three times (codex-lb, when it does not stream), or behind the empty one
+#   with which relays in front of Claude begin. With the snapshots before trailing text, which leaves JSON behind JSON
+#   alone.
+# - snapshots: a relay sends all that the model has said so far in each chunk, and somebody joined them as deltas.
+# - trailing_text: "</tool_call>", or a sentence to the user. Before what changes the inside: prose may hold commas and
+#   backslashes of its own.
+# - trailing_comma, and control_character: a line break within a string, which the model did not escape.
+# - invalid_escape: `\d` of a regular expression, `D:\archive`, `\$`. Last: to keep a backslash is a guess at what the
+#   model meant, so all that is certain comes first.
 _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
     "empty_arguments": lambda text: text if text.strip() else "{}",
     "lone_surrogate": _replace_surrogates,
@@ -409,25 +398,25 @@ _TEXT_STEPS: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def _unwrapped(value: Json, passing: _Passing, steps: list[str]) -> Json:
-    """The record within wrappers that the schema does not know; the value itself where what is in them does not pass.
-
-    Asked only for what does not pass as it stands. Where nothing is required, a wrapper does pass, and stays.
-    """
-    named = passing.tool.schema.document.get("properties")
+# Claude puts the whole record under "$PARAMETER_NAME", other models under "arguments" or "parameters", and some write
+# the whole call, with its name. Looked for only in what does not pass as it stands: where the schema requires nothing,
+# a wrapper does pass, and stays.
+def _unwrapped(value: Json, tool: CompiledTool, passes: Callable[[Json], bool], steps: list[str]) -> Json:
+    """The record within wrappers that the schema does not know; the value itself where what they hold does not pass."""
+    named = tool.schema.document.get("properties")
     inner, taken = value, ["unwrapped"]
     for _ in range(_MAX_WRAPPERS):
-        inner = _content_of(inner, passing.tool.name, taken)
+        inner = _content_of(inner, tool.name, taken)
+        # With a property of the schema's own: one that requires nothing would take any object for its record.
         is_record = isinstance(inner, dict) and (not isinstance(named, dict) or not named.keys().isdisjoint(inner))
-        if inner and is_record and passing.passes(inner):
+        if inner and is_record and passes(inner):
             steps += taken
             return inner
     return value
 
 
 def _content_of(value: Json, tool_name: str, steps: list[str]) -> Json:
-    """What a wrapper holds; None where it is none, or holds several things. The whole call may stand in its arguments,
-    and its name beside them."""
+    """What a wrapper holds; None where it is not a wrapper, or holds several things."""
     if isinstance(value, str):
         try:
             return _read_inner(value, steps)
@@ -438,12 +427,14 @@ def _content_of(value: Json, tool_name: str, steps: list[str]) -> Json:
     if not isinstance(value, dict):
         return None
     own = _wrapper_name(tool_name)
-    names = {*_WRAPPERS, own, *(f"{own}{part}" for part in _WRAPPERS)}
+    names = {*_WRAPPERS, own, *(f"{own}{part}" for part in _WRAPPERS)}  # a tool "record": also "record_input"
     rest = {_wrapper_name(name): inner for name, inner in value.items()}
     inside = [rest.pop(name) for name in tuple(rest) if name in names and isinstance(rest[name], dict | list)]
     if not inside:
         is_text = {name for name, inner in rest.items() if isinstance(inner, str) and inner.lstrip().startswith("{")}
         inside = [rest.pop(name) for name in tuple(rest) if name in names and name in is_text]
+    # Beside it may stand what belongs to a call: its type, its id, and the tool's name. Anything else, another tool's
+    # name too, leaves open what was meant.
     is_of_call = all(
         isinstance(inner, str) and (name in _CALL_MARKS or (name in _CALL_NAMES and _wrapper_name(inner) == own))
         for name, inner in rest.items()
@@ -468,19 +459,8 @@ _NO_LETTER = re.compile(r"[\W\d_]+")
 _WRAPPERS = frozenset(
     {
         *("", "parametername", "parametervalue", "parameter", "parameters", "param", "params", "properties", "root"),
-        *(
-            "arg",
-            "args",
-            "argument",
-            "arguments",
-            "kwargs",
-            "input",
-            "inputs",
-            "actioninput",
-            "json",
-            "object",
-            "value",
-        ),
+        *("arg", "args", "argument", "arguments", "kwargs", "input", "inputs", "actioninput"),
+        *("json", "object", "value"),
         *("toolinput", "toolargs", "toolarguments", "toolparameters", "toolcall", "toolcalls", "function"),
         *("functionargs", "functionarguments", "functionparameters", "functioncall", "data", "output", "result"),
         *("response", "request", "payload", "body", "content"),
@@ -521,7 +501,8 @@ def _coercion(text: str) -> _Change:
     def coerce(value: Json, kinds: Kinds) -> Json:
         if isinstance(value, str):
             return _from_string(value, kinds)
-        if "string" in kinds and isinstance(value, float):  # 1.10 may be a version, and 1.1 is another one
+        # 1.10 may be a version, and 1.1 is another one: the text says which was written, where it wrote only one.
+        if "string" in kinds and isinstance(value, float):
             written = spellings.get(value, set())
             return next(iter(written)) if len(written) == 1 else value
         return json_text(value) if "string" in kinds and isinstance(value, bool | int) else value
@@ -558,8 +539,8 @@ _Places = dict[int, Json]  # schemas by their identity
 class _Walk:
     """Goes through a value and its schema side by side, and changes what is of no kind that its place allows."""
 
-    # Which schemas apply to a member is not known before the whole value has been checked: alternatives may each say
-    # something else of it. So the walk keeps all that may apply, and changes a value only where none of them has a
+    # Which schemas apply to a member is not known before the whole value has been checked: each alternative may say
+    # something else about it. So the walk keeps all that may apply, and changes a value only where none of them has a
     # place for its kind. A wrong guess costs nothing, since the result must pass the whole schema.
 
     def __init__(self, document: dict[str, Json], change: _Change, effort: Effort) -> None:
@@ -569,12 +550,11 @@ class _Walk:
         self.patterns: dict[str, Callable[[str], bool]] = {}
         self.effort = effort
 
-    def changed(self, value: Json) -> Json:
-        """The value with all changes; the same object where there is none."""
-        return self._walk(value, [self.document], 0)
+    def changed(self, value: Json, places: list[Json], depth: int = 0) -> Json:
+        """The value with all changes; the same object where there is none.
 
-    def _walk(self, value: Json, places: list[Json], depth: int) -> Json:
-        """`places` are the schemas that may apply here; what one of them allows is left alone."""
+        `places` are the schemas that may apply here; what one of them allows is left alone.
+        """
         self.effort.spend(_UNITS_A_PART)
         if not places or depth > MAX_DEPTH:
             return value
@@ -584,10 +564,10 @@ class _Walk:
         if isinstance(value, dict | list) and not self.effort.can(len(value) * 2 * _UNITS_A_PART):
             return value
         if isinstance(value, dict):
-            walked = {key: self._walk(one, self._below(places, key), depth + 1) for key, one in value.items()}
+            walked = {key: self.changed(one, self._below(places, key), depth + 1) for key, one in value.items()}
             return walked if any(walked[key] is not value[key] for key in value) else value
         if isinstance(value, list):
-            listed = [self._walk(one, self._below(places, index), depth + 1) for index, one in enumerate(value)]
+            listed = [self.changed(one, self._below(places, index), depth + 1) for index, one in enumerate(value)]
             return listed if any(new is not old for new, old in zip(listed, value, strict=True)) else value
         return value
 
@@ -595,13 +575,11 @@ class _Walk:
         """The kinds of values a schema may accept."""
         if not isinstance(schema, dict):
             return _ANY if schema is not False else frozenset()
-        if id(schema) not in self.known:
-            self.known[id(schema)] = _ANY  # while it is looked at: a reference may lead back here
-            self.known[id(schema)] = self._kinds_together(schema)
-        return self.known[id(schema)]
+        if id(schema) in self.known:
+            return self.known[id(schema)]
+        self.known[id(schema)] = _ANY  # while it is looked at: a reference may lead back here
 
-    def _kinds_together(self, schema: dict[str, Json]) -> Kinds:
-        """What all of a schema's words allow at once."""
+        # Only what all of its words allow at once.
         written = schema.get("type")
         named = [written] if isinstance(written, str) else written
         kinds = frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else _ANY
@@ -616,6 +594,7 @@ class _Walk:
         for keyword in ("anyOf", "oneOf"):
             if isinstance(listed := schema.get(keyword), list):
                 kinds &= frozenset().union(*(self._kinds(one) for one in listed))
+        self.known[id(schema)] = kinds
         return kinds
 
     def _always(self, schema: dict[str, Json]) -> Iterator[Json]:
@@ -630,7 +609,7 @@ class _Walk:
         return list({id(one): one for place in places for one in self._members(place, key, known).values()}.values())
 
     def _members(self, schema: Json, key: str | int, known: dict[int, _Places]) -> _Places:
-        """What a schema and all that it refers to say of one member; nothing where it may be anything."""
+        """The schemas of one member, by a schema and all that it refers to; none where it may be anything."""
         if not isinstance(schema, dict):
             return {}
         if id(schema) not in known:
@@ -659,15 +638,12 @@ class _Walk:
             return [first[key]] if key < len(first) else [schema[rest]] if rest in schema else []
         named, patterns = schema.get("properties"), schema.get("patternProperties")
         said = [named[key]] if isinstance(named, dict) and key in named else []
-        if isinstance(patterns, dict):
-            said += [one for pattern, one in patterns.items() if self._matches(pattern, key)]
+        for pattern, one in patterns.items() if isinstance(patterns, dict) else ():
+            if pattern not in self.patterns:
+                self.patterns[pattern] = pattern_matcher(pattern)
+            self.effort.spend(len(key) * pattern_cost(pattern))
+            said += [one] if self.patterns[pattern](key) else []
         return said or ([schema["additionalProperties"]] if "additionalProperties" in schema else [])
-
-    def _matches(self, pattern: str, key: str) -> bool:
-        if pattern not in self.patterns:
-            self.patterns[pattern] = pattern_matcher(pattern)
-        self.effort.spend(len(key) * pattern_cost(pattern))
-        return self.patterns[pattern](key)
 
 
 def _kinds_of(value: Json) -> Kinds:
@@ -689,9 +665,11 @@ _KINDS: Mapping[type, Kinds] = {
 
 
 def match_tool(name: str, own_names: Mapping[str, str]) -> str | None:
-    """The one tool that is meant by a name in another spelling: its own name, which may not have been what was sent,
-    prefix, case, spaces, a control token of the model's behind it. None when none or several are. `own_names` are by
-    the names that were sent."""
+    """The one tool that is meant by a name in another spelling; None where none or several are.
+
+    The spelling may differ by a prefix, case, spaces, or a control token of the model behind it. It may also be the
+    tool's own name where another was sent. `own_names` are by the names that were sent.
+    """
     wanted = _normalised(name)
     found = [sent for sent, own in own_names.items() if wanted in (_normalised(sent), _normalised(own))]
     return found[0] if len(found) == 1 else None
@@ -704,5 +682,5 @@ def _normalised(name: str) -> str:
     return spelled
 
 
-_PREFIXES = ("functions.", "default_api.")
-_TOKEN_START = "<|"  # vLLM leaves gpt-oss its own: "record<|channel|>commentary"
+_PREFIXES = ("functions.", "default_api.")  # OpenAI's and Gemini's models add them now and then
+_TOKEN_START = "<|"  # vLLM does not remove those of gpt-oss: "record<|channel|>commentary"
