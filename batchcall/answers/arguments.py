@@ -37,7 +37,7 @@ class ToolResult(NamedTuple):
     """What a reply came to."""
 
     status: Status
-    error: str | None  # one sentence for a person, also to ask the model again with; None when ok
+    error: str | None  # one sentence for a person, which the model is shown when it is asked again; None when ok
     tool: str | None  # the function called first, by its tool's name where there is such a tool
     arguments: Json  # of the first call, None unless they are valid
     calls: tuple[ToolCall, ...]  # all of them, each with its own error
@@ -61,28 +61,20 @@ class _Ways(NamedTuple):
     effort: Effort  # what all calls of the answer together may cost
 
 
-# Finish reasons that decide whatever else came, in the words of all vendors, in lower case: relays change it.
+# Finish reasons that decide, whatever else came, in the words of all vendors. In lower case, since relays change it.
+# What is in no row decides nothing: "stop", "tool_calls", "end_turn", and what nobody has met yet.
 _ENDINGS: Mapping[str, Status] = {
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens"), Status.TRUNCATED),
-    **dict.fromkeys(("model_length", "model_context_window_exceeded", "pause_turn", "continuation"), Status.TRUNCATED),
-    "incomplete": Status.TRUNCATED,
-    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "safety", "recitation"), Status.FILTERED),
-    **dict.fromkeys(("blocklist", "prohibited_content", "spii", "language", "image_safety"), Status.FILTERED),
-    **dict.fromkeys(("image_prohibited_content", "image_recitation", "model_armor", "escalation"), Status.FILTERED),
-    "refusal": Status.REFUSED,
-    **dict.fromkeys(("malformed_function_call", "malformed_response"), Status.BAD_JSON),
+    # Cut off, by OpenAI, by Anthropic and Gemini, by the Responses API (two), by Mistral; then by Anthropic.
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "incomplete", "model_length"), Status.TRUNCATED),
+    **dict.fromkeys(("model_context_window_exceeded", "pause_turn", "continuation"), Status.TRUNCATED),
+    # Filtered, by OpenAI and Azure, by Bedrock, by Zhipu; then by Gemini, which names the filter.
+    **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "escalation"), Status.FILTERED),
+    **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii", "language"), Status.FILTERED),
+    **dict.fromkeys(("image_safety", "image_prohibited_content", "image_recitation", "model_armor"), Status.FILTERED),
+    "refusal": Status.REFUSED,  # Anthropic
+    **dict.fromkeys(("malformed_function_call", "malformed_response"), Status.BAD_JSON),  # Gemini, with the next
     "unexpected_tool_call": Status.UNKNOWN_TOOL,
 }
-
-
-def _ending_by(finish_reason: str) -> Status | None:
-    """What a finish reason decides; None where it decides nothing. Google's chat completions give their own behind
-    that of OpenAI: "content_filter: PROHIBITED_CONTENT", "function_call_filter: MALFORMED_FUNCTION_CALL"."""
-    reason = finish_reason.lower()
-    if ": " not in reason:
-        return _ENDINGS.get(reason)
-    general, _, own = reason.partition(": ")
-    return _ENDINGS.get(general) or _ENDINGS.get(own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +109,30 @@ class Toolbox:
         """What a reply came to. Never raises. `max_tokens` is the request's cap on the answer, None without one.
 
         The first call decides: its arguments fill the typed column, so its status is the row's. That a later call is
-        wrong stands with that call. An answer that was cut off never passes for complete, even where it can be read:
-        a server that constrains the grammar closes the brackets of a list it did not finish.
+        wrong stands with that call.
         """
-        ending = _ending_by(reply.finish_reason or "")
-        if ending is not None:
-            return self._ended_early(reply, ending)
-        if reply.refusal:
-            return self._ended_early(reply, Status.REFUSED)
+        # An answer that was cut off never passes for complete, even where it can be read: a server that constrains the
+        # grammar closes the brackets of a list it did not finish.
+        # Google's chat completions give Gemini's reason behind that of OpenAI: "content_filter: PROHIBITED_CONTENT",
+        # "function_call_filter: MALFORMED_FUNCTION_CALL".
+        general, _, own = (reply.finish_reason or "").lower().partition(": ")
+        ending = _ENDINGS.get(general) or _ENDINGS.get(own)
+        if ending is not None or reply.refusal:
+            return self._ended_early(reply, ending or Status.REFUSED)
         used = _tokens_used(reply.usage)
         is_full = max_tokens is not None and used is not None and used >= max_tokens
-        ways = _Ways(repair, coerce, is_full, Effort())
+
         if not reply.calls:
-            return self._without_call(reply, ways)
+            if not self.tools and reply.content:  # the text is what was asked for
+                return ToolResult(Status.OK, None, None, None, (), ())
+            if is_full:
+                return ToolResult(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
+            error = "the model neither called a function nor said anything"
+            if reply.content:
+                error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
+            return ToolResult(Status.NO_CALL, error, None, None, (), ())
+
+        ways = _Ways(repair, coerce, is_full, Effort())
         if len(reply.calls) == 1:
             only = self._read_call(reply.calls[0], ways)
             return ToolResult(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
@@ -143,14 +146,20 @@ class Toolbox:
 
     # What a call comes to, in the order of the checks:
     #
-    # 1. Its name is no tool's, also in another spelling: unknown_tool.
-    # 2. The arguments are not JSON: bad_json. They are no object, or do not pass the schema: invalid_arguments. Where
-    #    the protocol has JSON in a string, an object is bad_json too: it passes only as a repair on record.
+    # 1. Its name is no tool's, in another spelling either: unknown_tool.
+    # 2. The arguments are not JSON: bad_json. They are not an object, or do not pass the schema: invalid_arguments.
+    #    Where the protocol has JSON in a string, an object is bad_json too: it passes only as a repair on record.
     # 3. The ladder of repairs is tried for whatever 2 refuses. What helps must pass the schema.
-    # 4. An answer that used up its token limit is truncated where it cannot be read or says nothing. It is never
-    #    bad_json: asking the model again with "your JSON is wrong" would not help.
+    # 4. An answer that used up its token limit is truncated where it cannot be read or says nothing: vLLM closes one
+    #    that was cut behind the function's name as "{}", with finish_reason "tool_calls". It is never bad_json: asking
+    #    the model again with "your JSON is wrong" would not help.
     def _read_call(self, call: RawCall, ways: _Ways) -> _CallRead:
-        tool, steps = self._tool_called(call.name, ways)
+        # By its name as sent, or by its own: which of them went out depends on the endpoint.
+        tool = self.tools.get(call.name) or next((one for one in self.tools.values() if one.name == call.name), None)
+        steps: tuple[str, ...] = ()
+        if tool is None and ways.repair:
+            meant = match_tool(call.name, {sent: one.name for sent, one in self.tools.items()})
+            tool, steps = (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
         if tool is None:
             names = ", ".join(list(self.tools)[:_SHOWN_NAMES]) or "it has none"
             more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
@@ -187,28 +196,8 @@ class Toolbox:
         passed = ToolCall(call.id, call.name, call.arguments, None)
         return _CallRead(Status.OK, passed, tool.name, repaired.arguments, steps + repaired.steps)
 
-    def _tool_called(self, name: str, ways: _Ways) -> tuple[CompiledTool | None, tuple[str, ...]]:
-        # By its name as sent, or by its own: which of them went out depends on the endpoint.
-        tool = self.tools.get(name) or next((one for one in self.tools.values() if one.name == name), None)
-        if tool is not None:
-            return tool, ()
-        own_names = {called: one.name for called, one in self.tools.items()}
-        meant = match_tool(name, own_names) if ways.repair else None
-        return (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
-
-    def _without_call(self, reply: Reply, ways: _Ways) -> ToolResult:
-        if not self.tools and reply.content:  # the text is what was asked for
-            return ToolResult(Status.OK, None, None, None, (), ())
-        if ways.is_full:
-            return ToolResult(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
-        if reply.content:
-            error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
-        else:
-            error = "the model neither called a function nor said anything"
-        return ToolResult(Status.NO_CALL, error, None, None, (), ())
-
     def _ended_early(self, reply: Reply, status: Status) -> ToolResult:
-        """Calls are listed as far as they came, and nothing in them is repaired."""
+        """The result of an answer that did not come to its end: its calls as far as they came, not repaired."""
         plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED, effort=Effort())
         read = [self._read_call(call, plain) for call in reply.calls]
         tool = read[0].tool if read else None

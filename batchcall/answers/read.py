@@ -130,12 +130,16 @@ class AnswerParser:
         try:
             result = prepared.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=cap)
         except Exception as error:
-            return ParsedAttempt(read.attempt, failure=_undigested(attempt, error))
+            return _unreadable(read.attempt, f" ({type(error).__name__})")
         return ParsedAttempt(read.attempt, reply=read.reply, result=result)
 
-    # Some answers are failures whatever their body says. In this order: none came, or a process died of reading it; it
-    # was cut at the cap on its size; the dialect finds a failure in it, or fails itself; it shows a key that cannot be
-    # taken out; its status is not one of HTTP, so hardly the model has answered.
+    # Some answers are failures whatever their body says. In this order:
+    #
+    # - none came, or an earlier process died while it read it;
+    # - it was cut at the cap on its size: what is missing may be half of a call;
+    # - the dialect finds a failure in it, or fails itself;
+    # - it shows a key that cannot be taken out;
+    # - its status is not one of HTTP, so it was hardly the model that answered.
     def skim(self, attempt: Attempt) -> ParsedAttempt:
         """What one attempt brought, not checked against any tool: `result` is None. Never raises."""
         response = attempt.response
@@ -147,10 +151,11 @@ class AnswerParser:
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
-            return ParsedAttempt(attempt, failure=_undigested(attempt, error))
+            return _unreadable(attempt, f" ({type(error).__name__})")
 
         if self.redactor is not None and isinstance(answer, Reply):
-            # Only a stream, or content in parts, is put together: one plain document was redacted as it came.
+            # Only a stream, or content in parts, is put together from pieces that each hold no key. One plain document
+            # was redacted as it came, so most answers are not searched again.
             body = response.body
             if not body.startswith(b"{") or body.count(b'"text"') > 1 or b"\n{" in body:
                 attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
@@ -172,7 +177,7 @@ class AnswerParser:
     def _without_secrets(
         self, redactor: Redactor, attempt: Attempt, reply: Reply, dialect: Dialect
     ) -> tuple[Attempt, Reply | Failure]:
-        """The answer without a key that only shows once the pieces of a stream are put together; so it is kept, too."""
+        """The answer, and the attempt as it is kept, without a key that only shows once a stream is put together."""
         response = attempt.response
         if response is None or not redactor.is_in(_texts_of(reply)):
             return attempt, reply
@@ -212,22 +217,21 @@ _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and not
 
 def unread(attempt: Attempt, why: str) -> ParsedAttempt:
     """An answer that cannot be read: its row ends, and the raw answer is kept."""
+    return _unreadable(attempt, f": {why}")
+
+
+# A fault of ours must not end a run or buy the row again: a later version may read the answer, so it is kept.
+def _unreadable(attempt: Attempt, why: str) -> ParsedAttempt:
     status = attempt.response.status if attempt.response else None
-    message = f"batchcall cannot read this answer: {why}; it is kept, please report it"
+    message = f"batchcall cannot read this answer{why}; it is kept, please report it"
     return ParsedAttempt(attempt, failure=Failure(FailureKind.UNDIGESTED, message, status))
-
-
-def _undigested(attempt: Attempt, error: Exception) -> Failure:
-    """A fault of ours must not end a run or buy the row again: the raw answer is kept."""
-    message = f"batchcall cannot read this answer ({type(error).__name__}); it is kept, please report it"
-    return Failure(FailureKind.UNDIGESTED, message, attempt.response.status if attempt.response else None)
 
 
 def _texts_of(reply: Reply) -> list[str | None]:
     """All that the endpoint has said, as it reaches the output."""
     calls = [text for call in reply.calls for text in (call.id, call.name, call.arguments)]
-    told = (reply.finish_reason, reply.model, reply.response_id, reply.system_fingerprint)
-    return [reply.content, reply.refusal, *told, *calls]
+    names = (reply.finish_reason, reply.model, reply.response_id, reply.system_fingerprint)
+    return [reply.content, reply.refusal, *names, *calls]
 
 
 _FIRST_STATUS, _LAST_STATUS = 100, 599  # that HTTP knows (RFC 9110, section 15)
@@ -243,9 +247,9 @@ _CAP_HOLDERS_BELOW = ("options", "parameters", "inferenceConfig")  # Ollama, TGI
 
 
 def max_tokens_of(shape: Shape) -> int | None:
-    """The cap on an answer's length that the request asks for, None where it asks for none."""
-    said = shape.parameters
-    for holder in (*map(said.get, _CAP_HOLDERS), said, *map(said.get, _CAP_HOLDERS_BELOW)):
+    """The cap on an answer's length in tokens that the request asks for; None where it asks for none."""
+    written = shape.parameters
+    for holder in (*map(written.get, _CAP_HOLDERS), written, *map(written.get, _CAP_HOLDERS_BELOW)):
         if isinstance(holder, Mapping):
             for name in _CAPS:
                 if (cap := _as_cap(holder.get(name))) is not None:
