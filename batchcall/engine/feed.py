@@ -39,22 +39,22 @@ class Feed(Generic[Item]):
         """The next item, None when there are no more. Raises what the source raises. May be cancelled."""
         while not self._taken and not self._is_over:
             async with self._reading:
-                if not self._taken and not self._is_over:
-                    await self._refill()
+                if self._taken or self._is_over:  # another worker has read meanwhile
+                    continue
+                if self._ahead is None:
+                    self._ahead = asyncio.create_task(self._read())
+                # Shielded: whoever is cancelled here (a stop) leaves the batch to the next worker, or to `close`. An
+                # iterator that is being read in a thread cannot be interrupted anyway.
+                batch = await asyncio.shield(self._ahead)
+                if batch is None:
+                    self._is_over = True
+                else:
+                    self._ahead = asyncio.create_task(self._read())
+                    self._taken.extend(batch)
         return self._taken.popleft() if self._taken else None
 
-    async def _refill(self) -> None:
-        if self._ahead is None:
-            self._ahead = asyncio.create_task(self._read())
-        batch = await asyncio.shield(self._ahead)
-        if batch is None:
-            self._is_over = True
-            return
-        self._ahead = asyncio.create_task(self._read())
-        self._taken.extend(batch)
-
     async def close(self) -> None:
-        """Wait for a read under way. What it raises was or will never be asked for."""
+        """Wait for a read that is under way. What it raises is dropped: nobody will take what it reads."""
         self._is_over = True
         if self._ahead is not None:
             with contextlib.suppress(Exception):
@@ -83,10 +83,6 @@ class Results(Generic[Item]):
         """Whether workers wait for the consumer."""
         return len(self._items) >= self._most or self._bytes >= self._most_bytes
 
-    @property
-    def _is_half_empty(self) -> bool:
-        return len(self._items) <= self._most // 2 and self._bytes <= self._most_bytes // 2
-
     async def put(self, item: Item) -> None:
         """Hand an item over; waits while the consumer is far behind."""
         while self.is_full:
@@ -108,8 +104,10 @@ class Results(Generic[Item]):
                 item = self._items.popleft()
                 self._bytes -= self._size_of(item)
                 yield item
-                del item  # it may be large, and the next one is long in coming
-                if not self._room.is_set() and self._is_half_empty:
+                del item  # it may be large, and the next one may take long to come
+                # Workers are woken all at once, when half is free: a wake for each item would cost more than the item.
+                is_awaited = not self._room.is_set()
+                if is_awaited and len(self._items) <= self._most // 2 and self._bytes <= self._most_bytes // 2:
                     self._room.set()
             if self._is_closed:
                 return

@@ -1,12 +1,11 @@
 """The place where requests wait: for room in flight, for the two budgets of a minute, for a pause a server asked for.
 
-One queue, first in first out; only its head waits for anything, so a large request never starves behind small ones.
+First in, first out: a large request never starves behind small ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -19,33 +18,24 @@ from aiolimiter import AsyncLimiter
 _USED = 0.983  # share of the allowed rate that is asked for
 _LATE_S = 0.007  # by which a timer may fire late, the lost time being made up for
 _LEASE_S = 0.005  # least that is taken at a time: AsyncLimiter costs 100 µs for each taking that waits
-_MOST_AT_ONCE_S = 1.0  # dearer requests are paid for in parts
-_JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
+_MOST_AT_ONCE_S = 1.0  # requests that cost more are paid for in parts
 
 
 class Gate:
-    """Lets requests through. `requests_per_minute` and `tokens_per_minute` None or 0: no such budget.
+    """Lets requests through: `concurrency` at a time, and as many a minute as `limit_rates` says.
 
     Belongs to one event loop. The first request goes at once; nothing is saved up while nobody asks.
     """
 
-    def __init__(
-        self,
-        *,
-        concurrency: int,
-        requests_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
-        roll: Callable[[], float] = random.random,
-    ) -> None:
+    def __init__(self, *, concurrency: int) -> None:
         self._limit = concurrency
         self._requests: _Budget | None = None
         self._tokens: _Budget | None = None
         self._has_budgets = False
-        self._roll = roll
         self._not_before_s = 0.0  # on the loop's clock
-        self._in_line = 0
+        self._in_line = 0  # heads included; for the line where there are budgets
         self._line = asyncio.Lock()  # wakes one waiter at a time, in order
-        self._room: asyncio.Future[None] | None = None  # the head's, while there is no room in flight
+        self._room: asyncio.Future[None] | None = None  # the head's, while there is no place
         self._unbudgeted: deque[tuple[Turn, asyncio.Future[bool]]] = deque()  # the line where there are no budgets
         self._alarm: asyncio.TimerHandle | None = None  # at the end of a pause, for that line
         self._through: dict[Turn, None] = {}  # oldest first
@@ -53,16 +43,10 @@ class Gate:
         self._has_let_any = False
         self._pause_over: asyncio.Future[None] | None = None  # the head's, while it waits for a pause to end
         self.on_room: Callable[[], None] | None = None  # called when one more may have room
-        self.limit_rates(requests_per_minute, tokens_per_minute)
 
     def turn(self, tokens: float = 0.0) -> Turn:
         """A place for one request expected to take `tokens`: `async with gate.turn(tokens) as turn`."""
         return Turn(self, tokens)
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody through for this long from now, and up to a tenth longer. Never shortens a pause."""
-        until_s = asyncio.get_running_loop().time() + seconds * (1 + _JITTER * self._roll())
-        self._not_before_s = max(self._not_before_s, until_s)
 
     def limit_in_flight(self, most: int) -> None:
         """Let at most `most` (at least 1) be in flight from now on; those that are through stay through."""
@@ -75,7 +59,7 @@ class Gate:
             self.on_room()
 
     def has_room(self, coming: int) -> bool:
-        """Whether one more, besides those that are on their way here, goes through at once or is the next to go."""
+        """Whether one more than the `coming` that are on their way here goes through at once or is the next to go."""
         if self._has_budgets:
             return not coming and not self._in_line and len(self._through) < self._limit
         return not self._unbudgeted and len(self._through) + coming < self._limit
@@ -85,18 +69,25 @@ class Gate:
         return self._limit
 
     def limit_rates(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        """Keep within these rates from now on; None or 0: as before."""
-        if requests_per_minute and self._requests is None:
-            self._requests = _Budget(requests_per_minute, most_at_once=1, is_first_free=not self._has_let_any)
-        elif requests_per_minute and self._requests is not None:
+        """Keep within these rates from now on; None or 0 leaves that rate as it was."""
+        if requests_per_minute:
+            if self._requests is None:
+                self._requests = _Budget(requests_per_minute, most_at_once=1, is_first_free=not self._has_let_any)
             self._requests.set_rate(requests_per_minute)
-        if tokens_per_minute and self._tokens is None:
-            self._tokens = _Budget(tokens_per_minute, is_first_free=not self._has_let_any)
-        elif tokens_per_minute and self._tokens is not None:
+        if tokens_per_minute:
+            if self._tokens is None:
+                self._tokens = _Budget(tokens_per_minute, most_at_once=None, is_first_free=not self._has_let_any)
             self._tokens.set_rate(tokens_per_minute)
         if not self._has_budgets and (self._requests is not None or self._tokens is not None):
             self._has_budgets = True
-            self._send_to_the_other_line()
+            # Whoever waits for a place alone waits for the budgets too, in the same order.
+            for _, called in self._unbudgeted:
+                if not called.done():
+                    called.set_result(False)
+            self._unbudgeted.clear()
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
 
     def hold_until(self, moment_s: float) -> None:
         """Let nobody through before this moment on the loop's clock; an earlier one shortens the pause."""
@@ -108,20 +99,10 @@ class Gate:
         if self._alarm is not None:
             self._let_many_through()
 
-    def _send_to_the_other_line(self) -> None:
-        """Whoever waits for room alone waits for the budgets too, in the same order."""
-        for _, called in self._unbudgeted:
-            if not called.done():
-                called.set_result(False)
-        self._unbudgeted.clear()
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-
     @property
     def pause_left_s(self) -> float:
         """How long nobody is let through; 0 while somebody may be."""
-        return self._pause_left_s()
+        return max(0.0, self._not_before_s - asyncio.get_running_loop().time())
 
     @property
     def in_flight(self) -> int:
@@ -141,36 +122,50 @@ class Gate:
             return self._waits_for
         return "concurrency" if len(self._through) >= self._limit else ""
 
+    # There are two lines.
+    # - Without budgets a place is all there is to wait for. Whoever ends a request lets as many through as there is
+    #   room for, in one go (`_let_many_through`): one after the other, each waiting for the event loop to come round,
+    #   would leave most of the room empty.
+    # - With budgets only the head waits for anything, so that a large request never starves behind small ones, and a
+    #   budget knows one payer only. It pays at its own speed, so nothing is gained by letting many go at once.
+    # Once a budget has come up (from the job, a header or a 429) it stays, and the first line joins the second.
+
     async def _let_through(self, turn: Turn) -> None:
-        now_s = asyncio.get_running_loop().time()
-        entered_s = now_s
+        loop = asyncio.get_running_loop()
+        entered_s = now_s = loop.time()
         is_barred = bool(self._unbudgeted) or len(self._through) >= self._limit or self._not_before_s > now_s
         if not self._has_budgets and is_barred and await self._wait_unbudgeted(turn):
             turn.wait_s = turn.through_at_s - entered_s
             return
         if self._has_budgets:
-            await self._wait_in_line(turn.reserved)
-            now_s = asyncio.get_running_loop().time()
+            self._in_line += 1
+            try:
+                async with self._line:
+                    await self._wait_as_head(turn.reserved)
+            finally:
+                self._in_line -= 1
+            now_s = loop.time()
             turn.wait_s = now_s - entered_s
+        # No await since the line was left: else its next head would count this place as free.
         turn.through_at_s = now_s
         self._through[turn] = None
         self._has_let_any = True
 
     async def _wait_unbudgeted(self, turn: Turn) -> bool:
-        """In line for room alone; False when budgets have come up meanwhile. As many as there is room for go together:
-        one after the other, each waiting for the event loop to come round, would leave most of the room empty."""
+        """In line for a place alone; False when budgets have come up meanwhile."""
         called: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unbudgeted.append((turn, called))
         self._let_many_through()
         try:
             return await called
         except asyncio.CancelledError:
-            if turn in self._through:  # in the same moment
+            if turn in self._through:  # let through and cancelled in the same moment
                 self._leave(turn)
             self._let_many_through()
             raise
 
     def _let_many_through(self) -> None:
+        loop = asyncio.get_running_loop()
         self._waits_for = ""
         if self._alarm is not None:
             self._alarm.cancel()
@@ -178,75 +173,49 @@ class Gate:
         while self._unbudgeted:
             turn, called = self._unbudgeted[0]
             if not called.done():  # else it was cancelled
-                if self._must_wait():
+                if len(self._through) >= self._limit:
+                    self._waits_for = "concurrency"
                     return
-                turn.through_at_s = asyncio.get_running_loop().time()
+                if self.pause_left_s:
+                    self._waits_for = "pause"
+                    self._alarm = loop.call_at(self._not_before_s, self._let_many_through)
+                    return
+                turn.through_at_s = loop.time()
                 self._through[turn] = None
                 self._has_let_any = True
                 called.set_result(True)
             self._unbudgeted.popleft()
 
-    def _must_wait(self) -> bool:
-        """Whether the head of the line stays where it is; if for a pause, the line is looked at again at its end."""
-        if len(self._through) >= self._limit:
-            self._waits_for = "concurrency"
-        elif self._pause_left_s():
-            self._waits_for = "pause"
-            self._alarm = asyncio.get_running_loop().call_at(self._not_before_s, self._let_many_through)
-        return bool(self._waits_for)
-
-    async def _wait_in_line(self, tokens: float) -> None:
-        """Returns when the caller may go, without giving others a chance to run in between."""
-        self._in_line += 1
-        try:
-            async with self._line:
-                await self._wait_as_head(tokens)
-        finally:
-            self._in_line -= 1
-
     async def _wait_as_head(self, tokens: float) -> None:
+        """Returns when the caller may go, without giving others a chance to run in between."""
+        # The request is paid last, so that it goes in the moment in which it is paid. A pause that begins meanwhile
+        # voids that payment: after the pause this request and the next would go together. Its tokens stay paid; they
+        # are given back only when it is cancelled.
         try:
-            await self._wait_for_room()
-            await self._pay_tokens(tokens)
-            await self._wait_for_pause_and_requests(tokens)
+            while len(self._through) >= self._limit:
+                self._waits_for = "concurrency"
+                self._room = asyncio.get_running_loop().create_future()
+                await self._room
+            if self._tokens is not None:
+                self._waits_for = "tokens"
+                await self._tokens.pay(tokens)
+            try:
+                await self._wait_for_pause()
+                while self._requests is not None:
+                    self._waits_for = "requests"
+                    await self._requests.pay(1)
+                    if not self.pause_left_s:
+                        break
+                    await self._wait_for_pause()
+            except BaseException:
+                self._give_back(tokens)
+                raise
         finally:
+            self._room = None
             self._waits_for = ""
 
-    async def _wait_for_room(self) -> None:
-        while len(self._through) >= self._limit:
-            self._waits_for = "concurrency"
-            self._room = asyncio.get_running_loop().create_future()
-            try:
-                await self._room
-            finally:
-                self._room = None
-
-    async def _pay_tokens(self, tokens: float) -> None:
-        if self._tokens is not None:
-            self._waits_for = "tokens"
-            await self._tokens.pay(tokens)
-
-    async def _wait_for_pause_and_requests(self, tokens: float) -> None:
-        try:
-            await self._wait_for_pause()
-            await self._pay_request()
-        except BaseException:
-            self._give_back(tokens)
-            raise
-
-    async def _pay_request(self) -> None:
-        """Paid last, so that a request goes in the moment it is paid. A pause that begins meanwhile voids the
-        payment: after it, two would go together.
-        """
-        while self._requests is not None:
-            self._waits_for = "requests"
-            await self._requests.pay(1)
-            if not self._pause_left_s():
-                return
-            await self._wait_for_pause()
-
     async def _wait_for_pause(self) -> None:
-        while left_s := self._pause_left_s():  # others may push it meanwhile
+        while left_s := self.pause_left_s:  # others may push it meanwhile
             self._waits_for = "pause"
             loop = asyncio.get_running_loop()
             over: asyncio.Future[None] = loop.create_future()
@@ -256,9 +225,6 @@ class Gate:
             finally:
                 alarm.cancel()
                 self._pause_over = None
-
-    def _pause_left_s(self) -> float:
-        return max(0.0, self._not_before_s - asyncio.get_running_loop().time())
 
     def _leave(self, turn: Turn) -> None:
         del self._through[turn]
@@ -274,7 +240,7 @@ class Gate:
             self._room.set_result(None)
 
     def _give_back(self, tokens: float) -> None:
-        """Tokens that were reserved and not used; fewer than 0: used beyond what was reserved."""
+        """Return tokens that were reserved and not used; fewer than 0 if more were used than reserved."""
         if self._tokens is not None:
             self._tokens.give_back(tokens)
 
@@ -300,7 +266,7 @@ class Turn:
         self._gate._leave(self)
 
     def settle(self, tokens_used: float) -> None:
-        """Set right what was reserved by what was really used: too much is given back, too little is owed."""
+        """Replace what was reserved by what was really used: too much is given back, too little is owed."""
         self._gate._give_back(self.reserved - tokens_used)
         self.reserved = tokens_used
 
@@ -317,7 +283,12 @@ class _Budget:
     beyond it is a debt that the next pays.
     """
 
-    def __init__(self, per_minute: float, *, most_at_once: float | None = None, is_first_free: bool = True) -> None:
+    # AsyncLimiter alone would not do: a full bucket is a burst; a large payment starves behind small ones, and one
+    # beyond its capacity raises; nothing can be given back; a new `max_rate` changes the burst rather than the rate. So
+    # its bucket holds seconds, one at most, and is drained at first. A payer takes the price of a request in seconds, a
+    # high one in parts, and a new rate is only a new price.
+
+    def __init__(self, per_minute: float, *, most_at_once: float | None, is_first_free: bool) -> None:
         """`most_at_once` is the largest single payment to expect; None: they differ."""
         self._most_at_once = most_at_once
         self._in_hand_s = 0.0
@@ -326,10 +297,11 @@ class _Budget:
         self._set(per_minute)
 
     def set_rate(self, per_minute: float) -> None:
-        """Another divisor; where the rate has become quite another, another bucket as well, an empty one."""
+        """Change the price; where the rate is a very different one, take another bucket as well, an empty one."""
         price_s = 60.0 / (_USED * per_minute)
         if price_s == self._price_s:
             return
+        # What is in hand (less than 0: a debt) counts as so many requests or as so many seconds, whichever is less.
         self._in_hand_s = min(self._in_hand_s * price_s / self._price_s, self._in_hand_s)
         if self._most_at_once is None or 0.5 <= price_s / self._bucket_price_s <= 4.0:
             self._price_s = price_s
@@ -345,6 +317,7 @@ class _Budget:
         self._is_untouched = True
 
     async def pay(self, amount: float) -> None:
+        """Wait until the payer may go: a request that is paid goes at once."""
         if self._is_untouched:  # what is there at first leaves as if spent: no burst
             await self._empty_it()
             if self._is_first_free:

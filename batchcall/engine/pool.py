@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
-from batchcall.base import ExitCode, HttpRequest, Request, Status
+from batchcall.base import ExitCode, HttpRequest, Request
 from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.gate import Turn
 from batchcall.pacing import Health, Verdict
@@ -24,7 +24,8 @@ class Pool:
     """One endpoint or several. Belongs to one event loop."""
 
     def __init__(self, endpoints: Sequence[Endpoint], *, sample: Health | None = None) -> None:
-        """`sample` judges the first rows of all endpoints together, where there are several."""
+        """`sample` judges the first rows of all endpoints together, where there are several: a fault that nearly all of
+        them show is the job's own."""
         self.endpoints = tuple(endpoints)
         self.only = self.endpoints[0] if len(self.endpoints) == 1 else None
         self.sample = sample
@@ -49,7 +50,7 @@ class Pool:
 
     @property
     def is_down(self) -> bool:
-        """None of them gets anything through."""
+        """No endpoint that is left gets anything answered."""
         return all(endpoint.pacer.breaker.is_open for endpoint in self.endpoints if endpoint.left is None)
 
     @property
@@ -95,18 +96,16 @@ class Pool:
         """Why nobody is asked any more, when all have left."""
         if self.only is not None and self.only.left is not None:
             return self.only.left
+        # One that is left out for a spent quota comes back; so the run ends as one that may be resumed, and with the
+        # earliest moment at which one of them serves again.
         reasons = {endpoint.name: endpoint.left for endpoint in self.endpoints if endpoint.left is not None}
         quotas = [why.quota for why in reasons.values() if why.quota is not None]
-        first = min(quotas, key=lambda quota: quota.renewed_at_s, default=None)  # with one of them the job can go on
+        first = min(quotas, key=lambda quota: quota.renewed_at_s, default=None)
         named = "; ".join(f"{name}: {why.reason}" for name, why in reasons.items())
         hints = "; ".join(dict.fromkeys(why.hint for why in reasons.values()))
         is_final = all(why.exit_code is ExitCode.ENDPOINT_REFUSES for why in reasons.values())
         exit_code = ExitCode.ENDPOINT_REFUSES if is_final else ExitCode.STOPPED_EARLY
         return Verdict(exit_code, f"no endpoint is left ({named})", hints, first)
-
-    def saw_row_end(self, status: Status) -> Verdict | None:
-        """A row ended, whoever was asked: what nearly all of the first rows do is the job's own doing."""
-        return self.sample.saw_row_end(status) if self.sample is not None else None
 
     def place(self, make_request: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()) -> Place:
         """The way of one request to an endpoint, one of `avoid` only if there is no other: `async with pool.place(…)`.
@@ -116,10 +115,12 @@ class Pool:
         return Place(self, make_request, avoid)
 
     def obey(self, endpoint: Endpoint, now_s: float) -> None:
-        """Let its gate do what its pacer says; who waits there goes elsewhere if that takes long."""
+        """Let its gate do what its pacer says; if nobody is let through there now, those who wait go elsewhere."""
         is_news = endpoint.obey(now_s)
-        if self._ramps or endpoint.again_at_s is not None:
-            self._obey_again(endpoint)
+        if self._ramps and (ramp := self._ramps.pop(endpoint, None)) is not None:
+            ramp.cancel()
+        if (again_at_s := endpoint.again_at_s) is not None:
+            self._ramps[endpoint] = asyncio.get_running_loop().call_at(again_at_s, self.obey, endpoint, again_at_s)
         if not is_news:
             return
         is_down = self.is_down
@@ -129,12 +130,6 @@ class Pool:
             if endpoint.is_held:
                 _send_away(endpoint)
             self._serve()
-
-    def _obey_again(self, endpoint: Endpoint) -> None:
-        if (ramp := self._ramps.pop(endpoint, None)) is not None:
-            ramp.cancel()
-        if (again_at_s := endpoint.again_at_s) is not None:
-            self._ramps[endpoint] = asyncio.get_running_loop().call_at(again_at_s, self.obey, endpoint, again_at_s)
 
     def leave(self, endpoint: Endpoint, why: Verdict) -> bool:
         """Ask this one no more. Whether another one is left."""
@@ -160,6 +155,8 @@ class Pool:
 
     async def enter(self, endpoint: Endpoint, turn: Turn) -> bool:
         """Through the gate of an endpoint that was chosen; False when it is better to choose again."""
+        # An endpoint that pauses, goes down or leaves sends those at its gate away: it moves the deadline of their
+        # `patience`, which has none at first, to now. A cancellation would look like one of the run itself.
         if endpoint.is_held:  # since it was chosen
             self.give_up(endpoint)
             return False
@@ -175,7 +172,7 @@ class Pool:
             self.give_up(endpoint)
 
     def give_up(self, endpoint: Endpoint) -> None:
-        """The caller is no longer on its way to this endpoint, be it that it is through."""
+        """The caller is no longer on its way to this endpoint: it is through its gate, or goes elsewhere."""
         endpoint.coming -= 1
         self._serve()
 
@@ -188,6 +185,8 @@ class Pool:
 
     def _serve(self) -> None:
         """Give those in line what is free, in order."""
+        # A row that avoids all endpoints that are free lets those behind it pass, but keeps its place in line. Whoever
+        # is chosen counts as `coming` at once: it runs only later, and the next in line must not take its place.
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

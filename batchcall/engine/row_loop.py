@@ -529,12 +529,11 @@ class LiveEngine:
 
     def _sample(self, name: str, status: Status) -> None:
         """The first rows may show a fault that no single answer names: of the job, or of one endpoint of several."""
-        verdict = self.pool.saw_row_end(status)
-        if verdict is not None:
+        sample = self.pool.sample
+        if sample is not None and (verdict := sample.saw_row_end(status)) is not None:
             self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
         endpoint = next(one for one in self.pool.endpoints if one.name == name)
-        verdict = endpoint.health.saw_row_end(status)
-        if verdict is not None:
+        if (verdict := endpoint.health.saw_row_end(status)) is not None:
             self._go_on_without(endpoint, verdict)
 
 

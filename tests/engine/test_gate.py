@@ -26,14 +26,10 @@ def open_gate(
     *,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
-    roll: float = 0.0,
 ) -> Gate:
-    return Gate(
-        concurrency=concurrency,
-        requests_per_minute=requests_per_minute,
-        tokens_per_minute=tokens_per_minute,
-        roll=lambda: roll,
-    )
+    gate = Gate(concurrency=concurrency)
+    gate.limit_rates(requests_per_minute, tokens_per_minute)
+    return gate
 
 
 async def settle_down() -> None:
@@ -104,7 +100,7 @@ def test_neither_pauses_nor_cancelled_requests_let_more_through(
         for index, after_s in cancelled:
             loop.call_later(after_s, tasks[index].cancel)
         for after_s, length_s in pauses:
-            loop.call_later(after_s, gate.pause, length_s)
+            loop.call_later(after_s, gate.hold_until, now() + after_s + length_s)
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(500)
         await asyncio.gather(*(pass_through(gate, passed_at) for _ in range(10)))
@@ -243,10 +239,10 @@ def test_a_turn_that_did_not_wait_says_so_and_one_that_did_says_how_long() -> No
     assert second_s == pytest.approx(1.017, abs=0.01)
 
 
-def test_a_pause_holds_everybody_and_lasts_up_to_a_tenth_longer() -> None:
+def test_a_pause_holds_everybody() -> None:
     async def main() -> tuple[list[float], str]:
-        gate, passed_at, start_s = open_gate(roll=0.5), list[float](), now()
-        gate.pause(20.0)
+        gate, passed_at, start_s = open_gate(), list[float](), now()
+        gate.hold_until(now() + 20.0)
         tasks = [asyncio.create_task(pass_through(gate, passed_at)) for _ in range(3)]
         await asyncio.sleep(1)
         bound_by = gate.bound_by
@@ -255,18 +251,17 @@ def test_a_pause_holds_everybody_and_lasts_up_to_a_tenth_longer() -> None:
 
     passed_after_s, bound_by = run_virtual(main())
 
-    assert passed_after_s == pytest.approx([21.0] * 3)
+    assert passed_after_s == pytest.approx([20.0] * 3)
     assert bound_by == "pause"
 
 
-def test_a_pause_is_pushed_forward_while_it_is_waited_for_and_never_back() -> None:
+def test_a_pause_is_pushed_forward_while_it_is_waited_for() -> None:
     async def main() -> float:
         gate, passed_at, start_s = open_gate(requests_per_minute=6_000), list[float](), now()
-        gate.pause(10.0)
+        gate.hold_until(now() + 10.0)
         waiting = asyncio.create_task(pass_through(gate, passed_at))
         await asyncio.sleep(5)
-        gate.pause(30.0)
-        gate.pause(1.0)
+        gate.hold_until(now() + 30.0)
         await waiting
         return passed_at[0] - start_s
 
@@ -278,7 +273,7 @@ def test_a_pause_that_comes_while_a_budget_is_waited_for_is_kept() -> None:
         gate, passed_at, start_s = open_gate(requests_per_minute=6), list[float](), now()
         tasks = [asyncio.create_task(pass_through(gate, passed_at)) for _ in range(2)]
         await asyncio.sleep(5)
-        gate.pause(60)
+        gate.hold_until(now() + 60)
         await asyncio.gather(*tasks)
         return [moment - start_s for moment in passed_at]
 
@@ -380,7 +375,7 @@ async def until_tokens(gate: Gate) -> None:
 
 
 async def until_pause(gate: Gate) -> None:
-    gate.pause(30)
+    gate.hold_until(now() + 30)
 
 
 async def until_full(gate: Gate) -> None:
@@ -443,7 +438,7 @@ def test_tokens_reserved_before_a_pause_are_given_back_when_it_is_not_sat_out() 
     async def main() -> float:
         gate, passed_at, start_s = open_gate(tokens_per_minute=600), list[float](), now()
         await pass_through(gate, passed_at, tokens=1)
-        gate.pause(100)
+        gate.hold_until(now() + 100)
         doomed = asyncio.create_task(pass_through(gate, passed_at, tokens=600))
         await asyncio.sleep(99)
         assert gate.bound_by == "pause"
