@@ -126,24 +126,28 @@ class _Reading:
         if kinds == {"object"}:
             return self._struct(schema, depth)
         if kinds == {"integer"}:
-            return _integer(schema)
+            beyond = (
+                _bound(schema, "minimum") < INT64_MIN
+                or _bound(schema, "exclusiveMinimum") < INT64_MIN - 1
+                or _bound(schema, "maximum") > INT64_MAX
+                or _bound(schema, "exclusiveMaximum") > INT64_MAX + 1
+                or any(isinstance(one, int) and not INT64_MIN <= one <= INT64_MAX for one in _listed_values(schema))
+            )
+            return Scalar.JSON if beyond else Scalar.INT64
         return _OF_TYPES.get(frozenset(kinds), Scalar.JSON)
 
     def _list(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        if "prefixItems" in schema:
-            return self._tuple(schema, depth)
+        if "prefixItems" in schema:  # a tuple: a list where all its places have one type
+            places = _schemas(schema["prefixItems"])
+            longest = schema.get("maxItems")
+            if not (isinstance(longest, int) and longest <= len(places)) and schema.get("items") is not False:
+                places = [*places, schema.get("items", True)]
+            kinds = {self.read(place, depth + 1) for place in places}
+            return ListOf(kinds.pop()) if len(kinds) == 1 else Scalar.JSON
         items = schema.get("items", True)
         if not isinstance(items, dict) or not items:
             return None  # a list of anything reads better as one JSON text than as a list of them
         return ListOf(self.read(items, depth + 1))
-
-    def _tuple(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        places = _schemas(schema["prefixItems"])
-        longest = schema.get("maxItems")
-        if not (isinstance(longest, int) and longest <= len(places)) and schema.get("items") is not False:
-            places = [*places, schema.get("items", True)]
-        kinds = {self.read(place, depth + 1) for place in places}
-        return ListOf(kinds.pop()) if len(kinds) == 1 else Scalar.JSON
 
     def _struct(self, schema: dict[str, Json], depth: int) -> FieldType | None:
         properties = schema.get("properties")
@@ -172,17 +176,6 @@ _OF_TYPES: Mapping[frozenset[str], Scalar] = {
     frozenset({"number"}): Scalar.FLOAT64,
     frozenset({"integer", "number"}): Scalar.FLOAT64,  # every integer is a number: another way to write "number"
 }
-
-
-def _integer(schema: Mapping[str, Json]) -> FieldType:
-    beyond = (
-        _bound(schema, "minimum") < INT64_MIN
-        or _bound(schema, "exclusiveMinimum") < INT64_MIN - 1
-        or _bound(schema, "maximum") > INT64_MAX
-        or _bound(schema, "exclusiveMaximum") > INT64_MAX + 1
-        or any(isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX for value in _listed_values(schema))
-    )
-    return Scalar.JSON if beyond else Scalar.INT64
 
 
 def _schemas(listed: Json) -> list[Json]:
@@ -265,17 +258,14 @@ def json_text_as_it_is(value: Json) -> str:
 _encode_as_it_is = msgspec.json.Encoder().encode
 
 
-def converter(kind: FieldType) -> Converter:
+def converter(kind: FieldType, path: str = "") -> Converter:
     """A function of (value, notes) that gives the value as a column of this type stores it, without loss.
 
-    A value that does not fit becomes None, and a sentence about it is appended to the notes.
+    A value that does not fit becomes None, and a sentence about it, with its `path`, is appended to the notes.
     """
-    return _compiled(kind, "")
-
-
-def _compiled(kind: FieldType, path: str) -> Converter:
+    # Made once for each column and run for each row: what depends on the type alone is decided here.
     if isinstance(kind, ListOf):
-        element = _compiled(kind.element, f"{path}/*")
+        element = converter(kind.element, f"{path}/*")
 
         def convert_list(value: Any, notes: list[str]) -> Any:
             if type(value) is list:
@@ -285,7 +275,7 @@ def _compiled(kind: FieldType, path: str) -> Converter:
         return convert_list
 
     if isinstance(kind, StructOf):
-        fields = [(name, _compiled(inner, f"{path}/{name}")) for name, inner in kind.fields]
+        fields = [(name, converter(inner, f"{path}/{name}")) for name, inner in kind.fields]
 
         def convert_struct(value: Any, notes: list[str]) -> Any:
             if type(value) is dict:
@@ -314,15 +304,12 @@ _SHOWN_PATH = 80  # characters
 MemberFinder: TypeAlias = Callable[[Any, dict[str, None]], None]
 
 
-def member_finder(kind: FieldType) -> MemberFinder | None:
+def member_finder(kind: FieldType, path: str = "") -> MemberFinder | None:
     """A function of (value, found) that notes in `found` where a value has members that this type has no place for:
-    "/currency", "/items/*/size". None where all that a value has finds a place. Members that are null do not count."""
-    return _finder(kind, "")
-
-
-def _finder(kind: FieldType, path: str) -> MemberFinder | None:
+    "/currency", "/items/*/size". None where all that a value has finds a place. Members that are null do not count.
+    `path`: of the value itself."""
     if isinstance(kind, ListOf):
-        element = _finder(kind.element, f"{path}/*")
+        element = member_finder(kind.element, f"{path}/*")
         if element is None:
             return None
 
@@ -335,7 +322,7 @@ def _finder(kind: FieldType, path: str) -> MemberFinder | None:
 
     if isinstance(kind, StructOf):
         known = frozenset(name for name, _ in kind.fields)
-        finders = [(name, _finder(inner, _joined(path, name))) for name, inner in kind.fields]
+        finders = [(name, member_finder(inner, _joined(path, name))) for name, inner in kind.fields]
         below = [(name, finder) for name, finder in finders if finder is not None]
 
         def find_in_struct(value: Any, found: dict[str, None]) -> None:
@@ -376,14 +363,6 @@ def without_surrogates(text: str) -> str:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _as_string(value: Any) -> str | None:
-    return value if type(value) is str else None
-
-
-def _as_bool(value: Any) -> bool | None:
-    return value if type(value) is bool else None
-
-
 def _as_int64(value: Any) -> int | None:
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -403,8 +382,8 @@ def _as_float64(value: Any) -> float | None:
 
 
 _SCALARS: Mapping[Scalar, Callable[[Any], Any]] = {
-    Scalar.STRING: _as_string,
-    Scalar.BOOL: _as_bool,
+    Scalar.STRING: lambda value: value if type(value) is str else None,
+    Scalar.BOOL: lambda value: value if type(value) is bool else None,
     Scalar.INT64: _as_int64,
     Scalar.FLOAT64: _as_float64,
     Scalar.JSON: json_text,

@@ -146,15 +146,11 @@ class Judge:
     sizes: dict[int, int] = field(default_factory=dict)
 
     def verdict(self, value: Json) -> Verdict:
-        """Raises TooMuchWork."""
-        return self._run(self.rules.document, value)
-
-    def _run(self, schema: Json, value: Json) -> Verdict:
-        """Without recursion, which would need a frame for every schema at every level of the value."""
-        answer = self._at_once(schema, value)
-        running: list[tuple[_Key, _Judging]] = []
-        if answer is None:
-            running.append(self._begin(schema, value))
+        """What comes of the document on a value. Raises TooMuchWork."""
+        # A judging that waits for a verdict stays on this list. Recursion would need a frame of Python's stack for
+        # every schema at every level of the value.
+        running = [self._begin(self.rules.document, value)]
+        answer: Verdict | None = None
         while running:
             key, judging = running[-1]
             try:
@@ -203,13 +199,20 @@ class Judge:
         self.effort.spend(alone.units + length * (alone.units_a_character if isinstance(value, str) else 1))
         faults: list[Fault] = []
         if alone.validator is not None:
-            faults += self._faults_of(alone.validator, _shallow(value), value)
+            # The validator gets the value without what is in its members: no keyword that it judges looks there.
+            part: Json = value
+            if isinstance(value, dict):
+                part = dict.fromkeys(value)
+            elif isinstance(value, list):
+                part = [None] * length
+            faults += self._faults_of(alone.validator, part, value)
         if alone.whole is not None and not (faults and not self.explains):
             self.effort.spend(self._size(value) * 2)
             faults += self._faults_of(alone.whole, value, value)
         if alone.is_unique and isinstance(value, list):
             self.effort.spend(self._size(value) * 20)
-            if len({_canonical(one) for one in value}) < len(value):
+            # As JSON text, 1 and 1.0 are one number, true and 1 are two values.
+            if len({one if isinstance(one, str) else encode_json(_whole_floats(one)) for one in value}) < len(value):
                 faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
         return faults
 
@@ -219,7 +222,9 @@ class Judge:
         if not self.explains:
             return [_SOMETHING]
         self.effort.spend(UNITS_A_STEP)
-        return [Fault((), _cut(error.message.replace(MASK, _shown(value)))) for error in validator.iter_errors(part)]
+        return [
+            Fault((), cut_message(error.message.replace(MASK, _shown(value)))) for error in validator.iter_errors(part)
+        ]
 
     def _size(self, value: Json) -> int:
         """Parts and characters of a value, about."""
@@ -263,7 +268,7 @@ class _Found:
         return len(self.faults) >= (MAX_FAULTS if self.judge.explains else 1)
 
     def fault(self, message: str) -> None:
-        self.faults.append(Fault((), _cut(message)))
+        self.faults.append(Fault((), cut_message(message)))
 
     def on_value(self, verdict: Verdict) -> None:
         """Of a schema that was applied to the same value, and must be satisfied."""
@@ -329,7 +334,7 @@ def _of_union(branches: list[Verdict]) -> Fault:
     furthest = max(branches, key=lambda one: (len(one.faults[0].path), -len(one.faults)), default=_NOTHING_FITS)
     if furthest.faults[0].path:
         return furthest.faults[0]
-    return Fault((), _cut(" and ".join(dict.fromkeys(branch.faults[0].message for branch in branches))))
+    return Fault((), cut_message(" and ".join(dict.fromkeys(branch.faults[0].message for branch in branches))))
 
 
 def _not(found: _Found, schema: _Schema, value: Json) -> _Applying:
@@ -349,7 +354,8 @@ def _dependent(found: _Found, schema: _Schema, value: Json) -> _Applying:
     if not isinstance(value, dict):
         return
     for word in ("dependentSchemas", "dependencies"):
-        if not isinstance(named := schema.get(word), dict) or (word == "dependentSchemas" and not _is_from_2019(found)):
+        is_known = word == "dependencies" or found.judge.rules.draft >= _D2019
+        if not is_known or not isinstance(named := schema.get(word), dict):
             continue
         for name in _in_both(named, value):
             if not isinstance(named[name], list):
@@ -360,10 +366,6 @@ def _in_both(named: Mapping[str, Json], value: Mapping[str, Json]) -> Iterator[s
     """The names that both have, in the time of the shorter one: a schema of thousands may judge thousands of values."""
     fewer, others = (named, value) if len(named) < len(value) else (value, named)
     return (name for name in fewer if name in others)
-
-
-def _is_from_2019(found: _Found) -> bool:
-    return found.judge.rules.draft >= _D2019
 
 
 def _members(found: _Found, schema: _Schema, value: Json) -> _Applying:
@@ -425,7 +427,7 @@ def _elements(found: _Found, schema: _Schema, value: Json) -> _Applying:
 def _contains(found: _Found, schema: _Schema, value: Json) -> _Applying:
     if not isinstance(value, list):
         return
-    has_bounds = _is_from_2019(found)
+    has_bounds = found.judge.rules.draft >= _D2019
     least = schema.get("minContains", 1) if has_bounds else 1
     most = schema.get("maxContains", len(value)) if has_bounds else len(value)
     hits = set()
@@ -486,20 +488,6 @@ _APPLICATORS: tuple[tuple[tuple[str, ...], _Applicator, int, int], ...] = (
 )
 
 
-def _shallow(value: Json) -> Json:
-    """As far as keywords look that do not look into a value."""
-    if isinstance(value, dict):
-        return dict.fromkeys(value)
-    return [None] * len(value) if isinstance(value, list) else value
-
-
-def _canonical(value: Json) -> bytes | Json:
-    """Equal for equal JSON: 1 and 1.0 are one number, true and 1 are two values."""
-    if isinstance(value, str):
-        return value
-    return encode_json(_whole_floats(value))
-
-
 def _whole_floats(value: Json) -> Json:
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -524,18 +512,15 @@ def _excerpt(value: Json, left: list[int]) -> Json:
     return value
 
 
-def _cut(message: str) -> str:
+def cut_message(message: str) -> str:
+    """The first line of a message, and not too much of it."""
     line = message.split("\n", 1)[0]
     return line if len(line) <= _SHOWN_MESSAGE else f"{line[: _SHOWN_MESSAGE - 1]}…"
 
 
 def sentences(faults: Iterable[Fault], most: int) -> str:
     """At most so many faults for a person, each behind the JSON pointer of its place."""
-    listed = list(dict.fromkeys(_sentence(fault) for fault in faults))
+    places = [(cut_message(pointer(fault.path)), fault.message) for fault in faults]
+    listed = list(dict.fromkeys(f"{place}: {message}" if place else message for place, message in places))
     shown = "; ".join(listed[:most])
     return f"{shown}; …" if len(listed) > most else shown
-
-
-def _sentence(fault: Fault) -> str:
-    path = _cut(pointer(fault.path))
-    return f"{path}: {fault.message}" if path else fault.message

@@ -110,7 +110,13 @@ def _odd(root: _Schema) -> Iterator[str]:
     for place in places:
         yield from _misspelt(place)
         yield from (clash.what for clash in _clashes(place))
-        yield from _required_by_another_name(place, declared)
+        # Names that are declared nowhere, and near to one that is. With other properties forbidden, it is a clash.
+        if not place.schema.get("patternProperties") and place.schema.get("additionalProperties") is not False:
+            properties = tuple(_named(place.schema, "properties"))
+            for name in _names_required(place.schema):
+                near = None if name in declared else _near(name, properties)
+                if near is not None:
+                    yield f"{place.path}/required: {shortened(name, _SHOWN)}: no such property{_meant(near)}"
 
 
 def _kinds_of(schema: _Schema) -> _Kinds:
@@ -126,16 +132,35 @@ def _kinds_of(schema: _Schema) -> _Kinds:
 
 
 def _clashes(place: _Place) -> Iterator[_Clash]:
-    yield from _values_of_no_type(place)
+    schema = place.schema
+    for keyword, values in (("enum", schema.get("enum")), ("const", [schema["const"]] if "const" in schema else None)):
+        if not isinstance(values, list):
+            continue
+        if not values:
+            yield _Clash(f"{place.path}/{keyword}: is empty: nothing is valid", _ALL)
+        elif not any(
+            place.kinds & (_NUMBER if isinstance(value, float) and value.is_integer() else _KINDS[type(value)])
+            for value in values
+        ):
+            written = shortened(schema.get("type", "object"), _SHOWN)
+            yield _Clash(f"{place.path}/{keyword}: no value of it is of the type {written}: nothing is valid", _ALL)
     for low, high, kinds, is_open in _RANGES:
-        least, most = place.schema.get(low), place.schema.get(high)
+        least, most = schema.get(low), schema.get(high)
         if not (place.kinds & kinds and _is_number(least) and _is_number(most)):
             continue
         if least > most or (is_open and least == most):
             how = "is not below" if is_open else "is above"
             yield _Clash(f"{place.path}/{low}: {least} {how} {high}, {most}: nothing is valid", kinds)
-    if "object" in place.kinds and place.schema.get("additionalProperties") is False:
-        yield from _required_and_forbidden(place)
+    # What is required and forbidden at once.
+    if "object" in place.kinds and schema.get("additionalProperties") is False and not schema.get("patternProperties"):
+        properties = _named(schema, "properties")
+        absent = [name for name in _names_required(schema) if name not in properties]
+        if absent:
+            names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
+            more = ", …" if len(absent) > _SHOWN_NAMES else ""
+            what = f"{names}{more}: no such property, and additionalProperties is false: nothing is valid"
+            meant = _meant(_near(absent[0], tuple(properties)))
+            yield _Clash(f"{place.path}/required: {what}{meant}", frozenset({"object"}))
 
 
 _NUMBER = frozenset({"number", "integer"})
@@ -154,22 +179,6 @@ def _is_number(value: Json) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _values_of_no_type(place: _Place) -> Iterator[_Clash]:
-    schema = place.schema
-    for keyword, values in (("enum", schema.get("enum")), ("const", [schema["const"]] if "const" in schema else None)):
-        if values == []:
-            yield _Clash(f"{place.path}/{keyword}: is empty: nothing is valid", _ALL)
-        elif isinstance(values, list) and not any(place.kinds & _kinds_of_value(value) for value in values):
-            kinds = shortened(schema.get("type", "object"), _SHOWN)
-            yield _Clash(f"{place.path}/{keyword}: no value of it is of the type {kinds}: nothing is valid", _ALL)
-
-
-def _kinds_of_value(value: Json) -> _Kinds:
-    if isinstance(value, float) and value.is_integer():
-        return _NUMBER
-    return _KINDS[type(value)]
-
-
 _KINDS: Mapping[type, _Kinds] = {
     type(None): frozenset({"null"}),
     bool: frozenset({"boolean"}),
@@ -179,28 +188,6 @@ _KINDS: Mapping[type, _Kinds] = {
     list: frozenset({"array"}),
     dict: frozenset({"object"}),
 }
-
-
-def _required_and_forbidden(place: _Place) -> Iterator[_Clash]:
-    properties = _named(place.schema, "properties")
-    absent = [name for name in _names_required(place.schema) if name not in properties]
-    if absent and not place.schema.get("patternProperties"):
-        names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
-        more = ", …" if len(absent) > _SHOWN_NAMES else ""
-        what = f"{names}{more}: no such property, and additionalProperties is false: nothing is valid"
-        meant = _meant(_near(absent[0], tuple(properties)))
-        yield _Clash(f"{place.path}/required: {what}{meant}", frozenset({"object"}))
-
-
-def _required_by_another_name(place: _Place, declared: frozenset[str]) -> Iterator[str]:
-    """Names that are declared nowhere, and near to one that is. With other properties forbidden, it is a clash."""
-    properties = _named(place.schema, "properties")
-    if place.schema.get("patternProperties") or place.schema.get("additionalProperties") is False:
-        return
-    for name in _names_required(place.schema):
-        near = None if name in declared else _near(name, tuple(properties))
-        if near is not None:
-            yield f"{place.path}/required: {shortened(name, _SHOWN)}: no such property{_meant(near)}"
 
 
 # What looks like a word of JSON Schema

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
 from functools import lru_cache
 
 import jsonschema_rs
@@ -33,7 +32,24 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
     notes: list[str] = []
     unsure: set[int] = set()
     for path, schema in places.values():
-        left_out = [*_without_pattern(path, schema), *_without_named_patterns(path, schema)]
+        left_out = []
+        if isinstance(pattern := schema.get("pattern"), str):
+            if (reading := _reading(pattern)) is not None:
+                schema["pattern"] = reading
+            else:
+                del schema["pattern"]
+                left_out.append(f"{path}/pattern: {_WHY}")
+        if isinstance(named := schema.get("patternProperties"), dict):
+            readings = {pattern: _reading(pattern) for pattern in named}
+            kept: dict[str, Json] = {reading: named[one] for one, reading in readings.items() if reading is not None}
+            schema["patternProperties"] = kept
+            if len(kept) < len(named):
+                # Any name may match a pattern that is left out. The empty pattern matches every name, so none is
+                # unexpected, and no other keyword may forbid what is left.
+                schema["patternProperties"] = {"": True} | kept
+                for word in ("additionalProperties", "unevaluatedProperties"):
+                    schema.pop(word, None)
+                left_out.append(f"{path}/patternProperties: {_WHY}")
         if left_out:
             unsure.add(id(schema))
             notes += left_out
@@ -69,34 +85,6 @@ def _places(document: dict[str, Json], references: References) -> _Places:
             parts = references.parts_of(schema)
             waiting += [(path + pointer(part.steps) if part.steps else target, part.schema) for part in parts]
     return found
-
-
-def _without_pattern(path: str, schema: dict[str, Json]) -> Iterator[str]:
-    pattern = schema.get("pattern")
-    if not isinstance(pattern, str):
-        return
-    if (reading := _reading(pattern)) is not None:
-        schema["pattern"] = reading
-    else:
-        del schema["pattern"]
-        yield f"{path}/pattern: {_WHY}"
-
-
-def _without_named_patterns(path: str, schema: dict[str, Json]) -> Iterator[str]:
-    """Any name may match the pattern, so every name counts as one that the schema knows."""
-    named = schema.get("patternProperties")
-    if not isinstance(named, dict):
-        return
-    readings = {pattern: _reading(pattern) for pattern in named}
-    kept: dict[str, Json] = {reading: named[pattern] for pattern, reading in readings.items() if reading is not None}
-    schema["patternProperties"] = kept
-    if len(kept) == len(named):
-        return
-    # The empty pattern matches every name, so none is unexpected, and no other keyword may forbid what is left.
-    schema["patternProperties"] = {"": True} | kept
-    for word in ("additionalProperties", "unevaluatedProperties"):
-        schema.pop(word, None)
-    yield f"{path}/patternProperties: {_WHY}"
 
 
 @lru_cache(maxsize=4096)

@@ -18,7 +18,7 @@ import msgspec
 from batchcall.base import Json, Tool
 from batchcall.schemas.field_types import FieldType, field_type, shortened
 from batchcall.schemas.formats import LENIENT
-from batchcall.schemas.judge import MASK, Judge, Rules, sentences
+from batchcall.schemas.judge import MASK, Judge, Rules, cut_message, sentences
 from batchcall.schemas.patterns import leave_patterns_out, patterns_in
 from batchcall.schemas.walk import (
     HOLDS_VALUES,
@@ -48,7 +48,6 @@ MAX_ERRORS = 3  # reported of one value
 _UNITS_A_PART_COUNTED = 3
 _SHARE_EXPLAINED = 0.25  # of the work that an answer may cause
 _SHOWN_VALUE = 80  # characters of a value in a message
-_SHOWN_MESSAGE = 240  # characters of a message
 
 
 class SchemaError(ValueError):
@@ -189,9 +188,9 @@ def _compile(
             mask=mask,
         )
     except jsonschema_rs.ValidationError as error:
-        raise SchemaError(pointer(error.instance_path), _cut(error.message)) from error
+        raise SchemaError(pointer(error.instance_path), cut_message(error.message)) from error
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        raise SchemaError("", _cut(str(error))) from error
+        raise SchemaError("", cut_message(str(error))) from error
 
 
 @cache
@@ -258,8 +257,7 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
         if isinstance(ref, str) and not ref.startswith("#"):
             shown = shortened(ref, _SHOWN_VALUE)
             raise SchemaError(f"{path}/{keyword}", f"only references within the schema (#/…) are followed, not {shown}")
-    for rewrite in _REWRITES:
-        rewrite(rewritten, path, notes)
+    _modernise(rewritten, path, notes)
     for keyword in ONE_SCHEMA:
         if isinstance(rewritten.get(keyword), dict):
             rewritten[keyword] = _normalised(rewritten[keyword], f"{path}/{keyword}", notes)
@@ -290,11 +288,36 @@ def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
     return part
 
 
-def _drop_nulls(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+def _modernise(schema: dict[str, Json], path: str, notes: _Notes) -> None:
+    """Write the keywords of one schema as the drafts want them; what stands in it is not looked into."""
+    # References as generators write them: `#/$defs/收据` (pydantic), `#/definitions/Partial<Order>` (TypeScript).
+    ref = schema.get("$ref")
+    if isinstance(ref, str) and ref.startswith("#/"):
+        schema["$ref"] = f"#{quote(_STRAY_PERCENT.sub('%25', ref[1:]), safe=_IN_FRAGMENTS)}"
     for keyword in [key for key, value in schema.items() if value is None and key not in HOLDS_VALUES]:
         del schema[keyword]
         notes.add(f"{path}/{keyword}", "null left out")
+    _rewrite_type(schema, path, notes)
+    _move_required(schema, path, notes)
+    if notes.names_draft:
+        return
+    # A list of `items`, as up to draft 2019-09. A schema that names no draft is read as 2020-12, where it is wrong.
+    if isinstance(schema.get("items"), list):
+        schema["prefixItems"] = schema.pop("items")
+        notes.add(f"{path}/items", "a list read as prefixItems")
+        if "additionalItems" in schema:
+            schema["items"] = schema.pop("additionalItems")
+            notes.add(f"{path}/additionalItems", "read as items")
+    # `exclusiveMinimum: true`, as in draft 4 and OpenAPI 3.0.
+    for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(schema.get(flag), bool):
+            if schema.pop(flag) and bound in schema:
+                schema[flag] = schema.pop(bound)
+            notes.add(f"{path}/{flag}", f"a boolean merged with {bound}")
 
+
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_IN_FRAGMENTS = "/%~!$&'()*+,;=:@?"  # beside letters and digits (RFC 3986, section 3.5)
 
 _TYPE_NAMES: Mapping[str, str | None] = {
     **dict.fromkeys(("string", "str", "char", "text"), "string"),
@@ -359,40 +382,6 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
         notes.add(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
 
 
-def _split_tuple(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    """A list of `items`, as up to draft 2019-09. A schema that names no draft is read as 2020-12, where it is wrong."""
-    if notes.names_draft or not isinstance(schema.get("items"), list):
-        return
-    schema["prefixItems"] = schema.pop("items")
-    notes.add(f"{path}/items", "a list read as prefixItems")
-    if "additionalItems" in schema:
-        schema["items"] = schema.pop("additionalItems")
-        notes.add(f"{path}/additionalItems", "read as items")
-
-
-def _exclude_bounds(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    """`exclusiveMinimum: true`, as in draft 4 and OpenAPI 3.0."""
-    for flag, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-        if notes.names_draft or not isinstance(schema.get(flag), bool):
-            continue
-        if schema.pop(flag) and bound in schema:
-            schema[flag] = schema.pop(bound)
-        notes.add(f"{path}/{flag}", f"a boolean merged with {bound}")
-
-
-def _escape_reference(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    """References as generators write them: `#/$defs/收据` (pydantic), `#/definitions/Partial<Order>` (TypeScript)."""
-    ref = schema.get("$ref")
-    if isinstance(ref, str) and ref.startswith("#/"):
-        schema["$ref"] = f"#{quote(_STRAY_PERCENT.sub('%25', ref[1:]), safe=_IN_FRAGMENTS)}"
-
-
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_IN_FRAGMENTS = "/%~!$&'()*+,;=:@?"  # beside letters and digits (RFC 3986, section 3.5)
-
-_REWRITES = (_escape_reference, _drop_nulls, _rewrite_type, _move_required, _split_tuple, _exclude_bounds)
-
-
 def _or_null(schema: dict[str, Json]) -> dict[str, Json]:
     # Null joins the types where they alone decide. Beside `const` or a combination it would still be refused there.
     if "type" in schema and "const" not in schema and not any(word in schema for word in _COMBINING):
@@ -442,11 +431,6 @@ class _Unfolding:
 def _check_chain(length: int) -> None:
     if length > MAX_CHAIN:
         raise SchemaError("", f"more than {MAX_CHAIN} references lead on from one to the next")
-
-
-def _cut(message: str) -> str:
-    line = message.split("\n", 1)[0]
-    return line if len(line) <= _SHOWN_MESSAGE else f"{line[: _SHOWN_MESSAGE - 1]}…"
 
 
 def _join(path: str, keyword: str, key: str) -> str:

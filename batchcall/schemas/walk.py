@@ -155,23 +155,22 @@ class References:
 
     def parts_of(self, schema: dict[str, Json]) -> tuple[Part, ...]:
         """The schemas that one applies to a value or its members, those that it refers to included."""
-        if id(schema) not in self._parts:
-            self._parts[id(schema)] = tuple(self._parts_in(schema))
-        return self._parts[id(schema)]
-
-    def _parts_in(self, schema: dict[str, Json]) -> Iterator[Part]:
+        if id(schema) in self._parts:
+            return self._parts[id(schema)]
+        parts = []
         for keyword, written in schema.items():
             if keyword in REFERENCES:
-                yield Part((), None, self.target(schema, written))
-            elif keyword in _MEMBERS:
-                for steps, inner in within(schema, (keyword,)):
-                    member = _MEMBERS[keyword]
-                    if keyword == "properties":
-                        member = steps[1]
-                    elif keyword in ("items", "prefixItems") and len(steps) == 2:  # of one element each
-                        member = f"{REST}{steps[1]}"
-                    if not isinstance(inner, list):  # of `dependencies`: names
-                        yield Part(steps, member, inner)
+                parts.append(Part((), None, self.target(schema, written)))
+            for steps, inner in within(schema, (keyword,)) if keyword in _MEMBERS else ():
+                member = _MEMBERS[keyword]
+                if keyword == "properties":
+                    member = steps[1]
+                elif keyword in ("items", "prefixItems") and len(steps) == 2:  # of one element each
+                    member = f"{REST}{steps[1]}"
+                if not isinstance(inner, list):  # of `dependencies`: names
+                    parts.append(Part(steps, member, inner))
+        self._parts[id(schema)] = tuple(parts)
+        return self._parts[id(schema)]
 
     def forget_parts(self) -> None:
         """The document has changed."""
