@@ -7,13 +7,13 @@ import contextlib
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from batchcall.base import Attempt
 
 T = TypeVar("T")
 
-LONG_BODY = 256 * 1024  # bytes; what is shorter is done sooner than a thread is started
+LONG_BODY = 256 * 1024  # bytes; a shorter one takes less time than starting a thread
 
 
 def is_long(attempt: Attempt) -> bool:
@@ -21,7 +21,7 @@ def is_long(attempt: Attempt) -> bool:
 
 
 async def beside(work: Callable[[], T], *, limit_s: float | None = None) -> T:
-    """What `work` comes to. Raises whatever it raises; TimeoutError after `limit_s`.
+    """The value of `work`. Raises whatever it raises; TimeoutError after `limit_s`.
 
     A thread of its own, which dies with the process: whoever is cancelled, or has waited long enough, leaves it behind.
     """
@@ -46,8 +46,9 @@ async def beside_to_the_end(work: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """What answers are made of has no cycles. To decode 12 MB of nested lists takes 0.5 s; with the collector, which
-    looks at them over and over meanwhile, it takes 4 s: one call, in which no other thread runs."""
+    """Stop the garbage collector while the block runs, in all threads."""
+    # Answers have no cycles. Decoding 12 MB of nested lists takes 0.5 s; with the collector, which looks at them over
+    # and over meanwhile, it takes 4 s: one call, in which no other thread runs.
     global _pauses
     with _pausing:
         _pauses += 1
@@ -69,30 +70,21 @@ def _begun(work: Callable[[], T]) -> asyncio.Future[T]:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
+    def settle(put: Callable[[Any], None], what: Any) -> None:
+        if not done.done():  # else it was cancelled
+            put(what)
+
     def run() -> None:
+        end: tuple[Callable[[Any], None], Any]
         try:
             with collector_paused():
-                value = work()
+                end = done.set_result, work()
         except BaseException as error:
-            settle = _settling(done, error=error)
-        else:
-            settle = _settling(done, value=value)
+            end = done.set_exception, error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(settle, *end)
 
+    # Not a thread of the loop's pool: that is joined when the process ends, so an answer that takes minutes to read
+    # would hold it back.
     threading.Thread(target=run, name="beside", daemon=True).start()
     return done
-
-
-def _settling(
-    done: asyncio.Future[T], *, value: T | None = None, error: BaseException | None = None
-) -> Callable[[], None]:
-    def settle() -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(value)  # type: ignore[arg-type]  # the work's own value, which may be None
-
-    return settle

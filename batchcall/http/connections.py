@@ -71,7 +71,7 @@ class Connector(aiohttp.TCPConnector):
         self._has_strayed = False
         self._answers = 0
         self._first_at_s = 0.0  # when the first answer came
-        wire = functools.partial(Wire, self._loop, self._strayed, self._answered, self._rest_s)
+        wire = functools.partial(Wire, self)
         self._factory: Callable[[], Wire] = wire  # type: ignore[assignment]  # aiohttp types its own protocol
 
     async def connect(self, *request: Any, **settings: Any) -> Connection:
@@ -79,15 +79,18 @@ class Connector(aiohttp.TCPConnector):
             try:
                 connection = await super().connect(*request, **settings)
             except (aiohttp.ClientError, OSError, UnicodeError) as error:
+                # Connections that rest hold descriptors too. Without them fewer are kept, but nothing fails.
                 if is_lack_of_descriptors(error) and await self._give_back_idle():
                     continue
                 raise Unsent(error) from error
             wire = connection.protocol
-            if not isinstance(wire, Wire) or self._has_strayed:
-                connection.protocol.force_close()  # type: ignore[union-attr]  # closed when its request is over
-            if not isinstance(wire, Wire) or wire.is_new or wire.is_silent:
-                if isinstance(wire, Wire):
-                    wire.is_new = False
+            if not isinstance(wire, Wire):  # another aiohttp, that makes its own
+                wire.force_close()  # type: ignore[union-attr]  # closed when its request is over
+                return connection
+            if self._has_strayed:
+                wire.force_close()
+            if wire.is_new or wire.is_silent:
+                wire.is_new = False
                 return connection
             connection.close()
 
@@ -113,43 +116,36 @@ class Connector(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # descriptors are free a turn of the loop later
         return bool(idle)
 
-    def _answered(self) -> None:
+    def saw_answer(self) -> None:
         self._answers += 1
         if self._answers == 1:
             self._first_at_s = self._loop.time()
 
-    def _rest_s(self) -> float:
-        """How long a connection rests after an answer."""
-        is_new = self._answers < _FIRST_ANSWERS or self._loop.time() - self._first_at_s < _FIRST_S
-        return _FIRST_REST_S if is_new else _REST_S
-
-    def _strayed(self) -> None:
+    def saw_stray(self) -> None:
         if not self._has_strayed:
             self._has_strayed = True
             self._on_stray()
+
+    @property
+    def rest_s(self) -> float:
+        """How long a connection rests after an answer."""
+        is_new = self._answers < _FIRST_ANSWERS or self._loop.time() - self._first_at_s < _FIRST_S
+        return _FIRST_REST_S if is_new else _REST_S
 
 
 class Wire(ResponseHandler):
     """One connection: a request, its answer, and only then the next request."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        on_stray: Callable[[], None],
-        on_answer: Callable[[], None],
-        rest_s: Callable[[], float],
-    ) -> None:
-        super().__init__(loop=loop)
-        self._on_answer = on_answer
-        self._rest_s = rest_s
+    def __init__(self, connector: Connector) -> None:
+        super().__init__(loop=connector._loop)
+        self._connector = connector
         self.is_new = True
-        self._on_stray = on_stray
         self._answer: Any = None  # a `_OneAnswer` to the last request
         self._silent_since_s: float | None = None  # None: an answer is awaited, or there is no more to come
 
     @property
     def is_resting(self) -> bool:
-        return self._silent_since_s is not None and self._loop.time() - self._silent_since_s < self._rest_s()
+        return self._silent_since_s is not None and self._loop.time() - self._silent_since_s < self._connector.rest_s
 
     @property
     def is_silent(self) -> bool:
@@ -177,7 +173,7 @@ class Wire(ResponseHandler):
         super().data_received(data)
         if answer is not None and answer.is_whole and self._silent_since_s is None and not answer.is_last:
             self._silent_since_s = self._loop.time()
-            self._on_answer()
+            self._connector.saw_answer()
             if answer.is_followed():
                 self._hang_up(b"")
 
@@ -185,8 +181,9 @@ class Wire(ResponseHandler):
         self._silent_since_s = None
         self.force_close()
         self.close()
-        if not _is_parting_word(stray):
-            self._on_stray()
+        # A server that closes an idle connection may say why, with a 408 for instance; no row takes that as its answer.
+        if not stray.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5")):
+            self._connector.saw_stray()
 
 
 class _OneAnswer:
@@ -210,8 +207,10 @@ class _OneAnswer:
         return self._body is not None and bool(self._body.is_eof())
 
     def is_followed(self) -> bool:
-        """Whether there is something behind the end of the answer, be it a single letter: then an answer that is put
-        there does not come out as it is."""
+        """Whether there is something behind the end of the answer, be it a single letter."""
+        # aiohttp's parser does not say how many bytes it has used. So it is given another answer: if that does not come
+        # out as it went in, there was something before it. Where every byte can be counted (a Content-Length, all in
+        # one segment), and that is nearly always, nothing is probed.
         if self._has_more or self._is_exact:
             return self._has_more
         try:
@@ -222,6 +221,8 @@ class _OneAnswer:
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
         """The answer's head, once; its body goes where aiohttp reads it. What follows is left out."""
+        # What cannot be parsed may be a whole answer with rubbish behind it in the same segment. The answer is good,
+        # and perhaps paid; so it is looked for byte by byte before the exchange counts as failed.
         try:
             messages, is_upgraded, tail = self._parser.feed_data(data)
         except Exception:
@@ -240,6 +241,7 @@ class _OneAnswer:
     def _first(self, messages: Sequence[Any]) -> Sequence[Any]:
         for at, (message, body) in enumerate(messages):
             if message.code >= 200 or message.code == _SWITCHING:
+                # A refusal may come early: a server need not read a body that it will not accept.
                 if message.code < 400 and self._unsent_bytes():
                     raise BadHttpMessage("it came before the whole request was sent, so it answers another one")
                 head = self._before.find(b"\r\n\r\n") + 4
@@ -267,8 +269,8 @@ class _OneAnswer:
 
 
 def is_lack_of_descriptors(error: BaseException) -> bool:
-    """Whether a connection failed because this process, or this machine, may open no more files. A name that cannot be
-    looked up for that reason counts as unknown, so then it is tried."""
+    """Whether a connection failed because this process, or this machine, may open no more files."""
+    # A resolver that cannot open its socket reports the name as unknown; so then it is tried whether a file opens.
     if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
         try:
             os.close(os.open(os.devnull, os.O_RDONLY))
@@ -281,13 +283,8 @@ def is_lack_of_descriptors(error: BaseException) -> bool:
 _LACKS = (errno.EMFILE, errno.ENFILE)
 
 
-def _is_parting_word(data: bytes) -> bool:
-    """A server says so when it closes an idle connection; no row takes it for an answer."""
-    return data.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5"))
-
-
 def _is_readable(transport: asyncio.Transport | None) -> bool:
-    """Whether something has come that the event loop has not read yet, be it the end."""
+    """Whether something has arrived that the event loop has not read yet, the connection's end included."""
     if transport is None or (taken := transport.get_extra_info("socket")) is None:
         return True
     if sys.platform == "win32":
@@ -298,8 +295,8 @@ def _is_readable(transport: asyncio.Transport | None) -> bool:
 
 
 def _unsent_bytes(transport: asyncio.Transport | None) -> int:
-    """Of what was to be sent, how much the other machine has not confirmed; where the system does not say, how much
-    this one has not passed on."""
+    """How much of what was to be sent the other machine has not confirmed; where the system does not say, how much this
+    one has not passed on."""
     if transport is None:
         return 0
     waiting = transport.get_write_buffer_size()

@@ -15,7 +15,7 @@ import ssl
 import urllib.request
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -101,8 +101,12 @@ async def open_transport(
     JobError where the URL, a header, the CA file or the proxy cannot be used.
     """
     endpoint = _checked_url(url, has_secret=bool(secrets) and not allow_http_key)
-    proxy = _proxy_for(endpoint) if trust_env else None
-    all_headers = _merged_headers(headers)
+    proxy, proxy_secrets = _proxy_for(endpoint) if trust_env else ("", ())
+    for name, value in headers.items():
+        if not name or not value.isprintable() or not name.isprintable():
+            raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
+    given = {name.lower() for name in headers}
+    all_headers = {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
     session = aiohttp.ClientSession(
         connector=Connector(
             on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
@@ -113,43 +117,38 @@ async def open_transport(
         ),
         headers=None if proxy else all_headers,  # aiohttp sends a session's headers to the proxy too, key and all
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=_timeouts(timeout_s),
+        timeout=aiohttp.ClientTimeout(
+            total=timeout_s,
+            # Earlier than the whole attempt's, so that the two can be distinguished: only one of them may be billed.
+            connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
+            ceil_threshold=math.inf,  # else both are rounded up to the same second
+        ),
         auto_decompress=False,  # it would inflate a bomb
         max_line_size=_MAX_HEADER_LINE,
         max_field_size=_MAX_HEADER_LINE,
         trust_env=False,  # it would read .netrc and refuse our own Authorization
     )
     async with session:
-        options = {"proxy": proxy.url, "headers": all_headers} if proxy else {}
-        redactor = Redactor((*secrets, *others_secrets, *(proxy.secrets if proxy else ())))
-        yield Transport(
-            session, endpoint, options, redactor, timeout_s, say, "" if trust_env else _unused_proxy(endpoint)
-        )
+        options = {"proxy": proxy, "headers": all_headers} if proxy else {}
+        redactor = Redactor((*secrets, *others_secrets, *proxy_secrets))
+        unused_proxy = "" if trust_env else _unused_proxy(endpoint)
+        yield Transport(session, endpoint, options, redactor, timeout_s, say, unused_proxy)
 
 
+@dataclass(slots=True, eq=False)
 class Transport:
     """Posts to one endpoint. Made by `open_transport`."""
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        endpoint: SplitResult,
-        options: Mapping[str, Any],
-        redactor: Redactor,
-        timeout_s: float,
-        say: Callable[[str], None],
-        unused_proxy: str,
-    ) -> None:
-        self._session = session
-        self._endpoint = endpoint
-        self._options = options
-        self._redactor = redactor
-        self._timeout_s = timeout_s
-        self._say = say
-        self._has_said_crowded = False
-        self._unused_proxy = unused_proxy
-        self._has_answered = False
-        self._urls: dict[str, str] = {}  # a job has one path or two
+    _session: aiohttp.ClientSession
+    _endpoint: SplitResult
+    _options: Mapping[str, Any]
+    _redactor: Redactor
+    _timeout_s: float
+    _say: Callable[[str], None]
+    _unused_proxy: str  # the variable that names one, where none is used
+    _has_said_crowded: bool = False
+    _has_answered: bool = False
+    _urls: dict[str, str] = field(default_factory=dict)  # by path: a job has one or two
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
         """Send it once and return what came, whatever its status; or how far it got. Raises only CancelledError.
@@ -157,7 +156,6 @@ class Transport:
         A connection that the server closed just when it was taken from the pool counts as disconnected, that is
         possibly billed: aiohttp does not know whether a byte was read at the other end, and never repeats a POST.
         """
-        # Whatever aiohttp raises becomes a failure here: what it was and whether the request may have been paid.
         url = self._urls.get(request.path)
         if url is None:
             url = self._urls[request.path] = request_url(self._endpoint.geturl(), request.path)
@@ -177,7 +175,7 @@ class Transport:
         return await beside_to_the_end(lambda: self._as_response(response, raw, is_cut))
 
     async def look(self, path: str) -> str | None:
-        """What stands at this path of the very host and port that is asked: None unless it is a text with status 200.
+        """The text at this path of the endpoint's own host and port; None unless its status is 200.
 
         Raises only CancelledError.
         """
@@ -202,50 +200,60 @@ class Transport:
         return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
 
     def _as_failure(self, error: Exception) -> Failure:
+        # Plain HTTP on one side and TLS on the other shows in three ways: where TLS finds no TLS, where the answer to
+        # plain HTTP is a TLS alert, and (in `post`) where a server answers 400 and says so. No retry helps.
         if isinstance(error, Unsent):
-            cause, messages = error.cause, _BEFORE_IT_WAS_SENT
-            kind = _kind_unsent(cause)
-            if kind is FailureKind.NO_DESCRIPTORS and not self._has_said_crowded:
+            cause, cases = error.cause, _BEFORE_IT_WAS_SENT
+            tls_error = cause.os_error if isinstance(cause, aiohttp.ClientConnectorSSLError) else None
+            is_wrong_scheme = getattr(tls_error, "reason", "") in _PLAIN_HTTP
+        else:
+            cause, cases = error, _ONCE_SENT
+            is_wrong_scheme = isinstance(cause, aiohttp.ClientResponseError) and _TLS_ALERT in cause.message
+        kind, text = next((kind, text) for class_, kind, text in cases if isinstance(cause, class_))
+        if is_wrong_scheme:
+            kind = FailureKind.WRONG_SCHEME
+        elif kind is FailureKind.UNCONNECTED and is_lack_of_descriptors(cause):
+            kind = FailureKind.NO_DESCRIPTORS
+            if not self._has_said_crowded:
                 self._has_said_crowded = True
                 self._say(_CROWDED.format(host=self._endpoint.netloc))
-        else:
-            kind, cause, messages = _kind_once_sent(error), error, _ONCE_SENT
-        text = next(text for kind_of_error, text in messages if isinstance(cause, kind_of_error))
         message = text.format(host=self._endpoint.netloc, timeout_s=self._timeout_s, why=_why(cause))
         message = self._redactor.hide_in_text(" ".join(message.split()))[:_MAX_MESSAGE]
-        return Failure(kind, message + self._guess(kind, cause))
 
-    def _guess(self, kind: FailureKind, cause: Exception) -> str:
-        """What may be behind it, where nothing has ever been answered."""
-        if self._has_answered:
-            return ""
-        if kind is FailureKind.UNCONNECTED and self._unused_proxy:
-            return f"; {self._unused_proxy} is set and not used: endpoint.trust_env = true uses it"
-        if isinstance(cause, aiohttp.ServerDisconnectedError) and self._endpoint.scheme == "http":
-            return "; does it want https?"
-        return ""
+        # While nothing has ever been answered, the settings are the likeliest cause.
+        if not self._has_answered:
+            if kind is FailureKind.UNCONNECTED and self._unused_proxy:
+                message += f"; {self._unused_proxy} is set and not used: endpoint.trust_env = true uses it"
+            elif isinstance(cause, aiohttp.ServerDisconnectedError) and self._endpoint.scheme == "http":
+                message += "; does it want https?"
+        return Failure(kind, message)
 
 
-# The message for an exception. The first class that fits counts, so the most specific ones come first.
-_Messages = tuple[tuple[type[Exception], str], ...]
+# What an exception means and its message. The first class that fits counts, so the most specific ones come first.
+#
+# The line between the two tables decides about money. Before there was a connection nothing can have been billed. After
+# that a request that brought no answer may have been: the server works on when the connection is lost.
+_Cases = tuple[tuple[type[Exception], FailureKind, str], ...]
 # fmt: off
-_BEFORE_IT_WAS_SENT: _Messages = (
-    (aiohttp.ClientConnectorCertificateError,
+_BEFORE_IT_WAS_SENT: _Cases = (
+    (aiohttp.ClientConnectorCertificateError, FailureKind.UNTRUSTED,
      "the certificate of {host} is not trusted: {why}; name your own authority's with endpoint.ca_file"),
-    (aiohttp.ClientConnectorSSLError, "no secure connection to {host}: {why}; does it serve https at all?"),
-    (aiohttp.ClientConnectorDNSError, "the host name in {host} is not known: {why}"),
-    (aiohttp.ClientProxyConnectionError, "no connection to the proxy: {why}"),
-    (aiohttp.ClientHttpProxyError, "the proxy refuses to connect to {host}: {why}"),
-    (aiohttp.ServerDisconnectedError, "the proxy closed the connection instead of connecting to {host}"),
-    (TimeoutError, "no connection to {host} in time"),
-    (Exception, "no connection to {host}: {why}"),
+    (aiohttp.ClientConnectorSSLError, FailureKind.UNCONNECTED,
+     "no secure connection to {host}: {why}; does it serve https at all?"),
+    (aiohttp.ClientConnectorDNSError, FailureKind.UNCONNECTED, "the host name in {host} is not known: {why}"),
+    (aiohttp.ClientProxyConnectionError, FailureKind.UNCONNECTED, "no connection to the proxy: {why}"),
+    (aiohttp.ClientHttpProxyError, FailureKind.UNCONNECTED, "the proxy refuses to connect to {host}: {why}"),
+    (aiohttp.ServerDisconnectedError, FailureKind.UNCONNECTED,
+     "the proxy closed the connection instead of connecting to {host}"),
+    (TimeoutError, FailureKind.UNCONNECTED, "no connection to {host} in time"),
+    (Exception, FailureKind.UNCONNECTED, "no connection to {host}: {why}"),
 )
-_ONCE_SENT: _Messages = (
-    (TimeoutError, "no whole answer from {host} within {timeout_s:g} s"),
-    (aiohttp.ClientPayloadError, "the answer of {host} breaks off: {why}"),
-    (aiohttp.ClientResponseError, "the answer of {host} cannot be read as HTTP: {why}"),
-    (aiohttp.ServerDisconnectedError, "{host} closed the connection without an answer"),
-    (Exception, "the connection to {host} was lost: {why}"),
+_ONCE_SENT: _Cases = (
+    (TimeoutError, FailureKind.TIMED_OUT, "no whole answer from {host} within {timeout_s:g} s"),
+    (aiohttp.ClientPayloadError, FailureKind.DISCONNECTED, "the answer of {host} breaks off: {why}"),
+    (aiohttp.ClientResponseError, FailureKind.UNREADABLE, "the answer of {host} cannot be read as HTTP: {why}"),
+    (aiohttp.ServerDisconnectedError, FailureKind.DISCONNECTED, "{host} closed the connection without an answer"),
+    (Exception, FailureKind.DISCONNECTED, "the connection to {host} was lost: {why}"),
 )
 # fmt: on
 
@@ -257,22 +265,6 @@ _WANTS_HTTPS = re.compile(
 )
 _PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 _TLS_ALERT = "\\x15\\x03"
-
-
-def _kind_unsent(cause: Exception) -> FailureKind:
-    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
-        return FailureKind.UNTRUSTED
-    if isinstance(cause, aiohttp.ClientConnectorSSLError) and getattr(cause.os_error, "reason", "") in _PLAIN_HTTP:
-        return FailureKind.WRONG_SCHEME
-    return FailureKind.NO_DESCRIPTORS if is_lack_of_descriptors(cause) else FailureKind.UNCONNECTED
-
-
-def _kind_once_sent(error: Exception) -> FailureKind:
-    if isinstance(error, aiohttp.ClientResponseError) and _TLS_ALERT in error.message:
-        return FailureKind.WRONG_SCHEME
-    if isinstance(error, TimeoutError):
-        return FailureKind.TIMED_OUT
-    return FailureKind.UNREADABLE if isinstance(error, aiohttp.ClientResponseError) else FailureKind.DISCONNECTED
 
 
 def _why(error: Exception) -> str:
@@ -320,8 +312,9 @@ _WIDE_ZEROS = {  # as RFC 4627 distinguishes them: JSON begins with two characte
 
 
 def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
-    """The body as whoever reads it later would unpack it, and whether there was more: in what is packed, or not in
-    UTF-8, no secret is found. One that is packed more often than anybody packs is given up."""
+    """The body unpacked and in UTF-8, as whoever reads it later would unpack it, and whether there was more."""
+    # Secrets are found only in what is unpacked and in UTF-8; so whatever a later reader would still unpack must be
+    # unpacked here. A body that is packed more often than anybody packs is dropped, since it may hold one.
     is_cut = False
     for _ in range(_MOST_LAYERS):
         plain, is_longer = _decode(raw, encoding, most)
@@ -333,7 +326,7 @@ def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
 
 
 def _in_utf8(raw: bytes) -> bytes:
-    """In UTF-8 what is marked as UTF-16 or UTF-32, or is so by where the zeros of its first letters stand."""
+    """A body in UTF-16 or UTF-32 as UTF-8. Its mark shows it, or the places of the zeros in its first letters."""
     marked = raw.lstrip(b" \t\r\n")
     for mark, encoding in _WIDE_MARKS.items():
         if marked.startswith(mark):
@@ -345,7 +338,8 @@ def _in_utf8(raw: bytes) -> bytes:
 def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
     """The body without its compression, no more than `most` bytes of it, and whether there was more.
 
-    Told by its first bytes rather than by the header, which lies now and then. What cannot be decoded stays as it is.
+    Recognised by its first bytes rather than by the header, which is wrong now and then. What cannot be decoded stays
+    as it is.
     """
     most = min(most, max(ALWAYS_EXPANDED, MAX_EXPANSION * len(raw)))
     if raw.startswith(GZIP_MAGIC):
@@ -364,7 +358,7 @@ def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
 
 
 def _inflate(raw: bytes, window: int, most: int) -> bytes:
-    """At most `most` bytes. Of a body that breaks off, what there is. Raises zlib.error."""
+    """At most `most` bytes; of a body that breaks off, its start. Raises zlib.error."""
     whole = b""
     for _ in range(_MOST_MEMBERS):
         stream = zlib.decompressobj(window)
@@ -378,7 +372,8 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
 
 
 def _kept_headers(headers: Mapping[str, str], hide: Callable[[bytes], bytes]) -> dict[str, str]:
-    """The few that say something, names in lower case. All are searched at once, and seldom touched."""
+    """The few headers that say something, names in lower case."""
+    # Values may hold secrets, but hardly ever do: one search over all of them is cheaper than one for each.
     kept = {written: value for written, value in headers.items() if _kept_name(written)}
     values = "\n".join(kept.values())
     joined = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
@@ -397,17 +392,8 @@ def _kept_name(written: str) -> str | None:
     return name if name in KEPT_HEADERS or name.startswith(KEPT_FAMILIES) else None
 
 
-def _timeouts(timeout_s: float) -> aiohttp.ClientTimeout:
-    """One for the whole attempt, and an earlier one for connecting, so that the two can be distinguished."""
-    return aiohttp.ClientTimeout(
-        total=timeout_s,
-        connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
-        ceil_threshold=math.inf,  # else both are rounded up to the same second
-    )
-
-
 def _checked_url(url: str, *, has_secret: bool) -> SplitResult:
-    """Raises JobError. Says nothing of what stands in the URL: it may hold a password."""
+    """Raises JobError, without quoting the URL: it may hold a password."""
     parsed, host = _parsed(url)
     if parsed is None or parsed.scheme not in ("http", "https") or not host:
         raise JobError("endpoint.url is not an http or https URL", hint='write it as in "https://api.openai.com/v1"')
@@ -422,7 +408,7 @@ def _checked_url(url: str, *, has_secret: bool) -> SplitResult:
 
 
 def _parsed(url: str) -> tuple[SplitResult | None, str]:
-    """The URL and its host in lower case; None where it is none."""
+    """The URL and its host in lower case; None where it is not a URL."""
     try:
         parsed = urlsplit(url)
         _ = parsed.port  # checked by being asked for
@@ -439,7 +425,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _verifying_context(ca_file: str | None) -> ssl.SSLContext | bool:
-    """True is aiohttp's own, which verifies by the system's authorities. There is none that does not verify."""
+    """True is aiohttp's own, which verifies by the system's authorities. No setting turns verification off."""
     if ca_file is None:
         return True
     try:
@@ -450,27 +436,14 @@ def _verifying_context(ca_file: str | None) -> ssl.SSLContext | bool:
         ) from error
 
 
-def _merged_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not name or not value.isprintable() or not name.isprintable():
-            raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
-    given = {name.lower() for name in headers}
-    return {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
-
-
-@dataclass(frozen=True, slots=True)
-class _Proxy:
-    url: str  # with user and password, where it has them
-    secrets: tuple[str, ...]
-
-
-def _proxy_for(endpoint: SplitResult) -> _Proxy | None:
-    """What the environment says for this host; never a proxy on the way to this machine. Raises JobError."""
+def _proxy_for(endpoint: SplitResult) -> tuple[str, tuple[str, ...]]:
+    """The URL of the proxy that the environment names for this host, and the secrets in it; both empty where there is
+    none, as always on the way to this machine. Raises JobError."""
     host = endpoint.hostname or ""
     proxies = urllib.request.getproxies()
     written = proxies.get(endpoint.scheme) or proxies.get("all")
     if not written or _is_this_machine(host) or urllib.request.proxy_bypass(host):
-        return None
+        return "", ()
     url = written if "://" in written else f"http://{written}"
     proxy, proxy_host = _parsed(url)
     if proxy is None or proxy.scheme not in ("http", "https") or not proxy_host:
@@ -478,7 +451,10 @@ def _proxy_for(endpoint: SplitResult) -> _Proxy | None:
             f"the proxy that the environment names for {endpoint.scheme} is neither http nor https",
             hint=f"set {endpoint.scheme}_proxy, or endpoint.trust_env = false",
         )
-    return _Proxy(url, _secrets_of(proxy))
+    if not proxy.password:
+        return url, ()
+    user, password = unquote(proxy.username or ""), unquote(proxy.password)
+    return url, (password, proxy.password, base64.b64encode(f"{user}:{password}".encode()).decode())
 
 
 def _unused_proxy(endpoint: SplitResult) -> str:
@@ -488,10 +464,3 @@ def _unused_proxy(endpoint: SplitResult) -> str:
         return ""
     names = [f"{scheme}_proxy" for scheme in (endpoint.scheme, "all")]
     return next((name for one in names for name in (one, one.upper()) if os.environ.get(name)), "")
-
-
-def _secrets_of(proxy: SplitResult) -> tuple[str, ...]:
-    if not proxy.password:
-        return ()
-    user, password = unquote(proxy.username or ""), unquote(proxy.password)
-    return password, proxy.password, base64.b64encode(f"{user}:{password}".encode()).decode()
