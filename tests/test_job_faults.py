@@ -19,7 +19,8 @@ import pytest
 
 from batchcall.base.errors import JobError
 from batchcall.base.secret import Secret
-from batchcall.job.model import job_schema, load_job, masked, resolve_key
+from batchcall.job.endpoint import resolve_key
+from batchcall.job.model import job_schema, load_job, masked
 
 SMALL = """
 [input]

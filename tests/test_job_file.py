@@ -13,19 +13,10 @@ import jsonschema_rs
 import pytest
 
 from batchcall.base.errors import JobError
-from batchcall.job.endpoint import exposed_keys
-from batchcall.job.model import (
-    EndpointSection,
-    describe_change,
-    job_schema,
-    load_job,
-    masked,
-    parse_duration,
-    request_identity,
-    resolve_key,
-    resolve_tool_choice,
-    stored_job,
-)
+from batchcall.job.change import describe_change
+from batchcall.job.endpoint import EndpointSection, exposed_keys, resolve_key
+from batchcall.job.model import job_schema, load_job, masked, request_identity, resolve_tool_choice, stored_job
+from batchcall.job.reading import parse_duration
 from running import write_job
 
 # As the README has it.

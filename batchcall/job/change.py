@@ -23,20 +23,18 @@ def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, str, str
         for place, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _differences(before, after, f"{where}.{place}")
     elif old != new:
-        yield where, *_around_change(_shown(old), _shown(new))
+        before, after = _shown(old), _shown(new)
+        if max(len(before), len(after)) > _SHOWN:
+            # A prompt of pages differs in a word: both are cut to start shortly before it.
+            shorter = min(len(before), len(after))
+            same = next((place for place in range(shorter) if before[place] != after[place]), shorter)
+            start = max(0, same - 20)
+            before, after = _excerpt(before, start), _excerpt(after, start)
+        yield where, before, after
 
 
 def _shown(value: Any) -> str:
     return "(absent)" if value is _ABSENT else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _around_change(old: str, new: str) -> tuple[str, str]:
-    # A prompt of pages differs in a word: both are cut to start shortly before it.
-    if max(len(old), len(new)) <= _SHOWN:
-        return old, new
-    same = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
-    start = max(0, same - 20)
-    return _excerpt(old, start), _excerpt(new, start)
 
 
 def _excerpt(text: str, start: int) -> str:

@@ -145,27 +145,23 @@ def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
     places = [name for name, one in zip(names, tables, strict=True) for _ in _keys(one)]
     seen = set()
     for where, endpoint in zip(places, endpoints, strict=True):
-        _check_endpoint(draft, endpoint, where)
+        if endpoint.url != "sandbox":
+            _check_url(draft, endpoint, f"{where}.url")
+        if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:[^\0]+", endpoint.api_key):
+            draft.fault(f"{where}.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
+        if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
+            draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
+        for name, value in endpoint.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+                what = "a header has a name without spaces, and a value of one printable line"
+                draft.fault(f"{where}.headers.{name!r}", what)
+            elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
+                what = "no key stands in a job file: use endpoint.api_key and endpoint.auth"
+                draft.fault(f"{where}.headers.{name}", what)
         account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
         if account in seen and endpoint.url != "sandbox":
             draft.fault(where, "the same URL with the same key stands there twice: its limits would be met twice")
         seen.add(account)
-
-
-def _check_endpoint(draft: Draft, endpoint: EndpointSection, where: str) -> None:
-    if endpoint.url != "sandbox":
-        _check_url(draft, endpoint, f"{where}.url")
-    if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:[^\0]+", endpoint.api_key):
-        draft.fault(f"{where}.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
-    if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
-        draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
-    for name, value in endpoint.headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-            what = "a header has a name without spaces, and a value of one printable line"
-            draft.fault(f"{where}.headers.{name!r}", what)
-        elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
-            what = "no key stands in a job file: use endpoint.api_key and endpoint.auth"
-            draft.fault(f"{where}.headers.{name}", what)
 
 
 def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:

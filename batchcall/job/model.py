@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,40 +20,11 @@ from batchcall.job.endpoint import (
     idle_keys,
     masked_headers,
     read_endpoints,
-    resolve_key,
 )
 from batchcall.job.file_schema import SCHEMA, for_editors
 from batchcall.job.reading import Draft, job_file_at, located, parse_duration, read_draft, read_text
 from batchcall.job.tools import ToolSpec, read_tools
 from batchcall.job.warnings import misspelt_keys, misspelt_source, quoted_values, unused_prices
-
-__all__ = [
-    "EndpointSection",
-    "InputSection",
-    "Job",
-    "LimitsSection",
-    "OutputSection",
-    "Price",
-    "RequestSection",
-    "SandboxSection",
-    "ToolSpec",
-    "ValidateSection",
-    "as_job",
-    "changed_keys",
-    "describe_change",
-    "is_batch_file",
-    "job_schema",
-    "load_job",
-    "masked",
-    "pace_of",
-    "parse_duration",
-    "rehearsed",
-    "request_identity",
-    "resolve_key",
-    "resolve_tool_choice",
-    "speakers",
-    "spoken_by",
-]
 
 
 class InputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +136,14 @@ def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
     # follow from that one.
     draft = read_draft(job_file_at(Path(os.path.abspath(path))), overrides)
     job = _built(draft)
-    _check_sense(draft, job)
+    if "endpoint" not in draft.unsound:
+        check_endpoints(draft, job.endpoints)
+    if "request" not in draft.unsound:
+        _check_request(draft, job)
+    if not draft.unsound & {"request", "tool"}:
+        _check_tool_choice(draft, job)
+    if not draft.unsound & {"request", "limits", "prices"}:
+        _check_money(draft, job)
     draft.stop_at_faults()
     return job
 
@@ -174,45 +152,61 @@ def _built(draft: Draft) -> Job:
     """The job as far as it is right; a section that is wrong has a stand-in, and its faults are in the draft."""
     request = draft.section("request", instead={})
     rows = draft.section("input", instead={"path": "."})
-    is_batch_file = not request.keys() & {"prompt", "messages", "columns"}
-    endpoints, model = _models(read_endpoints(draft), request.get("model"), is_batch_file=is_batch_file)
-    job = Job(
+    # One name for all endpoints is the request's model, wherever it was written: moving it is no change of the job. An
+    # endpoint has a model of its own only where it asks for another one. Rows of a batch file bring models of their
+    # own: there an endpoint asks for its model whatever the row names.
+    is_batch = not request.keys() & {"prompt", "messages", "columns"}
+    endpoints, model = read_endpoints(draft), request.get("model")
+    called = [endpoint.model or model for endpoint in endpoints]
+    if called and (len(set(called)) == 1 or (model is None and not (is_batch and None in called))):
+        model = called[0]
+    own = [None if one.model == model and not is_batch else one.model for one in endpoints]
+    endpoints = [msgspec.structs.replace(one, model=name) for one, name in zip(endpoints, own, strict=True)]
+
+    # Each of these may add faults, which are shown in this order.
+    asked = _request(draft, {**request, "model": model})
+    tools = read_tools(draft)
+    limits = _limits(draft, draft.section("limits", instead={}))
+    output = draft.section("output", instead={"path": "."})
+    if "://" in output["path"]:
+        draft.fault("output.path", "results are written to a folder on this machine; copy them to a store afterwards")
+    sandbox = draft.section("sandbox", instead={})
+    latency = _seconds(draft, "sandbox.latency", sandbox.get("latency", 0.0), may_be_zero=True)
+    prices = {name: Price(**price) for name, price in draft.section("prices", instead={}).items()}
+
+    return Job(
         file=draft.path,
         input=InputSection(path=located(draft, rows["path"]), id=rows.get("id")),
         endpoints=endpoints,
-        request=_request(draft, {**request, "model": model}),
-        tools=read_tools(draft),
-        limits=_limits(draft, draft.section("limits", instead={})),
+        request=asked,
+        tools=tools,
+        limits=limits,
         validate=ValidateSection(**draft.section("validate", instead={})),
-        output=_output(draft, draft.section("output", instead={"path": "."})),
-        prices={model: Price(**price) for model, price in draft.section("prices", instead={}).items()},
-        sandbox=_sandbox(draft, draft.section("sandbox", instead={})),
+        output=OutputSection(**{**output, "path": Path(located(draft, output["path"]))}),
+        prices=prices,
+        sandbox=SandboxSection(**{**sandbox, "latency": latency}),
+        warnings=[
+            *idle_keys(endpoints),
+            *misspelt_keys(request, _OWN_KEYS),
+            *quoted_values(asked.parameters),
+            *(() if is_batch else unused_prices(prices, [endpoint.model or model for endpoint in endpoints])),
+        ],
     )
-    return msgspec.structs.replace(job, warnings=_doubts(job, request))
-
-
-def _models(
-    endpoints: list[EndpointSection], model: str | None, *, is_batch_file: bool
-) -> tuple[list[EndpointSection], str | None]:
-    """The model of the requests, and of each endpoint only where it asks for another one.
-
-    Rows of a batch file bring models of their own: there an endpoint asks for its model whatever the row names.
-    """
-    # One name for all endpoints is the request's model, wherever it was written: moving it is no change of the job.
-    called = [endpoint.model or model for endpoint in endpoints]
-    if called and (len(set(called)) == 1 or (model is None and not (is_batch_file and None in called))):
-        model = called[0]
-    own = [None if one.model == model and not is_batch_file else one.model for one in endpoints]
-    return [msgspec.structs.replace(one, model=name) for one, name in zip(endpoints, own, strict=True)], model
 
 
 def _request(draft: Draft, written: Mapping[str, Any]) -> RequestSection:
-    messages = written.get("messages")
+    system = _template_text(draft, "request.system", written.get("system"))
+    prompt = _template_text(draft, "request.prompt", written.get("prompt"))
+    messages = [dict(message) for message in written.get("messages", ())]
+    for place, message in enumerate(messages):
+        # A content that is a list of parts stays as it is: its texts are templates, and none of them a file.
+        if "content" in message:
+            message["content"] = _template_text(draft, f"request.messages.{place}.content", message["content"])
     return RequestSection(
         model=written.get("model"),
-        system=_template_text(draft, "request.system", written.get("system")),
-        prompt=_template_text(draft, "request.prompt", written.get("prompt")),
-        messages=None if messages is None else [_message(draft, place, one) for place, one in enumerate(messages)],
+        system=system,
+        prompt=prompt,
+        messages=messages if "messages" in written else None,
         columns=written.get("columns"),
         tool_choice=written.get("tool_choice"),
         parameters={name: value for name, value in written.items() if name not in _OWN_KEYS},
@@ -220,13 +214,6 @@ def _request(draft: Draft, written: Mapping[str, Any]) -> RequestSection:
 
 
 _OWN_KEYS = frozenset(RequestSection.__struct_fields__) - {"parameters"}
-
-
-def _message(draft: Draft, place: int, written: Mapping[str, Any]) -> dict[str, Any]:
-    content = written.get("content")
-    if isinstance(content, dict):
-        content = _template_text(draft, f"request.messages.{place}.content", content)
-    return {**written, "content": content} if "content" in written else dict(written)
 
 
 def _template_text(draft: Draft, where: str, written: Any) -> Any:
@@ -262,35 +249,6 @@ def _seconds(draft: Draft, where: str, written: str | float, *, may_be_zero: boo
 
 
 _LONGEST_S = 86_400.0
-
-
-def _output(draft: Draft, written: Mapping[str, Any]) -> OutputSection:
-    if "://" in written["path"]:
-        draft.fault("output.path", "results are written to a folder on this machine; copy them to a store afterwards")
-    return OutputSection(**{**written, "path": Path(located(draft, written["path"]))})
-
-
-def _sandbox(draft: Draft, written: Mapping[str, Any]) -> SandboxSection:
-    latency = _seconds(draft, "sandbox.latency", written.get("latency", 0.0), may_be_zero=True)
-    return SandboxSection(**{**written, "latency": latency})
-
-
-def _doubts(job: Job, written: Mapping[str, Any]) -> list[str]:
-    """What is allowed and probably not meant."""
-    models = [endpoint.model or job.request.model for endpoint in job.endpoints]
-    return [
-        *idle_keys(job.endpoints),
-        *misspelt_keys(written, _OWN_KEYS),
-        *quoted_values(job.request.parameters),
-        *(unused_prices(job.prices, models) if not is_batch_file(job) else ()),
-    ]
-
-
-def _check_sense(draft: Draft, job: Job) -> None:
-    """What no value shows alone. A check runs where all the sections that it looks at have the right shape."""
-    for sections, check in _CHECKS:
-        if not draft.unsound & sections:
-            check(draft, job)
 
 
 def _check_request(draft: Draft, job: Job) -> None:
@@ -354,15 +312,6 @@ def _check_money(draft: Draft, job: Job) -> None:
             name = model if model is not None else "MODEL"
             what = f'what {name} costs must be known: give [prices."{name}"] prompt and completion'
             draft.fault("limits.max_cost", what)
-
-
-# The sections that a check looks at, and the check.
-_CHECKS: tuple[tuple[set[str], Callable[[Draft, Job], None]], ...] = (
-    ({"endpoint"}, lambda draft, job: check_endpoints(draft, job.endpoints)),
-    ({"request"}, _check_request),
-    ({"request", "tool"}, _check_tool_choice),
-    ({"request", "limits", "prices"}, _check_money),
-)
 
 
 def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:

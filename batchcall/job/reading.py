@@ -59,7 +59,17 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
         _override(draft, override, number)
     for name, value in draft.written.items():
         draft.written[name] = _plain(draft, name, value)
-    _check_shape(draft)
+    # Unknown keys are looked for here and not by the validator: it reports the object, not the key, and knows no typos.
+    reported = {fault.partition(": ")[0] for fault in draft.faults}
+    for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
+        near = close_to(name, known)
+        meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
+        draft.misshapen(where, f"unknown key{meant}")
+        reported.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
+    for error in _VALIDATOR.iter_errors(draft.written):
+        where, what = _fault_of(draft.written, error)
+        if error.kind.name != "additionalProperties" and where not in reported:
+            draft.misshapen(where, what)
     return draft
 
 
@@ -82,17 +92,15 @@ def job_files_in(folder: Path) -> list[Path]:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
     except OSError as error:
         raise JobError(f"{folder} cannot be read: {error.strerror}") from error
-    return [folder / name for name in names if _is_like_a_job(folder / name)]
-
-
-def _is_like_a_job(file: Path) -> bool:
-    try:
-        return not _parsed(file).keys().isdisjoint(_SECTIONS)
-    except JobError:  # reported when it is read, where it is the only one
-        return file.name == "job.toml"
-
-
-_SECTIONS = ("input", "endpoint", "request")
+    found = []
+    for name in names:
+        try:
+            is_job = not _parsed(folder / name).keys().isdisjoint(("input", "endpoint", "request"))
+        except JobError:  # reported when it is read, where it is the only one
+            is_job = name == "job.toml"
+        if is_job:
+            found.append(folder / name)
+    return found
 
 
 def _refuse_bytes(written: str, shown: str) -> None:
@@ -194,21 +202,6 @@ def _plain(draft: Draft, where: str, value: Any) -> Any:
     return None
 
 
-def _check_shape(draft: Draft) -> None:
-    """Unknown keys with a suggestion, then all other faults that the schema finds."""
-    reported = {fault.partition(": ")[0] for fault in draft.faults}
-    # Unknown keys are looked for here and not by the validator: it reports the object, not the key, and knows no typos.
-    for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
-        near = close_to(name, known)
-        meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
-        draft.misshapen(where, f"unknown key{meant}")
-        reported.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
-    for error in _VALIDATOR.iter_errors(draft.written):
-        where, what = _fault_of(draft.written, error)
-        if error.kind.name != "additionalProperties" and where not in reported:
-            draft.misshapen(where, what)
-
-
 _VALIDATOR = jsonschema_rs.validator_for(SCHEMA, offline=True)
 
 
@@ -237,7 +230,17 @@ def _fault_of(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> 
     kind, limit = foreign.name, foreign.value  # what the schema asks for at that point
     path = [*error.instance_path, limit] if kind == "required" else list(error.instance_path)
     where = ".".join(map(str, path))
-    value, description = _found(written, path)
+    # The value at that place, and the description of the place in the schema.
+    schema: Any = SCHEMA
+    value: Any = written
+    description = ""
+    for step in path:
+        schema = branch_for(value, schema)
+        inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
+        inner = schema.get("additionalProperties") if inner is None else inner
+        schema = inner if isinstance(inner, dict) else {}
+        value = value[step] if isinstance(step, int) else value.get(step)
+        description = schema.get("description", description)
     if kind == "required":
         return where, f"is missing ({description})"
     shown = "its value" if _MAY_BE_SECRET.fullmatch(where) else _shown(value)
@@ -249,20 +252,6 @@ def _fault_of(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> 
 
 # Where a value may be a key that strayed there, or contain a password.
 _MAY_BE_SECRET = re.compile(r"endpoint(\.\d+)?(\.(api_key|auth|url|headers)\b.*)?")
-
-
-def _found(written: Any, path: list[str | int]) -> tuple[Any, str]:
-    """The value at a place, and the description of the place in the schema."""
-    schema: Any = SCHEMA
-    value, description = written, ""
-    for step in path:
-        schema = branch_for(value, schema)
-        inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
-        inner = schema.get("additionalProperties") if inner is None else inner
-        schema = inner if isinstance(inner, dict) else {}
-        value = value[step] if isinstance(step, int) else value.get(step)
-        description = schema.get("description", description)
-    return value, description
 
 
 def _shown(value: Any) -> str:

@@ -32,29 +32,24 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_tools(draft: Draft) -> list[ToolSpec]:
     """All tools that are right. What is wrong with the others is a fault of the draft."""
-    tools = [
-        spec
-        for place, written in enumerate(draft.section("tool", instead=[]))
-        for spec in _specs(draft, f"tool.{place}", written)
-    ]
+    tools: list[ToolSpec] = []
+    for place, written in enumerate(draft.section("tool", instead=[])):
+        where = f"tool.{place}"
+        way = next((way for way in _WAYS if way in written), None)
+        if way is None:
+            draft.misshapen(where, "give one of file, python, or name with parameters")
+            continue
+        read, beside = _WAYS[way]
+        surplus = [name for name in written if name != way and name not in beside]
+        if surplus:
+            draft.misshapen(where, f"with {way}, leave out {' and '.join(surplus)}")
+            continue
+        for tool in read(draft, where, written):
+            tools += _checked(draft, where, tool, origin=str(written.get("file", where)))
     names = [tool.name for tool in tools]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
         draft.misshapen("tool", f"two tools are called {name}")
     return tools
-
-
-def _specs(draft: Draft, where: str, written: Written) -> Iterator[ToolSpec]:
-    way = next((way for way in _WAYS if way in written), None)
-    if way is None:
-        draft.misshapen(where, "give one of file, python, or name with parameters")
-        return
-    read, beside = _WAYS[way]
-    surplus = [name for name in written if name != way and name not in beside]
-    if surplus:
-        draft.misshapen(where, f"with {way}, leave out {' and '.join(surplus)}")
-        return
-    for tool in read(draft, where, written):
-        yield from _checked(draft, where, tool, origin=str(written.get("file", where)))
 
 
 def _from_file(draft: Draft, where: str, written: Written) -> list[Any]:

@@ -26,22 +26,10 @@ from batchcall.requests.row_parts import (
     read_messages,
     read_text,
     read_tools,
-    sent_name,
     with_own_names,
     with_sent_names,
     without_nulls_in_messages,
 )
-
-__all__ = [
-    "RequestBuilder",
-    "Sent",
-    "make_builder",
-    "names_as_sent",
-    "request_hash",
-    "sent_name",
-    "sent_to",
-    "tools_of",
-]
 
 Values = Mapping[str, Any]
 

@@ -34,8 +34,6 @@ from batchcall.schemas.walk import (
 )
 from batchcall.schemas.work import Bound, Effort, TooMuchWork, bound_of, pattern_places, size_of
 
-__all__ = ["CompiledTool", "FieldType", "SchemaError", "compile_schema", "compile_tool", "pattern_matcher"]
-
 Formats = Literal["lenient", "strict", "off"]
 
 MAX_BYTES = 1_000_000

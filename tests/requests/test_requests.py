@@ -22,12 +22,11 @@ from batchcall.requests.prompt import RowError, TemplateError
 from batchcall.requests.requests import (
     RequestBuilder,
     make_builder,
-    names_as_sent,
     request_hash,
-    sent_name,
     sent_to,
     tools_of,
 )
+from batchcall.requests.row_parts import names_as_sent, sent_name
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "tests/dialects/examples").glob("*.request.json"))
