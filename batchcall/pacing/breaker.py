@@ -25,7 +25,7 @@ class Breaker:
     """Closed while an endpoint answers. Open: one row at a time asks, less and less often, until one is answered."""
 
     def __init__(self) -> None:
-        self._has_worked = False
+        self.has_worked = False  # something was answered, ever
         self._in_a_row = 0
         self._rows: set[int] = set()  # that failed in a row; two are enough to know
         self._retries_left = _RETRIES_AT_FIRST
@@ -35,21 +35,16 @@ class Breaker:
         self.next_probe_s = 0.0
         self.last_failure: Failure | None = None
         self.last_good_s = float("-inf")  # when the latest request was sent that was answered
-        self.outages = 0
 
     @property
     def is_open(self) -> bool:
         return self._opened_at_s is not None
 
-    @property
-    def has_worked(self) -> bool:
-        return self._has_worked
-
     def answered(self, sent_at_s: float) -> None:
-        """Something came back that shows the endpoint at work, be it a refusal of this row."""
-        if self._opened_at_s is not None and sent_at_s < self._opened_at_s and self._has_worked:
+        """Something came back that shows the endpoint at work, even if it refuses this row."""
+        if self._opened_at_s is not None and sent_at_s < self._opened_at_s and self.has_worked:
             return  # an answer from before it went down
-        self._has_worked = True
+        self.has_worked = True
         self.last_good_s = max(self.last_good_s, sent_at_s)
         self._in_a_row = 0
         self._rows.clear()
@@ -70,25 +65,21 @@ class Breaker:
         self._in_a_row += 1
         self._rows.add(row)
         self._retries_left -= 1
-        if self._is_down(failure):
-            self._open(now_s, failure)
-        elif self._retries_left <= 0:
-            self._retries_left = _AFTER_EMPTY
-            self._open(now_s, failure)
+
+        # An endpoint that never worked is down at its first failure. One that has worked is down after three failures
+        # in a row, if they are to connect, or after ten of any kind that are not all one row's: that row may be what
+        # breaks it. Failures that are never that many in a row open it too, once they exceed a tenth of the answers
+        # and a hundred: nothing else bounds how often all rows together are tried again.
+        is_unconnected = failure.kind is FailureKind.UNCONNECTED and self._in_a_row >= _UNCONNECTED
+        is_failing = self._in_a_row >= _IN_A_ROW and len(self._rows) > 1
+        is_down = not self.has_worked or is_unconnected or is_failing
+        if is_down or self._retries_left <= 0:
+            if not is_down:
+                self._retries_left = _AFTER_EMPTY
+            self._opened_at_s = now_s
+            self._wait_s = _FIRST_WAIT_S
+            self.next_probe_s = now_s + max(self._wait_s, failure.retry_after_s or 0.0)
 
     def gave_up(self) -> None:
         """A row used up its attempts, and nothing was answered meanwhile: one more row that fails is enough."""
         self._in_a_row = max(self._in_a_row, _IN_A_ROW - 1)
-
-    def _is_down(self, failure: Failure) -> bool:
-        # An endpoint that never worked is down at its first failure. One that has worked is down after three failures
-        # in a row, if they are to connect, or after ten of any kind that are not all one row's.
-        if not self._has_worked or (failure.kind is FailureKind.UNCONNECTED and self._in_a_row >= _UNCONNECTED):
-            return True
-        return self._in_a_row >= _IN_A_ROW and len(self._rows) > 1
-
-    def _open(self, now_s: float, failure: Failure) -> None:
-        self._opened_at_s = now_s
-        self.outages += 1
-        self._wait_s = _FIRST_WAIT_S
-        self.next_probe_s = now_s + max(self._wait_s, failure.retry_after_s or 0.0)

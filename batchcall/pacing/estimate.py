@@ -21,6 +21,9 @@ _HIGH = 0.95  # quantile of an answer's length that is reserved
 class TokenEstimate:
     """A running fit `a + b · bytes` of prompt tokens, and the 95th percentile of completion tokens seen."""
 
+    # What an answer takes is known only when it is there, so a request enters the gate with a reservation. It is high
+    # on purpose: too much is given back, while too little lets more through than the minute holds.
+
     def __init__(self) -> None:
         far = START_TOKENS + START_TOKENS_PER_BYTE * _PRIOR_BYTES
         self._requests = 2.0
@@ -48,7 +51,7 @@ class TokenEstimate:
         return self._high_completion if max_tokens is None else min(self._high_completion, float(max_tokens))
 
     def learn(self, body_bytes: int, usage: Usage) -> None:
-        """Take in what a request really took. What the endpoint did not say, or said as 0, teaches nothing."""
+        """Learn what a request really took. A count that the endpoint did not send, or sent as 0, teaches nothing."""
         if usage.prompt_tokens:
             self._requests += 1
             self._sum_bytes += body_bytes
@@ -56,12 +59,9 @@ class TokenEstimate:
             self._sum_tokens += usage.prompt_tokens
             self._sum_products += body_bytes * usage.prompt_tokens
         if usage.completion_tokens:
-            self._learn_completion(usage.completion_tokens)
-
-    def _learn_completion(self, tokens: int) -> None:
-        self._completions.append(tokens)
-        self._unsorted += 1
-        if self._unsorted >= _REFRESH_EVERY or len(self._completions) < _REFRESH_EVERY:
-            ordered = sorted(self._completions)
-            self._high_completion = float(ordered[int(_HIGH * (len(ordered) - 1) + 0.5)])
-            self._unsorted = 0
+            self._completions.append(usage.completion_tokens)
+            self._unsorted += 1
+            if self._unsorted >= _REFRESH_EVERY or len(self._completions) < _REFRESH_EVERY:
+                ordered = sorted(self._completions)
+                self._high_completion = float(ordered[int(_HIGH * (len(ordered) - 1) + 0.5)])
+                self._unsorted = 0

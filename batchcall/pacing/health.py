@@ -38,7 +38,7 @@ class Verdict:
 
 
 class _Refusal(NamedTuple):
-    """A failure that is the whole job's: how many in a row end a job that has worked before, and what is said.
+    """A failure that is the whole job's: how many in a row end a job that has worked before, and the message.
 
     One is enough for a job that never worked.
     """
@@ -127,16 +127,35 @@ class Health:
         if failure.kind in _REFUSALS:
             return self._refused(failure, _REFUSALS[failure.kind])
         if failure.kind is FailureKind.REJECTED:
-            return self._rejected(failure)
+            self._judged += 1
+            if self._judged > 1 or failure.http_status not in _TOO_MUCH_FOR_ANY_ROW:
+                return None
+            return Verdict(
+                ExitCode.ENDPOINT_REFUSES,
+                f"the endpoint rejects the very first request ({failure.message})",
+                "check the tools and the parameters under [request]; `batchcall check` shows the request",
+            )
         if failure.kind.rule.scope is Scope.ROW:  # filtered, too large: the model's side has read this very prompt
             self.saw_reply()
         return None
 
     def saw_row_end(self, status: Status) -> Verdict | None:
         """A row ended. None: the run goes on. Rows that were never sent show nothing and are not counted."""
-        if status is Status.BAD_ROW:
+        seen = self._finished.total()
+        if status is Status.BAD_ROW or seen >= _SAMPLE or self._tolerates_all:
             return None
-        return self._sampled(status)
+        self._finished[status] += 1
+        if seen + 1 < _SAMPLE:
+            return None
+        (alike, rows), *_ = self._finished.most_common(1)
+        if alike not in _ALIKE or rows < _SAMPLE_SHARE * _SAMPLE:
+            return None
+        return Verdict(
+            ExitCode.STOPPED_EARLY,
+            f"{rows} of the first {_SAMPLE} rows ended as {alike}",
+            f"{_WHAT_TO_DO.get(alike, 'look at their `error` column')}; `--retry-failed` tries these again,"
+            ' limits.max_failed = "100%" lets the run go on anyway',
+        )
 
     def _refused(self, failure: Failure, refusal: _Refusal) -> Verdict | None:
         # A job that never worked ends at its first refusal. One that has worked is given a few in a row, and more
@@ -147,41 +166,18 @@ class Health:
             return None
         return Verdict(refusal.exit_code, f"{refusal.saying} ({failure.message})", refusal.hint)
 
-    def _rejected(self, failure: Failure) -> Verdict | None:
-        self._judged += 1
-        if self._judged > 1 or failure.http_status not in _TOO_MUCH_FOR_ANY_ROW:
-            return None
-        return Verdict(
-            ExitCode.ENDPOINT_REFUSES,
-            f"the endpoint rejects the very first request ({failure.message})",
-            "check the tools and the parameters under [request]; `batchcall check` shows the request",
-        )
-
-    def _sampled(self, status: Status) -> Verdict | None:
-        seen = self._finished.total()
-        if seen >= _SAMPLE or self._tolerates_all:
-            return None
-        self._finished[status] += 1
-        if seen + 1 < _SAMPLE:
-            return None
-        return next((_failing_alike(s, n) for s, n in self._finished.items() if _is_fault_of_all(s, n)), None)
-
 
 def used_up(failure: Failure) -> Verdict:
     """A quota is used up that no pause refills: trying again would only be refused, and some count that too."""
     quota = failure.quota
     if quota is None:
         return Verdict(ExitCode.STOPPED_EARLY, f"a quota is used up ({failure.message})", "run the same command later")
-    moment = _say_moment(quota)
+    moment = f"{as_utc(quota.renewed_at_s):%Y-%m-%d %H:%M} UTC"
     if quota.is_stated:
         return Verdict(ExitCode.STOPPED_EARLY, failure.message, f"run the same command after {moment}", quota)
     reason = f"a quota is used up, probably until {moment} ({failure.message})"
     hint = f"the endpoint does not say when it is renewed: run the same command after {moment}"
     return Verdict(ExitCode.STOPPED_EARLY, reason, hint, quota)
-
-
-def _say_moment(quota: Quota) -> str:
-    return f"{as_utc(quota.renewed_at_s):%Y-%m-%d %H:%M} UTC"
 
 
 def as_utc(moment_s: float) -> datetime:
@@ -195,16 +191,3 @@ _CENTURY_S = 4_102_444_800.0
 def _is_first_party(host: str) -> bool:
     name = (urlsplit(host).hostname if "//" in host else host) or ""
     return any(fnmatchcase(name.lower(), pattern) for pattern in FIRST_PARTY_HOSTS)
-
-
-def _is_fault_of_all(status: Status, rows: int) -> bool:
-    return status in _ALIKE and rows >= _SAMPLE_SHARE * _SAMPLE
-
-
-def _failing_alike(status: Status, rows: int) -> Verdict:
-    return Verdict(
-        ExitCode.STOPPED_EARLY,
-        f"{rows} of the first {_SAMPLE} rows ended as {status}",
-        f"{_WHAT_TO_DO.get(status, 'look at their `error` column')}; `--retry-failed` tries these again,"
-        ' limits.max_failed = "100%" lets the run go on anyway',
-    )

@@ -4,8 +4,8 @@ Gateways limit what is in flight (a LiteLLM key's max_parallel_requests, nginx l
 connections). Taken for a rate, such a limit slows a job down to a standstill: the rate falls until nothing is refused,
 and every step up is refused again, since two answers that overlap are enough.
 
-Each request knows how many others were in flight when it was sent, those left out that were
-refused themselves. A limit on what is in flight refuses every request beside N others and none beside fewer. So:
+Each request knows how many others were in flight when it was sent; those that were refused themselves are not counted.
+A limit on what is in flight refuses every request beside N others and none beside fewer. So:
 
 - A refusal that names this limit decides.
 - One that does not is suspected to be one, if it comes early in the run (an account with so low a rate is rarer), or
@@ -96,7 +96,7 @@ class OpenLimit:
         if self.is_named and not is_named:  # an endpoint that names this limit always does
             return False
         is_news = sent_at_s >= self._cut_at_s
-        if beside == 0:
+        if beside == 0:  # only the place of the last answer can be in the way, while the gateway still counts it
             if is_news and not self.is_named:
                 self._doubt()
             return is_named and sent_at_s - self._freed_at_s < _LAG_S
@@ -115,7 +115,8 @@ class OpenLimit:
             self._cut_at_s = now_s
             return True
         if self._tried is not None and beside >= self._tried - 1 - max(1, self.most // 8):
-            return self._take_back(beside, now_s)
+            self._needed = min(_MOST_BEFORE_MORE, 2 * self._needed)  # one more did not fit
+            return self._cut(beside, now_s)
         if self.is_named:
             self._late += 1
             return self._late < _LATE or self._cut(beside, now_s)
@@ -129,17 +130,13 @@ class OpenLimit:
 
     @property
     def is_early(self) -> bool:
-        """So few requests were sent that a refusal is hardly one for their rate."""
+        """Whether so few requests were sent that a refusal is hardly one for their rate."""
         return self._sent <= _EARLY
 
     def _cut(self, fits: int, now_s: float) -> bool:
         self.most, self._cut_at_s, self._tried = fits, now_s, None
         self._full = self._late = self._doubts = 0
         return True
-
-    def _take_back(self, fits: int, now_s: float) -> bool:
-        self._needed = min(_MOST_BEFORE_MORE, 2 * self._needed)
-        return self._cut(fits, now_s)
 
     def _doubt(self) -> None:
         self._doubts += 1
@@ -148,8 +145,11 @@ class OpenLimit:
             self.forget()
 
     def _take(self, place: int, sent_at_s: float) -> int | None:
-        """Take a request out of those in flight: beside how many it was sent. Of several sent in the same moment, one
-        that was refused is taken for the last, one that was not for the first."""
+        """Remove a request from those in flight and return beside how many others it was sent; None if it is unknown.
+
+        Of several that were sent in the same moment, one that was refused counts as the last of them, and one that was
+        not as the first.
+        """
         if not (0 <= place < len(self._open) and self._open[place].at_s == sent_at_s):
             return None
         return self._open.pop(place).beside

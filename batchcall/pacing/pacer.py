@@ -23,7 +23,7 @@ _OPENING_STEP_S = 0.1  # after which twice as many go out, once so many are answ
 _RAMP_STEP = 2  # more in flight for each further reply, where something was refused
 _RAMP_STEP_S = 10.0  # without an answer, after which twice as many may be in flight: it is slow, and refuses nothing
 _JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
-_MAX_OUTAGE_S = 1800.0  # that is sat out, where nobody says how long,
+_MAX_OUTAGE_S = 1800.0  # that is waited for, where nobody says how long,
 _MAX_OUTAGE_AT_START_S = 30.0  # and while nothing has ever worked: more likely a wrong URL
 # Tokens that came in the last minute, as a share of what it may hold, steer those that are let in: so much is aimed at,
 # and so much of what is missing or too much is made up for at a time.
@@ -77,7 +77,6 @@ class Pacer:
         self._open = 0  # in flight,
         self._open_before = 0  # and of those, sent before the last overload was seen
         self._crowded_alone = 0  # times that there was no descriptor for the only connection, in a row
-        self.refusals = 0
 
     # What it sees.
 
@@ -101,6 +100,16 @@ class Pacer:
         self, row: int, failure: Failure, *, sent_at_s: float, now_s: float, roll: float, is_judged: bool = True
     ) -> None:
         """A request failed. `roll` in [0, 1) spreads pauses out."""
+        # Each failure teaches one thing only, since one that is taken for another does harm. In this order:
+        # - It is explained by how many were in flight. The rate must not learn from it: it would fall until nothing is
+        #   in flight beside another, and the job would stand still. All pause for a moment, until what was sent
+        #   together is settled.
+        # - A quota of a day or so is used up: no pace helps, so this is not the rate either.
+        # - Any other 429: the rate.
+        # - This process has no descriptor left: the endpoint has done nothing.
+        # - The endpoint fails (5xx, no answer): the breaker counts. The rate is not cut, since this says nothing of it.
+        # - The row itself is refused (too long, filtered): that is an answer, so the endpoint is at work.
+        # What is left, a wrong key for instance, is for `Health`.
         self._ended(sent_at_s)
         self.is_beyond_open = self._is_beyond_open(failure, sent_at_s, now_s)
         self._was_refused = self._was_refused or failure.kind in _OF_LIMITS
@@ -115,7 +124,12 @@ class Pacer:
         elif failure.kind is FailureKind.RATE_LIMITED:
             self._refused(failure, sent_at_s, now_s, roll)
         elif failure.kind is FailureKind.NO_DESCRIPTORS:
-            self._crowded()
+            # This process may not open one connection more: as many as are open are all there can be.
+            self._crowded_alone += not self._open
+            self.most_in_flight = max(1, min(self.most_in_flight, self._open))
+            if self.window is not None:
+                self.window.most = self.most_in_flight
+                self.window.size = min(self.window.size, self.most_in_flight)
         elif is_of_endpoint(failure):
             self._broken(row, failure, sent_at_s, now_s, roll)
         elif failure.kind.rule.scope is Scope.ROW:
@@ -133,7 +147,7 @@ class Pacer:
         return now_s - self._limits_read_at_s >= 1.0
 
     def saw_limits(self, limits: RateLimits, now_s: float) -> None:
-        """What the endpoint says of its limits. The job file takes precedence."""
+        """The endpoint reports its limits. The job file takes precedence."""
         self._limits_read_at_s = now_s
         if limits.requests_per_minute is not None and not self._has_own_rate:
             self._rate.ceiling_per_s = limits.requests_per_minute / 60
@@ -143,13 +157,16 @@ class Pacer:
             self._tokens_per_minute = limits.tokens_per_minute
 
     def saw_queue(self, running: float, waiting: float, now_s: float) -> None:
-        """What the server's own /metrics say."""
+        """The server's own /metrics report its queue."""
         if self.window is not None:
             self.window.saw_queue(running, waiting, now_s)
 
-    # What it says.
+    # What it decides.
 
     def orders(self, now_s: float) -> Orders:
+        """What the gate may let through, by all that is known at this moment."""
+        # Reservations alone would not use the minute up, nor stay within it: they are estimates. So the rate of tokens
+        # is steered by what really came in the last minute, and nothing goes while that minute is full.
         per_s, tokens_per_minute, room_at_s = self._rate.per_s(now_s), self._tokens_per_minute, 0.0
         if tokens_per_minute is not None and self._minute.is_known:
             room_at_s = self._minute.room_at_s(tokens_per_minute, now_s)
@@ -166,7 +183,7 @@ class Pacer:
 
     @property
     def is_down(self) -> bool:
-        """Nothing gets through: what fails now is not the row's fault, and takes none of its attempts."""
+        """Nothing gets through: what fails now is not the row's fault and does not count as one of its attempts."""
         return self.breaker.is_open or self._rate.is_refused or self._quota is not None
 
     @property
@@ -269,8 +286,9 @@ class Pacer:
         return self.open_limit.refused(sent_at_s, now_s, is_named=is_named, may_suspect=may_suspect)
 
     def _met_quota(self, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
-        """A quota of a day is used up, and yet a short pause is asked for: Groq's is refilled bit by bit, Google's is
-        not. After the pause one request tries; refused again, it is the quota, and the run stops."""
+        """A quota of a day is used up, and yet a short pause is asked for."""
+        # Groq's is refilled bit by bit, Google's is not, and neither answer says which. So after the pause one request
+        # tries; if it is refused too, the quota stays used up, and the run stops.
         self._rate.not_admitted(sent_at_s)
         self._quota_stays = self._quota is not None and sent_at_s >= self._quota_paused_until_s
         if self._quota is None or self._quota_stays:
@@ -279,7 +297,6 @@ class Pacer:
         self._hold(now_s + (failure.retry_after_s or 0.0) * (1 + _JITTER * roll))
 
     def _refused(self, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
-        self.refusals += 1
         pause_s = self._rate.refused(sent_at_s, now_s, is_else=self._tokens_per_minute is not None)
         if pause_s is None:
             return
@@ -291,28 +308,22 @@ class Pacer:
             self._hold(now_s + pause_s * (1 + _JITTER * roll))
 
     def _broken(self, row: int, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
-        """5xx and lost connections stop nothing but themselves, until there are too many. They cut no rate."""
+        """A 5xx or a lost connection: it concerns its own row only, until there are too many."""
         was_open = self.breaker.is_open
         self.breaker.failed(row, failure, sent_at_s, now_s)
-        if was_open:  # for more than a moment
+        if was_open:  # for more than a moment: its 503s were an outage, not a limit on what is in flight
             self.open_limit.forget()
         if failure.kind.rule.slows:
             self._hold(now_s + (failure.retry_after_s or _PAUSE_S) * (1 + _JITTER * roll))
         if self.breaker.is_open and self.breaker.failing_since_s is not None:
+            # The last probe goes just when patience ends, however long the next wait would be: the run should not stop
+            # without having asked at the very end.
             last_s = self.breaker.failing_since_s + self._patience_s()
             if last_s > now_s:
                 self.breaker.next_probe_s = min(self.breaker.next_probe_s, last_s)
                 self._not_before_s = min(self._not_before_s, last_s)
         if self.window is not None and failure.kind is FailureKind.TIMED_OUT and not self.breaker.is_open:
             self.window.overloaded(sent_at_s, now_s)
-
-    def _crowded(self) -> None:
-        """This process may not open one connection more: as many as are open are all there can be."""
-        self._crowded_alone += not self._open
-        self.most_in_flight = max(1, min(self.most_in_flight, self._open))
-        if self.window is not None:
-            self.window.most = self.most_in_flight
-            self.window.size = min(self.window.size, self.most_in_flight)
 
     def _hold(self, until_s: float) -> None:
         self._not_before_s = max(self._not_before_s, until_s)

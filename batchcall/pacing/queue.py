@@ -16,13 +16,10 @@ def read_queue(text: str) -> tuple[float, float] | None:
 
 
 def _sum_of(text: str, names: frozenset[str]) -> float | None:
-    found = [_value(line) for line in text.splitlines() if _name(line) in names]
+    lines = (line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] in names)
+    found = [_value(line) for line in lines]
     values = [value for value in found if value is not None]
     return sum(values) if values else None
-
-
-def _name(line: str) -> str:
-    return line.partition("{")[0].partition(" ")[0]
 
 
 def _value(line: str) -> float | None:

@@ -50,8 +50,10 @@ class RandomRefusals:
         """A request that was sent since the last overload was not refused."""
         if self._trial is not None:
             self._trial.accepted += 1
-            if self._trial.accepted + self._refused.between(self._since_s, now_s) >= _TRIAL:
-                self._worked(self._trial, now_s)
+            refused = self._refused.between(self._since_s, now_s)
+            if self._trial.accepted + refused >= _TRIAL:  # the rate works: what was refused, was so by chance
+                self.share = self._most_share = refused / (self._trial.accepted + refused)
+                self._trial, self._odd = None, 0
         elif self.share is not None:
             self.share *= 1 - _FORGETS
             if self.share < _NO_SHARE:
@@ -72,7 +74,9 @@ class RandomRefusals:
         self.share = min(self._most_share, self.share + (1 - self.share) * _FORGETS)
         since_s = max(self._since_s, self._sent.before(sent_at_s, _RECENT))
         refused, sent = self._refused.between(since_s, sent_at_s), self._sent.between(since_s, sent_at_s)
-        return not _is_more(refused, sent, self.share)
+        # An overload is what would hardly be chance: three standard deviations above what to expect, and one more.
+        expected = sent * self.share
+        return refused <= 1 + expected + 3 * math.sqrt(expected * (1 - self.share))
 
     def overload(self, known_per_s: float, now_s: float, *, counts_minutes: bool) -> float | None:
         """It was an overload, by which the rate is known to be this one. Returns a rate to try instead, if any.
@@ -99,11 +103,6 @@ class RandomRefusals:
         self._trial, self._odd, self._since_s = None, 0, now_s
         self._worked_per_s = known_per_s
         self._needed *= 2
-
-    def _worked(self, trial: _Trial, now_s: float) -> None:
-        refused = self._refused.between(self._since_s, now_s)
-        self.share = self._most_share = refused / (trial.accepted + refused)
-        self._trial, self._odd = None, 0
 
 
 class _Trial:
@@ -140,9 +139,3 @@ class _Moments:
         """The moment of the one that was so many before."""
         place = bisect_right(self._at_s, at_s) - count
         return self._at_s[place] if place > 0 else float("-inf")
-
-
-def _is_more(refused: int, sent: int, share: float) -> bool:
-    """Whether so many would hardly be refused by chance: three standard deviations and one above what to expect."""
-    expected = sent * share
-    return refused > 1 + expected + 3 * math.sqrt(expected * (1 - share))

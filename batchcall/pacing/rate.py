@@ -24,8 +24,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 
 
 class LastMinute:
-    """Tokens that were used in the last sixty seconds. Reservations are made for what is to come; whoever counts a
-    minute counts what came, and long answers come together now and then."""
+    """Tokens that were used in the last sixty seconds."""
+
+    # The gate reserves tokens for answers to come. A provider that counts a minute counts answers that came, and long
+    # ones come together now and then.
 
     def __init__(self) -> None:
         self._used: deque[tuple[int, float]] = deque()  # bins, oldest first
@@ -68,8 +70,8 @@ class LearntRate:
     """Requests a second. None until something was refused: up to then only the window bounds what is sent.
 
     A cut starts from what was really admitted, not from what was allowed, and one overload is one cut, however many
-    answers show it. Between cuts the rate comes back to what is known, stays there for a while, then feels upwards,
-    never beyond `ceiling_per_s`.
+    answers show it. Between cuts the rate comes back to what is known, stays there for a while, then rises to probe for
+    more, never beyond `ceiling_per_s`.
     """
 
     def __init__(self, ceiling_per_s: float | None = None) -> None:
@@ -77,7 +79,7 @@ class LearntRate:
         self._bins: dict[int, int] = {}  # requests sent and not refused, by when they were sent
         self._first_sent_s: float | None = None
         self._known: float | None = None  # a second
-        self._cut_at_s = float("-inf")
+        self.cut_at_s = float("-inf")  # when the last overload was seen; what was sent before shows nothing new
         self._hold_s = _FIRST_HOLD_S
         self._random_refusals = RandomRefusals()
         self._before_trial = (0.0, 0.0, False)  # known, hold, counts minutes
@@ -88,24 +90,22 @@ class LearntRate:
         self._minute_at_refusal = 0  # admitted in the minute before the last refusal
 
     @property
-    def has_met_a_limit(self) -> bool:
-        return self._known is not None
-
-    @property
     def is_refused(self) -> bool:
         """Nothing that was sent since the last overload was accepted so far, nor was anything before it."""
         return self._refusals > self._tolerated
-
-    @property
-    def cut_at_s(self) -> float:
-        """When the last overload was seen; what was sent before shows nothing new."""
-        return self._cut_at_s
 
     def per_s(self, now_s: float) -> float | None:
         """The rate at this moment; None: no limit is known."""
         if self._known is None:
             return self.ceiling_per_s
-        rate = self._known * _curve(now_s - self._cut_at_s, self._hold_s)
+        # Cubic up to what is known, flat around it, and cubic beyond it once it has held for long enough: the rate
+        # comes back soon after a cut, spends its time near the limit, and soon finds that a limit was raised.
+        since_s, hold_s = now_s - self.cut_at_s, self._hold_s
+        if since_s < hold_s:
+            rate = self._known * (1 - (1 - _CUT) * ((hold_s - since_s) / hold_s) ** 3)
+        else:
+            probe_s = min(_MOST_PROBE_S, max(_LEAST_PROBE_S, hold_s / 2))
+            rate = self._known * (1 + 0.05 * ((since_s - hold_s) / probe_s) ** 3)
         return max(_LEAST_PER_S, rate if self.ceiling_per_s is None else min(rate, self.ceiling_per_s))
 
     def sent(self, now_s: float) -> None:
@@ -119,20 +119,29 @@ class LearntRate:
 
     def accepted(self, sent_at_s: float, now_s: float) -> None:
         """A request was not refused."""
-        if sent_at_s < self._cut_at_s:
+        if sent_at_s < self.cut_at_s:
             return
         self._random_refusals.accepted(now_s)
         if self._refusals:
             if self.is_refused:
-                self._recover(now_s)
+                # Whoever refuses for long counts a whole minute, and takes more only when the minute has room: what
+                # the minute held at the last refusal is the limit, or little more.
+                lasted_s = now_s - self._overloaded_since_s
+                if self._known is not None and self._refusals >= _LONG_REFUSALS and lasted_s >= _LONG_REFUSAL_S:
+                    self._counts_minutes = True
+                    self._learn(self._minute_at_refusal / _REMEMBERED_S)
+                self.cut_at_s = now_s
             self._refusals = 0
 
     def refused(self, sent_at_s: float, now_s: float, *, is_else: bool = False) -> float | None:
         """A request was refused for its rate. Returns the seconds for which nobody should send; 0 for an overload
         that is known already; None for a random refusal, which concerns nobody else. `is_else`: another budget
         binds, and most likely that is what was overdrawn."""
+        # In this order: what was sent before the last cut shows no new overload; a random refusal shows none at all; a
+        # refusal during a trial decides the trial; the first of several in a row is an overload, and cuts. The others
+        # only prolong the pause: nothing was admitted in between, from which a rate could be learnt.
         self.not_admitted(sent_at_s)
-        if sent_at_s < self._cut_at_s:
+        if sent_at_s < self.cut_at_s:
             return 0.0
         if self._random_refusals.excuses(sent_at_s):
             return None
@@ -146,19 +155,8 @@ class LearntRate:
         if self._refusals == 0:
             self._overloaded_since_s = now_s
         self._refusals += 1
-        self._cut_at_s = now_s
+        self.cut_at_s = now_s
         return min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (self._refusals - 1))
-
-    def _recover(self, now_s: float) -> None:
-        """Accepted again after it was refused for a while. Whoever refuses for long counts a whole minute, and takes
-        more only when the minute has room: what the minute held at the last refusal is the limit, or little more."""
-        if self._known is not None and self._refused_for_long(now_s):
-            self._counts_minutes = True
-            self._learn(self._minute_at_refusal / _REMEMBERED_S)
-        self._cut_at_s = now_s
-
-    def _refused_for_long(self, now_s: float) -> bool:
-        return self._refusals >= _LONG_REFUSALS and now_s - self._overloaded_since_s >= _LONG_REFUSAL_S
 
     def _learn(self, per_s: float) -> None:
         before = self._known
@@ -181,10 +179,12 @@ class LearntRate:
             self._known, self._hold_s, self._counts_minutes = tried, _FIRST_HOLD_S, False
 
     def _admitted_per_s(self, now_s: float) -> float:
-        """What got through of late: in the last seconds, or since the last overload where that is less."""
+        """What got through lately: in the last seconds, or since the last overload where that is less."""
+        # Not what was allowed: after a limit has dropped to a tenth, it would take many cuts of what is allowed to get
+        # there. Too short a time shows nothing; then the cut is a plain 30 %.
         if self._counts_minutes:
             return self._minute_at_refusal / _REMEMBERED_S
-        since_s = max(self._cut_at_s, now_s - _RECENT_S, self._first_sent_s or 0.0)
+        since_s = max(self.cut_at_s, now_s - _RECENT_S, self._first_sent_s or 0.0)
         lasted_s = now_s - since_s
         if lasted_s < _EPOCH_S and self._known is not None:
             return self._known * 0.7
@@ -204,11 +204,3 @@ class LearntRate:
         if len(self._bins) > 2 * _REMEMBERED_S / _BIN_S:
             oldest = int((now_s - _REMEMBERED_S) / _BIN_S)
             self._bins = {at: count for at, count in self._bins.items() if at >= oldest}
-
-
-def _curve(since_s: float, hold_s: float) -> float:
-    """The share of what is known: cubic up to it, and cubic beyond it once it has held for long enough."""
-    if since_s < hold_s:
-        return 1 - (1 - _CUT) * ((hold_s - since_s) / hold_s) ** 3
-    probe_s = min(_MOST_PROBE_S, max(_LEAST_PROBE_S, hold_s / 2))
-    return float(1 + 0.05 * ((since_s - hold_s) / probe_s) ** 3)

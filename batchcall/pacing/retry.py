@@ -26,22 +26,17 @@ class RetryPolicy:
         is a number in [0, 1) that spreads retries out. What is the whole job's fault and yet did not end it
         (`Health` says when it does) is tried again: one bad channel behind a relay answers 401 now and then.
         """
-        if self._is_final(failure, attempt, ambiguous):
+        rule = failure.kind.rule
+        if rule.scope is Scope.ROW or attempt >= self.max_attempts:
+            return None
+        if rule.money is Money.AMBIGUOUS and ambiguous >= self.max_ambiguous:
             return None
         if failure.kind is FailureKind.TOO_MANY_OPEN:  # a place is free when another request ends, whatever it says
             return roll * _UNTIL_FREE * self.first_s
         if not failure.retry_after_s:  # a wait of nothing is no advice
-            return self._full_jitter_s(attempt, roll)
-        if failure.kind.rule.slows:  # everybody waits at the gate, this row with them
+            # All of the range is random, not only its end: rows that failed together spread out as far as they can.
+            doublings = min(attempt - 1, 30)  # beyond that only `longest_s` counts, and floats have an end
+            return roll * min(self.longest_s, self.first_s * 2.0**doublings)
+        if rule.slows:  # everybody waits at the gate, this row with them
             return roll * _SPREAD * self.first_s
         return failure.retry_after_s * (1 + _SPREAD * roll)
-
-    def _is_final(self, failure: Failure, attempt: int, ambiguous: int) -> bool:
-        rule = failure.kind.rule
-        if rule.scope is Scope.ROW or attempt >= self.max_attempts:
-            return True
-        return rule.money is Money.AMBIGUOUS and ambiguous >= self.max_ambiguous
-
-    def _full_jitter_s(self, attempt: int, roll: float) -> float:
-        doublings = min(attempt - 1, 30)  # beyond that only `longest_s` counts, and floats have an end
-        return roll * min(self.longest_s, self.first_s * 2.0**doublings)
