@@ -16,9 +16,7 @@ _SHORTEST_FORM = 8  # characters of a form; the stable part of a short key in ba
 _JSON_IN_JSON = 4  # a relay's error quotes that of its upstream, which quotes a body
 
 _WINDOW = 1 << 18  # bytes that are searched at once
-_LONGEST_CHARACTER = (
-    160  # bytes of one character, escaped as `_anyhow` knows it, or in hex, and what parts it from the next
-)
+_LONGEST_CHARACTER = 160  # bytes of one character, escaped (`_anyhow`) or in hex, and what parts it from the next
 _MARKS = (b"\\u00", b"%", b"&", b"\0")  # one of them is in whatever is escaped
 _ZERO = rb"(?:\0|\\{1,16}u0000)?+"  # behind each character of UTF-16 that was taken for text
 _BETWEEN_HEX = rb"(?:,? ?0[xX]|[ :,_-]|\\{1,16}x)?+"
@@ -46,6 +44,19 @@ _KEY_LIKE = re.compile(
 )
 
 
+# How an echo may carry a key, and what finding it costs:
+#
+# - as it is, in a URL, in JSON within JSON, in base64 of whatever stood around it: a few fixed forms, each found by a
+#   plain search of the bytes;
+# - escaped character by character. Every writer escapes other characters than its neighbour, so that is a pattern with
+#   all ways for each character. A body without any mark of escaping is not searched;
+# - in hex, with or without separators: a pattern, for bodies that have the digits of its first byte;
+# - cut into pieces, as in the deltas of a stream: only who puts them together has the key. So these are looked for once
+#   an answer was read and holds one.
+#
+# All but the last are hidden before an answer reaches the journal.
+
+
 class Redactor:
     """Replaces secrets by `***`: in their own form and in those in which an echo may carry them."""
 
@@ -60,7 +71,10 @@ class Redactor:
         longest_first = sorted(kept, key=len, reverse=True)
         self._escaped = _any_of(_ZERO.join(map(_anyhow, secret)) for secret in longest_first)
         self._hex_starts = {digits for secret in kept for digits in _both_cases(f"{secret.encode()[0]:02x}")}
-        self._in_hex = _any_of(_BETWEEN_HEX.join(map(_hex_of, secret.encode())) for secret in longest_first)
+        self._in_hex = _any_of(
+            _BETWEEN_HEX.join(b"(?:%s)" % b"|".join(_both_cases(f"{byte:02x}")) for byte in secret.encode())
+            for secret in longest_first
+        )
         self._longest_escaped = _LONGEST_CHARACTER * max(map(len, kept), default=0)
 
     def hide_secrets(self, body: bytes) -> bytes:
@@ -68,7 +82,6 @@ class Redactor:
         for form in self._forms:
             if form in body:
                 body = body.replace(form, HIDDEN.encode())
-        # Every JSON writer escapes other characters than its neighbour, so each of a secret may be as it is or not.
         if self._escaped is not None and any(mark in body for mark in _MARKS):
             body = self._without(self._escaped, body)
         if self._in_hex is not None and any(start in body for start in self._hex_starts):
@@ -76,7 +89,7 @@ class Redactor:
         return body
 
     def _without(self, pattern: re.Pattern[bytes], body: bytes) -> bytes:
-        """Searched a window at a time: the pattern takes seconds for a long body, and nothing else runs meanwhile."""
+        # A window at a time: the pattern takes seconds for a long body, and no other thread runs within one search.
         pieces: list[bytes] = []
         done = place = 0
         while place < len(body):
@@ -104,9 +117,9 @@ class Redactor:
     def hide_in_pieces(self, body: bytes) -> bytes:
         """Without a secret that is spread over texts which belong together, so that whoever assembles the answer never
         has it. Some 10 µs a piece, so for answers that are known to hold one."""
-        for pieces_of in (_by_name, _by_name_and_index):
+        for is_by_index in (False, True):
             cuts: list[tuple[int, int, bytes]] = []
-            for pieces in pieces_of(body):
+            for pieces in _joined_pieces(body, is_by_index=is_by_index):
                 cuts += _cuts(pieces, self._places_in(b"".join([piece[2] for piece in pieces])))
             kept, done = [], 0
             for start, end, instead in sorted(cuts):
@@ -132,23 +145,16 @@ class Redactor:
 _Pieces = list[re.Match[bytes]]
 
 
-def _by_name(body: bytes) -> Iterable[_Pieces]:
-    """The texts that belong together where there is one call, or one content."""
-    found: dict[bytes, _Pieces] = {}
-    for piece in _PIECE.finditer(body):
-        found.setdefault(piece[1], []).append(piece)
-    return found.values()
-
-
-def _by_name_and_index(body: bytes) -> Iterable[_Pieces]:
-    """The texts that belong together where several calls or choices take turns, one document a line."""
+def _joined_pieces(body: bytes, *, is_by_index: bool) -> Iterable[_Pieces]:
+    """The texts that belong together: by name, where there is one call or one content; by name and index, where several
+    calls or choices take turns, one document a line."""
     found: dict[tuple[bytes, ...], _Pieces] = {}
     start = 0
-    for line in body.splitlines(keepends=True):
-        index = tuple(_INDEX.findall(line))
-        for piece in _PIECE.finditer(body, start, start + len(line)):
+    for document in body.splitlines(keepends=True) if is_by_index else [body]:
+        index = tuple(_INDEX.findall(document)) if is_by_index else ()
+        for piece in _PIECE.finditer(body, start, start + len(document)):
             found.setdefault((piece[1], *index), []).append(piece)
-        start += len(line)
+        start += len(document)
     return found.values()
 
 
@@ -168,10 +174,6 @@ def _cuts(pieces: _Pieces, places: list[tuple[int, int]]) -> Iterator[tuple[int,
 def _any_of(patterns: Iterator[bytes]) -> re.Pattern[bytes] | None:
     joined = b"|".join(patterns)
     return re.compile(joined) if joined else None
-
-
-def _hex_of(byte: int) -> bytes:
-    return b"(?:%s)" % b"|".join(_both_cases(f"{byte:02x}"))
 
 
 def _both_cases(digits: str) -> list[bytes]:
@@ -202,14 +204,11 @@ def _forms_of(secret: str) -> Iterator[str]:
         yield in_json
         yield in_json.replace("/", "\\/")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        # Three bytes make four characters, so a text has three forms, by where it begins. The characters at both ends
+        # depend on their neighbours, too, and are left out.
         for offset in range(3):
-            form = _within_base64(encode(b"\0" * offset + secret.encode()).decode(), offset)
+            encoded = encode(b"\0" * offset + secret.encode()).decode()
+            padding = encoded.count("=")
+            form = encoded[(0, 2, 3)[offset] : len(encoded) - (padding + 1 if padding else 0)]
             if len(form) >= _SHORTEST_FORM:
                 yield form
-
-
-def _within_base64(encoded: str, offset: int) -> str:
-    """The characters that depend on the secret alone, not on what stands before or after it."""
-    start = (0, 2, 3)[offset]
-    padding = encoded.count("=")
-    return encoded[start : len(encoded) - (padding + 1 if padding else 0)]
