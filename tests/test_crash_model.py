@@ -98,7 +98,7 @@ SPARED = {
 }
 
 # These two are needed after a kill alone, and a life that needs them takes minutes to find.
-JOINING, ASIDE = "sync_folder: whole_file < recover", "sync: _sync < set_aside"
+JOINING, ASIDE = "sync_folder: whole_file < recover", "sync: set_aside"
 
 
 @pytest.mark.parametrize("is_synced", [True, False])

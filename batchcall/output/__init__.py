@@ -1,11 +1,11 @@
 """The output folder: parts, journals, raw answers, run.json."""
 
+from batchcall.disk import OWN_FOLDER
 from batchcall.output.columns import USAGE_COLUMNS, Layout, add_left_out
 from batchcall.output.earlier_answers import Bought, EarlierAnswers
 from batchcall.output.generations import has_earlier
 from batchcall.output.journal import Recovered, add_attempts, journal_name, journals_in, read_journals
 from batchcall.output.output import (
-    OWN_FOLDER,
     SUCCESS,
     Earlier,
     OpenPart,

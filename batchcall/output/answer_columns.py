@@ -73,21 +73,20 @@ def answers_batch(attempts: Sequence[Attempt]) -> pa.RecordBatch:
 
 def read_answers(batch: pa.RecordBatch) -> list[Attempt]:
     """The attempts of a batch of an answers file, in its order."""
-    return [_attempt(row) for row in batch.to_pylist()]
-
-
-def _attempt(row: Mapping[str, Any]) -> Attempt:
-    response = failure = None
-    if row["http_status"] is not None:
-        response = HttpResponse(row["http_status"], json.loads(row["headers"]), row["body"], is_cut=row["is_cut"])
-    if row["failure"] is not None:
-        failure = Failure(
-            kind=FAILURE_KINDS[row["failure"]],
-            message=row["failure_message"],
-            http_status=row["failure_http_status"],
-            code=row["failure_code"],
-            retry_after_s=row["failure_retry_after_s"],
-            usage=NO_USAGE if row["failure_usage"] is None else Usage(**json.loads(row["failure_usage"])),
-        )
-    plain = {name: row[name] for name in ATTEMPT_KEYS if name in row}
-    return Attempt(**plain, response=response, failure=failure)
+    attempts = []
+    for row in batch.to_pylist():
+        response = failure = None
+        if row["http_status"] is not None:
+            response = HttpResponse(row["http_status"], json.loads(row["headers"]), row["body"], is_cut=row["is_cut"])
+        if row["failure"] is not None:
+            failure = Failure(
+                kind=FAILURE_KINDS[row["failure"]],
+                message=row["failure_message"],
+                http_status=row["failure_http_status"],
+                code=row["failure_code"],
+                retry_after_s=row["failure_retry_after_s"],
+                usage=NO_USAGE if row["failure_usage"] is None else Usage(**json.loads(row["failure_usage"])),
+            )
+        plain = {name: row[name] for name in ATTEMPT_KEYS if name in row}
+        attempts.append(Attempt(**plain, response=response, failure=failure))
+    return attempts

@@ -18,7 +18,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import orjson
@@ -81,7 +81,7 @@ class EarlierAnswers:
             "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
         )
         self._table.execute("BEGIN")
-        for generation in self._generations():
+        for generation in numbered_generations(self._disk, self._own):
             self._learn(generation)
         self._table.execute("INSERT INTO untaken SELECT hash, answered, finished_us FROM bought")
         self._learnt = len(self)
@@ -140,7 +140,7 @@ class EarlierAnswers:
 
         A removal that a crash undoes does no harm: an answer that stands twice is known once.
         """
-        generations = self._generations()
+        generations = numbered_generations(self._disk, self._own)
         if not generations or (len(generations) == 1 and len(self) == self._learnt):
             return
         if len(self):
@@ -175,9 +175,6 @@ class EarlierAnswers:
                     waiting.add(None, replace(one.outcome, row=row), self._layout)
             answers.finish()
             write_part(self._disk, folder / aside_name(number), self._layout, waiting.batches(self._layout), totals)
-
-    def _generations(self) -> list[Path]:
-        return numbered_generations(self._disk, self._own)
 
     def _learn(self, generation: Path) -> None:
         answers = answers_in(self._disk, generation)
@@ -243,6 +240,7 @@ class EarlierAnswers:
         self._table.executemany("INSERT OR IGNORE INTO counted VALUES (?, ?)", keys)
 
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
+        """The keys of the answers that the rows of the output have now."""
         standing = answers_in(self._disk, self._own)
         for number in part_numbers(self._disk, folder):
             is_retried = False
@@ -252,18 +250,17 @@ class EarlierAnswers:
                 yield from zip(batch.column("request_hash").to_pylist(), finished, strict=True)
             if is_retried and (answers := standing.get(number)) is not None:
                 self._count(stored_answers(self._disk, answers))
-        for attempts in self._attempts_in_place(folder):
+        # Of rows that are in no part yet: a run that died between a part's answers and the part left these.
+        journals = journals_in(self._disk, self._own)
+        in_journals = (read_journals(self._disk, paths).attempts for paths in journals.values())
+        beside_parts = (
+            by_row(stored_answers(self._disk, path))
+            for number, path in standing.items()
+            if number in journals or not self._disk.exists(folder / part_name(number))
+        )
+        for attempts in (found for rows in chain(in_journals, beside_parts) for found in rows.values()):
             self._count(attempts)
             yield attempts[-1].request_hash, attempts[-1].finished_us
-
-    def _attempts_in_place(self, folder: Path) -> Iterator[list[Stored]]:
-        """Those of rows that are in no part yet: a run that died between a part's answers and the part left these."""
-        journals = journals_in(self._disk, self._own)
-        for paths in journals.values():
-            yield from read_journals(self._disk, paths).attempts.values()
-        for number, path in answers_in(self._disk, self._own).items():
-            if number in journals or not self._disk.exists(folder / part_name(number)):
-                yield from by_row(stored_answers(self._disk, path)).values()
 
     def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
         if schema is None or written is None:

@@ -21,22 +21,18 @@ def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> No
         answers = Path(ANSWERS_FOLDER) / answers_name(number)
         moves.append((own / answers, target / answers))
         moves.append((folder / part_name(number), target / aside_name(number)))
+        # A run that was killed has not synced its last answers, and this file is never written again.
         for journal in journals.get(number, ()):
-            _sync(disk, journal)
+            handle = disk.open_append(journal)
+            try:
+                disk.sync(handle)
+            finally:
+                disk.close(handle)
         for source, goal in moves:
             if disk.exists(source):
                 disk.rename(source, goal)
     disk.sync_folder(target / ANSWERS_FOLDER)
     disk.sync_folder(target)
-
-
-def _sync(disk: Disk, path: Path) -> None:
-    """A run that was killed has not synced its last answers, and this file is never written again."""
-    handle = disk.open_append(path)
-    try:
-        disk.sync(handle)
-    finally:
-        disk.close(handle)
 
 
 def new_generation(disk: Disk, own: Path) -> Path:

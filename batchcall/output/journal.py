@@ -128,6 +128,9 @@ class Journal:
         """Reserve blocks for the answers of `in_flight` requests, before they are sent. Raises OSError when full."""
         if self.trouble is not None:
             raise self.trouble
+        # Each of them may be as long as the longest record so far, and so may the one that is to be sent. Blocks are
+        # taken in large steps, to save calls. Where a file system cannot do that, the disk reserve is made as large
+        # instead.
         needed_to = self._length + (in_flight + 1) * self._largest
         if needed_to > self._reserved_to:
             to = needed_to + _ROOM_STEP
@@ -144,6 +147,7 @@ class Journal:
             try:
                 self._write(line)
             except OSError as error:
+                # The record was paid for, so it is written somewhere before this returns; `trouble` stops what follows.
                 self.trouble = self.trouble or error
                 if error.errno == errno.ENOSPC:
                     self._disk_reserve.release()
@@ -160,7 +164,9 @@ class Journal:
 
         Raises the OSError of a sync that fails; what was not synced yet is in another file then.
         """
-        with self._guard:  # not held during the sync, so that the loop can go on appending
+        # The guard is not held during the sync, so that the loop can go on appending. What is appended meanwhile may be
+        # in that sync or not, so only what came before counts as synced.
+        with self._guard:
             count = len(self._unsynced)
         try:
             self._sync_now()
@@ -192,6 +198,8 @@ class Journal:
         self._disk.close(self._handle)
 
     def _write(self, line: bytes) -> None:
+        # A write may have taken half of the record. It is cut off before anything else is written: behind half a line
+        # the next one would be damaged too.
         try:
             write_fully(self._disk, self._handle, line)
         except OSError:
@@ -212,6 +220,7 @@ class Journal:
         except OSError:
             self._disk.close(handle)
             raise
+        # The old file stays: all that it did sync is in it alone. Both are read as one.
         self._disk.close(self._handle)
         self.path, self._handle = path, handle  # the next commit syncs it
         self._length = self._reserved_to = self._disk.size(handle)
@@ -260,6 +269,7 @@ class Committer:
 
     def commit(self) -> None:
         """Sync every journal that has something to sync. `failure` has what was found."""
+        # One that fails does not keep the others from being synced.
         with self._guard:
             for journal in self._journals:
                 if not journal.is_durable:

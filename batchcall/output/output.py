@@ -18,6 +18,7 @@ from batchcall.base import Attempt, Bill, ExitCode, Outcome, OutputError, Status
 from batchcall.disk import (
     ANSWERS_FOLDER,
     DAMAGED_FOLDER,
+    OWN_FOLDER,
     Disk,
     DiskReserve,
     FolderLostError,
@@ -31,7 +32,6 @@ from batchcall.disk import (
     rename_old_files,
     temporary_of,
 )
-from batchcall.disk import OWN_FOLDER as OWN_FOLDER
 from batchcall.input import KeptRow
 from batchcall.output.columns import Layout, add_left_out
 from batchcall.output.generations import generations, numbered_generations, set_aside
@@ -104,6 +104,8 @@ class OpenPart:
         default_factory=dict
     )  # failed rows, until they end again
 
+    # A disk that refuses rows or raw answers here costs nothing that was paid for, as the journal has it. So this is
+    # not raised in the middle of a row: `seal` raises it, and the next run makes the part from its journal.
     def keep_answers(self, attempts: Iterable[Attempt]) -> None:
         if self.answers is not None and self.failure is None:
             try:
@@ -294,6 +296,9 @@ class Output:
                            are in the answers, and the rows are read from them at no cost
         """
         start = number * self.part_rows
+        # In this order: the journal is made sound before a record is appended to it. The bill of the part that stands
+        # moves to the journal before any answer does, since from then on the journal is what counts. Only when all that
+        # the files have is known can it be said which requests were lost.
         with as_output_error(self.folder):
             journals, path = journals_in(self._disk, self.own).get(number, ()), self.own / journal_name(number)
             recovered = recover(self._disk, journals, path)
@@ -328,6 +333,7 @@ class Output:
             else:
                 part.add(kept, outcome, self.layout)
                 part.done_before.add(outcome.row)
+        # The part is written again whole, and so are its raw answers: those of its rows are copied.
         known = part.done_before | part.retried.keys()
         stored = list(self.stored_answers(part.number))
         part.keep_answers(one.read() for one in stored if one.row in known)
@@ -347,6 +353,8 @@ class Output:
         found = part.recovered
         if row not in found.sent and row not in found.attempts and row not in part.retried:
             return NOTHING_KNOWN
+        # A row that is tried again goes on behind what it has in its part: those attempts are merged into its outcome,
+        # and only later ones are in the journal.
         before = part.retried[row][1] if row in part.retried else None
         merged = before.attempts if before else 0  # these are counted in `before` already
         attempts = tuple(attempt for attempt in found.attempts.get(row, ()) if attempt.number > merged)
@@ -360,6 +368,8 @@ class Output:
 
     def about_to_send(self, row: int, number: int, request_hash: str, now_s: float, after: str | None) -> None:
         """Reserve room for the answer and note the request. Raises OutputError: then it must not be sent."""
+        # Room first, and the note before the request. Without the note, a later run would not know that this one may
+        # have been paid: it would send it again and not count it.
         part = self._parts[row // self.part_rows]
         try:
             part.journal.make_room(self.in_flight + 1)
@@ -444,7 +454,7 @@ class Output:
         self._totals[part.number] = part.totals
         add_left_out(self.left_out, part.waiting.left_out)
         add_left_out(self.members_left_out, part.waiting.members_left_out)
-        self._committer.drop(part.journal)
+        self._committer.drop(part.journal)  # so that its thread does not sync a file that is closed
         if not is_done:
             part.journal.settle()
         self._parts.pop(part.number, None)
@@ -483,6 +493,7 @@ class Output:
 
     def close(self) -> None:
         """Make everything durable and let go. Raises OutputError when a sync failed."""
+        # What is half-written of a part goes: the journals have it, and are made durable before they are closed.
         with as_output_error(self.folder):
             try:
                 self._committer.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 from bisect import bisect
-from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -129,14 +129,6 @@ def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.Reco
         groups.write()
 
 
-def in_batches(
-    ended: Sequence[tuple[KeptRow | None, Outcome]], layout: Layout, members: Counter[str] | None = None
-) -> Iterator[pa.RecordBatch]:
-    """Rows that are in order already, as batches to write. `members` counts as in `Layout.batch`."""
-    for start in range(0, len(ended), BATCH_ROWS):
-        yield layout.batch(ended[start : start + BATCH_ROWS], members=members)
-
-
 class AnswersFile:
     """The raw answers of a part, written as rows end, so that memory stays small. Stands once it is finished.
 
@@ -165,13 +157,14 @@ class AnswersFile:
 
     def finish(self) -> None:
         """Put the file under its name, durably."""
-        with self._stack:
+        with self._stack:  # its end is that of the file: footer, sync, rename, sync of the folder
             if self._held:
                 self._write_held()
             self._groups.write()
 
     def abandon(self) -> None:
         """Leave nothing behind."""
+        # `whole_file` gives a file its name unless its block raises.
         with contextlib.suppress(_Abandoned, OSError), self._stack:
             raise _Abandoned
 
@@ -339,6 +332,8 @@ class _LoadedAnswers:
         self._starts = [0, *accumulate(groups)]
         self._loaded = OrderedDict[int, list[Attempt]]()
 
+    # Answers stand in the order in which they came, and are looked at in that of the rows, which is nearly the same. So
+    # some row groups are held at a time: the one that was used longest ago goes first, and the last always stays.
     def attempt(self, place: int) -> Attempt:
         group = bisect(self._starts, place) - 1
         if group not in self._loaded:
@@ -401,7 +396,18 @@ def matches(
     names = kept.schema.names if kept is not None else []
     for batch in read_batches(disk, path, columns=["row", "request_hash", *names]):
         rows = batch.column("row").to_pylist()
-        edited = _edited(batch, [wanted.get(row) for row in rows], kept) if kept is not None else frozenset[int]()
+        edited = frozenset[int]()  # places of rows whose kept columns are not those of the input
+        if kept is not None:
+            # Nearly always all is as it was, so columns are compared whole first, and row by row only where they
+            # differ.
+            now = kept.gathered([wanted[row].kept if row in wanted else None for row in rows])
+            was = [batch.column(name) for name in names]
+            changed = [pair for pair in zip(was, now, strict=True) if not _is_same(*pair)]
+            edited = frozenset(
+                place
+                for place in range(batch.num_rows)
+                if any(not _is_same(old.slice(place, 1), new.slice(place, 1)) for old, new in changed)
+            )
         for place, (row, request_hash) in enumerate(zip(rows, batch.column("request_hash").to_pylist(), strict=True)):
             if row not in wanted:
                 yield row, Match.UNKNOWN
@@ -409,18 +415,6 @@ def matches(
                 yield row, Match.OTHER
             else:
                 yield row, Match.EDITED if place in edited else Match.SAME
-
-
-def _edited(batch: pa.RecordBatch, rows: list[Wanted | None], kept: KeptColumns) -> frozenset[int]:
-    """Places in a batch whose kept columns are not those of the rows."""
-    now = kept.gathered([row.kept if row is not None else None for row in rows])
-    was = [batch.column(name) for name in kept.schema.names]
-    changed = [pair for pair in zip(was, now, strict=True) if not _is_same(*pair)]
-    return frozenset(
-        place
-        for place in range(batch.num_rows)
-        if any(not _is_same(old.slice(place, 1), new.slice(place, 1)) for old, new in changed)
-    )
 
 
 def _is_same(one: pa.Array, other: pa.Array) -> bool:

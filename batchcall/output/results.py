@@ -9,15 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchcall.base import OutputError
-from batchcall.disk import RealDisk, part_name, part_numbers
-from batchcall.output.output import OWN_FOLDER
+from batchcall.disk import OWN_FOLDER, RealDisk, part_name, part_numbers
 from batchcall.output.parts import read_batches
 
 
 def read(folder: Path | str, *, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of an output in input order, in batches of bounded memory.
 
-    Raises OutputError when the folder is no output, or a part cannot be read.
+    Raises OutputError when the folder is not an output, or a part cannot be read.
     """
     folder = Path(folder)
     disk = RealDisk()

@@ -49,7 +49,11 @@ class Spill:
             self._handle = self._disk.create(self._path)
         for number in range(self._held_from, len(self._batches)):
             batch: Any = self._batches[number]
-            content = _as_stream(batch)
+            sink = pa.BufferOutputStream()
+            # As a stream, which has the dictionaries of categories in it. Not compressed, as the event loop waits.
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            content = sink.getvalue().to_pybytes()
             write_fully(self._disk, self._handle, content)
             self._batches[number] = _Place(self._length, len(content))
             self._length += len(content)
@@ -71,12 +75,3 @@ class Spill:
             self._disk.close(self._handle)
             self._handle = None
             self._disk.remove(self._path)
-
-
-def _as_stream(batch: pa.RecordBatch) -> bytes:
-    """A batch that explains itself: dictionaries of categories are in it. Not compressed, as the event loop waits."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content

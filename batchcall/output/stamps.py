@@ -14,14 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchcall.base import Status
-from batchcall.disk import Disk, answers_in, aside_number, part_number
+from batchcall.disk import OWN_FOLDER, Disk, answers_in, aside_number, part_number
 from batchcall.output.columns import USAGE_COLUMNS
 from batchcall.output.generations import numbered_generations
 from batchcall.output.journal import journals_in, read_journals
 from batchcall.output.parts import read_batches, stored_answers
 from batchcall.output.stored import Stored, by_row, is_success
-
-_OWN = "_batchcall"
 
 
 class Stamp(NamedTuple):
@@ -38,7 +36,7 @@ def stamps_here(disk: Disk, folder: Path) -> Iterator[Stamp]:
 
     Raises OutputError for a part that cannot be read.
     """
-    return _stamps(disk, folder, folder / _OWN, part_number)
+    return _stamps(disk, folder, folder / OWN_FOLDER, part_number)
 
 
 def has_bought(disk: Disk, folder: Path) -> bool:
@@ -106,7 +104,7 @@ class AnswerCount:
         )
         self._add(stamps_here(disk, folder), is_here=True)
         self.bought = self.left_here()
-        for generation in numbered_generations(disk, folder / _OWN):
+        for generation in numbered_generations(disk, folder / OWN_FOLDER):
             self._add(_stamps(disk, generation, generation, aside_number), is_here=False)
 
     def take(self, request_hash: str) -> bool:

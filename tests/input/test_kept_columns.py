@@ -18,7 +18,7 @@ from batchcall.disk.disk import RealDisk
 from batchcall.input.kept_columns import KeptColumns, KeptRow
 from batchcall.input.open_input import open_input
 from batchcall.output.columns import Layout
-from batchcall.output.parts import Totals, Wanted, fits, in_batches, read_rows, write_part
+from batchcall.output.parts import Totals, Wanted, fits, read_rows, write_part
 
 FAR_DAYS = [2**31 - 1, -(2**31) + 1, None, 0]  # DuckDB's infinity, its opposite
 FAR = [2**63 - 1, -(2**63), None, 1_700_000_000_123_456_789]
@@ -130,7 +130,7 @@ def test_a_column_comes_out_as_it_went_in(tmp_path: Path, name: str, row_group_s
     layout = layout_of(path)
 
     rows = kept_rows(path, layout)
-    write_part(RealDisk(), part, layout, in_batches(rows, layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(rows)], Totals())
 
     after = pq.read_table(part)
     assert after.schema.field(name).equals(before.schema.field(name), check_metadata=True)
@@ -165,7 +165,7 @@ def test_the_kind_of_a_column_stays_with_its_metadata_and_where_it_may_not_be_nu
     pq.write_table(pa.table({"text": ["x"], "price": [5], "nested": [{"b": 1}]}, schema), path)
     layout = layout_of(path)
 
-    write_part(RealDisk(), part, layout, in_batches(kept_rows(path, layout), layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(kept_rows(path, layout))], Totals())
 
     after = pq.read_schema(part)
     assert [after.field(name).equals(schema.field(name), check_metadata=True) for name in schema.names] == [True] * 3
@@ -179,7 +179,7 @@ def test_a_type_that_nobody_knows_keeps_its_name_for_those_who_do(tmp_path: Path
     finally:
         pa.unregister_extension_type("test.celsius")
     layout = layout_of(path)  # by a process that has never heard of it
-    write_part(RealDisk(), part, layout, in_batches(kept_rows(path, layout), layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(kept_rows(path, layout))], Totals())
 
     pa.register_extension_type(Celsius())
     try:
@@ -197,7 +197,7 @@ def test_categories_of_many_batches_are_one_column(tmp_path: Path) -> None:
     before = write_input(path, {"kind": pa.array(values).dictionary_encode()}, row_group_size=300)
     layout = layout_of(path)
 
-    write_part(RealDisk(), part, layout, in_batches(kept_rows(path, layout), layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(kept_rows(path, layout))], Totals())
 
     assert pq.read_table(part).column("kind").type == before.column("kind").type
     assert pq.read_table(part).column("kind").to_pylist() == values
@@ -212,7 +212,7 @@ def test_files_that_write_one_column_in_other_ways_make_one_column(tmp_path: Pat
         write_input(folder / f"{number}.parquet", {"kind": pa.array([f"v{number}", None], kind)})
     layout = layout_of(folder)
 
-    write_part(RealDisk(), part, layout, in_batches(kept_rows(folder, layout), layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(kept_rows(folder, layout))], Totals())
 
     kind = pq.read_table(part).column("kind")
     assert kind.to_pylist() == ["v0", None, "v1", None, "v2", None, "v3", None]
@@ -227,7 +227,7 @@ def test_a_column_may_be_null_in_one_file_where_it_may_not_in_another(tmp_path: 
         pq.write_table(pa.table({"text": ["x"], "n": [value]}, schema), folder / f"{number}.parquet")
     layout = layout_of(folder)
 
-    write_part(RealDisk(), part, layout, in_batches(kept_rows(folder, layout), layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(kept_rows(folder, layout))], Totals())
 
     assert pq.read_table(part).column("n").to_pylist() == [1, None]
 
@@ -269,7 +269,7 @@ def test_a_type_that_parquet_cannot_hold_is_kept_as_another_and_that_is_said(tmp
     layout, part = Layout(pa.schema([pa.field(name, array.type)]), None), tmp_path / "part-000000.parquet"
 
     rows = [(row, Outcome(row.place, Status.OK)) for row in kept.of_arrays({name: array}, 3)]
-    write_part(RealDisk(), part, layout, in_batches(rows, layout), Totals())
+    write_part(RealDisk(), part, layout, [layout.batch(rows)], Totals())
 
     (note,) = kept.notes
     assert note.startswith(f"column {name!r} is {array.type}, which Parquet cannot hold: it is kept as ")
