@@ -183,6 +183,7 @@ def _opened(open_one: Callable[[], Opened]) -> Opened:
     Connections may take every descriptor that this process may have, and an answer that has arrived must not be lost
     for want of one.
     """
+    # Filled up here and whenever a file is closed; one is given away at a time, until that is enough.
     _keep_spare()
     while True:
         try:
@@ -236,6 +237,7 @@ def remove_tree(disk: Disk, folder: Path) -> None:
 
 def write_fully(disk: Disk, handle: int, content: bytes) -> None:
     """Write all of `content`; a write may take only a part of it (a full disk, a signal). Raises OSError."""
+    # No progress counts as a full disk. Tried again for ever, it would keep the run from ending.
     view = content
     while view:
         written = disk.write(handle, view)
@@ -278,6 +280,8 @@ def write_whole(disk: Disk, path: Path, content: bytes, *, is_last: bool = True)
 @contextlib.contextmanager
 def whole_file(disk: Disk, path: Path, *, is_last: bool = True) -> Iterator[int]:
     """A new file to write; it stands at `path` once the block ends well, and leaves nothing behind when not."""
+    # The sync stands before the rename: a rename may reach the disk before the bytes, and after a power cut the name
+    # would be that of an empty file.
     temporary = temporary_of(path)
     handle = disk.create(temporary)
     try:
@@ -305,15 +309,14 @@ def is_temporary(name: str) -> bool:
     return name.startswith("_tmp-")
 
 
-def _find_fallocate() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    call = getattr(ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True), "fallocate", None)
-    if call is not None:
-        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    return call
+_FALLOCATE: Any = None  # where the system has none, the disk reserve takes its place
+if sys.platform.startswith("linux"):
+    # The C library's own rather than `os.posix_fallocate`: that one makes the file longer, and a journal would end in
+    # zeros.
+    _FALLOCATE = getattr(ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True), "fallocate", None)
+    if _FALLOCATE is not None:
+        _FALLOCATE.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
-
-_FALLOCATE = _find_fallocate()
+# Without the file's times, which nobody reads here; its length is synced.
 _FDATASYNC = getattr(os, "fdatasync", os.fsync)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -28,10 +28,9 @@ class DiskReserve:
             return
         handle = self._disk.open_append(self._path)
         try:
-            write_fully(
-                self._disk, handle, os.urandom(size - self._size)
-            )  # a file system that compresses would give zeros no room
-        except OSError:
+            # Random bytes: a file system that compresses would give zeros no room.
+            write_fully(self._disk, handle, os.urandom(size - self._size))
+        except OSError:  # what was written of it would be missing elsewhere
             with contextlib.suppress(OSError):
                 self._disk.truncate(handle, self._size)
             raise

@@ -39,6 +39,8 @@ def hold_lock(path: Path) -> Iterator[Callable[[], None]]:
     that cannot be seen any more. Raises OSError where the file cannot be made, or is a link: it would be written over
     whatever that leads to.
     """
+    # The file stays when the run ends: to remove it would let a run that has opened it and one that makes a new one
+    # hold a lock each. Who holds it is written for people only; the lock is what counts.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
     try:
         _lock(handle, path)
