@@ -1,4 +1,4 @@
-"""batchcall: a table of rows through a language model and back as validated, typed data.
+"""Send every row of a table to a language model and get validated, typed data back.
 
     import batchcall
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from batchcall.pipeline import RunOptions, StopSwitch, run_job
     from batchcall.report import Snapshot, Summary
 
+# By module rather than by room: the door of a room imports all of the room.
 _HOMES = {
     "batchcall.api": ("InterruptedRun", "run"),
     "batchcall.commands.check": ("CheckReport", "check_job"),

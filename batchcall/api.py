@@ -51,6 +51,8 @@ def run(
 async def _run_with_signals(
     job: Job | Path | str, options: RunOptions | None, show: Show | None, say: Say | None
 ) -> Summary:
+    # The first signal stops the feed, and the run ends by itself. The second cancels this task. A cancellation that no
+    # second signal caused is the caller's own, and passes through.
     running = asyncio.current_task()
     assert running is not None
     with _signals(running) as (stop, second):

@@ -21,21 +21,15 @@ if TYPE_CHECKING:
     from batchcall.job import Job
 
 
-def _give_memory_back() -> None:
-    """Have freed memory go back to the system: pyarrow's own allocator keeps it, and so does the C library once large
-    blocks were freed. `scripts/bench memory` shows it: 200 answers of 1 MB take 220 MB, else 300 to 440.
-
-    Before pyarrow is imported, and only where the process is ours.
-    """
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    if sys.platform.startswith("linux"):
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
-
-
+# Freed memory goes back to the system: pyarrow's own allocator keeps it, and so does the C library, which raises the
+# size from which blocks are given back as large ones are freed. `scripts/bench memory` shows it: 200 answers of 1 MB
+# take 220 MB, else 300 to 440. Set before pyarrow is imported, and only here, where the process is ours.
 _M_MMAP_THRESHOLD = -3  # malloc.h
-_give_memory_back()
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+if sys.platform.startswith("linux"):
+    _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
+    if _mallopt is not None:
+        _mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 # Every command takes the job file, its folder or the output folder, whichever is at hand.
@@ -44,8 +38,6 @@ _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path
 
 
 _AS_JSON = "batchcall.as_json"  # whether stderr is to have lines of JSON, whatever else is wrong with the command
-
-
 _SHOWN_BY_CLICK = {"-h", "--help", "--version"}
 
 
@@ -60,6 +52,7 @@ class _Commands(click.Group):
                 raise
             _leave_unwritten(error, "", ExitCode.OK)
 
+    # Looked for before click parses: an error of the command line itself must be a line of JSON as well.
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_AS_JSON] = "--log-format=json" in args or ("--log-format", "json") in pairwise(args)
         return super().parse_args(ctx, args)
@@ -165,7 +158,12 @@ def run(
     log_format: str,
 ) -> None:
     """Do what is left of a job. The same command is always the right one."""
-    _let_sigint_end_it()
+    # Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
+    # import would come out as another error, with another exit code.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     from batchcall.api import STOPPING_SIGNALS
     from batchcall.api import run as run_now
     from batchcall.job import parse_duration
@@ -186,7 +184,8 @@ def run(
         for warning in loaded.warnings:
             progress.say(warning)
         summary = run_now(loaded, options, show=progress.show, say=progress.say)
-    for number in STOPPING_SIGNALS:  # everything is done except the report
+    # Everything is done except the report. A late signal would take it away, and change an exit code that is decided.
+    for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     _print(summary.as_json() if log_format == "json" else summary_text(summary), summary.exit_code)
     _exit(summary.exit_code)
@@ -322,19 +321,13 @@ def schema() -> None:
     _print(_json(job_schema(), indent=True))
 
 
-def _let_sigint_end_it() -> None:
-    """Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
-    import would come out as another error, with another exit code."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def _load(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> Job:
     """The job with what the command line changes. Paths of the command line start from where the person stands."""
     from batchcall.job import load_job
     from batchcall.pipeline import job_at, places
 
+    # Where the output folder is given instead of the job file, the command goes on there and with the input that it
+    # had, unless the command line names others.
     found = job_at(job)
     is_named = {setting.partition("=")[0].strip() for setting in settings}
     if input_path is None and "input.path" not in is_named:
@@ -383,6 +376,7 @@ def _print(result: str | dict[str, Any], code: ExitCode = ExitCode.OK) -> None:
 
 
 def _leave_unwritten(error: Exception, result: str | dict[str, Any], code: ExitCode) -> NoReturn:
+    # A caller that reads the exit code alone must not take this for success. A code that reports a failure stays.
     _drop_stdout()
     hint = "this was to be written there:" if result else ""
     why = BatchcallError(f"stdout cannot be written: {getattr(error, 'strerror', None) or error}", hint=hint)

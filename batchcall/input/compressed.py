@@ -1,12 +1,4 @@
-"""Compressed files as a stream of bytes: several members or frames one after the other, padded with zeros or not.
-
-What may follow the data of a member or frame, and what becomes of it:
-
-- another member or frame: it is read on (`cat a.gz b.gz`, parallel compressors);
-- zero bytes: they are passed over, as `gzip -d` does; tapes, `dd` and some object stores fill files up with them;
-- nothing: the end, unless the member or frame is cut short: then it is an error;
-- anything else: an error that names the byte, as rows might be missing.
-"""
+"""Compressed files as a stream of bytes: several members or frames one after the other, padded with zeros or not."""
 
 from __future__ import annotations
 
@@ -28,6 +20,14 @@ _SKIPPABLE = b"\x2a\x4d\x18"  # behind one byte, 0x50 to 0x5f
 def decompressed(raw: Any, compression: str) -> AbstractContextManager[Any]:
     """What `raw`, an open stream, holds once it is decompressed: an object with `read`. Raises OSError, there too."""
     return _OPENERS[compression](raw)
+
+
+# What may follow the data of a member or frame, and what becomes of it:
+#
+# - another member or frame: it is read on (`cat a.gz b.gz`, parallel compressors);
+# - zero bytes: they are passed over, as `gzip -d` does; tapes, `dd` and some object stores fill files up with them;
+# - nothing: the end, unless the member or frame is cut short: then it is an error;
+# - anything else: an error that names the byte, as rows might be missing.
 
 
 class _Source:
@@ -151,6 +151,8 @@ def _frames(source: _Source) -> Iterator[bytes]:
 
 def _frame(source: _Source) -> Iterator[bytes]:
     """A frame behind its magic number: header, blocks, checksum."""
+    # RFC 8878, 3.1.1: the descriptor says how long the header is, which a window, a dictionary and a size make longer.
+    # A block of one repeated byte holds that byte alone, whatever length it stands for.
     descriptor = source.take(1)
     flags = descriptor[0] if descriptor else 0
     is_single = flags >> 5 & 1

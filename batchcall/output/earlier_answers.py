@@ -1,15 +1,6 @@
 """What was bought before, found again by request when the input, the job or the columns changed.
 
 A row whose request equals one that was answered takes that answer, wherever either stands; each answer is taken once.
-
-An answer may be in several places at a time, as a crash can leave a move half done. Its key is the hash of the request
-and the moment when it came: the same key is the same answer, and is known once.
-
-    where it is                         as what it is known
-    a part that was set aside           the outcome of its row, and its raw answers where they are kept
-    raw answers or a journal that       its attempts; how the row ended is read from them
-    were set aside, without a part
-    a part or journal of the output     taken already
 """
 
 from __future__ import annotations
@@ -51,6 +42,16 @@ _KEY_COLUMNS = ["request_hash", "finished_at", "attempts"]
 _GENERATION_ROWS = 10_000  # of a part of answers that nobody took
 
 
+# An answer may be in several places at a time, as a crash can leave a move half done. Its key is the hash of the
+# request and the moment when it came: the same key is the same answer, and is known once.
+#
+#     where it is                         as what it is known
+#     a part that was set aside           the outcome of its row, and its raw answers where they are kept
+#     raw answers or a journal that       its attempts; how the row ended is read from them
+#     were set aside, without a part
+#     a part or journal of the output     taken already
+
+
 @dataclass(frozen=True, slots=True)
 class Bought:
     """An answer that was paid for: how its row ended, where that was written, and the raw answers that were kept."""
@@ -65,6 +66,7 @@ class EarlierAnswers:
 
     def __init__(self, disk: Disk, folder: Path, own: Path) -> None:
         """Read every earlier generation. What stands in the present parts and journals was taken already."""
+        # Nothing of the table has to survive, so SQLite never syncs, and all is one transaction.
         self._disk = disk
         self._own = own
         self._layout = Layout(pa.schema([]), None)
@@ -196,7 +198,8 @@ class EarlierAnswers:
                 outcomes = self._layout.read(batch)
             for place, (_, outcome) in enumerate(outcomes):
                 if outcome.request_hash is not None and outcome.attempts:
-                    written = batch.slice(place, 1).serialize().to_pybytes()  # read back exactly as it stood
+                    # As Arrow, so that it is read back exactly as it stood. Rows of one schema share it.
+                    written = batch.slice(place, 1).serialize().to_pybytes()
                     attempts = raw.get(outcome.row, [])
                     answered = is_success(outcome.http_status) or any(one.is_success for one in attempts)
                     finished_us = microseconds(outcome.finished_at_s)

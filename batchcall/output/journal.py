@@ -354,17 +354,15 @@ def read_journals(disk: Disk, paths: Iterable[Path]) -> Recovered:
 
 
 def recover(disk: Disk, paths: Sequence[Path], target: Path) -> Recovered:
-    """Read the journals of a part after a crash, and put what is sound into one new file at `target`. Raises OSError.
-
-    What a crash may leave, and what becomes of it:
-
-    a torn tail                   left out: a record that was cut short was never acknowledged
-    a damaged line in the middle  it goes to `<name>.damaged`, for a person to look at; its request is sent again
-    more than one file            read in the order written, as one; the same record twice counts once
-    a file that failed to sync    its bytes are copied to a new file, which is synced. The old one is never synced
-                                  again: that would say success, and the bytes might be in memory alone
-    a crash in this function      old files are removed last: the next start finds them, and does the same again
-    """
+    """Read the journals of a part after a crash, and put what is sound into a new file at `target`. Raises OSError."""
+    # What a crash may leave, and what becomes of it:
+    #
+    # a torn tail                   left out: a record that was cut short was never acknowledged
+    # a damaged line in the middle  it goes to `<name>.damaged`, for a person to look at; its request is sent again
+    # more than one file            read in the order written, as one; the same record twice counts once
+    # a file that failed to sync    its bytes are copied to a new file, which is synced. The old one is never synced
+    #                               again: that would say success, and the bytes might be in memory alone
+    # a crash in this function      old files are removed last: the next start finds them, and does the same again
     recovered, source = Recovered(), _Source()
     if not paths:
         return recovered

@@ -283,19 +283,19 @@ class Output:
         """Open a part for the rows that it lacks, with what its files have of it.
 
         Failed rows that ended before `retry_before_s` (seconds since the epoch) are to be done again.
-
-        The files of it that are there show how far the last run came:
-
-        none               nothing of it is known
-        journal            the run was stopped or died in the middle: what has ended is read from the journal
-        part               it was published, and is opened again as the input has grown or failed rows are retried.
-                           Its bill moves to the new journal, as the part will be written again
-        part and journal   it was published with the rows it had, or a run died before it removed the journal: the
-                           rows of the part are done, except those that the journal has newer attempts of
-        answers, no part   the part was damaged or lost, or a run died between the answers and the part: its attempts
-                           are in the answers, and the rows are read from them at no cost
         """
         start = number * self.part_rows
+        # The files of it that are there show how far the last run came:
+        #
+        # none               nothing of it is known
+        # journal            the run was stopped or died in the middle: what has ended is read from the journal
+        # part               it was published, and is opened again as the input has grown or failed rows are retried.
+        #                    Its bill moves to the new journal, as the part will be written again
+        # part and journal   it was published with the rows it had, or a run died before it removed the journal: the
+        #                    rows of the part are done, except those that the journal has newer attempts of
+        # answers, no part   the part was damaged or lost, or a run died between the answers and the part: its
+        #                    attempts are in the answers, and the rows are read from them at no cost
+        #
         # In this order: the journal is made sound before a record is appended to it. The bill of the part that stands
         # moves to the journal before any answer does, since from then on the journal is what counts. Only when all that
         # the files have is known can it be said which requests were lost.

@@ -63,9 +63,7 @@ class RunFile(msgspec.Struct, kw_only=True):
     revalidating: bool = False  # parts are being rewritten; run `revalidate` again when it was interrupted
     bill_aside: dict[str, Any] = {}  # indeterminate, possibly_paid_twice: of parts that were set aside since
     kept_jobs: list[dict[str, Any]] = []  # older jobs whose answers stay as they are (--on-change keep, revalidate)
-    validations: list[
-        dict[str, Any]
-    ] = []  # what the rows in parts were read with; empty: by a version that did not say
+    validations: list[dict[str, Any]] = []  # what the rows in parts were read with; empty: by an older version
     runs: list[RunEntry] = []
     checksum: str = ""  # of all of the above; empty: written by a version that had none
 

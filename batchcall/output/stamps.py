@@ -50,6 +50,7 @@ def bought_from(disk: Disk, folder: Path) -> set[str | None]:
 
 
 def _stamps(disk: Disk, parts: Path, own: Path, number_of: Callable[[str], int | None]) -> Iterator[Stamp]:
+    # A part says all that is asked for here. Its raw answers are read only where it is not there.
     answers = answers_in(disk, own)
     for name in disk.names(parts):
         if (number := number_of(name)) is not None:
@@ -104,6 +105,7 @@ class AnswerCount:
         )
         self._add(stamps_here(disk, folder), is_here=True)
         self.bought = self.left_here()
+        # What stands here goes first, so an answer that a crash left in both places counts as here.
         for generation in numbered_generations(disk, folder / OWN_FOLDER):
             self._add(_stamps(disk, generation, generation, aside_number), is_here=False)
 
@@ -124,7 +126,6 @@ class AnswerCount:
         self._table.close()
 
     def _add(self, stamps: Iterator[Stamp], *, is_here: bool) -> None:
-        """What stands in two places is known once."""
         self._table.executemany(
             "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?)", ((*stamp[:3], is_here) for stamp in stamps)
         )

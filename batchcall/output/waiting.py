@@ -51,6 +51,9 @@ class Waiting:
         """About how much memory the rows take."""
         return self._ended_bytes + self._spill.held_bytes
 
+    # A chunk is a fixed range of rows, not the next rows that end: then most chunks come out whole and in order, and
+    # the part is their batches one after the other. Where rows take too much memory, a chunk becomes Arrow before it is
+    # whole, and its pieces are put in order when the part is written.
     def add(self, kept: KeptRow | None, outcome: Outcome, layout: Layout) -> None:
         """Take a row in. Raises OSError when it finds no room on the disk."""
         chunk = (outcome.row - self._start) // CHUNK_ROWS
