@@ -294,9 +294,7 @@ class Outcome:
     row: int
     status: Status
     error: str | None = None  # one sentence for a person, about the answer; never a secret
-    left_out: str | None = (
-        None  # the end of the column `error`: values of the input that an older part had no place for
-    )
+    left_out: str | None = None  # the end of the column `error`: values of the input that had no place in an older part
     tool: str | None = None
     arguments: Json = None  # only when valid
     calls: tuple[ToolCall, ...] = ()

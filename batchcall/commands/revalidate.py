@@ -23,7 +23,7 @@ from batchcall.disk import (
     part_name,
     part_numbers,
 )
-from batchcall.input import KeptRow, Mark, open_input
+from batchcall.input import Mark, open_input
 from batchcall.job import Job, as_job, changed_keys, masked, request_identity
 from batchcall.output import (
     OWN_FOLDER,
@@ -165,7 +165,13 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     totals = Totals(bill=read_totals(work.disk, path).bill)
     waiting = Waiting(work.disk, folder / OWN_FOLDER / journal_name(number), number * work.job.output.part_rows)
     with contextlib.closing(waiting):
-        for kept, outcome, request in _rows(work, number):
+        # What was asked: the same for all rows where the tools are the job's, else made from the input again. That is
+        # opened only when its first row is taken, and makes None of a row that it cannot make a request of any more.
+        shape, requests = work.maker.builder.shape, _requests_of_rows(work, number)
+        for kept, outcome in read_rows(work.disk, path, work.layout):
+            request = Request(shape, []) if shape is not None else None
+            if shape is None:
+                request = next((request for row, request in requests if row == outcome.row), None)
             new = outcome
             if request is not None and outcome.row in answers:
                 attempts = [one.read() for one in answers[outcome.row]]
@@ -181,20 +187,8 @@ def _revalidate_part(work: _Work, number: int, result: Revalidation) -> Totals:
     return totals
 
 
-def _rows(work: _Work, number: int) -> Iterator[tuple[KeptRow, Outcome, Request | None]]:
-    """The rows of a part with what was asked: the same for all where the tools are the job's, else made from the input
-    again, None where it makes none."""
-    shape = work.maker.builder.shape
-    requests = _requests_of_rows(work, number)  # the input is opened only when the first is taken
-    for kept, outcome in read_rows(work.disk, work.job.output.path / part_name(number), work.layout):
-        if shape is not None:
-            yield kept, outcome, Request(shape, [])
-        else:
-            yield kept, outcome, next((request for row, request in requests if row == outcome.row), None)
-
-
 def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request | None]]:
-    """Of every row of the input in the range of a part, in order."""
+    """Of every row of the input in the range of a part, in order; None where it makes none."""
     source = open_input(work.job.input.path, id_column=work.job.input.id, output=work.job.output.path)
     start = number * work.job.output.part_rows
     columns = source.columns if work.maker.columns is None else work.maker.columns

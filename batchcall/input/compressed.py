@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyarrow as pa
 
 _READ_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 18  # a few bytes may stand for gigabytes, so that much is decompressed at a time
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _CUT = "its compressed data ends too early"
@@ -19,7 +20,12 @@ _SKIPPABLE = b"\x2a\x4d\x18"  # behind one byte, 0x50 to 0x5f
 
 def decompressed(raw: Any, compression: str) -> AbstractContextManager[Any]:
     """What `raw`, an open stream, holds once it is decompressed: an object with `read`. Raises OSError, there too."""
-    return _OPENERS[compression](raw)
+    source = _Source(raw)
+    if compression == "gzip":
+        return _Pieces(_gunzipped(source), raw.close)
+    frames: Any = io.BufferedReader(_Pieces(_frames(source), raw.close))
+    stream: AbstractContextManager[Any] = pa.CompressedInputStream(pa.PythonFile(frames, mode="r"), "zstd")
+    return stream
 
 
 # What may follow the data of a member or frame, and what becomes of it:
@@ -75,9 +81,6 @@ class _Source:
                 return True
         return False
 
-    def close(self) -> None:
-        self._raw.close()
-
 
 def _refuse_foreign(start: bytes, name: str, source: _Source) -> None:
     """Raise OSError: neither the start of a file nor what stands behind its data is what the name says."""
@@ -87,49 +90,26 @@ def _refuse_foreign(start: bytes, name: str, source: _Source) -> None:
     raise OSError(f"something that is not {name} follows the end of its data, from byte {at + 1:,} on")
 
 
-class _Gunzipped:
-    """Members one after the other. Gives what is ready, so that no good line before a fault is lost."""
-
-    def __init__(self, raw: Any) -> None:
-        self._source = _Source(raw)
-        self._member: Any = None
-
-    def read(self, size: int) -> bytes:
-        while self._member is not None or self._begins_member():
-            given = self._source.more()
+def _gunzipped(source: _Source) -> Iterator[bytes]:
+    """What the members hold, each piece as soon as it is there: no good line before a fault is lost."""
+    while start := source.take(2):
+        if start != _GZIP:
+            _refuse_foreign(start, "gzip", source)
+        source.give_back(start)
+        member: Any = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        while not member.eof:
+            given = source.more()
             if not given:
                 raise OSError(_CUT)
             try:
-                piece: bytes = self._member.decompress(given, size)
+                piece: bytes = member.decompress(given, _PIECE_BYTES)
             except zlib.error as error:
                 raise OSError(f"its compressed data is damaged: {error}") from error
-            self._source.give_back(self._member.unconsumed_tail + self._member.unused_data)
-            if self._member.eof:
-                self._member = None
+            source.give_back(member.unconsumed_tail + member.unused_data)
             if piece:
-                return piece
-        return b""
-
-    def _begins_member(self) -> bool:
-        if self._source.offset and not self._source.pass_over_zeros():
-            return False
-        start = self._source.take(2)
-        if not start:
-            return False
-        if start != _GZIP:
-            _refuse_foreign(start, "gzip", self._source)
-        self._source.give_back(start)
-        self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        return True
-
-    def close(self) -> None:
-        self._source.close()
-
-
-def _unzstd(raw: Any) -> AbstractContextManager[Any]:
-    frames: Any = io.BufferedReader(_Pieces(_frames(_Source(raw)), raw.close))
-    stream: AbstractContextManager[Any] = pa.CompressedInputStream(pa.PythonFile(frames, mode="r"), "zstd")
-    return stream
+                yield piece
+        if not source.pass_over_zeros():
+            return
 
 
 def _frames(source: _Source) -> Iterator[bytes]:
@@ -193,9 +173,3 @@ class _Pieces(io.RawIOBase):
         if not self.closed:
             self._close()
         super().close()
-
-
-_OPENERS: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
-    "gzip": lambda raw: closing(_Gunzipped(raw)),
-    "zstd": _unzstd,
-}

@@ -100,9 +100,7 @@ class OpenPart:
     totals: Totals = field(default_factory=Totals)
     failure: OSError | None = None  # rows or answers could not be written; the journal has them
     done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
-    retried: dict[int, tuple[KeptRow | None, Outcome]] = field(
-        default_factory=dict
-    )  # failed rows, until they end again
+    retried: dict[int, tuple[KeptRow | None, Outcome]] = field(default_factory=dict)  # failed rows until they end
 
     # A disk that refuses rows or raw answers here costs nothing that was paid for, as the journal has it. So this is
     # not raised in the middle of a row: `seal` raises it, and the next run makes the part from its journal.
@@ -585,13 +583,14 @@ def output_error(folder: Path, error: OSError) -> OutputError:
     else:
         hint = f"{fix}, then run the same command again; or {other}"
     refusal = OutputError(f"{folder} cannot be written: {why}", hint=hint)
-    if error.errno in _PASSES:
+    if error.errno in _FIXES_OF_DISK:
         refusal.exit_code = ExitCode.STOPPED_EARLY
     return refusal
 
 
 _BLOCKED = frozenset({errno.ENOTDIR, errno.EEXIST})
-_FIXES = {
+# What the disk is to blame for, not the command: with room, or on a sound disk, the same command goes on.
+_FIXES_OF_DISK = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room, or ask for a higher quota",
     errno.EFBIG: "lift the limit on the size of files (ulimit -f)",
@@ -602,16 +601,10 @@ _FIXES = {
     errno.ENOTCONN: "mount it again",
     errno.ENODEV: "see to the disk",
     errno.ENXIO: "see to the disk",
+}
+_FIXES = {
+    **_FIXES_OF_DISK,
     errno.EROFS: "mount it so that it may be written",
     errno.EACCES: "correct the permissions",
     errno.EPERM: "correct the permissions",
 }
-
-
-# What the disk is to blame for, not the command: with room, or on a sound disk, the same command goes on.
-_PASSES = frozenset(
-    {
-        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE,
-        errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO,
-    }
-)  # fmt: skip

@@ -134,23 +134,24 @@ def _bill(summary: Summary) -> str:
 
 def left_out_text(left_out: Mapping[str, int]) -> str:
     """Which columns of the input had no place for values, in how many rows, and what to do."""
-    named = ", ".join(f"{name} in {rows:,} rows" for name, rows in list(left_out.items())[:_NAMED_AT_MOST])
-    more = f" and {len(left_out) - _NAMED_AT_MOST:,} more columns" if len(left_out) > _NAMED_AT_MOST else ""
     return (
-        f"values of {named}{more}; `error` shows them. The first 10,000 rows of JSONL decide on columns and types:"
-        " convert it to Parquet and run again, rows whose request stays the same keep their answers;"
-        " or name in output.keep what is wanted"
+        f"values of {_named(left_out, more_of=' columns')}; `error` shows them. The first 10,000 rows of JSONL decide"
+        " on columns and types: convert it to Parquet and run again, rows whose request stays the same keep their"
+        " answers; or name in output.keep what is wanted"
     )
 
 
 def members_left_out_text(left_out: Mapping[str, int]) -> str:
     """Which members of the arguments have no column, in how many rows, and what to do."""
-    named = ", ".join(f"{path} in {rows:,} rows" for path, rows in list(left_out.items())[:_NAMED_AT_MOST])
-    more = f" and {len(left_out) - _NAMED_AT_MOST:,} more" if len(left_out) > _NAMED_AT_MOST else ""
     return (
-        f"of the arguments, {named}{more}: the tool's schema does not have them, `calls` does. Add what is wanted to"
-        " the schema and run `batchcall revalidate`: nothing is sent again"
+        f"of the arguments, {_named(left_out)}: the tool's schema does not have them, `calls` does. Add what is wanted"
+        " to the schema and run `batchcall revalidate`: nothing is sent again"
     )
+
+
+def _named(rows: Mapping[str, int], *, more_of: str = "") -> str:
+    named = ", ".join(f"{name} in {count:,} rows" for name, count in list(rows.items())[:_NAMED_AT_MOST])
+    return named + (f" and {len(rows) - _NAMED_AT_MOST:,} more{more_of}" if len(rows) > _NAMED_AT_MOST else "")
 
 
 _NAMED_AT_MOST = 5  # columns or members
