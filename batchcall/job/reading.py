@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,6 +156,11 @@ def _override(draft: Draft, override: str, number: int) -> None:
     if not mark or not steps:
         draft.fault(f"--set (number {number})", "it must be key.path=value")
         return
+    # A value as TOML has it, else the text itself: `--set request.model=gpt-4o` needs no quotes.
+    value: Any = text
+    with suppress(tomllib.TOMLDecodeError, RecursionError):
+        read = tomllib.loads(f"value = {text}")
+        value = read["value"] if len(read) == 1 else text
     place: Any = draft.written
     try:
         for step in steps[:-1]:
@@ -162,7 +168,7 @@ def _override(draft: Draft, override: str, number: int) -> None:
                 place = place[_place_in_list(step)]
             else:  # a table that is missing is made, a list is not
                 place = place[step] if step in _LISTS else place.setdefault(step, {})
-        place[_place_in_list(steps[-1]) if isinstance(place, list) else steps[-1]] = _toml_value(text)
+        place[_place_in_list(steps[-1]) if isinstance(place, list) else steps[-1]] = value
     except (LookupError, ValueError, TypeError, AttributeError):
         draft.fault(f"--set {key.strip()}", "the job file has no such place")
 
@@ -174,15 +180,6 @@ def _place_in_list(step: str) -> int:
     if not step.isdecimal():  # -1 is no place in a job file
         raise ValueError(step)
     return int(step)
-
-
-def _toml_value(text: str) -> Any:
-    """A value as TOML has it, else the text itself: `--set request.model=gpt-4o` needs no quotes."""
-    try:
-        read = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
-    return read["value"] if len(read) == 1 else text
 
 
 def _plain(draft: Draft, where: str, value: Any) -> Any:

@@ -135,7 +135,22 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         self.filters = bounded | {_COUNTED: _counted_turns}
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _check_operator(operator, left, right)
+        if operator == "%" and isinstance(left, str | bytes):
+            check_length(_printed(left, right))
+        elif operator == "+" and isinstance(left, _SEQUENCES) and isinstance(right, _SEQUENCES):
+            check_length(len(left) + len(right))
+        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+            check_length(left.bit_length() * right, NUMBER)
+        elif operator == "*" and isinstance(left, int) and isinstance(right, int):
+            check_length(left.bit_length() + right.bit_length(), NUMBER)
+        elif operator == "*":
+            sequence, times = (left, right) if isinstance(right, int) else (right, left)
+            if isinstance(times, int) and isinstance(sequence, str | bytes):
+                check_length(len(sequence) * times)
+            elif isinstance(times, int) and isinstance(sequence, list | tuple):
+                check_length(len(sequence) * times, LIST)
+                # Its texts count too: the next filter joins them.
+                check_length(sum(len(one) for one in sequence if isinstance(one, str | bytes)) * times)
         made = super().call_binop(context, operator, left, right)
         _spend_on(made)
         return made
@@ -198,25 +213,6 @@ def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] |
         return made
 
     return bounded
-
-
-def _check_operator(operator: str, left: Any, right: Any) -> None:
-    if operator == "%" and isinstance(left, str | bytes):
-        check_length(_printed(left, right))
-    elif operator == "+" and isinstance(left, _SEQUENCES) and isinstance(right, _SEQUENCES):
-        check_length(len(left) + len(right))
-    elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-        check_length(left.bit_length() * right, NUMBER)
-    elif operator == "*" and isinstance(left, int) and isinstance(right, int):
-        check_length(left.bit_length() + right.bit_length(), NUMBER)
-    elif operator == "*":
-        for sequence, times in ((left, right), (right, left)):
-            if isinstance(times, int) and isinstance(sequence, str | bytes):
-                check_length(len(sequence) * times)
-            elif isinstance(times, int) and isinstance(sequence, list | tuple):
-                check_length(len(sequence) * times, LIST)
-                # Its texts count too: the next filter joins them.
-                check_length(sum(len(one) for one in sequence if isinstance(one, str | bytes)) * times)
 
 
 _SEQUENCES = (str, bytes, list, tuple)

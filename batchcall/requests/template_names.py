@@ -44,8 +44,17 @@ def names_in(tree: nodes.Template, functions: Collection[str]) -> Uses:
     undeclared = meta.find_undeclared_variables(tree)
     called = undeclared & set(functions)
     names = {renamed.get(name, name) for name in undeclared - called - {ROW}}
-    of_row, needs_all = _columns_of_row(tree) if ROW in undeclared else (set(), False)
-    columns = names | of_row
+    of_row, needs_all = set[str | None](), False
+    if ROW in undeclared:
+        # Columns that are named by way of `row`: row["x"], row.x, row.get("x"), "x" in row. Any other use needs all.
+        found: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
+        accesses = [access for access in found if _name_of(access.node) == ROW]
+        tests = [test for test in tree.find_all(nodes.Compare) if _tested_in_row(test) is not None]
+        calls = {id(call.node): call for call in tree.find_all(nodes.Call)}
+        of_row = {_column_named(access, calls.get(id(access))) for access in accesses} | set(map(_tested_in_row, tests))
+        uses = sum(name.name == ROW for name in tree.find_all(nodes.Name))
+        needs_all = None in of_row or uses > len(accesses) + len(tests)
+    columns = names | {name for name in of_row if name is not None}
     needs = _Needs(renamed)
     needs.of_body(tree.body, frozenset())
     return Uses(
@@ -148,18 +157,6 @@ def _places(node: nodes.Node, at: _Place) -> Iterator[_Place]:
 
 
 # Columns of the row as a whole: `row["x"]`, `row.x`, `row.get("x")`.
-
-
-def _columns_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
-    """Columns that are named by way of `row`, and whether `row` is used in any other way."""
-    found: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
-    accesses = [access for access in found if _name_of(access.node) == ROW]
-    calls = {id(call.node): call for call in tree.find_all(nodes.Call)}
-    names = [_column_named(access, calls.get(id(access))) for access in accesses]
-    tests = [test for test in tree.find_all(nodes.Compare) if _tested_in_row(test) is not None]
-    names += map(_tested_in_row, tests)
-    uses = sum(name.name == ROW for name in tree.find_all(nodes.Name))
-    return {name for name in names if name is not None}, None in names or uses > len(accesses) + len(tests)
 
 
 def _column_named(access: nodes.Getattr | nodes.Getitem, call: nodes.Call | None) -> str | None:

@@ -117,7 +117,13 @@ class _Reading:
     def _own(self, schema: dict[str, Json], depth: int) -> FieldType | None:
         kinds = _types(schema)
         if not kinds and ("enum" in schema or "const" in schema):
-            return _of_values(schema)
+            values = [value for value in _listed_values(schema) if value is not None]
+            of = {type(value) for value in values}
+            if of in ({str}, {bool}):
+                return Scalar.STRING if of == {str} else Scalar.BOOL
+            if of == {int} and all(INT64_MIN <= value <= INT64_MAX for value in values if isinstance(value, int)):
+                return Scalar.INT64
+            return Scalar.FLOAT64 if of in ({float}, {int, float}) else Scalar.JSON
         if not kinds:  # forgotten types are common, and properties are enough
             return self._struct(schema, depth) if "properties" in schema else None
         kinds.discard("null")
@@ -200,18 +206,6 @@ def _bound(schema: Mapping[str, Json], keyword: str) -> float:
 
 def _listed_values(schema: Mapping[str, Json]) -> list[Json]:
     return _schemas(schema.get("enum")) if "enum" in schema else [schema["const"]] if "const" in schema else []
-
-
-def _of_values(schema: Mapping[str, Json]) -> FieldType:
-    values = _listed_values(schema)
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {str}:
-        return Scalar.STRING
-    if kinds == {bool}:
-        return Scalar.BOOL
-    if kinds == {int} and all(INT64_MIN <= value <= INT64_MAX for value in values if isinstance(value, int)):
-        return Scalar.INT64
-    return Scalar.FLOAT64 if kinds in ({float}, {int, float}) else Scalar.JSON
 
 
 def _any_of(kinds: list[FieldType | None]) -> FieldType | None:

@@ -17,23 +17,18 @@ def _is_date_time(text: str) -> bool:
     """2024-05-01T14:30:00 with or without a zone, seconds or a fraction of them; a space or `t` for the T. The day
     alone is midnight, for pydantic, .NET and JavaScript."""
     found = _DATE_TIME.fullmatch(text)
-    return found is not None and _is_date(found["date"]) and (found["time"] is None or _is_clock(found["time"]))
-
-
-_DATE_TIME = re.compile(r"(?P<date>\d{4}-\d\d-\d\d)(?:[Tt ](?P<time>\d\d:\d\d.{,100}))?", re.ASCII)
-
-
-def _is_date(text: str) -> bool:
-    if _DATE.fullmatch(text) is None:
+    if found is None or (found["time"] is not None and not _is_clock(found["time"])):
         return False
     try:
-        datetime.date.fromisoformat(text)
+        datetime.date.fromisoformat(found["date"])
     except ValueError:
         return text.startswith("0000-")  # a year that Python does not have
     return True
 
 
-_DATE = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])", re.ASCII)
+_DATE_TIME = re.compile(
+    r"(?P<date>\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(?:[Tt ](?P<time>\d\d:\d\d.{,100}))?", re.ASCII
+)
 
 
 def _is_clock(text: str) -> bool:

@@ -161,30 +161,46 @@ class Judge:
                 answer = self.known[key] = ended.value
                 continue
             self.effort.spend(_UNITS_A_LOOK)
-            answer = self._at_once(*wanted)
-            if answer is None:
-                running.append(self._begin(*wanted))
+            schema, part = wanted
+            key = (id(schema), id(part))
+            if schema is False:
+                answer = Verdict((Fault((), f"False schema does not allow {_shown(part)}"),))
+            elif not isinstance(schema, dict) or key in self.opened:
+                answer = _VALID  # a schema that leads back to itself for the same value adds nothing
+            elif key in self.known:
+                answer = self.known[key]
+            else:
+                answer = None
+                running.append(self._begin(schema, part))
         assert answer is not None
         return answer
 
-    def _begin(self, schema: Json, value: Json) -> tuple[_Key, _Judging]:
-        assert isinstance(schema, dict)
+    def _begin(self, schema: dict[str, Json], value: Json) -> tuple[_Key, _Judging]:
         key = (id(schema), id(value))
         self.opened.add(key)
         return key, self._judged(schema, value)
 
-    def _at_once(self, schema: Json, value: Json) -> Verdict | None:
-        """What is known already. A schema that leads back to itself for the same value adds nothing."""
-        if schema is False:
-            return Verdict((Fault((), f"False schema does not allow {_shown(value)}"),))
-        if not isinstance(schema, dict):
-            return _VALID
-        key = (id(schema), id(value))
-        return _VALID if key in self.opened else self.known.get(key)
-
     def _judged(self, schema: dict[str, Json], value: Json) -> _Judging:
         alone = self.rules.alone_of(schema)
-        found = _Found(self, value, self._alone(alone, value))
+        length = len(value) if isinstance(value, str | dict | list) else 0
+        self.effort.spend(alone.units + length * (alone.units_a_character if isinstance(value, str) else 1))
+        found = _Found(self, value)
+        if alone.validator is not None:
+            # The validator gets the value without what is in its members: no keyword that it judges looks there.
+            part: Json = value
+            if isinstance(value, dict):
+                part = dict.fromkeys(value)
+            elif isinstance(value, list):
+                part = [None] * length
+            found.faults += self._faults_of(alone.validator, part, value)
+        if alone.whole is not None and not (found.faults and not self.explains):
+            self.effort.spend(self._size(value) * 2)
+            found.faults += self._faults_of(alone.whole, value, value)
+        if alone.is_unique and isinstance(value, list):
+            self.effort.spend(self._size(value) * 20)
+            # As JSON text, 1 and 1.0 are one number, true and 1 are two values.
+            if len({one if isinstance(one, str) else encode_json(_whole_floats(one)) for one in value}) < length:
+                found.faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
         for apply in alone.applicators:
             # With a fault in the way, what has not been looked at is not known.
             if found.faults and (not self.explains or apply in _UNEVALUATED):
@@ -193,28 +209,6 @@ class Judge:
         if found.faults:
             return Verdict(tuple(found.faults[:MAX_FAULTS]))
         return Verdict((), frozenset(found.names), frozenset(found.items)) if self.rules.tracks else _VALID
-
-    def _alone(self, alone: _Alone, value: Json) -> list[Fault]:
-        length = len(value) if isinstance(value, str | dict | list) else 0
-        self.effort.spend(alone.units + length * (alone.units_a_character if isinstance(value, str) else 1))
-        faults: list[Fault] = []
-        if alone.validator is not None:
-            # The validator gets the value without what is in its members: no keyword that it judges looks there.
-            part: Json = value
-            if isinstance(value, dict):
-                part = dict.fromkeys(value)
-            elif isinstance(value, list):
-                part = [None] * length
-            faults += self._faults_of(alone.validator, part, value)
-        if alone.whole is not None and not (faults and not self.explains):
-            self.effort.spend(self._size(value) * 2)
-            faults += self._faults_of(alone.whole, value, value)
-        if alone.is_unique and isinstance(value, list):
-            self.effort.spend(self._size(value) * 20)
-            # As JSON text, 1 and 1.0 are one number, true and 1 are two values.
-            if len({one if isinstance(one, str) else encode_json(_whole_floats(one)) for one in value}) < len(value):
-                faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
-        return faults
 
     def _faults_of(self, validator: jsonschema_rs.Validator, part: Json, value: Json) -> list[Fault]:
         if validator.is_valid(part):
@@ -259,7 +253,7 @@ class _Found:
 
     judge: Judge
     value: Json
-    faults: list[Fault]
+    faults: list[Fault] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     items: set[int] = field(default_factory=set)
 

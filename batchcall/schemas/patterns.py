@@ -56,7 +56,15 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
     # A schema is unsure when its verdict may be wrong in one direction: valid, though the whole schema says invalid. So
     # is each schema around it, up to the root; whatever negates or counts the verdict of an unsure one is loosened.
     if unsure:
-        unsure = _with_all_around(unsure, places, references)
+        around: dict[int, list[int]] = defaultdict(list)
+        for _, schema in places.values():
+            for part in references.parts_of(schema):
+                around[id(part.schema)].append(id(schema))
+        waiting = list(unsure)
+        while waiting:
+            new = [one for one in around[waiting.pop()] if one not in unsure]
+            unsure.update(new)
+            waiting += new
         for _, schema in places.values():
             _loosen(schema, unsure)
     references.forget_parts()
@@ -173,20 +181,6 @@ def _compiles(pattern: str, options: jsonschema_rs.RegexOptions | jsonschema_rs.
     except (jsonschema_rs.ValidationError, ValueError):
         return False
     return True
-
-
-def _with_all_around(unsure: set[int], places: _Places, references: References) -> set[int]:
-    """These schemas, and all whose verdict hangs on one of them."""
-    around: dict[int, list[int]] = defaultdict(list)
-    for _, schema in places.values():
-        for part in references.parts_of(schema):
-            around[id(part.schema)].append(id(schema))
-    found, waiting = set(unsure), list(unsure)
-    while waiting:
-        new = [one for one in around[waiting.pop()] if one not in found]
-        found.update(new)
-        waiting += new
-    return found
 
 
 def _loosen(schema: dict[str, Json], unsure: set[int]) -> None:

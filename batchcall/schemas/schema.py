@@ -272,7 +272,21 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
     if isinstance(is_nullable, bool):
         del rewritten["nullable"]
         notes.add(f"{path}/nullable", "read as a union with null")
-    return _or_null(rewritten) if is_nullable is True else rewritten
+    if is_nullable is not True:
+        return rewritten
+    # Null joins the types where they alone decide. Beside `const` or a combination it would still be refused there.
+    if "type" in rewritten and not any(word in rewritten for word in _COMBINING):
+        named = rewritten["type"] if isinstance(rewritten["type"], list) else [rewritten["type"]]
+        rewritten["type"] = named if "null" in named else [*named, "null"]
+        listed = rewritten.get("enum")
+        if isinstance(listed, list) and listed and None not in listed:
+            rewritten["enum"] = [*listed, None]
+        return rewritten
+    narrowing = ("type", "enum", "properties", *_COMBINING)
+    return {"anyOf": [rewritten, {"type": "null"}]} if any(word in rewritten for word in narrowing) else rewritten
+
+
+_COMBINING = ("const", "$ref", "allOf", "anyOf", "oneOf", "not", "if")
 
 
 def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
@@ -295,7 +309,17 @@ def _modernise(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     for keyword in [key for key, value in schema.items() if value is None and key not in HOLDS_VALUES]:
         del schema[keyword]
         notes.add(f"{path}/{keyword}", "null left out")
-    _rewrite_type(schema, path, notes)
+    written = schema.get("type")
+    if isinstance(written, str | list):
+        listed = [written] if isinstance(written, str) else written
+        names = [_TYPE_NAMES.get(one.strip().lower(), one) if isinstance(one, str) else one for one in listed]
+        if None in names:
+            del schema["type"]
+            notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
+        elif names != listed:
+            schema["type"] = names[0] if isinstance(written, str) else list(dict.fromkeys(names))
+            read = shortened(schema["type"], _SHOWN_VALUE)
+            notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {read}")
     _move_required(schema, path, notes)
     if notes.names_draft:
         return
@@ -329,29 +353,6 @@ _TYPE_NAMES: Mapping[str, str | None] = {
 }
 
 
-def _rewrite_type(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    written = schema.get("type")
-    if isinstance(written, str):
-        rewritten: Json = _type_name(written)
-    elif isinstance(written, list):
-        names = [_type_name(one) if isinstance(one, str) else one for one in written]
-        rewritten = None if None in names else list(dict.fromkeys(names)) if names != written else written
-    else:
-        return
-    if rewritten == written:
-        return
-    if rewritten is None:
-        del schema["type"]
-        notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
-    else:
-        schema["type"] = rewritten
-        notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {shortened(rewritten, _SHOWN_VALUE)}")
-
-
-def _type_name(written: str) -> str | None:
-    return _TYPE_NAMES.get(written.strip().lower(), written)
-
-
 def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     """`required: true` inside a property, as in draft 3 and in hand-written tools."""
     if isinstance(schema.get("required"), bool):  # of no property: it has no meaning
@@ -378,22 +379,6 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
         schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in listed]
     for name, flag in flags.items():
         notes.add(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
-
-
-def _or_null(schema: dict[str, Json]) -> dict[str, Json]:
-    # Null joins the types where they alone decide. Beside `const` or a combination it would still be refused there.
-    if "type" in schema and "const" not in schema and not any(word in schema for word in _COMBINING):
-        listed = schema.get("enum")
-        with_null: Json = [*listed, None] if isinstance(listed, list) and None not in listed else listed
-        written = schema["type"]
-        named: list[Json] = list(written) if isinstance(written, list) else [written]
-        either: Json = named if "null" in named else [*named, "null"]
-        return {**schema, "type": either} | ({"enum": with_null} if listed else {})
-    narrowing = ("type", "enum", "const", "properties", *_COMBINING)
-    return {"anyOf": [schema, {"type": "null"}]} if any(word in schema for word in narrowing) else schema
-
-
-_COMBINING = ("$ref", "allOf", "anyOf", "oneOf", "not", "if")
 
 
 class _Unfolding:
