@@ -69,51 +69,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "context": ("RunOptions",),
-    "descriptors": ("room_for",),
-    "finish": ("tolerated",),
-    "forecast": ("forecast_of",),
-    "job_or_folder": (
-        "job_at",
-        "output_at",
-        "places",
-    ),
-    "progress_feed": ("Show",),
-    "request_maker": (
-        "RequestMaker",
-        "answer_parser_of",
-        "make_request_maker",
-        "model_of",
-    ),
-    "reread": ("ReadingChild",),
-    "resume": (
-        "is_correction",
-        "is_free",
-        "job_notes",
-        "layout_fingerprint",
-        "marks_of",
-        "read_with",
-        "refuse_foreign_folder",
-        "unfit_without_record",
-        "validation_note",
-        "wanted_by_part",
-        "why_refused",
-    ),
-    "run": (
-        "Say",
-        "StopSwitch",
-        "prepare",
-        "refuse_network",
-        "run_job",
-    ),
-    "unpublished": (
-        "Unpublished",
-        "skimming",
-        "unpublished_answers",
-    ),
-    "warnings": ("doubts",),
+    "context": "RunOptions",
+    "descriptors": "room_for",
+    "finish": "tolerated",
+    "forecast": "forecast_of",
+    "job_or_folder": "job_at output_at places",
+    "progress_feed": "Show",
+    "request_maker": "RequestMaker answer_parser_of make_request_maker model_of",
+    "reread": "ReadingChild",
+    "resume": "is_correction is_free job_notes layout_fingerprint marks_of read_with refuse_foreign_folder"
+    " unfit_without_record validation_note wanted_by_part why_refused",
+    "run": "Say StopSwitch prepare refuse_network run_job",
+    "unpublished": "Unpublished skimming unpublished_answers",
+    "warnings": "doubts",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -57,15 +57,9 @@ def job_of(runfile: RunFile, folder: Path) -> Job | None:
 def places(input_path: str | None, output: str | None) -> list[str]:
     """Paths from where the person stands, as overrides of a job file."""
     named = {"input.path": input_path, "output.path": output}
-    return [f"{key}={_toml_text(_from_here(path))}" for key, path in named.items() if path is not None]
-
-
-def _from_here(path: str) -> str:
-    return path if "://" in path else str(Path.cwd() / path)
-
-
-def _toml_text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    given = {key: path if "://" in path else str(Path.cwd() / path) for key, path in named.items() if path is not None}
+    # TOML writes a string as JSON does.
+    return [f"{key}={json.dumps(path, ensure_ascii=False)}" for key, path in given.items()]
 
 
 def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:

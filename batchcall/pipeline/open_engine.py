@@ -39,7 +39,14 @@ async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Async
     async with contextlib.AsyncExitStack() as stack:
         sandbox = ""
         if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
-            sandbox = (await stack.enter_async_context(open_sandbox(_sandbox_settings(job)))).url
+            settings = Settings(
+                latency_s=job.sandbox.latency,
+                requests_per_minute=job.sandbox.requests_per_minute,
+                tokens_per_minute=job.sandbox.tokens_per_minute,
+                faults=job.sandbox.faults,
+                seed=job.sandbox.seed,
+            )
+            sandbox = (await stack.enter_async_context(open_sandbox(settings))).url
         # Every transport hides the keys of all endpoints, whichever of them an answer shows.
         secrets = tuple(dict.fromkeys(key.reveal() for key in keys if key is not None))
         endpoints = [
@@ -118,21 +125,10 @@ async def _open_endpoint(
             name=name,
             transport=transport,
             dialect=dialect,
-            gate=Gate(concurrency=1),
+            gate=Gate(concurrency=1),  # until the pacer's first orders
             pacer=pacer,
             health=Health(host=url, tolerates_all=job.limits.tolerates_all),
             model=endpoint.model,
             takes_any_name=takes_any_name(endpoint.url),
             names_protocol=len({one.protocol for one in job.endpoints}) > 1,
         )
-
-
-def _sandbox_settings(job: Job) -> Settings:
-    sandbox = job.sandbox
-    return Settings(
-        latency_s=sandbox.latency,
-        requests_per_minute=sandbox.requests_per_minute,
-        tokens_per_minute=sandbox.tokens_per_minute,
-        faults=sandbox.faults,
-        seed=sandbox.seed,
-    )

@@ -11,7 +11,7 @@ from typing import Any
 from batchcall.answers import AnswerParser, Toolbox
 from batchcall.base import JobError, Request, Row, Shape, Tool, Usage
 from batchcall.dialects import DIALECTS
-from batchcall.job import Job, ToolSpec, resolve_tool_choice, spoken_by
+from batchcall.job import Job, resolve_tool_choice, spoken_by
 from batchcall.pacing import cost_of
 from batchcall.requests import RequestBuilder, RowError, TemplateError, make_builder, request_hash, tools_of
 from batchcall.schemas import FieldType, Findings, Formats, SchemaError, lint_tools
@@ -33,12 +33,19 @@ class RequestMaker:
         job_shape: Shape,
         formats: Formats = "lenient",
     ) -> None:
-        """`job_shape` is what the job says of all requests, or of those that do not say it themselves."""
+        """`job_shape` holds the job's settings for all requests, or for those that have none of their own."""
         self.builder = builder
         self.job_shape = job_shape
         self._protocol = protocol
         self._formats = formats
-        self.job_toolbox = None if has_own_tools else _compile_job_tools(tools, formats)
+        self.job_toolbox: Toolbox | None = None
+        if not has_own_tools:
+            try:
+                self.job_toolbox = Toolbox.of(tools, formats=formats)
+            except SchemaError as error:
+                raise JobError(
+                    "a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12"
+                ) from error
         self._loosened_shapes = 0  # of rows' own tools, those with something that is left out of the check
         self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
 
@@ -68,7 +75,7 @@ class RequestMaker:
         return self.job_toolbox.left_out if self.job_toolbox else ()
 
     def row_tools_note(self) -> str | None:
-        """What was not checked of the tools that rows brought, once for all of them."""
+        """A note on what was not checked of the rows' own tools, once for all of them; None where all was."""
         if not self._loosened_shapes:
             return None
         counted = "1 tool" if self._loosened_shapes == 1 else f"{self._loosened_shapes:,} tools"
@@ -105,7 +112,12 @@ class RequestMaker:
             return self.job_toolbox
         toolbox = self._toolboxes.get(request.shape)
         if toolbox is None:
-            toolbox = self._toolboxes[request.shape] = _compile_row_tools(tools_of(request), self._formats)
+            # Rows with tools of their own mostly share a few, so each is compiled once, and the latest are kept.
+            try:
+                toolbox = Toolbox.of(tools_of(request), formats=self._formats)
+            except SchemaError as error:
+                raise RowError(f"the row's tool cannot be used: {error}") from error
+            self._toolboxes[request.shape] = toolbox
             self._loosened_shapes += bool(toolbox.left_out)
             if len(self._toolboxes) > _TOOLBOXES_HELD:
                 self._toolboxes.popitem(last=False)
@@ -114,7 +126,8 @@ class RequestMaker:
 
 def make_request_maker(job: Job) -> RequestMaker:
     """How a job turns rows into requests. Raises JobError for a template or a tool that cannot be used."""
-    tools = tuple(_as_tool(spec) for spec in job.tools)
+    functions = [(spec.written["function"], spec.written) for spec in job.tools]
+    tools = tuple(Tool(one["name"], one.get("parameters", {}), written) for one, written in functions)
     request, choice = job.request, resolve_tool_choice(job)
     try:
         builder = make_builder(
@@ -139,25 +152,6 @@ def make_request_maker(job: Job) -> RequestMaker:
         job_shape=shape or Shape(request.model or "", tools, choice, request.parameters),
         formats=job.validate.formats,
     )
-
-
-def _as_tool(spec: ToolSpec) -> Tool:
-    function = spec.written["function"]
-    return Tool(function["name"], function.get("parameters", {}), spec.written)
-
-
-def _compile_job_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
-    try:
-        return Toolbox.of(tools, formats=formats)
-    except SchemaError as error:
-        raise JobError("a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12") from error
-
-
-def _compile_row_tools(tools: tuple[Tool, ...], formats: Formats) -> Toolbox:
-    try:
-        return Toolbox.of(tools, formats=formats)
-    except SchemaError as error:
-        raise RowError(f"the row's tool cannot be used: {error}") from error
 
 
 def answer_parser_of(job: Job) -> AnswerParser:

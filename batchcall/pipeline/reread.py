@@ -118,16 +118,26 @@ def _send(to: BinaryIO | Any, value: object) -> None:
 
 
 def main() -> None:
-    """The child: a job comes in, then answers; what they come to goes out."""
+    """The child: a job comes in, then answers; what was read from each goes out."""
     source, target = sys.stdin.buffer, sys.stdout.buffer
     job = stored_job(_received(source))
     maker, parser = make_request_maker(job), answer_parser_of(job)
     gc.disable()  # see `collector_paused`
-    _bound_memory()
+    with contextlib.suppress(OSError, ValueError):  # no /proc: a Mac
+        if resource is not None:
+            with open("/proc/self/statm", encoding="ascii") as statm:
+                memory = int(statm.read().split()[0]) * resource.getpagesize()
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (memory + _MEMORY_BYTES, hard))
     _send(target, "ready")
     while True:
         attempt, request = _received(source)
-        _bound_time()
+        # The run ends this process when it takes too long. If the run itself is gone, this limit does.
+        if resource is not None:
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+            limit_s = int(used.ru_utime + used.ru_stime + 2 * READING_LIMIT_S)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit_s, hard))
         toolbox = maker.toolbox_of(request)
         prepared = Prepared(Row(attempt.row, {}, f"row {attempt.row}"), request, attempt.request_hash, toolbox)
         _send(target, parser.read(attempt, prepared))
@@ -138,23 +148,6 @@ def _received(source: BinaryIO) -> Any:
     if len(head) < _FRAME.size:
         sys.exit(0)
     return pickle.loads(source.read(_FRAME.unpack(head)[0]))
-
-
-def _bound_memory() -> None:
-    with contextlib.suppress(OSError, ValueError):  # no /proc: a Mac
-        if resource is not None:
-            with open("/proc/self/statm", encoding="ascii") as statm:
-                now = int(statm.read().split()[0]) * resource.getpagesize()
-            _, hard = resource.getrlimit(resource.RLIMIT_AS)
-            resource.setrlimit(resource.RLIMIT_AS, (now + _MEMORY_BYTES, hard))
-
-
-def _bound_time() -> None:
-    """For when the run is gone that would end this process."""
-    if resource is not None:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + 2 * READING_LIMIT_S), hard))
 
 
 if __name__ == "__main__":

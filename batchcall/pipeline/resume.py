@@ -143,6 +143,8 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk
     if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, disk)) is not None:
         raise refusal
 
+    # The job first: it concerns every row. Then the input and the columns, which concern single parts; after REDO there
+    # is none left, and only the plan is to be counted.
     action = ACTIONS[compare_jobs(old, job, disk)][on_change]
     if action is Action.KEEP:
         _keep_done(resumption, old, output)
@@ -155,7 +157,13 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk
         runfile.input.rows_counted, runfile.input.marks = old.input.rows_counted, old.input.marks
         runfile.is_complete = old.is_complete and action is Action.STAY and output.is_whole
         resumption.is_finished = runfile.is_complete
-    _settle_validation(resumption, old, job, disk)
+
+    # Rows that are done stay as they were read; the record says with which settings.
+    if part_numbers(disk, output.folder):
+        resumption.notes += filter(None, [validation_note(old, job, disk)])
+        now, runfile.validations = read_with(job), list(old.validations)
+        if runfile.validations and now not in runfile.validations and not resumption.is_finished:
+            runfile.validations.append(now)  # from now on there are rows of both
     return resumption
 
 
@@ -235,17 +243,6 @@ _NEXT_RUN = (
     "Where the next run would buy rows again for that, it refuses, unless --on-change says what to do: rerun asks them"
     " again, keep leaves what is done and uses the new job for the rest; `batchcall check` says how many"
 )
-
-
-def _settle_validation(resumption: Resumption, old: RunFile, job: Job, disk: Disk) -> None:
-    """Rows that are done stay as they were read."""
-    if not part_numbers(disk, job.output.path):
-        return
-    resumption.notes += filter(None, [validation_note(old, job, disk)])
-    now, validations = read_with(job), list(old.validations)
-    if validations and now not in validations and not resumption.is_finished:
-        validations.append(now)  # from now on there are rows of both
-    resumption.runfile.validations = validations
 
 
 def _shown_path(job: Job) -> str:

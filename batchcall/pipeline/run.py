@@ -118,6 +118,8 @@ async def run_job(
 async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
     """Finds everything that can be wrong before a request is sent. The output is locked until the block ends."""
     folder = job.output.path
+    # In this order: everything that only reads comes before the first change to the folder, so a job that cannot run
+    # leaves no trace. What a crash left is cleared only under the lock: until then it may be another run's at work.
     lock = folder / OWN_FOLDER / "lock"
     refuse_held(lock)  # at once: preparing may take minutes
     maker, source, layout = await asyncio.to_thread(_prepare_with_ids, job, disk)
@@ -178,7 +180,7 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
     if faults:  # every call would be paid for and be wrong; what looks like a typo in the schema may be the cause
         raise JobError("no arguments can satisfy the schema of a tool", faults=(*doubts, *faults))
     for protocol in dict.fromkeys(endpoint.protocol for endpoint in job.endpoints):
-        # What the protocol has no words for would be lost in silence, or refused for every row.
+        # What the protocol cannot express would be lost without notice, or refused for every row.
         unspeakable = DIALECTS[protocol].faults(maker.job_shape)
         if unspeakable:
             what = f"{job.file.name} asks for what {protocol} cannot express or refuses"
@@ -186,7 +188,15 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
     source = open_input(job.input.path, id_column=job.input.id, output=job.output.path)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
     source.require(maker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
-    _refuse_hidden(job, maker, source)
+    # A template that seems to show a column, and would show something of Jinja's own in every row.
+    hidden = {
+        f"{template.key}: {why}"
+        for template in maker.builder.templates
+        for column, why in template.uses.shadowed.items()
+        if column in source.columns
+    }
+    if hidden:
+        raise JobError(f"{job.file.name} names columns in a way that does not show them", faults=tuple(sorted(hidden)))
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
@@ -199,18 +209,6 @@ _WHO_NEEDS = {
     False: "the request",
     True: "[request] has neither prompt, messages nor columns, so rows are those of a batch file: the request",
 }
-
-
-def _refuse_hidden(job: Job, maker: RequestMaker, source: Input) -> None:
-    """A template that seems to show a column, and would show something of Jinja's own in every row."""
-    hidden = {
-        f"{template.key}: {why}"
-        for template in maker.builder.templates
-        for column, why in template.uses.shadowed.items()
-        if column in source.columns
-    }
-    if hidden:
-        raise JobError(f"{job.file.name} names columns in a way that does not show them", faults=tuple(sorted(hidden)))
 
 
 def _begin(
@@ -273,20 +271,28 @@ async def _drive(
         stop.connect(engine.stop)
     progress, feed = run.progress, Feed(pending_rows(run), lambda batch: take_batch(run, batch))
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_quiet_collector())
-        stack.enter_context(_deadline(run.options.deadline_s, engine))
+        # The request path makes no cycles; looking for them costs 10 to 40 % of the run.
+        stack.callback(gc.set_threshold, *gc.get_threshold())
+        gc.set_threshold(50_000, 20, 100)
+        if (seconds := run.options.deadline_s) is not None:
+            why = Stopped(
+                f"the deadline of {seconds:g} s has passed", ExitCode.STOPPED_EARLY, "the same command goes on"
+            )
+            timer = asyncio.get_running_loop().call_later(seconds, engine.stop, why)
+            stack.callback(timer.cancel)
         for endpoint in engine.pool.endpoints:
             await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
         await stack.enter_async_context(show_progress(run, engine, feed, show))
         outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda pending: prepare_row(run, *pending)))
-        sealer = await stack.enter_async_context(_Sealer(run, engine))
+        sealer = _Sealer(run, engine)
+        stack.push_async_callback(sealer.wait)
         async for ended in outcomes:
             progress.totals.count(ended.outcome)
             progress.rows_here += 1
             progress.an_error = progress.an_error or ended.outcome.error
             progress.failed_here += ended.outcome.status is not Status.OK
-            if (why := too_many_failed(run)) is not None:
-                engine.stop(why)
+            if (too_many := too_many_failed(run)) is not None:
+                engine.stop(too_many)
             complete = run.output.add(ended.row.kept, ended.outcome, ended.attempts)
             if complete is not None:
                 await sealer.seal(complete)
@@ -333,18 +339,13 @@ class _Sealer:
         self._engine = engine
         self._sealing: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> _Sealer:
-        return self
-
     async def seal(self, part: OpenPart) -> None:
-        await self._wait()
+        """Begin as soon as the part before it is written."""
+        await self.wait()
         self._sealing = asyncio.create_task(asyncio.to_thread(self._seal, part))
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._wait()
-
-    async def _wait(self) -> None:
-        """A part that cannot be written stops the run; its rows are safe in the journal."""
+    async def wait(self) -> None:
+        """Until it is written. A part that cannot be written stops the run; its rows are safe in the journal."""
         if self._sealing is not None:
             try:
                 await asyncio.shield(self._sealing)
@@ -356,27 +357,3 @@ class _Sealer:
         run = self._run  # the record has new places to seek to; an older one does no harm
         with run.record_lock:
             write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
-
-
-@contextlib.contextmanager
-def _quiet_collector() -> Iterator[None]:
-    """The request path makes no cycles; looking for them costs 10 to 40 % of the run."""
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float | None, engine: LiveEngine) -> Iterator[None]:
-    if seconds is None:
-        yield
-        return
-    reason = Stopped(f"the deadline of {seconds:g} s has passed", ExitCode.STOPPED_EARLY, "the same command goes on")
-    timer = asyncio.get_running_loop().call_later(seconds, engine.stop, reason)
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchcall.input import Input
@@ -17,22 +17,25 @@ _LOOKED_AT_CHARACTERS = 32 << 20
 
 def doubts(job: Job, maker: RequestMaker, source: Input) -> list[str]:
     """Warnings about a job over its input. Reads the first rows of the input. Raises InputError."""
-    return [
-        *_without_tools(job, maker),
-        *_without_columns(maker),
-        *_foreign_marks(maker, source),
-        *_empty_columns(maker, source),
-    ]
-
-
-def _without_tools(job: Job, maker: RequestMaker) -> Iterator[str]:
-    """Text is what some jobs want: these say so, or shape the answer in another way."""
+    found = []
+    # Some jobs want text. They say so, or shape the answer in another way.
     says_so = job.request.tool_choice == "none" or job.request.parameters.keys() & _SHAPE_ANSWERS
     if not job.tools and maker.builder.shape is not None and not says_so:
-        yield (
+        found.append(
             "there is no [[tool]]: answers are text, in the column `content`. Give a [[tool]] for typed arguments;"
             ' request.tool_choice = "none" says that text is wanted'
         )
+    if maker.columns is not None and not maker.columns:
+        found.append("no template uses a column, so every row makes the same request; a column is written {{ text }}")
+    # Columns in the marks of other template languages are sent as they stand.
+    marks = {
+        f"{template.key}: {mark[0]} is sent as it stands; a column is written {{{{ {mark['name'].strip()} }}}}": None
+        for template in maker.builder.templates
+        for pattern in _MARKS
+        for mark in pattern.finditer(template.uses.text)
+        if mark["name"].strip() in source.columns
+    }
+    return [*found, *marks, *_empty_columns(maker, source)]
 
 
 _SHAPE_ANSWERS = frozenset(
@@ -41,23 +44,6 @@ _SHAPE_ANSWERS = frozenset(
         *("json_schema", "output_config", "output_format", "response_format", "structured_outputs", "text"),
     }
 )
-
-
-def _without_columns(maker: RequestMaker) -> Iterator[str]:
-    if maker.columns is not None and not maker.columns:
-        yield "no template uses a column, so every row makes the same request; a column is written {{ text }}"
-
-
-def _foreign_marks(maker: RequestMaker, source: Input) -> Iterator[str]:
-    """Columns in the marks of other template languages: they are sent as they stand."""
-    found = {
-        f"{template.key}: {mark[0]} is sent as it stands; a column is written {{{{ {mark['name'].strip()} }}}}": None
-        for template in maker.builder.templates
-        for pattern in _MARKS
-        for mark in pattern.finditer(template.uses.text)
-        if mark["name"].strip() in source.columns
-    }
-    yield from found
 
 
 _MARKS = (
@@ -80,7 +66,9 @@ def _empty_columns(maker: RequestMaker, source: Input) -> Iterator[str]:
         for row in batch.rows[: _LOOKED_AT_ROWS - rows]:
             rows += 1
             for name, path in paths.items():
-                value = _value_at(row.values, path)
+                value: Any = row.values
+                for part in path:  # "-": not there, which is neither null nor empty
+                    value = value.get(part, "-") if isinstance(value, Mapping) else "-"
                 nulls[name] += value is None
                 if isinstance(value, str):
                     characters += len(value)
@@ -94,11 +82,3 @@ def _empty_columns(maker: RequestMaker, source: Input) -> Iterator[str]:
         for name in paths:
             if counted[name]:
                 yield f"column {name} is {what} in {counted[name]:,} of {of}; they are sent like the others"
-
-
-def _value_at(values: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """The value at a path of names; "-" where there is none."""
-    value: Any = values
-    for name in path:
-        value = value.get(name, "-") if isinstance(value, Mapping) else "-"
-    return value
