@@ -197,7 +197,14 @@ class Transport:
             raw, is_longer = _unpack(raw, encoding, MAX_BODY if is_success else MAX_ERROR_BODY)
             is_cut = is_cut or is_longer
         hide = self._redactor.hide_secrets if is_success else self._redactor.hide_all
-        return HttpResponse(response.status, _kept_headers(response.headers, hide), hide(raw), is_cut)
+        # Headers may hold secrets, but hardly ever do: one search over all of them is cheaper than one for each.
+        kept = {written: value for written, value in response.headers.items() if _kept_name(written)}
+        values = "\n".join(kept.values())
+        joined = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
+        if len(values) > _MAX_HEADER or not joined.isascii() or hide(joined) is not joined:
+            kept = {_hidden(written, hide): _hidden(value, hide)[:_MAX_HEADER] for written, value in kept.items()}
+        headers = {written.lower(): value for written, value in kept.items()}
+        return HttpResponse(response.status, headers, hide(raw), is_cut)
 
     def _as_failure(self, error: Exception) -> Failure:
         # Plain HTTP on one side and TLS on the other shows in three ways: where TLS finds no TLS, where the answer to
@@ -369,17 +376,6 @@ def _inflate(raw: bytes, window: int, most: int) -> bytes:
         if len(whole) >= most or not raw.startswith(GZIP_MAGIC):
             break
     return whole
-
-
-def _kept_headers(headers: Mapping[str, str], hide: Callable[[bytes], bytes]) -> dict[str, str]:
-    """The few headers that say something, names in lower case."""
-    # Values may hold secrets, but hardly ever do: one search over all of them is cheaper than one for each.
-    kept = {written: value for written, value in headers.items() if _kept_name(written)}
-    values = "\n".join(kept.values())
-    joined = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
-    if len(values) > _MAX_HEADER or not joined.isascii() or hide(joined) is not joined:
-        kept = {_hidden(written, hide): _hidden(value, hide)[:_MAX_HEADER] for written, value in kept.items()}
-    return {written.lower(): value for written, value in kept.items()}
 
 
 def _hidden(text: str, hide: Callable[[bytes], bytes]) -> str:

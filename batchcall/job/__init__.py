@@ -28,13 +28,11 @@ from batchcall.job.model import (
     stored_job,
 )
 from batchcall.job.reading import job_files_in, parse_duration
-from batchcall.job.tools import ToolSpec
 
 __all__ = [
     "EndpointSection",
     "Job",
     "LimitsSection",
-    "ToolSpec",
     "as_job",
     "auth_of",
     "changed_keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 # Gauges of vLLM, SGLang, llama.cpp: what is worked on, and what waits for it.
@@ -16,17 +17,12 @@ def read_queue(text: str) -> tuple[float, float] | None:
 
 
 def _sum_of(text: str, names: frozenset[str]) -> float | None:
-    lines = (line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] in names)
-    found = [_value(line) for line in lines]
-    values = [value for value in found if value is not None]
+    values = []
+    for line in text.splitlines():
+        if line.partition("{")[0].partition(" ")[0] in names:
+            rest = line[line.rfind("}") + 1 :] if "{" in line else line.partition(" ")[2]
+            with contextlib.suppress(ValueError, IndexError):
+                value = float(rest.split()[0])  # a timestamp may follow it
+                if math.isfinite(value) and value >= 0:
+                    values.append(value)
     return sum(values) if values else None
-
-
-def _value(line: str) -> float | None:
-    """The number after the labels; a timestamp may follow it."""
-    rest = line[line.rfind("}") + 1 :] if "{" in line else line.partition(" ")[2]
-    try:
-        value = float(rest.split()[0])
-    except (ValueError, IndexError):
-        return None
-    return value if math.isfinite(value) and value >= 0 else None
