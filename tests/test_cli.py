@@ -299,7 +299,7 @@ def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp
 def test_slips_in_a_tool_are_told_by_check_and_once_by_run(tmp_path: Path) -> None:
     job = write_job(tmp_path, rows=3)
     edit(tmp_path / "tool.json", '"minimum"', '"minimun"')
-    slip = "record_person: /properties/age/minimun: no keyword of JSON Schema; did you mean minimum?"
+    slip = "record_person: /properties/age/minimun: not a keyword of JSON Schema; did you mean minimum?"
 
     checked = batchcall("check", job, "--json")
     ran = batchcall("run", job)

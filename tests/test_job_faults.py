@@ -115,7 +115,7 @@ def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Pa
         (changed(URL, 'url = "https://h/v1/chat/completions"'), "leave out /chat/completions"),
         (changed(PROMPT, 'prompt = { fiel = "none.txt" }'), "request.prompt.fiel: unknown key; did you mean file?"),
         (changed(PROMPT, 'prompt = { file = "a\\u0000" }'), "request.prompt.file"),
-        (changed(PROMPT, 'columns = { tools = "t" }'), "request.columns: where do the messages come from?"),
+        (changed(PROMPT, 'columns = { tools = "t" }'), "request.columns: the messages are missing:"),
         (
             changed(PROMPT, 'columns = { mesages = "t" }'),
             "request.columns.mesages: unknown key; did you mean messages?",
@@ -124,12 +124,12 @@ def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Pa
         (changed(PROMPT, 'messages = [{ role = "user", content = { file = "no.txt" } }]'), "no.txt"),
         (
             changed(PROMPT, 'messages = [{ role = "user" }, { role = "asistant" }]'),
-            "request.messages.1.role: 'asistant' is no role that is known; did you mean assistant?",
+            "request.messages.1.role: 'asistant' is not a known role; did you mean assistant?",
         ),
         (changed(PROMPT, 'messages = [{ role = "usr" }]'), "did you mean user?"),
         (changed(PROMPT, 'system = "a"\nmessages = [{ role = "user" }]'), "request.system"),
         (changed(MODEL, 'model = "m"\ntool_choice = "required"'), "request.tool_choice: there is no tool to choose"),
-        (changed(MODEL, 'model = "m"\ntemperature = nan'), "request.temperature: nan is no number of JSON"),
+        (changed(MODEL, 'model = "m"\ntemperature = nan'), "request.temperature: nan is not a JSON number"),
         (changed(MODEL, 'model = "m"\nseed = 99999999999999999999'), "request.seed: the number is beyond 64 bits"),
         (changed(MODEL, 'model = "m"\nmetadata = { day = 2026-01-31 }'), "request.metadata.day: JSON has no dates"),
         (changed('path = "out"', 'path = "out"\nkeep = ["a", "a"]'), "it must not name anything twice"),
@@ -208,13 +208,16 @@ def test_a_file_that_holds_no_tool_is_a_fault(tmp_path: Path, written: str) -> N
 @pytest.mark.parametrize(
     ("tool", "told"),
     [
-        ({"name": "f", "paramters": {}}, "tool.0.paramters: no key of a tool; did you mean parameters?"),
-        ({"name": "f", "params": {}}, "tool.0.params: no key of a tool; did you mean parameters?"),
-        ({"name": "f", "inputSchema": {}}, "tool.0.inputSchema: no key of a tool; did you mean input_schema?"),
-        ({"type": "function", "fuction": {"name": "f"}}, "tool.0.fuction: no key of a tool; did you mean function?"),
+        ({"name": "f", "paramters": {}}, "tool.0.paramters: unknown key of a tool; did you mean parameters?"),
+        ({"name": "f", "params": {}}, "tool.0.params: unknown key of a tool; did you mean parameters?"),
+        ({"name": "f", "inputSchema": {}}, "tool.0.inputSchema: unknown key of a tool; did you mean input_schema?"),
+        (
+            {"type": "function", "fuction": {"name": "f"}},
+            "tool.0.fuction: unknown key of a tool; did you mean function?",
+        ),
         (
             {"type": "function", "function": {"name": "f", "Parameters": {}}},
-            "tool.0.function.Parameters: no key of a tool; did you mean parameters?",
+            "tool.0.function.Parameters: unknown key of a tool; did you mean parameters?",
         ),
     ],
 )
@@ -349,7 +352,7 @@ def test_a_set_value_is_one_value_and_no_further_toml(tmp_path: Path) -> None:
 def test_what_no_key_looks_like_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("ODD_KEY", key)
 
-    with pytest.raises(JobError, match="characters that no key has") as refused:
+    with pytest.raises(JobError, match="characters that a key cannot have") as refused:
         resolve_key("env:ODD_KEY")
 
     assert "canary" not in f"{refused.value} {refused.value.hint}"

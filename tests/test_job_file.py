@@ -159,7 +159,7 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         (
             '[endpoint]\nurl = "sandbox"',
             '[[endpoint]]\nurl = "https://a.example/v1"\n[[endpoint]]\nurl = "https://a.example/v1"',
-            "stands there twice",
+            "is given twice",
         ),
     ],
 )

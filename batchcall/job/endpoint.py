@@ -1,4 +1,4 @@
-"""[endpoint] of a job file: where the model is, and where its key stands. The key itself stands in no job file."""
+"""[endpoint] of a job file: where the model is, and where its key is. The key itself is never in a job file."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
     split = [_split(endpoint.url) for endpoint in endpoints if endpoint.api_key is None and endpoint.auth != "none"]
     hosts = dict.fromkeys(url.hostname for url in split if url is not None and url.hostname in _USUAL_KEYS)
     return never_sent + [
-        f"endpoint.api_key is missing, and {host} answers nobody without a key: write"
+        f"endpoint.api_key is missing, and {host} needs a key: write"
         f' api_key = "env:{_USUAL_KEYS[host]}" and set that variable, or put the key into a file and write'
         ' api_key = "file:PATH"'
         for host in hosts
@@ -148,7 +148,7 @@ def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
         if endpoint.url != "sandbox":
             _check_url(draft, endpoint, f"{where}.url")
         if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:[^\0]+", endpoint.api_key):
-            draft.fault(f"{where}.api_key", 'never the key itself: "env:NAME" or "file:PATH" says where it is')
+            draft.fault(f"{where}.api_key", 'it must not be the key itself: write "env:NAME" or "file:PATH"')
         if endpoint.ca_file is not None and not os.path.isfile(endpoint.ca_file):
             draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
         for name, value in endpoint.headers.items():
@@ -156,11 +156,11 @@ def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
                 what = "a header has a name without spaces, and a value of one printable line"
                 draft.fault(f"{where}.headers.{name!r}", what)
             elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
-                what = "no key stands in a job file: use endpoint.api_key and endpoint.auth"
+                what = "a job file must not hold a key: use endpoint.api_key and endpoint.auth"
                 draft.fault(f"{where}.headers.{name}", what)
         account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
         if account in seen and endpoint.url != "sandbox":
-            draft.fault(where, "the same URL with the same key stands there twice: its limits would be met twice")
+            draft.fault(where, "the same URL with the same key is given twice: its limits would be used twice")
         seen.add(account)
 
 
@@ -168,40 +168,40 @@ def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     """Never quotes the URL: it may contain a password."""
     url = _split(endpoint.url)
     if url is None:
-        draft.fault(where, 'it is no URL; write it as in "https://api.openai.com/v1"')
+        draft.fault(where, 'it is not a URL; write it as in "https://api.openai.com/v1"')
         return
     # Some servers read a semicolon as an ampersand. Azure's functions call a key `code`, signed URLs `sig`.
     parameters = [name for name, _ in parse_qsl(url.query.replace(";", "&"), keep_blank_values=True)]
     has_key = any(name.lower() in ("code", "sig") or _SECRET_NAME.search(name) for name in parameters)
     if "@" in url.netloc or has_key:
-        draft.fault(where, "a key or password stands in it: use endpoint.api_key and endpoint.auth")
+        draft.fault(where, "it holds a key or a password: use endpoint.api_key and endpoint.auth")
     for path in ADDED_PATHS:
         if url.path.rstrip("/").endswith(path):
             draft.fault(where, f"leave out {path}, it is added")
     if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
-        what = "Azure's Responses API is beneath /openai/v1; the deployment's name goes into request.model"
+        what = "Azure's Responses API is below /openai/v1; the deployment's name goes into request.model"
         draft.fault(where, what)
-    # Anybody on the way can read a key over plain http. Within this machine there is no way.
+    # Over plain http, anyone between here and the server can read the key. Within this machine there is nobody.
     is_plain = url.scheme == "http" and not _is_this_machine(url.hostname or "")
     if is_plain and endpoint.api_key is not None and not endpoint.allow_http_key:
         draft.fault(
             where,
-            "a key goes over https only, except to this machine; endpoint.allow_http_key = true sends it over plain"
-            " http all the same, for a gateway in a network of your own",
+            "a key is sent over https only, except to this machine; endpoint.allow_http_key = true sends it over plain"
+            " http anyway, for a gateway in your own network",
         )
 
 
 def _split(text: str) -> SplitResult | None:
     try:
         url = urlsplit(text)
-        _ = url.port  # checked by being asked for
+        _ = url.port  # raises ValueError where it is not one
     except ValueError:
         return None
     is_sound = _SOUND_NETLOC.fullmatch(url.netloc) and not re.search(r"[\s\x00-\x1f\x7f]", text)
     return url if url.hostname and is_sound else None
 
 
-# Python 3.11 reads [::1].example.com as ::1, and whoever connects does not.
+# Python 3.11 reads [::1].example.com as ::1, and the code that connects does not.
 _SOUND_NETLOC = re.compile(r"[^\[\]]*|(?:[^\[\]]*@)?\[[^\[\]]*\](?::\d*)?")
 
 
@@ -234,7 +234,7 @@ def resolve_key(reference: str | None) -> Secret | None:
         raise JobError(f"endpoint.api_key: {place} is empty", hint="write the key into it, in one line")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise JobError(
-            f"endpoint.api_key: {reference} holds characters that no key has",
+            f"endpoint.api_key: {reference} holds characters that a key cannot have",
             hint="it must be the key alone, without Bearer, in one line",
         )
     return Secret(key)
@@ -242,6 +242,7 @@ def resolve_key(reference: str | None) -> Secret | None:
 
 def _key_in_file(path: str) -> str:
     try:
+        # A file that is not text is read all the same: what is wrong with it is reported as with any other key.
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             exposed = _exposed(file.fileno())
             if exposed is not None and exposed.is_ours:

@@ -43,8 +43,8 @@ def _path(description: str) -> dict[str, Any]:
 
 
 def _either(description: str, kind: str, then: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
-    """One thing for values of a JSON type, another for the rest. Not `anyOf`: its errors tell what would be right in
-    every branch but not which one was meant."""
+    """One thing for values of a JSON type, another for the rest. Not `anyOf`: its errors list what would be right in
+    every branch, but not which one was meant."""
     return {"description": description, "if": {"type": kind}, "then": then, "else": otherwise}
 
 
@@ -102,7 +102,7 @@ _TOOL = _object(
         "name": _text("letters, digits, _ and -, at most 64"),
         "description": _text("what the function is for"),
         "parameters": {"type": "object", "description": "JSON Schema of the arguments, or { file = … }"},
-        "strict": _flag("let the endpoint hold the model to the schema"),
+        "strict": _flag("let the endpoint enforce the schema"),
     },
 )
 
@@ -116,6 +116,7 @@ _MESSAGE = {
     "required": ["role"],
 }
 
+# A description completes a message, "it must be …" or "is missing (…)": so each says what is right, in lower case.
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "batchcall job",
@@ -174,7 +175,7 @@ SCHEMA: dict[str, Any] = {
             "validate": _object(
                 "how answers are read",
                 {
-                    "repair": _flag("mend arguments by the recorded ladder"),
+                    "repair": _flag("repair arguments; every repair is recorded"),
                     "coerce": _flag('lossless scalar coercion, "5" to 5'),
                     "reask": _whole("ask again with the validator's message, at most this often", minimum=0, maximum=5),
                     "formats": _text("lenient: what the usual libraries accept; strict: the RFCs", enum=list(FORMATS)),
@@ -253,7 +254,7 @@ def for_editors(schema: Any) -> Any:
     return {"description": schema["description"], "anyOf": for_editors(branches)}
 
 
-# Documented keys of a body in any of the protocols. A job may say others too: they are there to tell a slip by.
+# Documented keys of a body in any of the protocols. A job may use others too: the list is for finding typos.
 BODY_KEYS = frozenset(
     {
         *("audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),

@@ -116,7 +116,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_free(self) -> bool:
-        """Only the embedded endpoint is asked: no money is spent, whatever the prices."""
+        """All requests go to the embedded endpoint: no money is spent, whatever the prices."""
         return all(endpoint.url == "sandbox" for endpoint in self.endpoints)
 
 
@@ -152,7 +152,7 @@ def _built(draft: Draft) -> Job:
     """The job as far as it is right; a section that is wrong has a stand-in, and its faults are in the draft."""
     request = draft.section("request", instead={})
     rows = draft.section("input", instead={"path": "."})
-    # One name for all endpoints is the request's model, wherever it was written: moving it is no change of the job. An
+    # One name for all endpoints is the request's model, wherever it was written: moving it does not change the job. An
     # endpoint has a model of its own only where it asks for another one. Rows of a batch file bring models of their
     # own: there an endpoint asks for its model whatever the row names.
     is_batch = not request.keys() & {"prompt", "messages", "columns"}
@@ -263,19 +263,19 @@ def _check_request(draft: Draft, job: Job) -> None:
         for name, meant in misspelt_source(request.parameters):
             draft.fault(f"request.{name}", f"unknown key; did you mean {meant}?")
     if not ways and request.columns is not None:
-        draft.fault("request.columns", "where do the messages come from? add messages, or give a prompt")
+        draft.fault("request.columns", "the messages are missing: add messages, or give a prompt")
     if request.messages is not None and request.system is not None:
-        draft.fault("request.system", "with messages, the system message is one of them")
+        draft.fault("request.system", "with messages, write the system message as one of them")
     if ways and request.model is None:
         draft.fault("request.model", "is missing (the model's name)")
     for name in ("tools", "functions"):
         if name in request.parameters:
-            draft.fault(f"request.{name}", "tools stand in [[tool]], or come from the row with columns")
+            draft.fault(f"request.{name}", "give tools in [[tool]], or take them from the row with columns")
     for place, message in enumerate(request.messages or ()):
         # Servers have roles of their own, but none that is so near to a known one; some begin theirs with a capital.
         role = message["role"].lower()
         if "{" not in role and role not in _ROLES and (near := close_to(role, _ROLES, at_least=0.8)):
-            what = f"{message['role']!r} is no role that is known; did you mean {near[0]}?"
+            what = f"{message['role']!r} is not a known role; did you mean {near[0]}?"
             draft.fault(f"request.messages.{place}.role", what)
 
 
@@ -316,6 +316,7 @@ def _check_money(draft: Draft, job: Job) -> None:
 
 def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:
     """The limits of one endpoint: its own, else those of [limits], which are for each."""
+    # An endpoint's 0 means what None means in [limits]: no limit is known, it is learnt.
     limits = job.limits
     per_minute, tokens, concurrency = endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency
     return msgspec.structs.replace(
@@ -345,7 +346,7 @@ def job_schema() -> dict[str, Any]:
 
 
 def rehearsed(job: Job) -> Job:
-    """The job as it is asked of the embedded endpoint, into a folder of its own."""
+    """The same job for the embedded endpoint, with a folder of its own for the results."""
     folder = job.output.path
     return msgspec.structs.replace(
         job,
@@ -398,8 +399,9 @@ def _by_key(identity: Mapping[str, Any], endpoints: list[dict[str, Any]]) -> dic
 
 
 def _tables(job: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What of each [[endpoint]] shapes its requests; a table with several keys is one."""
+    """The parts of each [[endpoint]] that shape its requests; a table with several keys counts once."""
     tables = [one for one, _ in itertools.groupby({**one, "api_key": None} for one in job["endpoints"])]
+    # A change of host is no change of the job. What the embedded endpoint invents never counts as a model's answer.
     return [
         {
             "url": "sandbox" if one["url"] == "sandbox" else "a server",
@@ -416,10 +418,10 @@ def speakers(job: Job) -> list[tuple[str, str | None]]:
 
 
 def spoken_by(job: Job) -> str:
-    """The protocol, and whether it is the embedded endpoint that speaks: what that one invents is never taken for a
-    model's answer. Any other change of host is none of the request's.
+    """The protocol, and whether the embedded endpoint speaks it: its inventions are never taken for a model's answers.
+    Any other change of host does not change the request.
 
-    Of a pool whose endpoints differ in protocol or model: each of them once, in no order.
+    For a pool whose endpoints differ in protocol or model: each of them once, sorted.
     """
     spoken = {(_protocol(endpoint), endpoint.model) for endpoint in job.endpoints}
     return ", ".join(sorted(" ".join(filter(None, (protocol, model))) for protocol, model in spoken))
@@ -431,6 +433,7 @@ def _protocol(endpoint: EndpointSection) -> str:
 
 def masked(job: Job) -> dict[str, Any]:
     """The job as run.json keeps it: without secrets, and readable as a Job again."""
+    # A URI of a store may have a user and password in front of its host.
     written: dict[str, Any] = msgspec.to_builtins(job, enc_hook=str)
     written["input"]["path"] = re.sub(r"//[^/@\s]+@", "//***@", written["input"]["path"])
     for endpoint in written["endpoints"]:

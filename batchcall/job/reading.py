@@ -50,7 +50,7 @@ class Draft(NamedTuple):
 
 
 def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
-    """A job file with its overrides, its shape checked. Raises JobError only when there is no TOML to check."""
+    """A job file with its overrides, its shape checked. Raises JobError only when it cannot be read as TOML."""
     _refuse_bytes(str(path), os.fsencode(path).decode(errors="replace"))
     for override in overrides:
         _refuse_bytes(override, f"--set {override.partition('=')[0].strip()}")
@@ -61,6 +61,7 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
     for name, value in draft.written.items():
         draft.written[name] = _plain(draft, name, value)
     # Unknown keys are looked for here and not by the validator: it reports the object, not the key, and knows no typos.
+    # A key with a fault is reported once.
     reported = {fault.partition(": ")[0] for fault in draft.faults}
     for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
         near = close_to(name, known)
@@ -105,7 +106,7 @@ def job_files_in(folder: Path) -> list[Path]:
 
 
 def _refuse_bytes(written: str, shown: str) -> None:
-    """A name that is no text can stand neither in run.json nor in a column, and pyarrow opens none."""
+    """Refuse a name that is not UTF-8: neither run.json nor a column can hold it, and pyarrow cannot open it."""
     try:
         written.encode()
     except UnicodeEncodeError:
@@ -113,6 +114,7 @@ def _refuse_bytes(written: str, shown: str) -> None:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    # utf-8-sig: editors on Windows put a byte-order mark in front.
     text = ""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -120,11 +122,11 @@ def _parsed(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise JobError(f"there is no job file {path}", hint="`batchcall init` writes one to start from") from None
     except UnicodeDecodeError as error:
-        raise JobError(f"{path} is not UTF-8 (byte {error.start})", hint="TOML is UTF-8 always") from error
+        raise JobError(f"{path} is not UTF-8 (byte {error.start})", hint="TOML files are always UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(path, text, str(error)) from error
     except RecursionError:
-        raise JobError(f"{path} nests too deep to be read") from None
+        raise JobError(f"{path} is nested too deep to be read") from None
     except OSError as error:
         raise JobError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -163,6 +165,7 @@ def _override(draft: Draft, override: str, number: int) -> None:
         value = read["value"] if len(read) == 1 else text
     place: Any = draft.written
     try:
+        # A number is a place in a list: `--set tool.0.name=…`.
         for step in steps[:-1]:
             if isinstance(place, list):
                 place = place[_place_in_list(step)]
@@ -183,13 +186,13 @@ def _place_in_list(step: str) -> int:
 
 
 def _plain(draft: Draft, where: str, value: Any) -> Any:
-    """The value without what TOML has and JSON has not: that is a fault, and null from here on."""
+    """The value without what TOML has and JSON does not: that is a fault, and null from here on."""
     if isinstance(value, dict):
         return {name: _plain(draft, f"{where}.{name}", inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(draft, f"{where}.{place}", inner) for place, inner in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        draft.misshapen(where, f"{value} is no number of JSON")
+        draft.misshapen(where, f"{value} is not a JSON number")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
         draft.misshapen(where, "the number is beyond 64 bits")
     elif isinstance(value, date | time):
@@ -299,7 +302,7 @@ def read_text(draft: Draft, where: str, file: str) -> str | None:
 
 
 def read_json(draft: Draft, where: str, file: str) -> Any:
-    """The value of a JSON file that the job names; None, and a fault, where it is none."""
+    """The value of a JSON file that the job names; None, and a fault, where it cannot be read."""
     text = read_text(draft, where, file)
     if text is None:
         return None
@@ -309,14 +312,14 @@ def read_json(draft: Draft, where: str, file: str) -> Any:
             draft.fault(where, f"{file} holds nothing but null")
         return read
     except RecursionError:
-        draft.fault(where, f"{file} nests too deep")
+        draft.fault(where, f"{file} is nested too deep")
     except ValueError as error:
         draft.fault(where, f"{file} is not JSON: {error}")
     return None
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def parse_duration(written: str | float, *, key: str, may_be_zero: bool = False) -> float:

@@ -129,7 +129,7 @@ def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[To
     # the tool would have no schema, and every answer would be valid.
     misspelt = list(_misspelt(tool))
     for key, meant in misspelt:
-        draft.misshapen(f"{where}.{key}", f"no key of a tool; did you mean {meant}?")
+        draft.misshapen(f"{where}.{key}", f"unknown key of a tool; did you mean {meant}?")
     if misspelt:  # what else is wrong may follow from it
         return
     whole = _as_whole(tool)

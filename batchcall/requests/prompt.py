@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja over the columns of a row, in a sandbox that bounds what a template can grow to.
+"""Prompt templates: Jinja over the columns of a row, in a sandbox with the limits of `template_limits`.
 
 A row's value is a value here, never template source. A null renders as nothing, bytes as the UTF-8 text they are, a
 nested value as JSON.
@@ -59,7 +59,7 @@ def compile_template(text: str, *, key: str) -> Template:
 
     Columns are names in it. `row` is all of them: `row["Receipt ID"]`, `row.items`, `row | tojson`.
     """
-    begin_work()  # what is the same for all rows is worked out at once
+    begin_work()  # Jinja runs filters over constants while it compiles
     try:
         tree = _SANDBOX.parse(text)
         refused = next(tree.find_all(tuple(_REFUSED)), None)
@@ -69,6 +69,7 @@ def compile_template(text: str, *, key: str) -> Template:
         plain = _plain_template(tree, key)
         if plain is not None:
             return plain
+        # Names are read before loops are rewritten: the filter that counts turns is not the author's.
         bounded = _JoinForConcat().visit(tree)
         uses = names_in(bounded, _FUNCTIONS)
         functions = {name: _FUNCTIONS[name] for name in uses.functions}
@@ -109,7 +110,7 @@ class _Plain:
             check_length(len(text))
         except KeyError as error:
             raise RowError(f"{self.key}: {_missing_column(error.args[0])}") from error
-        except Exception as error:  # a number of 5,000 digits, bytes that are no text
+        except Exception as error:  # a number of 5,000 digits, bytes that are not UTF-8
             raise RowError(f"{self.key}: {_reason(error)}") from error
         return text
 
@@ -141,6 +142,7 @@ class _Jinja:
             for column in self.uses.columns:  # filters would see b'…'
                 if type(names.get(column)) is bytes:
                     names[column] = names[column].decode()
+            # `row` gets its columns before the names that only the compiled template has.
             renamed = {name: names[column] for name, column in self.uses.renamed.items() if column in names}
             if self.uses.uses_row:
                 names[ROW] = _WholeRow(names)
@@ -184,16 +186,16 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, _NESTED):
-        # NaN stands as it is, unlike in `tojson`: it is to be read by a model, and one such number spoils no row.
+        # NaN is written as it is, unlike in `tojson`: a model reads this, and one such number must not fail the row.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_jsonable)
     if isinstance(value, Undefined):
         return str(value)
     if callable(value):
-        raise TypeError('this is a function; a field that has its name is reached as value["name"]')
-    if isinstance(value, Iterable):  # what `map` or `values()` gives; Python would show where in memory it is
+        raise TypeError('this is a function; write value["name"] for a field of that name')
+    if isinstance(value, Iterable):  # of `map` or `values()`: Python would show its address in memory
         return _as_text(list(value))
     if type(value).__module__.startswith("jinja2"):
-        raise TypeError(f"this is an object of Jinja's own ({type(value).__name__}) and no value of the row")
+        raise TypeError(f"this is an object of Jinja's own ({type(value).__name__}) and not a value of the row")
     return str(value)
 
 
@@ -242,7 +244,7 @@ def _join(environment: Environment, value: Iterable[Any], d: Any = "", attribute
     return joined(_as_text(d), map(_as_text, parts))
 
 
-# Left out: what is drawn by lot, since a row must make the same request every time; and what is for web pages.
+# Left out: random choices, since a row must make the same request every time; and what is for web pages.
 _NO_FILTERS = {"random", "urlize", "xmlattr"}
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: function for name, function in FILTERS.items() if name not in _NO_FILTERS},
@@ -266,7 +268,7 @@ class _Missing(StrictUndefined):
         if self._undefined_obj is missing or isinstance(self._undefined_obj, _WholeRow):
             return _missing_column(self._undefined_name)
         if self._undefined_obj is None:
-            return f"{self._undefined_name!r} is looked for in a null"
+            return f"{self._undefined_name!r} is read from a null"
         return f"{self._undefined_name!r} is missing in a {type(self._undefined_obj).__name__} of this row"
 
 

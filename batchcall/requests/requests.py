@@ -57,7 +57,7 @@ class RequestBuilder(Protocol):
 
     @property
     def shape(self) -> Shape | None:
-        """What all requests have in common; None where rows bring their own tools or parameters."""
+        """What all requests have in common; None where rows have their own tools or parameters."""
 
     def build(self, values: Values) -> Request:
         """The request of a row. Raises RowError and nothing else."""
@@ -84,7 +84,7 @@ def make_builder(
         raise ValueError(str(error)) from error
     name = forced_tool(choice)
     if name is not None and tools and name not in {tool.name for tool in tools}:
-        raise ValueError(f"request.tool_choice: {name!r} is none of the tools")
+        raise ValueError(f"request.tool_choice: {name!r} is not one of the tools")
     job = _JobParts(model, with_sent_names(tools), choice, parameters)
     system_template = compile_template(system, key="request.system") if system is not None else None
     if prompt is None and messages is None and columns is None:
@@ -97,11 +97,11 @@ def make_builder(
         raise ValueError(f"request.columns.{unknown[0]}: a row can bring {', '.join(_COLUMN_PARTS)}")
     has_templates = prompt is not None or messages is not None
     if has_templates and "messages" in columns:
-        raise ValueError("request.columns.messages: the messages come from a template already")
+        raise ValueError("request.columns.messages: the messages already come from a template")
     if not has_templates and "messages" not in columns:
         raise ValueError("request.columns.messages: is missing, and there is no prompt")
     if prompt is not None and messages is not None:
-        raise ValueError("request.messages: there is a prompt already; take one of them")
+        raise ValueError("request.messages: there is already a prompt; give one of the two")
     if has_templates:
         source = _from_templates(system_template, prompt, messages or [])
     else:
@@ -114,7 +114,7 @@ def make_builder(
 def request_hash(protocol: str, request: Request) -> str:
     """Identity of everything that is sent: 32 hex digits, the same in every process and version.
 
-    The order of an object's keys does not count, all else does.
+    The order of an object's keys does not count; everything else does.
     """
     hashing = _hash_of_shape(protocol, request.shape).copy()
     messages = ",".join([_canonical_message(message) for message in request.messages])
@@ -142,7 +142,7 @@ def tools_of(request: Request) -> tuple[Tool, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _JobParts:
-    """What the job has beside messages; for all rows, or for those that do not bring it themselves."""
+    """What the job has in addition to messages: for all rows, or for rows that do not have it themselves."""
 
     model: str | None
     tools: tuple[Tool, ...]  # as they are sent
@@ -223,6 +223,7 @@ def _from_templates(system: Template | None, prompt: str | None, messages: list[
 
 
 def _compiled(content: Any, key: str) -> Any:
+    # Every text of a content is a template, at any depth, but for `type`: it says what kind of part this is.
     if isinstance(content, str):
         return _Text(compile_template(content, key=key))
     if isinstance(content, list):
@@ -251,6 +252,7 @@ def _required_by(templates: Sequence[Template]) -> frozenset[str]:
 
 
 def _filled(node: Any, values: Values) -> Any:
+    # Run for each row. The messages of a job are plain JSON, so the exact type decides, which is faster.
     kind = type(node)
     if kind is _Text:
         return node.template.render(values)
@@ -339,7 +341,7 @@ class _FromTemplates:
 
 
 class _FromColumns:
-    """Rows bring their tools or what to choose among them."""
+    """Rows have their own tools, or their own tool choice."""
 
     shape = None
 
@@ -361,6 +363,7 @@ class _FromColumns:
         return sent.with_messages(self._messages_of(values))
 
     def _make(self, tools: Any, choice: Any) -> Sent:
+        # A row's own tools replace the job's, an empty list too. Its choice does where it has one.
         assert self._job.model is not None
         own = read_tools(tools, f"column {self._tools_column!r}")
         sent = self._job.tools if own is None else with_sent_names(own)
@@ -376,7 +379,7 @@ def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
         return None
     name = forced_tool(choice)
     if name is not None and name not in {tool.name for tool in tools}:
-        raise RowError(f"{where}: {name!r} is to be called, but is none of the tools")
+        raise RowError(f"{where}: {name!r} must be called, but is not one of the tools")
     return choice
 
 
@@ -422,7 +425,7 @@ class _FromBodies:
         added = {name: part for name, part in self._job.parameters.items() if name not in own}
         model = rest.get("model", self._job.model)
         if not model:
-            raise RowError("body.model: is missing, and request.model of the job too")
+            raise RowError("body.model: is missing, and so is request.model of the job")
         if not isinstance(model, str):
             raise RowError("body.model: is not a text")
         return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
@@ -452,9 +455,8 @@ def _shown(value: Any) -> str:
     return repr(value)[:80]
 
 
-# The identity of a request. Never by orjson, whose floats have changed between versions.
-
-
+# The identity of a request, written by Python's json: orjson's floats have changed between versions.
+#
 # It must never change: stored answers are found by it. So it is canonical JSON (sorted keys, ASCII, no spaces) of the
 # request before any dialect. The shape is hashed once, and each row continues a copy with its messages.
 @lru_cache(maxsize=256)

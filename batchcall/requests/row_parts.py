@@ -1,4 +1,4 @@
-"""Parts of a request that a row brings itself: messages, tools, tool choice, a whole body.
+"""Parts of a request that come from the row: messages, tools, tool choice, a whole body.
 
 JSON text is taken as it is written. In nested columns a null is an absent key, since Arrow's structs all have every
 key; so is a NaN, which is the null of pandas.
@@ -30,8 +30,8 @@ def read_messages(value: Any, where: str) -> list[Json]:
     """Messages as a row has them: nested, as JSON text, or one user message in plain words. Raises RowError."""
     if not isinstance(value, str | bytes):
         return checked_messages(without_nulls_in_messages(value, where), where)
-    # A text is a JSON list of messages, or plain words, as "[Note] call me" is. What begins like messages and is no
-    # JSON was cut short somewhere: it is refused, since it would be paid for as a question.
+    # A text is a JSON list of messages, or plain words, as "[Note] call me" is. What begins like messages and is not
+    # JSON was cut short somewhere: it is refused, since otherwise it would be paid for as a question.
     text = read_text(value, where)
     listed = None
     if text.lstrip().startswith("["):
@@ -55,6 +55,7 @@ def parse_json(text: str, where: str) -> Json:
     """The value of a JSON text, integers exact. Raises RowError."""
     try:
         value: Json = _DECODER.decode(text.removeprefix("\ufeff"))
+        # Looking at the depth costs more than counting brackets, and a text with few of them cannot be deep.
         if text.count("[") + text.count("{") > MAX_DEPTH:
             _check_depth(value)
     except json.JSONDecodeError as error:
@@ -67,7 +68,7 @@ def parse_json(text: str, where: str) -> Json:
 
 
 def checked_messages(messages: Any, where: str) -> list[Json]:
-    """The same messages. Raises RowError when there are none, or one is no message."""
+    """The same messages. Raises RowError when there are none, or one of them is not a message."""
     if not isinstance(messages, list):
         raise RowError(f"{where}: messages are a list, not {_kind(messages)}")
     if not messages:
@@ -240,6 +241,7 @@ def read_choice(value: Any, where: str) -> Json:
         return choice if choice in CHOICE_WORDS else _forcing(choice)
     if not isinstance(choice, dict):
         raise RowError(f"{where}: a tool choice is a word, a tool's name or an object, not {_kind(choice)}")
+    # Flat forms: {"name": …} of the legacy function_call, {"type": …, "name": …} of Anthropic and the Responses API.
     name = choice.get("name")
     return _forcing(name) if isinstance(name, str) and choice.keys() <= {"name", "type"} else choice
 

@@ -131,7 +131,15 @@ _OF_MACROS = ("caller", "varargs", "kwargs")
 _CONSTANTS = {"True": ("true", "True"), "False": ("false", "False"), "None": ("none", "None")}
 
 
-_OF_ONE_VALUE = ("trim", "upper", "lower", "title", "string", "default", "d")  # filters that nobody gives a whole row
+_OF_ONE_VALUE = (
+    "trim",
+    "upper",
+    "lower",
+    "title",
+    "string",
+    "default",
+    "d",
+)  # filters that make no sense on a whole row
 
 
 class _Place(NamedTuple):
@@ -178,7 +186,7 @@ def _tested_in_row(test: nodes.Compare) -> str | None:
     return _constant(test.expr)
 
 
-# What a template cannot do without. `known` are the columns that are there for sure at a point of the template:
+# What a template needs. `known` are the columns that are there for sure at a point of the template:
 # tested with `is defined` on the way there, or set by the template itself. A test counts for a name and for `row.name`;
 # what the template sets hides the name alone.
 
@@ -200,11 +208,11 @@ class _Needs:
         self._renamed = renamed
 
     def of_body(self, body: Iterable[nodes.Node], known: _Known) -> _Known:
-        """Statements in order; returns what is known behind them."""
+        """Statements in order; returns what is known after them."""
         for node in body:
             match node:
                 case nodes.If():
-                    # Behind it, that is known which every way through it makes sure of.
+                    # After it, a column is known when every way through it makes sure of that column.
                     ends, otherwise = [], known
                     for branch in (node, *node.elif_):
                         self._of(branch.test, otherwise)
@@ -212,7 +220,7 @@ class _Needs:
                         otherwise |= self._facts(branch.test, False)
                     known = frozenset.intersection(*ends, self.of_body(node.else_, otherwise))
                 case nodes.For():
-                    # What a body makes sure of is not known behind the loop: it may run no turn at all.
+                    # What a body makes sure of is not known after the loop: the loop may run no turn at all.
                     self._of(node.iter, known)
                     inner = known | _set_by(node.target) | {(False, "loop")}
                     if node.test is not None:

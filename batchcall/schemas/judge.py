@@ -270,6 +270,7 @@ class _Found:
         self.looked_at(verdict)
 
     def looked_at(self, verdict: Verdict) -> None:
+        # A schema that fails has evaluated nothing: its annotations are dropped.
         if self.judge.rules.tracks and not verdict.faults:
             self.names |= verdict.names
             self.items |= verdict.items
@@ -295,7 +296,7 @@ def _all_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
 
 
 def _any_of(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    # The first valid branch decides, unless somebody asks which members were looked at: then all branches count.
+    # The first valid branch decides, unless `unevaluated…` asks which members were looked at: then all branches count.
     branches: list[Verdict] = []
     for one in schema["anyOf"]:
         verdict = yield one, value
@@ -337,6 +338,7 @@ def _not(found: _Found, schema: _Schema, value: Json) -> _Applying:
 
 
 def _if(found: _Found, schema: _Schema, value: Json) -> _Applying:
+    # `if` never makes a value invalid, but what it has looked at counts.
     condition = yield schema["if"], value
     found.looked_at(condition)
     word = "else" if condition.faults else "then"
@@ -464,7 +466,8 @@ _D4, _D6, _D7, _D2019, _D2020 = 4, 6, 7, 2019, 2020
 _REFERENCES_OF = (("$ref", _D4, _D2020), ("$recursiveRef", _D2019, _D2019), ("$dynamicRef", _D2020, _D2020))
 _UNEVALUATED = (_unevaluated_members, _unevaluated_items)
 _DRAFTS = {"draft-04": _D4, "draft-06": _D6, "draft-07": _D7, "2019-09": _D2019}
-# Keywords, what they do, and the drafts that have them, in the order they are looked at.
+# Keywords, what they do, and the drafts that have them, in the order they are looked at: `unevaluated…` comes last, as
+# it asks what all others have looked at.
 _APPLICATORS: tuple[tuple[tuple[str, ...], _Applicator, int, int], ...] = (
     (("properties", "patternProperties", "additionalProperties"), _members, _D4, _D2020),
     (("propertyNames",), _property_names, _D6, _D2020),

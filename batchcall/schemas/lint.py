@@ -26,7 +26,7 @@ class Findings(NamedTuple):
     """Each is "tool: path: what"."""
 
     faults: tuple[str, ...]  # no arguments can be valid
-    doubts: tuple[str, ...]  # allowed, and yet hardly meant
+    doubts: tuple[str, ...]  # allowed, but probably a mistake
 
 
 def lint_tools(tools: Sequence[Tool]) -> Findings:
@@ -104,7 +104,7 @@ _NEVER: dict[str, Json] = {"not": {}}
 
 
 def _odd(root: _Schema) -> Iterator[str]:
-    """What is hardly meant, in all places that are schemas."""
+    """What is probably a mistake, in all places that are schemas."""
     places = [_Place(pointer(place.path), place.schema, _kinds_of(place.schema)) for place in walk(root)]
     declared = frozenset(name for place in places for name in _named(place.schema, "properties"))
     for place in places:
@@ -143,7 +143,7 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
             for value in values
         ):
             written = shortened(schema.get("type", "object"), _SHOWN)
-            yield _Clash(f"{place.path}/{keyword}: no value of it is of the type {written}: nothing is valid", _ALL)
+            yield _Clash(f"{place.path}/{keyword}: none of its values is of the type {written}: nothing is valid", _ALL)
     for low, high, kinds, is_open in _RANGES:
         least, most = schema.get(low), schema.get(high)
         if not (place.kinds & kinds and _is_number(least) and _is_number(most)):
@@ -197,12 +197,12 @@ def _misspelt(place: _Place) -> Iterator[str]:
     for keyword in place.schema:
         near = None if keyword in _KNOWN or keyword.startswith("x-") else _near(keyword, _CHECKED)
         if near is not None:
-            yield f"{place.path}{pointer([keyword])}: no keyword of JSON Schema{_meant(near)}"
+            yield f"{place.path}{pointer([keyword])}: not a keyword of JSON Schema{_meant(near)}"
     written = place.schema.get("format")
     if isinstance(written, str) and written not in _FORMATS_OF_OTHERS:
         near = _near(written, _FORMATS)
         if near not in (None, written):
-            yield f"{place.path}/format: {shortened(written, _SHOWN)}: no format that is checked{_meant(near)}"
+            yield f"{place.path}/format: {shortened(written, _SHOWN)}: not a format that is checked{_meant(near)}"
 
 
 def _meant(near: str | None) -> str:

@@ -97,8 +97,8 @@ def _places(document: dict[str, Json], references: References) -> _Places:
 
 @lru_cache(maxsize=4096)
 def _reading(pattern: str) -> str | None:
-    """The pattern in words that mean the same to the linear engine; None where there are none, or nobody knows what is
-    meant. What is no pattern in any language stays as it is, to be refused."""
+    """The pattern in words that mean the same to the linear engine; None where there are none, or where the meaning is
+    not clear. What is not a pattern in any language stays as it is, to be refused."""
     written = _translated(pattern)
     if written is None:
         return None

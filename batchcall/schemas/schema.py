@@ -132,8 +132,8 @@ def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
 def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") -> CompiledSchema:
     """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` names. Raises SchemaError.
 
-    Formats are checked in every draft: somebody who writes "date" into a tool wants dates, and only draft 7 would
-    check them by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
+    Formats are checked in every draft: who writes "date" into a tool wants dates, and only draft 7 would check
+    them by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
     """
     if not isinstance(schema, Mapping):
         raise SchemaError("", "must be a JSON object")
@@ -290,7 +290,7 @@ _COMBINING = ("const", "$ref", "allOf", "anyOf", "oneOf", "not", "if")
 
 
 def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
-    """A part that is no schema, with those in it that a reference leads to: `#/components/schemas/Pet`."""
+    """A part that is not a schema, with the schemas in it that a reference leads to: `#/components/schemas/Pet`."""
     if path in notes.meant:
         return _normalised(part, path, notes)
     if isinstance(part, dict):
@@ -301,7 +301,7 @@ def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
 
 
 def _modernise(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    """Write the keywords of one schema as the drafts want them; what stands in it is not looked into."""
+    """Write the keywords of one schema as the drafts want them. The schemas in it are left alone."""
     # References as generators write them: `#/$defs/收据` (pydantic), `#/definitions/Partial<Order>` (TypeScript).
     ref = schema.get("$ref")
     if isinstance(ref, str) and ref.startswith("#/"):

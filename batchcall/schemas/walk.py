@@ -1,6 +1,6 @@
 """The one way through a JSON Schema: which keywords hold schemas, what stands in a schema, where references lead.
 
-What is not of the right shape is passed over, so whoever walks need not check first.
+What is not of the right shape is passed over, so callers need not check first.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ def resolve(document: dict[str, Json], ref: str) -> Json:
         return None
     found: Json = document
     for step in unquote(ref[2:]).split("/"):
+        # In this order (RFC 6901, section 4): the other way round, ~01 would become a slash.
         key = step.replace("~1", "/").replace("~0", "~")
         if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
@@ -187,6 +188,7 @@ class References:
 
 
 def _anchors_of(node: dict[str, Json]) -> Iterator[str]:
+    # Up to draft 7 a name is written as an $id (draft 4: id) that begins with #; later it has a keyword of its own.
     for word in ("$anchor", "$dynamicAnchor"):
         if isinstance(name := node.get(word), str):
             yield name

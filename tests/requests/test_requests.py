@@ -230,7 +230,10 @@ def test_a_template_over_the_whole_row_needs_every_column() -> None:
         ({"columns": {"tools": "t"}}, "request.columns.messages: is missing"),
         ({"columns": {"messages": "m"}, "prompt": "x"}, "request.columns.messages: "),
         ({"columns": {"messages": "m", "model": "x"}}, "request.columns.model: "),
-        ({"prompt": "x", "tools": (job_tool(),), "tool_choice": "g"}, "request.tool_choice: 'g' is none of the tools"),
+        (
+            {"prompt": "x", "tools": (job_tool(),), "tool_choice": "g"},
+            "request.tool_choice: 'g' is not one of the tools",
+        ),
         ({"prompt": "x", "tool_choice": ["f"]}, "request.tool_choice: "),
     ],
 )
@@ -396,7 +399,10 @@ def test_the_prompt_may_be_a_template_where_the_tools_are_a_column() -> None:
         ({"messages": QUESTION, "tools": [function(parameters=[])]}, "tool 1: parameters are a list, not an object"),
         ({"messages": QUESTION, "tools": [{"type": "web_search"}]}, "tool 1 is of type 'web_search'"),
         ({"messages": QUESTION, "tools": [function(), function()]}, "column 'tools': two tools are called 'f'"),
-        ({"messages": QUESTION, "tools": [function()], "choice": "g"}, "'g' is to be called, but is none of the tools"),
+        (
+            {"messages": QUESTION, "tools": [function()], "choice": "g"},
+            "'g' must be called, but is not one of the tools",
+        ),
         ({"messages": QUESTION, "tools": [function()], "choice": 5}, "column 'choice': a tool choice is"),
     ],
 )

@@ -37,11 +37,11 @@ def needing(schema: Any, **more: Any) -> dict[str, Any]:
         ({"$defs": {"never": False}, **needing({"$ref": "#/$defs/never"})}, "/$defs/never: nothing is valid"),
         (
             needing({"type": "string", "enum": [1, None]}),
-            '/properties/a/enum: no value of it is of the type "string": nothing is valid',
+            '/properties/a/enum: none of its values is of the type "string": nothing is valid',
         ),
         (
             needing({"type": ["integer", "null"], "const": 1.5}),
-            '/properties/a/const: no value of it is of the type ["integer","null"]: nothing is valid',
+            '/properties/a/const: none of its values is of the type ["integer","null"]: nothing is valid',
         ),
         (
             needing({"type": "integer", "minimum": 5, "maximum": 1}),
@@ -131,25 +131,25 @@ def test_what_only_looks_contradictory_is_left_alone(written: dict[str, Any], ar
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ({"propertes": {}}, "/propertes: no keyword of JSON Schema; did you mean properties?"),
-        ({"requierd": []}, "/requierd: no keyword of JSON Schema; did you mean required?"),
+        ({"propertes": {}}, "/propertes: not a keyword of JSON Schema; did you mean properties?"),
+        ({"requierd": []}, "/requierd: not a keyword of JSON Schema; did you mean required?"),
         (
             {"aditionalProperties": False},
-            "/aditionalProperties: no keyword of JSON Schema; did you mean additionalProperties?",
+            "/aditionalProperties: not a keyword of JSON Schema; did you mean additionalProperties?",
         ),
-        ({"one_of": []}, "/one_of: no keyword of JSON Schema; did you mean oneOf?"),
-        (needing({"enmu": ["x"]}), "/properties/a/enmu: no keyword of JSON Schema; did you mean enum?"),
+        ({"one_of": []}, "/one_of: not a keyword of JSON Schema; did you mean oneOf?"),
+        (needing({"enmu": ["x"]}), "/properties/a/enmu: not a keyword of JSON Schema; did you mean enum?"),
         (
             {"$defs": {"a/b": {"items": {"Type": "string"}}}},
-            "/$defs/a~1b/items/Type: no keyword of JSON Schema; did you mean type?",
+            "/$defs/a~1b/items/Type: not a keyword of JSON Schema; did you mean type?",
         ),
         (
             needing({"type": "string", "format": "dat"}),
-            '/properties/a/format: "dat": no format that is checked; did you mean date?',
+            '/properties/a/format: "dat": not a format that is checked; did you mean date?',
         ),
         (
             needing({"type": "string", "format": "datetime"}),
-            '/properties/a/format: "datetime": no format that is checked; did you mean date-time?',
+            '/properties/a/format: "datetime": not a format that is checked; did you mean date-time?',
         ),
         (
             {"properties": {"severity": TEXT}, "required": ["serverity"]},
