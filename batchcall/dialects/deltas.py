@@ -1,7 +1,7 @@
 """Joins the pieces of a stream before they are parsed: a run of deltas that say the same but for a piece of text.
 
-The same for every protocol, and text work only: a delta costs a fraction of one JSON parse. Whatever is not the plain
-shape of a delta stays as it came. What a run is joined to means what its deltas mean one by one:
+The same for every protocol, and text work only: a delta costs a fraction of one JSON parse. Whatever does not have the
+plain shape of a delta stays as it came. The joined run means what its deltas mean one by one:
 `tests/dialects/test_deltas.py` holds that.
 """
 
@@ -19,9 +19,15 @@ _SHORTEST_RUN = 4  # deltas; to make a template costs as much as to parse a hund
 _LONGEST_REST = 256  # events until the next template is tried, where the last ones were of no use
 
 
+# A pattern is made of two events that follow each other: what they have in common, with a gap for the piece of text.
+# Whatever matches it is the same delta with another text, so the texts are joined and the JSON is parsed once. The
+# first event of a run stays as it is: it alone may say where the others belong, by an id or a name.
+#
+# A pattern that matches few events was not worth its price. The next one is tried after 2, 4, 8 … events then, so a
+# stream whose events all differ costs little more than without.
 def join_deltas(stream: str) -> Iterator[str]:
     """The events of a stream whose lines end in newlines, each as its lines. In the place of a run of deltas stand its
-    first, and one more with the text of all the others: the first alone tells where they belong."""
+    first, and one more with the text of all the others."""
     template: re.Pattern[str] | None = None
     number, rest, try_at = 0, 1, 0
     event, place = _event_at(stream, 0)
@@ -37,7 +43,9 @@ def join_deltas(stream: str) -> Iterator[str]:
             try_at = number + rest
         if last is not None:
             begin, end = last.span(1)
-            if _is_only_text(pieces):
+            # LiteLLM in front of Claude begins with an empty object that the next piece replaces: it is not a piece of
+            # a text, so joining it would change what is said.
+            if "{}" not in pieces and "".join(pieces[:3]) not in ("", "{}"):
                 yield stream[last.start() : begin] + "".join(pieces) + stream[end : last.end() - len(_BETWEEN)]
             else:
                 yield from stream[place : last.end() - len(_BETWEEN)].split(_BETWEEN)
@@ -55,7 +63,7 @@ def _event_at(stream: str, place: int) -> tuple[str, int]:
 
 
 def _run_of(template: re.Pattern[str], stream: str, place: int) -> tuple[list[str], re.Match[str] | None]:
-    """The pieces of the deltas from a place on, up to what is none like them, and the last of these."""
+    """The pieces of the deltas from a place on, up to what does not match, and the match of the last one."""
     pieces: list[str] = []
     last, take, match = None, pieces.append, template.match
     while (found := match(stream, place)) is not None:
@@ -64,21 +72,35 @@ def _run_of(template: re.Pattern[str], stream: str, place: int) -> tuple[list[st
     return pieces, last
 
 
-def _is_only_text(pieces: list[str]) -> bool:
-    """Relays in front of Claude begin with an empty object that the next piece replaces: it is no piece of a text."""
-    return "{}" not in pieces and "".join(pieces[:3]) not in ("", "{}")
-
-
+# Two deltas are compared token by token. They may differ in the piece of text, in counts that only the last delta needs
+# to say, and in padding. With any other difference they are not one text in pieces.
 def _template_of(event: str, following: str) -> re.Pattern[str] | None:
-    """What the next deltas look like by two of them; None where they are none, or differ in more than they may. The
-    only group is the piece of text."""
+    """What the next deltas look like by two of them; None where they are not deltas, or differ in more than they may.
+    The only group is the piece of text."""
     left, right = _ONE_DOCUMENT.fullmatch(event), _ONE_DOCUMENT.fullmatch(following)
     if not left or not right or left[1] != right[1]:
         return None
     path = _place_in(left[2])
     if path is None or _place_in(right[2]) != path:
         return None
-    patterns = _compared(left[2], right[2], str(path[-1]))
+    tokens, others = list(_TOKEN.finditer(left[2])), _TOKEN.findall(right[2])
+    if len(tokens) != len(others):
+        return None
+    patterns: list[str] = []
+    key = ""
+    for token, other in zip(tokens, others, strict=True):
+        written, pattern = token[0], re.escape(token[0])
+        if token[2] and key == path[-1]:
+            pattern = _PIECE
+        elif written != other[0]:
+            if written.startswith('"') and key == _PADDING:
+                pattern = f'"{_CHARACTERS}"'
+            elif written.isdigit() and _COUNTED.fullmatch(key):
+                pattern = "(?:0|[1-9][0-9]{0,14})"
+            else:
+                return None
+        patterns.append(pattern)
+        key = token[3] if token[3] is not None else key if written.isspace() else ""
     return re.compile(re.escape(left[1]) + "".join(patterns) + _BETWEEN) if patterns.count(_PIECE) == 1 else None
 
 
@@ -94,41 +116,18 @@ _PIECE = (
     rf"|u[dD][89abAB][0-9a-fA-F]{{2}}\\u[dD][c-fC-F][0-9a-fA-F]{{2}}){_CHARACTERS})*)\""
 )
 _COUNTED = re.compile(r"created|sequence_number|\w+_tokens|\w*[tT]okenCount")  # may differ: the last one counts
-_PADDING = "obfuscation"  # OpenAI's, against those who listen to the length of packets
-
-
-def _compared(left: str, right: str, name: str) -> list[str]:
-    """Patterns of what may stand in the place of each token of a document in the next; none where the other one differs
-    in more than may differ. `name` is the key of the piece of text."""
-    tokens, others = list(_TOKEN.finditer(left)), _TOKEN.findall(right)
-    if len(tokens) != len(others):
-        return []
-    patterns: list[str] = []
-    key = ""
-    for token, other in zip(tokens, others, strict=True):
-        written, pattern = token[0], re.escape(token[0])
-        if token[2] and key == name:
-            pattern = _PIECE
-        elif written != other[0]:
-            pattern = _what_may_differ(written, key)
-            if not pattern:
-                return []
-        patterns.append(pattern)
-        key = token[3] if token[3] is not None else key if written.isspace() else ""
-    return patterns
-
-
-def _what_may_differ(written: str, key: str) -> str:
-    if written.startswith('"'):
-        return f'"{_CHARACTERS}"' if key == _PADDING else ""
-    return "(?:0|[1-9][0-9]{0,14})" if written.isdigit() and _COUNTED.fullmatch(key) else ""
+_PADDING = "obfuscation"  # OpenAI's, against those who watch the length of packets
 
 
 _Path = tuple[int | str, ...]
 
 
+# What a plain delta is in each protocol: of chat completions, one choice with one text or one piece of arguments; of
+# Anthropic, a content_block_delta with its text, thinking or partial_json; of the Responses API, any event "….delta"
+# with a text; of Gemini, one candidate with one text, since its arguments come whole. Whatever ends an answer, names a
+# function or holds two things is none: it has to be read by itself.
 def _place_in(written: str) -> _Path | None:
-    """Where the one piece of text stands that a delta brings; None where a document is more than such a delta."""
+    """The path of the one piece of text that a delta brings; None where a document is more than such a delta."""
     try:
         document: Json = orjson.loads(written)
     except ValueError:
@@ -159,7 +158,7 @@ def _in_chat(document: Mapping[str, Any]) -> _Path | None:
 
 
 def _brings_arguments(function: Any) -> bool:
-    """Whether a fragment goes on with a call; one that names the function may begin another."""
+    """Whether a fragment goes on with a call. One that names the function may begin another."""
     if not isinstance(function, dict) or function.get("name"):
         return False
     return isinstance(arguments := function.get("arguments"), str) and arguments != ""

@@ -20,6 +20,8 @@ def is_event_stream(text: str) -> bool:
     return _STARTS_AS_STREAM.match(text) is not None
 
 
+# The standard's lines of a field, with what else is met in streams: no space behind "data:", a document a line without
+# any "data:", no blank line between events, and lines that end as in Windows or on old Macs.
 def read_events(text: str) -> Iterator[str]:
     """What each event carries, usually one JSON document; "[DONE]" is an event too and proves nothing. A run of deltas
     that differ in their piece of text only is one event: see `join_deltas`."""
@@ -28,25 +30,21 @@ def read_events(text: str) -> Iterator[str]:
     for block in join_deltas(text):
         if block.startswith("data: ") and "\n" not in block:
             yield block[6:]
-        else:
-            yield from _events_in(block)
-
-
-def _events_in(block: str) -> Iterator[str]:
-    lines: list[str] = []
-    is_bare = False  # an error stands between the events without its "data:", on one line or, Google's, on many
-    for line in block.split("\n"):  # str.splitlines would also split at U+2028, which JSON strings may hold
-        if line.startswith("data:"):
-            lines.append(line[5:].removeprefix(" "))
-            is_bare = False
-        elif line.lstrip().startswith("{") or (is_bare and line.strip() and not _FIELD.match(line)):
-            lines.append(line)
-            is_bare = True
-        elif not line.strip() and lines:
+            continue
+        lines: list[str] = []
+        is_bare = False  # an error stands between the events without its "data:", on one line or, Google's, on many
+        for line in block.split("\n"):  # str.splitlines would also split at U+2028, which JSON strings may hold
+            if line.startswith("data:"):
+                lines.append(line[5:].removeprefix(" "))
+                is_bare = False
+            elif line.lstrip().startswith("{") or (is_bare and line.strip() and not _FIELD.match(line)):
+                lines.append(line)
+                is_bare = True
+            elif not line.strip() and lines:
+                yield "\n".join(lines)
+                lines, is_bare = [], False
+        if lines:
             yield "\n".join(lines)
-            lines, is_bare = [], False
-    if lines:
-        yield "\n".join(lines)
 
 
 def assemble(documents: list[Json]) -> Chunk | None:
@@ -59,8 +57,17 @@ def assemble(documents: list[Json]) -> Chunk | None:
     completion: Chunk = {}
     choices: dict[int, _Choice] = {}
     for chunk in documents:
-        if isinstance(chunk, dict):
-            _add_chunk(completion, choices, chunk)
+        if not isinstance(chunk, dict):
+            continue
+        for name in _SAID_ONCE:
+            if chunk.get(name):  # the last one that says anything: usage comes late, sometimes growing
+                completion[name] = chunk[name]
+        for position, written in enumerate(_listed(chunk.get("choices"))):
+            if isinstance(written, dict):
+                index = written.get("index")
+                choices.setdefault(index if isinstance(index, int) else position, _Choice()).extend(written)
+                if isinstance(written.get("usage"), dict):  # Moonshot counts inside the choice
+                    completion.setdefault("usage", written["usage"])
     if choices[min(choices)].finish_reason is None:
         return None
     completion["choices"] = [choices[index].as_choice(index) for index in sorted(choices)]
@@ -87,27 +94,26 @@ class _Call:
 
     def as_function(self) -> Chunk:
         arguments: Json = "".join(self.pieces) if self.pieces else self.value
-        told: Chunk = {"name": self.name} if self.name is not None else {}
-        return told if arguments is None else {**told, "arguments": arguments}
+        named: Chunk = {"name": self.name} if self.name is not None else {}
+        return named if arguments is None else {**named, "arguments": arguments}
 
     def extend(self, fragment: Json) -> None:
-        """Take what a fragment says of the function."""
+        """Take what a fragment says about the function."""
         if not isinstance(fragment, dict):
             return
         name, arguments = fragment.get("name"), fragment.get("arguments")
         if isinstance(name, str) and name != self.name:  # some repeat the whole name in every fragment
             self.name = (self.name or "") + name
-        if isinstance(arguments, str):
-            self._continue(arguments)
-        elif arguments is not None:
-            self.pieces, self.value = [], arguments
-
-    def _continue(self, more: str) -> None:
-        if not more and (self.pieces or self.value is not None):
-            return
-        if self.pieces in ([""], ["{}"]):  # relays in front of Claude begin with the empty input of its first event
-            self.pieces.clear()
-        self.pieces.append(more)
+        if not isinstance(arguments, str):
+            if arguments is not None:
+                self.pieces, self.value = [], arguments
+        elif arguments or not (self.pieces or self.value is not None):
+            if self.pieces in (
+                [""],
+                ["{}"],
+            ):  # LiteLLM in front of Claude begins with the empty input of its first event
+                self.pieces.clear()
+            self.pieces.append(arguments)
 
     def has_arguments(self) -> bool:
         return any(self.pieces) or bool(self.value)
@@ -139,11 +145,96 @@ class _Choice:
     legacy_call: _Call | None = None
     finish_reason: str | None = None
 
+    def extend(self, written: Chunk) -> None:
+        """Take what a chunk says about this choice."""
+        delta = written.get("delta")
+        if isinstance(delta, dict):
+            self.content.extend(_texts(delta.get("content")))
+            self.refusal.extend(_texts(delta.get("refusal")))
+            for fragment in _listed(delta.get("tool_calls")):
+                if isinstance(fragment, dict):
+                    self.extend_call(fragment)
+            if isinstance(delta.get("function_call"), dict):
+                self.legacy_call = self.legacy_call or _Call()
+                self.legacy_call.extend(delta["function_call"])
+        finish_reason = written.get("finish_reason")
+        if isinstance(finish_reason, str) and finish_reason:
+            self.finish_reason = finish_reason
+
+    def extend_call(self, fragment: Chunk) -> None:
+        """Take a fragment of a call: it goes on with one, or begins another."""
+        key = fragment.get("index")
+        if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < _INDEX_DIGITS:  # some quote it
+            key = int(key)
+        elif not isinstance(key, (int, str)):
+            key = None
+        call = self.call_of(fragment, key)
+        if call is None:
+            call = _Call()
+            self.calls.append(call)
+        self.by_index[key] = call
+        call.id = call.id or fragment.get("id")
+        if isinstance(call.id, (str, int)):
+            self.by_id[call.id] = call
+        call.extend(fragment.get("function"))
+        custom = fragment.get("custom")
+        if isinstance(custom, dict):
+            call.extend({"name": custom.get("name"), "arguments": custom.get("input")})
+
+    # OpenAI gives each call an index, an id and a name in its first fragment, and only the index in the others. Relays
+    # break each of these rules, so the call is looked for in this order:
+    #
+    # 1. By the index, unless the fragment's id is that of another call.
+    # 2. By the id, since some count the index up in the middle of a call (LocalAI). Others have one id for all calls of
+    #    an answer: so not where the fragment has another name, or begins an object behind one that has begun.
+    # 3. The last call, where the index is new and nothing else is: no id, no other name, no start of an object. Some
+    #    relays count the index up with each piece.
+    #
+    # What was found so may still be another call with the same index:
+    #
+    # 4. With another id and a name: relays in front of Gemini send index 0 for all. Without a name the id is made up
+    #    for each fragment, and the index is the better sign, where there is one.
+    # 5. With a name, but neither index nor id: whole calls, one behind the other.
+    # 6. With a name and the start of an object behind a call that is whole: Google itself sends index 0 for all, and no
+    #    id; others send a call twice, with its id, and `as_choice` leaves one of them.
+    def call_of(self, fragment: Chunk, key: int | str | None) -> _Call | None:
+        """The call that a fragment goes on with; None where it begins another."""
+        id_, function = fragment.get("id"), fragment.get("function") or fragment.get("custom")
+        name, arguments = (function.get("name"), function.get("arguments")) if isinstance(function, dict) else ("", "")
+        is_opening = _opens_object(arguments)
+
+        call = self.by_index.get(key)
+        if call is None or id_ != call.id:
+            other = self.by_id.get(id_) if id_ and isinstance(id_, (str, int)) else None
+            if other and (name or other.name) == other.name and not (is_opening and other.is_begun()):
+                call = other
+        if call is None and self.calls and not id_:
+            last = self.calls[-1]
+            is_next = not is_opening if last.is_begun() else not name
+            call = last if is_next and (name or last.name) == last.name else None
+
+        if call is None:
+            return None
+        if id_ and call.id and id_ != call.id:
+            return None if name or key is None else call
+        if not name:
+            return call
+        if key is None and not id_:
+            return None if call.has_arguments() else call
+        is_another = is_opening and (call.is_begun() or not id_) and call.is_whole()
+        return None if is_another else call
+
     def as_choice(self, index: int) -> Chunk:
+        calls: dict[Any, Json] = {}  # without those that repeat another to the letter, its id included
+        for place, call in enumerate(self.calls):
+            function = call.as_function()
+            key = (call.id, function.get("name"), function.get("arguments"))
+            is_text = all(isinstance(one, str) for one in key)
+            calls.setdefault(key if is_text and call.id else place, {"id": call.id, "function": function})
         message: Chunk = {
             "content": "".join(self.content) if self.content else None,
             "refusal": "".join(self.refusal) or None,
-            "tool_calls": _different([{"id": call.id, "function": call.as_function()} for call in self.calls]),
+            "tool_calls": list(calls.values()),
             "function_call": self.legacy_call.as_function() if self.legacy_call else None,
         }
         return {"index": index, "message": message, "finish_reason": self.finish_reason}
@@ -154,119 +245,6 @@ _FIELD = re.compile(r"(?:event|id|retry)?:")
 _MOST_LOOKS = 64  # at the arguments of a call: one that is begun again and again would cost the square of its length
 _INDEX_DIGITS = 10
 _SAID_ONCE = ("id", "object", "created", "model", "system_fingerprint", "usage")
-
-
-def _add_chunk(completion: Chunk, choices: dict[int, _Choice], chunk: Chunk) -> None:
-    for name in _SAID_ONCE:
-        if chunk.get(name):  # the last one that says anything: usage comes late, sometimes growing
-            completion[name] = chunk[name]
-    for position, written in enumerate(_listed(chunk.get("choices"))):
-        if not isinstance(written, dict):
-            continue
-        index = written.get("index")
-        key = index if isinstance(index, int) else position
-        _add_choice(choices.setdefault(key, _Choice()), written)
-        if isinstance(written.get("usage"), dict):  # Moonshot counts inside the choice
-            completion.setdefault("usage", written["usage"])
-
-
-def _add_choice(choice: _Choice, written: Chunk) -> None:
-    delta = written.get("delta")
-    if isinstance(delta, dict):
-        choice.content.extend(_texts(delta.get("content")))
-        choice.refusal.extend(_texts(delta.get("refusal")))
-        for fragment in _listed(delta.get("tool_calls")):
-            _add_call_fragment(choice, fragment)
-        if isinstance(delta.get("function_call"), dict):
-            choice.legacy_call = choice.legacy_call or _Call()
-            choice.legacy_call.extend(delta["function_call"])
-    finish_reason = written.get("finish_reason")
-    if isinstance(finish_reason, str) and finish_reason:
-        choice.finish_reason = finish_reason
-
-
-# Which call a fragment belongs to. OpenAI gives each call an index, an id and a name in its first fragment, and only
-# the index in the others. Relays break each of these rules, so the cases are:
-#
-# - a known index: that call, unless the fragment's id is that of another call which it can go on with;
-# - a new index, with neither an id nor another name, and no start of an object: it goes on with the last call, since
-#   some relays count the index up with each piece;
-# - a known index, or none, with another id and a name: another call, since relays in front of Gemini send index 0 for
-#   all. Another id without a name is made up for the fragment, where there is an index to go by;
-# - a name and the start of an object behind a call that is whole: another call, whatever the index says.
-def _add_call_fragment(choice: _Choice, fragment: Json) -> None:
-    if not isinstance(fragment, dict):
-        return
-    key = fragment.get("index")
-    if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < _INDEX_DIGITS:  # some write it as text
-        key = int(key)
-    elif not isinstance(key, (int, str)):
-        key = None
-    call = choice.by_index.get(key)
-    if call is None or fragment.get("id") != call.id:
-        call = _by_id(choice, fragment) or call
-    if call is None and choice.calls and _goes_on(choice.calls[-1], fragment):
-        call = choice.calls[-1]
-    if call is None or _begins_another(call, fragment, has_index=key is not None):
-        call = _Call()
-        choice.calls.append(call)
-    choice.by_index[key] = call
-    call.id = call.id or fragment.get("id")
-    if isinstance(call.id, (str, int)):
-        choice.by_id[call.id] = call
-    call.extend(fragment.get("function"))
-    custom = fragment.get("custom")
-    if isinstance(custom, dict):
-        call.extend({"name": custom.get("name"), "arguments": custom.get("input")})
-
-
-def _by_id(choice: _Choice, fragment: Chunk) -> _Call | None:
-    """The call of the fragment's id, where the fragment can go on with it: some count the index up in the middle of
-    a call, others have one id for all calls of an answer."""
-    id_, function = fragment.get("id"), _function_of(fragment)
-    call = choice.by_id.get(id_) if id_ and isinstance(id_, (str, int)) else None
-    if call is None or (function.get("name") or call.name) != call.name:
-        return None
-    return None if call.is_begun() and _opens_object(function.get("arguments")) else call
-
-
-def _goes_on(call: _Call, fragment: Chunk) -> bool:
-    """Whether a fragment at a new index still continues the last call: it brings neither an id nor another
-    function's name, and its text is not where another call begins. Some relays count the index up with each piece."""
-    function = _function_of(fragment)
-    if fragment.get("id") or (function.get("name") or call.name) != call.name:
-        return False
-    return not _opens_object(function.get("arguments")) if call.is_begun() else not function.get("name")
-
-
-def _different(calls: list[Any]) -> list[Json]:
-    """The calls without those that repeat another to the letter, its id included."""
-    told: dict[Any, Json] = {}
-    for place, call in enumerate(calls):
-        function = call["function"]
-        key = (call["id"], function.get("name"), function.get("arguments"))
-        is_text = all(isinstance(one, str) for one in key)
-        told.setdefault(key if is_text and key[0] else place, call)
-    return list(told.values())
-
-
-def _begins_another(call: _Call, fragment: Chunk, *, has_index: bool) -> bool:
-    """Whether a fragment starts a call of its own although its index, or the lack of one, says it goes on."""
-    id_, function = fragment.get("id"), _function_of(fragment)
-    is_named = bool(function.get("name"))
-    if id_ and call.id and id_ != call.id:  # relays in front of Gemini send index 0 for every call
-        return is_named or not has_index  # some make up an id for every fragment
-    if not is_named:
-        return False
-    if not has_index and not id_:
-        return call.has_arguments()
-    # Google itself: index 0 for all, and no id. Others send a call twice, with its id.
-    return _opens_object(function.get("arguments")) and (call.is_begun() or not id_) and call.is_whole()
-
-
-def _function_of(fragment: Chunk) -> Chunk:
-    told = fragment.get("function") or fragment.get("custom")
-    return told if isinstance(told, dict) else {}
 
 
 def _opens_object(arguments: Json) -> bool:
