@@ -137,6 +137,17 @@ def string_or_none(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """The objects in what should be a list of them; none where it is not a list."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def type_of(document: Any) -> str:
+    """The type that a document gives itself, as events do; empty where it gives none."""
+    kind = document.get("type") if isinstance(document, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
 def as_json_text(value: Json) -> str:
     """The value as JSON text. NaN and infinities stay what they are: they are for the reader to refuse."""
     return _encode(value)

@@ -11,6 +11,7 @@ import orjson
 
 from batchcall.base import Json
 from batchcall.dialects.deltas import join_deltas
+from batchcall.dialects.jsontext import objects_in
 
 Chunk = dict[str, Json]
 
@@ -62,7 +63,8 @@ def assemble(documents: list[Json]) -> Chunk | None:
         for name in _SAID_ONCE:
             if chunk.get(name):  # the last one that says anything: usage comes late, sometimes growing
                 completion[name] = chunk[name]
-        for position, written in enumerate(_listed(chunk.get("choices"))):
+        listed = chunk.get("choices")
+        for position, written in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(written, dict):
                 index = written.get("index")
                 choices.setdefault(index if isinstance(index, int) else position, _Choice()).extend(written)
@@ -76,12 +78,12 @@ def assemble(documents: list[Json]) -> Chunk | None:
 
 def has_chunks(documents: list[Json]) -> bool:
     """Whether any of the documents is a piece of a streamed completion."""
-    return any(
-        isinstance(choice, dict) and isinstance(choice.get("delta"), dict)
-        for document in documents
-        if isinstance(document, dict)
-        for choice in _listed(document.get("choices"))
-    )
+    return any(isinstance(choice.get("delta"), dict) for document in documents for choice in choices_in(document))
+
+
+def choices_in(document: Json) -> list[Chunk]:
+    """The choices of a completion or of a chunk; none where it is neither."""
+    return objects_in(document.get("choices")) if isinstance(document, dict) else []
 
 
 @dataclass(slots=True)
@@ -151,9 +153,8 @@ class _Choice:
         if isinstance(delta, dict):
             self.content.extend(_texts(delta.get("content")))
             self.refusal.extend(_texts(delta.get("refusal")))
-            for fragment in _listed(delta.get("tool_calls")):
-                if isinstance(fragment, dict):
-                    self.extend_call(fragment)
+            for fragment in objects_in(delta.get("tool_calls")):
+                self.extend_call(fragment)
             if isinstance(delta.get("function_call"), dict):
                 self.legacy_call = self.legacy_call or _Call()
                 self.legacy_call.extend(delta["function_call"])
@@ -254,9 +255,4 @@ def _opens_object(arguments: Json) -> bool:
 def _texts(content: Json) -> list[str]:
     if isinstance(content, str):
         return [content]
-    parts = [part.get("text") for part in _listed(content) if isinstance(part, dict)]
-    return [text for text in parts if isinstance(text, str)]
-
-
-def _listed(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []
+    return [text for part in objects_in(content) if isinstance(text := part.get("text"), str)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orjson
 
 from batchcall.base import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
-from batchcall.dialects.anthropic.reply import has_events, message_reply_from, message_reply_in
+from batchcall.dialects.anthropic.reply import assemble_message, has_events, message_reply_from
 from batchcall.dialects.failures import Answer, read_failure
 from batchcall.dialects.gemini.reply import gemini_reply_from, gemini_reply_in, has_gemini_chunks
 from batchcall.dialects.jsontext import (
@@ -27,7 +27,7 @@ from batchcall.dialects.jsontext import (
     without_lone_surrogates,
 )
 from batchcall.dialects.openai.chat_reply import broken_off_by, chat_reply_from, chat_reply_in
-from batchcall.dialects.openai.responses_reply import has_response_events, response_reply, response_reply_in
+from batchcall.dialects.openai.responses_reply import assemble_events, has_response_events, response_reply
 from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
 
 
@@ -42,15 +42,26 @@ class Form(NamedTuple):
     takes_objects: bool  # whether the arguments of calls are objects, rather than JSON in a string
 
 
+def _whole_or_streamed(
+    reply_from: Callable[[Json], Reply | None],
+    assemble: Callable[[list[Json]], Json],
+    documents: list[Json],
+    is_stream: bool,
+) -> Reply | None:
+    """The first document that is an answer, else the one that the events among them make."""
+    return next(filter(None, map(reply_from, documents)), None) or reply_from(assemble(documents))
+
+
 # fmt: off
 FORMS: Mapping[str, Form] = {
     "openai-chat": Form(
         "choices", chat_reply_from, chat_reply_in, has_chunks, "the answer has no choices", False),
     "openai-responses": Form(
-        "output", response_reply, response_reply_in, has_response_events,
-        "the answer has no output that is finished", False),
+        "output", response_reply, partial(_whole_or_streamed, response_reply, assemble_events),
+        has_response_events, "the answer has no output that is finished", False),
     "anthropic": Form(
-        "stop_reason", message_reply_from, message_reply_in, has_events, "the answer has no content", True),
+        "stop_reason", message_reply_from, partial(_whole_or_streamed, message_reply_from, assemble_message),
+        has_events, "the answer has no content", True),
     "gemini": Form(
         "candidates", partial(gemini_reply_from, as_text=lambda value: orjson.dumps(value).decode()),
         gemini_reply_in, has_gemini_chunks, "the answer has no candidates", True),

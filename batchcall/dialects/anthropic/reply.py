@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
-from batchcall.dialects.jsontext import as_json_text, string_or_none
+from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none, type_of
 from batchcall.dialects.usage import read_usage
 
 Event = dict[str, Json]
-
-
-def message_reply_in(documents: list[Json], is_stream: bool = False) -> Reply | None:
-    """The answer that the documents of a body hold, whole or in events; None where they hold none."""
-    for document in documents:
-        if reply := message_reply_from(document):
-            return reply
-    return message_reply_from(assemble_message(documents))
 
 
 def message_reply_from(document: Json) -> Reply | None:
@@ -56,7 +48,7 @@ def assemble_message(documents: list[Json]) -> Event | None:
     """
     stream = _Stream()
     for document in documents:
-        if isinstance(document, dict) and (take := _TAKES.get(_type_of(document))):
+        if isinstance(document, dict) and (take := _TAKES.get(type_of(document))):
             take(stream, document)
     if not string_or_none(stream.message.get("stop_reason")):
         return None
@@ -66,7 +58,7 @@ def assemble_message(documents: list[Json]) -> Event | None:
 
 def has_events(documents: list[Json]) -> bool:
     """Whether any of the documents is a piece of a streamed answer."""
-    return any(isinstance(document, dict) and _type_of(document) in _EVENTS for document in documents)
+    return any(type_of(document) in _EVENTS for document in documents)
 
 
 def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
@@ -77,8 +69,7 @@ def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
     content = document.get("content")
     if isinstance(content, str):  # as a request may write it
         content = [{"type": "text", "text": content}]
-    listed = content if isinstance(content, list) else []
-    blocks: list[Mapping[str, Any]] = [block for block in listed if isinstance(block, dict)]
+    blocks: list[Mapping[str, Any]] = [*objects_in(content)]
     return blocks if has_ended or any(block.get("type") in ("text", "tool_use") for block in blocks) else None
 
 
@@ -137,7 +128,7 @@ def _begin_block(stream: _Stream, event: Event) -> _Block:
 
 def _extend_block(stream: _Stream, event: Event) -> None:
     delta, index = event.get("delta"), event.get("index")
-    if not isinstance(delta, dict) or (kind := _type_of(delta)) not in _BLOCK_OF_DELTA:
+    if not isinstance(delta, dict) or (kind := type_of(delta)) not in _BLOCK_OF_DELTA:
         return  # thinking, its signature, citations
     block = stream.by_index.get(index if isinstance(index, int) else -1)
     if block is None:
@@ -159,11 +150,6 @@ def _count(stream: _Stream, around: Event) -> None:
     usage = around.get("usage")
     if isinstance(usage, dict):
         stream.usage.update({name: count for name, count in usage.items() if count or name not in stream.usage})
-
-
-def _type_of(document: Event) -> str:
-    kind = document.get("type")
-    return kind if isinstance(kind, str) else ""
 
 
 _TAKES: Mapping[str, Callable[[_Stream, Event], object]] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
-from batchcall.dialects.jsontext import as_json_text, string_or_none
+from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none
 from batchcall.dialects.usage import read_usage_metadata
 
 Document = dict[str, Any]
@@ -19,7 +19,7 @@ def gemini_reply_from(document: Json, *, as_text: Callable[[Json], str] = as_jso
     """
     if not isinstance(document, dict):
         return None
-    answers = [candidate for candidate in _candidates(document) if _is_complete(candidate)]
+    answers = [candidate for candidate in objects_in(document.get("candidates")) if _is_complete(candidate)]
     if not answers:
         return None
     parts = [list(_parts(candidate)) for candidate in answers]
@@ -47,11 +47,6 @@ def gemini_reply_from(document: Json, *, as_text: Callable[[Json], str] = as_jso
 _TOLD_IN_MESSAGE = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
 
 
-def _candidates(document: Document) -> list[Document]:
-    written = document.get("candidates")
-    return [one for one in written if isinstance(one, dict)] if isinstance(written, list) else []
-
-
 def _is_complete(candidate: Document) -> bool:
     """Whether it came to its end, which the model has not, says Google, where there is no reason. A filter may leave
     nothing but the reason."""
@@ -61,9 +56,8 @@ def _is_complete(candidate: Document) -> bool:
 
 def _parts(candidate: Document) -> Iterator[Document]:
     content = candidate.get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    for part in parts if isinstance(parts, list) else []:
-        if isinstance(part, dict) and part.get("thought") is not True:
+    for part in objects_in(content.get("parts")) if isinstance(content, dict) else []:
+        if part.get("thought") is not True:
             yield part
 
 
@@ -102,7 +96,7 @@ def _joined(chunks: list[Document]) -> Json:
     candidates: dict[int, Document] = {}
     for chunk in chunks:
         joined.update({name: chunk[name] for name in _SAID_ONCE if chunk.get(name)})
-        for position, candidate in enumerate(_candidates(chunk)):
+        for position, candidate in enumerate(objects_in(chunk.get("candidates"))):
             index = candidate.get("index")
             so_far = candidates.setdefault(index if isinstance(index, int) else position, {"content": {"parts": []}})
             so_far["content"]["parts"].extend(_parts(candidate))
@@ -124,5 +118,5 @@ def has_gemini_chunks(documents: list[Json]) -> bool:
     first = documents[0] if documents else None
     if isinstance(first, list):
         return any(isinstance(chunk, dict) and "candidates" in chunk for chunk in first)
-    candidates = _candidates(first) if isinstance(first, dict) else []
+    candidates = objects_in(first.get("candidates")) if isinstance(first, dict) else []
     return bool(candidates) and not any(map(_is_complete, candidates))

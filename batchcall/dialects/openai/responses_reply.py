@@ -7,18 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
-from batchcall.dialects.jsontext import as_json_text, string_or_none
+from batchcall.dialects.jsontext import objects_in, string_or_none, type_of
+from batchcall.dialects.openai.chat_reply import call_from
 from batchcall.dialects.usage import read_usage
 
 Chunk = dict[str, Json]
-
-
-def response_reply_in(documents: list[Json], is_stream: bool = False) -> Reply | None:
-    """The response that the documents of a body hold, whole or in events; None where they hold none that has ended."""
-    for document in documents:
-        if reply := response_reply(document):
-            return reply
-    return response_reply(assemble_events(documents))
 
 
 def response_reply(document: Json) -> Reply | None:
@@ -57,27 +50,46 @@ def response_reply(document: Json) -> Reply | None:
 
 def has_response_events(documents: list[Json]) -> bool:
     """Whether any of the documents is an event of a streamed response."""
-    return any(_event_name(document).startswith("response.") for document in documents)
+    return any(type_of(document).startswith("response.") for document in documents)
 
 
+# OpenAI documents that the last event of a stream holds the whole response, and most relays send it so. Where they
+# leave the output out, it is made of the events before. Each item of it has three of them: "added" as it begins, a
+# "delta" for each piece, "done" with all of it. Any of these may be missing, so any of them makes an item.
 def assemble_events(documents: list[Json]) -> Chunk | None:
-    """The response as its last event tells it; None without such an event: the stream was cut off.
-
-    Most repeat the whole output in the last event. For those that do not, it is made of the events before.
-    """
-    ends = [document for document in documents if _event_name(document) in _LAST_EVENTS]
+    """The response as its last event has it; None without such an event: the stream was cut off."""
+    ends = [document for document in documents if type_of(document) in _LAST_EVENTS]
     response = ends[-1].get("response") if ends and isinstance(ends[-1], dict) else None
     if not isinstance(response, dict):
         return None
     if _items_in(response):
         return response
-    pieces: dict[Any, _Item] = {}
+    items: dict[Any, _Item] = {}
     for event in documents:
-        if isinstance(event, dict):
-            _add_event(pieces, event)
+        kind, _, step = type_of(event).rpartition(".")
+        if not isinstance(event, dict) or (kind != _ITEM_EVENT and kind not in _PIECE_EVENTS):
+            continue
+        index = event.get("output_index")
+        item = items.setdefault(index if isinstance(index, int) else string_or_none(event.get("item_id")), _Item())
+        if kind == _ITEM_EVENT:
+            if isinstance(written := event.get("item"), dict):
+                item.written, item.is_whole = dict(written), step == "done"
+            continue
+        type_, part = _PIECE_EVENTS[kind]
+        if type_ == "message":
+            item.written = {"type": type_, **item.written}
+            place = event.get("content_index")
+            pieces = item.parts.setdefault((place if isinstance(place, int) else 0, part), [])
+        else:
+            item.written = {"type": type_, "name": event.get("name"), "id": event.get("item_id"), **item.written}
+            pieces = item.calls.setdefault(part, [])
+        if isinstance(said := event.get("delta" if step == "delta" else part), str):
+            if step != "delta":  # the last event of a part repeats all of it
+                pieces.clear()
+            pieces.append(said)
     # In the order of their index; those without one behind, by their id.
-    in_order = sorted(pieces, key=lambda key: (False, key) if isinstance(key, int) else (True, key or ""))
-    return {**response, "output": [pieces[key].as_written() for key in in_order]}
+    in_order = sorted(items, key=lambda key: (False, key) if isinstance(key, int) else (True, key or ""))
+    return {**response, "output": [items[key].as_written() for key in in_order]}
 
 
 _COMPLETED = "completed"
@@ -87,9 +99,8 @@ _LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response
 
 
 def _items_in(document: Mapping[str, Any]) -> list[Chunk]:
-    """The output items; none where this is no response: DashScope has an object of that name."""
-    output = document.get("output")
-    items = [item for item in output if isinstance(item, dict)] if isinstance(output, list) else []
+    """The output items; none where this is not a response: DashScope has an object of that name."""
+    items = objects_in(document.get("output"))
     return items if all(isinstance(item.get("type") or item.get("role"), str) for item in items) else []
 
 
@@ -102,13 +113,9 @@ def _call_in(item: Chunk) -> RawCall | None:
     part = _CALL_PARTS.get(string_or_none(item.get("type")))
     if part is None:
         return None
-    name, arguments = string_or_none(item.get("name")) or "", item.get(part)
+    # `call_id` is what a result has to name. A relay that translates may have the item's own id alone.
     id_ = string_or_none(item.get("call_id")) or string_or_none(item.get("id")) or None
-    if not name and not arguments:
-        return None
-    if isinstance(arguments, str) or arguments is None:
-        return RawCall(name, arguments or "", id_)
-    return RawCall(name, as_json_text(arguments), id_, is_object=isinstance(arguments, dict))
+    return call_from({"name": string_or_none(item.get("name")), "arguments": item.get(part)}, id_)
 
 
 def _said(items: list[Chunk], part: str) -> str | None:
@@ -117,14 +124,14 @@ def _said(items: list[Chunk], part: str) -> str | None:
     for content in [item.get("content") for item in items if (item.get("type") or "message") == "message"]:
         if isinstance(content, str):
             found += [content] if part == "text" else []
-        elif isinstance(content, list):
-            found += [text for each in content if isinstance(each, dict) and isinstance(text := each.get(part), str)]
+        else:
+            found += [text for each in objects_in(content) if isinstance(text := each.get(part), str)]
     return "".join(found) if found else None
 
 
 @dataclass(slots=True)
 class _Item:
-    """An output item as far as the events have told it."""
+    """An output item as far as the events have brought it."""
 
     written: Chunk = field(default_factory=dict)
     is_whole: bool = False
@@ -136,52 +143,15 @@ class _Item:
         if self.is_whole:
             return self.written
         content: list[Json] = [{part: "".join(pieces)} for (_, part), pieces in sorted(self.parts.items())]
-        told: Chunk = {"content": content} if content else {}
-        return {**self.written, **{part: "".join(pieces) for part, pieces in self.calls.items()}, **told}
+        calls = {part: "".join(pieces) for part, pieces in self.calls.items()}
+        return {**self.written, **calls, **({"content": content} if content else {})}
 
 
-# Which item type an event belongs to, and which part of it it tells.
-_CALL_EVENTS: Mapping[str, tuple[str, str]] = {
+# The item type that an event belongs to, and the part of it that the event brings.
+_PIECE_EVENTS: Mapping[str, tuple[str, str]] = {
     "response.function_call_arguments": ("function_call", "arguments"),
     "response.custom_tool_call_input": ("custom_tool_call", "input"),
+    "response.output_text": ("message", "text"),
+    "response.refusal": ("message", "refusal"),
 }
-_TEXT_EVENTS: Mapping[str, tuple[str, str]] = {
-    "response.output_text": ("text", "text"),
-    "response.refusal": ("refusal", "refusal"),
-}
-
-
-def _add_event(pieces: dict[Any, _Item], event: Chunk) -> None:
-    kind, _, step = _event_name(event).rpartition(".")
-    if kind not in _CALL_EVENTS and kind not in _TEXT_EVENTS and kind != "response.output_item":
-        return
-    index = event.get("output_index")
-    item = pieces.setdefault(index if isinstance(index, int) else string_or_none(event.get("item_id")), _Item())
-    if kind == "response.output_item":
-        if isinstance(written := event.get("item"), dict):
-            item.written, item.is_whole = dict(written), step == "done"
-    elif kind in _CALL_EVENTS:
-        type_, part = _CALL_EVENTS[kind]
-        item.written = {"type": type_, "name": event.get("name"), "id": event.get("item_id"), **item.written}
-        _grow(item.calls.setdefault(part, []), event, part, step)
-    else:
-        part, told = _TEXT_EVENTS[kind]
-        item.written = {"type": "message", **item.written}
-        place = event.get("content_index")
-        key = (place if isinstance(place, int) else 0, part)
-        _grow(item.parts.setdefault(key, []), event, told, step)
-
-
-def _grow(pieces: list[str], event: Chunk, whole: str, step: str) -> None:
-    """Take the event's piece; the last event of a part repeats all of it."""
-    said = event.get("delta" if step == "delta" else whole)
-    if not isinstance(said, str):
-        return
-    if step != "delta":
-        pieces.clear()
-    pieces.append(said)
-
-
-def _event_name(document: Json) -> str:
-    name = document.get("type") if isinstance(document, dict) else None
-    return name if isinstance(name, str) else ""
+_ITEM_EVENT = "response.output_item"
