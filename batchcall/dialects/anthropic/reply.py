@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +18,18 @@ def message_reply_from(document: Json) -> Reply | None:
     if not isinstance(document, dict):
         return None
     blocks = _blocks_of(document)
-    if blocks is None or (not blocks and document.get("stop_reason") == "tool_use"):  # a call that is not there
+    # A call that is announced and not there: the relay lost it, and an empty answer would hide that.
+    if blocks is None or (not blocks and document.get("stop_reason") == "tool_use"):
         return None
     calls = tuple([call for block in blocks if block.get("type") == "tool_use" and (call := _call(block))])
-    # One text with citations comes in many blocks. Thinking is none of it.
+    # One text with citations comes in many blocks. Thinking is not part of it, nor is what Anthropic's own tools did
+    # (server_tool_use): neither was asked for.
     texts = [text for block in blocks if block.get("type") == "text" and isinstance(text := block.get("text"), str)]
     content = "".join(texts) if texts else None
     if document.get("error") and not (calls or content):
         return None  # an error beside an empty message
+    # Anthropic explains a refusal beside an empty content. Where there are words, they are the answer up to the
+    # refusal.
     details = document.get("stop_details")
     refusal = None
     if not content and isinstance(details, dict):
@@ -41,19 +45,60 @@ def message_reply_from(document: Json) -> Reply | None:
     )
 
 
+# Anthropic documents a message_start, for each block a content_block_start with its deltas, and a message_delta with
+# the stop_reason and the counts. What relays make of it, and how it is read:
+#
+# - A second message_start is that of another try: what came before it is void.
+# - A stop_reason comes late. One in message_start, null as documented, says nothing, so a stream without a
+#   message_delta was cut off. message_stop proves nothing: it follows a broken answer, too.
+# - A delta without its beginning begins a block of its kind.
+# - Two blocks of the same index: deltas go on with the later one.
+# - Deltas of thinking, its signature and citations are not part of what is read.
 def assemble_message(documents: list[Json]) -> Event | None:
     """One message from its events, as the endpoint would have sent it without a stream.
 
     None where there are no events, or its stop_reason never came: it was cut off.
     """
-    stream = _Stream()
-    for document in documents:
-        if isinstance(document, dict) and (take := _TAKES.get(type_of(document))):
-            take(stream, document)
-    if not string_or_none(stream.message.get("stop_reason")):
+    message: Event = {}
+    usage: Event = {}
+    blocks: list[_Block] = []
+    by_index: dict[int, _Block] = {}  # the block that a delta's index continues
+    for event in documents:
+        kind = type_of(event)
+        if not isinstance(event, dict) or kind not in _EVENTS:
+            continue
+        index, delta = event.get("index"), event.get("delta")
+        key = index if isinstance(index, int) else -1
+        if kind == "message_start":
+            started = event.get("message")
+            message = {**started, "stop_reason": None} if isinstance(started, dict) else {}
+            usage, blocks, by_index = {}, [], {}
+            _add_counts(usage, message)
+        elif kind == "content_block_start":
+            start = event.get("content_block")
+            blocks.append(_Block(start if isinstance(start, dict) else {}))
+            by_index[key] = blocks[-1]
+        elif kind == "content_block_delta" and isinstance(delta, dict) and type_of(delta) in _BLOCK_OF_DELTA:
+            if key not in by_index:
+                blocks.append(_Block({"type": _BLOCK_OF_DELTA[type_of(delta)]}))
+                by_index[key] = blocks[-1]
+            for pieces, name in ((by_index[key].texts, "text"), (by_index[key].jsons, "partial_json")):
+                if isinstance(piece := delta.get(name), str):
+                    pieces.append(piece)
+        elif kind == "message_delta":
+            if isinstance(delta, dict):
+                message.update({name: delta[name] for name in _SAID_LATE if delta.get(name) is not None})
+            _add_counts(usage, event)
+    if not string_or_none(message.get("stop_reason")):
         return None
-    content: list[Json] = [block.as_block() for block in stream.blocks]
-    return {**stream.message, "type": "message", "usage": stream.usage, "content": content}
+    content: list[Json] = [block.as_block() for block in blocks]
+    return {**message, "type": "message", "usage": usage, "content": content}
+
+
+def _add_counts(usage: Event, around: Event) -> None:
+    """Take the counts so far: they grow, and a relay that does not know one says 0 or null."""
+    if isinstance(counts := around.get("usage"), dict):
+        usage.update({name: count for name, count in counts.items() if count or name not in usage})
 
 
 def has_events(documents: list[Json]) -> bool:
@@ -61,21 +106,23 @@ def has_events(documents: list[Json]) -> bool:
     return any(type_of(document) in _EVENTS for document in documents)
 
 
-def _blocks_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """The content of a message; None where the document is no message, or one with nothing in it and no end."""
+def _blocks_of(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The content of a message; None where the document is not a message, or one with nothing in it and no end."""
     has_ended = bool(string_or_none(document.get("stop_reason")))
     if document.get("type") != "message" and not has_ended:
         return None
     content = document.get("content")
     if isinstance(content, str):  # as a request may write it
         content = [{"type": "text", "text": content}]
-    blocks: list[Mapping[str, Any]] = [*objects_in(content)]
+    blocks = objects_in(content)
     return blocks if has_ended or any(block.get("type") in ("text", "tool_use") for block in blocks) else None
 
 
 def _call(block: Mapping[str, Any]) -> RawCall | None:
-    """A call; None for an empty husk. An object is what the protocol has; a string in its place reads as encoded
-    twice."""
+    """A call; None for an empty husk.
+
+    The protocol has an object. A string in its place reads as encoded twice, which the ladder repairs and records.
+    """
     name = string_or_none(block.get("name")) or ""
     arguments = block.get("partial_json")  # of a stream
     if not isinstance(arguments, str) or not arguments.strip():
@@ -101,63 +148,11 @@ class _Block:
         return block
 
 
-@dataclass(slots=True)
-class _Stream:
-    message: Event = field(default_factory=dict)
-    usage: Event = field(default_factory=dict)
-    blocks: list[_Block] = field(default_factory=list)
-    by_index: dict[int, _Block] = field(default_factory=dict)  # the block that a delta's index continues
-
-
-def _begin(stream: _Stream, event: Event) -> None:
-    """A second beginning is that of another try, by a relay: what came before it is void."""
-    message = event.get("message")
-    stream.message = {**message, "stop_reason": None} if isinstance(message, dict) else {}
-    stream.usage = {}
-    stream.blocks, stream.by_index = [], {}
-    _count(stream, stream.message)
-
-
-def _begin_block(stream: _Stream, event: Event) -> _Block:
-    start, index = event.get("content_block"), event.get("index")
-    block = _Block(start if isinstance(start, dict) else {})
-    stream.blocks.append(block)
-    stream.by_index[index if isinstance(index, int) else -1] = block
-    return block
-
-
-def _extend_block(stream: _Stream, event: Event) -> None:
-    delta, index = event.get("delta"), event.get("index")
-    if not isinstance(delta, dict) or (kind := type_of(delta)) not in _BLOCK_OF_DELTA:
-        return  # thinking, its signature, citations
-    block = stream.by_index.get(index if isinstance(index, int) else -1)
-    if block is None:
-        block = _begin_block(stream, {**event, "content_block": {"type": _BLOCK_OF_DELTA[kind]}})
-    for pieces, name in ((block.texts, "text"), (block.jsons, "partial_json")):
-        if isinstance(piece := delta.get(name), str):
-            pieces.append(piece)
-
-
-def _end(stream: _Stream, event: Event) -> None:
-    delta = event.get("delta")
-    if isinstance(delta, dict):
-        stream.message.update({name: said for name, said in delta.items() if said is not None and name in _SAID_LATE})
-    _count(stream, event)
-
-
-def _count(stream: _Stream, around: Event) -> None:
-    """The counts so far: they grow, and a relay that does not know one says 0 or null."""
-    usage = around.get("usage")
-    if isinstance(usage, dict):
-        stream.usage.update({name: count for name, count in usage.items() if count or name not in stream.usage})
-
-
-_TAKES: Mapping[str, Callable[[_Stream, Event], object]] = {
-    "message_start": _begin,
-    "content_block_start": _begin_block,
-    "content_block_delta": _extend_block,
-    "message_delta": _end,
-}
-_EVENTS = frozenset({*_TAKES, "content_block_stop", "message_stop"})
+_EVENTS = frozenset(
+    {
+        *("message_start", "message_delta", "message_stop"),
+        *("content_block_start", "content_block_delta", "content_block_stop"),
+    }
+)
 _BLOCK_OF_DELTA: Mapping[str, str] = {"text_delta": "text", "input_json_delta": "tool_use"}
-_SAID_LATE = frozenset({"stop_reason", "stop_sequence", "stop_details"})
+_SAID_LATE = ("stop_reason", "stop_sequence", "stop_details")
