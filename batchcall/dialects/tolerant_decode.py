@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from batchcall.dialects.jsontext import (
     has_duplicate_keys,
     may_have_lost_digits,
     may_hold_surrogates,
+    objects_in,
     parse_documents,
     parse_plain,
     unpack,
@@ -38,7 +39,7 @@ class Form(NamedTuple):
     reply_from: Callable[[Json], Reply | None]  # of the one document of a plain answer
     reply_in: Callable[[list[Json], bool], Reply | None]  # of the documents of a body, and whether they were a stream
     has_chunks: Callable[[list[Json]], bool]  # whether any document is a piece of a streamed answer
-    nothing: str  # what to say of an answer with nothing in it
+    nothing: str  # the message for an answer with nothing in it
     takes_objects: bool  # whether the arguments of calls are objects, rather than JSON in a string
 
 
@@ -69,6 +70,9 @@ FORMS: Mapping[str, Form] = {
 # fmt: on
 
 
+# Nearly every answer is one plain document, and orjson reads it at a small part of the price. It is read with care
+# where it may say something else then: nothing was found in it, or orjson may have read the arguments of a call
+# wrongly.
 def decode(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
     """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
     form = FORMS[protocol]
@@ -83,8 +87,8 @@ def decode(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Fa
 
 
 def _may_lack_something(reply: Reply, response: HttpResponse, document: Json, form: Form) -> bool:
-    """Whether arguments came as an object that was read too simply: orjson makes floats of big integers, and keeps one
-    value of a key that is there twice."""
+    """Whether arguments came as an object that was read too simply: orjson makes floats of integers beyond 64 bits,
+    without a word, and keeps one value of a key that is there twice."""
     if not form.takes_objects:
         return any(call.is_object for call in reply.calls)
     return any(may_have_lost_digits(call.arguments) for call in reply.calls) or has_duplicate_keys(
@@ -104,6 +108,8 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
         body = Body([], "", undigested=str(error))
     except RecursionError:
         body = Body([], "", undigested=TOO_DEEP)
+    # An answer is one under any status, so what is left is a failure. Under a status of success nothing else may say
+    # why, so it is said here; under any other, what can be read of the error does.
     is_success = 200 <= response.status < 300
     if is_success and (response.is_cut or body.is_cut):
         return too_large(response)
@@ -116,12 +122,14 @@ def decode_with_care(response: HttpResponse, protocol: str, *, now_s: float) -> 
     return read_failure(answer, now_s=now_s)
 
 
+# Relays (new-api, pollinations, llmgateway) answer 200 with "stop" and no content when the model behind them gave them
+# nothing. It cost nothing, so the row is tried again, as it is without choices. But a model may have nothing to say:
+#
+# - It takes a token to say so. So one that counted tokens has answered.
+# - Where nothing was counted at all, a missing id shows that no model made the answer.
+# - An answer that a filter or a limit has emptied says so by its reason, and is an answer.
 def is_nothing(reply: Reply) -> bool:
-    """Whether an answer has nothing in it and took nothing: the relay got none from the model behind it.
-
-    A model that has nothing to say takes a token to say so. Where nothing was counted at all, a missing id shows that
-    no model made the answer. One that a filter or a limit has emptied says so, and is an answer.
-    """
+    """Whether an answer has nothing in it and took nothing: the relay got none from the model behind it."""
     if reply.calls or reply.refusal or (reply.content or "").strip():
         return False
     if (reply.finish_reason or "").lower() not in _PLAIN_ENDS:
@@ -137,34 +145,40 @@ _EMPTY = "the answer is empty: no text, no call, not one token"
 _PLAIN_ENDS = frozenset({"", "stop", "end_turn", "completed", "tool_calls", "tool_use", "eos", "eos_token"})
 
 
-# Where the answer is, in this order: in the form of the protocol asked; nowhere, where the protocol's own mark shows
-# that the answer is its own and not finished; in the form of another protocol, which some relays pass on; in a relay's
-# own envelope. The last two are noted, since whoever reads the raw answers will meet them there.
+# Where the answer is, in this order:
+#
+# 1. In the form of the protocol asked.
+# 2. Nowhere, where the protocol's own mark shows that the answer is its own and not finished.
+# 3. In the form of another protocol, which some relays pass on as it is.
+# 4. In a relay's own envelope: [answer], {"code": 200, "msg": "ok", "data": answer}. It is paid for: asking again
+#    brings, and costs, the same.
+#
+# The last two are noted, since whoever reads the raw answers will meet them there.
 def _reply_in(body: Body, protocol: str) -> Reply | None:
-    """The answer in the body, also where a relay passes on that of another protocol as it is."""
     asked = FORMS[protocol]
     if reply := asked.reply_in(body.documents, body.is_stream):
         return _noted(reply, body, protocol)
-    if any(asked.mark in document for document in body.documents if isinstance(document, dict)):
-        return None  # it is the protocol's own, and not finished
+    if any(asked.mark in document for document in objects_in(body.documents)):
+        return None
     for spoken, form in FORMS.items():
         if reply := form.reply_in(body.documents, body.is_stream):
             return _noted(reply, body, spoken, "other_protocol")
-    if len(body.documents) == 1 and (reply := asked.reply_in(list(_wrapped_in(body.documents[0])), False)):
-        return _noted(reply, body, protocol, "wrapped_answer")
+    if len(body.documents) == 1:
+        envelope, inside = body.documents[0], list[Json]()
+        if isinstance(envelope, list) and len(envelope) == 1:
+            inside = envelope
+        elif isinstance(envelope, dict) and not envelope.get("error"):
+            inside = [envelope.get(name) for name in ("data", "result", "response", "body")]
+        if reply := asked.reply_in(inside, False):
+            return _noted(reply, body, protocol, "wrapped_answer")
     return None
 
 
-def _wrapped_in(document: Json) -> Iterator[Json]:
-    """What a relay's own envelope holds: [answer], {"code": 200, "msg": "ok", "data": answer}."""
-    if isinstance(document, list) and len(document) == 1:
-        yield document[0]
-    if isinstance(document, dict) and not document.get("error"):
-        yield from map(document.get, ("data", "result", "response", "body"))
-
-
 def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
-    """The answer with what to note of it. Of a key that is twice in arguments that are an object, one value is lost."""
+    """The answer with what to note about it, besides a key that stands twice in it.
+
+    Only arguments that are an object are looked at here: those in a string are checked where they are decoded.
+    """
     has_objects = any(call.is_object or FORMS[spoken].takes_objects for call in reply.calls)
     notes += ("duplicate_key",) if has_objects and has_duplicate_keys(body.pieces, body.documents) else ()
     return replace(reply, repairs=reply.repairs + notes) if notes else reply
@@ -178,7 +192,17 @@ def _read_body(received: bytes) -> Body:
     text, repairs, is_cut = unpack(received)
     is_stream = is_event_stream(text)
     if is_stream:
-        documents, pieces = _streamed(text)
+        pieces: list[str] = []
+        for event in read_events(text):
+            pieces.append(event)
+            check_count(len(pieces))
+        # What stands behind the first event that says it is done is the same stream once more.
+        ended = next((place for place, event in enumerate(pieces) if event.strip() == "[DONE]"), len(pieces))
+        documents = [document for event in pieces[:ended] for document in parse_documents(event)[0]]
+        if documents:
+            pieces = pieces[:ended]
+        else:  # or the answer, where nothing stands before it
+            documents = [document for event in pieces for document in parse_documents(event)[0]]
     else:
         pieces = [text]
         documents, leftover = parse_documents(text)
@@ -191,22 +215,8 @@ def _read_body(received: bytes) -> Body:
     return Body(documents, text, repairs, is_cut=is_cut, is_stream=is_stream, pieces=tuple(pieces))
 
 
-def _streamed(text: str) -> tuple[list[Json], list[str]]:
-    """The documents of the events, and the events. What stands behind the first that says it is done is the same
-    stream once more."""
-    events: list[str] = []
-    for event in read_events(text):
-        events.append(event)
-        check_count(len(events))
-    ended = next((place for place, event in enumerate(events) if event.strip() == "[DONE]"), len(events))
-    before = [document for event in events[:ended] for document in parse_documents(event)[0]]
-    if before:
-        return before, events[:ended]
-    return [document for event in events for document in parse_documents(event)[0]], events
-
-
 def _saying(body: Body, nothing: str) -> str:
-    """What to say of a body that has no error object in it."""
+    """The message for a body that has no error object in it."""
     if reason := next(filter(None, map(broken_off_by, body.documents)), None):
         return f'the endpoint broke the answer off (finish_reason "{reason}")'
     if body.is_stream or _has_chunks(body.documents):
@@ -219,7 +229,7 @@ def _saying(body: Body, nothing: str) -> str:
 
 
 def too_large(response: HttpResponse) -> Failure:
-    """What an answer comes to that was longer than what is read of any."""
+    """The failure of an answer that is longer than the cap on all answers."""
     return _lost(FailureKind.TOO_LARGE, response, "is longer than 16 MiB; its start is kept")
 
 

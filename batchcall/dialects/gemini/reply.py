@@ -29,7 +29,7 @@ def gemini_reply_from(document: Json, *, as_text: Callable[[Json], str] = as_jso
     if document.get("error") and not (calls or content):
         return None  # an error beside an empty answer
     finish_reason = string_or_none(answers[0].get("finishReason"))
-    if not calls and content is None and finish_reason in _TOLD_IN_MESSAGE:
+    if not calls and content is None and finish_reason in _ENDS_WITH_WORDS:
         content = string_or_none(answers[0].get("finishMessage"))
     return Reply(
         calls=calls,
@@ -43,13 +43,15 @@ def gemini_reply_from(document: Json, *, as_text: Callable[[Json], str] = as_jso
 
 # Answers
 
-# Where the model's own words stand that could not be read as a call.
-_TOLD_IN_MESSAGE = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
+# With these the model's own words, which Google could not read as a call, stand in the finishMessage.
+_ENDS_WITH_WORDS = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
 
 
 def _is_complete(candidate: Document) -> bool:
-    """Whether it came to its end, which the model has not, says Google, where there is no reason. A filter may leave
-    nothing but the reason."""
+    """Whether it came to its end. Google documents that without a reason the model has not stopped generating.
+
+    A filter may leave nothing but the reason.
+    """
     reason = candidate.get("finishReason")
     return isinstance(reason, str) and reason != ""
 
@@ -62,12 +64,13 @@ def _parts(candidate: Document) -> Iterator[Document]:
 
 
 def _call(written: Any, as_text: Callable[[Json], str]) -> RawCall | None:
-    """A call. That its arguments are an object is as it should be here, so it is nothing to be mended."""
+    """A call. Its arguments are an object in this protocol, so that is not recorded as a repair."""
     if not isinstance(written, dict):
         return None
     name, arguments = string_or_none(written.get("name")) or "", written.get("args")
     if not arguments and (written.get("partialArgs") or written.get("willContinue") is True):
-        # Those that come in pieces are not put together here, and never pass for a call without any.
+        # Arguments in pieces (streamFunctionCallArguments) are not put together here. They must never pass for a call
+        # without arguments, so they are given as the list that they are, which no schema accepts.
         arguments = written.get("partialArgs") or []
     if not name and not arguments:
         return None
@@ -78,23 +81,18 @@ def _call(written: Any, as_text: Callable[[Json], str]) -> RawCall | None:
 # Streams: of events, or one list of all chunks
 
 
+# Each chunk is a GenerateContentResponse by itself, with the parts that are new. So parts are put behind each other,
+# and of all else the last chunk that says anything counts: usage grows, the finishReason comes last.
 def gemini_reply_in(documents: list[Json], is_stream: bool) -> Reply | None:
-    """The answer that the documents of a body hold, whole or in chunks; None where they hold none that has ended."""
-    flat = [each for document in documents for each in (document if isinstance(document, list) else [document])]
-    chunks = [chunk for chunk in flat if isinstance(chunk, dict)]
+    """The answer that the documents of a body hold, whole or in chunks.
+
+    None where they hold none, or the first candidate never came to its finishReason: it was cut off.
+    """
     if not is_stream and documents and (reply := gemini_reply_from(documents[0])):
         return reply
-    return gemini_reply_from(_joined(chunks))
-
-
-def _joined(chunks: list[Document]) -> Json:
-    """One answer of its chunks, as the endpoint would have sent it without a stream.
-
-    None where the first candidate never came to its finishReason: it was cut off.
-    """
     joined: Document = {}
     candidates: dict[int, Document] = {}
-    for chunk in chunks:
+    for chunk in objects_in([each for one in documents for each in (one if isinstance(one, list) else [one])]):
         joined.update({name: chunk[name] for name in _SAID_ONCE if chunk.get(name)})
         for position, candidate in enumerate(objects_in(chunk.get("candidates"))):
             index = candidate.get("index")
@@ -106,7 +104,7 @@ def _joined(chunks: list[Document]) -> Json:
     if not candidates or not _is_complete(candidates[min(candidates)]):
         return None
     joined["candidates"] = [candidates[index] for index in sorted(candidates)]
-    return joined
+    return gemini_reply_from(joined)
 
 
 _NO_REASON = "FINISH_REASON_UNSPECIFIED"  # what a relay that leaves no field out writes into every chunk but the last
