@@ -80,6 +80,7 @@ def _signals(running: asyncio.Task[Summary]) -> Iterator[tuple[StopSwitch, list[
             running.cancel()
 
     loop = asyncio.get_running_loop()
+    # One that is ignored when the run starts stays so: a shell's `&` and nohup mean it.
     heard = {n: code for n, code in STOPPING_SIGNALS.items() if signal.getsignal(n) is not signal.SIG_IGN}
     for number, code in heard.items():
         loop.add_signal_handler(number, on_signal, number, code)

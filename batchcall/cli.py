@@ -391,7 +391,7 @@ def _leave_unwritten(error: Exception, result: str | dict[str, Any], code: ExitC
 
 
 def _drop_stdout() -> None:
-    """So that nothing fails at exit, when what is left in its buffer is flushed."""
+    """Point stdout at nothing: Python flushes its buffer at exit, and would fail there."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

@@ -67,6 +67,9 @@ class FailureRule(NamedTuple):
 class FailureKind(Enum):
     """The table of failures: retry, gate, health and summary read it and know no other."""
 
+    # Money decides how often the same request may be sent again: freely, a few times and counted, never. Scope decides
+    # what ends. Whether the others slow down is a question of its own: a server that is overloaded asks everybody, one
+    # that fails has failed one request.
     # fmt: off
     UNCONNECTED    = "unconnected", FailureRule(Status.UNREACHABLE, Money.UNSENT, Scope.RETRY, False)
     NO_DESCRIPTORS = "no_descriptors", FailureRule(Status.UNREACHABLE, Money.UNSENT, Scope.RETRY, False)

@@ -1,4 +1,4 @@
-"""Keys taken out of whatever an endpoint, a proxy or a library says, at one place, before it is stored or shown."""
+"""Takes keys out of all that an endpoint, a proxy or a library sends, at one place, before it is stored or shown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PIECE = re.compile(
 )
 _INDEX = re.compile(rb'index"\s*+:\s*+(\d+)')
 
-# What looks like a key, whoever's it is: relays echo the one of the channel behind them.
+# What looks like a key, ours or not: relays echo the key of the channel behind them.
 _KEY_LIKE = re.compile(
     rb"(?<![A-Za-z0-9_-])(?:sk|pk|rk|gsk|xai|key)-[A-Za-z0-9_-]{16,}"  # OpenAI, Anthropic and most relays
     rb"|(?<![A-Za-z0-9_-])(?:gsk_|r8_|hf_)[A-Za-z0-9]{16,}"
@@ -115,8 +115,8 @@ class Redactor:
         return self.hide_all(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def hide_in_pieces(self, body: bytes) -> bytes:
-        """Without a secret that is spread over texts which belong together, so that whoever assembles the answer never
-        has it. Some 10 µs a piece, so for answers that are known to hold one."""
+        """Without a secret that is spread over texts which belong together: nobody who assembles the answer has it.
+        Some 10 µs a piece, so for answers that are known to hold one."""
         for is_by_index in (False, True):
             cuts: list[tuple[int, int, bytes]] = []
             for pieces in _joined_pieces(body, is_by_index=is_by_index):

@@ -225,12 +225,12 @@ def _standing(job: Job, maker: RequestMaker, source: Input, refusals: list[str])
         refuse_foreign_folder(folder)
         refuse_held(folder / OWN_FOLDER / "lock")
         _, damaged = look_at_parts(disk, folder)
-        if damaged:  # `run` moves them away first
+        if damaged:  # `run` moves them away first, and what is left to do is not known before
             return _NOTHING
         try:
             runfile = read_runfile(disk, folder / OWN_FOLDER)
-        except DamagedRecordError:
-            runfile = None  # it keeps no run from starting, so it counts as missing
+        except DamagedRecordError:  # it keeps no run from starting, so it counts as missing
+            runfile = None
         if runfile is not None:
             return _standing_of(job, runfile, maker, source, disk, refusals)
         if not folder.is_dir() or not has_bought(disk, folder):
@@ -332,6 +332,7 @@ def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[f
 
 
 def _cost(job: Job, sample: list[Sampled], left: int, tokens: tuple[float, float]) -> float | None:
+    # One model stands for all: that of the sample's first row. Rows that name their own may have other prices.
     price = job.prices.get(sample[0][0].shape.model) if sample else None
     if price is None:
         return None

@@ -120,7 +120,7 @@ class OutputStatus:
 
 
 def read_status(folder: Path | str, *, job: Job | None = None, disk: Disk | None = None) -> OutputStatus:
-    """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is no output.
+    """Read an output's state; changes nothing and waits for nobody. Raises OutputError when it is not an output.
 
     The job file is compared with what the rows were made with: `job`, else the file that wrote the output.
     """
@@ -169,7 +169,7 @@ _OF_LAST_RUN = (
 
 
 def require_runfile(disk: Disk, folder: Path) -> RunFile:
-    """The run.json of an output. Raises OutputError when the folder is none, DamagedRecordError when it is lost."""
+    """The run.json of an output. Raises OutputError when the folder is not one, DamagedRecordError when it is lost."""
     runfile = read_runfile(disk, folder / OWN_FOLDER) if disk.is_folder(folder) else None
     if runfile is None and part_numbers(disk, folder) and disk.is_folder(folder / OWN_FOLDER):
         raise DamagedRecordError(

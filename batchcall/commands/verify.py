@@ -218,7 +218,8 @@ def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof
 
 
 def _is_same(left: dict[str, Any], right: dict[str, Any]) -> bool:
-    """Equal totals; money may differ in its last digits, as floats are summed in another order."""
+    """Equal totals, but for the last digits of money."""
+    # Floats are summed in the order in which rows end, and here in that of the input.
     costs = (left.get("cost") or 0.0, right.get("cost") or 0.0)
     return {**left, "cost": None} == {**right, "cost": None} and abs(costs[0] - costs[1]) <= 1e-9 * max(1.0, *costs)
 
@@ -340,11 +341,11 @@ class _Walked:
 
 def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, proof: Proof) -> _Walked:
     """Part by part. What is kept of a row is compared only where the input has changed."""
+    # Rows are compared by the hash of their request, made again from the input by this job and by older ones whose rows
+    # are kept. Kept columns can differ only if the input has changed: then the parts are compared with them, too.
     makers = [make_request_maker(job), *(make_request_maker(stored_job(old)) for old in runfile.kept_jobs)]
     names = source.columns if job.output.keep is None else job.output.keep
     layout = Layout(source.kept_schema(names), makers[0].arguments_type, is_all_kept=job.output.keep is None)
-    # Rows are compared by the hash of their request, made again from the input by this job and by older ones whose rows
-    # are kept. Kept columns can differ only if the input has changed: then the parts are compared with them, too.
     walked = _Walked(proof.has_changed and layout_fingerprint(layout, _part_rows(runfile)) != runfile.layout)
     kept = layout.kept if proof.has_changed and not walked.has_other_columns else None
     sorted_by = {Match.OTHER: walked.other, Match.EDITED: walked.edited, Match.UNKNOWN: walked.beyond}
@@ -362,9 +363,11 @@ def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, p
                 else:
                     sorted_by[match].append(row)
         walked.missing += sorted(missing)
+    # Parts that the walk over the input never came to. A row in them that the input has is in the wrong part, which
+    # `_read_rows` has reported.
     for number in unread:
         walked.beyond += (row for row, _ in matches(disk, folder / part_name(number), {}, None))
-    walked.beyond = [row for row in walked.beyond if row >= walked.rows]  # others are in the wrong part
+    walked.beyond = [row for row in walked.beyond if row >= walked.rows]
     return walked
 
 

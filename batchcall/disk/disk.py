@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from batchcall.disk.lock import stands_at
+from batchcall.disk.lock import NO_FOLLOW, stands_at
 
 Opened = TypeVar("Opened")
 
@@ -98,13 +98,13 @@ class RealDisk:
 
     def open_append(self, path: Path) -> int:
         self.guard()
-        return _opened(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_FOLLOW, _PRIVATE_FILE))
+        return _opened(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_FOLLOW, _PRIVATE_FILE))
 
     def create(self, path: Path) -> int:
         self.guard()
         is_own = _is_own(path)
         mode = _PRIVATE_FILE if is_own else _FILE
-        handle = _opened(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_FOLLOW, mode))
+        handle = _opened(lambda: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_FOLLOW, mode))
         if not is_own and self._parts_mode is not None:
             os.fchmod(handle, self._parts_mode)
         return handle
@@ -181,7 +181,7 @@ def _opened(open_one: Callable[[], Opened]) -> Opened:
     """What `open_one` opens, with a spare descriptor given away where there is no other.
 
     Connections may take every descriptor that this process may have, and an answer that has arrived must not be lost
-    for want of one.
+    because there is none left.
     """
     # Filled up here and whenever a file is closed; one is given away at a time, until that is enough.
     _keep_spare()
@@ -319,4 +319,3 @@ if sys.platform.startswith("linux"):
 
 # Without the file's times, which nobody reads here; its length is synced.
 _FDATASYNC = getattr(os, "fdatasync", os.fsync)
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -19,7 +19,7 @@ except ImportError:  # Windows: no lock there yet, and two runs of one output ar
 else:
     HAS_LOCKS = True
 
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class FolderLostError(OSError):
@@ -41,7 +41,7 @@ def hold_lock(path: Path) -> Iterator[Callable[[], None]]:
     """
     # The file stays when the run ends: to remove it would let a run that has opened it and one that makes a new one
     # hold a lock each. Who holds it is written for people only; the lock is what counts.
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o600)
     try:
         _lock(handle, path)
         os.ftruncate(handle, 0)

@@ -74,7 +74,7 @@ class _Source:
         self.offset -= len(unused)
 
     def pass_over_zeros(self) -> bool:
-        """Go on to the next byte that is no padding. False: there is none."""
+        """Go on to the next byte that is not padding. False at the end of the file."""
         while piece := self.more():
             if rest := piece.lstrip(b"\0"):
                 self.give_back(rest)
@@ -115,7 +115,7 @@ def _gunzipped(source: _Source) -> Iterator[bytes]:
 def _frames(source: _Source) -> Iterator[bytes]:
     """The bytes of the frames alone. Their blocks say how long they are, so nothing is decompressed here (RFC 8878).
 
-    A frame that is cut short is left to who decompresses it.
+    A frame that is cut short is given as it is: decompressing it raises the error.
     """
     while start := source.take(4):
         if start[1:] == _SKIPPABLE and start[0] >> 4 == 5:

@@ -197,7 +197,7 @@ def _located(path: str) -> _Place:
 def _split_glob(
     path: str, wildcards: str, *, stands: Callable[[str], bool] = lambda _: False
 ) -> tuple[str, tuple[str, ...]]:
-    """The part without wildcards, and the rest by component. What `stands` by that very name is no wildcard."""
+    """The part without wildcards, and the rest by component. A component that exists (`stands`) is not a wildcard."""
     components = path.split("/")
     for position, component in enumerate(components):
         if re.search(wildcards, component) and not stands("/".join(components[: position + 1])):
@@ -256,8 +256,8 @@ def _matching_files(place: _Place, shown: str) -> list[InputFile]:
 def _walked(place: _Place, folder: str, pattern: tuple[str, ...]) -> Iterator[Any]:
     """Files and directories below `folder` that match. One listing per folder, so a store is not searched whole.
 
-    A folder is looked into once, whichever links lead to it: one that leads to a folder above would never end. What
-    links lead to comes last, so that a file has the name that it has without them.
+    A folder is looked into once, however many links lead to it: a link to a folder above would never end. What links
+    lead to comes last, so that a file has the name that it has without them.
     """
     # A pattern with `**` may come to a folder with several rests of it, each of which may match more. So what counts as
     # seen is the folder with the rest.
@@ -310,7 +310,7 @@ def _visible(entries: list[Any]) -> list[Any]:
 
 
 def _is_hidden(name: str) -> bool:
-    """As Spark has it: our own `_batchcall` is no input, a partition by a column `_day` is."""
+    """As in Spark: our own `_batchcall` is not read, a partition by a column `_day` is."""
     return name.startswith(".") or (name.startswith("_") and not is_key_folder(name))
 
 

@@ -26,6 +26,7 @@ def is_key_folder(name: str) -> bool:
 
 def keys_of(root: str, folders: Sequence[str]) -> Keys:
     """What the folders say that hold a file: those below the input's root, and the last ones of the root itself."""
+    # A path may name a folder in the middle of a partitioned table: `table/lang=de/` is all of one language.
     above: list[str] = []
     for folder in reversed(root.rstrip("/").split("/")):
         if not is_key_folder(folder):

@@ -43,7 +43,7 @@ class JsonlTable:
     notes: tuple[str, ...] = ()
 
     def __init__(self, files: FileSet) -> None:
-        """Reads the sample. Raises InputError when a file cannot be read, or there is no row at all."""
+        """Reads the sample. Raises InputError when a file cannot be read, or none has a row."""
         self._files = files
         self._first_fault: str | None = None
         kinds: dict[str, set[str]] = {}  # by column, in the order first seen
@@ -250,7 +250,7 @@ def _as_rows(first: int, file: str, lines: list[_Line], wanted: _Wanted) -> list
 
 
 class _LineFault(Exception):
-    """Why a line is no row, in a sentence."""
+    """Why a line cannot be a row, in a sentence."""
 
 
 def _values(line: _Line) -> dict[str, Any]:

@@ -11,8 +11,11 @@ import pyarrow as pa
 ZERO = "000000"  # the digits that Python leaves out where all are zero
 
 
+# Subclasses of Python's types: a template can do with a value what it does with any other. Only the text differs.
+
+
 class Moment(dt.datetime):
-    """A moment whose text has all its digits. What is reckoned from it is cut to microseconds, as ever."""
+    """A moment whose text has all its digits. Arithmetic with it is in microseconds, as Python's is."""
 
     rest_ns = 0
 

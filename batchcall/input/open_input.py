@@ -25,8 +25,8 @@ _SHOWN_COLUMNS = 20  # in a message
 def open_input(path: str, *, id_column: str | None = None, output: Path | None = None) -> Input:
     """Find the files of an input and learn its columns: from a footer, or from a sample of the first rows.
 
-    `path` is a file, a directory, a glob or a URI; what stands in the job's own `output` is none of it. Raises
-    InputError when it is no input, cannot be read, or is empty.
+    `path` is a file, a directory, a glob or a URI; the parts in the job's own `output` are left out. Raises
+    InputError when there is nothing to read there, it cannot be read, or it is empty.
     """
     files = find_files(path, output=output)
     table = with_keys(_TABLES[files.kind](files), [(file.name, file.keys) for file in files.files])

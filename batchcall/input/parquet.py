@@ -33,7 +33,7 @@ class ParquetTable:
     notes: tuple[str, ...] = ()
 
     def __init__(self, files: FileSet) -> None:
-        """Reads a footer. Raises InputError when it cannot be read, or there is no row at all."""
+        """Reads footers, until one counts rows. Raises InputError when one cannot be read, or none counts any."""
         self._files = files
         self._footers: dict[int, _Footer] = {}
         if not any(self._footer(number).rows for number in self._numbers()):
@@ -160,7 +160,7 @@ class ParquetTable:
 def _footer_of(opened: Any) -> _Footer:
     """Raises ValueError, and what pyarrow does, where it is damaged.
 
-    Of its columns nothing is asked: a statistic that is damaged ends the process there, inside pyarrow.
+    Nothing is asked about its columns: a damaged statistic would end the process, inside pyarrow.
     """
     metadata, schema = opened.metadata, opened.schema_arrow
     str(schema)  # every name in it is text
@@ -257,7 +257,7 @@ _BEYOND_PYTHON = "the request needs it, and it holds a moment or a duration outs
 def _values(column: pa.Array) -> list[Any]:
     """The column as Python can take it without pandas; nanoseconds beyond whole microseconds by a type of ours."""
     # pyarrow makes pandas objects of nanoseconds, or refuses. Cast to microseconds they become Python's own. Where that
-    # would cut digits they come as plain numbers, of which `as_value` makes objects with all nine digits.
+    # would cut digits they come as plain numbers, and `as_value` makes objects with all nine digits of them.
     readable = _mapped(column.type, _read_type)
     try:
         values: list[Any] = (column if readable == column.type else column.cast(readable)).to_pylist()

@@ -23,6 +23,8 @@ from batchcall.disk import Disk, DiskReserve, Sink, whole_file, write_fully, wri
 from batchcall.output.journal_records import as_attempt, as_bill, checked
 from batchcall.output.stored import Stored, microseconds
 
+# A sync for every record makes 460 of them durable a second (2.4 KB each), a sync for 64 together 23,500, where a
+# client sends 5,000 at most. A power cut may take the answers of the last 0.2 s.
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
 COMMIT_AFTER_RECORDS = 64
 _COMMIT_AFTER_BYTES = 8 * 1024 * 1024  # what is not synced is held in memory, too
@@ -210,6 +212,7 @@ class Journal:
 
     def _move_on(self) -> None:
         """Go on in a new file, which begins with what the old one may not hold. Raises OSError when that fails too."""
+        # A number that no file has yet: files of earlier failures may stand, and are read before this one.
         number = journal_number(self.path.name)
         assert number is not None
         taken = journals_in(self._disk, self.path.parent).get(number, [])
@@ -282,6 +285,7 @@ class Committer:
 
     def look(self) -> None:
         """See whether the folder and the journals are where they were. `failure` has what was found."""
+        # An open file takes records even when its folder was deleted. They would be gone with the process.
         if self.failure is not None:
             return
         try:
@@ -325,6 +329,7 @@ class _Source:
     def __init__(self) -> None:
         self.file: Any = None  # set before the first record is read again
 
+    # The checksum is tested again: these bytes were read once before, perhaps hours ago.
     def attempt(self, offset: int, length: int) -> Attempt:
         self.file.seek(offset)
         record = checked(self.file.read(length))

@@ -189,6 +189,7 @@ class Output:
 
     def published(self) -> dict[int, Totals]:
         """Totals of each part that stands in the folder, by part number. Raises OutputError for an unreadable one."""
+        # A folder is listed each time, a footer read once: a part that stands is changed by this run alone.
         for number in part_numbers(self._disk, self.folder):
             if number not in self._totals:
                 self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
@@ -216,7 +217,7 @@ class Output:
 
     def stored_answers(self, number: int) -> Iterator[Stored]:
         """The raw answers of a part, none where they are not there. Raises OutputError."""
-        path = self.answers_path(number)
+        path = _answers_path(self.own, number)
         return stored_answers(self._disk, path) if self._disk.exists(path) else iter(())
 
     def has_its_columns(self, number: int) -> bool:
@@ -260,7 +261,7 @@ class Output:
         numbers = list(numbers)
         if not numbers:
             return
-        self.mark_success(False)  # before a reader finds it over less
+        self.mark_success(False)  # first: a reader that finds `_SUCCESS` takes the parts for all that there is
         with as_output_error(self.folder):
             set_aside(self._disk, self.folder, self.own, numbers)
         for number in numbers:
@@ -303,7 +304,7 @@ class Output:
             if not journals and number in self.published():
                 recovered.base = self._totals[number].bill
             journal = Journal(self._disk, path, self._disk_reserve)
-            answers = AnswersFile(self._disk, self.answers_path(number)) if self._keep_answers else None
+            answers = AnswersFile(self._disk, _answers_path(self.own, number)) if self._keep_answers else None
             waiting = Waiting(self._disk, path, start)
             part = OpenPart(number, start, self.rows_of(number), journal, waiting, recovered, answers)
             part.totals.bill = recovered.bill()
@@ -324,6 +325,9 @@ class Output:
 
     def _add_published(self, part: OpenPart, retry_before_s: float | None) -> None:
         for kept, outcome in read_rows(self._disk, self.folder / part_name(part.number), self.layout):
+            # A row of the part is done, unless it failed and is tried again, or the journal has attempts that came
+            # after the part was written. Such a row stays in `retried` until it ends: a part that is published before
+            # that has its old outcome.
             is_to_retry = outcome.status is not Status.OK and outcome.finished_at_s < (retry_before_s or -math.inf)
             attempts = part.recovered.attempts.get(outcome.row, ())
             if is_to_retry or any(attempt.number > outcome.attempts for attempt in attempts):
@@ -461,9 +465,6 @@ class Output:
         if is_done:  # a removal that a power cut undoes does no harm: the part has it all
             for journal in journals_in(self._disk, self.own).get(part.number, ()):
                 self._disk.remove(journal)
-
-    def answers_path(self, number: int) -> Path:
-        return _answers_path(self.own, number)
 
     def part(self, number: int) -> OpenPart | None:
         """A part that was opened and is not sealed yet."""

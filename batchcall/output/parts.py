@@ -121,6 +121,8 @@ class Totals:
 
 def write_part(disk: Disk, path: Path, layout: Layout, batches: Iterable[pa.RecordBatch], totals: Totals) -> None:
     """Write a part whole: its rows in order, its totals in the footer. Raises OSError."""
+    # With the totals in the footer, what is done and what it cost is known without reading a row: ten million rows
+    # resume by a look at a folder and its footers.
     schema = layout.schema.with_metadata({_FOOTER_KEY: orjson.dumps(totals.as_json())})
     with _table_writer(disk, path, schema) as writer:
         groups = _Groups(writer, schema, _GROUP_ROWS)
@@ -139,6 +141,8 @@ class AnswersFile:
         self._stack = contextlib.ExitStack()
         self._held: list[Attempt] = []
         self._held_bytes = 0
+        # The file stays open for as long as this object is used. Where it cannot be opened, the block closes what was;
+        # where it can, the stack is taken out of the block, which then closes nothing.
         with self._stack:
             writer = self._stack.enter_context(_table_writer(disk, path, ANSWERS_SCHEMA))
             self._groups = _Groups(writer, ANSWERS_SCHEMA, _ANSWERS_GROUP_ROWS)
@@ -202,6 +206,9 @@ class _Groups:
 @contextlib.contextmanager
 def _table_writer(disk: Disk, path: Path, schema: pa.Schema) -> Iterator[Any]:
     """A Parquet file to write; it stands at `path` once the block ends well."""
+    # Closed from the inside out: the footer is written, the buffer emptied, the file synced and renamed. An exception
+    # goes the same way, and ends in the removal of the file. Checksums make an error of a flipped bit that would else
+    # be a wrong value.
     repeating = [name for name in schema.names if name not in _EACH_ITS_OWN]
     with (
         whole_file(disk, path) as handle,
@@ -219,7 +226,7 @@ _EACH_ITS_OWN = frozenset({"row", "body", "request_hash", "response_id", "sent_a
 
 
 def read_totals(disk: Disk, path: Path) -> Totals:
-    """The totals in a part's footer; its rows are not read. Raises OutputError when it is no part of ours."""
+    """The totals in a part's footer; its rows are not read. Raises OutputError when it is not one of our parts."""
     with readable(path, as_what="as a part"), _opened(disk, path) as file:
         return Totals.from_json(orjson.loads(file.metadata.metadata[_FOOTER_KEY]))
 

@@ -27,7 +27,7 @@ class Stamp(NamedTuple):
 
     request_hash: str
     finished_us: int
-    is_paid: bool  # a completion came, or tokens were counted; a page with status 200 is none
+    is_paid: bool  # a completion came, or tokens were counted; a page with status 200 is not a completion
     endpoint: str | None = None  # that was asked last, as the column says it
 
 

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Protocol, TextIO
 
 import orjson
@@ -60,7 +61,7 @@ class Lines:
         if time.monotonic() - self._said_at_s < LINE_EVERY_S:
             return
         self._said_at_s = time.monotonic()
-        self._write({"event": "progress", **as_json(now)}, snapshot_text(now))
+        self._write({"event": "progress", **asdict(now)}, snapshot_text(now))
 
     def say(self, note: str) -> None:
         self._write({"event": "note", "note": note}, note)
@@ -69,10 +70,6 @@ class Lines:
         line = orjson.dumps(event).decode() if self._as_json else f"batchcall: {printable(text)}"
         with _gone_terminal():
             print(line, file=self._stream, flush=True)
-
-
-def as_json(now: Snapshot) -> dict[str, Any]:
-    return {name: getattr(now, name) for name in Snapshot.__dataclass_fields__}
 
 
 class Bar:
@@ -91,8 +88,9 @@ class Bar:
             self._bar.close()
 
     def show(self, now: Snapshot) -> None:
+        # Rows of earlier runs are in the count, but say nothing about the rate of this one.
         if self._is_first:
-            self._bar.initial = now.rows - now.rows_here  # rows of earlier runs say nothing about the rate
+            self._bar.initial = now.rows - now.rows_here
             self._is_first = False
         if now.rows_expected is not None:
             self._bar.total = now.rows_expected

@@ -181,12 +181,8 @@ def duration_text(seconds: float) -> str:
 def snapshot_text(now: Snapshot) -> str:
     """One line for a log: where the run stands."""
     expected = f" of {now.rows_expected:,}" if now.rows_expected is not None else ""
-    parts = [f"{now.rows:,}{expected} rows", f"{rate(now):,.1f} rows/s", *extras(now)]
-    return ", ".join(parts)
-
-
-def rate(now: Snapshot) -> float:
-    return now.rows_here / now.elapsed_s if now.elapsed_s > 0 else 0.0
+    rate = now.rows_here / now.elapsed_s if now.elapsed_s > 0 else 0.0
+    return ", ".join([f"{now.rows:,}{expected} rows", f"{rate:,.1f} rows/s", *extras(now)])
 
 
 def extras(now: Snapshot) -> list[str]:
