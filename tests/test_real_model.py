@@ -21,7 +21,7 @@ from running import results, write_rows
 
 pytestmark = pytest.mark.skipif(why_no_model() is not None, reason=why_no_model() or "")
 
-ROWS = int(os.environ.get("BATCHCALL_REAL_ROWS", "5"))
+ROWS = int(os.environ.get("BATCHCALL_REAL_ROWS", "3"))
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -126,7 +126,7 @@ async def test_what_a_real_model_gets_wrong_is_asked_again(
 ) -> None:
     monkeypatch.setenv("REAL_MODEL_KEY", KEY)
 
-    rows = await ran(tmp_path, server, "openai-chat", FREE, count=ROWS // 2, reask=1)
+    rows = await ran(tmp_path, server, "openai-chat", FREE, count=2, reask=1)
 
     assert {row["status"] for row in rows} <= {"ok", "invalid_arguments", "truncated"}
     again = [row for row in rows if row["attempts"] == 2]
