@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from answering import serving
 from batchcall import run_job
 from running import results, write_rows
 
@@ -66,14 +67,8 @@ async def endpoint(answers: list[dict[str, Any]], asked: list[tuple[str, Any, An
         asked.append((request.path, request.headers, await request.json()))
         return web.json_response(answers[len(asked) - 1])
 
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield f"{url}/v1"
 
 
 async def test_the_protocol_changes_and_the_columns_do_not(tmp_path: Path, monkeypatch: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from answering import serving
 from batchcall import run_job
 from running import results, write_rows
 
@@ -26,14 +27,8 @@ async def endpoint(answer: bytes, asked: list[tuple[dict[str, str], bytes]]) -> 
         asked.append((dict(request.headers), await request.read()))
         return web.Response(body=answer, content_type="application/json")
 
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield f"{url}/v1"
 
 
 def write_job(folder: Path, url: str, request: str, *, endpoint: str = "") -> None:

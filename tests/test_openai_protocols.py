@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from answering import serving
 from batchcall import run_job
 from batchcall.base.errors import JobError
 from batchcall.commands.check import check_job
@@ -55,14 +56,8 @@ async def endpoint(asked: list[web.BaseRequest]) -> AsyncIterator[str]:
         await request.read()
         return web.json_response(next(answer for path, answer in ANSWERS.items() if request.path.endswith(path)))
 
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield url
 
 
 async def test_another_protocol_gives_the_same_columns(tmp_path: Path) -> None:

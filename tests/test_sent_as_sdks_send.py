@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
+from answering import serving
 from batchcall.base.records import Request, Shape, Tool
 from batchcall.dialects import DIALECTS
 from batchcall.http.transport import open_transport
@@ -362,14 +363,8 @@ async def recorder(posted: list[Posted]) -> AsyncIterator[str]:
         posted.append(Posted(request.path_qs, headers, await request.json()))
         return web.json_response({"error": {"message": "no", "type": "invalid_request_error"}}, status=400)
 
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield url
 
 
 async def post(root: str, protocol: str, request: Request) -> None:

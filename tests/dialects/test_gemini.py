@@ -15,6 +15,7 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from answering import serving
 from batchcall import run_job
 from batchcall.answers.arguments import Toolbox
 from batchcall.answers.read import max_tokens_of
@@ -1056,14 +1057,8 @@ async def endpoint(answer: Any, asked: list[Any]) -> AsyncIterator[str]:
             return web.Response(body=b"data: " + body + b"\r\n\r\n", content_type="text/event-stream")
         return web.Response(body=body, content_type="application/json")
 
-    runner = web.ServerRunner(web.Server(handle))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1beta"
-    finally:
-        await runner.cleanup()
+    async with serving(handle) as url:
+        yield f"{url}/v1beta"
 
 
 # The vendor's own description

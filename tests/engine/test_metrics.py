@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import web
 
+from answering import serving
 from batchcall.engine.metrics import watched_queue
 from batchcall.http.transport import open_transport
 from batchcall.pacing.pacer import Pacer
@@ -57,16 +58,11 @@ async def test_metrics_are_read_from_the_host_of_the_endpoint_and_nothing_there_
         is_there = request.path == "/metrics"
         return web.Response(status=200 if is_there else 404, text="llamacpp:requests_processing 1")
 
-    runner = web.ServerRunner(web.Server(metrics))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        async with open_transport(f"{host}/v1", headers={}, timeout_s=5, concurrency=1) as transport:
-            told = [await transport.look("/metrics"), await transport.look("/elsewhere")]
-    finally:
-        await runner.cleanup()
+    async with (
+        serving(metrics) as host,
+        open_transport(f"{host}/v1", headers={}, timeout_s=5, concurrency=1) as transport,
+    ):
+        told = [await transport.look("/metrics"), await transport.look("/elsewhere")]
     async with open_transport(f"{host}/v1", headers={}, timeout_s=5, concurrency=1) as transport:
         told.append(await transport.look("/metrics"))
 
