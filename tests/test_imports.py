@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import sys
@@ -193,9 +194,14 @@ def complaints_about_foreign(path: str, found: Import, room: str) -> Iterator[st
 
 
 def taken_from(room: str, file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.ImportFrom) and node.module == f"batchcall.{room}":
             yield from (name.name for name in node.names)
+
+
+@functools.cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def path_of(file: Path) -> str:
