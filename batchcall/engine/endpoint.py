@@ -1,4 +1,4 @@
-"""One endpoint with one key: the way to it, what is learnt of it, and how fast it may be asked."""
+"""One endpoint with one key: the way to it, what is learnt about it, and how fast it may be asked."""
 
 from __future__ import annotations
 
@@ -70,6 +70,8 @@ class Endpoint:
 
     def learn(self, row: int, read: ParsedAttempt, *, sent_at_s: float, now_s: float, roll: float) -> None:
         """Let the pacer learn from one attempt."""
+        # A rejected request shows the endpoint at work, but not that the job is right: all rows may be rejected for one
+        # wrong parameter. So it does not count for the ramp (`is_judged`).
         failure = read.failure
         if failure is None:
             in_flight = self.gate.in_flight + self.coming  # whoever is on the way already fills a place
@@ -96,8 +98,9 @@ class Endpoint:
         return self.health.saw(read.failure) or self.pacer.verdict(now_s)
 
     def takes_no_try(self, failure: Failure) -> bool:
-        """A failure that a row did not cause: nothing could be sent, the endpoint is down and the row only found out
-        whether it still is, or it takes fewer at the same time than were sent."""
+        """A failure that a row did not cause."""
+        # Nothing could be sent; or the endpoint is down and the row only found out whether it still is; or the endpoint
+        # takes fewer requests at the same time than were sent.
         is_beyond_open = self.pacer.is_beyond_open and self.pacer.open_limit.is_sure
         is_of_all = (self.pacer.is_down or is_beyond_open) and failure.kind.rule.scope is Scope.RETRY
         return is_of_all or failure.kind in _NEVER_A_ROWS
@@ -115,6 +118,8 @@ class Endpoint:
 
     def obey(self, now_s: float) -> bool:
         """Let the gate do what the pacer says; whether that is news."""
+        # Called for every answer, while the orders seldom change. The pause is set before the places: a larger number
+        # of them lets many through at once.
         orders = self.pacer.orders(now_s)
         if orders == self._orders:
             return False

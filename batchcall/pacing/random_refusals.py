@@ -83,6 +83,9 @@ class RandomRefusals:
 
         `counts_minutes`: whole minutes seem to be what is counted.
         """
+        # What speaks for chance: overload after overload at rates far below one that has worked. Then that rate is
+        # tried again, provided that the two explanations predict different shares of refusals; otherwise a trial would
+        # show nothing. Where whole minutes are counted, a low rate may really be refused, so more overloads are needed.
         self._since_s = now_s
         if known_per_s >= _LOW * self._worked_per_s:
             self._worked_per_s, self._odd = max(self._worked_per_s, known_per_s), 0

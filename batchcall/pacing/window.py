@@ -9,7 +9,7 @@ _DOUBLES = 1.75  # doubling goes on while each brings so much more
 _CLOSE = 1.26  # neighbours this near need nothing measured in between
 _TIE = 1.03  # what a larger window must bring more than a smaller one
 _LEAST_ENDS, _LEAST_ROUND_S = 16, 0.25
-_ENDS_PER_PLACE = 2.5  # to tell close ones apart; one is enough while doubling
+_ENDS_PER_PLACE = 2.5  # to distinguish close ones; one is enough while doubling
 _FULL = 0.85  # of the window in use, else a round says nothing about it
 _LOOK_AGAIN_S = 60.0
 _CUT = 0.7
@@ -82,11 +82,16 @@ class Window:
         self._begin(now_s)
         self._is_cold = not self._is_doubling
 
+    # How the size is found. It doubles while each doubling brings 1.75 times as much. The first that brings less has
+    # passed the knee, so the search goes on between the last two sizes, by measuring the middle between the best size
+    # and a neighbour that is far from it, above and below. The smallest size within 3 % of the best is taken: a larger
+    # one brings nothing and makes each answer wait. A minute later the neighbours are measured again.
+
     def _end_round(self, now_s: float) -> None:
         used = self._in_flight / self._ends
         per_s = used * self._work / max(self._time_s, 1e-9)
         self._begin(now_s)
-        if used < _FULL * self.size:
+        if used < _FULL * self.size:  # something else bounds what is in flight: the round shows nothing
             return
         before = self._brought.get(self.size // 2)
         if self._is_doubling and before is not None and per_s < _DOUBLES * before:

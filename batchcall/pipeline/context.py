@@ -55,7 +55,7 @@ class Run:
     earlier_answers: EarlierAnswers | None
     disk: Disk
     progress: Progress
-    record_lock: threading.Lock = field(default_factory=threading.Lock)  # for whoever writes run.json under way
+    record_lock: threading.Lock = field(default_factory=threading.Lock)  # for writing run.json under way
     began_s: float = field(default_factory=time.monotonic)
 
     @property

@@ -36,6 +36,8 @@ def room_for(job: Job) -> Room:
     limit = _raised_to(files + in_flight + MOST_RESTING * len(prepared))
     if limit is None:
         return Room(MOST_AUTO, MOST_RESTING)
+    # A number in the job is kept or refused. "auto" takes what the others leave, and idle connections what is left
+    # then.
     left, fixed, autos = limit - files, sum(one or 0 for one in prepared), prepared.count(None)
     most_auto = min(MOST_AUTO, (left - fixed) // autos) if autos else MOST_AUTO
     if left < fixed or most_auto < _LEAST_AUTO:

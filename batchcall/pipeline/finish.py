@@ -1,4 +1,4 @@
-"""The end of a run: what is in is published, and what the run came to is recorded and returned."""
+"""The end of a run: rows that have ended are published, and the result is recorded and returned."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batchcall.report import EndpointUse, Summary, advice_text
 
 
 def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:
-    """Publish what is in, record what the run came to. Runs in a thread. Raises OutputError."""
+    """Publish the rows that have ended, record the result. Runs in a thread. Raises OutputError."""
     output, runfile, progress = run.output, run.resumption.runfile, run.progress
     with as_output_error(output.folder):
         output.make_way()
@@ -137,7 +137,7 @@ _PACE_KEYS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 def _ending(run: Run, totals: Totals, stopped: Stopped | BatchcallError | None) -> tuple[str, str, ExitCode]:
     """Why the run has ended, what to do next, and the exit code."""
     if stopped is not None:
-        # Once a run is under way, a disk or an input that fails is no wrong command: the run can go on later.
+        # Once a run is under way, a disk or an input that fails does not make the command wrong: it can go on later.
         can_go_on = isinstance(stopped, OutputError | InputError)
         return str(stopped), stopped.hint, ExitCode.STOPPED_EARLY if can_go_on else stopped.exit_code
     is_whole = run.resumption.runfile.is_complete

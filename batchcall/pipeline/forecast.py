@@ -43,6 +43,7 @@ def forecast_of(makers: Sequence[RequestMaker], source: Input, disk: Disk, folde
         for batch in source.batches(columns):
             for row in batch.rows:
                 rows += 1
+                # Each answer serves one row, as in the run: equal rows each need their own.
                 hashes = [maker.hash_of_row(row) for maker in makers]
                 if hashes[0] is None:
                     bad += 1

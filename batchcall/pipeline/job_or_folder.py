@@ -1,4 +1,4 @@
-"""Every command takes the job file, its folder or the output folder, whichever is at hand: from one to the other."""
+"""Every command takes the job file, its folder or the output folder. This finds one from the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchcall.output import OWN_FOLDER, RunFile, read_runfile
 
 
 class AtHand(NamedTuple):
-    """A job file, and what an output says of the job that it belongs to."""
+    """A job file, and the paths that the record of an output adds to it."""
 
     job: Path
     input: str | None = None  # None: as the job file says

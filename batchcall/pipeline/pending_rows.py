@@ -1,4 +1,4 @@
-"""The rows that are left, and what is to be asked for each: what is done or was bought before is never asked again."""
+"""The rows that are left, and the request for each. What is done or was bought before is never asked again."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[PendingBatch, int
             return pending, _next_undone(number, done) * run.output.part_rows
         if run.options.limit is not None and row.index >= run.options.limit:
             break
+        # Opened here, in the thread that reads: it reads the part before it, which may be long.
         part = run.output.part(number)
         if part is None:
             part = run.output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
@@ -93,7 +94,7 @@ def take_batch(run: Run, batch: PendingBatch) -> list[PendingRow]:
 
 
 def prepare_row(run: Run, row: Row, part: OpenPart) -> Prepared | Ended:
-    """What is to be asked for a row, with what is known of it already; or how it ended without asking."""
+    """The request of a row, with the answers that it has already; or how it ended without a request."""
     # What is known of a row, in this order: what its own part or journal holds; then an answer to the same request that
     # was set aside, whichever row it was bought for. Only what is left is sent.
     earlier = run.output.earlier(part, row.index)
@@ -135,6 +136,7 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     hashes = [request_hash, *(one for one in older if one is not None)]
     with as_output_error(run.output.folder):
         own = tuple(one.read() for one in earlier.attempts if one.request_hash in hashes)
+    # A row that is tried again (`earlier.outcome` is how it failed) wants a new answer, not one that was set aside.
     if own or earlier.outcome is not None or run.earlier_answers is None:
         return own
     bought = _take(run.earlier_answers, hashes)
@@ -142,7 +144,7 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
     if bought.outcome is not None:
-        # What was left out of the row that it was bought for does not concern this row, which has its own.
+        # What was left out of the input row that it was bought for does not concern this row, which has its own.
         outcome = replace(bought.outcome, row=row.index, left_out=None)
         return Ended(_without_values(row), outcome, attempts)
     for attempt in attempts:  # the row may need more answers: those that it has are stored with it from now on

@@ -1,4 +1,4 @@
-"""Where a run stands while it goes on, twice a second, for whoever wants to show it."""
+"""The state of a run while it goes on, twice a second, for a progress bar."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def show_progress(run: Run, engine: LiveEngine, feed: Feed[PendingRow], sh
     rows_at_start = run.progress.totals.rows
     speed = _Speed()
 
-    # Counting the rows may read the whole input, so it is done only for whoever needs it: the bar and max_failed.
+    # Counting the rows may read the whole input, so it is done only where it is needed: for the bar and max_failed.
     async def keep_showing() -> None:
         if show is not None or run.job.limits.max_failed_share is not None:
             await _count_expected(run)

@@ -1,11 +1,11 @@
-"""What a run finds in its output, and what becomes of it. Nothing is reused silently, nothing is bought again.
+"""What a run finds in its output, and what it does with it. Nothing is reused without notice, nothing is bought again.
 
 Three things may differ from the run before: the job (what is asked), the input (which rows), and the layout (which
 columns, how many rows a part has). `resume` settles them in this order:
 
 - Another job makes other requests, so no row that is done fits any longer. The table `ACTIONS` decides.
 - Another input or layout concerns single parts. A part stays if each of its rows makes the same request as before and
-  keeps the same columns. The others are set aside: rows find their answers there by request hash, wherever they stand.
+  keeps the same columns. The others are set aside: rows find their answers there by request hash, wherever they moved.
 - Nothing differs: all parts stay, and the record of the input says where reading can begin.
 
 Whether the person must be asked first is `why_refused`, which comes before all this and changes nothing.
@@ -136,7 +136,8 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk
     if old.revalidating:
         raise _interrupted(output.folder)
 
-    # Copies, as the old record may be written once more before the new one is.
+    # Copies: `_set_aside` may write the old record once more before the new one is written, and after a crash in
+    # between it must still name the jobs whose rows are there.
     runfile.runs, runfile.kept_jobs = list(old.runs), list(old.kept_jobs)
     runfile.bill_aside, runfile.totals = old.bill_aside, old.totals
     resumption = Resumption(runfile, [maker, *map(_old_maker, old.kept_jobs)], notes)
@@ -179,7 +180,8 @@ def compare_jobs(old: RunFile, job: Job, disk: Disk) -> JobIs:
 
 
 def fingerprint(value: Any) -> str:
-    """Of anything JSON can hold; by the standard library, whose output does not change between versions."""
+    """A hash of anything JSON can hold. It must be the same after any update of a library."""
+    # So by the standard library: orjson has changed how it writes some floats.
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -202,12 +204,12 @@ def refuse_foreign_folder(folder: Path) -> None:
 
 
 def read_with(job: Job) -> dict[str, Any]:
-    """The settings that decide what a stored answer comes to, as run.json keeps them."""
+    """The settings that decide how a stored answer is read, as run.json keeps them."""
     return {name: getattr(job.validate, name) for name in ("repair", "coerce", "formats")}
 
 
 def validation_note(runfile: RunFile, job: Job, disk: Disk) -> str | None:
-    """That rows which are done were read with other settings than the job has now; None where none were."""
+    """A note that rows which are done were read with other settings than the job has now; None where none were."""
     if not part_numbers(disk, job.output.path):
         return None
     now = read_with(job)
@@ -240,8 +242,8 @@ def job_notes(folder: Path, runfile: RunFile, disk: Disk, job: Job | None) -> li
 
 
 _NEXT_RUN = (
-    "Where the next run would buy rows again for that, it refuses, unless --on-change says what to do: rerun asks them"
-    " again, keep leaves what is done and uses the new job for the rest; `batchcall check` says how many"
+    "If the next run would have to buy rows again because of this, it refuses unless --on-change says what to do: rerun"
+    " asks them again, keep leaves what is done and uses the new job for the rest; `batchcall check` says how many"
 )
 
 
@@ -260,10 +262,13 @@ def why_refused(
 ) -> ResumeError | None:
     """Why a run with this job needs `--on-change`, with what it would buy; None where it may just start. `would` saves
     counting that again.
-
-    What is protected is what was paid for: in another job's output, and in that of another input whose rows would
-    take the place of published ones. The same input, edited or grown, is what a resume is for.
     """
+    # What is protected is what was paid for, and only that. So it may just start
+    # - where nothing was bought;
+    # - with the same job, or one that differs only in endpoints that brought nothing, over the same input, edited or
+    #   grown: that is what a resume is for; or over another input, if that asks for every answer that is there;
+    # - with a job that was changed back, over the same input: every row finds its answer among those set aside.
+    # A revalidation that was interrupted comes first: until it ends, parts and record do not belong together.
     folder = job.output.path
     if old.revalidating:
         return _interrupted(folder)
@@ -316,7 +321,9 @@ def _is_same_input(old: RunFile, job: Job, source: Input) -> bool:
 
 def is_correction(old: RunFile, job: Job, disk: Disk) -> bool:
     """Whether a job differs from the one before only in endpoints of a pool that brought no answer: a typo in one of
-    them. What is there was answered by the others, which are there still."""
+    them. All that was bought came from the others, which the job still has."""
+    # The pool's protocols and models are part of every request's identity. Without this, such a typo would make the
+    # whole output another job's.
     may_differ = ("protocol", "model")
     was, now = ({name: one[name] for name in one.keys() - may_differ} for one in (old.identity, request_identity(job)))
     try:
@@ -360,7 +367,7 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
 
 
 def unfit_without_record(folder: Path, what: str) -> ResumeError:
-    """Nothing says which job has bought `what`, and this one has not."""
+    """The refusal where no record names the job that bought `what`, and this one has not."""
     return ResumeError(
         f"{folder}: run.json is missing or damaged, and {what} do not fit the requests that this job and input make",
         hint="restore run.json, or the job and the input; --on-change rerun keeps those parts aside and asks again;"
@@ -397,12 +404,12 @@ def _redo(resumption: Resumption, old: RunFile, output: Output, *, disk: Disk) -
 
 
 def _all_numbers(output: Output) -> list[int]:
-    """The parts of which there is anything, be it only the raw answers of one that was damaged or lost."""
+    """The parts that have any file: a journal, or only the raw answers of a part that was damaged or lost."""
     return sorted(output.published().keys() | output.journals() | output.answers())
 
 
 def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: list[int], *, disk: Disk) -> None:
-    """Move parts to `earlier`. What may have been paid in vain for their rows stays in the bill.
+    """Move parts to `earlier`. What may have been paid twice for their rows stays in the bill.
 
     The bill is written first: a crash in between counts it twice, which is better than not at all.
     """
@@ -429,7 +436,7 @@ def _settle_input(
     if unfit:
         _set_aside(resumption, old, output, sorted(unfit), disk=disk)
     resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
-    resumption.plan.gone = rows_before - resumption.plan.kept  # until the library is asked
+    resumption.plan.gone = rows_before - resumption.plan.kept  # until `complete_plan` has looked for their answers
 
 
 def _fitting_parts(makers: list[RequestMaker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
@@ -463,6 +470,8 @@ def needed_columns(source: Input, maker: RequestMaker) -> set[str]:
 
 
 def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Disk) -> bool:
+    # Its journals as well: they win over the part, so an attempt at another request would become the row's answer. Of a
+    # part that is gone, the raw answers are all there is; they stay in place if its rows still ask for them.
     if not output.has_its_columns(number):
         return False
     path = output.folder / part_name(number)

@@ -165,13 +165,13 @@ def refuse_network(job: Job) -> None:
         raise OutputError(
             f"{job.output.path} is on a network file system ({found[1]} at {found[0]}), where neither locks nor syncs"
             " can be relied on: a crash there may lose answers that were paid for",
-            hint="give output.path on a local disk and copy the parts when they are done;"
+            hint="set output.path to a local disk and copy the parts when they are done;"
             " or --set output.allow_network=true",
         )
 
 
 def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
-    """What a job needs of its templates, tools and input, checked except for the ids. Sends and writes nothing.
+    """The templates, tools, input and columns of a job, checked except for the ids. Sends and writes nothing.
 
     Raises JobError or InputError.
     """
@@ -214,7 +214,7 @@ _WHO_NEEDS = {
 def _begin(
     job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
 ) -> Run:
-    """The run as it begins: what is there is compared with what is asked for, and run.json records the start.
+    """Begin the run: compare the output with the job and the input, and record the start in run.json.
 
     Raises ResumeError where the person must decide first, OutputError.
     """

@@ -1,4 +1,4 @@
-"""Answers that are paid for and stand in no part yet: for the bill, the budgets and `status`."""
+"""Answers that are paid for and are in no part yet: for the bill, the budgets and `status`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Skim = Callable[[Attempt], tuple[ParsedAttempt, float | None]]  # an attempt, re
 
 @dataclass(slots=True)
 class Unpublished:
-    """What such answers come to."""
+    """The sums of such answers."""
 
     rows: int = 0  # that have an answer with its usage
     statuses: Counter[str] = field(default_factory=Counter)  # of rows that are in no part and would be asked no more
@@ -64,7 +64,7 @@ def unpublished_answers(
     reasks: int = 0,
     has_died: bool = False,
 ) -> Unpublished:
-    """What no part has counted, in the journals given; else in those that stand, and among the stored answers of parts
+    """What no part has counted, in the journals given; else in those on disk, and among the stored answers of parts
     that are not there. `reasks` is how often a row with an invalid answer is asked again.
 
     An answer over which a run may have died is left alone: the next run reads it in a process of its own. `has_died`:
@@ -99,7 +99,7 @@ def spent_aside(earlier_answers: EarlierAnswers | None, skim: Skim) -> Totals:
 
 
 def _all_unpublished(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]]:
-    """The journals that stand, and with them the stored answers of parts that are not there."""
+    """The journals on disk, and with them the stored answers of parts that are not there."""
     own = folder / OWN_FOLDER
     parts, journals, answers = set(part_numbers(disk, folder)), journals_in(disk, own), answers_in(disk, own)
     for number in sorted(journals.keys() | (answers.keys() - parts)):
@@ -110,6 +110,8 @@ def _all_unpublished(disk: Disk, folder: Path) -> Iterator[tuple[int, Recovered]
 
 
 def _has_ended(reads: Sequence[ParsedAttempt], reasks: int) -> bool:
+    # As the engine decides (`LiveEngine`), but for its retries: whether they are used up is in the journal, which has
+    # a line for a row that was given up.
     last = reads[-1]
     if last.failure is not None:
         return last.failure.kind.rule.scope is Scope.ROW
@@ -126,7 +128,7 @@ def _status_of(reads: Sequence[ParsedAttempt]) -> str:
 
 
 def _counted(disk: Disk, part: Path) -> dict[int, int]:
-    """By row, how many of its attempts a part has counted; none where it does not stand or cannot be read."""
+    """By row, how many of its attempts a part has counted; none if it is not there or cannot be read."""
     counted: dict[int, int] = {}
     try:
         for batch in read_batches(disk, part, ["row", "attempts"]) if disk.exists(part) else ():
