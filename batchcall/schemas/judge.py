@@ -15,7 +15,7 @@ import jsonschema_rs
 from batchcall.base import Json
 from batchcall.schemas.field_types import encode_json, shortened
 from batchcall.schemas.walk import REFERENCES, References, dicts_in, pointer
-from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost
+from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost, size_of
 
 MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
 _UNITS_A_LOOK = 50  # at what is known already
@@ -221,24 +221,11 @@ class Judge:
         ]
 
     def _size(self, value: Json) -> int:
-        """Parts and characters of a value, about."""
-        if isinstance(value, str):
-            return 1 + len(value) // 8
-        if not isinstance(value, dict | list):
-            return 1
+        """Parts and characters of a value, about: a character costs an eighth of a part."""
         if id(value) not in self.sizes:
-            size, waiting = 0, [value]
-            while waiting:
-                node = waiting.pop()
-                inner = node.values() if isinstance(node, dict) else node
-                size += len(inner)
-                self.effort.spend(len(inner) * 5)
-                for one in inner:
-                    if isinstance(one, dict | list):
-                        waiting.append(one)
-                    elif isinstance(one, str):
-                        size += len(one) // 8
-            self.sizes[id(value)] = size
+            size = size_of(value)
+            self.effort.spend(size.parts * 5)
+            self.sizes[id(value)] = size.parts + size.characters // 8
         return self.sizes[id(value)]
 
 

@@ -95,7 +95,7 @@ def _needed(root: _Schema) -> Iterator[_Place]:
         yield place
         waiting += [(f"{path}/allOf/{i}", one, place.kinds) for i, one in enumerate(_list_of(schema, "allOf"))]
         if place.kinds == {"object"}:
-            properties = _named(schema, "properties")
+            properties = _properties(schema)
             required = [name for name in _names_required(schema) if name in properties]
             waiting += [(path + pointer(("properties", name)), properties[name], _ALL) for name in required]
 
@@ -106,13 +106,13 @@ _NEVER: dict[str, Json] = {"not": {}}
 def _odd(root: _Schema) -> Iterator[str]:
     """What is probably a mistake, in all places that are schemas."""
     places = [_Place(pointer(place.path), place.schema, _kinds_of(place.schema)) for place in walk(root)]
-    declared = frozenset(name for place in places for name in _named(place.schema, "properties"))
+    declared = frozenset(name for place in places for name in _properties(place.schema))
     for place in places:
         yield from _misspelt(place)
         yield from (clash.what for clash in _clashes(place))
         # Names that are declared nowhere, and near to one that is. With other properties forbidden, it is a clash.
         if not place.schema.get("patternProperties") and place.schema.get("additionalProperties") is not False:
-            properties = tuple(_named(place.schema, "properties"))
+            properties = tuple(_properties(place.schema))
             for name in _names_required(place.schema):
                 near = None if name in declared else _near(name, properties)
                 if near is not None:
@@ -153,7 +153,7 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
             yield _Clash(f"{place.path}/{low}: {least} {how} {high}, {most}: nothing is valid", kinds)
     # What is required and forbidden at once.
     if "object" in place.kinds and schema.get("additionalProperties") is False and not schema.get("patternProperties"):
-        properties = _named(schema, "properties")
+        properties = _properties(schema)
         absent = [name for name in _names_required(schema) if name not in properties]
         if absent:
             names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
@@ -257,8 +257,8 @@ _FORMATS_OF_OTHERS = frozenset(
 # How schemas are looked into: whatever is not of the right shape is not there
 
 
-def _named(schema: _Schema, keyword: str) -> Mapping[str, Json]:
-    inner = schema.get(keyword)
+def _properties(schema: _Schema) -> Mapping[str, Json]:
+    inner = schema.get("properties")
     return inner if isinstance(inner, dict) else {}
 
 

@@ -112,10 +112,6 @@ class CompiledTool:
     schema: CompiledSchema
     type: FieldType
 
-    @property
-    def rewrites(self) -> tuple[str, ...]:
-        return self.schema.rewrites
-
 
 def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
     """Make a tool's schema ready. Raises SchemaError."""
