@@ -78,7 +78,15 @@ def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
         what = f"{written['python']} cannot be imported as a pydantic model: {type(error).__name__}: {error}"
         draft.misshapen(f"{where}.python", what)
         return []
-    return [_function_of(schema, {"name": name, **written})]
+    description = written.get("description") or schema.get("description")
+    return [
+        {
+            "name": written.get("name", name),
+            **({"description": description} if description else {}),
+            "parameters": {key: value for key, value in schema.items() if key not in ("title", "description")},
+            **({"strict": written["strict"]} if "strict" in written else {}),
+        }
+    ]
 
 
 @contextlib.contextmanager
@@ -96,16 +104,6 @@ def _importing_from(folder: Path) -> Iterator[None]:
         for name in set(sys.modules) - before:
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(f"{folder}{os.sep}"):
                 del sys.modules[name]
-
-
-def _function_of(schema: dict[str, Any], written: Written) -> dict[str, Any]:
-    description = written.get("description") or schema.get("description")
-    return {
-        "name": written["name"],
-        **({"description": description} if description else {}),
-        "parameters": {key: value for key, value in schema.items() if key not in ("title", "description")},
-        **({"strict": written["strict"]} if "strict" in written else {}),
-    }
 
 
 def _inline(draft: Draft, where: str, written: Written) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from batchcall.base import Json
-from batchcall.schemas.walk import escaped, has_inner_id, resolve
+from batchcall.schemas.walk import as_dict, as_list, escaped, has_inner_id, resolve
 
 # The rule: a column has the narrowest type that takes every value the schema accepts. Where there is none, JSON text:
 # a column that loses values is worse than one that has to be parsed.
@@ -108,11 +108,11 @@ class _Reading:
             yield self._referenced(schema["$ref"], depth)
         if "$dynamicRef" in schema or "$recursiveRef" in schema:
             yield Scalar.JSON
-        for part in _schemas(schema.get("allOf")):
+        for part in as_list(schema.get("allOf")):
             yield self.known(part, depth)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                yield _any_of([self.known(one, depth) for one in _schemas(schema[keyword]) if not _is_null(one)])
+                yield _any_of([self.known(one, depth) for one in as_list(schema[keyword]) if not _is_null(one)])
 
     def _own(self, schema: dict[str, Json], depth: int) -> FieldType | None:
         kinds = _types(schema)
@@ -144,7 +144,7 @@ class _Reading:
 
     def _list(self, schema: dict[str, Json], depth: int) -> FieldType | None:
         if "prefixItems" in schema:  # a tuple: a list where all its places have one type
-            places = _schemas(schema["prefixItems"])
+            places = as_list(schema["prefixItems"])
             longest = schema.get("maxItems")
             if not (isinstance(longest, int) and longest <= len(places)) and schema.get("items") is not False:
                 places = [*places, schema.get("items", True)]
@@ -156,8 +156,8 @@ class _Reading:
         return ListOf(self.read(items, depth + 1))
 
     def _struct(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        properties = schema.get("properties")
-        if not isinstance(properties, dict) or not properties:
+        properties = as_dict(schema.get("properties"))
+        if not properties:
             return None
         fields = tuple((name, self.read(inner, depth + 1)) for name, inner in properties.items())
         return StructOf(fields, is_sure="type" in schema)
@@ -184,13 +184,9 @@ _OF_TYPES: Mapping[frozenset[str], Scalar] = {
 }
 
 
-def _schemas(listed: Json) -> list[Json]:
-    return listed if isinstance(listed, list) else []
-
-
 def _types(schema: Mapping[str, Json]) -> set[str]:
     kind = schema.get("type")
-    return {kind} if isinstance(kind, str) else {one for one in _schemas(kind) if isinstance(one, str)}
+    return {kind} if isinstance(kind, str) else {one for one in as_list(kind) if isinstance(one, str)}
 
 
 def _is_null(schema: Json) -> bool:
@@ -205,7 +201,7 @@ def _bound(schema: Mapping[str, Json], keyword: str) -> float:
 
 
 def _listed_values(schema: Mapping[str, Json]) -> list[Json]:
-    return _schemas(schema.get("enum")) if "enum" in schema else [schema["const"]] if "const" in schema else []
+    return as_list(schema.get("enum")) if "enum" in schema else [schema["const"]] if "const" in schema else []
 
 
 def _any_of(kinds: list[FieldType | None]) -> FieldType | None:

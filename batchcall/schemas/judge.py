@@ -14,7 +14,7 @@ import jsonschema_rs
 
 from batchcall.base import Json
 from batchcall.schemas.field_types import encode_json, shortened
-from batchcall.schemas.walk import REFERENCES, References, dicts_in, pointer
+from batchcall.schemas.walk import REFERENCES, References, as_dict, dicts_in, pointer
 from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost, size_of
 
 MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
@@ -113,7 +113,7 @@ class _Alone:
                     words[word] = {name: {} for name in named}
         whole: dict[str, Json] = {word: schema[word] for word in ("enum", "const") if word in schema}
         pattern = schema.get("pattern")
-        lookups = sum(len(names) for word in _OF_EACH_NAME if isinstance(names := words.get(word), dict))
+        lookups = sum(len(as_dict(words.get(word))) for word in _OF_EACH_NAME)
         return cls(
             rules.compile(draft | words) if words else None,
             rules.compile(draft | whole) if whole else None,
@@ -338,8 +338,7 @@ def _dependent(found: _Found, schema: _Schema, value: Json) -> _Applying:
         return
     for word in ("dependentSchemas", "dependencies"):
         is_known = word == "dependencies" or found.judge.rules.draft >= _D2019
-        if not is_known or not isinstance(named := schema.get(word), dict):
-            continue
+        named = as_dict(schema.get(word)) if is_known else _NONE
         for name in _in_both(named, value):
             if not isinstance(named[name], list):
                 found.on_value((yield named[name], value))

@@ -12,7 +12,17 @@ from urllib.parse import unquote
 
 from batchcall.base import Json, Tool, close_to
 from batchcall.schemas.field_types import shortened
-from batchcall.schemas.walk import LISTED_SCHEMAS, NAMED_SCHEMAS, ONE_SCHEMA, has_inner_id, pointer, resolve, walk
+from batchcall.schemas.walk import (
+    LISTED_SCHEMAS,
+    NAMED_SCHEMAS,
+    ONE_SCHEMA,
+    as_dict,
+    as_list,
+    has_inner_id,
+    pointer,
+    resolve,
+    walk,
+)
 
 __all__ = ["Findings", "lint_tools"]
 
@@ -93,10 +103,10 @@ def _needed(root: _Schema) -> Iterator[_Place]:
             continue
         place = _Place(path, schema, kinds & _kinds_of(schema))
         yield place
-        waiting += [(f"{path}/allOf/{i}", one, place.kinds) for i, one in enumerate(_list_of(schema, "allOf"))]
+        waiting += [(f"{path}/allOf/{i}", one, place.kinds) for i, one in enumerate(as_list(schema.get("allOf")))]
         if place.kinds == {"object"}:
-            properties = _properties(schema)
-            required = [name for name in _names_required(schema) if name in properties]
+            properties = as_dict(schema.get("properties"))
+            required = [name for name in _required(schema) if name in properties]
             waiting += [(path + pointer(("properties", name)), properties[name], _ALL) for name in required]
 
 
@@ -106,14 +116,14 @@ _NEVER: dict[str, Json] = {"not": {}}
 def _odd(root: _Schema) -> Iterator[str]:
     """What is probably a mistake, in all places that are schemas."""
     places = [_Place(pointer(place.path), place.schema, _kinds_of(place.schema)) for place in walk(root)]
-    declared = frozenset(name for place in places for name in _properties(place.schema))
+    declared = frozenset(name for place in places for name in as_dict(place.schema.get("properties")))
     for place in places:
         yield from _misspelt(place)
         yield from (clash.what for clash in _clashes(place))
         # Names that are declared nowhere, and near to one that is. With other properties forbidden, it is a clash.
         if not place.schema.get("patternProperties") and place.schema.get("additionalProperties") is not False:
-            properties = tuple(_properties(place.schema))
-            for name in _names_required(place.schema):
+            properties = tuple(as_dict(place.schema.get("properties")))
+            for name in _required(place.schema):
                 near = None if name in declared else _near(name, properties)
                 if near is not None:
                     yield f"{place.path}/required: {shortened(name, _SHOWN)}: no such property{_meant(near)}"
@@ -153,8 +163,8 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
             yield _Clash(f"{place.path}/{low}: {least} {how} {high}, {most}: nothing is valid", kinds)
     # What is required and forbidden at once.
     if "object" in place.kinds and schema.get("additionalProperties") is False and not schema.get("patternProperties"):
-        properties = _properties(schema)
-        absent = [name for name in _names_required(schema) if name not in properties]
+        properties = as_dict(schema.get("properties"))
+        absent = [name for name in _required(schema) if name not in properties]
         if absent:
             names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
             more = ", …" if len(absent) > _SHOWN_NAMES else ""
@@ -188,6 +198,10 @@ _KINDS: Mapping[type, _Kinds] = {
     list: frozenset({"array"}),
     dict: frozenset({"object"}),
 }
+
+
+def _required(schema: _Schema) -> list[str]:
+    return [name for name in as_list(schema.get("required")) if isinstance(name, str)]
 
 
 # What looks like a word of JSON Schema
@@ -252,20 +266,3 @@ _FORMATS = (
 _FORMATS_OF_OTHERS = frozenset(
     {"host-name", "iso-date-time", "local-date-time", *(f"uuid{version}" for version in range(1, 9))}
 )
-
-
-# How schemas are looked into: whatever is not of the right shape is not there
-
-
-def _properties(schema: _Schema) -> Mapping[str, Json]:
-    inner = schema.get("properties")
-    return inner if isinstance(inner, dict) else {}
-
-
-def _list_of(schema: _Schema, keyword: str) -> list[Json]:
-    inner = schema.get(keyword)
-    return inner if isinstance(inner, list) else []
-
-
-def _names_required(schema: _Schema) -> list[str]:
-    return [name for name in _list_of(schema, "required") if isinstance(name, str)]

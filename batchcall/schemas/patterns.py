@@ -12,7 +12,7 @@ from functools import lru_cache
 import jsonschema_rs
 
 from batchcall.base import Json
-from batchcall.schemas.walk import References, dicts_in, pointer
+from batchcall.schemas.walk import References, as_dict, as_list, dicts_in, pointer
 
 _Places = dict[int, tuple[str, dict[str, Json]]]  # path and schema, by identity of the schema
 _WHY = "left out of the check: the engine that matches in linear time does not know it"
@@ -74,8 +74,7 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
 def patterns_in(document: dict[str, Json]) -> set[str]:
     found: set[str] = set()
     for node in dicts_in(document):
-        named = node.get("patternProperties")
-        found |= named.keys() if isinstance(named, dict) else set()
+        found |= as_dict(node.get("patternProperties")).keys()
         if isinstance(pattern := node.get("pattern"), str):
             found.add(pattern)
     return found
@@ -106,21 +105,18 @@ def _reading(pattern: str) -> str | None:
         if _compiles(reading, jsonschema_rs.RegexOptions()):
             return reading
     skeleton = _ESCAPE.sub("a", _GROUP_NAME.sub("(", written))  # of escapes that are known elsewhere
-    is_sound = _compiles(written, jsonschema_rs.FancyRegexOptions()) or _is_of_python(pattern)
-    return None if is_sound or _compiles(skeleton, jsonschema_rs.FancyRegexOptions()) else pattern
-
-
-_GROUP_NAME = re.compile(r"(?<!\\)\(\?P?<\w+>")
-_ESCAPE = re.compile(r"\\(?:[pPN]\{[^}]*\}|.)", re.DOTALL)
-
-
-def _is_of_python(pattern: str) -> bool:
+    if any(_compiles(one, jsonschema_rs.FancyRegexOptions()) for one in (written, skeleton)):
+        return None
     try:
         with warnings.catch_warnings(action="ignore"):
             re.compile(pattern)
     except (re.error, RecursionError, OverflowError):
-        return False
-    return True
+        return pattern
+    return None
+
+
+_GROUP_NAME = re.compile(r"(?<!\\)\(\?P?<\w+>")
+_ESCAPE = re.compile(r"\\(?:[pPN]\{[^}]*\}|.)", re.DOTALL)
 
 
 def _translated(pattern: str) -> str | None:
@@ -192,8 +188,7 @@ def _loosen(schema: dict[str, Json], unsure: set[int]) -> None:
     if id(schema.get("contains")) in unsure:
         schema.pop("maxContains", None)
     # More branches may be valid than in the whole schema, so "exactly one" becomes "at least one".
-    listed = schema.get("oneOf")
-    if isinstance(listed, list) and any(id(one) in unsure for one in listed):
+    listed = as_list(schema.get("oneOf"))
+    if any(id(one) in unsure for one in listed):
         del schema["oneOf"]
-        also = schema.get("allOf")
-        schema["allOf"] = [*(also if isinstance(also, list) else []), {"anyOf": listed}]
+        schema["allOf"] = [*as_list(schema.get("allOf")), {"anyOf": listed}]

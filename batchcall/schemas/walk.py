@@ -63,6 +63,16 @@ def within(schema: Mapping[str, Json], keywords: Iterable[str] | None = None) ->
             yield (keyword,), inner
 
 
+def as_dict(value: Json) -> dict[str, Json]:
+    """The object; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Json) -> list[Json]:
+    """The list; an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
 def dicts_in(document: Json) -> Iterator[dict[str, Json]]:
     """All objects in it, whether they are schemas or values."""
     waiting = [document]
