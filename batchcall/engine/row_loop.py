@@ -119,16 +119,16 @@ class LiveEngine:
     reasks: int
     now_s: Callable[[], float]  # seconds since the epoch
     roll: Callable[[], float]  # a number in [0, 1)
-    # As `AnswerParser.read`, in a process of its own; takes its time.
+    # As `AnswerParser.read`, in a process of its own; may take a minute, so it is called in a thread.
     reread: Callable[[Attempt, Request], ParsedAttempt]
     say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
     grace_s: float | None = None  # that answers are awaited after a stop; None: until each is there or out of time
     stopped: Stopped | BatchcallError | None = None
     given_up: int = 0  # requests still in flight then: perhaps paid, and sent again by the next run
-    _workers: list[Worker] = field(default_factory=list)
     waiting_retries: int = 0  # rows that wait to be tried again
     proxy_cutoffs: ProxyCutoffs = field(default_factory=ProxyCutoffs)
+    _workers: list[Worker] = field(default_factory=list)
     _results: Results[Ended] | None = None
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _unsent: Backlog = field(default_factory=Backlog)
@@ -218,6 +218,7 @@ class LiveEngine:
                     await self._unsent.room()
                     item = await feed.next()
                     prepared = None if item is None else prepare(item)
+                    del item  # the values of a row may be large, and its request is made
                     if isinstance(prepared, Prepared):
                         self._unsent.add(prepared.size)
                 begun = await self._begun(prepared) if isinstance(prepared, Prepared) else None
@@ -249,7 +250,7 @@ class LiveEngine:
     async def _begun(self, prepared: Prepared) -> Life:
         reads = []
         for attempt in prepared.attempts:
-            await asyncio.sleep(0)  # thousands may have their answers: signals are heard between any two
+            await asyncio.sleep(0)  # thousands of rows may have theirs: signals are noticed between any two
             reads.append(await self._read_again(attempt, prepared))
         return Life(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads))
 
