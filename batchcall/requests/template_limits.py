@@ -1,4 +1,5 @@
-"""What a template may not exceed, all in one place: how long what it makes gets, and how much it does for one row."""
+"""The limits of templates, all in one place: how long a text they make may be, and how much work they may do for one
+row. What the texts are is for `prompt`."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ TEXT = Limit("the text", MAX_CHARACTERS, "characters")  # a rendered template, a
 LIST = Limit("a list", 100_000, "items")  # as many as Jinja's sandbox allows a range
 NUMBER = Limit("a number", 1 << 17, "bits")  # to multiply two of them takes milliseconds
 # Put into each line of a text whose lines are known only when they are made.
-MARGIN = Limit("what stands before or between lines", 16, "characters")
+MARGIN = Limit("the text before or between lines", 16, "characters")
 
 
 def check_length(length: int, limit: Limit = TEXT) -> None:
@@ -65,7 +66,7 @@ def joined(separator: AnyStr, pieces: Iterable[AnyStr]) -> AnyStr:
     return separator.join(kept)
 
 
-# The steps that are left of the rendering that runs in this thread. A variable of the context, because filters and
+# The steps that are left of the rendering in this thread. A variable of the context, because filters and
 # operators are functions of the one sandbox that all threads share.
 class Work:
     __slots__ = ("left",)
@@ -158,7 +159,8 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
     def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
         _spend_on(owner, *args)
-        if isinstance(owner, str | bytes | int):  # no number that a method of theirs takes may be one of gigabytes
+        # A number that a method of a text or number takes is a width or a count. No method needs a longer one.
+        if isinstance(owner, str | bytes | int):
             for argument in (*args, *kwargs.values()):
                 if isinstance(argument, int):
                     check_length(argument)
@@ -196,8 +198,8 @@ class _BoundedFormatter(SandboxedFormatter):
 
 
 def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The filter, measured before it runs and counted. What Jinja has noted on it stays there."""
-    # Jinja hands some filters its environment in front of the value.
+    """The filter, measured before it runs, and counted. It keeps the attributes by which Jinja calls it."""
+    # Jinja gives some filters its environment before the value.
     place = 0 if getattr(function, "jinja_pass_arg", None) is None else 1
     limit, length_of = _MAKES.get(name, (TEXT, None))
 
@@ -247,13 +249,13 @@ def _replaced(text: Any, old: Any, new: Any, count: int | None = None) -> int:
     return len(text) + times * (len(new) - len(old))
 
 
-# How long it gets what a filter of this name makes, and a method of text, called with the same arguments.
+# By the name of a filter, or of a method of text that takes the same arguments: how long what it makes would get.
 _MAKES: Mapping[str, tuple[Limit, Callable[..., int]]] = {
     "batch": (LIST, lambda rows, linecount, fill_with=None: linecount),
     "center": (TEXT, lambda text, width=80, fill=" ": width),
     "expandtabs": (
         TEXT,
-        lambda text, tabsize=8: len(text) + text.count("\t" if type(text) is str else b"\t") * tabsize,
+        lambda text, tabsize=8: len(text) + text.count(b"\t" if isinstance(text, bytes) else "\t") * tabsize,
     ),
     "format": (TEXT, lambda text, *args, **kwargs: _printed(text, kwargs or args)),
     "indent": (

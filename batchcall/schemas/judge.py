@@ -32,7 +32,7 @@ class Fault(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What came of a schema on a value. `names` and `items` are the members that it has looked at."""
+    """The result of a schema on a value. `names` and `items` are the members that it has looked at."""
 
     faults: tuple[Fault, ...] = ()
     names: frozenset[str] = frozenset()
@@ -74,7 +74,7 @@ class Rules:
         return self.alone[id(schema)]
 
     def units_a_name(self, patterns: Mapping[str, Json]) -> float:
-        """What finding out costs which of the patterns a name matches."""
+        """Units for finding out which of the patterns a name matches."""
         if id(patterns) not in self.costs:
             self.costs[id(patterns)] = 20 + sum(75 + 20 * pattern_cost(pattern) for pattern in patterns)
         return self.costs[id(patterns)]
@@ -100,7 +100,7 @@ class _Alone:
     def of(cls, schema: dict[str, Json], rules: Rules) -> _Alone:
         # The validator judges a schema that has only these keywords, on a value whose members are nulls: so it cannot
         # recurse, and its time is known. `additionalProperties: false` stays with the names that it allows.
-        if rules.draft < _D2019 and "$ref" in schema:  # whatever stands beside it is ignored
+        if rules.draft < _D2019 and "$ref" in schema:  # its other keywords are ignored
             return cls(None, None, False, 0, 1, (_ref,))
         draft: dict[str, Json] = {"$schema": rules.document["$schema"]} if "$schema" in rules.document else {}
         words = {word: schema[word] for word in _ALONE if word in schema}
@@ -139,14 +139,14 @@ class Judge:
 
     rules: Rules
     effort: Effort
-    explains: bool  # all faults in words, where else the first one ends it
+    explains: bool  # collects faults in words; otherwise the first fault ends it
     # By identity: equal parts of a value are judged apart, but comparing them would cost more than judging them.
     known: dict[_Key, Verdict] = field(default_factory=dict)
     opened: set[_Key] = field(default_factory=set)
     sizes: dict[int, int] = field(default_factory=dict)
 
     def verdict(self, value: Json) -> Verdict:
-        """What comes of the document on a value. Raises TooMuchWork."""
+        """The result of the whole document on a value. Raises TooMuchWork."""
         # A judging that waits for a verdict stays on this list. Recursion would need a frame of Python's stack for
         # every schema at every level of the value.
         running = [self._begin(self.rules.document, value)]
@@ -202,7 +202,7 @@ class Judge:
             if len({one if isinstance(one, str) else encode_json(_whole_floats(one)) for one in value}) < length:
                 found.faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
         for apply in alone.applicators:
-            # With a fault in the way, what has not been looked at is not known.
+            # After a fault it is not known what would have been looked at, so `unevaluated…` cannot be judged.
             if found.faults and (not self.explains or apply in _UNEVALUATED):
                 break
             yield from apply(found, schema, value)
@@ -222,6 +222,8 @@ class Judge:
 
     def _size(self, value: Json) -> int:
         """Parts and characters of a value, about: a character costs an eighth of a part."""
+        if not isinstance(value, dict | list):
+            return 1 + (len(value) // 8 if isinstance(value, str) else 0)
         if id(value) not in self.sizes:
             size = size_of(value)
             self.effort.spend(size.parts * 5)
@@ -252,7 +254,7 @@ class _Found:
         self.faults.append(Fault((), cut_message(message)))
 
     def on_value(self, verdict: Verdict) -> None:
-        """Of a schema that was applied to the same value, and must be satisfied."""
+        """Take the verdict of a schema on the same value that must be satisfied."""
         self.faults += verdict.faults
         self.looked_at(verdict)
 
