@@ -263,7 +263,7 @@ def test_check_makes_nothing_of_an_output_that_can_be_written(tmp_path: Path) ->
     assert not (tmp_path / "a").exists()
 
 
-def test_all_faults_of_a_job_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_job_file_are_reported_at_once(tmp_path: Path) -> None:
     job = write_job(tmp_path)
     edit(job, "concurrency = 8", 'concurrency = 0\ntimout = "5s"')
     edit(job, "[output]", "[output]\nresponse = 3")
@@ -296,7 +296,7 @@ def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_slips_in_a_tool_are_told_by_check_and_once_by_run(tmp_path: Path) -> None:
+def test_typos_in_a_tool_are_reported_by_check_and_once_by_run(tmp_path: Path) -> None:
     job = write_job(tmp_path, rows=3)
     edit(tmp_path / "tool.json", '"minimum"', '"minimun"')
     slip = "record_person: /properties/age/minimun: not a keyword of JSON Schema; did you mean minimum?"
@@ -309,7 +309,7 @@ def test_slips_in_a_tool_are_told_by_check_and_once_by_run(tmp_path: Path) -> No
     assert ran.stderr.count(slip) == 1
 
 
-def test_status_and_verify_tell_a_half_done_output_from_a_done_one(tmp_path: Path) -> None:
+def test_status_and_verify_distinguish_a_half_done_output_from_a_done_one(tmp_path: Path) -> None:
     job = write_job(tmp_path)
     assert batchcall("run", job, "--limit", "12").returncode == 0
     half = json.loads(batchcall("status", tmp_path / "out", "--json").stdout)
@@ -368,7 +368,7 @@ def test_verify_finds_a_damaged_part(tmp_path: Path) -> None:
     assert "Traceback" not in proof.stderr
 
 
-def test_commands_on_a_folder_that_is_no_output_say_so(tmp_path: Path) -> None:
+def test_commands_on_a_folder_that_is_not_an_output_say_so(tmp_path: Path) -> None:
     for name in ("status", "verify"):
         refused = batchcall(name, tmp_path)
         assert refused.returncode == 2
@@ -377,7 +377,7 @@ def test_commands_on_a_folder_that_is_no_output_say_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["status", "verify"])
 @pytest.mark.parametrize("place", ["rows.jsonl", "/dev/null", "x" * 300])
-def test_commands_on_what_is_no_folder_say_so(tmp_path: Path, name: str, place: str) -> None:
+def test_commands_on_what_is_not_a_folder_say_so(tmp_path: Path, name: str, place: str) -> None:
     write_job(tmp_path)
 
     refused = batchcall(name, tmp_path / place)
@@ -406,7 +406,7 @@ def test_schema_prints_a_json_schema() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text always")
-def test_a_name_that_is_no_utf8_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused_wherever_it_stands(tmp_path: Path) -> None:
     named = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     job, strange = write_job(tmp_path / "good"), write_job(named)
     rows = tmp_path / "rows"

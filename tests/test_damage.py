@@ -43,7 +43,7 @@ def flip_bit(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-async def test_a_part_that_cannot_be_read_is_made_anew_from_its_answers_for_nothing(
+async def test_a_part_that_cannot_be_read_is_rebuilt_from_its_answers_for_nothing(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job, out = await finished(tmp_path, endpoint)
@@ -110,7 +110,7 @@ async def test_what_verify_advises_of_a_damaged_part_leads_back_to_a_proven_outp
     assert verify_output(out).faults == []
 
 
-async def test_bytes_that_flip_anywhere_in_a_part_are_mended_by_the_one_thing_that_verify_says_to_do(
+async def test_bytes_that_flip_anywhere_in_a_part_are_fixed_by_the_one_thing_that_verify_says_to_do(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job, out = await finished(tmp_path, endpoint)
@@ -157,7 +157,7 @@ async def test_verify_says_of_a_damaged_part_without_answers_that_its_rows_will_
     assert verify_output(out).faults == []
 
 
-async def test_parts_that_verify_names_for_their_columns_or_their_rows_are_mended_by_moving_them_away(
+async def test_parts_that_verify_names_for_their_columns_or_their_rows_are_fixed_by_moving_them_away(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job, out = await finished(tmp_path, endpoint)
@@ -177,7 +177,7 @@ async def test_parts_that_verify_names_for_their_columns_or_their_rows_are_mende
     assert verify_output(out).faults == []
 
 
-async def test_a_lost_record_is_made_anew_where_job_and_input_fit_what_is_there(
+async def test_a_lost_record_is_rebuilt_where_job_and_input_fit_what_is_there(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job, out = await finished(tmp_path, endpoint)

@@ -21,7 +21,7 @@ def with_tool(folder: Path, **changed: object) -> None:
     (folder / "tool.json").write_text(json.dumps(tool))
 
 
-async def test_stored_answers_are_read_anew_without_a_request(tmp_path: Path) -> None:
+async def test_stored_answers_are_read_again_without_a_request(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url)
         await run_job(job)
@@ -39,7 +39,7 @@ async def test_stored_answers_are_read_anew_without_a_request(tmp_path: Path) ->
     assert verify_output(tmp_path / "out").faults == []
 
 
-async def test_a_lock_that_cannot_be_taken_is_told(tmp_path: Path) -> None:
+async def test_a_lock_that_cannot_be_taken_is_reported(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url)
         await run_job(job)
@@ -72,7 +72,7 @@ async def test_the_typed_columns_follow_the_new_schema(tmp_path: Path) -> None:
         assert verify_output(tmp_path / "out").faults == []
 
 
-async def test_reading_answers_anew_a_second_time_changes_nothing(tmp_path: Path) -> None:
+async def test_reading_answers_again_a_second_time_changes_nothing(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url)
         await run_job(job)
@@ -140,7 +140,7 @@ async def test_rows_that_fail_by_the_new_schema_count_for_the_exit_code_as_in_a_
     assert summary.totals["failed"] > 0
 
 
-async def test_an_output_that_has_lost_a_part_is_not_called_whole_when_its_answers_are_read_anew(
+async def test_an_output_that_has_lost_a_part_is_not_called_whole_when_its_answers_are_read_again(
     tmp_path: Path,
 ) -> None:
     async with open_sandbox(Settings()) as endpoint:

@@ -72,7 +72,7 @@ async def test_rows_that_stand_in_a_short_part_and_in_its_journal_count_once(tmp
     ],
     ids=["limit", "budget", "failures"],
 )
-async def test_what_a_run_that_stopped_early_knew_of_its_input_is_told_afterwards(
+async def test_what_a_run_that_stopped_early_knew_of_its_input_is_reported_afterwards(
     tmp_path: Path, options: RunOptions, limits: str, reason: str
 ) -> None:
     faults = {"no_call": 0.5} if "max_failed" in limits else {}

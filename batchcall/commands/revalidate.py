@@ -54,7 +54,7 @@ from batchcall.pipeline import (
     read_with,
     tolerated,
 )
-from batchcall.report import revalidation_text
+from batchcall.report import members_left_out_text, table
 from batchcall.requests import RowError
 
 _MAY_CHANGE = ("tools", "tool_choice")
@@ -73,9 +73,15 @@ class Revalidation:
     exit_code: ExitCode = ExitCode.OK  # as of a run: whether more rows are failed now than limits.max_failed tolerates
 
     def as_text(self) -> str:
-        return revalidation_text(
-            self.folder, self.rows, self.changed, self.before, self.after, self.left_out_of_arguments
-        )
+        lines = [
+            ("output", self.folder),
+            ("rows", f"{self.rows:,} read again, {self.changed:,} changed, nothing was sent"),
+        ]
+        for status in sorted(self.before.keys() | self.after.keys()):
+            lines.append((status, f"{self.before[status]:,} before, {self.after[status]:,} now"))
+        if self.left_out_of_arguments:
+            lines.append(("left out", members_left_out_text(self.left_out_of_arguments)))
+        return table(lines)
 
     def count(self, old: Outcome, new: Outcome, layout: Layout) -> None:
         """`old` was read from a part, and `new` is compared as it will be read from one, by `layout`."""

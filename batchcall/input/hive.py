@@ -41,15 +41,11 @@ def keys_of(root: str, folders: Sequence[str]) -> Keys:
     )
 
 
-def with_keys(table: Table, files: list[tuple[str, Keys]]) -> Table:
-    """The table with a column for each key. `files` are its files in their order: the name and the keys of each."""
-    return HiveTable(table, files) if any(keys for _, keys in files) else table
-
-
 class HiveTable:
     """A table and, behind its columns, those that the folders of its files give."""
 
     def __init__(self, table: Table, files: list[tuple[str, Keys]]) -> None:
+        """`files` are those of the table in their order: the name and the keys of each."""
         self._table = table
         # A column of the files wins over a key of the same name: its values are in the rows themselves.
         names = dict.fromkeys(key for _, keys in files for key, _ in keys)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from batchcall.base import InputError, close_to
 from batchcall.input.files import JSONL, PARQUET, FileSet, find_files
-from batchcall.input.hive import with_keys
+from batchcall.input.hive import HiveTable
 from batchcall.input.ids import check_ids, named
 from batchcall.input.jsonl import JsonlTable
 from batchcall.input.kept_columns import KeptColumns
@@ -29,7 +29,9 @@ def open_input(path: str, *, id_column: str | None = None, output: Path | None =
     InputError when there is nothing to read there, it cannot be read, or it is empty.
     """
     files = find_files(path, output=output)
-    table = with_keys(_TABLES[files.kind](files), [(file.name, file.keys) for file in files.files])
+    table = _TABLES[files.kind](files)
+    if any(file.keys for file in files.files):
+        table = HiveTable(table, [(file.name, file.keys) for file in files.files])
     return Input(files, table, id_column=id_column)
 
 

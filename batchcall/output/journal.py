@@ -20,7 +20,7 @@ from typing import Any
 
 from batchcall.base import Attempt, Bill, Failure, FailureKind
 from batchcall.disk import Disk, DiskReserve, Sink, whole_file, write_fully, write_whole
-from batchcall.output.journal_records import as_attempt, as_bill, checked
+from batchcall.output.journal_records import as_attempt, checked
 from batchcall.output.stored import Stored, microseconds
 
 # A sync for every record makes 460 of them durable a second (2.4 KB each), a sync for 64 together 23,500, where a
@@ -437,8 +437,8 @@ def _learn(recovered: Recovered, record: dict[str, Any], read: Callable[[], Atte
             attempts[:] = [_failed(one, failure) if one.number == number else one for one in attempts]
         case {"row": row, "ended": _}:
             recovered.ended.add(row)
-        case {"base": _}:
-            recovered.base = as_bill(record)
+        case {"base": bill}:
+            recovered.base = Bill(bill["indeterminate"], dict(bill["possibly_paid_twice"]))
 
 
 def _failed(stored: Stored, failure: Failure) -> Stored:

@@ -29,11 +29,6 @@ def base_line(bill: Bill) -> bytes:
     return _line({"base": {"indeterminate": bill.indeterminate, "possibly_paid_twice": bill.possibly_paid_twice}})
 
 
-def as_bill(record: Mapping[str, Any]) -> Bill:
-    """The bill in a `base_line`."""
-    return Bill(record["base"]["indeterminate"], dict(record["base"]["possibly_paid_twice"]))
-
-
 def attempt_line(attempt: Attempt) -> bytes:
     return _line(attempt_record(attempt))
 

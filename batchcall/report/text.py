@@ -207,25 +207,3 @@ def extras(now: Snapshot) -> list[str]:
     if now.oldest_age_s >= 10:
         parts.append(f"oldest request {duration_text(now.oldest_age_s)}")
     return parts
-
-
-def revalidation_text(
-    folder: str,
-    rows: int,
-    changed: int,
-    before: Mapping[str, int],
-    after: Mapping[str, int],
-    left_out_of_arguments: Mapping[str, int],
-) -> str:
-    """What reading the stored answers again came to."""
-    return table(
-        [
-            ("output", folder),
-            ("rows", f"{rows:,} read again, {changed:,} changed, nothing was sent"),
-            *(
-                (status, f"{before.get(status, 0):,} before, {after.get(status, 0):,} now")
-                for status in sorted(before.keys() | after.keys())
-            ),
-            *([("left out", members_left_out_text(left_out_of_arguments))] if left_out_of_arguments else []),
-        ]
-    )

@@ -15,11 +15,11 @@ KNOWN = ["opened", "text", "url", "total", "id", "file", "concurrency", "part_ro
 
 
 @pytest.mark.parametrize(
-    ("slip", "meant"),
+    ("typo", "meant"),
     [("txet", "text"), ("ulr", "url"), ("idd", "id"), ("fiel", "file"), ("open", "opened"), ("concurency", KNOWN[6])],
 )
-def test_a_slip_finds_what_was_meant(slip: str, meant: str) -> None:
-    assert close_to(slip, KNOWN) == [meant]
+def test_a_typo_finds_what_was_meant(typo: str, meant: str) -> None:
+    assert close_to(typo, KNOWN) == [meant]
 
 
 @pytest.mark.parametrize("other", ["nope", "lang", "model", "x", ""])
@@ -27,7 +27,7 @@ def test_another_name_finds_nothing(other: str) -> None:
     assert close_to(other, KNOWN) == []
 
 
-def test_a_column_that_is_like_no_other_is_told_with_those_there_are_and_no_guess(tmp_path: Path) -> None:
+def test_a_column_that_is_like_no_other_is_reported_with_those_there_are_and_no_guess(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", [{"ticket": 1, "opened": "2026-01-31"}])
 
     with pytest.raises(InputError, match="needs column 'nope'") as refused:

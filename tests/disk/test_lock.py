@@ -12,7 +12,7 @@ from batchcall.base.errors import ExitCode, LockedError
 from batchcall.disk.lock import FolderLostError, hold_lock, holder_of
 
 
-def test_a_second_run_is_refused_and_told_who_holds_the_output(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_and_learns_who_holds_the_output(tmp_path: Path) -> None:
     path = tmp_path / "_batchcall" / "lock"
     path.parent.mkdir()
 

@@ -27,7 +27,7 @@ def parquet_below(out: Path) -> list[Path]:
     return list((out / "_batchcall").rglob("*.parquet"))
 
 
-async def test_nothing_that_is_no_part_ends_in_parquet_whatever_has_happened_to_the_output(tmp_path: Path) -> None:
+async def test_nothing_that_is_not_a_part_ends_in_parquet_whatever_has_happened_to_the_output(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=25)
         await run_job(job)

@@ -114,7 +114,7 @@ def test_a_skippable_frame_that_is_cut_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", PACKED)
-def test_zeros_alone_are_no_compressed_file(tmp_path: Path, ending: str) -> None:
+def test_zeros_alone_are_not_a_compressed_file(tmp_path: Path, ending: str) -> None:
     with pytest.raises(InputError, match="it is not compressed with"):
         rows_in(tmp_path, ending, bytes(100))
 

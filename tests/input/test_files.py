@@ -49,7 +49,7 @@ def test_a_directory_is_read_in_the_order_of_names_without_hidden_and_foreign_fi
 
 
 @pytest.mark.parametrize("path", ["**", "**/*.parquet", "*/*.parquet", "out"])
-def test_the_jobs_own_output_is_no_input(tmp_path: Path, path: str) -> None:
+def test_the_jobs_own_output_is_not_an_input(tmp_path: Path, path: str) -> None:
     make(tmp_path, "in/a.parquet", "out/part-000000.parquet", "out/b.parquet", "out-rehearsal/part-000000.parquet")
     make(tmp_path, "other/part-000000.parquet")
     (tmp_path / "out" / "_batchcall").mkdir()
@@ -118,7 +118,7 @@ def test_a_uri_may_hold_spaces(tmp_path: Path) -> None:
     assert names_of(open_input(f"file://{tmp_path}/my%20data/a%20*.jsonl")) == ["a b.jsonl"]
 
 
-def test_a_missing_file_is_told_with_its_neighbours(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_its_neighbours(tmp_path: Path) -> None:
     make(tmp_path, "receipts.jsonl")
 
     error = error_of(tmp_path / "receits.jsonl")
@@ -127,7 +127,7 @@ def test_a_missing_file_is_told_with_its_neighbours(tmp_path: Path) -> None:
     assert error.hint == "did you mean receipts.jsonl?"
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     assert "the folder" in error_of(tmp_path / "no" / "rows.jsonl").hint
 
 
@@ -141,7 +141,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
         ("rows.xlsx", "convert it first"),
     ],
 )
-def test_a_format_that_is_not_read_is_told_with_a_way_out(tmp_path: Path, name: str, advice: str) -> None:
+def test_a_format_that_is_not_read_is_reported_with_a_way_out(tmp_path: Path, name: str, advice: str) -> None:
     make(tmp_path, name)
 
     error = error_of(tmp_path / name)
@@ -191,7 +191,7 @@ def test_a_file_beside_its_compressed_copy_is_an_error(tmp_path: Path) -> None:
         "file://elsewhere/rows.jsonl",
     ],
 )
-def test_a_uri_that_means_nothing_is_told(uri: str) -> None:
+def test_a_uri_that_means_nothing_is_reported(uri: str) -> None:
     error = error_of(uri)
 
     assert str(error).startswith(f"{uri} cannot be opened: ")
@@ -207,7 +207,7 @@ def test_a_uri_that_means_nothing_is_told(uri: str) -> None:
         f"s3://AKIA:{'abc/' * 60}canary@bucket/x.parquet",
     ],
 )
-def test_credentials_in_a_uri_that_is_written_wrongly_are_not_told_either(uri: str) -> None:
+def test_credentials_in_a_uri_that_is_written_wrongly_are_not_shown_either(uri: str) -> None:
     told = str(error_of(uri))
 
     assert "***" in told
@@ -215,14 +215,14 @@ def test_credentials_in_a_uri_that_is_written_wrongly_are_not_told_either(uri: s
     assert "abc" not in told
 
 
-def test_credentials_in_a_uri_are_never_told() -> None:
+def test_credentials_in_a_uri_are_never_shown() -> None:
     error = error_of("s3://AKIA123:s3cr3t@bad{bucket/rows.jsonl")
 
     assert "s3cr3t" not in str(error)
     assert "s3://***@bad{bucket/rows.jsonl" in str(error)
 
 
-def test_what_is_no_file_is_told(tmp_path: Path) -> None:
+def test_what_is_not_a_file_is_reported(tmp_path: Path) -> None:
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as unix:
         unix.bind(os.path.relpath(tmp_path / "rows.jsonl"))
 
@@ -253,7 +253,7 @@ def open_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "a.jsonl.gz"])
-def test_a_file_that_may_not_be_read_is_told(open_folder: Path, name: str) -> None:
+def test_a_file_that_may_not_be_read_is_reported(open_folder: Path, name: str) -> None:
     make(open_folder, name)
     (open_folder / name).chmod(0)
 
@@ -264,7 +264,7 @@ def test_a_file_that_may_not_be_read_is_told(open_folder: Path, name: str) -> No
     assert "Permission denied" in str(error)
 
 
-def test_a_folder_that_may_not_be_listed_is_told(open_folder: Path) -> None:
+def test_a_folder_that_may_not_be_listed_is_reported(open_folder: Path) -> None:
     make(open_folder, "closed/a.jsonl")
     (open_folder / "closed").chmod(0)
 

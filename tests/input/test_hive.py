@@ -180,7 +180,7 @@ def test_the_same_file_in_another_partition_is_another_input(tmp_path: Path) -> 
     assert open_input(f"{tmp_path}/day=2").fingerprint != before
 
 
-def test_folders_that_are_no_keys_are_named_and_not_read(tmp_path: Path) -> None:
+def test_folders_that_are_not_keys_are_named_and_not_read(tmp_path: Path) -> None:
     put(tmp_path / "in/monday/a.jsonl", "x")
 
     with pytest.raises(InputError) as refused:

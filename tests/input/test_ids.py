@@ -47,14 +47,14 @@ def test_a_value_that_comes_again_is_always_found(ids: list[Any], data: st.DataO
         check_ids("id", lambda: batches_of(doubled))
 
 
-def test_equal_hashes_of_different_values_are_no_duplicates() -> None:
+def test_equal_hashes_of_different_values_are_not_duplicates() -> None:
     ids = [0, 2**61 - 1, -1, -2]
 
     assert hash(ids[0]) == hash(ids[1])
     assert check_ids("id", lambda: batches_of(ids)) == 4
 
 
-def test_the_first_value_that_comes_again_is_told_with_both_places(tmp_path: Path) -> None:
+def test_the_first_value_that_comes_again_is_reported_with_both_places(tmp_path: Path) -> None:
     write(tmp_path, {"id": "a"}, {"id": "b"}, b"", {"id": "c"}, name="1.jsonl")
     write(tmp_path, {"id": "d"}, {"id": "b"}, {"id": "a"}, name="2.jsonl")
 

@@ -75,7 +75,7 @@ def test_a_bad_line_costs_itself_and_no_other(tmp_path: Path, line: bytes, fault
     assert [row.where for row in rows] == ["rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3"]
 
 
-def test_half_a_line_at_the_end_is_told_as_such(tmp_path: Path) -> None:
+def test_half_a_line_at_the_end_is_reported_as_such(tmp_path: Path) -> None:
     rows = rows_of(GOOD + b'\n{"a": "cu', tmp_path)
 
     assert rows[0].fault is None
@@ -88,7 +88,7 @@ def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:
     assert [row.values for row in rows_of(GOOD + b"\n" + GOOD, tmp_path)] == [{"a": 1}] * 2
 
 
-def test_blank_lines_windows_lines_and_byte_order_marks_are_no_rows(tmp_path: Path) -> None:
+def test_blank_lines_windows_lines_and_byte_order_marks_are_not_rows(tmp_path: Path) -> None:
     content = b'\xef\xbb\xbf{"a": 1}\r\n\r\n  \t\n\n{"a": 2}\r\n   \n'
 
     rows = rows_of(content, tmp_path)
@@ -248,7 +248,7 @@ def test_a_file_that_goes_bad_midway_ends_the_run_with_its_name_and_line(
         (b"PAR1....", "name it .parquet"),
     ],
 )
-def test_a_file_that_is_something_else_inside_is_told(tmp_path: Path, content: bytes, what: str) -> None:
+def test_a_file_that_is_something_else_inside_is_reported(tmp_path: Path, content: bytes, what: str) -> None:
     with pytest.raises(InputError, match=f"rows.jsonl is not JSONL: it .*{what}"):
         open_input(str(write(tmp_path, content)))
 

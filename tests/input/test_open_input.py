@@ -217,6 +217,6 @@ def test_the_batch_file_format_is_recognised(tmp_path: Path) -> None:
     assert read(source, ["body"])[0].values == {"body": {"model": "m"}}
 
 
-def test_other_rows_are_no_batch_file(source: Input) -> None:
+def test_other_rows_are_not_a_batch_file(source: Input) -> None:
     assert not source.is_batch_file
     assert source.id_column is None

@@ -145,7 +145,7 @@ def test_no_rows_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b'{"a": 1}\n' * 10, b"\0" * 1000], ids=repr)
-def test_what_is_not_parquet_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_not_parquet_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rows.parquet").write_bytes(content)
 
     with pytest.raises(InputError, match=r"rows\.parquet cannot be read as Parquet: .*Parquet") as error:
@@ -154,7 +154,7 @@ def test_what_is_not_parquet_is_told(tmp_path: Path, content: bytes) -> None:
     assert error.value.hint
 
 
-def test_a_file_that_was_cut_is_told_by_name_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_file_that_was_cut_is_reported_by_name_before_anything_is_sent(tmp_path: Path) -> None:
     write(tmp_path / "1.parquet", {"a": [1]})
     whole = write(tmp_path / "2.parquet", {"a": [2]}).read_bytes()
     (tmp_path / "2.parquet").write_bytes(whole[:-20])

@@ -148,7 +148,7 @@ def test_arguments_are_json_text_where_they_have_no_type() -> None:
     assert layout.arguments_text == "JSON text"
 
 
-def test_a_value_beyond_its_type_is_null_and_told_and_the_rest_stays() -> None:
+def test_a_value_beyond_its_type_is_null_and_reported_and_the_rest_stays() -> None:
     arguments = {"shop": "a", "count": 2**63, "total": 2**53 + 1}
 
     written = write_one(Layout(NOTHING_KEPT, PLAIN), ok(arguments=arguments, error="old news"))
@@ -174,7 +174,7 @@ def test_one_value_that_does_not_fit_spoils_no_other_row() -> None:
     assert [error is None for error in batch.column("error").to_pylist()] == [True, False, True]
 
 
-def test_a_list_where_the_schema_forgot_to_ask_for_an_object_is_null_and_told() -> None:
+def test_a_list_where_the_schema_forgot_to_ask_for_an_object_is_null_and_reported() -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {"shop": {"properties": {"id": {"type": "integer"}}}}}
     arguments = field_type({**schema, "anyOf": [schema, {**schema, "title": "the same"}]})
 
@@ -246,7 +246,9 @@ def test_a_kept_value_is_written_in_the_form_of_its_column(kind: pa.DataType, va
         (pa.bool_(), "true"),
     ],
 )
-def test_a_kept_value_that_does_not_fit_is_null_and_told_and_the_status_stays(kind: pa.DataType, value: Any) -> None:
+def test_a_kept_value_that_does_not_fit_is_null_and_reported_and_the_status_stays(
+    kind: pa.DataType, value: Any
+) -> None:
     written = write_one(Layout(pa.schema([("kept", kind)]), None), ok(), {"kept": value})
 
     assert written["kept"] is None
@@ -255,7 +257,7 @@ def test_a_kept_value_that_does_not_fit_is_null_and_told_and_the_status_stays(ki
     assert len(written["error"]) < 160
 
 
-def test_a_value_without_a_column_is_told_and_counted_where_all_columns_are_kept() -> None:
+def test_a_value_without_a_column_is_reported_and_counted_where_all_columns_are_kept() -> None:
     kept = pa.schema([("n", pa.int64())])
     rows = [{"n": 1}, {"n": "x", "late": "seen"}, {"n": 2, "late": None}, {f"c{number}": 1 for number in range(7)}]
     ended = [(row, ok(number)) for number, row in enumerate(rows)]

@@ -122,7 +122,7 @@ def test_a_journal_that_a_run_replaces_and_removes_meanwhile_is_read_as_it_was(t
     assert read_again(recovered) == {7: [answered(7)]}
 
 
-def test_a_record_that_is_damaged_after_it_was_found_is_no_answer(tmp_path: Path) -> None:
+def test_a_record_that_is_damaged_after_it_was_found_is_not_an_answer(tmp_path: Path) -> None:
     path = tmp_path / "part-000000.journal"
     write(path, attempt_line(answered(7)))
     recovered = recover(RealDisk(), [path], path)

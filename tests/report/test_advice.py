@@ -62,7 +62,7 @@ class Down(Endpoint):
         return HttpResponse(503, {}, b'{"error":{"message":"overloaded","type":"overloaded_error"}}')
 
 
-def test_an_endpoint_that_is_down_is_not_told_as_pauses_that_it_asked_for(tmp_path: Path) -> None:
+def test_an_endpoint_that_is_down_is_not_reported_as_pauses_that_it_asked_for(tmp_path: Path) -> None:
     world = replace(new_world(write_first_job(tmp_path)), open_endpoint=Down)
 
     summary = world.run(RunOptions(max_outage_s=120))

@@ -125,7 +125,7 @@ def test_a_stream_that_is_gone_does_not_end_the_run() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1.234, "1.2 s"), (245, "4m05s"), (7_385, "2h03m")])
-def test_durations_are_told_as_people_say_them(seconds: float, text: str) -> None:
+def test_durations_are_shown_as_people_say_them(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
