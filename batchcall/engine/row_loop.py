@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -31,6 +31,7 @@ from batchcall.pacing import Budget, ProxyCutoffs, RetryPolicy, Verdict, is_of_e
 
 Item = TypeVar("Item")
 P = ParamSpec("P")
+Take = Callable[[], Awaitable[Prepared | Ended | None]]  # the next row, prepared; None: there are no more
 
 
 class Recorder(Protocol):
@@ -129,7 +130,7 @@ class LiveEngine:
     waiting_retries: int = 0  # rows that wait to be tried again
     proxy_cutoffs: ProxyCutoffs = field(default_factory=ProxyCutoffs)
     _workers: list[Worker] = field(default_factory=list)
-    _results: Results[Ended] | None = None
+    _results: Results[Ended] = field(default_factory=lambda: Results(most=1))
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _unsent: Backlog = field(default_factory=Backlog)
     _one_long: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # the answer read in a thread
@@ -143,19 +144,23 @@ class LiveEngine:
 
         `prepare` makes the request of a row when a worker takes it, or returns at once how the row ended.
         """
-        results: Results[Ended] = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
-        self._results = results
+
+        async def take() -> Prepared | Ended | None:
+            item = await feed.next()
+            return None if item is None else prepare(item)
+
+        self._results = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(self._run_workers(feed, prepare, results))
+            running = group.create_task(self._run_workers(take, feed.close))
             try:
-                yield results.take()
+                yield self._results.take()
             finally:
                 running.cancel()
 
     @property
     def bound_by(self) -> str:
         """What keeps more from going on: as `Gate.bound_by`, or "disk" while outcomes wait to be written."""
-        return "disk" if self._results is not None and self._results.is_full else self.pool.bound_by
+        return "disk" if self._results.is_full else self.pool.bound_by
 
     def stop(self, why: Stopped | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
@@ -175,9 +180,7 @@ class LiveEngine:
             if worker.task is not None and worker.is_sending:
                 self.given_up += worker.task.cancel()
 
-    async def _run_workers(
-        self, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
-    ) -> None:
+    async def _run_workers(self, take: Take, close: Callable[[], Awaitable[None]]) -> None:
         for endpoint in self.pool.endpoints:
             self.pool.obey(endpoint, asyncio.get_running_loop().time())
         if (limit := self.budget.exhausted) is not None:
@@ -186,24 +189,20 @@ class LiveEngine:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.pool.most_in_flight):
                     worker = Worker()
-                    worker.task = group.create_task(self._work(worker, feed, prepare, results))
+                    worker.task = group.create_task(self._work(worker, take))
                     self._workers.append(worker)
                 if self.stopped is not None:  # before the first worker ran
                     self.stop(self.stopped)
         finally:
             self._workers.clear()
-            await feed.close()
-        results.close()
+            await close()
+        self._results.close()
 
-    async def _work(
-        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
-    ) -> None:
-        while self.stopped is None and await self._has_lived_one(worker, feed, prepare, results):
+    async def _work(self, worker: Worker, take: Take) -> None:
+        while self.stopped is None and await self._has_lived_one(worker, take):
             pass
 
-    async def _has_lived_one(
-        self, worker: Worker, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended], results: Results[Ended]
-    ) -> bool:
+    async def _has_lived_one(self, worker: Worker, take: Take) -> bool:
         """Take one row and follow it to its end. Returns whether there was one.
 
         A function of its own so that its variables go with it: most of many workers wait for their next row, and each
@@ -216,9 +215,7 @@ class LiveEngine:
                 # endpoint thousands of workers would otherwise each hold a request that waits for its turn.
                 async with self._taking:
                     await self._unsent.room()
-                    item = await feed.next()
-                    prepared = None if item is None else prepare(item)
-                    del item  # the values of a row may be large, and its request is made
+                    prepared = await take()
                     if isinstance(prepared, Prepared):
                         self._unsent.add(prepared.size)
                 begun = await self._begun(prepared) if isinstance(prepared, Prepared) else None
@@ -226,7 +223,7 @@ class LiveEngine:
                 self.stop(error)
                 return False
             if isinstance(prepared, Ended):
-                await self._hand_over(worker, prepared, results)
+                await self._hand_over(worker, prepared)
                 return True
             life = self._from_aside(is_end=True) if begun is None else begun
             if life is None:
@@ -234,7 +231,7 @@ class LiveEngine:
         ended = await self._live(worker, life)
         self._no_longer_unsent(life)  # a row that ended without a request of this run
         if ended is not None:
-            await self._hand_over(worker, ended, results)
+            await self._hand_over(worker, ended)
         return True
 
     def _no_longer_unsent(self, life: Life) -> None:
@@ -242,9 +239,9 @@ class LiveEngine:
             life.is_unsent = False
             self._unsent.remove(life.prepared.size)
 
-    async def _hand_over(self, worker: Worker, ended: Ended, results: Results[Ended]) -> None:
+    async def _hand_over(self, worker: Worker, ended: Ended) -> None:
         worker.is_busy = True
-        await results.put(ended)
+        await self._results.put(ended)
         worker.is_busy = False
 
     async def _begun(self, prepared: Prepared) -> Life:
