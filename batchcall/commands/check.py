@@ -310,8 +310,8 @@ def _bad_text(sample: list[Sampled], bad: list[str]) -> str:
 
 def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[float, float], str]:
     """Prompt and completion tokens of a row, and what the numbers rest on."""
-    # The best basis that there is: rows of this very job; the sample, with answers as long as those of the job before
-    # (a prompt is edited more often than what is asked for); the sample alone.
+    # The best basis that there is: rows of this very job; the sample, with answers as long as those of the job before,
+    # as another prompt brings answers of much the same length; the sample alone.
     totals = standing.totals
     rows, prompt, completion = (totals.get(name) for name in ("rows", "prompt_tokens", "completion_tokens"))
     if rows and prompt and completion and standing.is_same_job:

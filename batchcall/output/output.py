@@ -457,7 +457,7 @@ class Output:
         add_left_out(self.left_out, part.waiting.left_out)
         add_left_out(self.members_left_out, part.waiting.members_left_out)
         self._committer.drop(part.journal)  # so that its thread does not sync a file that is closed
-        if not is_done:
+        if not is_done:  # it stays: rows that have answers and did not end are in it alone
             part.journal.settle()
         self._parts.pop(part.number, None)
         part.journal.close()
