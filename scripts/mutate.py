@@ -1,0 +1,498 @@
+"""Mutation tests: does a near test fail when one place of the code is wrong?"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HELP = """\
+Changes one place of the code at a time (a mutant: `<` becomes `<=`, a constant grows, a statement goes) and runs the
+near tests that reach it. A mutant that no test notices has survived: it needs a test, or it changes nothing.
+
+The mutants are a random sample of all that are possible, as many from each room; the same seed gives the same sample.
+All work is done in a copy of the tree. First the near tests run once, to learn which of them reach which line.
+Exit code: 0 when at least 90 % of the mutants were noticed, 1 when fewer, 2 when the near tests fail without a mutant.
+"""
+
+# The files of each room and the tests near them. A file's tests are those of this list that reach the changed line.
+ROOMS: dict[str, tuple[list[str], list[str]]] = {
+    "schemas": (["batchcall/schemas"], ["tests/schemas"]),
+    "requests": (["batchcall/requests"], ["tests/requests"]),
+    "pacing": (["batchcall/pacing"], ["tests/pacing", "tests/engine/test_gate.py", "tests/test_pace.py"]),
+    "answers": (["batchcall/answers"], ["tests/answers"]),
+    "dialects": (["batchcall/dialects"], ["tests/dialects"]),
+    "output": (
+        [f"batchcall/output/{name}.py" for name in ("journal", "journal_records", "parts", "waiting")],
+        ["tests/output", "tests/test_partitions.py", "tests/test_run.py"],
+    ),
+    "disk": (["batchcall/disk/disk_reserve.py"], ["tests/disk", "tests/output/test_journal.py"]),
+    "engine": (["batchcall/engine/gate.py"], ["tests/engine"]),
+    "report": (["batchcall/report/text.py"], ["tests/report", "tests/test_run.py"]),
+}
+
+# Mutants that are proven to change nothing: file, line before, line after, why.
+EQUIVALENT: tuple[tuple[str, str, str, str], ...] = ()
+
+ENOUGH = 0.9
+MOST_MEMORY = 4 << 30  # bytes of a test run: a mutant may loop and grow
+SILENT = {"debug", "info", "warning", "log", "warn"}  # calls that only write a message
+OPPOSITE: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Lt: ("<", "<="),
+    ast.LtE: ("<=", "<"),
+    ast.Gt: (">", ">="),
+    ast.GtE: (">=", ">"),
+    ast.Eq: ("==", "!="),
+    ast.NotEq: ("!=", "=="),
+    ast.And: ("and", "or"),
+    ast.Or: ("or", "and"),
+    ast.Add: ("+", "-"),
+    ast.Sub: ("-", "+"),
+    ast.Mult: ("*", "/"),
+    ast.Div: ("/", "*"),
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One place of one file and what stands there instead."""
+
+    path: str  # from the root
+    start: int  # bytes
+    end: int
+    instead: str
+    lines: frozenset[int]  # a test that runs none of them cannot notice
+    names: frozenset[str]  # of the constants it changes, when it is outside of all functions
+
+    def applied(self, source: bytes) -> bytes:
+        return source[: self.start] + self.instead.encode() + source[self.end :]
+
+    def line(self, source: bytes) -> int:
+        return source.count(b"\n", 0, self.start) + 1
+
+    def diff(self, source: bytes) -> list[str]:
+        sides = (text.decode().splitlines() for text in (source, self.applied(source)))
+        return [line for line in list(difflib.unified_diff(*sides, n=0, lineterm=""))[2:] if line[0] in "+-"]
+
+    def is_equivalent(self, source: bytes) -> bool:
+        diff = self.diff(source)
+        removed, added = ([line[1:].strip() for line in diff if line[0] == sign] for sign in "-+")
+        return any(
+            self.path.endswith(path) and [before] == removed and [after] == added
+            for path, before, after, _ in EQUIVALENT
+        )
+
+
+@dataclass
+class Finder(ast.NodeVisitor):
+    """All mutants of a file. Annotations, decorators, docstrings, messages and what is raised are no targets."""
+
+    path: str
+    source: bytes
+    found: list[Mutant] = field(default_factory=list)
+    _lines: frozenset[int] = frozenset()
+    _names: frozenset[str] = frozenset()
+    _in_function: bool = False
+
+    def __post_init__(self) -> None:
+        self._starts = [0]
+        for line in self.source.splitlines(keepends=True):
+            self._starts.append(self._starts[-1] + len(line))
+
+    def span(self, node: Any) -> tuple[int, int]:
+        return (
+            self._starts[node.lineno - 1] + node.col_offset,
+            self._starts[node.end_lineno - 1] + node.end_col_offset,
+        )
+
+    def text(self, node: ast.AST) -> str:
+        start, end = self.span(node)
+        return self.source[start:end].decode()
+
+    def add(self, node: ast.AST, *instead: str) -> None:
+        for one in instead:
+            self._add(*self.span(node), one)
+
+    def _add(self, start: int, end: int, instead: str) -> None:
+        self.found.append(Mutant(self.path, start, end, instead, self._lines, self._names))
+
+    def add_between(self, left: ast.AST, right: ast.AST, operator: ast.AST) -> None:
+        """The operator between two operands becomes its opposite."""
+        if type(operator) in OPPOSITE:
+            start, end = self.span(left)[1], self.span(right)[0]
+            before, after = OPPOSITE[type(operator)]
+            place = start + self.source[start:end].decode().index(before)
+            self._add(place, place + len(before), after)
+
+    def visit(self, node: ast.AST) -> None:
+        if isinstance(node, ast.stmt):
+            self._enter(node)
+        super().visit(node)
+
+    def _enter(self, node: ast.stmt) -> None:
+        if self._in_function:
+            body = getattr(node, "body", None) or getattr(node, "cases", None)
+            end = self._first_line(body[0]) - 1 if body else node.end_lineno
+            self._lines = frozenset(range(node.lineno, max(end or 0, node.lineno) + 1))
+        else:
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+            self._names = frozenset(
+                one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)
+            )
+
+    @staticmethod
+    def _first_line(node: Any) -> int:
+        return int(getattr(node, "lineno", 0) or node.pattern.lineno)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        outside = self._in_function, self._names
+        self._in_function, self._names = True, frozenset()
+        self._lines = frozenset(range(node.body[0].lineno, (node.end_lineno or 0) + 1))
+        for default in [*node.args.defaults, *node.args.kw_defaults]:
+            if default is not None:
+                self.visit(default)
+        self._visit_all(node.body)
+        self._in_function, self._names = outside
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        if not any("Protocol" in ast.unparse(base) for base in node.bases):
+            self._visit_all(node.body)
+
+    def _visit_all(self, nodes: Iterable[ast.AST]) -> None:
+        for node in nodes:
+            self.visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self._assigned(node, [node.target])
+            self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if ast.unparse(node.targets[0]) not in ("__slots__", "__all__"):
+            self._assigned(node, node.targets)
+            self.visit(node.value)
+
+    def _assigned(self, node: ast.stmt, targets: list[ast.expr]) -> None:
+        if all(isinstance(target, (ast.Attribute, ast.Subscript)) for target in targets):
+            self.add(node, "pass")
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self.add(node, f"{self.text(node)}; {self.text(node)}", "pass")
+        self.visit(node.value)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        call = node.value.value if isinstance(node.value, ast.Await) else node.value
+        if isinstance(call, ast.Call):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+            if name in SILENT:
+                return
+            self.add(node, "pass")
+        self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        if node.exc is not None:
+            self.add(node, "pass")
+
+    def visit_Return(self, node: ast.Return) -> None:
+        if node.value is not None:
+            if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+                self.add(node, "return None")
+            self.visit(node.value)
+
+    def visit_Continue(self, node: ast.Continue) -> None:
+        self.add(node, "pass")
+
+    def visit_Break(self, node: ast.Break) -> None:
+        self.add(node, "pass")
+
+    def visit_If(self, node: ast.If | ast.IfExp) -> None:
+        self.add(node.test, "True", "False")
+        self.generic_visit(node)
+
+    visit_IfExp = visit_If
+
+    def visit_While(self, node: ast.While) -> None:
+        self.add(node.test, "False")
+        self.generic_visit(node)
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        for test in node.ifs:
+            self.add(test, "True")
+        self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        for (left, right), operator in zip(pairwise([node.left, *node.comparators]), node.ops, strict=True):
+            self.add_between(left, right, operator)
+        self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> None:
+        for left, right in pairwise(node.values):
+            self.add_between(left, right, node.op)
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        if isinstance(node.op, ast.BitOr) and not self._in_function:
+            return  # a type
+        if not any(
+            isinstance(side, (ast.JoinedStr, ast.List, ast.Tuple)) or _is_text(side) for side in (node.left, node.right)
+        ):
+            self.add_between(node.left, node.right, node.op)
+        self.generic_visit(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, ast.Not):
+            self.add(node, f"bool({self.text(node.operand)})")
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id in ("min", "max"):
+            self.add(node.func, "max" if node.func.id == "min" else "min")
+        if isinstance(node.func, ast.Name) and node.func.id in ("cast", "TypeVar"):
+            return
+        self.generic_visit(node)
+
+    def visit_Slice(self, node: ast.Slice) -> None:
+        for bound in (node.lower, node.upper):
+            if bound is not None and not isinstance(bound, ast.Constant):  # a constant is changed as one
+                self.add(bound, f"({self.text(bound)}) + 1")
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if type(node.value) in (int, float):
+            text = self.text(node)
+            by = ("+ 1", "- 1") if abs(node.value) <= 4 else ("* 2", "// 2")  # so that it makes a difference
+            self.add(node, *(f"({text} {change})" for change in by))
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        pass
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes))
+
+
+@dataclass
+class Reach:
+    """Which tests run which line, and how long each of them takes: learnt from one run of the near tests."""
+
+    seconds: dict[str, float]
+    by_line: dict[str, dict[int, set[str]]]  # by path
+    _mentions: dict[str, set[str]] = field(default_factory=dict)
+
+    def tests(self, mutant: Mutant, root: Path) -> list[str]:
+        """Those that reach the mutant, the quickest first."""
+        lines = self.by_line.get(mutant.path, {})
+        reached = {test for line in mutant.lines for test in lines.get(line, ())}
+        for name in mutant.names:
+            reached |= self._of_name(name, root)
+        if not mutant.lines and not reached:  # run at import: all tests of the file
+            reached = {test for tests in lines.values() for test in tests}
+        return sorted(reached, key=lambda test: (self.seconds[test], test))
+
+    def _of_name(self, name: str, root: Path) -> set[str]:
+        """The tests of all lines that mention a constant."""
+        if name not in self._mentions:
+            found = self._mentions[name] = set()
+            for path, lines in self.by_line.items():
+                for number, text in enumerate((root / path).read_text().splitlines(), start=1):
+                    if re.search(rf"\b{name}\b", text):
+                        found |= lines.get(number, set())
+        return self._mentions[name]
+
+
+def all_mutants(root: Path, places: Iterable[str]) -> list[Mutant]:
+    """Of the files and folders in `places`, in the order of the code."""
+    found: list[Mutant] = []
+    for place in places:
+        for file in sorted((root / place).rglob("*.py")) if (root / place).is_dir() else [root / place]:
+            finder = Finder(str(file.relative_to(root)), file.read_bytes())
+            finder.visit(ast.parse(finder.source))
+            found += [one for one in finder.found if not one.is_equivalent(finder.source)]
+    return found
+
+
+def sample(root: Path, rooms: Iterable[str], *, count: int, seed: int) -> list[tuple[str, Mutant]]:
+    """As many mutants of each room; where a room has no more, the others give theirs."""
+    decks = []
+    for room in rooms:
+        deck = all_mutants(root, ROOMS[room][0])
+        random.Random(f"{seed} {room}").shuffle(deck)
+        decks.append([(room, mutant) for mutant in deck])
+    return [one for deal in zip_longest(*decks) for one in deal if one is not None][:count]
+
+
+def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--room", action="append", choices=sorted(ROOMS), help="only this room; can be repeated (all)")
+    parser.add_argument("--count", type=int, default=100, help="how many mutants (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no mutant after this time (60)")
+    parser.add_argument(
+        "--at", metavar="FILE:LINE", action="append", help="all mutants of this line instead of a sample"
+    )
+    asked = parser.parse_args(arguments)
+    until_s = time.monotonic() + asked.minutes * 60
+    rooms = asked.room or list(ROOMS)
+    if asked.at:
+        every = [(room, mutant) for room in rooms for mutant in all_mutants(root, ROOMS[room][0])]
+        chosen = [
+            (room, one) for room, one in every if f"{one.path}:{one.line((root / one.path).read_bytes())}" in asked.at
+        ]
+        rooms = sorted({room for room, _ in chosen})
+    else:
+        chosen = sample(root, rooms, count=asked.count, seed=asked.seed)
+    with tempfile.TemporaryDirectory(prefix="batchcall-mutate-") as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "site"))
+        reach = {room: learn(copy, ROOMS[room][1]) for room in rooms}
+        if None in reach.values():
+            return 2
+        return judge(copy, chosen, reach, until_s)  # type: ignore[arg-type]  # no None, as just seen
+
+
+def judge(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach], until_s: float) -> int:
+    """Try each mutant and report it; the exit code."""
+    ends: dict[str, Counter[str]] = defaultdict(Counter)
+    for room, mutant in chosen:
+        if time.monotonic() > until_s:
+            break
+        source = (copy / mutant.path).read_bytes()
+        end = attempt(copy, mutant, reach[room].tests(mutant, copy), reach[room].seconds)
+        ends[room][end] += 1
+        print(f"{end:9} {mutant.path}:{mutant.line(source)}", flush=True)
+        if end != "killed":
+            print("\n".join(f"    {line}" for line in mutant.diff(source)), flush=True)
+    total = sum(ends.values(), Counter[str]())
+    for room, counts in [*ends.items(), ("all", total)]:
+        survived, timed_out = counts["survived"] + counts["no test"], counts["timed out"]
+        print(f"{room:9} {counts.total():4} mutants, {counts.total() - survived:4} noticed", end="")
+        print(
+            f" ({timed_out} by their time), {survived} survived, {counts['no test']} of these reached by no near test"
+        )
+    noticed = total["killed"] + total["timed out"]
+    return 0 if noticed >= ENOUGH * total.total() else 1
+
+
+def attempt(copy: Path, mutant: Mutant, tests: list[str], seconds: dict[str, float]) -> str:
+    """How the mutant ended. The copy is afterwards as it was."""
+    if not tests:
+        return "no test"
+    file = copy / mutant.path
+    source = file.read_bytes()
+    for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):  # its time and size may be the same
+        compiled.unlink()
+    file.write_bytes(mutant.applied(source))
+    try:
+        code = exit_code(copy, tests, longest_s=30 + 5 * sum(seconds[test] for test in tests))
+    finally:
+        file.write_bytes(source)
+    return "timed out" if code is None else "killed" if code else "survived"
+
+
+def learn(copy: Path, places: list[str]) -> Reach | None:
+    """Run all near tests of a room once. None, and their output is printed, when they fail."""
+    if exit_code(copy, [], longest_s=1800, places=places, learn=True) != 0:
+        return None
+    learnt = json.loads((copy / "reach.json").read_text())
+    by_line = {
+        path: {int(line): set(tests) for line, tests in lines.items()} for path, lines in learnt["by_line"].items()
+    }
+    return Reach(learnt["seconds"], by_line)
+
+
+def exit_code(
+    copy: Path, tests: list[str], *, longest_s: float, places: Iterable[str] = (), learn: bool = False
+) -> int | None:
+    """The exit code of a run of these tests in the copy; None when it took too long."""
+    (copy / "tests.json").write_text(json.dumps({"tests": tests, "places": list(places), "learn": learn}))
+    environment = os.environ | {"PYTHONPATH": str(copy), "COVERAGE_CORE": "ctrace"}
+    if not learn:
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    command = [sys.executable, str(Path(__file__).resolve()), "--run-tests"]
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY)),
+    )
+    try:
+        said, _ = process.communicate(timeout=longest_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return None
+    if learn and process.returncode:
+        print(said.decode("utf-8", "replace"))
+    return process.returncode
+
+
+def run_tests() -> int:
+    """The other side of `exit_code`: in a process of its own, in the copy."""
+    import coverage  # noqa: PLC0415  # only here, as pytest
+    import pytest  # noqa: PLC0415
+
+    asked = json.loads(Path("tests.json").read_text())
+    rank = {test: place for place, test in enumerate(asked["tests"])}
+    measured = coverage.Coverage(source=["batchcall"], data_file=None) if asked["learn"] else None
+    seconds: dict[str, float] = {}
+
+    class Plugin:
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+            if rank:
+                items[:] = sorted((one for one in items if one.nodeid in rank), key=lambda one: rank[one.nodeid])
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
+            if measured is not None:
+                measured.switch_context(item.nodeid)
+            began_s = time.monotonic()
+            result = yield
+            seconds[item.nodeid] = time.monotonic() - began_s
+            return result  # type: ignore[return-value]
+
+    places = asked["places"] or sorted({test.partition("::")[0] for test in asked["tests"]})
+    flags = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+    if measured is None:
+        return int(pytest.main([*flags, *places], plugins=[Plugin()]))
+    measured.start()
+    code = int(pytest.main([*flags, *places], plugins=[Plugin()]))
+    measured.stop()
+    here, data = os.path.realpath("."), measured.get_data()
+    by_line = {
+        os.path.relpath(file, here): {
+            line: [test for test in tests if test] for line, tests in data.contexts_by_lineno(file).items()
+        }
+        for file in data.measured_files()
+    }
+    Path("reach.json").write_text(json.dumps({"seconds": seconds, "by_line": by_line}))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run_tests() if sys.argv[1:] == ["--run-tests"] else main())

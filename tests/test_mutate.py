@@ -1,0 +1,80 @@
+"""scripts/mutate: a change that no near test notices is reported, one that a test notices is counted."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+CODE = """\
+LEAST = 10
+
+
+def is_large(number: int) -> bool:
+    return number > LEAST
+
+
+def unreached() -> int:
+    return 1
+"""
+TEST = """\
+import batchcall.toy
+
+
+def test_eleven_is_large():
+    assert batchcall.toy.is_large(11)
+    assert not batchcall.toy.is_large(9)
+"""
+
+
+@pytest.fixture
+def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The script, for a project of one file and one test."""
+    for path, text in (("batchcall/__init__.py", ""), ("batchcall/toy.py", CODE), ("tests/test_toy.py", TEST)):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    script = importlib.import_module("mutate")
+    monkeypatch.setattr(script, "ROOMS", {"toy": (["batchcall/toy.py"], ["tests"])})
+    return script
+
+
+def test_what_no_near_test_notices_is_reported_and_the_rest_is_counted(
+    mutate: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = mutate.main([f"--at=batchcall/toy.py:{line}" for line in (1, 5, 9)], root=tmp_path)
+
+    said = capfd.readouterr().out
+    assert code == 1
+    assert "survived  batchcall/toy.py:5\n    -    return number > LEAST\n    +    return number >= LEAST" in said
+    assert said.count("no test   batchcall/toy.py:9") == 3
+    assert said.count("killed    batchcall/toy.py:1") == 2  # a constant: by the tests of those who use it
+    assert (
+        "all          7 mutants,    3 noticed (0 by their time), 4 survived, 3 of these reached by no near test" in said
+    )
+    assert (tmp_path / "batchcall/toy.py").read_text() == CODE
+
+
+@pytest.mark.parametrize(("survivors", "code"), [(1, 0), (2, 1)])
+def test_nine_of_ten_are_enough(
+    mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survivors: int, code: int
+) -> None:
+    ends = iter(["survived"] * survivors + ["killed"] * 10)
+    monkeypatch.setattr(mutate, "attempt", lambda *_: next(ends))
+    chosen = [("toy", mutant) for mutant in mutate.all_mutants(tmp_path, ["batchcall"])] * 2
+
+    assert mutate.judge(tmp_path, chosen[:10], {"toy": mutate.Reach({}, {})}, math.inf) == code
+
+
+def test_a_change_that_is_proven_to_change_nothing_is_no_mutant(
+    mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(mutate.all_mutants(tmp_path, ["batchcall"]))
+    same = ("batchcall/toy.py", "return number > LEAST", "return number >= LEAST", "nobody asks for ten")
+    monkeypatch.setattr(mutate, "EQUIVALENT", (same,))
+
+    assert len(mutate.all_mutants(tmp_path, ["batchcall"])) == before - 1
