@@ -131,9 +131,8 @@ def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
     `overrides` are "key.path=value" as after `--set`, values in TOML.
     Raises JobError with one sentence per fault, all faults at once.
     """
-    # All faults come at once, not one after each fix: each step adds its faults to the
-    # draft and goes on with a stand-in. Steps whose section has the wrong shape are left out: their faults would only
-    # follow from that one.
+    # All faults come at once, not one after each fix: each step adds its faults to the draft and uses a stand-in.
+    # Checks whose sections have the wrong shape are left out: their faults would only follow from that.
     draft = read_draft(job_file_at(Path(os.path.abspath(path))), overrides)
     job = _built(draft)
     if "endpoint" not in draft.unsound:

@@ -39,7 +39,7 @@ class Draft(NamedTuple):
         self.fault(where, what)
 
     def section(self, name: str, *, instead: Any) -> Any:
-        """What is written under a top-level key; `instead` where that is nothing, or nothing sound."""
+        """What is written under a top-level key; `instead` where it is missing or has the wrong shape."""
         return instead if name in self.unsound else self.written.get(name, instead)
 
     def stop_at_faults(self) -> None:

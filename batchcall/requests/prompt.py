@@ -27,7 +27,7 @@ _SHOWN = 300  # characters of a foreign message in an error
 
 
 class TemplateError(ValueError):
-    """A template that cannot be used. `key` names its place in the job file, `what` what is wrong with it."""
+    """A template that cannot be used. `key` is its place in the job file, `what` says what is wrong with it."""
 
     def __init__(self, key: str, what: str) -> None:
         super().__init__(f"{key}: {what}")
@@ -36,7 +36,7 @@ class TemplateError(ValueError):
 
 
 class RowError(Exception):
-    """A row from which no request can be made. `str()` is one sentence for a person."""
+    """A row that cannot become a request. `str()` is one sentence for a person."""
 
 
 class Template(Protocol):
@@ -257,7 +257,7 @@ _OF_TEXT = ("center", "format", "indent", "replace", "wordwrap")
 
 
 class _Missing(StrictUndefined):
-    """Raises as soon as it is used, with a sentence about the row instead of one about Jinja."""
+    """Raises as soon as it is used. The message is about the row, not about Jinja."""
 
     __slots__ = ()
 

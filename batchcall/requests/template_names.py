@@ -1,4 +1,4 @@
-"""Which columns a template uses, which of them it can do without, and which names in it are Jinja's own.
+"""Which columns a template uses, which of them are optional, and which names in it are Jinja's own.
 
 All of it is read from the syntax tree: the words of a prompt do not count.
 """
@@ -19,14 +19,14 @@ class Uses:
     """What a template takes from a row."""
 
     columns: frozenset[str]  # that it names
-    required: frozenset[str]  # of these, those that it cannot do without: no default, no `is defined`
-    members: frozenset[tuple[str, ...]]  # what it takes out of those, as unguarded: `o.text` is ("o", "text")
+    required: frozenset[str]  # those of them that must be in a row: no default, no `is defined`
+    members: frozenset[tuple[str, ...]]  # the members that those must have: `o.text` is ("o", "text")
     needs_all: bool  # it uses the row as a whole
     uses_row: bool  # it has the name `row`
     renamed: Mapping[str, str]  # name in the compiled template → column, where Jinja has a meaning of its own for it
     functions: frozenset[str]  # global functions that it calls
-    shadowed: Mapping[str, str]  # column → why the template would not show it, though it seems to name it
-    text: str  # what stands outside of its tags
+    shadowed: Mapping[str, str]  # column → why the template does not show it, although it seems to name it
+    text: str  # outside its tags
 
 
 def plain_uses(columns: Iterable[str], text: str) -> Uses:

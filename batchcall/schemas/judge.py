@@ -1,7 +1,7 @@
-"""A value checked against a schema step by step, each schema applied to each part of the value once, however often it
-is named: for what would take the validator too long, and to report what is wrong with a value.
+"""A value checked against a schema step by step. Each schema is applied to each part of the value once, however often
+it is named: for values that would take the validator too long, and to report what is wrong with a value.
 
-The validator judges the keywords that look at one value alone; here are those that lead on to other schemas and parts.
+The validator judges the keywords that look at one value alone. Those that lead to other schemas or parts are here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Mistakes in the schemas of a job's tools: what no arguments can satisfy, and what looks like a keyword but is none.
+"""Mistakes in the schemas of a job's tools: what no arguments can satisfy, and what looks like a keyword but is not.
 
-Exact rather than complete: what it calls impossible is. It looks once at a job's own tools; those of rows pay nothing.
+Exact rather than complete: what it calls impossible is impossible. It checks a job's own tools once, and no row's.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _odd(root: _Schema) -> Iterator[str]:
 
 
 def _kinds_of(schema: _Schema) -> _Kinds:
-    """What `type` allows; all where it is not there, or of a name that is read as another."""
+    """What `type` allows: all kinds where it is missing, or has a name that is read as another."""
     written = schema.get("type")
     kinds = {one for one in (written if isinstance(written, list) else [written]) if isinstance(one, str)}
     if not kinds or not kinds <= _ALL:

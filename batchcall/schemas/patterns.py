@@ -1,5 +1,6 @@
-"""Patterns as the engine reads them that matches in linear time; those beyond it are left out of a schema, so that it
-accepts all that it accepted. A pattern is one of ECMA 262; many are written for Python or PCRE.
+"""Patterns, rewritten for the engine that matches in linear time. Those that it does not know are left out of a
+schema, in such a way that it still accepts all that it accepted. Patterns should be ECMA 262; many are Python's or
+PCRE's.
 """
 
 from __future__ import annotations

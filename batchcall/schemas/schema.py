@@ -297,7 +297,8 @@ def _normalised_within(part: Json, path: str, notes: _Notes) -> Json:
 
 
 def _modernise(schema: dict[str, Json], path: str, notes: _Notes) -> None:
-    """Write the keywords of one schema as the drafts want them. The schemas in it are left alone."""
+    """Write the keywords of one schema as the drafts want them. The schemas in it come later, but `required: true`
+    moves up from them."""
     # References as generators write them: `#/$defs/收据` (pydantic), `#/definitions/Partial<Order>` (TypeScript).
     ref = schema.get("$ref")
     if isinstance(ref, str) and ref.startswith("#/"):

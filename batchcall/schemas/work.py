@@ -1,4 +1,4 @@
-"""How much work a schema can make of a value, known before the validator is called: its calls cannot be interrupted.
+"""How much work a schema can cause for a value, known before the validator is called: a call cannot be interrupted.
 
 A few definitions that name each other come to billions of checks of one small value. Work is counted in units of about
 20 ns of the validator's time. The bounds are estimates, mostly far too high; `scripts/fuzz work` looks for an answer
@@ -21,7 +21,7 @@ _MANY = 10**15  # beyond this it does not matter how many
 
 
 class TooMuchWork(Exception):
-    """What is asked of a value would take longer than an answer may take."""
+    """Checking a value would take longer than one answer may take."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ _SOMETHING = _Load(Bound(1, 0), {}, Bound(1, 0), 0, 0)  # true, false
 
 
 def bound_of(document: dict[str, Json], references: References) -> Bound:
-    """The most work that a document makes of a value.
+    """The most work that a document causes for a value.
 
     The validator remembers what a reference gave that leads back to where it came from. Everything else it applies as
     often as it is named, so the schema without those references is a tree, and its branches multiply.
@@ -104,7 +104,7 @@ def bound_of(document: dict[str, Json], references: References) -> Bound:
     # that is met while it is still open closes a loop. It counts as `true` there, and all that it costs is added once
     # for each level of the value that it reaches, since the validator remembers its verdict.
     loads: dict[int, _Load] = {}
-    returns: dict[int, Json] = {}  # what is led back to
+    returns: dict[int, Json] = {}  # the schemas that references lead back to
     opened: set[int] = set()
     waiting: list[tuple[dict[str, Json], list[tuple[str | None, Json]] | None]] = [(document, None)]
     while waiting:
@@ -226,7 +226,7 @@ def pattern_places(pattern: str, *, of_property: int = 1) -> int:
 
 
 def _ends_early(pattern: str) -> bool:
-    """It begins at the start of the text and repeats nothing without end, so that it never looks far."""
+    """Whether it begins at the start of the text and repeats nothing without limit: then it never looks far."""
     if not pattern.startswith("^"):
         return False
     depth = 0
