@@ -13,7 +13,8 @@ import pytest
 
 from batchcall.base.errors import ExitCode
 from batchcall.base.records import Failure, HttpRequest, HttpResponse, Status
-from batchcall.engine.row_loop import LiveEngine, Stopped
+from batchcall.engine.row_loop import LiveEngine
+from batchcall.pacing.health import Verdict
 from batchcall.pacing.pacer import Pacer
 from pace_model import LIMITS, HiddenServer, RollingWindow, crowd, paced_pool
 
@@ -134,7 +135,7 @@ def test_the_run_ends_when_no_endpoint_is_left_and_says_why_of_each() -> None:
     course, _ = paced_pool({"first": (Refusing(), given(600)), "second": (Refusing(), given(600))}, rows=50)
 
     assert course.statuses == {}
-    assert isinstance(course.stopped, Stopped)
+    assert isinstance(course.stopped, Verdict)
     assert course.stopped.exit_code is ExitCode.ENDPOINT_REFUSES
     assert "first: the endpoint does not accept the key" in course.stopped.reason
     assert "second: the endpoint does not accept the key" in course.stopped.reason

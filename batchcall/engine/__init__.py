@@ -5,6 +5,6 @@ from batchcall.engine.feed import Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.metrics import watched_queue
 from batchcall.engine.pool import Pool
-from batchcall.engine.row_loop import LiveEngine, Stopped
+from batchcall.engine.row_loop import LiveEngine
 
-__all__ = ["Endpoint", "Feed", "Gate", "LiveEngine", "Pool", "Stopped", "watched_queue"]
+__all__ = ["Endpoint", "Feed", "Gate", "LiveEngine", "Pool", "watched_queue"]

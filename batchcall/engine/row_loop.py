@@ -14,11 +14,9 @@ from batchcall.base import (
     NO_USAGE,
     Attempt,
     BatchcallError,
-    ExitCode,
     Failure,
     HttpResponse,
     Money,
-    Quota,
     Request,
     Scope,
     Status,
@@ -43,17 +41,6 @@ class Recorder(Protocol):
     def begins_to_read(self, attempt: Attempt, *, is_beside: bool) -> None: ...
     def has_read(self, attempt: Attempt) -> None: ...
     def gave_up(self, row: int) -> None: ...
-
-
-class Stopped(Exception):
-    """The run ends before its input does: `exit_code` and `reason` say why; what is in flight is drained."""
-
-    def __init__(self, reason: str, exit_code: ExitCode, hint: str = "", quota: Quota | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.exit_code = exit_code
-        self.hint = hint
-        self.quota = quota  # that is used up, where that is why
 
 
 @dataclass(slots=True)
@@ -125,7 +112,7 @@ class LiveEngine:
     say: Callable[[str], None] = lambda note: None  # for what a person should know at once
     traffic: Traffic = field(default_factory=Traffic)
     grace_s: float | None = None  # that answers are awaited after a stop; None: until each is there or out of time
-    stopped: Stopped | BatchcallError | None = None
+    stopped: Verdict | BatchcallError | None = None
     given_up: int = 0  # requests still in flight then: perhaps paid, and sent again by the next run
     waiting_retries: int = 0  # rows that wait to be tried again
     proxy_cutoffs: ProxyCutoffs = field(default_factory=ProxyCutoffs)
@@ -162,7 +149,7 @@ class LiveEngine:
         """What keeps more from going on: as `Gate.bound_by`, or "disk" while outcomes wait to be written."""
         return "disk" if self._results.is_full else self.pool.bound_by
 
-    def stop(self, why: Stopped | BatchcallError) -> None:
+    def stop(self, why: Verdict | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
         # Busy workers are left alone: what they await may be paid for. One that waits for a row, at the gate or for its
         # retry holds nothing that the next run could not do again.
@@ -183,8 +170,8 @@ class LiveEngine:
     async def _run_workers(self, take: Take, close: Callable[[], Awaitable[None]]) -> None:
         for endpoint in self.pool.endpoints:
             self.pool.obey(endpoint, asyncio.get_running_loop().time())
-        if (limit := self.budget.exhausted) is not None:
-            self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
+        if (spent := self.budget.verdict) is not None:
+            self.stop(spent)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.pool.most_in_flight):
@@ -365,8 +352,8 @@ class LiveEngine:
             usage = read.usage
             if usage != NO_USAGE or read.reply is not None:
                 self.budget.spend(cost=self.parser.cost(prepared, read), tokens=usage.total_tokens)
-            if (limit := self.budget.exhausted) is not None and self.stopped is None:
-                self.stop(Stopped(limit, ExitCode.STOPPED_EARLY, self.budget.hint))
+            if (spent := self.budget.verdict) is not None and self.stopped is None:
+                self.stop(spent)
 
             # What was reserved at the gate becomes what was used. An answer without a count keeps its reservation:
             # the provider may have counted it, and the estimate is the best guess.
@@ -473,8 +460,7 @@ class LiveEngine:
             if was_there:
                 self.say(f"{endpoint.name} is not asked any more: {verdict.reason}. {len(self.pool.living)} left")
             return True
-        last = self.pool.verdict
-        self.stop(Stopped(last.reason, last.exit_code, last.hint, last.quota))
+        self.stop(self.pool.verdict)
         return False
 
     # An outage must fail no row, and a row that breaks the server must not hide as an outage. So a row that failed
@@ -529,7 +515,7 @@ class LiveEngine:
         """The first rows may show a fault that no single answer names: of the job, or of one endpoint of several."""
         sample = self.pool.sample
         if sample is not None and (verdict := sample.saw_row_end(status)) is not None:
-            self.stop(Stopped(verdict.reason, verdict.exit_code, verdict.hint))
+            self.stop(verdict)
         endpoint = next(one for one in self.pool.endpoints if one.name == name)
         if (verdict := endpoint.health.saw_row_end(status)) is not None:
             self._go_on_without(endpoint, verdict)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batchcall.base import ExitCode
+from batchcall.pacing.health import Verdict
+
 
 @dataclass(slots=True)
 class Budget:
@@ -24,29 +27,26 @@ class Budget:
         self.uncounted += not is_counted
 
     @property
-    def exhausted(self) -> str | None:
-        """Which limit is reached, for a person; None while there is something left."""
+    def verdict(self) -> Verdict | None:
+        """Which limit is reached; None while there is something left."""
+        # A relay may leave out the usage of a few answers. Once most report none, the limit means nothing, and to raise
+        # it would not help.
+        has_limit = self.max_cost is not None or self.max_tokens is not None
+        is_blind = has_limit and self.uncounted >= _MOST_UNCOUNTED and self.uncounted > self.counted
         if self.max_cost is not None and self.cost >= self.max_cost:
-            return f"limits.max_cost is spent ({self.cost:.4g} of {self.max_cost:g} USD)"
-        if self.max_tokens is not None and self.tokens >= self.max_tokens:
-            return f"limits.max_tokens_total is spent ({self.tokens:,} of {self.max_tokens:,})"
-        if self.is_blind:
+            reason = f"limits.max_cost is spent ({self.cost:.4g} of {self.max_cost:g} USD)"
+        elif self.max_tokens is not None and self.tokens >= self.max_tokens:
+            reason = f"limits.max_tokens_total is spent ({self.tokens:,} of {self.max_tokens:,})"
+        elif is_blind:
             name = "max_cost" if self.max_cost is not None else "max_tokens_total"
-            return f"limits.{name} cannot be kept: {self.uncounted:,} answers did not report how many tokens they used"
-        return None
-
-    @property
-    def hint(self) -> str:
-        """What to do where a limit is reached."""
-        if self.is_blind:
-            return "make the endpoint report its usage, or remove the limit"
-        return "raise it and run the same command to go on"
-
-    @property
-    def is_blind(self) -> bool:
-        """Whether so many answers report no usage that a limit means nothing. A relay may leave out a few."""
-        is_limited = self.max_cost is not None or self.max_tokens is not None
-        return is_limited and self.uncounted >= _MOST_UNCOUNTED and self.uncounted > self.counted
+            count = f"{self.uncounted:,} answers did not report how many tokens they used"
+            reason = f"limits.{name} cannot be kept: {count}"
+        else:
+            return None
+        hint = "raise it and run the same command to go on"
+        if is_blind:
+            hint = "make the endpoint report its usage, or remove the limit"
+        return Verdict(ExitCode.STOPPED_EARLY, reason, hint)
 
 
 _MOST_UNCOUNTED = 20

@@ -6,10 +6,10 @@ import datetime
 import time
 
 from batchcall.base import BatchcallError, ExitCode, InputError, OutputError
-from batchcall.engine import LiveEngine, Stopped
+from batchcall.engine import LiveEngine
 from batchcall.job import LimitsSection
 from batchcall.output import Totals, as_output_error, bill_aside, write_runfile
-from batchcall.pacing import as_utc
+from batchcall.pacing import Verdict, as_utc
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.request_maker import model_of
 from batchcall.pipeline.resume import is_free
@@ -17,7 +17,7 @@ from batchcall.pipeline.unpublished import Unpublished, skimming, spent_aside, u
 from batchcall.report import EndpointUse, Summary, advice_text
 
 
-def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | None) -> Summary:
+def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | None) -> Summary:
     """Publish the rows that have ended, record the result. Runs in a thread. Raises OutputError."""
     output, runfile, progress = run.output, run.resumption.runfile, run.progress
     with as_output_error(output.folder):
@@ -61,14 +61,12 @@ def finish(run: Run, engine: LiveEngine, stopped: Stopped | BatchcallError | Non
         return summary
 
 
-def too_many_failed(run: Run) -> Stopped | None:
+def too_many_failed(run: Run) -> Verdict | None:
     """Why to stop now, where limits.max_failed can no longer be met, whatever is still to come."""
     if run.progress.rows_seen is not None:  # every row is taken: there is nothing left to save
         return None
-    limits, failed = (
-        run.job.limits,
-        run.progress.failed_here if run.options.retry_failed else run.progress.totals.failed,
-    )
+    limits, progress = run.job.limits, run.progress
+    failed = progress.failed_here if run.options.retry_failed else progress.totals.failed
     if limits.max_failed_rows is not None:
         most = float(limits.max_failed_rows)
     elif limits.max_failed_share is not None and run.progress.rows_expected is not None:
@@ -77,9 +75,9 @@ def too_many_failed(run: Run) -> Stopped | None:
         return None
     if failed <= most:
         return None
-    return Stopped(
-        f"{failed:,} rows failed, more than limits.max_failed tolerates ({most:,.0f})",
+    return Verdict(
         ExitCode.STOPPED_EARLY,
+        f"{failed:,} rows failed, more than limits.max_failed tolerates ({most:,.0f})",
         "the column `error` says why; --retry-failed tries them again, a higher limits.max_failed goes on",
     )
 
@@ -88,11 +86,11 @@ def _summary(
     run: Run,
     engine: LiveEngine,
     totals: Totals,
-    stopped: Stopped | BatchcallError | None,
+    stopped: Verdict | BatchcallError | None,
     unpublished: Unpublished,
     aside: Totals,
 ) -> Summary:
-    quota = stopped.quota if isinstance(stopped, Stopped) else None
+    quota = stopped.quota if isinstance(stopped, Verdict) else None
     progress = run.progress
     reason, hint, exit_code = _ending(run, totals, stopped)
     return Summary(
@@ -134,12 +132,13 @@ def _summary(
 _PACE_KEYS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 
 
-def _ending(run: Run, totals: Totals, stopped: Stopped | BatchcallError | None) -> tuple[str, str, ExitCode]:
+def _ending(run: Run, totals: Totals, stopped: Verdict | BatchcallError | None) -> tuple[str, str, ExitCode]:
     """Why the run has ended, what to do next, and the exit code."""
     if stopped is not None:
         # Once a run is under way, a disk or an input that fails does not make the command wrong: it can go on later.
         can_go_on = isinstance(stopped, OutputError | InputError)
-        return str(stopped), stopped.hint, ExitCode.STOPPED_EARLY if can_go_on else stopped.exit_code
+        reason = stopped.reason if isinstance(stopped, Verdict) else str(stopped)
+        return reason, stopped.hint, ExitCode.STOPPED_EARLY if can_go_on else stopped.exit_code
     is_whole = run.resumption.runfile.is_complete
     reason = "every row is in" if is_whole else f"the limit of rows is reached (--limit {run.options.limit})"
     if totals.failed <= tolerated(run.job.limits, totals):

@@ -13,7 +13,7 @@ from pathlib import Path
 from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Status
 from batchcall.dialects import DIALECTS
 from batchcall.disk import Disk, FolderLostError, RealDisk, guarded, hold_lock, network_file_system, refuse_held
-from batchcall.engine import Feed, LiveEngine, Stopped, watched_queue
+from batchcall.engine import Feed, LiveEngine, watched_queue
 from batchcall.input import Input, open_input
 from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
 from batchcall.output import (
@@ -31,6 +31,7 @@ from batchcall.output import (
     read_runfile,
     write_runfile,
 )
+from batchcall.pacing import Verdict
 from batchcall.pipeline.context import Progress, Run, RunOptions
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
@@ -47,19 +48,19 @@ from batchcall.report import Summary, left_out_text, members_left_out_text
 class StopSwitch:
     """Ends a run from outside: once drains it, twice stops it at once. Both lose nothing that arrived."""
 
-    _pull: Callable[[Stopped], None] | None = None
-    _early: Stopped | None = None
+    _pull: Callable[[Verdict], None] | None = None
+    _early: Verdict | None = None
     is_pulled: bool = False
 
     def pull(self, reason: str, exit_code: ExitCode) -> None:
         self.is_pulled = True
-        stopped = Stopped(reason, exit_code, hint="the same command goes on where this one stopped")
+        verdict = Verdict(exit_code, reason, hint="the same command goes on where this one stopped")
         if self._pull is None:
-            self._early = stopped
+            self._early = verdict
         else:
-            self._pull(stopped)
+            self._pull(verdict)
 
-    def connect(self, pull: Callable[[Stopped], None]) -> None:
+    def connect(self, pull: Callable[[Verdict], None]) -> None:
         self._pull = pull
         if self._early is not None:
             pull(self._early)
@@ -263,7 +264,7 @@ def _retries_before_s(runs: Sequence[RunEntry], now_s: float) -> float:
 
 async def _drive(
     run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch | None
-) -> Stopped | BatchcallError | None:
+) -> Verdict | BatchcallError | None:
     """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
     # A thread reads the input one batch ahead. Workers of the engine take rows from the feed, and each outcome comes
     # back to this loop, which alone counts and adds to parts. A thread writes whole parts, one at a time.
@@ -275,9 +276,8 @@ async def _drive(
         stack.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(50_000, 20, 100)
         if (seconds := run.options.deadline_s) is not None:
-            why = Stopped(
-                f"the deadline of {seconds:g} s has passed", ExitCode.STOPPED_EARLY, "the same command goes on"
-            )
+            reason = f"the deadline of {seconds:g} s has passed"
+            why = Verdict(ExitCode.STOPPED_EARLY, reason, "the same command goes on")
             timer = asyncio.get_running_loop().call_later(seconds, engine.stop, why)
             stack.callback(timer.cancel)
         for endpoint in engine.pool.endpoints:

@@ -33,10 +33,10 @@ from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.feed import Backlog, Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.pool import Pool
-from batchcall.engine.row_loop import LiveEngine, Stopped
+from batchcall.engine.row_loop import LiveEngine
 from batchcall.http.beside import LONG_BODY
 from batchcall.pacing.budget import Budget
-from batchcall.pacing.health import Health
+from batchcall.pacing.health import Health, Verdict
 from batchcall.pacing.pacer import Pacer
 from batchcall.pacing.retry import RetryPolicy
 from virtual_time import run_virtual
@@ -189,7 +189,7 @@ def live(
             reread=lambda attempt, request: pytest.fail("no run has died"),
         )
         if stop_after_s is not None:
-            loop.call_later(stop_after_s, engine.stop, Stopped("told to", ExitCode.TERMINATED))
+            loop.call_later(stop_after_s, engine.stop, Verdict(ExitCode.TERMINATED, "asked to", ""))
         ended, began = [], loop.time()
         feed: Feed[Prepared] = Feed(iter([asked]), list)
         async with engine.outcomes(feed, prepare) as outcomes:
@@ -283,7 +283,7 @@ def test_an_endpoint_that_is_down_from_the_start_costs_few_calls_and_marks_no_ro
 
     assert run.ended == []
     assert len(run.transport.sent) <= 8
-    assert isinstance(run.engine.stopped, Stopped)
+    assert isinstance(run.engine.stopped, Verdict)
     assert run.engine.stopped.exit_code is ExitCode.STOPPED_EARLY
     assert "no connection" in run.engine.stopped.reason
     assert run.seconds < 60
@@ -296,7 +296,7 @@ def test_an_outage_longer_than_anybody_waits_stops_the_run_and_marks_no_row() ->
     run = live(ScriptedTransport(goes_down), [question(row) for row in range(500)], max_outage_s=600.0)
 
     assert {one.outcome.status for one in run.ended} == {Status.OK}
-    assert isinstance(run.engine.stopped, Stopped)
+    assert isinstance(run.engine.stopped, Verdict)
     assert "down for 10 min" in run.engine.stopped.reason
     assert 600 <= run.seconds - 50 <= 640
 
@@ -342,7 +342,7 @@ def test_a_bad_key_costs_one_request_and_marks_no_row() -> None:
 
     assert run.ended == []
     assert len(run.transport.sent) == 1
-    assert isinstance(run.engine.stopped, Stopped)
+    assert isinstance(run.engine.stopped, Verdict)
     assert run.engine.stopped.exit_code is ExitCode.ENDPOINT_REFUSES
 
 
@@ -405,7 +405,7 @@ def test_a_spent_budget_lets_only_what_is_in_flight_go_beyond() -> None:
     run = live(transport, [question(row) for row in range(100)], budget=Budget(max_tokens=150))
 
     assert 10 <= len(run.ended) < 10 + 4
-    assert isinstance(run.engine.stopped, Stopped)
+    assert isinstance(run.engine.stopped, Verdict)
     assert "max_tokens_total" in run.engine.stopped.reason
 
 
@@ -423,7 +423,7 @@ def test_answers_that_do_not_say_what_a_budget_counts_leave_it_blind(
     run = live(transport, [question(row) for row in range(60)], budget=budget)
 
     assert 20 <= len(run.ended) < 30
-    assert isinstance(run.engine.stopped, Stopped)
+    assert isinstance(run.engine.stopped, Verdict)
     assert run.engine.stopped.reason.startswith(f"limits.{limit} cannot be kept: 20 answers")
 
 
@@ -576,7 +576,7 @@ def test_a_stop_lets_an_answer_that_is_being_read_end_its_row() -> None:
     run = live(transport, [question(0), question(1)], concurrency=1, stop_after_s=1.0, **slowly)
 
     assert [one.outcome.status for one in run.ended] == [Status.OK]
-    assert isinstance(run.engine.stopped, Stopped)
+    assert isinstance(run.engine.stopped, Verdict)
 
 
 def test_a_reading_without_end_ends_its_row_and_not_the_run() -> None:
