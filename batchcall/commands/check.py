@@ -140,7 +140,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     refuse_network(job)
     maker, source, layout = prepare(job)
     if job.input.id is not None:
-        source.check_ids(job.input.id)
+        source.check_ids(job.input.id)  # this counts the rows as well, so they are not read for that again
     warnings = [*job.warnings, *exposed_keys(job.endpoints), *source.notes, *layout.kept.notes]
     warnings += [*maker.rewrites, *maker.findings.doubts]
     rows = source.count_rows()
@@ -152,6 +152,8 @@ def check_job(job: Job | Path | str) -> CheckReport:
     refusals = [*_refusals_of_machine(job), *([] if sample else [_bad_text(sample, bad)])]
     standing = _standing(job, maker, source, refusals)
     warnings += filter(None, [standing.note])
+    # Where job or input have changed, done is what would not be bought; else what the output holds, which may be more
+    # than the input has now.
     done = min(rows, standing.done)
     left = rows - done if standing.to_buy is None else standing.to_buy
     tokens, basis = _tokens_per_row(standing, sample)

@@ -129,6 +129,7 @@ def read_status(folder: Path | str, *, job: Job | None = None, disk: Disk | None
         own = folder / OWN_FOLDER
         # Before the parts: a live run may turn one into the other meanwhile, and nothing must be overlooked.
         journals = {number: read_journals(disk, paths) for number, paths in journals_in(disk, own).items()}
+        # What is damaged is a fault in the report, not an error: a person asks for the state of what is left.
         totals, faults = Totals(), []
         for number in part_numbers(disk, folder):
             try:

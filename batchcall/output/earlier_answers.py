@@ -66,11 +66,11 @@ class EarlierAnswers:
 
     def __init__(self, disk: Disk, folder: Path, own: Path) -> None:
         """Read every earlier generation. What stands in the present parts and journals was taken already."""
-        # Nothing of the table has to survive, so SQLite never syncs, and all is one transaction.
         self._disk = disk
         self._own = own
         self._layout = Layout(pa.schema([]), None)
         self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
+        # Nothing of the table has to survive, so SQLite never syncs, and all is one transaction.
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file without a name
         self._table.executescript(
             "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
