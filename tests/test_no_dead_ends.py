@@ -346,8 +346,8 @@ async def test_check_warns_of_a_budget_that_is_smaller_than_the_forecast_with_bo
     assert "limits.max_cost is 0.0500 USD, and the rows to do cost about" in cost
     assert money_text(before.cost) in cost
     assert f"limits.max_tokens_total is 700, and the rows to do take about {before.tokens:,}" in tokens
-    assert "that are spent" in after.warnings[0]
-    assert "that are used" in after.warnings[1]
+    assert "already spent" in after.warnings[0]
+    assert "already used" in after.warnings[1]
     edit(job, "max_cost = 0.05\nmax_tokens_total = 700", "max_cost = 500\nmax_tokens_total = 7_000_000")
     assert check_job(job).warnings == []
 

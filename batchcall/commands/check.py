@@ -300,7 +300,7 @@ def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -
     if strict and renamed:
         more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
         warnings.append(
-            f"tools are sent to {strict[0]} by other names, as it allows only letters, digits, _ and - in 64"
+            f"tools are sent to {strict[0]} under other names, as it allows only letters, digits, _ and - in 64"
             f" characters: {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must say what they do"
         )
     return sampled, bad
@@ -347,11 +347,11 @@ def _budget_warnings(limits: LimitsSection, spent: Totals, *, cost: float | None
     warnings = []
     if limits.max_cost is not None and cost and (spent.cost or 0.0) + cost > limits.max_cost:
         figures = f"{money_text(limits.max_cost)}, and the rows to do cost about {money_text(cost)}"
-        before = f" after {money_text(spent.cost)} that are spent" if spent.cost else ""
+        before = f" after {money_text(spent.cost)} already spent" if spent.cost else ""
         warnings.append(f"limits.max_cost is {figures}{before}: {_STOPS_EARLY}")
     if limits.max_tokens_total is not None and tokens and (spent.total_tokens or 0) + tokens > limits.max_tokens_total:
         figures = f"{limits.max_tokens_total:,}, and the rows to do take about {tokens:,}"
-        before = f" after {spent.total_tokens:,} that are used" if spent.total_tokens else ""
+        before = f" after {spent.total_tokens:,} already used" if spent.total_tokens else ""
         warnings.append(f"limits.max_tokens_total is {figures}{before}: {_STOPS_EARLY}")
     return warnings
 

@@ -121,4 +121,4 @@ def _lock(handle: int, path: Path) -> None:
 
 
 def _named_in(handle: int) -> str:
-    return os.pread(handle, 200, 0).decode(errors="replace") or "a process whose name is not known"
+    return os.pread(handle, 200, 0).decode(errors="replace") or "an unknown process"

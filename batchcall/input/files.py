@@ -42,13 +42,13 @@ _SAMPLE_NAMES = 5  # in a hint
 
 # What to do with files that people bring instead.
 _OTHER_FORMATS = {
-    ".json": "when it holds one JSON object per line, rename it to .jsonl; when it is one array: "
+    ".json": "if it holds one JSON object per line, rename it to .jsonl; if it is one array: "
     "`jq -c '.[]' FILE.json > FILE.jsonl`",
     ".csv": "for example `duckdb -c \"copy 'FILE.csv' to 'FILE.parquet'\"` makes a Parquet file of it",
     ".tsv": "for example `duckdb -c \"copy 'FILE.tsv' to 'FILE.parquet'\"` makes a Parquet file of it",
-    ".txt": "when it holds one JSON object per line, rename it to .jsonl",
-    ".gz": "when it holds one JSON object per line, rename it to .jsonl.gz",
-    ".zst": "when it holds one JSON object per line, rename it to .jsonl.zst",
+    ".txt": "if it holds one JSON object per line, rename it to .jsonl",
+    ".gz": "if it holds one JSON object per line, rename it to .jsonl.gz",
+    ".zst": "if it holds one JSON object per line, rename it to .jsonl.zst",
 }
 
 

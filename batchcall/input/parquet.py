@@ -209,7 +209,7 @@ def _pieces(opened: Any, group: int, wanted: list[str], file: InputFile) -> Iter
                 yield batch.slice(start, rows)
             done += batch.num_rows
         if done != expected:
-            raise ValueError(f"it ends there, where its footer counts {expected:,} rows")
+            raise ValueError(f"it ends there, although its footer counts {expected:,} rows")
     except UNREADABLE as error:
         raise InputError(
             f"{file.name} cannot be read from row {done:,} of its row group {group} on: {reason(error)}",

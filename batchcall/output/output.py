@@ -597,15 +597,15 @@ _FIXES_OF_DISK = {
     errno.EFBIG: "lift the limit on the size of files (ulimit -f)",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENFILE: "allow more open files on this machine",
-    errno.EIO: "see to the disk",
+    errno.EIO: "check the disk",
     errno.ESTALE: "mount it again",
     errno.ENOTCONN: "mount it again",
-    errno.ENODEV: "see to the disk",
-    errno.ENXIO: "see to the disk",
+    errno.ENODEV: "check the disk",
+    errno.ENXIO: "check the disk",
 }
 _FIXES = {
     **_FIXES_OF_DISK,
-    errno.EROFS: "mount it so that it may be written",
+    errno.EROFS: "mount it writable",
     errno.EACCES: "correct the permissions",
     errno.EPERM: "correct the permissions",
 }

@@ -66,16 +66,16 @@ _ADVICE = {
     "requests": "raise limits.requests_per_minute if the account allows more",
     "tokens": "raise limits.tokens_per_minute if the account allows more, or lower max_tokens and shorten the prompt",
     "concurrency": 'raise limits.concurrency, or set it to "auto"',
-    "open": "limits.concurrency set to that number asks for no more from the start; more is the provider's to give",
-    "ramp": "more go out at the same time once the first 8 answers are in, or every 10 s while they take longer",
+    "open": "limits.concurrency set to that number stays within it from the start; only the provider can raise it",
+    "ramp": "more requests go out at the same time once 8 answers are in, or every 10 s while they take longer",
     "pause": "lower limits.requests_per_minute a little, or ask the provider for a higher limit",
     "outage": "`error` and the reason above say what it answered; --max-outage sets how long to wait for it",
     "input": "read from a local, uncompressed or Parquet file (input.path)",
     "disk": "write to a faster disk (output.path)",
 }
 _ADVICE_WHERE_LEARNT = {
-    "requests": "limits.requests_per_minute would start with it, a higher limit is the provider's to give",
-    "tokens": "a higher limit is the provider's to give; a shorter prompt or max_tokens needs less of it",
-    "concurrency": "the server brings no more with more in flight; limits.concurrency sets another number",
+    "requests": "set limits.requests_per_minute to start at it; only the provider can raise it",
+    "tokens": "only the provider can raise it; a shorter prompt or a smaller max_tokens needs less of it",
+    "concurrency": "more requests in flight bring no more answers; limits.concurrency sets another number",
     "pause": "set limits.requests_per_minute to what the account allows",
 }

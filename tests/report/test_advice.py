@@ -29,7 +29,7 @@ def bounds(**seconds: float) -> Bounds:
             {"requests_per_minute"},
             "bound by requests_per_minute for 93% of the run",
         ),
-        ({"requests": 93.0, "nothing": 7.0}, set(), "limits.requests_per_minute would start with it"),
+        ({"requests": 93.0, "nothing": 7.0}, set(), "set limits.requests_per_minute to start at it"),
         ({"tokens": 60.0, "requests": 40.0}, {"tokens_per_minute"}, "raise limits.tokens_per_minute"),
         ({"concurrency": 100.0}, {"concurrency"}, "raise limits.concurrency"),
         ({"open": 100.0}, set(), "what the endpoint takes at the same time for 100% of the run; limits.concurrency"),
