@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from batchcall.base import Json
+from batchcall.dialects.jsontext import objects_in
 
 MAX_CODE = 100  # characters
 MAX_UNWRAPPING = 3  # gateways put another's error into their own as text
@@ -99,8 +101,8 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
         first = several[0] if isinstance(several, list) and several else several
         if first and isinstance(first, (dict, str)):
             yield first
-    for choice in _listed(document.get("choices")):
-        if isinstance(choice, dict) and isinstance(choice.get("error"), dict):
+    for choice in objects_in(document.get("choices")):
+        if isinstance(choice.get("error"), dict):
             yield choice["error"]
     minimax = document.get("base_resp")
     if isinstance(minimax, dict) and minimax.get("status_code"):
@@ -112,11 +114,15 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
 def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
     written = (said.get(name) for name in _MESSAGE_NAMES)
     message = next((text for text in written if isinstance(text, str) and text.strip()), "")
-    inner = _unwrap(message, unwrapped)
-    details = _listed(said.get("details"))
+    inner = None
+    if unwrapped < MAX_UNWRAPPING and message.lstrip().startswith(("{", "[")):
+        with suppress(ValueError):
+            inner = _complaint_in(orjson.loads(message), unwrapped + 1)
+    written_details = said.get("details")
+    details = written_details if isinstance(written_details, list) else []
     codes, status = _codes_of(said, details)
-    violations = [each for detail in details if isinstance(detail, dict) for each in _listed(detail.get("violations"))]
-    quota_ids = tuple(str(each.get("quotaId", "")) for each in violations if isinstance(each, dict))
+    violations = [each for detail in objects_in(details) for each in objects_in(detail.get("violations"))]
+    quota_ids = tuple(str(each.get("quotaId", "")) for each in violations)
     return Complaint(
         message=inner.message if inner else message,
         codes=tuple(dict.fromkeys((*codes, *(inner.codes if inner else ())))),
@@ -127,22 +133,13 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
     )
 
 
-def _unwrap(message: str, unwrapped: int) -> Complaint | None:
-    if unwrapped >= MAX_UNWRAPPING or not message.lstrip().startswith(("{", "[")):
-        return None
-    try:
-        return _complaint_in(orjson.loads(message), unwrapped + 1)
-    except ValueError:
-        return None
-
-
 def _codes_of(said: dict[str, Json], details: list[Any]) -> tuple[list[str], int | None]:
     """The names it gives, and the HTTP status where it gives one as a number."""
     inner = said.get("innererror")  # Azure
     written = [said.get(name) for name in _CODE_NAMES]
     written.append(inner.get("code") if isinstance(inner, dict) else None)
     written.append(_metadata_of(said).get("error_type"))
-    written.extend(detail.get("reason") for detail in details if isinstance(detail, dict))
+    written.extend(detail.get("reason") for detail in objects_in(details))
     names = [name for value in written if (name := _as_code(value))]
     statuses = [int(name) for name in names if _is_status(name)]
     return [name for name in names if not _is_status(name)], statuses[0] if statuses else None
@@ -163,7 +160,3 @@ def _as_code(value: Any) -> str:
 
 def _is_status(name: str) -> bool:
     return len(name) == 3 and name.isascii() and name.isdigit() and 400 <= int(name) < 600
-
-
-def _listed(value: Json) -> list[Any]:
-    return value if isinstance(value, list) else []

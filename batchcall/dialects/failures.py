@@ -12,8 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, Scope, Usage
+from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, Scope
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
+from batchcall.dialects.jsontext import objects_in
 from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
 from batchcall.dialects.quotas import likely_renewal_s, span_of_fields, span_of_headers, span_of_names, span_of_words
 from batchcall.dialects.usage import read_usage_beside
@@ -369,8 +370,11 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
         is_plain = not (answer.documents or answer.saying)
         text = markup_title(answer.text) or answer.text.strip()[:MAX_MESSAGE] if is_plain else ""
         complaint = Complaint(message=text)
-    usage = _usage_in(answer.documents)
     kind = _kind_of(answer, complaint)
+    # The last document that counts, since a stream counts as it goes on; Gemini has its chunks in one list.
+    chunks = objects_in([one for each in answer.documents for one in (each if isinstance(each, list) else [each])])
+    usages = (read_usage_beside(chunk) for chunk in reversed(chunks))
+    usage = next((usage for usage in usages if usage != NO_USAGE), NO_USAGE)
 
     if usage.total_tokens and kind.rule.money is Money.REFUSED and kind.rule.scope is Scope.RETRY:
         kind = FailureKind.SERVER_ERROR  # whoever counts tokens may bill them
@@ -446,17 +450,19 @@ def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bo
     )
 
 
-# What an answer means is decided by the first of these that decides anything:
+# The first of these that decides anything says what an answer means:
 #
-# 1. Gemini's block of a prompt. It comes as a success without candidates.
+# 1. Gemini's block of a prompt. It comes as a success without candidates, in `promptFeedback`.
 # 2. OVERRULING: the few sentences without which a code would mean two things.
 # 3. A code that means one thing, alone or with the status.
 # 4. A status that means one thing. 402 does not where a wait is asked for beside it: that is a rate, not a debt.
-# 5. The server's own word, x-should-retry, against what 6 finds. It never overrules 1 to 4, which are certain.
-# 6. A sentence (WORDINGS), a vague code where the status says nothing, the usual meaning of the status, its range.
+# 5. A sentence (WORDINGS), a vague code where the status says nothing, the usual meaning of the status, its range. The
+#    server's own word, x-should-retry (of OpenAI and Anthropic, whose clients obey it), overrules these, and never 1 to
+#    4, which are certain.
 #
-# Two things are looked at afterwards. A refusal for a rate may be one for the number of requests in flight: what helps
-# then is fewer at a time, not a pause. And a relay's refusal of a key may be that of one bad channel of many.
+# Two things come on top. A refusal for a rate may be one for the number of requests in flight: what helps then is fewer
+# at a time, not a pause. And a relay's refusal of a key may be that of one bad channel of many: such rows are tried
+# again, where the same status of a vendor ends the job.
 def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
     if complaint.is_blocked_prompt:
         return FailureKind.FILTERED
@@ -467,27 +473,29 @@ def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
 
     codes = [code.lower() for code in complaint.codes]
     is_to_wait = status == 402 and not answer.headers.keys().isdisjoint(WAIT_HEADERS)
-    decided = _by_code(codes, status) or (FailureKind.RATE_LIMITED if is_to_wait else BY_STATUS.get(status))
-    if decided in _MAY_BE_OF_WHAT_IS_OPEN and _is_of_what_is_open(answer, complaint, codes):
-        return FailureKind.TOO_MANY_OPEN
+    kind = _by_code(codes, status) or (FailureKind.RATE_LIMITED if is_to_wait else BY_STATUS.get(status))
+    if kind in _MAY_BE_OF_WHAT_IS_OPEN and status in (420, 429, 503):
+        names = (*codes, *(answer.headers.get(name, "").lower() for name in _LIMIT_NAMES))
+        if any(map(_OPEN_IN_NAME.search, names)) or says_too_many_open(complaint.message[:MAX_SEARCHED]):
+            return FailureKind.TOO_MANY_OPEN
 
-    kind = decided or _by_words_or_range(answer, complaint, codes, status)
-    word = answer.headers.get(_SHOULD_RETRY, "").strip().lower()
-    if decided is None and word == "true" and kind.rule.scope is not Scope.RETRY:
-        kind = FailureKind.RELAY_ERROR
-    elif decided is None and word == "false" and kind.rule.scope is Scope.RETRY:
-        kind = FailureKind.REJECTED
+    if kind is None:
+        words = complaint.message if answer.documents else answer.text
+        vague = codes if status == 500 or 200 <= status < 300 else []
+        kind = (
+            next((wording.kind for wording in WORDINGS if _fits(wording, words, status)), None)
+            or next((BY_VAGUE_CODE[code] for code in vague if code in BY_VAGUE_CODE), None)
+            or BY_UNDECIDED_STATUS.get(status)
+            or BY_RANGE.get(status // 100, FailureKind.UNREADABLE)
+        )
+        word = answer.headers.get(_SHOULD_RETRY, "").strip().lower()
+        if word == "true" and kind.rule.scope is not Scope.RETRY:
+            kind = FailureKind.RELAY_ERROR
+        elif word == "false" and kind.rule.scope is Scope.RETRY:
+            kind = FailureKind.REJECTED
     if kind is FailureKind.BAD_KEY and not RELAY_TYPES.isdisjoint(codes):
         return FailureKind.RELAY_DENIED
     return kind
-
-
-def _is_of_what_is_open(answer: Answer, complaint: Complaint, codes: list[str]) -> bool:
-    """Whether a refusal is for the number of requests in flight, not for those of a minute."""
-    if (complaint.status or answer.status) not in (420, 429, 503):
-        return False
-    names = (*codes, *(answer.headers.get(name, "").lower() for name in _LIMIT_NAMES))
-    return any(map(_OPEN_IN_NAME.search, names)) or says_too_many_open(complaint.message[:MAX_SEARCHED])
 
 
 _MAY_BE_OF_WHAT_IS_OPEN = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, None})
@@ -500,18 +508,6 @@ def _by_code(codes: list[str], status: int) -> FailureKind | None:
         if kind := BY_CODE_AND_STATUS.get((code, status)) or BY_CODE.get(code):
             return kind
     return None
-
-
-def _by_words_or_range(answer: Answer, complaint: Complaint, codes: list[str], status: int) -> FailureKind:
-    words = complaint.message if answer.documents else answer.text
-    for wording in WORDINGS:
-        if _fits(wording, words, status):
-            return wording.kind
-    if status == 500 or 200 <= status < 300:
-        for code in codes:
-            if code in BY_VAGUE_CODE:
-                return BY_VAGUE_CODE[code]
-    return BY_UNDECIDED_STATUS.get(status) or BY_RANGE.get(status // 100, FailureKind.UNREADABLE)
 
 
 def _fits(wording: Wording, words: str, status: int) -> bool:
@@ -539,11 +535,3 @@ def _message(answer: Answer, complaint: Complaint, kind: FailureKind) -> str:
     words = complaint.message or answer.saying or SAYINGS.get(kind, "the endpoint does not say why")
     is_stray = kind is FailureKind.UNREADABLE and bool(complaint.message) and not answer.documents
     return f"HTTP {answer.status}{code}: {'not a completion: ' if is_stray else ''}{words}"
-
-
-def _usage_in(documents: list[Json]) -> Usage:
-    chunks = [chunk for document in documents for chunk in (document if isinstance(document, list) else [document])]
-    for document in reversed(chunks):
-        if isinstance(document, dict) and (usage := read_usage_beside(document)) != NO_USAGE:
-            return usage
-    return NO_USAGE

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchcall.base import RateLimits
+from batchcall.dialects.jsontext import objects_in
 from batchcall.dialects.waits import read_length_s
 
-# Limit, and when it is whole again: that tells a day's limit from a minute's. The first that is there counts.
+# The header of a limit, and the one that says when it is whole again. Groq gives the requests of a day under the same
+# name as OpenAI those of a minute: only the reset tells them apart. The first row that is there counts.
 # fmt: off
 _REQUESTS = (
     ("x-ratelimit-limit-requests",         "x-ratelimit-reset-requests"),        # OpenAI, Azure, Groq (a day's), vLLM's
@@ -32,12 +34,17 @@ _SENSIBLE = 1e10
 
 
 def read_limits(headers: Mapping[str, str], *, now_s: float) -> RateLimits:
-    """The limits a minute that headers (names in lower case) tell; `now_s` is seconds since the epoch."""
-    return RateLimits(_first(headers, _REQUESTS, now_s), _first(headers, _TOKENS, now_s), _open_at_once(headers))
+    """The limits of a minute that headers (names in lower case) give; `now_s` is seconds since the epoch."""
+    # LiteLLM's `max_parallel_requests` of a key, a user, a team: the least of them.
+    open_limits = [
+        int(value) for name, value in headers.items() if name.endswith(_OPEN_HEADER) and _OPEN_COUNT.match(value)
+    ]
+    least_open = min(filter(None, open_limits), default=None)
+    return RateLimits(_first(headers, _REQUESTS, now_s), _first(headers, _TOKENS, now_s), least_open)
 
 
 def says_too_many_open(text: str) -> bool:
-    """Whether a sentence says that too many requests are in flight. One that names a minute as well does not tell."""
+    """Whether a sentence says that too many requests are in flight. One that names a minute as well does not."""
     return any(_OPEN.search(one) and not _OF_RATES.search(one) for one in _SENTENCE_END.split(text))
 
 
@@ -47,14 +54,13 @@ def open_at_once(text: str) -> RateLimits | None:
     return RateLimits(open_at_once=int(said[1])) if said and int(said[1]) else None
 
 
+# Google's 429 names each quota that was met with its value. Only those of a minute are a pace; `quotas` reads the
+# others.
 def quota_limits(details: list[Any]) -> RateLimits | None:
-    """The quota that Gemini says was met: google.rpc.QuotaFailure."""
+    """The limits of a minute in the details of Google's error (google.rpc.QuotaFailure); None where there are none."""
     requests = tokens = None
-    for detail in details:
-        violations = detail.get("violations") if isinstance(detail, dict) else None
-        for violation in violations if isinstance(violations, list) else ():
-            if not isinstance(violation, dict):
-                continue
+    for detail in objects_in(details):
+        for violation in objects_in(detail.get("violations")):
             name, value = str(violation.get("quotaId")), _number(str(violation.get("quotaValue")))
             if "PerMinute" not in name or value is None:
                 continue
@@ -63,12 +69,6 @@ def quota_limits(details: list[Any]) -> RateLimits | None:
             else:
                 requests = value
     return None if requests is None and tokens is None else RateLimits(requests, tokens)
-
-
-def _open_at_once(headers: Mapping[str, str]) -> int | None:
-    """LiteLLM's `max_parallel_requests` of a key, a user, a team; the least of them."""
-    found = [int(value) for name, value in headers.items() if name.endswith(_OPEN_HEADER) and _OPEN_COUNT.match(value)]
-    return min(filter(None, found), default=None)
 
 
 # fmt: off
@@ -97,20 +97,16 @@ def _first(headers: Mapping[str, str], family: tuple[tuple[str, str], ...], now_
     for limit_name, reset_name in family:
         for prefix in _RELAYED:
             limit = _number(headers.get(prefix + limit_name, ""))
-            if limit is not None and _is_of_a_minute(headers.get(prefix + reset_name, ""), now_s):
+            left_s = read_length_s(headers.get(prefix + reset_name, "").strip(), now_s=now_s)
+            if limit is not None and (left_s is None or left_s <= _MINUTE_S):
                 return limit
     return None
 
 
 def _number(text: str) -> float | None:
-    """A limit; None for what is none: empty, -1 (Azure), 0, infinite."""
+    """A limit; None for what is not one: empty, -1 (Azure), 0, infinite."""
     plain = text.strip().replace(",", "")
     if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", plain):
         return None
     value = float(plain)
     return value if 1 <= value <= _SENSIBLE else None
-
-
-def _is_of_a_minute(reset: str, now_s: float) -> bool:
-    left_s = read_length_s(reset.strip(), now_s=now_s)
-    return left_s is None or left_s <= _MINUTE_S
