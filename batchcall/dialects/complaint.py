@@ -66,7 +66,7 @@ _MESSAGE_NAMES = ("message", "msg", "error_msg", "error_message", "detail", "des
 
 
 def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
-    """The error of one document. The order is that of how telling the forms are."""
+    """The error of one document; None where it has none. `unwrapped` counts the documents around it."""
     if isinstance(document, list):  # Gemini puts its errors into a list, the first or, in a stream, the last in it
         if unwrapped >= MAX_UNWRAPPING:
             return None
@@ -76,8 +76,7 @@ def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
         return _from_object({"message": document}, unwrapped)
     if not isinstance(document, dict):
         return None
-    feedback = document.get("promptFeedback")  # Gemini's
-    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    reason = _object(document.get("promptFeedback")).get("blockReason")  # Gemini's, under a success
     if isinstance(reason, str) and reason:
         return Complaint(f"the prompt was blocked: {reason}", codes=(reason,), is_blocked_prompt=True)
     source = next(_sources(document), None)
@@ -87,15 +86,19 @@ def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
     return _from_object(source, unwrapped) if source else None
 
 
+# By whom, in this order: OpenAI and most others, also within a relay's own `error`; the Responses API's failed
+# response; Cloudflare's `errors` and FastAPI's `detail`, a list or not; OpenRouter's error of a choice; MiniMax's
+# `base_resp`; and an error without any envelope. The last only where nothing else is there, since an answer may have a
+# `message` too.
 def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
-    """Where endpoints put their errors: OpenAI, Cloudflare, FastAPI, OpenRouter, MiniMax, and bare ones."""
+    """The errors in a document, as objects or sentences, wherever endpoints put them."""
     error = document.get("error")
     if isinstance(error, dict) and isinstance(error.get("error"), dict):
         error = error["error"]
     if error and isinstance(error, (dict, str)):
         yield error
-    response = document.get("response")  # of the event that ends a failed stream of the Responses API
-    if isinstance(response, dict) and isinstance(inner := response.get("error"), dict):
+    # Of the event that ends a failed stream of the Responses API.
+    if isinstance(inner := _object(document.get("response")).get("error"), dict):
         yield inner
     for several in (document.get("errors"), document.get("detail")):
         first = several[0] if isinstance(several, list) and several else several
@@ -120,7 +123,14 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
             inner = _complaint_in(orjson.loads(message), unwrapped + 1)
     written_details = said.get("details")
     details = written_details if isinstance(written_details, list) else []
-    codes, status = _codes_of(said, details)
+    # OpenRouter's `metadata` tells a moderated prompt from a bad key, where the status is the same; Azure's
+    # `innererror` holds the code of its filter.
+    metadata = _object(said.get("metadata"))
+    reasons = [detail.get("reason") for detail in objects_in(details)]
+    beside = [_object(said.get("innererror")).get("code"), metadata.get("error_type"), *reasons]
+    names = [name for value in (*map(said.get, _CODE_NAMES), *beside) if (name := _as_code(value))]
+    codes = [name for name in names if not _is_status(name)]
+    status = next((int(name) for name in names if _is_status(name)), None)
     violations = [each for detail in objects_in(details) for each in objects_in(detail.get("violations"))]
     quota_ids = tuple(str(each.get("quotaId", "")) for each in violations)
     return Complaint(
@@ -129,26 +139,12 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
         status=status or (inner.status if inner else None),
         details=details or (inner.details if inner else []),
         quota_ids=quota_ids or (inner.quota_ids if inner else ()),
-        is_blocked_prompt="flagged_input" in _metadata_of(said) or (inner is not None and inner.is_blocked_prompt),
+        is_blocked_prompt="flagged_input" in metadata or (inner is not None and inner.is_blocked_prompt),
     )
 
 
-def _codes_of(said: dict[str, Json], details: list[Any]) -> tuple[list[str], int | None]:
-    """The names it gives, and the HTTP status where it gives one as a number."""
-    inner = said.get("innererror")  # Azure
-    written = [said.get(name) for name in _CODE_NAMES]
-    written.append(inner.get("code") if isinstance(inner, dict) else None)
-    written.append(_metadata_of(said).get("error_type"))
-    written.extend(detail.get("reason") for detail in objects_in(details))
-    names = [name for value in written if (name := _as_code(value))]
-    statuses = [int(name) for name in names if _is_status(name)]
-    return [name for name in names if not _is_status(name)], statuses[0] if statuses else None
-
-
-def _metadata_of(said: dict[str, Json]) -> dict[str, Json]:
-    """OpenRouter's: the status alone is the same for a moderated prompt and for a bad key."""
-    metadata = said.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
+def _object(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
 
 
 def _as_code(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from zoneinfo import ZoneInfo
@@ -40,8 +41,16 @@ def seconds_until(moment: str, *, now_s: float) -> float | None:
     text = moment.strip()
     if found := _ALONE.fullmatch(text):
         return moment_in(found, now_s=now_s)
-    parsed = _as_iso(text) or _as_http_date(text)
-    return None if parsed is None else parsed.timestamp() - now_s
+    parsed: datetime | None = None
+    with suppress(ValueError):
+        parsed = datetime.fromisoformat(text) if len(text) >= _SHORTEST_DATE else None
+    if parsed is None:
+        with suppress(ValueError, TypeError, IndexError, OverflowError):
+            parsed = parsedate_to_datetime(text)  # also the older forms of HTTP dates
+        # One that ends in a zone which is not known has no zone once parsed: UTC would be a guess.
+        if parsed is None or (parsed.tzinfo is None and not text[-1].isdigit()):
+            return None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() - now_s
 
 
 def moment_in(found: re.Match[str], *, now_s: float, zone: tzinfo = UTC) -> float | None:
@@ -98,6 +107,7 @@ _OFFSET = re.compile(r"(?:UTC|GMT)? ?([+-])(\d\d?):?(\d\d)?")
 _OF_MACHINE = re.compile(rf"(?:{_ISO} (?:\d\d?:[\d:.]+)?|{_RFC_2822} \d\d?:[\d:.]+)", re.I)
 _CLOCK_PARTS = re.compile(r"(\d\d?)(?::(\d\d))?(?::(\d\d(?:\.\d+)?))?(?: ?([ap])\.?m\.?)?", re.I)
 _SOON = timedelta(days=62)
+_SHORTEST_DATE = 10  # characters: Python also reads "20240501" and a bare "2024-W18" as dates, which are numbers here
 
 
 def _next(date: str | None, time: str, now: datetime) -> datetime:
@@ -108,8 +118,16 @@ def _next(date: str | None, time: str, now: datetime) -> datetime:
         return clock if clock > now else clock + timedelta(days=1)
     if date.lower() in ("today", "tomorrow"):
         return clock + timedelta(days=date.lower() == "tomorrow")
-    year, month, day = _date(date.lower())
+    numbers = [int(number) for number in re.findall(r"\d+", date)]
+    year: int | None
+    if len(numbers) == 3:
+        year, month, day = numbers[0], numbers[1], numbers[2]
+    else:
+        words = re.findall("[a-z]+", date.lower())
+        month = next(_MONTHS.index(word[:3]) + 1 for word in words if word[:3] in _MONTHS)
+        year, day = next((number for number in numbers if number > 31), None), numbers[0]
     moment = clock.replace(year=year or now.year, month=month, day=day)
+    # Without a year it is the next such day, where that is soon: in December, "Jan 3" is not eleven months ago.
     is_next_year = year is None and moment < now and moment.replace(year=now.year + 1) - now < _SOON
     return moment.replace(year=now.year + 1) if is_next_year else moment
 
@@ -120,29 +138,3 @@ def _time_of_day(time: str) -> tuple[int, int, float]:
         raise ValueError(time)
     hour = int(parts[1]) % 12 + 12 * (parts[4] == "p") if parts[4] else int(parts[1])
     return hour, int(parts[2] or 0), float(parts[3] or 0)
-
-
-def _date(date: str) -> tuple[int | None, int, int]:
-    numbers = [int(number) for number in re.findall(r"\d+", date)]
-    if len(numbers) == 3:
-        return numbers[0], numbers[1], numbers[2]
-    month = next(_MONTHS.index(word[:3]) + 1 for word in re.findall("[a-z]+", date) if word[:3] in _MONTHS)
-    year = next((number for number in numbers if number > 31), None)
-    return year, month, numbers[0]
-
-
-def _as_iso(text: str) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) if len(text) >= 10 else None
-    except ValueError:
-        return None
-
-
-def _as_http_date(text: str) -> datetime | None:
-    """The older forms, too. One that ends in a zone which is not known has no zone once parsed."""
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC) if text[-1].isdigit() else None

@@ -48,8 +48,15 @@ def asked_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *
     in_headers = (
         read_length_s(headers[name], unit_s, now_s=now_s) for name, unit_s in WAIT_HEADERS.items() if name in headers
     )
-    header_s = next((wait_s for wait_s in in_headers if wait_s is not None), None)
-    waits = (header_s, _field_wait_s(documents, now_s=now_s), _said_wait_s(text))
+    waits = [next((wait_s for wait_s in in_headers if wait_s is not None), None)]
+    for name, value in fields_of(documents):
+        if (found := _WAIT_FIELD.fullmatch(name)) and name != "retry":  # how often, rather than when
+            waits.append(read_length_s(value, 0.001 if found["ms"] else 1.0, now_s=now_s))
+    patterns = (_TRY_AGAIN, _TRY_AGAIN_CHINESE, _TRY_AGAIN_AFTER)
+    if said := next(filter(None, (pattern.search(text) for pattern in patterns)), None):
+        waits.append(_read_said(said))
+    elif said := _BARE_RETRY.search(text):
+        waits.append(float(said[1]))
     return max((wait_s for wait_s in waits if wait_s is not None), default=None)
 
 
@@ -59,10 +66,22 @@ def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str,
     The sentence is about the limit that was met; a body may list several, and the nearest counts: waiting too
     briefly costs a request, while a wait that is too long ends the run. Headers say which limits are used up.
     """
-    said_s = _said_renewal_s(text, now_s=now_s)
-    if said_s is None:
-        said_s = min(filter(None, _field_renewals(documents, now_s=now_s)), default=None)
-    return said_s or max(filter(None, _exhausted_waits(headers, now_s=now_s)), default=None)
+    renewal_s: float | None = None
+    if said := _RENEWS_IN.search(text):
+        renewal_s = _read_said(said)
+    elif said := _RENEWS_AT.search(text) or _RENEWS_AT_CHINESE.search(text):
+        until_s = moment_in(said, now_s=now_s, zone=BEIJING if _CHINESE.search(text) else UTC)
+        renewal_s = until_s if until_s is not None and until_s > 0 else None
+    if renewal_s is None:
+        fields = fields_of(documents)
+        is_left = any(name.endswith("ratelimitremaining") and str(value).strip() != "0" for name, value in fields)
+        renewals = [
+            _renewal_s(value, 0.001 if found["ms"] else 1.0, now_s=now_s)
+            for name, value in fields
+            if (found := _RENEWAL_FIELD.fullmatch(name)) and not (is_left and name.endswith("ratelimitreset"))
+        ]
+        renewal_s = min(filter(None, renewals), default=None)
+    return renewal_s or max(filter(None, _exhausted_waits(headers, now_s=now_s)), default=None)
 
 
 def read_duration(text: str) -> float | None:
@@ -162,23 +181,6 @@ _RENEWAL_FIELD = re.compile(
 _MAX_DEPTH, _MAX_FIELDS = 6, 200  # of an error that are looked at
 
 
-def _field_wait_s(documents: list[Json], *, now_s: float) -> float | None:
-    waits = (
-        read_length_s(value, 0.001 if found["ms"] else 1.0, now_s=now_s)
-        for name, value in fields_of(documents)
-        if (found := _WAIT_FIELD.fullmatch(name)) and name != "retry"  # how often, rather than when
-    )
-    return max((wait_s for wait_s in waits if wait_s is not None), default=None)
-
-
-def _field_renewals(documents: list[Json], *, now_s: float) -> Iterator[float | None]:
-    fields = fields_of(documents)
-    is_left = any(name.endswith("ratelimitremaining") and str(value).strip() != "0" for name, value in fields)
-    for name, value in fields:
-        if (found := _RENEWAL_FIELD.fullmatch(name)) and not (is_left and name.endswith("ratelimitreset")):
-            yield _renewal_s(value, 0.001 if found["ms"] else 1.0, now_s=now_s)
-
-
 def fields_of(documents: list[Json]) -> list[tuple[str, Any]]:
     """The named values of an error, whatever they stand in; another's error that is put in as text is read too."""
     found: list[tuple[str, Any]] = []
@@ -260,18 +262,6 @@ _RENEWS_AT_CHINESE = re.compile(rf"{DATED}\s*(?:后|自动)?(?:重置|恢复|刷
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
-def _said_wait_s(text: str) -> float | None:
-    for pattern in (_TRY_AGAIN, _TRY_AGAIN_CHINESE, _TRY_AGAIN_AFTER):
-        if said := pattern.search(text):
-            return read_duration(re.sub(r"(?:[ ,]|and )+$", "", said[1]))
-    said = _BARE_RETRY.search(text)
-    return float(said[1]) if said else None
-
-
-def _said_renewal_s(text: str, *, now_s: float) -> float | None:
-    if said := _RENEWS_IN.search(text):
-        return read_duration(re.sub(r"(?:[ ,]|and )+$", "", said[1]))
-    if said := _RENEWS_AT.search(text) or _RENEWS_AT_CHINESE.search(text):
-        wait_s = moment_in(said, now_s=now_s, zone=BEIJING if _CHINESE.search(text) else UTC)
-        return wait_s if wait_s is not None and wait_s > 0 else None
-    return None
+def _read_said(found: re.Match[str]) -> float | None:
+    """The duration that a sentence names, without the comma or the "and" that it goes on with."""
+    return read_duration(re.sub(r"(?:[ ,]|and )+$", "", found[1]))
