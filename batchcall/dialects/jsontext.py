@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +27,11 @@ ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a body says, whatever it was called."""
+    """What a body says, whatever its headers call it."""
 
     documents: list[Json]  # the JSON documents in it, in order
     text: str
-    repairs: tuple[str, ...] = ()  # what had to be mended to read it
+    repairs: tuple[str, ...] = ()  # what had to be repaired to read it
     is_cut: bool = False  # it inflates to more than the cap
     undigested: str = ""  # why nothing of it was read: the end of a sentence about the answer
     is_stream: bool = False  # it was a stream of server-sent events
@@ -45,12 +46,19 @@ def parse_plain(body: bytes) -> Any:
 
 
 def unpack(body: bytes) -> tuple[str, tuple[str, ...], bool]:
-    """The body as text, what had to be mended for that, and whether it inflates to more than the cap."""
-    body, is_inflated, is_cut = _inflated(body)
+    """The body as text, what had to be repaired for that, and whether it inflates to more than the cap."""
+    is_inflated = is_cut = False
+    if body.startswith((GZIP_MAGIC, *ZLIB_MAGICS)):
+        inflating = zlib.decompressobj(_EITHER_FORMAT)
+        with suppress(zlib.error):  # not packed after all: then it is read as it stands
+            body, is_inflated = inflating.decompress(body, MAX_INFLATED_BYTES), True
+            is_cut = not inflating.eof and len(body) >= MAX_INFLATED_BYTES
     text, mends = _as_text(body)
     return text, ("gzip_body", *mends) if is_inflated else mends, is_cut
 
 
+# The standard library's decoder: it keeps integers of any size, takes NaN, lets raw line breaks through, and stops
+# behind a document, of which some servers send two. It recurses, so the depth is counted before.
 def parse_documents(text: str, decoder: json.JSONDecoder | None = None) -> tuple[list[Json], str]:
     """The JSON documents at the start of a text, one after the other, and what is left over behind them.
 
@@ -172,17 +180,6 @@ _EITHER_FORMAT = zlib.MAX_WBITS | 32
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
-def _inflated(body: bytes) -> tuple[bytes, bool, bool]:
-    if not body.startswith((GZIP_MAGIC, *ZLIB_MAGICS)):
-        return body, False, False
-    inflating = zlib.decompressobj(_EITHER_FORMAT)
-    try:
-        inflated = inflating.decompress(body, MAX_INFLATED_BYTES)
-    except zlib.error:
-        return body, False, False
-    return inflated, True, not inflating.eof and len(inflated) >= MAX_INFLATED_BYTES
-
-
 def _as_text(body: bytes) -> tuple[str, tuple[str, ...]]:
     start = body.lstrip()[:3]
     for mark, encoding in _BYTE_ORDER_MARKS.items():
@@ -195,7 +192,11 @@ def _as_text(body: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _depth_exceeds(text: str, limit: int) -> bool:
-    """By steps that each take milliseconds, whatever the text: this runs in a thread beside the event loop."""
+    """Whether brackets stand within each other more than `limit` times.
+
+    By steps that each take milliseconds, whatever the text: this runs in a thread beside the event loop, and one search
+    through 16 MiB would hold the interpreter for that long.
+    """
     if text.count("[") + text.count("{") <= limit:
         return False
     outside = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])  # of strings

@@ -107,7 +107,7 @@ _OFFSET = re.compile(r"(?:UTC|GMT)? ?([+-])(\d\d?):?(\d\d)?")
 _OF_MACHINE = re.compile(rf"(?:{_ISO} (?:\d\d?:[\d:.]+)?|{_RFC_2822} \d\d?:[\d:.]+)", re.I)
 _CLOCK_PARTS = re.compile(r"(\d\d?)(?::(\d\d))?(?::(\d\d(?:\.\d+)?))?(?: ?([ap])\.?m\.?)?", re.I)
 _SOON = timedelta(days=62)
-_SHORTEST_DATE = 10  # characters: Python also reads "20240501" and a bare "2024-W18" as dates, which are numbers here
+_SHORTEST_DATE = 10  # characters: Python also reads "20240501" as a date, which is a number here
 
 
 def _next(date: str | None, time: str, now: datetime) -> datetime:

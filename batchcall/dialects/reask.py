@@ -9,14 +9,18 @@ import re
 
 import orjson
 
-from batchcall.base import Json, RawCall, Reply, Request
+from batchcall.base import Json, Reply, Request
 
 
 def follow_up(request: Request, reply: Reply, problem: str, *, as_text: bool = False) -> Request:
     """The request again, with the model's answer and `problem` behind it: as the result of each of its calls, else as
     the user's next words. `as_text`: never as a call, where an endpoint wants more of one than we keep."""
-    turn = [] if as_text else _quoted_calls(reply, problem, position=len(request.messages))
-    turn = turn or _quoted_text(reply, problem)
+    turn = [] if as_text or not reply.calls else _quoted_calls(reply, problem, position=len(request.messages))
+    if not turn:
+        calls = [f"{call.name}({call.arguments})" for call in reply.calls]
+        said = "\n".join(filter(None, [reply.content or reply.refusal, *calls]))
+        turn = [{"role": "assistant", "content": said}] if said else []
+        turn.append({"role": "user", "content": f"{problem}\n{_CALL_AGAIN}"})
     return Request(request.shape, [*request.messages, *turn])
 
 
@@ -25,9 +29,17 @@ def _quoted_calls(reply: Reply, problem: str, *, position: int) -> list[Json]:
 
     Many servers parse the arguments that they are sent back, and fail on those that are not JSON.
     """
-    if not reply.calls or not all(_is_quotable(call) for call in reply.calls):
-        return []
-    ids: list[str] = []  # its own, or one made of its place where a call has none or another call has the same
+    for call in reply.calls:
+        if not _TOOL_NAME.fullmatch(call.name):  # "functions.f" would be refused in a message
+            return []
+        try:
+            if call.arguments.strip() and not isinstance(orjson.loads(call.arguments), dict):
+                return []
+        except ValueError:
+            return []
+    # A call's own id, or one made of its place where it has none or another call has the same: each result has to name
+    # one call. The place and not a random id, since the same row must make the same request on every run.
+    ids: list[str] = []
     for number, call in enumerate(reply.calls):
         ids.append(call.id if call.id and call.id not in ids else f"call_{position}_{number}")
     calls: list[Json] = [
@@ -39,21 +51,5 @@ def _quoted_calls(reply: Reply, problem: str, *, position: int) -> list[Json]:
     return [said, *answers]
 
 
-def _quoted_text(reply: Reply, problem: str) -> list[Json]:
-    calls = [f"{call.name}({call.arguments})" for call in reply.calls]
-    said = "\n".join(filter(None, [reply.content or reply.refusal, *calls]))
-    quoted: list[Json] = [{"role": "assistant", "content": said}] if said else []
-    return [*quoted, {"role": "user", "content": f"{problem}\n{_CALL_AGAIN}"}]
-
-
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _CALL_AGAIN = "Call the function again, with arguments that satisfy its schema."
-
-
-def _is_quotable(call: RawCall) -> bool:
-    if not _TOOL_NAME.fullmatch(call.name):  # "functions.f" would be refused in a message
-        return False
-    try:
-        return not call.arguments.strip() or isinstance(orjson.loads(call.arguments), dict)
-    except ValueError:
-        return False

@@ -1,4 +1,4 @@
-"""Requests in the Responses protocol of OpenAI: the same job as `openai-chat` says, in the words of POST /responses."""
+"""Requests in the Responses protocol of OpenAI: the same job as in `openai-chat`, in the words of POST /responses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _as_list(written: Json) -> list[Json]:
 def _as_flat_tool(tool: Any) -> Any:
     """A function without the shell that chat completions puts around it.
 
-    `strict` is always said: chat completions takes its absence for false, the Responses API for true.
+    `strict` is always written: chat completions takes its absence for false, the Responses API for true.
     """
     if not isinstance(tool, dict):
         return tool
@@ -86,8 +86,8 @@ def _format(value: Json, shape: Shape) -> dict[str, Json]:
     return {"text.format": {**shell, **schema} if isinstance(schema, dict) else shell}
 
 
+# The usage comes with every stream here, and is not asked for.
 def _stream_options(value: Json, shape: Shape) -> dict[str, Json]:
-    """The usage comes with every stream here, and need not be asked for."""
     written = value if isinstance(value, dict) else {}
     options: Json = {part: inner for part, inner in written.items() if part != "include_usage"}
     return {"stream_options": options} if options else {}
@@ -102,6 +102,9 @@ _LEAST_CAP = 16  # documented
 _NO_SUCH = "the Responses API does not take this parameter; remove it"
 _TEXT_ALONE = "the Responses API answers in text alone; remove it"
 
+# By OpenAI's reference of POST /responses: what has another name there is renamed or nested, and what the Responses
+# API lacks is a fault of the job unless it asks for what happens anyway. To leave a parameter out silently would answer
+# another question than the one that was asked.
 _TABLE: Table = {
     "max_output_tokens": Parameter(fault=_cap_fault),
     "max_completion_tokens": Parameter("max_output_tokens", fault=_cap_fault),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from batchcall.base import Json
-from batchcall.dialects.jsontext import as_json_text
+from batchcall.dialects.jsontext import as_json_text, objects_in
 
 Item = dict[str, Json]
 # How the result of each call is called, by the call's id. Older messages leave the ids out and keep the order.
@@ -23,7 +22,26 @@ def as_input(messages: list[Json]) -> list[Json]:
     unanswered: Unanswered = {}
     items: list[Json] = []
     for position, message in enumerate(messages):
-        items += _items_of(message, position, unanswered)
+        # An item of the Responses API already: what chat completions has is a role and no type.
+        if not isinstance(message, dict) or (
+            "type" in message and ("role" not in message or message["type"] == "message")
+        ):
+            items.append(message)
+            continue
+        role = message.get("role")
+        if role in ("tool", "function"):
+            id_ = message.get("tool_call_id")
+            if not isinstance(id_, str) or not id_:
+                id_ = next(iter(unanswered), None)
+            kind = unanswered.pop(id_, _FUNCTION_OUTPUT) if id_ else _FUNCTION_OUTPUT
+            items.append({"type": kind, "call_id": id_, "output": _as_parts(message.get("content"))})
+        elif role != "assistant":
+            items.append({"role": role, "content": _as_parts(message.get("content"))})
+        else:
+            # A call may come without a word, but a message never does. The words go as one text: the API takes the
+            # parts of an earlier answer only with the id that it gave them.
+            text, calls = _text_of(message), _calls_of(message, position, unanswered)
+            items += [{"role": "assistant", "content": text}, *calls] if text or not calls else calls
     return items
 
 
@@ -39,55 +57,25 @@ def _is_plain(message: Json) -> bool:
 _PLAIN_ROLES = ("user", "system", "assistant", "developer")
 
 
-def _items_of(message: Json, position: int, unanswered: Unanswered) -> list[Json]:
-    if not isinstance(message, dict):
-        return [message]
-    # An item of the Responses API already: what chat completions says has a role and no type.
-    if "type" in message and ("role" not in message or message["type"] == "message"):
-        return [message]
-    role = message.get("role")
-    if role in ("tool", "function"):
-        return [_as_output(message, unanswered)]
-    if role != "assistant":
-        return [{"role": role, "content": _as_parts(message.get("content"))}]
-    text = _text_of(message)
-    calls = _calls_of(message, position, unanswered)
-    # A call may come without a word, but a message never does. The words go as one text: the API takes the parts of an
-    # earlier answer only with the id that it gave them.
-    return [{"role": "assistant", "content": text}, *calls] if text or not calls else calls
-
-
-def _as_output(message: Item, unanswered: Unanswered) -> Json:
-    """What a tool answered."""
-    id_ = message.get("tool_call_id")
-    if not isinstance(id_, str) or not id_:
-        id_ = next(iter(unanswered), None)
-    kind = unanswered.pop(id_, _FUNCTION_OUTPUT) if id_ else _FUNCTION_OUTPUT
-    return {"type": kind, "call_id": id_, "output": _as_parts(message.get("content"))}
-
-
 _FUNCTION_OUTPUT = "function_call_output"
 
 
 def _as_parts(content: Json) -> Json:
-    if isinstance(content, list):
-        return [_as_part(part) for part in content]
-    return "" if content is None else content
-
-
-def _as_part(part: Json) -> Json:
-    if isinstance(part, str):
-        return {"type": "input_text", "text": part}
-    kind = part.get("type") if isinstance(part, dict) else None
-    write = _PARTS.get(kind) if isinstance(kind, str) else None
-    return write(part) if write and isinstance(part, dict) else part
+    if not isinstance(content, list):
+        return "" if content is None else content
+    parts: list[Json] = []
+    for part in content:
+        write = _PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
+        text: Json = {"type": "input_text", "text": part} if isinstance(part, str) else part
+        parts.append(write(part) if write and isinstance(part, dict) else text)
+    return parts
 
 
 def _as_image_part(part: Item) -> Item:
     image = part.get("image_url")
-    told: dict[str, Any] = {"url": image} if isinstance(image, str) else dict(image) if isinstance(image, dict) else {}
+    written: Item = {"url": image} if isinstance(image, str) else image if isinstance(image, dict) else {}
     rest = {name: value for name, value in part.items() if name not in ("type", "image_url")}
-    return {**rest, "type": "input_image", "image_url": told.get("url"), "detail": told.get("detail") or "auto"}
+    return {**rest, "type": "input_image", "image_url": written.get("url"), "detail": written.get("detail") or "auto"}
 
 
 def _as_file_part(part: Item) -> Item:
@@ -105,47 +93,38 @@ _PARTS: Mapping[str, Callable[[Item], Item]] = {
 
 
 def _text_of(message: Item) -> str:
-    """What the assistant said or refused to say."""
+    """What the assistant said, else the words with which it refused."""
     content = message.get("content")
     if isinstance(content, str):
         said = content
     else:
-        parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-        said = "".join(text for part in parts if isinstance(text := part.get("text", part.get("refusal")), str))
+        texts = [part.get("text", part.get("refusal")) for part in objects_in(content)]
+        said = "".join(text for text in texts if isinstance(text, str))
     refusal = message.get("refusal")
     return said or (refusal if isinstance(refusal, str) else "")
 
 
 def _calls_of(message: Item, position: int, unanswered: Unanswered) -> list[Json]:
-    written = message.get("tool_calls")
-    calls = [call for call in written if isinstance(call, dict)] if isinstance(written, list) else []
+    calls = objects_in(message.get("tool_calls"))
     if not calls and isinstance(legacy := message.get("function_call"), dict):
         calls = [{"function": legacy}]
     items: list[Json] = []
     for number, call in enumerate(calls):
         id_ = call.get("id")
-        items.append(_as_call(call, id_ if isinstance(id_, str) and id_ else f"call_{position}_{number}", unanswered))
+        if not isinstance(id_, str) or not id_:
+            id_ = f"call_{position}_{number}"
+        # Never with an `id`: the API would look for the answer that it belongs to, and for the reasoning before it.
+        if isinstance(custom := call.get("custom"), dict):
+            unanswered[id_] = "custom_tool_call_output"
+            name, text = custom.get("name"), custom.get("input")
+            items.append({"type": "custom_tool_call", "call_id": id_, "name": name, "input": text})
+            continue
+        unanswered[id_] = _FUNCTION_OUTPUT
+        written = call.get("function")
+        function: Item = written if isinstance(written, dict) else {}
+        arguments = function.get("arguments")
+        if not isinstance(arguments, str):  # data sets also keep them as the object that they are
+            arguments = "{}" if arguments is None else as_json_text(arguments)
+        name = function.get("name")
+        items.append({"type": "function_call", "call_id": id_, "name": name, "arguments": arguments or "{}"})
     return items
-
-
-def _as_call(call: Item, id_: str, unanswered: Unanswered) -> Item:
-    if isinstance(custom := call.get("custom"), dict):
-        unanswered[id_] = "custom_tool_call_output"
-        return {"type": "custom_tool_call", "call_id": id_, "name": custom.get("name"), "input": custom.get("input")}
-    unanswered[id_] = _FUNCTION_OUTPUT
-    # Never with an `id`: the API would look for the answer that it belongs to, and for the reasoning before it.
-    told = call.get("function")
-    function: Item = told if isinstance(told, dict) else {}
-    return {
-        "type": "function_call",
-        "call_id": id_,
-        "name": function.get("name"),
-        "arguments": _as_text(function.get("arguments")),
-    }
-
-
-def _as_text(arguments: Json) -> str:
-    """The arguments of an earlier call, which data sets also keep as the object that they are."""
-    if isinstance(arguments, str):
-        return arguments or "{}"
-    return "{}" if arguments is None else as_json_text(arguments)
