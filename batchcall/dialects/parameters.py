@@ -38,12 +38,18 @@ Table = Mapping[str, Parameter]
 Others = Callable[[str], Parameter]  # the row of a parameter that is in no table, by its name
 
 
+def unless(is_usable: Callable[[Any, Shape], object], why: str) -> Callable[[Json, Shape], str | None]:
+    """A fault of the values that are not usable."""
+    return lambda value, shape: None if is_usable(value, shape) else why
+
+
 def put_parameters(body: dict[str, Any], shape: Shape, table: Table, others: Others) -> None:
     """Put a shape's parameters into a body. Where two of them say the same, the first row of the table wins."""
     for name, value in shape.parameters.items():
         row = table.get(name) or others(name)
         if not (row.to or row.say) and value not in row.neutral:
             body[name] = value
+    # Only then the translations, in the order of the table, since a translation never overwrites what is written.
     for name in [name for name in table if name in shape.parameters]:
         row, value = table[name], shape.parameters[name]
         if not (row.to or row.say) or value in row.neutral:

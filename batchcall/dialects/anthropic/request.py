@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,25 +11,24 @@ from batchcall.base import HttpRequest, Json, Request, Shape
 from batchcall.dialects.anthropic.schema import draft_faults
 from batchcall.dialects.anthropic.turns import as_turns
 from batchcall.dialects.jsontext import as_json_bytes
-from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters
+from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters, unless
 
 VERSION = "2023-06-01"
-DEFAULT_MAX_TOKENS = 4096  # the API wants a cap; the largest that every model since Claude 3 allows
+DEFAULT_MAX_TOKENS = 4096  # the API requires a cap; the largest that every model since Claude 3 allows
 
 
 def encode_messages(request: Request) -> HttpRequest:
     """POST /messages. All but the messages is encoded once for the whole job."""
     turns, system = as_turns(request.messages, request.shape.parameters.get("system"))
-    told = b',"system":' + as_json_bytes(system) if system else b""
-    return HttpRequest("/messages", _before_turns(request.shape) + as_json_bytes(turns) + told + b"}")
+    behind = b',"system":' + as_json_bytes(system) if system else b""
+    return HttpRequest("/messages", _before_turns(request.shape) + as_json_bytes(turns) + behind + b"}")
 
 
 def messages_faults(shape: Shape) -> list[str]:
     """What of this shape Anthropic does not take; see `Dialect.faults`."""
     return [
         *parameter_faults(shape, _TABLE, _others),
-        *_choice_faults(shape),
-        *_faults_beside_thinking(shape),
+        *_faults_of_the_whole(shape),
         *_tool_faults(shape),
     ]
 
@@ -74,22 +73,18 @@ def _format(value: Json, shape: Shape) -> Mapping[str, Json] | None:
     return {"output_config.format": {"type": "json_schema", "schema": schema}} if schema else None
 
 
-def _has_words(stop: Json, shape: Shape) -> bool:
-    listed = stop if isinstance(stop, list) else [stop]
-    return all(isinstance(each, str) and each.strip() for each in listed)
-
-
 def _is_number(value: Any, least: float, most: float) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
-def _unless(is_usable: Callable[[Any, Shape], object], why: str) -> Callable[[Json, Shape], str | None]:
-    return lambda value, shape: None if is_usable(value, shape) else why
-
-
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _NO_SUCH = "Anthropic does not take this parameter; remove it"
-_STOP_FAULT = _unless(_has_words, "Anthropic takes no stop sequence of blanks only; remove those")
+_STOP_FAULT = unless(
+    lambda stop, _: all(
+        isinstance(each, str) and each.strip() for each in (stop if isinstance(stop, list) else [stop])
+    ),
+    "Anthropic takes no stop sequence of blanks only; remove those",
+)
 
 _TABLE: Table = {
     "max_completion_tokens": Parameter("max_tokens"),
@@ -99,12 +94,12 @@ _TABLE: Table = {
     "user": Parameter("metadata.user_id"),
     "safety_identifier": Parameter("metadata.user_id"),
     "reasoning_effort": Parameter(
-        say=_effort, fault=_unless(_effort, f"Anthropic knows none and {', '.join(_EFFORTS)}; choose one of these")
+        say=_effort, fault=unless(_effort, f"Anthropic knows none and {', '.join(_EFFORTS)}; choose one of these")
     ),
     "response_format": Parameter(
         say=_format,
         neutral=(None, {"type": "text"}),
-        fault=_unless(_format, "Anthropic has no JSON mode without a schema; give a tool, or a json_schema"),
+        fault=unless(_format, "Anthropic has no JSON mode without a schema; give a tool, or a json_schema"),
     ),
     # In the body already, or without effect on the answer: usage comes with every stream, caches are marked in the
     # content, `functions` and `function_call` are old names of tools and tool_choice.
@@ -112,16 +107,16 @@ _TABLE: Table = {
     **dict.fromkeys(("stream_options", "prompt_cache_key", "prompt_cache_retention"), DROPPED),
     # Anthropic's own, of which some values are another vendor's.
     "temperature": Parameter(
-        fault=_unless(lambda value, _: _is_number(value, 0, 1), "Anthropic takes 0 to 1; choose one of these")
+        fault=unless(lambda value, _: _is_number(value, 0, 1), "Anthropic takes 0 to 1; choose one of these")
     ),
     "metadata": Parameter(
-        fault=_unless(
+        fault=unless(
             lambda value, _: isinstance(value, dict) and value.keys() <= {"user_id"},
             "Anthropic takes nothing but user_id in it; remove the rest",
         )
     ),
     "service_tier": Parameter(
-        fault=_unless(
+        fault=unless(
             lambda value, _: value not in ("default", "flex", "scale", "priority"),
             'Anthropic knows "auto" and "standard_only"; choose one of these',
         )
@@ -161,47 +156,38 @@ def _tools_of(shape: Shape) -> list[Json]:
 def _tool(written: Mapping[str, Json]) -> Json:
     """The tool in Anthropic's form. What stands beside the function passes on, as a mark for the cache does."""
     function = written.get("function")
-    told = {**written, **function} if isinstance(function, dict) else dict(written)
-    if told.keys().isdisjoint(_SCHEMAS) and told.get("type", "function") != "function":
-        return told  # one that Anthropic runs itself
-    tool: dict[str, Json] = {"name": told.get("name")}
-    if told.get("description"):
-        tool["description"] = told["description"]
-    tool["input_schema"] = _input_schema(told.get("input_schema", told.get("parameters")))
-    if told.get("strict") is True:
+    said = {**written, **function} if isinstance(function, dict) else dict(written)
+    if said.keys().isdisjoint(_SCHEMAS) and said.get("type", "function") != "function":
+        return said  # one that Anthropic runs itself
+    tool: dict[str, Json] = {"name": said.get("name")}
+    if said.get("description"):
+        tool["description"] = said["description"]
+    schema = said.get("input_schema", said.get("parameters"))  # which has to say that the arguments are an object
+    usable = schema if isinstance(schema, dict) and schema else None
+    tool["input_schema"] = {**usable, "type": "object"} if usable else {"type": "object", "properties": {}}
+    if said.get("strict") is True:
         tool["strict"] = True
-    return tool | {name: part for name, part in told.items() if name not in _PARTS_OF_TOOL}
+    return tool | {name: part for name, part in said.items() if name not in _PARTS_OF_TOOL}
 
 
 _SCHEMAS = frozenset({"parameters", "input_schema"})
 _PARTS_OF_TOOL = frozenset({"type", "function", "name", "description", "parameters", "input_schema", "strict"})
 
 
-def _input_schema(written: Json) -> Json:
-    """The schema of the arguments, which has to say that they are an object."""
-    schema = written if isinstance(written, dict) else {}
-    return {**schema, "type": "object"} if schema else {"type": "object", "properties": {}}
-
-
 def _choice_of(shape: Shape) -> dict[str, Json] | None:
-    """What is said of the choice among the tools; None where nothing is."""
+    """The choice among the tools in Anthropic's form; None where nothing is said about it."""
     written = shape.tool_choice if shape.tool_choice is not None else shape.parameters.get("function_call")
-    choice = _choice(written)
+    choice: dict[str, Json] | None = None
+    if isinstance(written, str):
+        choice = {"type": _CHOICES[written]} if written in _CHOICES else {"type": "tool", "name": written}
+    elif isinstance(written, dict):
+        choice = written  # Anthropic's own form; what has neither passes as written, for `_faults_of_the_whole`
+        named = written.get("function", written.get("custom", written))
+        if written.get("type") not in _OWN_CHOICES and isinstance(named, dict) and "name" in named:
+            choice = {"type": "tool", "name": named["name"]}
     if shape.parameters.get("parallel_tool_calls") is False and choice != {"type": "none"}:
         return {"type": "auto", **(choice or {}), "disable_parallel_tool_use": True}
     return choice
-
-
-def _choice(written: Json) -> dict[str, Json] | None:
-    """The choice of a tool in Anthropic's form; None where nothing is said."""
-    if isinstance(written, str):
-        return {"type": _CHOICES[written]} if written in _CHOICES else {"type": "tool", "name": written}
-    if not isinstance(written, dict):
-        return None
-    if written.get("type") in _OWN_CHOICES:
-        return written
-    named = written.get("function", written.get("custom", written))
-    return {"type": "tool", "name": named["name"]} if isinstance(named, dict) and "name" in named else written
 
 
 _CHOICES: Mapping[str, str] = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
@@ -211,10 +197,15 @@ _OWN_CHOICES = ("auto", "any", "tool", "none")
 # What each part can say, and all together cannot
 
 
-def _faults_beside_thinking(shape: Shape) -> Iterator[str]:
+def _faults_of_the_whole(shape: Shape) -> Iterator[str]:
+    choice = _choice_of(shape)
+    if choice and choice.get("type") not in _OWN_CHOICES:
+        yield 'request.tool_choice: Anthropic knows "auto", "required", "none" and the name of one tool; choose one'
     if not thinks(shape):
         return
-    choice = _choice_of(shape) if _tools_of(shape) else None
+    # Anthropic documents what does not go together with extended thinking: a forced call, another temperature than 1,
+    # top_k, and a top_p below 0.95.
+    choice = choice if _tools_of(shape) else None
     if choice and choice.get("type") in ("any", "tool"):
         yield 'request.tool_choice: Anthropic forces no call while it thinks; write "auto", or remove request.thinking'
     if shape.parameters.get("temperature") not in (None, 1):
@@ -231,12 +222,6 @@ def thinks(shape: Shape) -> bool:
     return isinstance(thinking, dict) and thinking.get("type") == "enabled"
 
 
-def _choice_faults(shape: Shape) -> Iterator[str]:
-    choice = _choice_of(shape)
-    if choice and choice.get("type") not in _OWN_CHOICES:
-        yield 'request.tool_choice: Anthropic knows "auto", "required", "none" and the name of one tool; choose one'
-
-
 def _tool_faults(shape: Shape) -> Iterator[str]:
     for tool in shape.tools:
         if tool.parameters.get("type", "object") not in _OBJECT_TYPES:
@@ -247,10 +232,10 @@ def _tool_faults(shape: Shape) -> Iterator[str]:
         named = tool.parameters.get("properties")
         for name in named if isinstance(named, dict) else ():
             if not _PROPERTY.fullmatch(name):
-                yield f"tool.{tool.name}.parameters.properties.{name}: {_PROPERTY_TOLD}"
+                yield f"tool.{tool.name}.parameters.properties.{name}: {_PROPERTY_FAULT}"
         yield from draft_faults(tool.parameters, f"tool.{tool.name}.parameters")
 
 
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # those at the top: it does not look at the names of others
-_PROPERTY_TOLD = "Anthropic takes names of 1 to 64 ASCII letters, digits, _, . and - there; rename the property"
+_PROPERTY_FAULT = "Anthropic takes names of 1 to 64 ASCII letters, digits, _, . and - there; rename the property"
 _OBJECT_TYPES = ("object", "dict", ["object"], ["object", "null"], ["null", "object"])

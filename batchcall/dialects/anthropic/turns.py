@@ -10,15 +10,18 @@ import base64
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from batchcall.base import Json
-from batchcall.dialects.jsontext import as_json_text
+from batchcall.dialects.jsontext import as_json_text, objects_in
 
 Block = dict[str, Json]
 
 
+# Anthropic wants turns of user and assistant that alternate, the results of calls at the start of the user's turn, and
+# the system text apart. Chat completions has a message for each, in any order, so messages of one role are joined.
 def as_turns(messages: list[Json], system: Json = None) -> tuple[list[Json], Json]:
     """The turns, consecutive ones of a role in one, and the system text, which stands behind `system`.
 
@@ -48,7 +51,7 @@ _SPOKEN_BY: Mapping[str, str] = {"tool": "user", "function": "user"}
 
 
 def _add_turn(turns: list[dict[str, Any]], role: Json, content: Json) -> None:
-    if role == "assistant" and not content:
+    if role == "assistant" and not content:  # Anthropic refuses an empty turn, and it says nothing
         return
     if turns and turns[-1]["role"] == role:
         turns[-1]["content"] = _blocks(turns[-1]["content"]) + _blocks(content)
@@ -57,7 +60,7 @@ def _add_turn(turns: list[dict[str, Any]], role: Json, content: Json) -> None:
 
 
 def _blocks(content: Json) -> list[Json]:
-    """The content in blocks. One of blanks only is left out: Anthropic refuses it."""
+    """The content in blocks. A text of blanks only is left out: Anthropic refuses it."""
     listed = content if isinstance(content, list) else [_text(content)] if isinstance(content, str) else []
     return [block for block in listed if not _is_blank(block)]
 
@@ -104,8 +107,7 @@ def _text(text: str) -> Block:
 
 
 def _calls_in(message: Mapping[str, Any]) -> list[Json]:
-    listed = message.get("tool_calls")
-    calls = [call for call in listed if isinstance(call, dict)] if isinstance(listed, list) else []
+    calls = objects_in(message.get("tool_calls"))
     if not calls and isinstance(legacy := message.get("function_call"), dict):
         return [_use(legacy, f"call_{legacy.get('name')}")]
     return [_use(call.get("function"), call.get("id")) for call in calls]
@@ -113,20 +115,14 @@ def _calls_in(message: Mapping[str, Any]) -> list[Json]:
 
 def _use(function: Any, id_: Any) -> Json:
     named = function if isinstance(function, dict) else {}
-    return {"type": "tool_use", "id": _id(id_), "name": named.get("name"), "input": _input(named.get("arguments"))}
-
-
-def _input(arguments: Any) -> Json:
-    """The arguments as the object that they have to be; what is none stands in one, for the model to see."""
-    if isinstance(arguments, str) and not arguments.strip():
-        return {}
-    try:
-        value: Json = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except (ValueError, RecursionError):
-        value = arguments
-    if value is None:
-        return {}
-    return value if isinstance(value, dict) else {"arguments": value}
+    arguments: Json = named.get("arguments")
+    # The input has to be an object. What is not one stands in one, for the model to see.
+    if isinstance(arguments, str):
+        with suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments) if arguments.strip() else {}
+    if not isinstance(arguments, dict):
+        arguments = {} if arguments is None else {"arguments": arguments}
+    return {"type": "tool_use", "id": _id(id_), "name": named.get("name"), "input": arguments}
 
 
 def _result(message: Mapping[str, Any]) -> Json:
@@ -159,17 +155,16 @@ def _file(part: Block) -> Block | None:
     file = part.get("file")
     if not isinstance(file, dict):
         return None
-    block = _file_block(file.get("file_data"), file.get("file_id"))
+    inside, id_ = file.get("file_data"), file.get("file_id")
+    block: Block | None = None
+    if isinstance(inside, str):
+        source: Json = {"type": "base64", "media_type": "application/pdf", "data": inside}  # of a bare base64 text
+        block = _embedded(inside) or {"type": "document", "source": source}
+    elif isinstance(id_, str):
+        block = {"type": "document", "source": {"type": "file", "file_id": id_}}
     if block is not None and block["type"] == "document" and isinstance(file.get("filename"), str):
         block["title"] = file["filename"]
     return block
-
-
-def _file_block(inside: Json, id_: Json) -> Block | None:
-    if isinstance(inside, str):
-        source: Json = {"type": "base64", "media_type": "application/pdf", "data": inside}  # of a bare base64 text
-        return _embedded(inside) or {"type": "document", "source": source}
-    return {"type": "document", "source": {"type": "file", "file_id": id_}} if isinstance(id_, str) else None
 
 
 def _embedded(url: str) -> Block | None:
