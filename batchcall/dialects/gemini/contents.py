@@ -6,12 +6,13 @@ Messages that are contents already (they have `parts`) pass as written, and so d
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from batchcall.base import Json
-from batchcall.dialects.jsontext import Undigested, parse_documents
+from batchcall.dialects.jsontext import Undigested, objects_in, parse_documents
 
 Part = dict[str, Json]
 
@@ -188,35 +189,26 @@ _MIME_TYPES: Mapping[str, str] = {
 
 
 def _calls_of(message: Part, names: dict[str, str], *, is_signed: bool) -> list[Json]:
-    calls = [_function_call(call, names) for call in _written_calls(message)]
+    """The calls that a message quotes, as parts; `names` learns which function each id calls."""
+    written = [(call, call.get("function", call)) for call in objects_in(message.get("tool_calls"))]
+    if isinstance(legacy := message.get("function_call"), dict):
+        written.append(({}, legacy))
+    calls: list[Part] = []
+    for call, inner in written:
+        function = inner if isinstance(inner, dict) else call
+        name, id_ = function.get("name"), call.get("id")
+        quoted: Part = {"name": name, "args": _as_object(function.get("arguments"), otherwise="arguments")}
+        if isinstance(id_, str) and id_:
+            names[id_] = str(name)
+            quoted = {"id": id_, **quoted}
+        # Google's own chat-completions surface puts the signature of a call into its `extra_content`.
+        extra = call.get("extra_content")
+        google = extra.get("google") if isinstance(extra, dict) else None
+        signature = google.get("thought_signature") if isinstance(google, dict) else None
+        calls.append({"functionCall": quoted, **({"thoughtSignature": signature} if signature else {})})
     if is_signed and calls and not any("thoughtSignature" in call for call in calls):
         calls[0]["thoughtSignature"] = UNSIGNED  # of calls made at once, only the first has one
     return list(calls)
-
-
-def _written_calls(message: Part) -> Iterator[tuple[Part, Part]]:
-    """Each call that is quoted, and the function called in it."""
-    several = message.get("tool_calls")
-    for call in several if isinstance(several, list) else []:
-        if isinstance(call, dict):
-            function = call.get("function")
-            yield call, function if isinstance(function, dict) else call
-    legacy = message.get("function_call")
-    if isinstance(legacy, dict):
-        yield {}, legacy
-
-
-def _function_call(written: tuple[Part, Part], names: dict[str, str]) -> Part:
-    call, function = written
-    name, id_ = function.get("name"), call.get("id")
-    quoted: Part = {"name": name, "args": _as_object(function.get("arguments"), otherwise="arguments")}
-    if isinstance(id_, str) and id_:
-        names[id_] = str(name)
-        quoted = {"id": id_, **quoted}
-    extra = call.get("extra_content")  # where Google's own chat-completions surface puts the signature
-    google = extra.get("google") if isinstance(extra, dict) else None
-    signature = google.get("thought_signature") if isinstance(google, dict) else None
-    return {"functionCall": quoted, **({"thoughtSignature": signature} if signature else {})}
 
 
 def _function_response(message: Part, names: dict[str, str]) -> Part:
@@ -234,35 +226,25 @@ def _function_response(message: Part, names: dict[str, str]) -> Part:
 
 
 def _result(content: Json) -> tuple[Json, list[Json]]:
-    """What a function gave back: its text, and what is no text."""
+    """What a function gave back: its text, and the parts that are images or files."""
     if not isinstance(content, list):
         return content, []
-    parts = [_part(part) for part in content]
-    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
-    media: list[Json] = [
-        part for part in parts if isinstance(part, dict) and ("inlineData" in part or "fileData" in part)
-    ]
-    return "".join(map(str, texts)), media
+    parts = objects_in([_part(part) for part in content])
+    texts = [text for part in parts if isinstance(text := part.get("text"), str)]
+    return "".join(texts), [part for part in parts if "inlineData" in part or "fileData" in part]
 
 
 def _as_object(value: Json, *, otherwise: str) -> dict[str, Json]:
-    """The value as the object that Gemini wants; what is none is put into one under the name `otherwise`."""
+    """The value as the object that Gemini wants; what is not one is put into one under the name `otherwise`."""
     if isinstance(value, str):
-        read = _read_object(value)
-        return read if read is not None else {otherwise: value}
+        if not value.strip():
+            return {}
+        documents, leftover = list[Json](), ""
+        if value.lstrip().startswith("{"):
+            with suppress(Undigested):
+                documents, leftover = parse_documents(value)
+        only = documents[0] if len(documents) == 1 and not leftover else None
+        return only if isinstance(only, dict) else {otherwise: value}
     if value is None:
         return {}
     return value if isinstance(value, dict) else {otherwise: value}
-
-
-def _read_object(text: str) -> dict[str, Json] | None:
-    if not text.strip():
-        return {}
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        documents, leftover = parse_documents(text)
-    except Undigested:
-        return None
-    only = documents[0] if len(documents) == 1 and not leftover else None
-    return only if isinstance(only, dict) else None

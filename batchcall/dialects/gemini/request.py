@@ -12,7 +12,7 @@ from batchcall.base import HttpRequest, Json, Request, Shape
 from batchcall.dialects.gemini.contents import as_conversation, text_parts
 from batchcall.dialects.gemini.schema import say_schema
 from batchcall.dialects.jsontext import as_json_bytes
-from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put, put_parameters
+from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put, put_parameters, unless
 
 Fragment = dict[str, Json]
 
@@ -72,7 +72,23 @@ _COLLECTIONS = ("models", "tunedModels")
 def _body_of(shape: Shape) -> dict[str, Any]:
     """All but the messages, as keys of Gemini's body."""
     body: dict[str, Any] = {}
-    if functions := [_declaration(function) for function in _functions_of(shape)]:
+    functions: list[Json] = []
+    for function in _functions_of(shape):
+        if not isinstance(function, dict):
+            functions.append(function)
+            continue
+        declaration: Fragment = {"name": function.get("name")}
+        if function.get("description"):
+            declaration["description"] = function["description"]
+        parameters, _ = say_schema(function.get("parameters"), "")
+        # Gemini wants no schema for a function without arguments, and has refused empty ones.
+        if isinstance(parameters, dict):
+            is_empty = parameters.get("properties") == {} and not parameters.get("additionalProperties")
+            parameters = None if is_empty else parameters or None
+        if parameters is not None:
+            declaration["parametersJsonSchema"] = parameters
+        functions.append(declaration)
+    if functions:
         body["tools"] = [{"functionDeclarations": functions}]
     put_parameters(body, shape, _TABLE, _others)
     choice = _choice_of(shape)
@@ -83,14 +99,13 @@ def _body_of(shape: Shape) -> dict[str, Any]:
 
 
 def version_of(model: str) -> float | None:
-    """2.5 of "gemini-2.5-flash"; None of names that tell none, such as "gemini-flash-latest"."""
+    """2.5 of "gemini-2.5-flash"; None of names without one, such as "gemini-flash-latest"."""
     found = _VERSION.search(model)
     return float(found[1]) if found else None
 
 
 def wants_signatures(model: str) -> bool:
-    """Whether the model refuses its own calls without a thought signature: so it is from 3 on, and
-    those that are called the latest are newer."""
+    """Whether the model refuses its own calls without a thought signature: from 3 on, and those called "latest"."""
     version = version_of(model)
     return version >= 3 if version is not None else "gemini-" in model
 
@@ -106,18 +121,6 @@ def _functions_of(shape: Shape) -> list[Json]:
     return [one.get("function", one) if isinstance(one, dict) else one for one in written]
 
 
-def _declaration(function: Json) -> Json:
-    if not isinstance(function, dict):
-        return function
-    parameters, _ = say_schema(function.get("parameters"), "")
-    declaration: Fragment = {"name": function.get("name")}
-    if function.get("description"):
-        declaration["description"] = function["description"]
-    if not _is_nothing(parameters):
-        declaration["parametersJsonSchema"] = parameters
-    return declaration
-
-
 def _tool_faults(shape: Shape) -> Iterator[str]:
     for place, function in enumerate(_functions_of(shape)):
         if isinstance(function, dict):
@@ -128,13 +131,6 @@ def _tool_faults(shape: Shape) -> Iterator[str]:
 
 
 _TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
-
-
-def _is_nothing(parameters: Json) -> bool:
-    """Whether a function takes no arguments: Gemini wants no schema then, and has refused empty ones."""
-    if not isinstance(parameters, dict):
-        return parameters is None
-    return not parameters or (parameters.get("properties") == {} and not parameters.get("additionalProperties"))
 
 
 def _choice_of(shape: Shape) -> Json:
@@ -203,8 +199,9 @@ def _format_of(value: Json) -> _Format:
 
 
 def _efforts_of(model: str) -> tuple[str, Mapping[str, Json]]:
-    """Where an effort goes, and the value for each, as Google translates it on its own chat-completions surface: a
-    level from Gemini 3 on, a budget before. None for a model that does not think."""
+    """The path of an effort in the body, and the value for each word; no path for a model that does not think."""
+    # As Google documents the translation on its own chat-completions surface: a level from Gemini 3 on, a budget
+    # before. A model called Pro always thinks, so it has no "none".
     version = version_of(model)
     if wants_signatures(model):  # they came together
         place, words = "thinkingLevel", _LEVELS
@@ -236,17 +233,15 @@ _LEVELS: Mapping[str, Json] = {"minimal": "MINIMAL", "low": "LOW", "medium": "ME
 _BUDGETS: Mapping[str, Json] = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 
 
-def _stop_fault(value: Json, shape: Shape) -> str | None:
-    is_long = isinstance(value, list) and len(value) > _MOST_STOPS
-    return f"Gemini takes {_MOST_STOPS} texts at most; remove some" if is_long else None
-
-
-def _seed_fault(value: Json, shape: Shape) -> str | None:
-    is_long = isinstance(value, int) and not -(2**31) <= value < 2**31
-    return "Gemini's is a number of 32 bits; take a smaller one" if is_long else None
-
-
 _MOST_STOPS = 5
+_STOP_FAULT = unless(
+    lambda value, _: not isinstance(value, list) or len(value) <= _MOST_STOPS,
+    f"Gemini takes {_MOST_STOPS} texts at most; remove some",
+)
+_SEED_FAULT = unless(
+    lambda value, _: not isinstance(value, int) or -(2**31) <= value < 2**31,
+    "Gemini's is a number of 32 bits; take a smaller one",
+)
 
 _GENERATION = frozenset(
     {
@@ -312,8 +307,8 @@ _TABLE: Table = {
     "frequency_penalty": Parameter("generationConfig.frequencyPenalty"),
     "logprobs": Parameter("generationConfig.responseLogprobs"),
     "top_logprobs": Parameter("generationConfig.logprobs"),
-    "seed": Parameter("generationConfig.seed", fault=_seed_fault),
-    "stop": Parameter(say=_stop, fault=_stop_fault),
+    "seed": Parameter("generationConfig.seed", fault=_SEED_FAULT),
+    "stop": Parameter(say=_stop, fault=_STOP_FAULT),
     "modalities": Parameter(say=_modalities, neutral=(None, ["text"])),
     "response_format": Parameter(say=lambda value, _: _format_of(value).said),
     "reasoning_effort": Parameter(say=_effort, fault=_effort_fault),

@@ -77,7 +77,11 @@ class _Walk:
                 self.faults.append(f"{where}/{name}: {UNSAYABLE[name]}")
             say = _Walk.crowded if name in too_many else _KEYWORDS.get(name)
             said.update(say(self, name, value, f"{where}/{name}") if say else {name: value})
-        return _with_lone_ref(said)
+        # A reference stands alone in Gemini's schemas; what stood beside it goes around it.
+        if "$ref" in said and "anyOf" not in said and not all(name.startswith("$") for name in said):
+            only: Json = [{"$ref": said.pop("$ref")}]
+            said["anyOf"] = only
+        return said
 
     def one(self, name: str, value: Json, where: str) -> Schema:
         return {name: self.said(value, where)}
@@ -137,15 +141,6 @@ _KEYWORDS: Mapping[str, Callable[[_Walk, str, Json, str], Schema]] = {
 _BECOMES_ANY_OF = ("anyOf", "$ref", "allOf")  # a $ref with something beside it, an allOf of one
 
 
-def _with_lone_ref(said: Schema) -> Schema:
-    """A reference stands alone in Gemini's schemas; what stood beside it goes around it."""
-    if "$ref" not in said or all(name.startswith("$") for name in said):
-        return said
-    around = {name: value for name, value in said.items() if name != "$ref"}
-    only: Json = [{"$ref": said["$ref"]}]
-    return said if "anyOf" in around else {**around, "anyOf": only}
-
-
 class _Loops:
     """Finds schemas that contain themselves without a way out: Gemini unrolls them, and so wants one."""
 
@@ -154,30 +149,25 @@ class _Loops:
         self._seen: set[tuple[str, frozenset[str]]] = set()
 
     def faults(self, where: str) -> list[str]:
-        told = "Gemini takes a schema within itself only below a property that is not required; make one on the way so"
-        return list(dict.fromkeys(f"{where}{place}: {told}" for place in self._loops(self._root, "", frozenset({"#"}))))
+        rule = "Gemini takes a schema within itself only below a property that is not required; make one on the way so"
+        return list(dict.fromkeys(f"{where}{place}: {rule}" for place in self._loops(self._root, "", frozenset({"#"}))))
 
     def _loops(self, node: Json, place: str, around: frozenset[str]) -> Iterator[str]:
         """`around` are the schemas that this one stands in, up to the last property that may be missing."""
         if not isinstance(node, dict):
             return
         target = node.get("$ref")
-        if isinstance(target, str):
-            yield from self._followed(target, f"{place}/$ref", around)
+        if isinstance(target, str) and target in around:
+            yield f"{place}/$ref"
+        elif isinstance(target, str) and (target, around) not in self._seen:
+            self._seen.add((target, around))
+            name, defs = target.removeprefix(_DEFS), self._root.get("$defs")
+            inner = self._root if target == "#" else defs.get(name) if isinstance(defs, dict) else None
+            yield from self._loops(inner, "" if target == "#" else f"/$defs/{name}", around | {target})
         required = node.get("required")
         for steps, inner in within(node, _UNROLLED):
             may_lack = steps[0] == "properties" and not (isinstance(required, list) and steps[1] in required)
             yield from self._loops(inner, "/".join((place, *steps)), frozenset() if may_lack else around)
-
-    def _followed(self, target: str, place: str, around: frozenset[str]) -> Iterator[str]:
-        if target in around:
-            yield place
-        elif (target, around) not in self._seen:
-            self._seen.add((target, around))
-            name = target.removeprefix(_DEFS)
-            defs = self._root.get("$defs")
-            inner = self._root if target == "#" else defs.get(name) if isinstance(defs, dict) else None
-            yield from self._loops(inner, "" if target == "#" else f"/$defs/{name}", around | {target})
 
 
 _UNROLLED = ("properties", "items", "additionalProperties", "anyOf", "oneOf", "prefixItems")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from batchcall.base import Json, Shape
+from batchcall.dialects.jsontext import objects_in
 from batchcall.schemas import Place, walk
 
 MAX_PROPERTIES = 5_000  # of all objects together
@@ -32,7 +33,13 @@ _INSTEAD: Mapping[str, str] = {"oneOf": "say anyOf"}
 
 def strict_tool_faults(shape: Shape) -> list[str]:
     """What is wrong with the tools that are strict: the path in the tool, the rule and what to do."""
-    return [fault for tool in shape.tools for fault in _faults_of(tool.written)]
+    functions = objects_in([tool.written.get("function") for tool in shape.tools])
+    return [
+        fault
+        for function in functions
+        if function.get("strict") is True
+        for fault in schema_faults(function.get("parameters"), f"tool.{function.get('name')}.parameters")
+    ]
 
 
 def schema_faults(schema: Json, where: str) -> list[str]:
@@ -41,25 +48,16 @@ def schema_faults(schema: Json, where: str) -> list[str]:
         return []
     # What stands below a refused keyword is not looked at: it has to go anyway.
     places = list(walk(schema, _HOLD_SCHEMAS))
+    root: list[str] = []
+    if "anyOf" in schema:
+        root = [f"{where}: a strict schema has no anyOf at its root; put it into a property"]
+    elif schema.get("type") != "object":
+        root = [f'{where}.type: the root of a strict schema is an object; say type = "object"']
     return [
-        *_root_faults(schema, where),
+        *root,
         *[fault for place in places for fault in _place_faults(place.schema, _path(where, place))],
         *_size_faults(places, where),
     ]
-
-
-def _faults_of(tool: Mapping[str, Any]) -> list[str]:
-    function = tool.get("function")
-    if not isinstance(function, dict) or function.get("strict") is not True:
-        return []
-    return schema_faults(function.get("parameters"), f"tool.{function.get('name')}.parameters")
-
-
-def _root_faults(schema: _SCHEMA, where: str) -> Iterator[str]:
-    if "anyOf" in schema:
-        yield f"{where}: a strict schema has no anyOf at its root; put it into a property"
-    elif schema.get("type") != "object":
-        yield f'{where}.type: the root of a strict schema is an object; say type = "object"'
 
 
 def _place_faults(schema: _SCHEMA, path: str) -> Iterator[str]:
