@@ -28,7 +28,7 @@ class Gate:
     """
 
     def __init__(self, *, concurrency: int) -> None:
-        self._limit = concurrency
+        self.most_in_flight = concurrency
         self._requests: _Budget | None = None
         self._tokens: _Budget | None = None
         self._has_budgets = False
@@ -50,7 +50,7 @@ class Gate:
 
     def limit_in_flight(self, most: int) -> None:
         """Let at most `most` (at least 1) be in flight from now on; those that are through stay through."""
-        self._limit = max(1, most)
+        self.most_in_flight = max(1, most)
         if self._has_budgets:
             self._wake_head()
         else:
@@ -61,12 +61,8 @@ class Gate:
     def has_room(self, coming: int) -> bool:
         """Whether one more than the `coming` that are on their way here goes through at once or is the next to go."""
         if self._has_budgets:
-            return not coming and not self._in_line and len(self._through) < self._limit
-        return not self._unbudgeted and len(self._through) + coming < self._limit
-
-    @property
-    def most_in_flight(self) -> int:
-        return self._limit
+            return not coming and not self._in_line and len(self._through) < self.most_in_flight
+        return not self._unbudgeted and len(self._through) + coming < self.most_in_flight
 
     def limit_rates(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         """Keep within these rates from now on; None or 0 leaves that rate as it was."""
@@ -120,7 +116,7 @@ class Gate:
         """What keeps more from going on: "requests", "tokens", "concurrency", "pause", or "" for nothing here."""
         if self._waits_for:
             return self._waits_for
-        return "concurrency" if len(self._through) >= self._limit else ""
+        return "concurrency" if len(self._through) >= self.most_in_flight else ""
 
     # There are two lines.
     # - Without budgets a place is all there is to wait for. Whoever ends a request lets as many through as there is
@@ -133,7 +129,7 @@ class Gate:
     async def _let_through(self, turn: Turn) -> None:
         loop = asyncio.get_running_loop()
         entered_s = now_s = loop.time()
-        is_barred = bool(self._unbudgeted) or len(self._through) >= self._limit or self._not_before_s > now_s
+        is_barred = bool(self._unbudgeted) or len(self._through) >= self.most_in_flight or self._not_before_s > now_s
         if not self._has_budgets and is_barred and await self._wait_unbudgeted(turn):
             turn.wait_s = turn.through_at_s - entered_s
             return
@@ -173,7 +169,7 @@ class Gate:
         while self._unbudgeted:
             turn, called = self._unbudgeted[0]
             if not called.done():  # else it was cancelled
-                if len(self._through) >= self._limit:
+                if len(self._through) >= self.most_in_flight:
                     self._waits_for = "concurrency"
                     return
                 if self.pause_left_s:
@@ -192,7 +188,7 @@ class Gate:
         # voids that payment: after the pause this request and the next would go together. Its tokens stay paid; they
         # are given back only when it is cancelled.
         try:
-            while len(self._through) >= self._limit:
+            while len(self._through) >= self.most_in_flight:
                 self._waits_for = "concurrency"
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
@@ -236,7 +232,7 @@ class Gate:
             self.on_room()
 
     def _wake_head(self) -> None:
-        if self._room is not None and not self._room.done() and len(self._through) < self._limit:
+        if self._room is not None and not self._room.done() and len(self._through) < self.most_in_flight:
             self._room.set_result(None)
 
     def _give_back(self, tokens: float) -> None:

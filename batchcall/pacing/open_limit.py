@@ -17,6 +17,8 @@ A limit on what is in flight refuses every request beside N others and none besi
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from operator import attrgetter
 
 _EARLY = 256  # requests
 _SUSPICIONS = 2  # in a run
@@ -96,12 +98,14 @@ class OpenLimit:
         if self.is_named and not is_named:  # an endpoint that names this limit always does
             return False
         is_news = sent_at_s >= self._cut_at_s
-        if beside == 0:  # only the place of the last answer can be in the way, while the gateway still counts it
+        # Alone, only the place of an answer that has just come can be in the way, while the gateway still counts it.
+        if beside == 0:
             if is_news and not self.is_named:
                 self._doubt()
             return is_named and sent_at_s - self._freed_at_s < _LAG_S
         self.is_named = self.is_named or is_named
         self.is_sure = self.is_sure or is_named
+        # The first time: named, it is one; not named, it may be suspected a few times in a run.
         if self.most is None:
             if not is_named:
                 if not may_suspect or not self._suspicions:
@@ -111,9 +115,11 @@ class OpenLimit:
         if not is_news:  # the same overload: the last of them shows what fits
             self.most = min(self.most, beside)
             return True
-        if beside >= self.most:
+        if beside >= self.most:  # as many as fit were in flight already: no more is learnt
             self._cut_at_s = now_s
             return True
+        # Beside fewer than fit: the one more that was tried does not fit; a place is free a little late; or it was
+        # never a limit on what is in flight.
         if self._tried is not None and beside >= self._tried - 1 - max(1, self.most // 8):
             self._needed = min(_MOST_BEFORE_MORE, 2 * self._needed)  # one more did not fit
             return self._cut(beside, now_s)
@@ -155,13 +161,10 @@ class OpenLimit:
         return self._open.pop(place).beside
 
 
+@dataclass(slots=True)
 class _Sent:
-    __slots__ = ("at_s", "beside")
-
-    def __init__(self, at_s: float, beside: int) -> None:
-        self.at_s = at_s
-        self.beside = beside
+    at_s: float
+    beside: int
 
 
-def _at(sent: _Sent) -> float:
-    return sent.at_s
+_at = attrgetter("at_s")
