@@ -160,12 +160,14 @@ SCHEMA: dict[str, Any] = {
                 "how fast, how often, how much",
                 {
                     **_PACE,
-                    "timeout": _duration('of one attempt, as "60s" or a number of seconds', exclusiveMinimum=0),
+                    "timeout": _duration(
+                        'the time for one attempt, as "60s" or a number of seconds', exclusiveMinimum=0
+                    ),
                     "attempts": _whole("requests per row at most", minimum=1, maximum=100),
                     "max_cost": _number("USD", exclusiveMinimum=0),
                     "max_tokens_total": _whole("tokens of the whole output", minimum=1),
                     "max_failed": _either(
-                        'rows that may fail, as a number or a share like "2%", up to "100%"',
+                        'how many rows may fail: a number or a share like "2%", up to "100%"',
                         "string",
                         {"pattern": _SHARE},
                         {"type": "integer", "minimum": 0},
@@ -196,7 +198,7 @@ SCHEMA: dict[str, Any] = {
                     "allow_network": _flag("write to a network file system although its locks and syncs may not hold"),
                     "mode": {
                         "type": "string",
-                        "description": "who may read the parts, as in chmod: 0640; default: what the umask gives",
+                        "description": "the mode of the parts as in chmod, such as 0640; default: what the umask gives",
                         "pattern": "^0?[46][0-7]{2}$",
                     },
                 },
@@ -214,7 +216,7 @@ SCHEMA: dict[str, Any] = {
             "sandbox": _object(
                 "what the embedded endpoint does",
                 {
-                    "latency": _duration('median time to answer, as "200ms" or a number of seconds', minimum=0),
+                    "latency": _duration('the median time to answer, as "200ms" or a number of seconds', minimum=0),
                     "requests_per_minute": _whole("answers 429 above this", minimum=1),
                     "tokens_per_minute": _whole("answers 429 above this", minimum=1),
                     "faults": {
