@@ -72,24 +72,27 @@ class EarlierAnswers:
         self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
         # Nothing of the table has to survive, so SQLite never syncs, and all is one transaction.
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file without a name
-        self._table.executescript(
-            "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
-            "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
-            " attempts BLOB, tokens INTEGER, cost REAL,"
-            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID;"
-            # Apart from the answers: SQLite keeps in memory what a transaction changes, until it ends.
-            "CREATE TABLE untaken (hash TEXT, answered INTEGER, finished_us INTEGER,"
-            " PRIMARY KEY (hash, answered DESC, finished_us)) WITHOUT ROWID;"
-            "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
-        )
-        self._table.execute("BEGIN")
-        for generation in numbered_generations(self._disk, self._own):
-            self._learn(generation)
-        self._table.execute("INSERT INTO untaken SELECT hash, answered, finished_us FROM bought")
-        self._learnt = len(self)
-        for key in self._present(folder):
-            self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
-        self._table.execute("COMMIT")
+        with contextlib.ExitStack() as unless_filled:
+            unless_filled.callback(self.close)
+            self._table.executescript(
+                "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
+                "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
+                " attempts BLOB, tokens INTEGER, cost REAL,"
+                " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID;"
+                # Apart from the answers: SQLite keeps in memory what a transaction changes, until it ends.
+                "CREATE TABLE untaken (hash TEXT, answered INTEGER, finished_us INTEGER,"
+                " PRIMARY KEY (hash, answered DESC, finished_us)) WITHOUT ROWID;"
+                "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
+            )
+            self._table.execute("BEGIN")
+            for generation in numbered_generations(self._disk, self._own):
+                self._learn(generation)
+            self._table.execute("INSERT INTO untaken SELECT hash, answered, finished_us FROM bought")
+            self._learnt = len(self)
+            for key in self._present(folder):
+                self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
+            self._table.execute("COMMIT")
+            unless_filled.pop_all()
 
     def __len__(self) -> int:
         return int(self._table.execute("SELECT count(*) FROM untaken").fetchone()[0])

@@ -108,6 +108,7 @@ class Journal:
         self._disk = disk
         self._disk_reserve = disk_reserve
         self._handle = disk.open_append(path)
+        self._left: list[int] = []  # of files that have failed
         self._length = disk.size(self._handle)
         self._reserved_to = self._length
         self._largest = _LEAST_ROOM
@@ -169,15 +170,17 @@ class Journal:
         # The guard is not held during the sync, so that the loop can go on appending. What is appended meanwhile may be
         # in that sync or not, so only what came before counts as synced.
         with self._guard:
-            count = len(self._unsynced)
+            count, handle, is_named = len(self._unsynced), self._handle, self._is_named
         try:
-            self._sync_now()
+            self._sync_now(handle, is_named)
         except OSError as error:
             with self._guard:
                 self.trouble = self.trouble or error
-                self._move_on()
+                if handle == self._handle:  # else an append has moved on already, with all that was not synced
+                    self._move_on()
             raise
         with self._guard:
+            self._is_named = self._is_named or handle == self._handle
             self.unsynced_bytes -= sum(map(len, self._unsynced[:count]))
             del self._unsynced[:count]
 
@@ -197,7 +200,8 @@ class Journal:
             raise FileNotFoundError(errno.ENOENT, f"{self.path} was deleted or renamed while a run was writing to it")
 
     def close(self) -> None:
-        self._disk.close(self._handle)
+        for handle in (*self._left, self._handle):
+            self._disk.close(handle)
 
     def _write(self, line: bytes) -> None:
         # A write may have taken half of the record. It is cut off before anything else is written: behind half a line
@@ -223,17 +227,17 @@ class Journal:
         except OSError:
             self._disk.close(handle)
             raise
-        # The old file stays: all that it did sync is in it alone. Both are read as one.
-        self._disk.close(self._handle)
+        # The old file stays: all that it did sync is in it alone. Both are read as one. It stays open, too: a sync of
+        # it may be under way, and its number must not become that of another file.
+        self._left.append(self._handle)
         self.path, self._handle = path, handle  # the next commit syncs it
         self._length = self._reserved_to = self._disk.size(handle)
         self._is_named = self._is_torn = False
 
-    def _sync_now(self) -> None:
-        self._disk.sync(self._handle)
-        if not self._is_named:
+    def _sync_now(self, handle: int, is_named: bool) -> None:
+        self._disk.sync(handle)
+        if not is_named:
             self._disk.sync_folder(self.path.parent)
-            self._is_named = True
 
 
 class Committer:

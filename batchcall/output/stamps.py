@@ -5,6 +5,7 @@ Only counts; the answers themselves are `earlier_answers`'s.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,16 +99,19 @@ class AnswerCount:
 
     def __init__(self, disk: Disk, folder: Path) -> None:
         self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._table.executescript(
-            "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
-            "CREATE TABLE answer (hash TEXT, finished_us INTEGER, is_paid INTEGER, is_here INTEGER,"
-            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID; BEGIN"
-        )
-        self._add(stamps_here(disk, folder), is_here=True)
-        self.bought = self.left_here()
-        # What stands here goes first, so an answer that a crash left in both places counts as here.
-        for generation in numbered_generations(disk, folder / OWN_FOLDER):
-            self._add(_stamps(disk, generation, generation, aside_number), is_here=False)
+        with contextlib.ExitStack() as unless_filled:
+            unless_filled.callback(self.close)
+            self._table.executescript(
+                "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
+                "CREATE TABLE answer (hash TEXT, finished_us INTEGER, is_paid INTEGER, is_here INTEGER,"
+                " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID; BEGIN"
+            )
+            self._add(stamps_here(disk, folder), is_here=True)
+            self.bought = self.left_here()
+            # What stands here goes first, so an answer that a crash left in both places counts as here.
+            for generation in numbered_generations(disk, folder / OWN_FOLDER):
+                self._add(_stamps(disk, generation, generation, aside_number), is_here=False)
+            unless_filled.pop_all()
 
     def take(self, request_hash: str) -> bool:
         """Whether there is an answer to this request that was not taken yet, in the output first; takes it."""

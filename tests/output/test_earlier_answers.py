@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse
-from batchcall.disk.disk import RealDisk
+from batchcall.disk.disk import Disk, RealDisk
 from batchcall.output.earlier_answers import EarlierAnswers
 from batchcall.output.journal_records import attempt_line
 from batchcall.output.parts import AnswersFile
+from batchcall.output.stamps import AnswerCount
 
 
 def attempt(status: int, *, at_s: float) -> Attempt:
@@ -102,3 +110,25 @@ def test_an_answer_behind_which_a_connection_was_lost_is_found_and_counted(tmp_p
     assert taken is not None
     assert [one.sent_at_s for one in taken.attempts] == [1.0, 3.0]
     assert never_taken is None
+
+
+class Unreadable(RealDisk):
+    def names(self, folder: Path) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize(
+    "open_table", [lambda disk, path: EarlierAnswers(disk, path, path / "_batchcall"), AnswerCount]
+)
+def test_what_cannot_be_read_leaves_no_table_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_table: Callable[[Disk, Path], Any]
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *how, **more: opened.append(connect(*how, **more)) or opened[-1])
+
+    with pytest.raises(OSError, match="Input/output error"):
+        open_table(Unreadable(), tmp_path)
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import threading
 import tracemalloc
 from pathlib import Path
@@ -25,6 +26,7 @@ from batchcall.output.journal import (
     recover,
 )
 from batchcall.output.journal_records import attempt_line, ended_line, lost_line, sent_line
+from model_disk import ModelDisk
 
 
 def answered(row: int, number: int = 1, body: bytes = b'{"choices":[]}') -> Attempt:
@@ -269,6 +271,44 @@ def test_when_a_disk_fails_to_write_another_file_takes_over_with_what_was_not_sy
         0: [tmp_path / "part-000000.journal", tmp_path / "part-000000.1.journal"]
     }
     assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}
+
+
+@pytest.mark.parametrize("moment", ["while the file is synced", "while its folder is synced"])
+def test_a_write_that_fails_during_a_sync_leaves_no_record_that_only_seems_durable(tmp_path: Path, moment: str) -> None:
+    """The journal moves on to another file meanwhile: in another thread, here at the worst moments."""
+
+    class Busy(ModelDisk):
+        def sync(self, handle: int) -> None:
+            if "file" in moment:
+                self.fail_one_write()
+            super().sync(handle)
+
+        def sync_folder(self, folder: Path) -> None:
+            super().sync_folder(folder)
+            if "folder" in moment:
+                self.fail_one_write()
+
+        def fail_one_write(self) -> None:
+            if journal.trouble is None:
+                self.before = self.refuse
+                journal.append(attempt_line(answered(2)))
+
+        def refuse(self, act: str, path: Path) -> None:
+            self.before = lambda act, path: None
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    disk = Busy(tmp_path)
+    journal = Journal(disk, tmp_path / "part-000000.journal", DiskReserve(disk, tmp_path / "_tmp-reserve~"))
+    journal.append(attempt_line(answered(1)))
+
+    journal.sync()
+    journal.sync()
+
+    assert journal.path.name == "part-000000.1.journal"
+    assert journal.is_durable
+    journal.close()
+    disk.cut_power(random.Random(0), keeps=0.0)
+    assert set(read_journals(disk, journals_in(disk, tmp_path)[0]).attempts) == {1, 2}
 
 
 def test_room_for_every_answer_in_flight_is_there_before_it_is_asked_for(tmp_path: Path) -> None:
