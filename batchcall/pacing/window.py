@@ -114,9 +114,11 @@ class Window:
         best = self._best()
         above = [size for size in self._brought if size > best]
         below = [size for size in self._brought if size < best]
-        if best > 1 and (not below or best / max(below) > _CLOSE):
-            return self._set(max(math.ceil(best / _CLOSE), round((best * max(below, default=1)) ** 0.5)), now_s)
-        if best < self.most and (not above or min(above) / best > _CLOSE):
+        # Of small sizes even the next one is far: there is nothing between the two to measure.
+        if best > 1 and (not below or (best - 1 > max(below) and best / max(below) > _CLOSE)):
+            nearer = max(math.ceil(best / _CLOSE), round((best * max(below, default=1)) ** 0.5))
+            return self._set(min(best - 1, nearer), now_s)
+        if best < self.most and (not above or (best + 1 < min(above) and min(above) / best > _CLOSE)):
             farther = round((best * min(above)) ** 0.5) if above else self.most
             return self._set(min(max(best + 1, int(best * _CLOSE)), farther), now_s)
         self.is_found, self._found_at_s = True, now_s
