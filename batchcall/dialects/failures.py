@@ -2,6 +2,8 @@
 
 Vendors and relays use the same status for different things (429 for a rate and for an empty account, 403 for a key and
 for a moderated prompt, 500 for anything), while a code has one meaning wherever it appears. So the code comes first.
+The codes are those of the vendors' documents (platform.openai.com/docs/guides/error-codes,
+ai.google.dev/gemini-api/docs/troubleshooting, Anthropic's page on errors), and of the sources of the relays.
 What is decided here matters: a lasting failure taken for a passing one is tried again for nothing, and a passing one
 taken for lasting ends the run. Where signs differ, the more certain one wins.
 """
@@ -210,7 +212,8 @@ BY_CODE_AND_STATUS: Mapping[tuple[str, int], FailureKind] = {
     ("2049", 200):                FailureKind.BAD_KEY,
 }
 
-# Statuses that mean one thing whatever their text says.
+# Statuses that mean one thing whatever their text says: with 429 above all, where a sentence about a "quota" is most
+# often about a rate. Matched as an empty account, such sentences have ended jobs elsewhere that only had to wait.
 BY_STATUS: Mapping[int, FailureKind] = {
     402: FailureKind.NO_QUOTA,
     408: FailureKind.TIMED_OUT,
@@ -349,7 +352,7 @@ RELAY_TYPES = frozenset(
     }
 )
 
-EMPTY_429_WAIT_S = 5.0  # the limiter of new-api and one-api says nothing at all
+EMPTY_429_WAIT_S = 5.0  # the limiter of new-api and one-api sends no body and no header
 CLOUDFLARE_WAIT_S = 60.0
 
 
@@ -376,6 +379,7 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
     usages = (read_usage_beside(chunk) for chunk in reversed(chunks))
     usage = next((usage for usage in usages if usage != NO_USAGE), NO_USAGE)
 
+    # A refusal costs nothing and is tried again freely, but not one that counted tokens.
     if usage.total_tokens and kind.rule.money is Money.REFUSED and kind.rule.scope is Scope.RETRY:
         kind = FailureKind.SERVER_ERROR  # whoever counts tokens may bill them
     words = complaint.message[:MAX_SEARCHED]
@@ -384,7 +388,11 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
     if quota is not None and (wait_s is None or wait_s > LONGEST_WAIT_S):
         kind = FailureKind.LONG_WAIT
 
-    message = _message(answer, complaint, kind)
+    code = f" {complaint.code}" if complaint.code and complaint.code != str(answer.status) else ""
+    reason = complaint.message or answer.saying or SAYINGS.get(kind, "the endpoint does not say why")
+    if kind is FailureKind.UNREADABLE and complaint.message and not answer.documents:
+        reason = f"not a completion: {reason}"
+    message = f"HTTP {answer.status}{code}: {reason}"
     if quota is not None and quota.is_stated and kind is FailureKind.LONG_WAIT:
         message = f"the endpoint asks to wait {say_wait(quota.renewed_at_s - now_s, now_s=now_s)}; {message}"
     limits = quota_limits(complaint.details) if kind is FailureKind.RATE_LIMITED else None
@@ -528,10 +536,3 @@ def _wait_s(answer: Answer, words: str, *, now_s: float) -> float | None:
     if renewal_s is None and answer.status == 429 and not answer.text.strip():
         return EMPTY_429_WAIT_S
     return renewal_s
-
-
-def _message(answer: Answer, complaint: Complaint, kind: FailureKind) -> str:
-    code = f" {complaint.code}" if complaint.code and complaint.code != str(answer.status) else ""
-    words = complaint.message or answer.saying or SAYINGS.get(kind, "the endpoint does not say why")
-    is_stray = kind is FailureKind.UNREADABLE and bool(complaint.message) and not answer.documents
-    return f"HTTP {answer.status}{code}: {'not a completion: ' if is_stray else ''}{words}"

@@ -112,8 +112,12 @@ _SHORTEST_DATE = 10  # characters: Python also reads "20240501" as a date, which
 
 def _next(date: str | None, time: str, now: datetime) -> datetime:
     """The moment by the clock of the place where it is `now`. Raises ValueError, OverflowError."""
-    hour, minute, second = _time_of_day(time.lower())
-    clock = now.replace(hour=hour, minute=minute, second=0, microsecond=0) + timedelta(seconds=second)
+    parts = _CLOCK_PARTS.fullmatch({"midnight": "0:00", "noon": "12:00"}.get(time.lower(), time.lower()))
+    if parts is None or (parts[4] and not 1 <= int(parts[1]) <= 12):
+        raise ValueError(time)
+    hour = int(parts[1]) % 12 + 12 * (parts[4] == "p") if parts[4] else int(parts[1])
+    clock = now.replace(hour=hour, minute=int(parts[2] or 0), second=0, microsecond=0)
+    clock += timedelta(seconds=float(parts[3] or 0))  # with its fraction
     if date is None:
         return clock if clock > now else clock + timedelta(days=1)
     if date.lower() in ("today", "tomorrow"):
@@ -130,11 +134,3 @@ def _next(date: str | None, time: str, now: datetime) -> datetime:
     # Without a year it is the next such day, where that is soon: in December, "Jan 3" is not eleven months ago.
     is_next_year = year is None and moment < now and moment.replace(year=now.year + 1) - now < _SOON
     return moment.replace(year=now.year + 1) if is_next_year else moment
-
-
-def _time_of_day(time: str) -> tuple[int, int, float]:
-    parts = _CLOCK_PARTS.fullmatch({"midnight": "0:00", "noon": "12:00"}.get(time, time))
-    if parts is None or (parts[4] and not 1 <= int(parts[1]) <= 12):
-        raise ValueError(time)
-    hour = int(parts[1]) % 12 + 12 * (parts[4] == "p") if parts[4] else int(parts[1])
-    return hour, int(parts[2] or 0), float(parts[3] or 0)

@@ -202,7 +202,7 @@ class _Choice:
         """The call that a fragment goes on with; None where it begins another."""
         id_, function = fragment.get("id"), fragment.get("function") or fragment.get("custom")
         name, arguments = (function.get("name"), function.get("arguments")) if isinstance(function, dict) else ("", "")
-        is_opening = _opens_object(arguments)
+        is_opening = arguments.lstrip().startswith("{") if isinstance(arguments, str) else isinstance(arguments, dict)
 
         call = self.by_index.get(key)
         if call is None or id_ != call.id:
@@ -246,10 +246,6 @@ _FIELD = re.compile(r"(?:event|id|retry)?:")
 _MOST_LOOKS = 64  # at the arguments of a call: one that is begun again and again would cost the square of its length
 _INDEX_DIGITS = 10
 _SAID_ONCE = ("id", "object", "created", "model", "system_fingerprint", "usage")
-
-
-def _opens_object(arguments: Json) -> bool:
-    return arguments.lstrip().startswith("{") if isinstance(arguments, str) else isinstance(arguments, dict)
 
 
 def _texts(content: Json) -> list[str]:

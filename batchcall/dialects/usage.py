@@ -9,6 +9,9 @@ from batchcall.base import NO_USAGE, Json, Usage
 MAX_COUNT = 2**40  # beyond what any model can use; sums over all attempts and rows of a part stay within 64 bits
 
 
+# One form for four vendors: prompt_tokens and completion_tokens (chat completions), input_tokens and output_tokens (the
+# Responses API and Anthropic), with details below or, at DeepSeek and Moonshot, beside them. A relay that translates
+# may mix them, so each count is looked for under all its names, whatever the protocol.
 def read_usage(written: Json) -> Usage:
     """The counts in a `usage` object. What is not a non-negative integer, or is absurdly large, counts as not given.
 
@@ -31,7 +34,10 @@ def read_usage(written: Json) -> Usage:
 
 
 def read_usage_metadata(written: Json) -> Usage:
-    """The counts in Gemini's `usageMetadata`, whose parts leave out thoughts and what tools have read."""
+    """The counts in Gemini's `usageMetadata`.
+
+    Google counts thoughts and what tools have read apart from the candidates and the prompt: both are added here.
+    """
     if not isinstance(written, dict):
         return NO_USAGE
     reasoning = _first(written, "thoughtsTokenCount")

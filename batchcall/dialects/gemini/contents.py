@@ -22,12 +22,15 @@ UNSIGNED = "skip_thought_signature_validator"
 
 @dataclass(slots=True)
 class Conversation:
-    """What a request says besides its constant parts."""
+    """The parts of a request that differ from row to row."""
 
     contents: list[Json] = field(default_factory=list)
     system: list[Json] = field(default_factory=list)  # parts
 
 
+# Gemini has two roles that take turns, parts in place of messages, the system's words apart, and the result of a call
+# by the function's name, where chat completions has an id. So names are kept by id on the way, and turns of one role
+# joined.
 def as_conversation(messages: list[Json], *, is_signed: bool) -> Conversation:
     """The conversation that messages in the chat-completions form make.
 
@@ -65,7 +68,14 @@ def _add(said: Conversation, message: Part, names: dict[str, str], *, is_signed:
         _add_turn(said, "user", [_function_response(message, names)])
     else:
         calls = _calls_of(message, names, is_signed=is_signed)
-        _add_turn(said, _ROLES.get(str(role), role), [*_parts_of(message, has_calls=bool(calls)), *calls])
+        content, refusal = message.get("content"), message.get("refusal")
+        if content is not None and content != "":
+            parts = text_parts(content)
+        elif isinstance(refusal, str) and refusal:  # where a model refused, its words stand there alone
+            parts = [{"text": refusal}]
+        else:
+            parts = [] if calls else [{"text": ""}]  # a turn has a part
+        _add_turn(said, _ROLES.get(str(role), role), [*parts, *calls])
 
 
 _SYSTEM_ROLES = ("system", "developer")
@@ -74,7 +84,7 @@ _ROLES: Mapping[str, str] = {"assistant": "model", "model": "model", "user": "us
 
 
 def _add_turn(said: Conversation, role: Json, parts: list[Json]) -> None:
-    """The parts as a turn, or at the end of the last one: Gemini wants the results of all calls in one turn."""
+    """Add the parts as a turn, or at the end of the last one: Gemini wants the results of all calls in one turn."""
     last = said.contents[-1] if said.contents else None
     if isinstance(last, dict) and last["role"] == role:
         before = last["parts"]
@@ -85,16 +95,6 @@ def _add_turn(said: Conversation, role: Json, parts: list[Json]) -> None:
 
 
 # Parts
-
-
-def _parts_of(message: Part, *, has_calls: bool) -> list[Json]:
-    content = message.get("content")
-    if content is None or content == "":
-        refusal = message.get("refusal")
-        if isinstance(refusal, str) and refusal:
-            return [{"text": refusal}]
-        return [] if has_calls else [{"text": ""}]  # a turn has a part
-    return text_parts(content)
 
 
 def _part(written: Json) -> Json:

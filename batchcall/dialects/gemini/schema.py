@@ -59,6 +59,9 @@ def _with_defs(schema: Json) -> Json:
     return {**rest, "$defs": {**old, **(now if isinstance(now, dict) else {})}}
 
 
+# What says the same in Gemini's words, keyword by keyword: `definitions` moves to `$defs`, a list of `items` to
+# `prefixItems`, an `allOf` of one to `anyOf`, a `const` to an `enum` of one. A second one of those that become an anyOf
+# has no place left, so it is a fault and not left out.
 @dataclass(slots=True)
 class _Walk:
     faults: list[str] = field(default_factory=list)

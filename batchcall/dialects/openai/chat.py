@@ -27,9 +27,11 @@ def _around_messages(shape: Shape) -> tuple[bytes, bytes]:
     if shape.tool_choice is not None:
         rest["tool_choice"] = shape.tool_choice
     rest.update(shape.parameters)
-    if rest.get("stream") is True:  # without this a stream says no usage, and nobody knows what it cost
+    # Without this a stream counts no tokens, and nobody knows what it cost. Some endpoints refuse the key: an empty one
+    # in the job file sends none.
+    if rest.get("stream") is True:
         rest.setdefault("stream_options", {"include_usage": True})
-    if rest.get("stream_options") == {}:  # the way to send none at all, for an endpoint that refuses the key
+    if rest.get("stream_options") == {}:
         del rest["stream_options"]
     head = b'{"model":' + as_json_bytes(shape.model) + b',"messages":'
     return head, (b"," + as_json_bytes(rest)[1:]) if rest else b"}"
