@@ -146,7 +146,7 @@ class Toolbox:
 
     # What a call comes to, in the order of the checks:
     #
-    # 1. Its name is no tool's, in another spelling either: unknown_tool.
+    # 1. No tool has its name, in another spelling either: unknown_tool.
     # 2. The arguments are not JSON: bad_json. They are not an object, or do not pass the schema: invalid_arguments.
     #    Where the protocol has JSON in a string, an object is bad_json too: it passes only as a repair on record.
     # 3. The ladder of repairs is tried for whatever 2 refuses. What helps must pass the schema.

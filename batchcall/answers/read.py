@@ -111,7 +111,7 @@ WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UN
 class AnswerParser:
     """How answers are read in this job."""
 
-    dialect: Dialect  # of answers that do not say who spoke
+    dialect: Dialect  # of answers that do not name their protocol
     repair: bool
     coerce: bool
     pricing: Pricing

@@ -18,7 +18,7 @@ OWN_HEADER = "header:"
 
 
 def auth_headers(auth: str, key: str | None) -> dict[str, str]:
-    """The headers that carry the key; none without a key. Raises JobError where `auth` is no known way."""
+    """The headers that carry the key; none without a key. Raises JobError where `auth` is not a known way."""
     name = auth.removeprefix(OWN_HEADER).strip()
     ways = {name: "{key}"} if auth.startswith(OWN_HEADER) and name else WAYS.get(auth)
     if ways is None:

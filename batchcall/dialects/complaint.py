@@ -43,7 +43,7 @@ def find_complaint(documents: list[Json]) -> Complaint | None:
 
 
 def markup_title(text: str) -> str:
-    """The title of an HTML page, or its first heading; empty where the text is no page."""
+    """The title of an HTML page, or its first heading; empty where the text is not a page."""
     if not text.lstrip().startswith("<"):
         return ""
     found = _TITLE.search(text[:20_000]) or _HEADING.search(text[:20_000])

@@ -125,7 +125,7 @@ _Path = tuple[int | str, ...]
 # What a plain delta is in each protocol: of chat completions, one choice with one text or one piece of arguments; of
 # Anthropic, a content_block_delta with its text, thinking or partial_json; of the Responses API, any event "….delta"
 # with a text; of Gemini, one candidate with one text, since its arguments come whole. Whatever ends an answer, names a
-# function or holds two things is none: it has to be read by itself.
+# function or holds two things is not a plain delta: it has to be read by itself.
 def _place_in(written: str) -> _Path | None:
     """The path of the one piece of text that a delta brings; None where a document is more than such a delta."""
     try:

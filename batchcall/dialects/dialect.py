@@ -32,7 +32,7 @@ class Dialect:
     def headers(self, *, auth: str | None, key: str | None) -> dict[str, str]:
         """The headers that every request carries. `auth` None: the protocol's own way; no key: none is sent.
 
-        Raises JobError where `auth` is none of the ways of the job file.
+        Raises JobError where `auth` is not a way that the job file knows.
         """
         constant = {"Content-Type": "application/json", "Accept": "application/json", **self.constant}
         return constant | auth_headers(auth or self.auth, key)

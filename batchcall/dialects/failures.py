@@ -1,4 +1,4 @@
-"""What an answer that is no completion means: the same tables for every protocol.
+"""What an answer that is not a completion means: the same tables for every protocol.
 
 Vendors and relays use the same status for different things (429 for a rate and for an empty account, 403 for a key and
 for a moderated prompt, 500 for anything), while a code has one meaning wherever it appears. So the code comes first.
@@ -260,7 +260,7 @@ BY_UNDECIDED_STATUS: Mapping[int, FailureKind] = {
     503: FailureKind.OVERLOADED,
 }
 
-# The rest. A 2xx that is no completion was worked on and may be billed; a 5xx too.
+# The rest. A 2xx that is not a completion was worked on and may be billed; a 5xx too.
 BY_RANGE: Mapping[int, FailureKind] = {
     2: FailureKind.UNREADABLE,
     3: FailureKind.REDIRECTED,
@@ -357,13 +357,13 @@ CLOUDFLARE_WAIT_S = 60.0
 
 
 class Answer(NamedTuple):
-    """An answer that is no completion, as far as it could be read."""
+    """An answer that is not a completion, as far as it could be read."""
 
     status: int
     headers: Mapping[str, str]
     documents: list[Json]
     text: str  # the body
-    saying: str = ""  # what to tell a person where the body itself tells nothing
+    saying: str = ""  # the message where the body itself has none
 
 
 def read_failure(answer: Answer, *, now_s: float) -> Failure:

@@ -53,8 +53,8 @@ def unpack(body: bytes) -> tuple[str, tuple[str, ...], bool]:
         with suppress(zlib.error):  # not packed after all: then it is read as it stands
             body, is_inflated = inflating.decompress(body, MAX_INFLATED_BYTES), True
             is_cut = not inflating.eof and len(body) >= MAX_INFLATED_BYTES
-    text, mends = _as_text(body)
-    return text, ("gzip_body", *mends) if is_inflated else mends, is_cut
+    text, repairs = _as_text(body)
+    return text, ("gzip_body", *repairs) if is_inflated else repairs, is_cut
 
 
 # The standard library's decoder: it keeps integers of any size, takes NaN, lets raw line breaks through, and stops

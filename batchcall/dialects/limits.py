@@ -1,4 +1,4 @@
-"""What an endpoint's headers and errors say of its limits: those of a minute, and those on what is in flight."""
+"""The limits in an endpoint's headers and errors: those of a minute, and those on requests in flight."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TOKENS = (
 )
 # fmt: on
 _RELAYED = ("", "llm_provider-")  # LiteLLM renames what it passes on
-_MINUTE_S = 62.0  # whatever takes longer to be whole again is no minute's limit
+_MINUTE_S = 62.0  # what takes longer to be whole again is not the limit of a minute
 _SENSIBLE = 1e10
 
 

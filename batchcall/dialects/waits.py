@@ -85,7 +85,7 @@ def renewal_wait_s(headers: Mapping[str, str], documents: list[Json], text: str,
 
 
 def read_duration(text: str) -> float | None:
-    """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds", "5 分钟", "12:14:05"; None where it is none."""
+    """The seconds in "6m0s", "1m26.4s", "373ms", "20 seconds", "5 分钟", "12:14:05"; None where it is not one."""
     text = text.strip().removeprefix("in ")
     if clock := _CLOCK.fullmatch(text):
         days, hours, minutes, seconds = (int(amount or 0) for amount in clock.groups())
@@ -225,7 +225,7 @@ def read_length_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | N
 
 
 def _renewal_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | None:
-    return read_length_s(value, unit_s, now_s=now_s) or None  # one that is over tells nothing
+    return read_length_s(value, unit_s, now_s=now_s) or None  # one that is over says nothing
 
 
 # Sentences

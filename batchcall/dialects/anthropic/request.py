@@ -105,7 +105,7 @@ _TABLE: Table = {
     # content, `functions` and `function_call` are old names of tools and tool_choice.
     **dict.fromkeys(("functions", "function_call", "parallel_tool_calls", "system"), DROPPED),
     **dict.fromkeys(("stream_options", "prompt_cache_key", "prompt_cache_retention"), DROPPED),
-    # Anthropic's own, of which some values are another vendor's.
+    # Anthropic has these too, but refuses some values of other vendors.
     "temperature": Parameter(
         fault=unless(lambda value, _: _is_number(value, 0, 1), "Anthropic takes 0 to 1; choose one of these")
     ),

@@ -25,7 +25,7 @@ def draft_faults(schema: Schema, where: str) -> Iterator[str]:
         kinds = schema.get("type")
         listed = kinds if isinstance(kinds, list) else [] if kinds is None else [kinds]
         if unknown := [one for one in listed if one not in _TYPES]:
-            yield f"{path}.type: {unknown[0]!r:.40} is none of JSON Schema's; use one of {', '.join(_TYPES)}"
+            yield f"{path}.type: {unknown[0]!r:.40} is not a type of JSON Schema; use one of {', '.join(_TYPES)}"
 
 
 _TYPES = ("string", "integer", "number", "boolean", "object", "array", "null")

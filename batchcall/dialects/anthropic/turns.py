@@ -25,7 +25,7 @@ Block = dict[str, Json]
 def as_turns(messages: list[Json], system: Json = None) -> tuple[list[Json], Json]:
     """The turns, consecutive ones of a role in one, and the system text, which stands behind `system`.
 
-    The latter is None where there is none; where there is nothing else, it is what the user says.
+    The system text is None where there is none. Where there is nothing else, it becomes the turn of the user.
     """
     turns: list[dict[str, Any]] = []
     instructions: list[Json] = [system] if system else []

@@ -15,7 +15,7 @@ Chunk = dict[str, Json]
 
 
 def response_reply(document: Json) -> Reply | None:
-    """The response that a document is; None where it is none, has failed, or has not ended."""
+    """The response that a document holds; None where it holds none, or one that has failed or not ended."""
     if not isinstance(document, dict) or not ("output" in document or document.get("object") == "response"):
         return None
     status = string_or_none(document.get("status"))
@@ -119,7 +119,7 @@ def _call_in(item: Chunk) -> RawCall | None:
 
 
 def _said(items: list[Chunk], part: str) -> str | None:
-    """What all messages say of `text` or `refusal`, put together; None where none says any."""
+    """The `text` or the `refusal` of all messages, joined; None where no message has one."""
     found: list[str] = []
     for content in [item.get("content") for item in items if (item.get("type") or "message") == "message"]:
         if isinstance(content, str):
