@@ -85,6 +85,8 @@ class OpenLimit:
                 self._tried, self._needed = None, max(1, self._needed // 4)
         elif self._full >= self._needed and (self._ceiling is None or self.most < self._ceiling):
             self.most += max(1, self.most // 8)
+            if self._ceiling is not None:
+                self.most = min(self.most, self._ceiling)
             self._tried, self._proven, self._full = self.most, 0, 0
 
     def refused(self, sent_at_s: float, now_s: float, *, is_named: bool, may_suspect: bool) -> bool:
