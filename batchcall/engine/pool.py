@@ -1,4 +1,4 @@
-"""The endpoints of a job: which of them a row is sent to, and what holds of all of them together.
+"""The endpoints of a job: which of them a row is sent to, and the state of all of them together.
 
 Rows wait in one line, first in first out, for whichever endpoint can take the next one; at each gate at most one of
 them waits for budgets. So each endpoint gets as much as it can take, and no row waits for a slow one while another is
@@ -64,7 +64,7 @@ class Pool:
 
     @property
     def last_good_s(self) -> float:
-        """When the latest request was sent that any of them answered."""
+        """The moment when the latest request that was answered by any of them was sent."""
         return max(endpoint.pacer.breaker.last_good_s for endpoint in self.endpoints)
 
     @property
@@ -132,7 +132,7 @@ class Pool:
             self._serve()
 
     def leave(self, endpoint: Endpoint, why: Verdict) -> bool:
-        """Ask this one no more. Whether another one is left."""
+        """Send this one nothing more. Returns whether another one is left."""
         endpoint.left = endpoint.left or why
         _send_away(endpoint)
         self._serve()
@@ -177,7 +177,8 @@ class Pool:
         self._serve()
 
     def _best(self, avoid: Collection[Endpoint]) -> Endpoint | None:
-        """Of those that are ready, the one with most room."""
+        """The one with most room of those that are ready; None while none is."""
+        # A row goes back to an endpoint that it should avoid only when no other can be had for a while.
         if avoid and all(one in avoid or one.is_held for one in self.endpoints):
             avoid = ()
         ready = [one for one in self.endpoints if one not in avoid and one.is_ready]

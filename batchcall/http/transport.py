@@ -151,7 +151,7 @@ class Transport:
     _urls: dict[str, str] = field(default_factory=dict)  # by path: a job has one or two
 
     async def post(self, request: HttpRequest) -> HttpResponse | Failure:
-        """Send it once and return what came, whatever its status; or how far it got. Raises only CancelledError.
+        """Send it once and return the answer, whatever its status, or the failure. Raises only CancelledError.
 
         A connection that the server closed just when it was taken from the pool counts as disconnected, that is
         possibly billed: aiohttp does not know whether a byte was read at the other end, and never repeats a POST.
@@ -163,7 +163,7 @@ class Transport:
             async with self._session.post(url, data=request.body, allow_redirects=False, **self._options) as response:
                 raw, is_cut = await _read(response.content, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
                 if is_cut:
-                    response.close()  # the rest is not read, so the connection is of no more use
+                    response.close()  # the rest is not read, so the connection cannot be used again
         except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
         self._has_answered = True
@@ -288,7 +288,7 @@ def _why(error: Exception) -> str:
 
 
 async def _read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
-    """The body as sent, no more than `most` bytes of it, and whether there was more."""
+    """At most `most` bytes of the body as sent, and whether there was more."""
     body = await content.readany()
     if content.at_eof() and len(body) <= most:  # as nearly every answer: all of it is here by now
         return body, False
@@ -343,7 +343,7 @@ def _in_utf8(raw: bytes) -> bytes:
 
 
 def _decode(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
-    """The body without its compression, no more than `most` bytes of it, and whether there was more.
+    """At most `most` bytes of the body without its compression, and whether there was more.
 
     Recognised by its first bytes rather than by the header, which is wrong now and then. What cannot be decoded stays
     as it is.

@@ -103,7 +103,7 @@ _WHAT_TO_DO: Mapping[Status, str] = {
 
 
 class Health:
-    """What is known of one endpoint. It sees every finished attempt and every finished row, in the order they end."""
+    """What is known about one endpoint. It sees every attempt and every row, in the order they end."""
 
     def __init__(self, *, host: str, tolerates_all: bool = False) -> None:
         """`host` is the endpoint's host name or its URL. `tolerates_all`: failing rows end nothing."""
@@ -121,7 +121,7 @@ class Health:
         self._refused_in_a_row = 0
 
     def saw(self, failure: Failure) -> Verdict | None:
-        """A request failed. None: the run goes on, and `RetryPolicy` says what becomes of the row."""
+        """A request failed. None: the run goes on, and `RetryPolicy` decides about the row."""
         if failure.kind is FailureKind.LONG_WAIT:
             return used_up(failure)
         if failure.kind in _REFUSALS:
@@ -168,7 +168,8 @@ class Health:
 
 
 def used_up(failure: Failure) -> Verdict:
-    """A quota is used up that no pause refills: trying again would only be refused, and some count that too."""
+    """The verdict where a quota is used up that no pause refills."""
+    # Trying again would only be refused, and some providers count refused requests too.
     quota = failure.quota
     if quota is None:
         return Verdict(ExitCode.STOPPED_EARLY, f"a quota is used up ({failure.message})", "run the same command later")
@@ -181,7 +182,7 @@ def used_up(failure: Failure) -> Verdict:
 
 
 def as_utc(moment_s: float) -> datetime:
-    """A moment, seconds since the epoch, at the next full minute; what lies beyond this century is its end."""
+    """A moment, in seconds since the epoch, rounded up to a full minute; the end of this century for any later one."""
     return datetime.fromtimestamp(60 * math.ceil(min(moment_s, _CENTURY_S) / 60), UTC)
 
 

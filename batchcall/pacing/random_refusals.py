@@ -109,14 +109,14 @@ class RandomRefusals:
 
 
 class _Trial:
-    """A share that is refused in either case, and what speaks for the second: Wald's sequential test."""
+    """The shares of refusals that chance and the rate predict, weighed by Wald's sequential test."""
 
     def __init__(self, by_chance: float, by_rate: float) -> None:
         self.accepted = 0
         self._refused, self._not_refused = math.log(by_rate / by_chance), math.log((1 - by_rate) / (1 - by_chance))
 
     def evidence(self, refused: int, sent: int) -> float:
-        """Logarithm of how much likelier it is that it is the rate."""
+        """Logarithm of the odds that these refusals are for the rate."""
         return refused * self._refused + max(0, sent - refused) * self._not_refused
 
 
@@ -135,10 +135,10 @@ class _Moments:
             self._at_s.append(at_s)
 
     def between(self, after_s: float, last_s: float) -> int:
-        """How often after the one moment, up to the other."""
+        """How often it happened after the first moment, up to the second."""
         return bisect_right(self._at_s, last_s) - bisect_right(self._at_s, after_s)
 
     def before(self, at_s: float, count: int) -> float:
-        """The moment of the one that was so many before."""
+        """The moment `count` times before this one."""
         place = bisect_right(self._at_s, at_s) - count
         return self._at_s[place] if place > 0 else float("-inf")

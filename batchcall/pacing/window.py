@@ -1,4 +1,4 @@
-"""How many requests to keep in flight, found from what comes back: as many as still bring more a second. Pure."""
+"""How many requests to keep in flight, found from the answers: as many as still bring more tokens a second. Pure."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Window:
         self._set(max(1, int(self.size * _CUT)), now_s)
 
     def saw_queue(self, running: float, waiting: float, now_s: float) -> None:
-        """The server reports what it works on and what waits: wanted are as many as it works on, and a few more."""
+        """The server reports how many it works on and how many wait. A few more than it works on are right."""
         if waiting > 0.2 * running + 1:
             wanted = int(running * 1.1) + 2
         elif running + waiting >= _FULL * self.size:
