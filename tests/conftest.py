@@ -5,17 +5,19 @@ from __future__ import annotations
 import gc
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 import forked
 from batchcall.base.records import HttpRequest
 from batchcall.http.transport import Transport
 from batchcall.sandbox import process as sandbox_process
+from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
 from documents import BODIES_SENT, faults_of
 
 _PATHS = {
@@ -55,6 +57,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Compressed bytes hold the time, and a name that changes is no name."""
     return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
+@pytest_asyncio.fixture
+async def endpoint() -> AsyncIterator[SandboxProcess]:
+    """An endpoint that keeps a ledger of what it was asked and what it billed."""
+    async with open_sandbox(Settings()) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)

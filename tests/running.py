@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.dataset
 
+from batchcall.sandbox.process import SandboxProcess
 from forked import run_to_end
 
 TOOL: dict[str, Any] = {
@@ -113,6 +114,10 @@ def results(folder: Path) -> list[dict[str, Any]]:
     """The rows of an output as any reader of Parquet sees them."""
     rows: list[dict[str, Any]] = pyarrow.dataset.dataset(folder, format="parquet").to_table().to_pylist()
     return rows
+
+
+async def requests_to(endpoint: SandboxProcess) -> int:
+    return int((await endpoint.ledger())["requests"])
 
 
 def command(*words: str | Path, env: Mapping[str, str] | None = None) -> list[str]:

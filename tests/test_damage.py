@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import pytest_asyncio
 
 import batchcall.disk.mounts
 from batchcall import ExitCode, OutputError, ResumeError, RunOptions, run_job, verify_output
 from batchcall.commands.status import read_status
 from batchcall.disk.mounts import holder_of_path, network_file_system
 from batchcall.input.open_input import Input
-from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from batchcall.sandbox.process import SandboxProcess
 from running import batchcall as command
 from running import edit, results, write_job
-
-
-@pytest_asyncio.fixture
-async def endpoint() -> AsyncIterator[SandboxProcess]:
-    async with open_sandbox(Settings()) as sandbox:
-        yield sandbox
 
 
 async def finished(folder: Path, endpoint: SandboxProcess, **how: str) -> tuple[Path, Path]:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import pytest_asyncio
 
 from batchcall import ExitCode, InputError, run_job, verify_output
 from batchcall.commands.check import check_job
-from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from batchcall.sandbox.process import SandboxProcess
 from running import edit, results, write_job
-
-
-@pytest_asyncio.fixture
-async def endpoint() -> AsyncIterator[SandboxProcess]:
-    async with open_sandbox(Settings()) as sandbox:
-        yield sandbox
 
 
 def write_day(folder: Path, day: str, ending: str, *, rows: int = 4) -> None:

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from batchcall import ExitCode, RunOptions, run_job, verify_output
 from batchcall.disk.disk import RealDisk
 from batchcall.disk.lock import hold_lock
 from batchcall.output.runfile import read_runfile, write_runfile
-from batchcall.sandbox.process import SandboxProcess, Settings, open_sandbox
+from batchcall.sandbox.process import SandboxProcess
 from running import batchcall as command
 from running import some_rows, write_job, write_rows
 
 INCOMPLETE = "incomplete; what is there is sound"
 UNCOMPARED = "NOT compared with the input"
 Rows = list[dict[str, Any]]
-
-
-@pytest_asyncio.fixture
-async def endpoint() -> AsyncIterator[SandboxProcess]:
-    async with open_sandbox(Settings()) as sandbox:
-        yield sandbox
 
 
 def verdict(out: Path) -> str:
