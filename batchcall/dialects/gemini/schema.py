@@ -26,8 +26,13 @@ class Said(NamedTuple):
 
 def say_schema(schema: Json, where: str) -> Said:
     """The schema as it is sent. `where` is its path in the job, for the faults."""
+    # `definitions` move to where they stand today; references to them are rewritten on the way.
+    if isinstance(schema, dict) and isinstance(old := schema.get("definitions"), dict):
+        now = schema.get("$defs")
+        rest = {name: part for name, part in schema.items() if name not in ("definitions", "$defs")}
+        schema = {**rest, "$defs": {**old, **(now if isinstance(now, dict) else {})}}
     walk = _Walk()
-    said = walk.said(_with_defs(schema), where)
+    said = walk.said(schema, where)
     if isinstance(said, dict):
         said.pop("$schema", None)
         walk.faults += _Loops(said).faults(where)
@@ -50,18 +55,9 @@ _DEFS = "#/$defs/"
 _OLD_DEFS = "#/definitions/"
 
 
-def _with_defs(schema: Json) -> Json:
-    """The schema with its `definitions` where they stand today; references to them are rewritten on the way."""
-    if not isinstance(schema, dict) or not isinstance(old := schema.get("definitions"), dict):
-        return schema
-    now = schema.get("$defs")
-    rest = {name: part for name, part in schema.items() if name not in ("definitions", "$defs")}
-    return {**rest, "$defs": {**old, **(now if isinstance(now, dict) else {})}}
-
-
-# What says the same in Gemini's words, keyword by keyword: `definitions` moves to `$defs`, a list of `items` to
-# `prefixItems`, an `allOf` of one to `anyOf`, a `const` to an `enum` of one. A second one of those that become an anyOf
-# has no place left, so it is a fault and not left out.
+# What says the same in Gemini's words, keyword by keyword: a list of `items` becomes `prefixItems`, an `allOf` of one
+# an `anyOf`, a `const` an `enum` of one. A second one of those that become an anyOf has no place left, so it is a fault
+# and not left out.
 @dataclass(slots=True)
 class _Walk:
     faults: list[str] = field(default_factory=list)

@@ -31,6 +31,8 @@ _HOLD_SCHEMAS = ("properties", "$defs", "definitions", "items", "anyOf")
 _INSTEAD: Mapping[str, str] = {"oneOf": "say anyOf"}
 
 
+# OpenAI would refuse every row with such a tool, each for itself. So these are faults of the job, found before the
+# first request is sent. Only tools that say `strict` are held to them: relays and local servers take more than OpenAI.
 def strict_tool_faults(shape: Shape) -> list[str]:
     """What is wrong with the tools that are strict: the path in the tool, the rule and what to do."""
     functions = objects_in([tool.written.get("function") for tool in shape.tools])
