@@ -39,7 +39,10 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "schemas": (["batchcall/schemas"], ["tests/schemas"]),
     "requests": (["batchcall/requests"], ["tests/requests"]),
     "pacing": (["batchcall/pacing"], ["tests/pacing", "tests/engine/test_gate.py"]),
-    "answers": (["batchcall/answers"], ["tests/answers"]),
+    "answers": (
+        ["batchcall/answers"],
+        ["tests/answers", "tests/engine/test_hostile_answers.py", "tests/base/test_redaction.py"],
+    ),
     "dialects": (["batchcall/dialects"], ["tests/dialects"]),
     "output": (
         [f"batchcall/output/{name}.py" for name in ("journal", "journal_records", "parts", "waiting")],

@@ -291,6 +291,7 @@ def test_what_the_server_tells_of_its_queue_decides_the_window() -> None:
         ("llamacpp:requests_processing 1\nllamacpp:requests_deferred 7", (1, 7)),
         ('vllm:num_requests_running{e="0"} 1\nvllm:num_requests_running{e="1"} 2\nvllm:num_requests_waiting 0', (3, 0)),
         ("vllm:num_requests_running NaN\nvllm:num_requests_waiting 0", None),
+        ('vllm:num_requests_running{e="0"}12\nvllm:num_requests_waiting{e="0"}3', (12, 3)),
         ("# HELP python_info\npython_info 1", None),
         ("<html>", None),
         ("vllm:num_requests_running\nvllm:num_requests_waiting x", None),
