@@ -106,13 +106,21 @@ async def open_transport(
         if not name or not value.isprintable() or not name.isprintable():
             raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
     given = {name.lower() for name in headers}
+    # aiohttp's own verifies by the system's authorities. No setting turns verification off.
+    context: ssl.SSLContext | bool = True
+    if ca_file is not None:
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            why = error.strerror or error
+            raise JobError(f"endpoint.ca_file {ca_file} cannot be used: {why}", hint="it must be a PEM file") from error
     all_headers = {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
     session = aiohttp.ClientSession(
         connector=Connector(
             on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
             most_resting=most_resting,
             limit=concurrency,
-            ssl=_verifying_context(ca_file),
+            ssl=context,
             resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
         ),
         headers=None if proxy else all_headers,  # aiohttp sends a session's headers to the proxy too, key and all
@@ -418,18 +426,6 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _verifying_context(ca_file: str | None) -> ssl.SSLContext | bool:
-    """True is aiohttp's own, which verifies by the system's authorities. No setting turns verification off."""
-    if ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise JobError(
-            f"endpoint.ca_file {ca_file} cannot be used: {error.strerror or error}", hint="it must be a PEM file"
-        ) from error
 
 
 def _proxy_for(endpoint: SplitResult) -> tuple[str, tuple[str, ...]]:

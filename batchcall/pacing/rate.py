@@ -151,7 +151,12 @@ class LearntRate:
             self._known, self._hold_s, self._counts_minutes = self._before_trial
             self._random_refusals.failed(self._known, now_s)
         elif self._refusals == (_NOT_ELSE if is_else else 0):
-            self._overload(now_s)
+            self._learn(self._admitted_per_s(now_s))
+            if (known := self._known) is not None:
+                tried = self._random_refusals.overload(known, now_s, counts_minutes=self._counts_minutes)
+                if tried is not None:
+                    self._before_trial = known, self._hold_s, self._counts_minutes
+                    self._known, self._hold_s, self._counts_minutes = tried, _FIRST_HOLD_S, False
         if self._refusals == 0:
             self._overloaded_since_s = now_s
         self._refusals += 1
@@ -168,15 +173,6 @@ class LearntRate:
         if self._counts_minutes:  # a minute that is used up early is refused to its end
             self._hold_s = max(self._hold_s, _REMEMBERED_S)
         self._known = per_s
-
-    def _overload(self, now_s: float) -> None:
-        self._learn(self._admitted_per_s(now_s))
-        if self._known is None:
-            return
-        tried = self._random_refusals.overload(self._known, now_s, counts_minutes=self._counts_minutes)
-        if tried is not None:
-            self._before_trial = self._known, self._hold_s, self._counts_minutes
-            self._known, self._hold_s, self._counts_minutes = tried, _FIRST_HOLD_S, False
 
     def _admitted_per_s(self, now_s: float) -> float:
         """What got through lately: in the last seconds, or since the last overload where that is less."""
