@@ -97,14 +97,14 @@ def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Pa
     ("text", "told"),
     [
         ("", "input: is missing"),
-        (changed(LIMITS, "attempts = 0"), "limits.attempts: 0 is not right: it must be at least 1"),
-        (changed(LIMITS, "attempts = true"), "limits.attempts: true is not right: it must be a whole number"),
-        (changed(LIMITS, 'concurrency = "many"'), 'limits.concurrency: "many" is not right: it must be "auto"'),
+        (changed(LIMITS, "attempts = 0"), "limits.attempts: 0 is not valid: it must be at least 1"),
+        (changed(LIMITS, "attempts = true"), "limits.attempts: true is not valid: it must be a whole number"),
+        (changed(LIMITS, 'concurrency = "many"'), 'limits.concurrency: "many" is not valid: it must be "auto"'),
         (changed(LIMITS, 'max_failed = "150%"'), 'a share like "2%"'),
-        (changed(LIMITS, 'timeout = "2d"'), "limits.timeout: '2d' is longer than a day"),
-        (changed(LIMITS, "max_cost = 1.0"), 'limits.max_cost: what m costs must be known: give [prices."m"]'),
+        (changed(LIMITS, 'timeout = "2d"'), "limits.timeout: '2d' is longer than one day"),
+        (changed(LIMITS, "max_cost = 1.0"), 'limits.max_cost: the price of m must be known: give [prices."m"]'),
         (changed(OUTPUT, "[prices.m]\nprompt = 1\n[output]"), "prices.m.completion: is missing"),
-        (changed(OUTPUT, "[validate]\nreask = 9\n[output]"), "validate.reask: 9 is not right: it must be at most 5"),
+        (changed(OUTPUT, "[validate]\nreask = 9\n[output]"), "validate.reask: 9 is not valid: it must be at most 5"),
         (changed(URL, 'url = "sandbox"\nprotocol = "antropic"'), "did you mean anthropic?"),
         (changed(URL, 'url = "sandbox"\nca_file = "no.pem"'), "no.pem"),
         (changed(URL, 'url = "sandbox"\napi_key = "file:"'), "endpoint.api_key"),
@@ -130,9 +130,12 @@ def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Pa
         (changed(PROMPT, 'system = "a"\nmessages = [{ role = "user" }]'), "request.system"),
         (changed(MODEL, 'model = "m"\ntool_choice = "required"'), "request.tool_choice: there is no tool to choose"),
         (changed(MODEL, 'model = "m"\ntemperature = nan'), "request.temperature: nan is not a JSON number"),
-        (changed(MODEL, 'model = "m"\nseed = 99999999999999999999'), "request.seed: the number is beyond 64 bits"),
+        (
+            changed(MODEL, 'model = "m"\nseed = 99999999999999999999'),
+            "request.seed: the number does not fit into 64 bits",
+        ),
         (changed(MODEL, 'model = "m"\nmetadata = { day = 2026-01-31 }'), "request.metadata.day: JSON has no dates"),
-        (changed('path = "out"', 'path = "out"\nkeep = ["a", "a"]'), "it must not name anything twice"),
+        (changed('path = "out"', 'path = "out"\nkeep = ["a", "a"]'), "it must not repeat a value"),
         (changed('path = "out"', 'path = "s3://bucket/out"'), "a folder on this machine"),
         (changed('path = "out"', 'path = ""'), "it must not be empty"),
         (changed(OUTPUT, '[tool]\nfile = "receipt.json"\n[output]'), "tool: "),
@@ -160,7 +163,7 @@ def test_a_role_of_a_server_s_own_is_allowed(tmp_path: Path, role: str) -> None:
     ("old", "new", "told", "hint"),
     [
         (MODEL, "model = gpt-4o", "line 7, column 9 (model = …): Invalid value", 'in quotes, model = "…"'),
-        (MODEL, "model = 'm'\r\ntop_p = .5", "line 8, column 9 (top_p = …): Invalid value", "a number as 0.5"),
+        (MODEL, "model = 'm'\r\ntop_p = .5", "line 8, column 9 (top_p = …): Invalid value", "a number like 0.5"),
         (MODEL, 'model = "m"\nmodel = "n"', "line 8, column 12 (model = …): Cannot", "model is written twice"),
         (MODEL, "model = 4o", "line 7, column 10 (model = …): Expected newline", "strings need quotes"),
         (MODEL, "model", "line 7, column 6: Expected '='", "strings need quotes"),
@@ -339,7 +342,7 @@ def test_a_value_given_by_set_is_not_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("override", ["tool.0.file=receipt.json", "tool.-1.file=x", "request.messages.0.role=user"])
 def test_set_makes_no_lists_and_counts_from_their_start(tmp_path: Path, override: str) -> None:
-    assert any("no such place" in fault for fault in faults_of(write(tmp_path), override))
+    assert any("no such key" in fault for fault in faults_of(write(tmp_path), override))
 
 
 def test_a_set_value_is_one_value_and_no_further_toml(tmp_path: Path) -> None:
@@ -375,7 +378,7 @@ def test_headers_that_are_named_like_secrets_are_not_recorded(tmp_path: Path) ->
 def test_a_key_that_is_never_sent_is_warned_of(tmp_path: Path) -> None:
     job = load_job(write(tmp_path, changed(URL, f'{URL}\napi_key = "env:K"\nauth = "none"')))
 
-    assert job.warnings == ['endpoint.api_key is never sent, as endpoint.auth is "none"']
+    assert job.warnings == ['endpoint.api_key is never sent, because endpoint.auth is "none"']
 
 
 @pytest.mark.parametrize(

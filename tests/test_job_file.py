@@ -145,7 +145,7 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         ('url = "sandbox"', 'url = "ftp://x"', "endpoint.url"),
         ('url = "sandbox"', 'url = "http://example.com/v1"\napi_key = "env:K"', "endpoint.url"),
         ('url = "sandbox"', 'url = "sandbox"\nprotocol = "antropic"', "endpoint.protocol"),
-        ('url = "sandbox"', 'url = "https://api.anthropic.com/v1/messages"', "leave out /messages, it is added"),
+        ('url = "sandbox"', 'url = "https://api.anthropic.com/v1/messages"', "leave out /messages: batchcall adds it"),
         ('url = "sandbox"', 'url = "sandbox"\nauth = "basic"', "endpoint.auth"),
         ('url = "sandbox"', 'url = "sandbox"\nheaders = { Authorization = "x" }', "endpoint.headers.Authorization"),
         ("[output]", "[limits]\nmax_cost = 1.0\n[output]", "limits.max_cost"),
@@ -159,7 +159,7 @@ def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
         (
             '[endpoint]\nurl = "sandbox"',
             '[[endpoint]]\nurl = "https://a.example/v1"\n[[endpoint]]\nurl = "https://a.example/v1"',
-            "is given twice",
+            "is listed twice",
         ),
     ],
 )
@@ -368,7 +368,7 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
 )
 @pytest.mark.parametrize("written", ["0s", "0", "0m0s", "0.0"])
 def test_no_time_at_all_is_refused_with_what_to_write_instead(written: str, key: str, to_do: str) -> None:
-    with pytest.raises(JobError, match=f"{key}: '{written}' leaves no time at all") as refused:
+    with pytest.raises(JobError, match=f"{key}: '{written}' leaves no time") as refused:
         parse_duration(written, key=key)
 
     assert to_do in refused.value.hint
@@ -384,7 +384,7 @@ def test_a_duration_without_a_unit_is_refused_with_its_unit() -> None:
 def test_a_timeout_of_no_time_is_a_fault_with_what_to_write_and_a_latency_of_none_is_none(tmp_path: Path) -> None:
     (fault,) = faults_of(write(tmp_path), 'limits.timeout="0s"', 'sandbox.latency="0s"')
 
-    assert fault == "limits.timeout: '0s' leaves no time at all; write 90s, 1m30s or 2h"
+    assert fault == "limits.timeout: '0s' leaves no time; write 90s, 1m30s or 2h"
 
 
 def test_keys_come_from_the_environment_or_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +409,7 @@ def test_a_key_that_is_not_set_or_that_others_may_read_is_refused(tmp_path: Path
         resolve_key("env:NO_SUCH_KEY_IS_SET")
     assert "export NO_SUCH_KEY_IS_SET=…" in unset.value.hint
     assert 'api_key = "file:PATH"' in unset.value.hint
-    with pytest.raises(JobError, match="others may read"):
+    with pytest.raises(JobError, match="other users can read"):
         resolve_key(f"file:{tmp_path / 'key'}")
     with pytest.raises(JobError, match="cannot be read") as missing:
         resolve_key(f"file:{tmp_path / 'none'}")
@@ -453,7 +453,7 @@ def test_a_key_of_ones_own_that_others_may_read_or_change_is_refused_with_the_co
 ) -> None:
     key = key_file(tmp_path, mode)
 
-    with pytest.raises(JobError, match=r"others may (read|change)") as refused:
+    with pytest.raises(JobError, match=r"other users can (read|change)") as refused:
         resolve_key(f"file:{key}")
 
     assert refused.value.hint == f"chmod 600 {key}"
@@ -492,7 +492,7 @@ def test_a_key_behind_the_links_that_kubernetes_makes_is_read_and_its_own_mode_c
 
     assert revealed(tmp_path / "api-key") == "sk-2"
     (tmp_path / "..data" / "key").chmod(0o644)
-    with pytest.raises(JobError, match="others may read"):
+    with pytest.raises(JobError, match="other users can read"):
         resolve_key(f"file:{tmp_path / 'api-key'}")
 
 

@@ -37,10 +37,10 @@ class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     api_key: str | None = None  # "env:NAME" or "file:PATH", never the key itself
     auth: str | None = None  # bearer | api-key | x-api-key | x-goog-api-key | none | header:NAME; None: see `auth_of`
     headers: dict[str, str] = {}
-    ca_file: str | None = None  # own certificate authority, PEM
-    trust_env: bool = False  # take a proxy from the environment
+    ca_file: str | None = None  # a PEM file with your own certificate authority
+    trust_env: bool = False  # use the proxy that the environment variables name
     allow_http_key: bool = False  # a key over plain http to another host
-    model: str | None = None  # what the model is called there, where that is not request.model
+    model: str | None = None  # the model's name at this endpoint, if it is not request.model
     requests_per_minute: float | None = None  # of this account; None: as in [limits]
     tokens_per_minute: float | None = None
     concurrency: int | None = None  # 0: "auto"
@@ -114,7 +114,7 @@ def request_url(endpoint_url: str, path: str) -> str:
 def idle_keys(endpoints: list[EndpointSection]) -> list[str]:
     """What is allowed of keys and yet looks like a mistake."""
     never_sent = [
-        'endpoint.api_key is never sent, as endpoint.auth is "none"'
+        'endpoint.api_key is never sent, because endpoint.auth is "none"'
         for endpoint in endpoints
         if endpoint.api_key is not None and endpoint.auth == "none"
     ]
@@ -153,14 +153,14 @@ def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
             draft.fault(f"{where}.ca_file", f"there is no file {endpoint.ca_file}")
         for name, value in endpoint.headers.items():
             if not _HEADER_NAME.fullmatch(name) or not value.isprintable():
-                what = "a header has a name without spaces, and a value of one printable line"
+                what = "a header needs a name without spaces and a value of one printable line"
                 draft.fault(f"{where}.headers.{name!r}", what)
             elif name.lower() in _KEY_HEADERS or _KEY_VALUE.search(value):
-                what = "a job file must not hold a key: use endpoint.api_key and endpoint.auth"
+                what = "a job file must not contain a key: use endpoint.api_key and endpoint.auth"
                 draft.fault(f"{where}.headers.{name}", what)
         account = (endpoint.url, endpoint.api_key, endpoint.model, endpoint.auth, *sorted(endpoint.headers.items()))
         if account in seen and endpoint.url != "sandbox":
-            draft.fault(where, "the same URL with the same key is given twice: its limits would be used twice")
+            draft.fault(where, "the same URL with the same key is listed twice: its limits would be used twice")
         seen.add(account)
 
 
@@ -168,18 +168,18 @@ def _check_url(draft: Draft, endpoint: EndpointSection, where: str) -> None:
     """Never quotes the URL: it may contain a password."""
     url = _split(endpoint.url)
     if url is None:
-        draft.fault(where, 'it is not a URL; write it as in "https://api.openai.com/v1"')
+        draft.fault(where, 'it is not a URL; write it like "https://api.openai.com/v1"')
         return
     # Some servers read a semicolon as an ampersand. Azure's functions call a key `code`, signed URLs `sig`.
     parameters = [name for name, _ in parse_qsl(url.query.replace(";", "&"), keep_blank_values=True)]
     has_key = any(name.lower() in ("code", "sig") or _SECRET_NAME.search(name) for name in parameters)
     if "@" in url.netloc or has_key:
-        draft.fault(where, "it holds a key or a password: use endpoint.api_key and endpoint.auth")
+        draft.fault(where, "it contains a key or a password: use endpoint.api_key and endpoint.auth")
     for path in ADDED_PATHS:
         if url.path.rstrip("/").endswith(path):
-            draft.fault(where, f"leave out {path}, it is added")
+            draft.fault(where, f"leave out {path}: batchcall adds it")
     if endpoint.protocol == "openai-responses" and _is_azure(endpoint.url) and "/deployments/" in url.path:
-        what = "Azure's Responses API is below /openai/v1; the deployment's name goes into request.model"
+        what = "Azure's Responses API is under /openai/v1; write the deployment's name as request.model"
         draft.fault(where, what)
     # Over plain http, anyone between here and the server can read the key. Within this machine there is nobody.
     is_plain = url.scheme == "http" and not _is_this_machine(url.hostname or "")
@@ -231,11 +231,11 @@ def resolve_key(reference: str | None) -> Secret | None:
             ' api_key = "file:PATH" in the job file',
         )
     if not key:
-        raise JobError(f"endpoint.api_key: {place} is empty", hint="write the key into it, in one line")
+        raise JobError(f"endpoint.api_key: {place} is empty", hint="write the key into it, on one line")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise JobError(
-            f"endpoint.api_key: {reference} holds characters that a key cannot have",
-            hint="it must be the key alone, without Bearer, in one line",
+            f"endpoint.api_key: {reference} contains characters that a key cannot have",
+            hint="it must be the key alone, without Bearer, on one line",
         )
     return Secret(key)
 
@@ -251,7 +251,7 @@ def _key_in_file(path: str) -> str:
     except OSError as error:
         raise JobError(
             f"endpoint.api_key: {path} cannot be read: {error.strerror}",
-            hint='write the key into it, in one line; or set a variable and write api_key = "env:NAME" in the job file',
+            hint='write the key into it, on one line; or set a variable and write api_key = "env:NAME" in the job file',
         ) from error
 
 
@@ -286,8 +286,8 @@ def _exposed(number: int) -> _Exposed | None:
     if not stat.S_ISREG(found.st_mode) or not found.st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
         return None
     is_fixed = bool(os.fstatvfs(number).f_flag & os.ST_RDONLY)  # root cannot change a mode there either
-    can = "may read" if found.st_mode & stat.S_IROTH else "may change"
-    return _Exposed(f"others {can}", is_ours=found.st_uid == os.geteuid() and not is_fixed)
+    can = "can read" if found.st_mode & stat.S_IROTH else "can change"
+    return _Exposed(f"other users {can}", is_ours=found.st_uid == os.geteuid() and not is_fixed)
 
 
 def masked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -58,10 +58,10 @@ def _duration(description: str, **of_number: Any) -> dict[str, Any]:
 
 
 _PACE = {
-    "requests_per_minute": _number("of each account; 0 or absent: learnt", minimum=0),
-    "tokens_per_minute": _number("of each account; 0 or absent: learnt", minimum=0),
+    "requests_per_minute": _number("of each account; 0 or left out: found while running", minimum=0),
+    "tokens_per_minute": _number("of each account; 0 or left out: found while running", minimum=0),
     "concurrency": _either(
-        'most requests in flight, from 1, or "auto"',
+        'the most requests in flight, or "auto"',
         "string",
         {"const": "auto"},
         {"type": "integer", "minimum": 1, "maximum": 10_000},
@@ -72,24 +72,24 @@ _ENDPOINT = _object(
     "where the model is",
     {
         "url": _text('an http or https URL up to "/v1", or "sandbox" for the embedded endpoint', pattern=_URL),
-        "protocol": _text("what it speaks", enum=list(PROTOCOLS)),
+        "protocol": _text("the protocol that it speaks", enum=list(PROTOCOLS)),
         "api_key": _either(
-            '"env:NAME" or "file:PATH", never the key itself; a list of them is asked in turn, each at its own pace',
+            '"env:NAME" or "file:PATH", never the key itself; a list of them shares the requests, each at its own pace',
             "array",
             {"items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
             {"type": "string"},
         ),
-        "model": _text("what the model is called there, where that is not request.model", minLength=1),
+        "model": _text("the model's name at this endpoint, if it is not request.model", minLength=1),
         **_PACE,
         "auth": _text("bearer, api-key, x-api-key, x-goog-api-key, none or header:NAME", pattern=_AUTH),
         "headers": {
             "type": "object",
-            "description": "further headers, texts by name",
+            "description": "more HTTP headers, each a name and a string",
             "additionalProperties": {"type": "string"},
         },
-        "ca_file": _path("own certificate authority, PEM"),
-        "trust_env": _flag("take a proxy from the environment"),
-        "allow_http_key": _flag("send the key over plain http to another host, as to a gateway in a cluster"),
+        "ca_file": _path("a PEM file with your own certificate authority"),
+        "trust_env": _flag("use the proxy that the environment variables name"),
+        "allow_http_key": _flag("send the key over plain http to another host, such as a gateway in a cluster"),
     },
     required=("url",),
 )
@@ -108,10 +108,10 @@ _TOOL = _object(
 
 _MESSAGE = {
     "type": "object",
-    "description": "role and content, both of which may be templates",
+    "description": "a role and a content; both may be templates",
     "properties": {
         "role": _text("system, user, assistant, tool …"),
-        "content": _template("text, { file = … }, or a list of parts", otherwise=("string", "array")),
+        "content": _template("a string, { file = … } or a list of parts", otherwise=("string", "array")),
     },
     "required": ["role"],
 }
@@ -127,14 +127,16 @@ SCHEMA: dict[str, Any] = {
                 "the rows",
                 {
                     "path": _path("file, directory, glob or URI; .parquet .jsonl .jsonl.gz .jsonl.zst"),
-                    "id": _text("a column that names a row; unique; a row without it is a bad_row"),
+                    "id": _text(
+                        "the column that identifies a row; its values are unique; a row without one is a bad_row"
+                    ),
                 },
                 required=("path",),
             ),
             "endpoint": _either("where the model is", "array", {"items": _ENDPOINT, "minItems": 1}, _ENDPOINT),
             "request": {
                 "type": "object",
-                "description": "what is asked; keys that are not named here go into the body as written",
+                "description": "what to ask; other keys go into the request body as written",
                 "properties": {
                     "model": _text("the model's name", minLength=1),
                     "system": _template("a system message, Jinja over the row's columns"),
@@ -146,8 +148,8 @@ SCHEMA: dict[str, Any] = {
                         "minItems": 1,
                     },
                     "columns": _object(
-                        "parts of the request that come from the row: names of columns",
-                        {name: _text("a column") for name in ("messages", "tools", "tool_choice")},
+                        "parts of the request that come from columns of the row",
+                        {name: _text("the name of a column") for name in ("messages", "tools", "tool_choice")},
                     ),
                     "tool_choice": {
                         "type": ["string", "object"],
@@ -155,17 +157,17 @@ SCHEMA: dict[str, Any] = {
                     },
                 },
             },
-            "tool": {"type": "array", "description": "[[tool]], the functions", "items": _TOOL},
+            "tool": {"type": "array", "description": "the functions that the model may call", "items": _TOOL},
             "limits": _object(
-                "how fast, how often, how much",
+                "limits of speed, attempts, cost and failures",
                 {
                     **_PACE,
                     "timeout": _duration(
-                        'the time for one attempt, as "60s" or a number of seconds', exclusiveMinimum=0
+                        'the time allowed for one attempt, such as "60s", or a number of seconds', exclusiveMinimum=0
                     ),
-                    "attempts": _whole("requests per row at most", minimum=1, maximum=100),
-                    "max_cost": _number("USD", exclusiveMinimum=0),
-                    "max_tokens_total": _whole("tokens of the whole output", minimum=1),
+                    "attempts": _whole("the most requests for one row", minimum=1, maximum=100),
+                    "max_cost": _number("the most that the whole output may cost, in USD", exclusiveMinimum=0),
+                    "max_tokens_total": _whole("the most tokens for the whole output", minimum=1),
                     "max_failed": _either(
                         'how many rows may fail: a number or a share like "2%", up to "100%"',
                         "string",
@@ -175,11 +177,11 @@ SCHEMA: dict[str, Any] = {
                 },
             ),
             "validate": _object(
-                "how answers are read",
+                "how answers are read and checked",
                 {
                     "repair": _flag("repair arguments; every repair is recorded"),
-                    "coerce": _flag('lossless scalar coercion, "5" to 5'),
-                    "reask": _whole("ask again with the validator's message, at most this often", minimum=0, maximum=5),
+                    "coerce": _flag('convert values where nothing is lost, such as "5" to 5'),
+                    "reask": _whole("how often to ask again with the validator's message", minimum=0, maximum=5),
                     "formats": _text("lenient: what the usual libraries accept; strict: the RFCs", enum=list(FORMATS)),
                 },
             ),
@@ -194,11 +196,11 @@ SCHEMA: dict[str, Any] = {
                         "uniqueItems": True,
                     },
                     "response": _flag("keep raw answers, for revalidate"),
-                    "part_rows": _whole("rows of a part", minimum=1, maximum=10_000_000),
-                    "allow_network": _flag("write to a network file system although its locks and syncs may not hold"),
+                    "part_rows": _whole("the rows of one part", minimum=1, maximum=10_000_000),
+                    "allow_network": _flag("write to a network file system, although its locks and syncs may fail"),
                     "mode": {
                         "type": "string",
-                        "description": "the mode of the parts as in chmod, such as 0640; default: what the umask gives",
+                        "description": "the permissions of the parts as in chmod, such as 0640; default: by the umask",
                         "pattern": "^0?[46][0-7]{2}$",
                     },
                 },
@@ -214,17 +216,19 @@ SCHEMA: dict[str, Any] = {
                 ),
             },
             "sandbox": _object(
-                "what the embedded endpoint does",
+                "how the embedded endpoint behaves",
                 {
-                    "latency": _duration('the median time to answer, as "200ms" or a number of seconds', minimum=0),
+                    "latency": _duration(
+                        'the median time to answer, such as "200ms", or a number of seconds', minimum=0
+                    ),
                     "requests_per_minute": _whole("answers 429 above this", minimum=1),
                     "tokens_per_minute": _whole("answers 429 above this", minimum=1),
                     "faults": {
                         "type": "object",
-                        "description": "share of answers by fault name, 0 to 1",
+                        "description": "the share of answers, 0 to 1, for each name of a fault",
                         "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
                     },
-                    "seed": _whole("other answers for another number"),
+                    "seed": _whole("another number gives other answers"),
                 },
             ),
         },

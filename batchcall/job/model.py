@@ -243,7 +243,7 @@ def _seconds(draft: Draft, where: str, written: str | float, *, may_be_zero: boo
         draft.fault(where, f"{str(error).removeprefix(f'{where}: ')}; {error.hint}")
         return 0.0
     if seconds > _LONGEST_S:
-        draft.fault(where, f"{written!r} is longer than a day")
+        draft.fault(where, f"{written!r} is longer than one day")
     return seconds
 
 
@@ -257,19 +257,19 @@ def _check_request(draft: Draft, job: Job) -> None:
     if "messages" in columns:
         ways.append("columns.messages")
     if len(ways) > 1:
-        draft.fault("request", f"give one of {', '.join(ways)}, not all")
+        draft.fault("request", f"give only one of {', '.join(ways)}")
     if not ways and request.columns is None:
         for name, meant in misspelt_source(request.parameters):
             draft.fault(f"request.{name}", f"unknown key; did you mean {meant}?")
     if not ways and request.columns is not None:
-        draft.fault("request.columns", "the messages are missing: add messages, or give a prompt")
+        draft.fault("request.columns", "the messages are missing: give a prompt, or name their column as messages")
     if request.messages is not None and request.system is not None:
         draft.fault("request.system", "with messages, write the system message as one of them")
     if ways and request.model is None:
         draft.fault("request.model", "is missing (the model's name)")
     for name in ("tools", "functions"):
         if name in request.parameters:
-            draft.fault(f"request.{name}", "give tools in [[tool]], or take them from the row with columns")
+            draft.fault(f"request.{name}", "give tools as [[tool]], or name their column as request.columns.tools")
     for place, message in enumerate(request.messages or ()):
         # Servers have roles of their own, but none that is so near to a known one; some begin theirs with a capital.
         role = message["role"].lower()
@@ -292,7 +292,10 @@ def _check_tool_choice(draft: Draft, job: Job) -> None:
         meant = f"; did you mean {near[0]}?" if near else ""
         draft.fault("request.tool_choice", f"{choice!r} is neither auto, required, none nor a tool's name{meant}")
     elif not names:
-        draft.fault("request.tool_choice", "there is no tool to choose: give a [[tool]], or columns with tools")
+        draft.fault(
+            "request.tool_choice",
+            "there is no tool to choose: give a [[tool]], or name a column as request.columns.tools",
+        )
 
 
 _CHOICES = ("auto", "required", "none")
@@ -309,7 +312,7 @@ def _check_money(draft: Draft, job: Job) -> None:
     for model in dict.fromkeys(endpoint.model or job.request.model for endpoint in job.endpoints):
         if not (model in job.prices if model is not None else job.prices):
             name = model if model is not None else "MODEL"
-            what = f'what {name} costs must be known: give [prices."{name}"] prompt and completion'
+            what = f'the price of {name} must be known: give [prices."{name}"] with prompt and completion'
             draft.fault("limits.max_cost", what)
 
 

@@ -45,7 +45,7 @@ class Draft(NamedTuple):
     def stop_at_faults(self) -> None:
         if self.faults:
             faults = tuple(dict.fromkeys(self.faults))
-            count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+            count = "an error" if len(faults) == 1 else f"{len(faults)} errors"
             raise JobError(f"{self.path.name} has {count}", faults=faults)
 
 
@@ -65,7 +65,7 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
     reported = {fault.partition(": ")[0] for fault in draft.faults}
     for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
         near = close_to(name, known)
-        meant = f"; did you mean {near[0]}?" if near else f", known are {', '.join(known)}"
+        meant = f"; did you mean {near[0]}?" if near else f"; the known keys are {', '.join(known)}"
         draft.misshapen(where, f"unknown key{meant}")
         reported.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
     for error in _VALIDATOR.iter_errors(draft.written):
@@ -126,7 +126,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(path, text, str(error)) from error
     except RecursionError:
-        raise JobError(f"{path} is nested too deep to be read") from None
+        raise JobError(f"{path} is nested too deeply to be read") from None
     except OSError as error:
         raise JobError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -146,7 +146,7 @@ def _not_toml(path: Path, text: str, message: str) -> JobError:
 
 _ANY_LINE = "fix that line; strings need quotes"
 _TOML_HINTS = {  # by the message of tomllib
-    "Invalid value": 'write a text in quotes, {key} = "…", a switch as true or false, a number as 0.5',
+    "Invalid value": 'write a string in quotes, {key} = "…"; a switch as true or false; a number like 0.5',
     "Cannot overwrite a value": "{key} is written twice; leave one of them out",
 }
 
@@ -173,7 +173,7 @@ def _override(draft: Draft, override: str, number: int) -> None:
                 place = place[step] if step in _LISTS else place.setdefault(step, {})
         place[_place_in_list(steps[-1]) if isinstance(place, list) else steps[-1]] = value
     except (LookupError, ValueError, TypeError, AttributeError):
-        draft.fault(f"--set {key.strip()}", "the job file has no such place")
+        draft.fault(f"--set {key.strip()}", "the job file has no such key")
 
 
 _LISTS = frozenset({"tool", "messages"})
@@ -194,9 +194,9 @@ def _plain(draft: Draft, where: str, value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         draft.misshapen(where, f"{value} is not a JSON number")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        draft.misshapen(where, "the number is beyond 64 bits")
+        draft.misshapen(where, "the number does not fit into 64 bits")
     elif isinstance(value, date | time):
-        draft.misshapen(where, f"JSON has no dates; write it as a text: {value.isoformat()!r}")
+        draft.misshapen(where, f"JSON has no dates; write it as a string: {value.isoformat()!r}")
     else:
         return value
     return None
@@ -247,7 +247,7 @@ def _fault_of(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> 
     right = f"{_RIGHT[kind](limit)} ({description})" if kind in _RIGHT else f"it must be {description}"
     near = close_to(str(value), limit) if kind == "enum" else []
     meant = f"; did you mean {near[0]}?" if near else ""
-    return where, f"{shown} is not right: {right}{meant}"
+    return where, f"{shown} is not valid: {right}{meant}"
 
 
 # Where a value may be a key that strayed there, or contain a password.
@@ -263,7 +263,7 @@ _LONGEST_SHOWN = 80  # characters
 
 
 _KINDS = {
-    "string": "a text",
+    "string": "a string",
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
@@ -279,7 +279,7 @@ _RIGHT: Mapping[str, Callable[[Any], str]] = {
     "exclusiveMinimum": lambda limit: f"it must be more than {limit:,}",
     "minLength": lambda limit: "it must not be empty",
     "minItems": lambda limit: "it must not be empty",
-    "uniqueItems": lambda limit: "it must not name anything twice",
+    "uniqueItems": lambda limit: "it must not repeat a value",
 }
 
 
@@ -309,10 +309,10 @@ def read_json(draft: Draft, where: str, file: str) -> Any:
     try:
         read = json.loads(text, parse_constant=_refuse_constant)
         if read is None:
-            draft.fault(where, f"{file} holds nothing but null")
+            draft.fault(where, f"{file} contains only null")
         return read
     except RecursionError:
-        draft.fault(where, f"{file} is nested too deep")
+        draft.fault(where, f"{file} is nested too deeply")
     except ValueError as error:
         draft.fault(where, f"{file} is not JSON: {error}")
     return None
@@ -332,16 +332,16 @@ def parse_duration(written: str | float, *, key: str, may_be_zero: bool = False)
     total = sum(float(number) * _UNITS_S[unit] for number, unit in pieces)
     is_without_unit = re.fullmatch(r"\s*\d+(\.\d+)?\s*", written) is not None
     if not (total or may_be_zero) and (pieces or (is_without_unit and not float(written))):
-        raise JobError(f"{key}: {written!r} leaves no time at all", hint=_NO_TIME.get(key, "write 90s, 1m30s or 2h"))
+        raise JobError(f"{key}: {written!r} leaves no time", hint=_NO_TIME.get(key, "write 90s, 1m30s or 2h"))
     if not pieces or re.sub(rf"{_PIECE}|\s", "", written) or not 0 <= total < math.inf:
-        unit = f"; with a unit, as in {written.strip()}s" if is_without_unit else ""
+        unit = f"; add a unit, as in {written.strip()}s" if is_without_unit else ""
         raise JobError(f"{key}: {written!r} is not a duration", hint=f"write 90s, 1m30s, 500ms or 2h{unit}")
     return total
 
 
 _NO_TIME = {
-    "--deadline": "leave it out to run to the end; or write how long the run may take: 90s, 30m, 2h",
-    "--max-outage": "write 1s to stop at the first outage; or leave it out to wait up to 30m",
+    "--deadline": "write how long the run may take (90s, 30m, 2h), or leave it out to run to the end",
+    "--max-outage": "write 1s to stop at the first outage, or leave it out to wait up to 30m",
 }
 
 _PIECE = r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)"

@@ -37,7 +37,7 @@ def read_tools(draft: Draft) -> list[ToolSpec]:
         where = f"tool.{place}"
         way = next((way for way in _WAYS if way in written), None)
         if way is None:
-            draft.misshapen(where, "give one of file, python, or name with parameters")
+            draft.misshapen(where, "give file, python, or name with parameters")
             continue
         read, beside = _WAYS[way]
         surplus = [name for name in written if name != way and name not in beside]
@@ -57,7 +57,7 @@ def _from_file(draft: Draft, where: str, written: Written) -> list[Any]:
     if read is None:  # a fault that the draft has already
         return []
     if read == []:
-        draft.misshapen(f"{where}.file", f"{written['file']} holds an empty list: there is no tool in it")
+        draft.misshapen(f"{where}.file", f"{written['file']} contains an empty list: there is no tool in it")
     return read if isinstance(read, list) else [read]
 
 
@@ -133,10 +133,12 @@ def _checked(draft: Draft, where: str, tool: Any, *, origin: str) -> Iterator[To
     whole = _as_whole(tool)
     function = whole["function"]
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        draft.misshapen(where, 'a tool is {"type": "function", "function": {"name", "parameters"}}; there is no name')
+        draft.misshapen(
+            where, 'a tool is {"type": "function", "function": {"name", "parameters"}}; the name is missing'
+        )
         return
     if not isinstance(function.get("parameters", {}), dict):
-        draft.misshapen(f"{where}.parameters", "they must be a JSON Schema, an object")
+        draft.misshapen(f"{where}.parameters", "must be a JSON Schema, an object")
         return
     # Any letters will do: where the endpoint allows only some, the name is mapped on the way out and back.
     name = function["name"]
