@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from batchcall.sandbox.process import Settings  # noqa: E402  # found by the line above
-from crash_model import explore, explore_failures  # noqa: E402
+from crash_exploration import explore, explore_failures  # noqa: E402
 from faulting import calls_of_a_run, faults_of, violations_under, why_no_strace  # noqa: E402
 from killing import Figures, Plan, endpoint_process, run_campaign  # noqa: E402
 
@@ -40,8 +40,8 @@ must leave with 0 or 3 (2 for a forbidden folder before anything was sent) and s
 traceback; the next run must complete the job, every row once, no bill without an answer or a report.
 
 With --states whole runs are cut off at every step on a model of a disk that keeps any prefix of the bytes and any
-subset of the names that were not synced (tests/crash_model.py): about N different states, 50 a second. Then each of
-their acts on the disk fails once by EIO and once by ENOSPC.
+subset of the names that were not synced (tests/crash_exploration.py): about N different states, 50 a second. Then each
+of their acts on the disk fails once by EIO and once by ENOSPC.
 With --lives it draws whole lives of an output by hypothesis, on a model disk: runs that end, stop, are killed, lose
 power and fail, between edits, changed jobs, revalidations and bits that flip. See tests/run_machine.py.
 

@@ -1,7 +1,7 @@
 """Nothing that counts as done is lost, and nothing is bought twice, whatever a crash or a disk leaves: on a model disk.
 
-`crash_model.py` says what is explored; `scripts/crash-test --states N` explores more of it. Every sync that the program
-makes is needed: with any one of them left out, states are found that break a promise.
+`crash_exploration.py` says what is explored; `scripts/crash-test --states N` explores more of it. Every sync that the
+program makes is needed: with any one of them left out, states are found that break a promise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from batchcall.disk.disk import ensure_folder, write_whole
 from batchcall.output.generations import set_aside
 from batchcall.output.journal import journals_in, read_journals, recover
 from batchcall.output.journal_records import attempt_line
-from crash_model import Exploration, explore, explore_failures, explore_full_disks, is_missed, losses, syncs_of_life
+from crash_exploration import (
+    Exploration,
+    explore,
+    explore_failures,
+    explore_full_disks,
+    is_missed,
+    losses,
+    syncs_of_life,
+)
 from model_disk import ModelDisk
 
 STATES = 1_600  # as if every step were cut off; `scripts/crash-test` does that, and in more ways
