@@ -194,17 +194,18 @@ def test_refused_alone_nothing_of_ours_is_in_the_way_but_the_place_of_an_answer_
     assert limit.most is None
 
 
-def test_three_refusals_alone_end_a_suspicion() -> None:
-    endpoint = Endpoint(4)
-    endpoint.round(6)
-    endpoint.fits = 0
+def test_three_refusals_alone_end_a_suspicion_and_the_next_one_too() -> None:
+    endpoint, mosts = Endpoint(4), []
 
-    mosts = []
-    for _ in range(3):
-        assert endpoint.round(1) == [False]
-        mosts.append(endpoint.limit.most)
+    for _ in range(2):
+        endpoint.fits = 4
+        endpoint.round(6)
+        endpoint.fits = 0
+        for _ in range(3):
+            assert endpoint.round(1) == [False]
+            mosts.append(endpoint.limit.most)
 
-    assert mosts == [4, 4, None]
+    assert mosts == [4, 4, None, 4, 4, None]
 
 
 def test_who_names_this_limit_always_does() -> None:

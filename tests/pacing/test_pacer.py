@@ -292,6 +292,7 @@ def test_what_the_server_tells_of_its_queue_decides_the_window() -> None:
         ('vllm:num_requests_running{e="0"} 1\nvllm:num_requests_running{e="1"} 2\nvllm:num_requests_waiting 0', (3, 0)),
         ("vllm:num_requests_running NaN\nvllm:num_requests_waiting 0", None),
         ('vllm:num_requests_running{e="0"}12\nvllm:num_requests_waiting{e="0"}3', (12, 3)),
+        ("vllm:num_requests_running -0.5\nvllm:num_requests_waiting 0", None),
         ("# HELP python_info\npython_info 1", None),
         ("<html>", None),
         ("vllm:num_requests_running\nvllm:num_requests_waiting x", None),
@@ -310,3 +311,173 @@ def test_reads_that_all_die_at_the_same_second_are_told_and_others_are_not() -> 
 
     assert proxy.same_second == (8, 60)
     assert chance.same_second is None
+
+
+def refused_twice(pacer: Pacer) -> None:
+    """Two in a row at 10.1 s and 10.3 s, with four others on their way since 10.0 s."""
+    answer(pacer, 1.0, times=300)  # late enough for a refusal to be one for the rate
+    for _ in range(5):
+        pacer.sent(10.0)
+    pacer.failed(0, failed(FailureKind.RATE_LIMITED), sent_at_s=10.0, now_s=10.1, roll=0.0)
+    pacer.sent(10.2)
+    pacer.failed(1, failed(FailureKind.RATE_LIMITED), sent_at_s=10.2, now_s=10.3, roll=0.0)
+
+
+def test_refused_again_and_again_one_at_a_time_tries_beside_those_that_are_on_their_way() -> None:
+    pacer, allowed = Pacer(concurrency=64), []
+    refused_twice(pacer)
+    assert pacer.is_down
+
+    allowed.append(pacer.orders(10.3).in_flight)
+    for row in range(3):
+        pacer.failed(row, failed(FailureKind.UNREADABLE), sent_at_s=10.0, now_s=10.4, roll=0.0)
+        allowed.append(pacer.orders(10.4).in_flight)
+    pacer.sent(10.9)
+    pacer.failed(9, failed(FailureKind.UNREADABLE), sent_at_s=10.9, now_s=11.0, roll=0.0)
+    allowed.append(pacer.orders(11.0).in_flight)
+
+    assert allowed == [5, 4, 3, 2, 2]
+
+
+@pytest.mark.parametrize(("retry_after_s", "until_s"), [(None, 10.8), (7.0, 17.3)])
+def test_a_second_refusal_pauses_twice_as_long_as_the_first_or_as_the_server_says(
+    retry_after_s: float | None, until_s: float
+) -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=300)
+    fail(pacer, failed(FailureKind.RATE_LIMITED), 10.0)
+    assert pacer.orders(10.0).not_before_s == 10.25
+
+    fail(pacer, failed(FailureKind.RATE_LIMITED, retry_after_s=retry_after_s), 10.3)
+
+    assert pacer.orders(10.3).not_before_s == pytest.approx(until_s)
+
+
+def test_a_process_without_descriptors_keeps_as_many_in_flight_as_it_has_and_stops_when_it_has_none() -> None:
+    pacer = Pacer()
+    answer(pacer, 1.0, times=9)
+    for _ in range(5):
+        pacer.sent(2.0)
+
+    pacer.failed(0, failed(FailureKind.NO_DESCRIPTORS), sent_at_s=2.0, now_s=2.1, roll=0.0)
+    assert (pacer.most_in_flight, pacer.orders(2.1).in_flight) == (4, 4)
+    for _ in range(4):
+        pacer.answered(2.0, 3.0, in_flight=4)
+
+    for _ in range(5):
+        assert pacer.verdict(4.0) is None
+        fail(pacer, failed(FailureKind.NO_DESCRIPTORS), 4.0)
+    assert pacer.most_in_flight == 1
+    verdict = pacer.verdict(4.0)
+    assert verdict is not None
+    assert "no file descriptor left" in verdict.reason
+    answer(pacer, 5.0)
+    assert pacer.verdict(5.0) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "per_minute"),
+    [(0.0, 1_100.0), (0.5, 1_100.0), (0.88, 1_030.0), (0.98, 1_000.0), (1.5, 844.0), (2.5, 700.0)],
+)
+def test_what_came_in_the_last_minute_steers_how_many_tokens_are_let_in(share: float, per_minute: float) -> None:
+    pacer = Pacer(tokens_per_minute=1_000)
+    assert pacer.orders(10.0).tokens_per_minute == 1_000
+
+    pacer.used(round(share * 1_000), 10.0)
+
+    assert pacer.orders(10.0).tokens_per_minute == pytest.approx(per_minute)
+    assert (pacer.orders(10.0).not_before_s > 10.0) is (share > 0.995)
+
+
+def test_tokens_are_not_counted_where_nothing_limits_them() -> None:
+    pacer = Pacer()
+
+    pacer.used(500, 1.0)
+    pacer.saw_limits(RateLimits(tokens_per_minute=1_000), 2.0)
+
+    assert pacer.orders(2.0).tokens_per_minute == 1_000
+
+
+def test_headers_are_worth_reading_once_a_second() -> None:
+    pacer = Pacer()
+    assert pacer.wants_limits(0.0)
+
+    pacer.saw_limits(RateLimits(), 5.0)
+
+    assert [pacer.wants_limits(at_s) for at_s in (5.0, 5.9, 6.0)] == [False, False, True]
+
+
+def test_what_binds_is_the_ramp_then_what_the_endpoint_takes_then_the_job() -> None:
+    pacer, small = Pacer(concurrency=64), Pacer(concurrency=8)
+    answer(pacer, 1.0, times=8)
+
+    assert (pacer.bound_by, pacer.is_ramping, small.bound_by) == ("ramp", True, "concurrency")
+    answer(pacer, 1.0)
+    assert (pacer.bound_by, pacer.is_ramping) == ("concurrency", False)
+    pacer.saw_limits(RateLimits(open_at_once=64), 2.0)
+    assert pacer.bound_by == "concurrency"
+    pacer.saw_limits(RateLimits(open_at_once=63), 2.0)
+    assert pacer.bound_by == "open"
+
+
+def test_only_the_window_bounds_what_is_sent_until_a_limit_is_known() -> None:
+    assert not Pacer(concurrency=64).needs_window
+    assert not Pacer(requests_per_minute=60).needs_window
+    pacer = Pacer()
+    assert pacer.needs_window
+    answer(pacer, 9.5, times=300)
+    assert pacer.orders(9.5).in_flight < 512
+
+    fail(pacer, failed(FailureKind.RATE_LIMITED), 10.0)
+    answer(pacer, 11.0)
+
+    assert not pacer.needs_window
+    assert pacer.orders(12.0).in_flight == 512
+
+
+def test_time_outs_narrow_the_window_and_the_ramp_of_auto_is_eight() -> None:
+    pacer = Pacer()
+    answer(pacer, 1.0, times=2)
+    assert pacer.orders(1.0)[2::2] == (8, None)
+    answer(pacer, 1.0, times=7)
+
+    fail(pacer, failed(FailureKind.SERVER_ERROR), 2.0)
+    assert pacer.orders(2.0).in_flight == 8
+    fail(pacer, failed(FailureKind.TIMED_OUT), 2.0)
+    assert pacer.orders(2.0).in_flight == 5
+
+
+def test_an_outage_shorter_than_the_next_probe_is_asked_about_at_its_end() -> None:
+    pacer = Pacer(max_outage_s=3.0)
+
+    orders = fail(pacer, failed(FailureKind.UNCONNECTED, retry_after_s=60.0), 10.0)
+
+    assert orders.not_before_s == 13.0
+    assert pacer.verdict(12.9) is None
+    verdict = pacer.verdict(13.0)
+    assert verdict is not None
+    assert verdict.reason == "the endpoint has been down for 3 s (HTTP 4xx: no)"
+
+
+@pytest.mark.parametrize(("most_s", "words"), [(119.0, "119 s"), (120.0, "2 min"), (600.0, "10 min")])
+def test_how_long_an_outage_lasted_is_said_in_seconds_or_minutes(most_s: float, words: str) -> None:
+    pacer = Pacer(max_outage_s=most_s)
+    fail(pacer, failed(FailureKind.UNCONNECTED), 10.0)
+
+    verdict = pacer.verdict(10.0 + most_s)
+
+    assert verdict is not None
+    assert f"down for {words} (" in verdict.reason
+
+
+def test_a_place_that_is_missing_pauses_all_for_a_moment_unless_the_limit_is_named() -> None:
+    named, suspected = Pacer(concurrency=64), Pacer(concurrency=64)
+    for pacer, kind in ((named, FailureKind.TOO_MANY_OPEN), (suspected, FailureKind.RATE_LIMITED)):
+        answer(pacer, 1.0)
+        crowd(pacer, fit=3, kind=kind)
+        assert pacer.is_beyond_open
+
+    assert named.orders(3.0).not_before_s == 0.0
+    assert suspected.orders(3.0).not_before_s == pytest.approx(2.1 + 0.25)
+    fail(named, failed(FailureKind.FILTERED), 9.0)
+    assert not named.is_beyond_open

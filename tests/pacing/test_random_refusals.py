@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from batchcall.pacing.random_refusals import RandomRefusals
 
 
@@ -101,3 +103,79 @@ def test_answers_that_take_their_time_do_not_count_as_if_there_were_none() -> No
         told.random_refusals.sent(told.now_s)
 
     assert [told.random_refusals.excuses(told.now_s - back_s) for back_s in (0.25, 0.15, 0.05)] == [True] * 3
+
+
+def test_where_chance_explains_as_much_as_the_rate_a_trial_shows_nothing() -> None:
+    told = Told()
+    told.overload(10.0)
+
+    tried = []
+    for _ in range(12):
+        told.send(True)  # every request is refused: a share by chance of more than half of what the rate explains
+        tried.append(told.random_refusals.overload(5.9, told.now_s, counts_minutes=True))
+
+    assert tried == [None] * 12
+
+
+@pytest.mark.parametrize(("between", "excused"), [(0, [True, True, True, False]), (20, [True, True, False])])
+def test_what_was_sent_since_the_first_odd_overload_says_how_often_chance_refuses(
+    between: int, excused: list[bool]
+) -> None:
+    """The rarer refusals by chance would be, the fewer show that it is the rate."""
+    told = Told()
+    told.overload(10.0)
+    told.send(*[False] * 3_000)
+    for known_per_s in (8.0, 5.9, 5.9):  # the first is not odd
+        told.send(True)
+        assert told.overload(known_per_s) is None
+        told.send(*[False] * between)
+    told.send(True)
+    assert told.overload(5.9) == 10.0
+
+    assert told.send(*[True] * len(excused)) == excused
+
+
+def test_a_refusal_that_is_heard_of_late_counts_when_it_was_sent() -> None:
+    told = Told()
+    told.until_trial()
+    told.send(*[False] * 20)
+    refusals = told.random_refusals
+
+    for back_s in (0.05, 0.15, 0.25, 0.35):
+        assert refusals.excuses(told.now_s - back_s)
+    assert refusals._refused._at_s == sorted(refusals._refused._at_s)
+
+
+def test_where_whole_minutes_are_counted_three_times_as_many_are_needed() -> None:
+    told = Told()
+    told.overload(10.0)
+
+    tried = []
+    for _ in range(9):
+        told.send(*[False] * 9, True)
+        tried.append(told.random_refusals.overload(1.0, told.now_s, counts_minutes=True))
+
+    assert tried == [None] * 8 + [10.0]
+
+
+def test_a_rate_that_worked_begins_the_count_of_odd_ones_anew() -> None:
+    told = Told()
+    tried = []
+
+    for known_per_s in (10.0, 5.0, 5.0, 6.0, 5.0, 5.0, 5.0):
+        told.send(*[False] * 9, True)
+        tried.append(told.overload(known_per_s))
+
+    assert tried == [None] * 6 + [10.0]
+
+
+def test_a_trial_ends_after_forty_requests() -> None:
+    told = Told()
+    told.until_trial()
+
+    told.send(*[False] * 39)
+    assert told.random_refusals.is_trying
+    told.send(False)
+
+    assert not told.random_refusals.is_trying
+    assert told.random_refusals.share == 0.0
