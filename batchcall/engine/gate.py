@@ -323,8 +323,10 @@ class _Budget:
             if self._is_untouched:
                 await self._empty_it()
             part_s = min(max(amount * self._price_s - self._in_hand_s, _LEASE_S), self._part_s)
+            price_s = self._price_s
             await self._limiter.acquire(part_s)
-            self._in_hand_s += part_s
+            # Where the rate has risen meanwhile, it counts as so many requests: as seconds it would be a burst.
+            self._in_hand_s += part_s * min(1.0, self._price_s / price_s)
         self._in_hand_s -= amount * self._price_s
 
     async def _empty_it(self) -> None:

@@ -469,3 +469,137 @@ def test_without_limits_everybody_goes_at_once(absent: float | None) -> None:
         return passed_at[-1] - start_s
 
     assert run_virtual(main()) < 1e-3
+
+
+def test_without_budgets_there_is_room_for_as_many_as_may_be_in_flight_and_for_none_behind_a_line() -> None:
+    async def main() -> list[list[bool]]:
+        gate, seen = open_gate(3), []
+        tasks, leave = await crowd(gate, 1)
+        seen.append([gate.has_room(coming) for coming in range(4)])
+        gate.hold_until(now() + 5)
+        more, _ = await crowd(gate, 1)
+        seen.append([gate.has_room(0)])
+        await asyncio.sleep(6)
+        seen.append([gate.has_room(0), gate.has_room(1)])
+        leave.set()
+        for task in (*tasks, *more):
+            task.cancel()
+        return seen
+
+    assert run_virtual(main()) == [[True, True, False, False], [False], [True, False]]
+
+
+def test_with_budgets_there_is_room_for_one_where_nobody_is_on_the_way_or_in_line() -> None:
+    async def main() -> list[list[bool]]:
+        gate, seen = open_gate(2, requests_per_minute=60), []
+        seen.append([gate.has_room(0), gate.has_room(1)])
+        tasks, leave = await crowd(gate, 1)
+        await asyncio.sleep(3)
+        seen.append([gate.has_room(0), gate.has_room(1)])
+        more, _ = await crowd(gate, 1)
+        seen.append([gate.has_room(0)])  # it pays
+        await asyncio.sleep(3)
+        seen.append([gate.has_room(0)])  # both places are taken
+        leave.set()
+        for task in (*tasks, *more):
+            task.cancel()
+        return seen
+
+    assert run_virtual(main()) == [[True, False], [True, False], [False], [False]]
+
+
+def test_whoever_fills_the_gate_hears_when_there_may_be_room_again() -> None:
+    async def main() -> int:
+        gate, calls = open_gate(2), 0
+
+        def count() -> None:
+            nonlocal calls
+            calls += 1
+
+        gate.on_room = count
+        gate.limit_in_flight(1)
+        async with gate.turn():
+            pass
+        return calls
+
+    assert run_virtual(main()) == 2
+
+
+@pytest.mark.parametrize(("before", "wait_s"), [(0, 0.0), (1, 1.0)])
+def test_only_the_first_request_of_all_goes_without_paying(before: int, wait_s: float) -> None:
+    async def main() -> float:
+        gate = open_gate()
+        for _ in range(before):
+            async with gate.turn():
+                pass
+        gate.limit_rates(60, None)
+        async with gate.turn() as turn:
+            return turn.wait_s
+
+    assert run_virtual(main()) == pytest.approx(wait_s, abs=0.05)
+
+
+CHANGES = [(60, 600), (600, 60), (600, 150), (600, 149), (600, 1_200), (600, 1_201), (12_000, 30), (30, 12_000)]
+
+
+@pytest.mark.parametrize(("first", "then"), CHANGES)
+def test_a_new_rate_holds_from_the_moment_it_comes_and_is_used(first: int, then: int) -> None:
+    async def main() -> list[float]:
+        gate, passed_at = open_gate(requests_per_minute=first), list[float]()
+        tasks = [asyncio.create_task(pass_through(gate, passed_at)) for _ in range(4 * max(first, then))]
+        await asyncio.sleep(30)
+        gate.limit_rates(then, None)
+        changed_at_s = now()
+        await asyncio.sleep(130)
+        for task in tasks:
+            task.cancel()
+        return [moment for moment in passed_at if moment > changed_at_s]
+
+    moments = run_virtual(main())
+
+    assert most_in_any(60.0, moments) <= then
+    assert most_in_any(1.0, moments) <= max(1, math.ceil(then / 60))
+    assert len(moments) >= 0.97 * then * 130 / 60 - 1
+
+
+@pytest.mark.parametrize(("then", "wait_s"), [(600, 9.9), (6_000, 9.9), (300, 19.8), (60, 99.0)])
+def test_a_debt_of_tokens_never_shrinks_with_a_new_rate(then: int, wait_s: float) -> None:
+    async def main() -> float:
+        gate = open_gate(tokens_per_minute=600)
+        async with gate.turn(1) as turn:
+            pass
+        async with gate.turn(1) as turn:
+            turn.settle(100)
+        gate.limit_rates(None, then)
+        async with gate.turn(0.0) as turn:
+            return turn.wait_s
+
+    assert run_virtual(main()) == pytest.approx(wait_s / 0.983, rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [None, 6_000])
+def test_a_pause_that_is_cut_short_ends_at_once_and_the_gate_says_how_long_it_lasts(rate: int | None) -> None:
+    async def main() -> tuple[float, float, str, float, float]:
+        gate, passed_at, start_s = open_gate(requests_per_minute=rate), list[float](), now()
+        gate.hold_until(start_s + 100)
+        tasks = [asyncio.create_task(pass_through(gate, passed_at)) for _ in range(3)]
+        await asyncio.sleep(10)
+        left_s, bound_by = gate.pause_left_s, gate.bound_by
+        gate.hold_until(start_s + 20)
+        await asyncio.gather(*tasks)
+        return left_s, passed_at[0] - start_s, bound_by, passed_at[-1] - start_s, gate.pause_left_s
+
+    left_s, first_s, bound_by, last_s, left_after_s = run_virtual(main())
+
+    assert (round(left_s), bound_by, left_after_s) == (90, "pause", 0.0)
+    assert first_s == pytest.approx(20.0, abs=0.02)
+    assert last_s == pytest.approx(20.0, abs=0.05)
+
+
+def test_at_least_one_may_always_be_in_flight() -> None:
+    async def main() -> int:
+        gate = open_gate(5)
+        gate.limit_in_flight(0)
+        return gate.most_in_flight
+
+    assert run_virtual(main()) == 1
