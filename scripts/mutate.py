@@ -61,6 +61,18 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "self._in_a_row = max(self._in_a_row, _IN_A_ROW + 1)",
         "it is compared only after the next failure is added",
     ),
+    (
+        "engine/gate.py",
+        "if self._has_budgets:",
+        "if True:",
+        "without budgets nobody is in the line, and the head waits for nothing: it only costs time",
+    ),
+    (
+        "engine/gate.py",
+        "if self._room is not None and not self._room.done() and len(self._through) < self.most_in_flight:",
+        "if self._room is not None and not self._room.done() and len(self._through) <= self.most_in_flight:",
+        "the head looks again itself whether there is room",
+    ),
 )
 
 ENOUGH = 0.9
