@@ -106,7 +106,8 @@ async def open_transport(
         if not name or not value.isprintable() or not name.isprintable():
             raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
     given = {name.lower() for name in headers}
-    # aiohttp's own verifies by the system's authorities. No setting turns verification off.
+    all_headers = {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
+    # True is aiohttp's own context, which verifies by the system's authorities. No setting turns verification off.
     context: ssl.SSLContext | bool = True
     if ca_file is not None:
         try:
@@ -114,7 +115,6 @@ async def open_transport(
         except OSError as error:  # ssl.SSLError is one
             why = error.strerror or error
             raise JobError(f"endpoint.ca_file {ca_file} cannot be used: {why}", hint="it must be a PEM file") from error
-    all_headers = {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
     session = aiohttp.ClientSession(
         connector=Connector(
             on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
