@@ -83,6 +83,9 @@ BY_CODE: Mapping[str, FailureKind] = {
     "billing_hard_limit_reached":           FailureKind.NO_QUOTA,
     "billing_error":                        FailureKind.NO_QUOTA,       # Anthropic
     "organization_spend_limit_exceeded":    FailureKind.NO_QUOTA,
+    "enforced_spend_limit_reached":         FailureKind.NO_QUOTA,       # Anthropic, in `details`
+    "spend_limit_exceeded":                 FailureKind.NO_QUOTA,
+    "spend_limit_reached":                  FailureKind.NO_QUOTA,
     "organization_usage_limit_exceeded":    FailureKind.NO_QUOTA,
     "project_spend_limit_exceeded":         FailureKind.NO_QUOTA,
     "insufficient_user_quota":              FailureKind.NO_QUOTA,       # one-api, new-api, with the next
@@ -279,12 +282,15 @@ class Wording(NamedTuple):
 
 CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<", re.I)
 
-# Google has one code for a rate that was met and for a purse that is empty, and one for a key that may do nothing and
-# for a file of this row's that is not there (they last two days). So these sentences come before the code.
+# Google and Anthropic have one code for a rate that was met and for money that is spent ("This request would exceed
+# your account's monthly spend limit" comes as rate_limit_error), and Google one for a key that may do nothing and for a
+# file of this row's that is not there (they last two days). So these sentences come before the code.
+_CAP = r"spend(?:ing)? (?:cap|limit)"
 OVERRULING = (
-    Wording(FailureKind.NO_QUOTA, frozenset({429}),
+    Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),
             re.compile("prepayment credits are depleted"
-                       "|exceeded (?:its|your) (?:daily|weekly|monthly) spend(?:ing)? (?:cap|limit)", re.I)),
+                       rf"|\b(?:exceed(?:ed|s)?|reach(?:ed)?|hit) (?:its|the|your)(?: \w+['’]s)?(?: \w+)? {_CAP}"
+                       rf"|\b{_CAP} (?:has been |was |is )?(?:exceeded|reached)\b", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # Volcano Ark. Of a balance relays say so in passing, too
             re.compile("exhausted its free (?:trial )?quota", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # xAI
@@ -480,8 +486,12 @@ def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
             return wording.kind
 
     codes = [code.lower() for code in complaint.codes]
-    is_to_wait = status == 402 and not answer.headers.keys().isdisjoint(WAIT_HEADERS)
-    kind = _by_code(codes, status) or (FailureKind.RATE_LIMITED if is_to_wait else BY_STATUS.get(status))
+    kind = _by_code(codes, status)
+    if status == 402 and kind in (None, FailureKind.RATE_LIMITED):
+        # Google sends the code of a rate with it. Some relays mean a rate by it, and say how long to wait.
+        is_to_wait = not answer.headers.keys().isdisjoint(WAIT_HEADERS)
+        kind = FailureKind.RATE_LIMITED if is_to_wait else FailureKind.NO_QUOTA
+    kind = kind or BY_STATUS.get(status)
     if kind in _MAY_BE_OF_WHAT_IS_OPEN and status in (420, 429, 503):
         names = (*codes, *(answer.headers.get(name, "").lower() for name in _LIMIT_NAMES))
         if any(map(_OPEN_IN_NAME.search, names)) or says_too_many_open(complaint.message[:MAX_SEARCHED]):
