@@ -74,7 +74,7 @@ def test_a_change_that_is_proven_to_change_nothing_is_no_mutant(
     mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = len(mutate.all_mutants(tmp_path, ["batchcall"]))
-    same = ("batchcall/toy.py", "return number > LEAST", "return number >= LEAST", "nobody asks for ten")
+    same = ("batchcall/toy.py is_large", "return number > LEAST", "return number >= LEAST", "nobody asks for ten")
     monkeypatch.setattr(mutate, "EQUIVALENT", (same,))
 
     assert len(mutate.all_mutants(tmp_path, ["batchcall"])) == before - 1

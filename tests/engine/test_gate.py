@@ -603,3 +603,12 @@ def test_at_least_one_may_always_be_in_flight() -> None:
         return gate.most_in_flight
 
     assert run_virtual(main()) == 1
+
+
+def test_a_turn_without_tokens_costs_none() -> None:
+    async def main() -> float:
+        gate = open_gate(tokens_per_minute=1)
+        async with gate.turn(), gate.turn() as turn:
+            return turn.wait_s
+
+    assert run_virtual(main()) < 2.0
