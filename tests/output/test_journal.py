@@ -376,3 +376,142 @@ def test_the_first_failed_sync_is_final_and_what_it_may_have_lost_is_in_another_
     journal.close()
     (tmp_path / "part-000000.journal").unlink()
     assert set(read_journals(RealDisk(), journals_in(RealDisk(), tmp_path)[0]).attempts) == {1, 2}
+
+
+def test_what_is_appended_during_a_sync_counts_as_unsynced_afterwards(tmp_path: Path) -> None:
+    class Busy(RealDisk):
+        def sync(self, handle: int) -> None:
+            super().sync(handle)
+            if journal.unsynced == 2:
+                journal.append(late)
+
+    late = attempt_line(answered(3, body=b"x" * 1_000))
+    journal = open_journal(tmp_path / "part-000000.journal", Busy())
+    journal.append(attempt_line(answered(1)))
+    journal.append(attempt_line(answered(2)))
+
+    journal.sync()
+    assert (journal.unsynced, journal.unsynced_bytes, journal.is_durable) == (1, len(late), False)
+    journal.sync()
+    assert (journal.unsynced, journal.unsynced_bytes, journal.is_durable) == (0, 0, True)
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    ("records", "size", "is_woken"),
+    [(COMMIT_AFTER_RECORDS - 1, 10, False), (COMMIT_AFTER_RECORDS, 10, True), (2, 1 << 22, False), (3, 1 << 22, True)],
+)
+def test_a_commit_is_due_after_64_records_or_8_mib(tmp_path: Path, records: int, size: int, is_woken: bool) -> None:
+    committer = Committer(has_thread=False)
+    journal = open_journal(tmp_path / "part-000000.journal")
+    committer.add(journal)
+
+    for _ in range(records):
+        journal.append(b"x" * size)
+        committer.appended(journal)
+
+    assert committer._wake.is_set() is is_woken
+    journal.close()
+
+
+def test_only_what_is_not_durable_is_synced(tmp_path: Path) -> None:
+    disk, committer = CountingDisk(), Committer(has_thread=False)
+    journal = open_journal(tmp_path / "part-000000.journal", disk)
+    committer.add(journal)
+    journal.append(attempt_line(answered(1)))
+
+    committer.commit()
+    committer.commit()
+    committer.close()
+    assert disk.syncs == 1
+
+    journal.append(attempt_line(answered(2)))
+    committer.drop(journal)
+    committer.commit()
+    assert disk.syncs == 1
+    journal.close()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "the disk is gone"), ValueError("a fault of ours")])
+def test_a_journal_that_cannot_be_synced_keeps_no_other_from_it_and_is_reported_once(
+    tmp_path: Path, error: Exception
+) -> None:
+    class Failing(RealDisk):
+        def sync(self, handle: int) -> None:
+            raise error
+
+    committer, failures = Committer(has_thread=False), list[OSError]()
+    committer.on_failure = failures.append
+    good_disk = CountingDisk()
+    for number, disk in enumerate((Failing(), Failing(), good_disk)):
+        journal = open_journal(tmp_path / f"part-{number:06d}.journal", disk)
+        committer.add(journal)
+        journal.append(attempt_line(answered(number)))
+
+    committer.commit()
+
+    assert good_disk.syncs == 1
+    assert len(failures) == 1
+    assert committer.failure is failures[0]
+    assert failures[0].errno == errno.EIO
+    assert str(error) in str(failures[0]) or failures[0] is error
+    with pytest.raises(OSError, match=r"gone|fault of ours"):
+        committer.appended(journal)
+
+
+@pytest.mark.parametrize("lost", ["folder", "journal", "nothing"])
+def test_a_look_finds_what_is_no_longer_where_it_was(tmp_path: Path, lost: str) -> None:
+    def guard() -> None:
+        looks.append(1)
+        if lost == "folder":
+            raise FileNotFoundError(errno.ENOENT, "the folder was moved")
+
+    looks: list[int] = []
+    committer = Committer(has_thread=False, guard=guard)
+    journal = open_journal(tmp_path / "part-000000.journal")
+    committer.add(journal)
+    if lost == "journal":
+        journal.path.unlink()
+
+    committer.look()
+    committer.look()
+
+    said = {"folder": "folder was moved", "journal": "was deleted or renamed while", "nothing": "None"}
+    assert said[lost] in str(committer.failure)
+    assert len(looks) == (2 if lost == "nothing" else 1)  # what is lost is looked for no more
+    journal.close()
+
+
+def test_where_blocks_cannot_be_reserved_the_disk_reserve_is_as_large(tmp_path: Path) -> None:
+    class Plain(RealDisk):
+        def reserve(self, handle: int, offset: int, length: int) -> bool:
+            asked.append((offset, length))
+            return False
+
+    asked: list[tuple[int, int]] = []
+    ballast = tmp_path / "_tmp-ballast"
+    journal = open_journal(tmp_path / "part-000000.journal", Plain())
+
+    journal.make_room(in_flight=63)
+    assert ballast.stat().st_size == 64 << 14  # 16 KiB an answer, before any was seen
+    assert asked == [(0, (64 << 14) + (1 << 18))]
+    journal.make_room(in_flight=63 + 16)  # within the step that is reserved beyond it
+    assert len(asked) == 1
+    journal.append(b"x" * 100_000)
+    journal.make_room(in_flight=63)
+    assert ballast.stat().st_size == 64 * 100_000
+    assert asked[1:] == [((64 << 14) + (1 << 18), 100_000 * 65 - (64 << 14))]
+    journal.close()
+
+
+def test_a_commit_comes_first_in_the_order_of_rescues(tmp_path: Path) -> None:
+    for name in ("part-000001.10.journal", "part-000001.2.journal", "part-000001.journal", "part-000000.journal", "x"):
+        (tmp_path / name).touch()
+
+    found = journals_in(RealDisk(), tmp_path)
+
+    assert {number: [path.name for path in paths] for number, paths in found.items()} == {
+        0: ["part-000000.journal"],
+        1: ["part-000001.journal", "part-000001.2.journal", "part-000001.10.journal"],
+    }
+    assert list(found) == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,28 @@ def test_raw_answers_are_read_one_by_one_in_about_their_order_a_row_group_at_a_t
     assert sorted(read, key=lambda one: rows.index(one.row)) == list(read_raw(RealDisk(), path))
     assert [one.request_hash for one in stored.values()] == [f"hash{row}" for row in rows]
     assert len(loads) == len(set(loads)) > 8  # each row group once, and `read_raw`
+
+
+def test_a_row_counts_as_a_thousand_bytes_and_its_texts() -> None:
+    empty = outcome(1, 0)
+    plain = replace(empty, content=None, error=None, calls=())
+
+    assert waiting.size_of(plain) == 1_000
+    assert waiting.size_of(replace(plain, content="abc", error="de")) == 1_005
+    assert waiting.size_of(replace(plain, calls=(ToolCall(None, "f", "1234", None),) * 2)) == 1_016
+
+
+def test_rows_of_several_pieces_are_loaded_once_each_while_they_end_nearly_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "WAITING_BYTES", 20_000)
+    held, loads = Waiting(RealDisk(), tmp_path / "part-000000.journal", 0), list[int]()
+    for row in range(240):
+        held.add(kept(row ^ 1), outcome(row ^ 1, 10), LAYOUT)
+    load = held._spill.batch
+    monkeypatch.setattr(held._spill, "batch", lambda number: loads.append(number) or load(number))
+
+    assert rows_of(list(held.batches(LAYOUT))) == list(range(240))
+
+    assert len(loads) == len(set(loads)) > 8
+    held.close()
