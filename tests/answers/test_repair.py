@@ -257,6 +257,13 @@ def test_numbers_of_an_enum_are_coerced_too() -> None:
     assert repaired('{"rate": "2.5"}', coerce=True, schema=schema) is None
 
 
+def test_the_number_of_a_const_is_coerced_too() -> None:
+    schema = {"properties": {"version": {"const": 2}}}
+
+    assert repaired('{"version": "2"}', coerce=True, schema=schema) == Repaired({"version": 2}, ("coerced",))
+    assert repaired('{"version": "3"}', coerce=True, schema=schema) is None
+
+
 def test_what_is_valid_already_is_left_alone_beside_what_is_coerced() -> None:
     found = repaired('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
 

@@ -612,3 +612,15 @@ def test_a_turn_without_tokens_costs_none() -> None:
             return turn.wait_s
 
     assert run_virtual(main()) < 2.0
+
+
+def test_of_small_requests_no_more_than_a_second_of_tokens_goes_at_once_after_a_rest() -> None:
+    async def main() -> list[float]:
+        gate, passed_at = open_gate(tokens_per_minute=6_000), list[float]()
+        await pass_through(gate, passed_at, tokens=1)
+        await asyncio.sleep(600)
+        passed_at.clear()
+        await asyncio.gather(*(pass_through(gate, passed_at, tokens=1) for _ in range(1_000)))
+        return passed_at
+
+    assert most_in_any(1.0, run_virtual(main())) <= 205

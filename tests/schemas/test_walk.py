@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from batchcall.schemas.walk import References, walk, within
+from batchcall.schemas.walk import REST, References, walk, within
 
 DEEP = 5_000
 
@@ -69,3 +69,11 @@ def test_a_schema_applies_its_members_and_what_it_refers_to_but_no_definition() 
         ((), None, {"type": "object"}),
         (("properties", "a"), "a", {}),
     ]
+
+
+def test_each_place_of_a_list_and_the_rest_behind_them_have_schemas_of_their_own() -> None:
+    schema = {"prefixItems": [{"type": "string"}], "items": {"type": "number"}}
+
+    parts = References(schema).parts_of(schema)
+
+    assert [(part.steps, part.member) for part in parts] == [(("prefixItems", "0"), f"{REST}0"), (("items",), REST)]

@@ -1,0 +1,103 @@
+"""The walk through a schema: each word by itself, what counts as evaluated, and what faults are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from batchcall.schemas.judge import Fault, Judge, cut_message, sentences
+from batchcall.schemas.schema import compile_schema
+from batchcall.schemas.work import Effort
+
+A, B = {"a": 1}, {"a": 1, "b": 2}
+NUMBER = {"type": "number"}
+A_IS_NUMBER = {"properties": {"a": NUMBER}}
+ONLY = {"unevaluatedProperties": False}
+NO_MORE = {"unevaluatedItems": False}
+B_UNEXPECTED = "Unevaluated properties are not allowed ('b' was unexpected)"
+
+
+def faults_of(schema: dict[str, Any], value: Any) -> list[str]:
+    compiled = compile_schema(schema)
+    walked = Judge(compiled.rules, Effort(), explains=True).verdict(value).faults
+    assert (not walked) is compiled.is_valid(value)
+    return ["/".join(["", *map(str, fault.path)]) + " " + fault.message for fault in walked]
+
+
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid", "faults"),
+    [
+        ({**A_IS_NUMBER, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"patternProperties": {"^a": NUMBER}, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"allOf": [A_IS_NUMBER], **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"anyOf": [{"required": ["a"]}, A_IS_NUMBER], **ONLY}, A, B, [B_UNEXPECTED]),  # all branches count
+        ({"oneOf": [A_IS_NUMBER, False], **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"if": A_IS_NUMBER, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"if": {"required": ["a"]}, "then": A_IS_NUMBER, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"if": {"required": ["z"]}, "else": A_IS_NUMBER, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"dependentSchemas": {"a": A_IS_NUMBER}, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({"$ref": "#/$defs/d", "$defs": {"d": A_IS_NUMBER}, **ONLY}, A, B, [B_UNEXPECTED]),
+        ({**A_IS_NUMBER, "unevaluatedProperties": NUMBER}, B, {"b": "x"}, [B_UNEXPECTED]),
+        ({"prefixItems": [NUMBER], **NO_MORE}, [1], [1, 2], ["Unevaluated items are not allowed (1 item)"]),
+        ({"prefixItems": [NUMBER], **NO_MORE}, [], [1, 2, 3], ["Unevaluated items are not allowed (2 items)"]),
+        ({"contains": NUMBER, **NO_MORE}, [1, 2], [1, "x"], ["Unevaluated items are not allowed (1 item)"]),
+        ({"unevaluatedItems": NUMBER}, [1], [1, "x"], ["Unevaluated items are not allowed (1 item)"]),
+    ],
+)
+def test_members_are_unexpected_unless_another_word_has_looked_at_them(
+    schema: dict[str, Any], valid: Any, invalid: Any, faults: list[str]
+) -> None:
+    assert faults_of(schema, valid) == []
+    assert [fault.lstrip() for fault in faults_of(schema, invalid)] == faults
+
+
+def test_what_a_failing_branch_has_looked_at_does_not_count() -> None:
+    schema = {"anyOf": [{**A_IS_NUMBER, "required": ["z"]}, {"properties": {"b": {}}}], **ONLY}
+
+    assert faults_of(schema, {"b": 1}) == []
+    assert faults_of(schema, A) == [" Unevaluated properties are not allowed ('a' was unexpected)"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid", "path"),
+    [
+        (A_IS_NUMBER, A, {"a": "x"}, "/a"),
+        ({"patternProperties": {"^a": NUMBER}}, {"b": "x"}, {"ab": "x"}, "/ab"),
+        ({**A_IS_NUMBER, "additionalProperties": NUMBER}, B, {"a": 1, "b": "x"}, "/b"),
+        ({"propertyNames": {"maxLength": 1}}, A, {"long": 1}, ""),
+        ({"items": NUMBER}, [1, 2], [1, "x"], "/1"),
+        ({"prefixItems": [NUMBER], "items": {"type": "string"}}, [1, "x"], [1, 2], "/1"),
+        ({"contains": NUMBER}, ["x", 1], ["x"], ""),
+        ({"contains": NUMBER, "minContains": 2}, [1, 2], [1, "x"], ""),
+        ({"contains": NUMBER, "minContains": 0}, [], None, ""),
+        ({"contains": NUMBER, "maxContains": 1}, [1, "x"], [1, 2], ""),
+        ({"allOf": [NUMBER, {"minimum": 3}]}, 3, 2, ""),
+        ({"anyOf": [{"type": "string"}, {"minimum": 3}]}, 3, 2, ""),
+        ({"oneOf": [NUMBER, {"minimum": 3}]}, 2, 3, ""),
+        ({"not": NUMBER}, "x", 1, ""),
+        ({"if": NUMBER, "then": {"minimum": 3}, "else": {"maxLength": 1}}, 3, "xx", ""),
+        ({"if": NUMBER, "then": {"minimum": 3}, "else": {"maxLength": 1}}, "x", 2, ""),
+        ({"dependentSchemas": {"a": {"required": ["b"]}}}, B, A, ""),
+        ({"$ref": "#/$defs/d", "$defs": {"d": NUMBER}}, 1, "x", ""),
+    ],
+)
+def test_each_word_judges_and_its_fault_has_the_place_of_the_value(
+    schema: dict[str, Any], valid: Any, invalid: Any, path: str
+) -> None:
+    assert faults_of(schema, valid) == []
+    if invalid is not None:
+        assert [fault.partition(" ")[0] for fault in faults_of(schema, invalid)] == [path]
+
+
+def test_a_message_has_one_line_of_240_characters() -> None:
+    assert cut_message("x" * 240) == "x" * 240
+    assert cut_message("x" * 241) == "x" * 239 + "…"
+    assert cut_message("first\nsecond") == "first"
+
+
+def test_faults_are_listed_once_each_with_their_places() -> None:
+    faults = [Fault(("a", 0), "no"), Fault(("a", 0), "no"), Fault((), "never"), Fault(("b",), "no")]
+
+    assert sentences(faults, 3) == "/a/0: no; never; /b: no"
+    assert sentences(faults, 2) == "/a/0: no; never; …"
