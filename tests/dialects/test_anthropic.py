@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall.answers.arguments import Toolbox
@@ -746,7 +746,6 @@ def test_where_it_thinks_a_call_is_quoted_as_text_for_its_thoughts_are_gone() ->
 
 # Anything at all
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -777,13 +776,11 @@ headers = st.dictionaries(st.sampled_from(sorted(HEADERS_READ)), moments | st.te
 bodies = st.binary(max_size=300) | likely_values.map(lambda value: json.dumps(value).encode())
 
 
-@unhurried
 @given(body=bodies, status=statuses, headers=headers)
 def test_any_bytes_are_an_answer(body: bytes, status: int, headers: dict[str, str]) -> None:
     check_sane(CLAUDE.decode(HttpResponse(status, headers, body), now_s=0.0))
 
 
-@unhurried
 @given(content=likely_values, stop=likely_values, usage=likely_values)
 def test_any_message_is_an_answer(content: Any, stop: Any, usage: Any) -> None:
     check_sane(
@@ -791,7 +788,6 @@ def test_any_message_is_an_answer(content: Any, stop: Any, usage: Any) -> None:
     )
 
 
-@unhurried
 @given(events=st.lists(likely_values, max_size=6), prefix=st.sampled_from([b"data: ", b"data:", b"", b": "]))
 def test_any_stream_is_an_answer(events: list[Any], prefix: bytes) -> None:
     end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
@@ -799,7 +795,6 @@ def test_any_stream_is_an_answer(events: list[Any], prefix: bytes) -> None:
     check_sane(decode(b"".join(prefix + json.dumps(event).encode() + b"\n\n" for event in [*events, end])))
 
 
-@unhurried
 @given(path=st.sampled_from(GOLDEN), data=st.data())
 def test_any_damaged_answer_is_an_answer(path: Path, data: st.DataObject) -> None:
     written = json.loads(path.read_text(encoding="utf-8"))["response"].get("body", "")
@@ -811,7 +806,6 @@ def test_any_damaged_answer_is_an_answer(path: Path, data: st.DataObject) -> Non
     check_sane(decode(whole[:start] + noise + whole[end:]))
 
 
-@unhurried
 @given(
     messages=st.lists(st.dictionaries(st.sampled_from(NAMES), likely_values, max_size=5) | likely_values, max_size=4)
 )
@@ -821,7 +815,6 @@ def test_any_messages_make_a_request(messages: list[Any]) -> None:
     assert isinstance(body["messages"], list)
 
 
-@unhurried
 @given(
     parameters=st.dictionaries(
         st.sampled_from(["stop", "user", "metadata", "thinking", "max_tokens", "temperature", "reasoning_effort",
@@ -848,7 +841,6 @@ blocks = st.lists(
 )
 
 
-@unhurried
 @given(content=blocks, data=st.data(), space=st.sampled_from(["", " "]), end=st.sampled_from(["\n\n", "\r\n\r\n"]))
 def test_a_stream_means_what_the_whole_answer_would(
     content: list[Any], data: st.DataObject, space: str, end: str
@@ -860,7 +852,6 @@ def test_a_stream_means_what_the_whole_answer_would(
     assert streamed == decode(orjson.dumps(whole))
 
 
-@unhurried
 @given(content=blocks, data=st.data())
 def test_a_stream_cut_anywhere_before_its_end_is_no_answer(content: list[Any], data: st.DataObject) -> None:
     stream = as_stream(message(content, "end_turn"), lambda text: [text], " ", "\n\n")

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from answering import serving
@@ -852,7 +852,6 @@ def test_an_answer_in_text_is_followed_up_as_text() -> None:
 
 # Any answer at all
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 # fmt: off
 NAMES = [
     "candidates", "content", "parts", "role", "text", "functionCall", "name", "args", "id", "thought", "index",
@@ -869,7 +868,6 @@ json_values = st.recursive(
 statuses = st.sampled_from([200, 204, 307, 400, 401, 403, 404, 429, 499, 500, 503, 504])
 
 
-@unhurried
 @given(document=json_values, status=statuses, is_event=st.booleans())
 def test_any_json_is_an_answer(document: Any, status: int, is_event: bool) -> None:
     body = json.dumps(document).encode()
@@ -877,7 +875,6 @@ def test_any_json_is_an_answer(document: Any, status: int, is_event: bool) -> No
     check_sane(GEMINI.decode(HttpResponse(status, {}, b"data: " + body if is_event else body), now_s=0.0))
 
 
-@unhurried
 @given(part=json_values, reason=json_values, usage=json_values)
 def test_any_part_is_an_answer(part: Any, reason: Any, usage: Any) -> None:
     candidate = {"content": {"parts": [part, {"functionCall": part}]}, "finishReason": reason}
@@ -885,7 +882,6 @@ def test_any_part_is_an_answer(part: Any, reason: Any, usage: Any) -> None:
     check_sane(decode({"candidates": [candidate], "usageMetadata": usage}))
 
 
-@unhurried
 @given(path=st.sampled_from(GOLDEN), data=st.data())
 def test_any_mutated_answer_is_an_answer(path: Path, data: st.DataObject) -> None:
     written = json.loads(path.read_text(encoding="utf-8"))["response"]
@@ -901,7 +897,6 @@ def test_any_mutated_answer_is_an_answer(path: Path, data: st.DataObject) -> Non
     check_sane(GEMINI.decode(HttpResponse(written["status"], {}, whole[:start] + noise + whole[end:]), now_s=0.0))
 
 
-@unhurried
 @given(texts=st.lists(st.text(max_size=5), min_size=1, max_size=6), form=st.sampled_from(["events", "list"]))
 def test_a_stream_means_what_the_whole_answer_would_and_cut_off_is_none(texts: list[str], form: str) -> None:
     said = [{"content": {"parts": [{"text": text}]}, "index": 0} for text in texts]
@@ -916,7 +911,6 @@ def test_a_stream_means_what_the_whole_answer_would_and_cut_off_is_none(texts: l
     assert cut.kind is FailureKind.UNREADABLE
 
 
-@unhurried
 @given(
     messages=st.lists(json_values, max_size=4), parameters=st.dictionaries(st.text(max_size=5), json_values, max_size=3)
 )
@@ -947,7 +941,6 @@ schemas = st.recursive(
 )
 
 
-@unhurried
 @given(schema=st.dictionaries(st.sampled_from(SCHEMA_WORDS), schemas, max_size=5))
 def test_any_schema_can_be_looked_at(schema: Any) -> None:
     shape = Shape("m", (tool("f", schema),))

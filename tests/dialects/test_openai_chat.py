@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchcall.base.errors import JobError
@@ -368,7 +368,6 @@ def test_a_call_that_servers_would_choke_on_is_quoted_as_text(call: RawCall) -> 
 
 # Any answer at all
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -392,14 +391,12 @@ statuses = st.sampled_from([200, 204, 302, 400, 401, 402, 403, 404, 413, 418, 42
 headers = st.dictionaries(st.sampled_from(sorted(HEADERS_READ)), st.text(max_size=12) | st.floats().map(str))
 
 
-@unhurried
 @given(body=st.binary(max_size=300), status=statuses, headers=headers, now_s=st.floats(0, 4e9))
 @example(body=b"", status=429, headers={"retry-after": "1e400"}, now_s=0.0)
 def test_any_bytes_are_an_answer(body: bytes, status: int, headers: dict[str, str], now_s: float) -> None:
     check_sane(CHAT.decode(HttpResponse(status, headers, body), now_s=now_s))
 
 
-@unhurried
 @given(document=json_values | likely_values, status=statuses, headers=headers)
 def test_any_json_is_an_answer(document: Any, status: int, headers: dict[str, str]) -> None:
     body = json.dumps(document).encode()
@@ -407,7 +404,6 @@ def test_any_json_is_an_answer(document: Any, status: int, headers: dict[str, st
     check_sane(CHAT.decode(HttpResponse(status, headers, body), now_s=0.0))
 
 
-@unhurried
 @given(message=likely_values, finish=likely_values, usage=likely_values)
 def test_any_message_is_an_answer(message: Any, finish: Any, usage: Any) -> None:
     document = {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
@@ -415,7 +411,6 @@ def test_any_message_is_an_answer(message: Any, finish: Any, usage: Any) -> None
     check_sane(decode(json.dumps(document).encode()))
 
 
-@unhurried
 @given(deltas=st.lists(likely_values, max_size=5), prefix=st.sampled_from([b"data: ", b"data:", b"", b": "]))
 def test_any_stream_is_an_answer(deltas: list[Any], prefix: bytes) -> None:
     chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
@@ -423,7 +418,6 @@ def test_any_stream_is_an_answer(deltas: list[Any], prefix: bytes) -> None:
     check_sane(decode(b"".join(prefix + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)))
 
 
-@unhurried
 @given(endpoint=st.sampled_from(ENDPOINTS), data=st.data())
 def test_any_damaged_completion_is_an_answer(endpoint: str, data: st.DataObject) -> None:
     whole = example_text(endpoint, "response")
@@ -440,7 +434,6 @@ calls = st.lists(st.builds(RawCall, st.sampled_from(["f", "get_weather"]), texts
 )
 
 
-@unhurried
 @given(calls=calls, content=st.none() | texts, refusal=st.none() | texts, data=st.data())
 def test_a_stream_means_what_the_whole_answer_would(
     calls: tuple[RawCall, ...], content: str | None, refusal: str | None, data: st.DataObject
@@ -453,7 +446,6 @@ def test_a_stream_means_what_the_whole_answer_would(
     assert streamed == decode(orjson.dumps(whole))
 
 
-@unhurried
 @given(calls=calls, content=texts, data=st.data())
 def test_a_stream_cut_anywhere_before_its_finish_is_no_answer(
     calls: tuple[RawCall, ...], content: str, data: st.DataObject

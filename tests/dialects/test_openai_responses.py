@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall.answers.arguments import Toolbox
@@ -409,16 +409,13 @@ messages = st.lists(
     ),
     max_size=4,
 )
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 
-@unhurried
 @given(written=messages)
 def test_whatever_a_row_brings_as_messages_can_be_encoded(written: list[Any]) -> None:
     assert isinstance(json.loads(RESPONSES.encode(Request(Shape("m"), written)).body)["input"], list)
 
 
-@unhurried
 @given(written=messages)
 def test_encoding_leaves_the_messages_alone(written: list[Any]) -> None:
     before = json.dumps(written)
@@ -463,7 +460,6 @@ parameters = st.dictionaries(
 )
 
 
-@unhurried
 @given(said=parameters, written=parameters, choice=parameters)
 def test_whatever_a_rows_body_says_can_be_encoded(said: Any, written: Any, choice: Any) -> None:
     shape = Shape("m", (Tool("f", {}, written),), choice or None, said)
@@ -633,7 +629,6 @@ schemas = st.recursive(
 )
 
 
-@unhurried
 @given(schema=schemas)
 def test_any_schema_can_be_judged(schema: Any) -> None:
     assert all(isinstance(fault, str) for fault in schema_faults(schema, "s"))
@@ -737,7 +732,6 @@ def mutated(draw: st.DrawFn, document: Any) -> Any:
     return copy
 
 
-@unhurried
 @given(data=st.data(), status=st.sampled_from([200, 400, 401, 429, 500, 503]))
 def test_any_mutated_answer_is_an_answer(data: st.DataObject, status: int) -> None:
     whole = data.draw(st.sampled_from([body for body in DOCUMENTS if isinstance(body, dict)]))
@@ -748,7 +742,6 @@ def test_any_mutated_answer_is_an_answer(data: st.DataObject, status: int) -> No
     check_sane(CHAT.decode(HttpResponse(status, {}, json.dumps(whole).encode()), now_s=0.0))
 
 
-@unhurried
 @given(data=st.data())
 def test_any_mutated_stream_is_an_answer(data: st.DataObject) -> None:
     stream = data.draw(st.sampled_from(STREAMS))
@@ -759,7 +752,6 @@ def test_any_mutated_stream_is_an_answer(data: st.DataObject) -> None:
     check_sane(decode("".join(f"data: {json.dumps(event)}\n\n" for event in written).encode()))
 
 
-@unhurried
 @given(data=st.data())
 def test_a_stream_cut_anywhere_is_no_answer(data: st.DataObject) -> None:
     case = json.loads((GOLDEN / "stream-output-left-out.json").read_bytes())
@@ -772,7 +764,6 @@ def test_a_stream_cut_anywhere_is_no_answer(data: st.DataObject) -> None:
     assert answer.kind is FailureKind.UNREADABLE
 
 
-@unhurried
 @given(arguments=st.text(max_size=40), text=st.text(max_size=40), data=st.data())
 def test_a_stream_means_what_the_whole_answer_would(arguments: str, text: str, data: st.DataObject) -> None:
     call = {**CALLED, "arguments": arguments}
