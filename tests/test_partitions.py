@@ -71,7 +71,7 @@ async def test_a_file_outside_all_partitions_is_noted_by_run_and_check(
     await run_job(job, say=notes.append)
     warnings = (await asyncio.to_thread(check_job, job)).warnings
 
-    note = "column 'day' is null in the rows of 1 of 2 files, which are in no folder day=…: late.jsonl"
+    note = "column 'day' is null in the rows of 1 of 2 files, which are not in a folder day=…: late.jsonl"
     assert note in notes
     assert note in warnings
     assert [row["day"] for row in results(tmp_path / "out")] == [1, 1, 1, 1, None]

@@ -141,7 +141,7 @@ async def test_a_row_without_its_id_is_a_bad_row_and_the_others_go_on(tmp_path: 
     assert [row["status"] for row in ended] == ["ok", "bad_row", "bad_row", "ok"]
     assert [row["id"] for row in ended] == ["r0", None, None, "r3"]
     assert [row["text"] for row in ended] == [row["text"] for row in rows]
-    assert ended[1]["error"] == "rows.jsonl:2: column 'id' names the row, and is missing or null in it"
+    assert ended[1]["error"] == "rows.jsonl:2: column 'id' identifies the row, but is missing or null"
     assert summary.requests == 2
     assert verify_output(tmp_path / "out").faults == []
 

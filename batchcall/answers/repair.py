@@ -147,7 +147,7 @@ def is_deeper(value: Json, most: int) -> bool:
     return depth > most
 
 
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _MAX_EXPLAINED = 100_000  # characters: what is wrong with a longer text is said in the decoder's words
 _decode = msgspec.json.Decoder().decode
 

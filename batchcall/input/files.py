@@ -42,13 +42,13 @@ _SAMPLE_NAMES = 5  # in a hint
 
 # What to do with files that people bring instead.
 _OTHER_FORMATS = {
-    ".json": "if it holds one JSON object per line, rename it to .jsonl; if it is one array: "
+    ".json": "if it has one JSON object per line, rename it to .jsonl; if it is one array: "
     "`jq -c '.[]' FILE.json > FILE.jsonl`",
-    ".csv": "for example `duckdb -c \"copy 'FILE.csv' to 'FILE.parquet'\"` makes a Parquet file of it",
-    ".tsv": "for example `duckdb -c \"copy 'FILE.tsv' to 'FILE.parquet'\"` makes a Parquet file of it",
-    ".txt": "if it holds one JSON object per line, rename it to .jsonl",
-    ".gz": "if it holds one JSON object per line, rename it to .jsonl.gz",
-    ".zst": "if it holds one JSON object per line, rename it to .jsonl.zst",
+    ".csv": "convert it to Parquet, for example with `duckdb -c \"copy 'FILE.csv' to 'FILE.parquet'\"`",
+    ".tsv": "convert it to Parquet, for example with `duckdb -c \"copy 'FILE.tsv' to 'FILE.parquet'\"`",
+    ".txt": "if it has one JSON object per line, rename it to .jsonl",
+    ".gz": "if it has one JSON object per line, rename it to .jsonl.gz",
+    ".zst": "if it has one JSON object per line, rename it to .jsonl.zst",
 }
 
 
@@ -105,13 +105,17 @@ def find_files(path: str, *, output: Path | None = None) -> FileSet:
     except (OSError, pa.ArrowException) as error:
         hint = "the input is a file, a directory, a glob, or a URI that begins with s3://, gs://, abfs:// or file://"
         if isinstance(error, OSError) and (needs := _STORES.get(path.partition("://")[0])) is not None:
-            hint = f"is the store up, and may it be read with these credentials? {needs}"
+            hint = f"check that the store is up and that these credentials may read it. {needs}"
         raise InputError(f"{shown} cannot be opened: {reason(error)}", hint=hint) from error
     except UnicodeError as error:
-        raise InputError(f"{shown}: the name of a file there is not UTF-8", hint="rename it, or name others") from error
+        raise InputError(
+            f"{shown}: the name of a file there is not UTF-8", hint="rename it, or choose other files"
+        ) from error
     files, notes = _once_each(place, sorted(found, key=lambda file: file.name))
     if not files:
-        raise InputError(f"{shown} holds nothing but what this job wrote", hint="name the rows with input.path")
+        raise InputError(
+            f"{shown} contains only files that this job wrote", hint="set input.path to the files with the rows"
+        )
     _refuse_mixture(files, shown)
     return FileSet(shown, place.filesystem, files, (*notes, *_lost_links(place, files)))
 
@@ -214,20 +218,21 @@ def _files_at(place: _Place, shown: str) -> list[InputFile]:
     if found.type == fs.FileType.File:
         if files := _readable([found], os.path.dirname(found.path)):
             return files
-        what_to_do = _OTHER_FORMATS.get(os.path.splitext(found.base_name)[1].lower(), "convert it first")
-        raise InputError(f"{shown} is not in a format that is read: {_READABLE}", hint=what_to_do)
+        what_to_do = _OTHER_FORMATS.get(os.path.splitext(found.base_name)[1].lower(), "convert it to one of these")
+        raise InputError(f"{shown} is not in a supported format: {_READABLE}", hint=what_to_do)
     if found.type != fs.FileType.Directory:  # a pipe, a device
         raise InputError(
-            f"{shown} is neither a file nor a directory", hint="an input is read more than once: save it first"
+            f"{shown} is neither a file nor a directory",
+            hint="an input is read more than once: save it to a file first",
         )
     if files := _readable(_held(place, place.base), place.base):
         return files
     entries = _entries(place, place.base)
     names = sorted(entry.base_name for entry in entries)
-    hint = f"it holds {', '.join(names[:_SAMPLE_NAMES])}" if names else "the directory is empty"
+    hint = f"it contains {', '.join(names[:_SAMPLE_NAMES])}" if names else "the directory is empty"
     if any(map(_is_folder, _visible(entries))):
         hint += f"; for files in folders below write {shown.rstrip('/')}/**"
-    raise InputError(f"{shown} holds no input file: {_READABLE} are read", hint=hint)
+    raise InputError(f"{shown} contains no input file: {_READABLE} are supported", hint=hint)
 
 
 def _held(place: _Place, folder: str) -> list[Any]:
@@ -246,9 +251,9 @@ def _matching_files(place: _Place, shown: str) -> list[InputFile]:
     readable = _readable(files, place.base)
     if not readable:
         names = ", ".join(sorted(found.base_name for found in files)[:_SAMPLE_NAMES])
-        hint = "quote the path as it is written in the job file: `**` spans folders"
+        hint = "on a command line, write the path in quotes; `**` matches folders at any depth"
         raise InputError(
-            f"{shown} matches no input file: {_READABLE} are read", hint=f"it matches {names}" if names else hint
+            f"{shown} matches no input file: {_READABLE} are supported", hint=f"it matches {names}" if names else hint
         )
     return readable
 
@@ -335,7 +340,7 @@ def _near_names(place: _Place) -> str:
     if place.filesystem.get_file_info(parent or "/").type != fs.FileType.Directory:
         return f"the folder {parent} does not exist either"
     near = close_to(name, [entry.base_name for entry in _entries(place, parent)], most=3)
-    return f"did you mean {' or '.join(near)}?" if near else f"there is nothing like it in {parent}"
+    return f"did you mean {' or '.join(near)}?" if near else f"{parent} contains no similar name"
 
 
 def _refuse_mixture(files: tuple[InputFile, ...], shown: str) -> None:
@@ -343,7 +348,8 @@ def _refuse_mixture(files: tuple[InputFile, ...], shown: str) -> None:
     for file in files:
         if file.format.kind != first.format.kind:
             raise InputError(
-                f"{shown} mixes formats: {first.name} and {file.name}", hint="name one of them, e.g. by *.parquet"
+                f"{shown} mixes formats: {first.name} and {file.name}",
+                hint="choose one of them, for example with *.parquet",
             )
     # `gzip --keep` leaves the same rows twice; nobody wants to pay twice for them.
     seen: dict[str, str] = {}
@@ -351,7 +357,7 @@ def _refuse_mixture(files: tuple[InputFile, ...], shown: str) -> None:
         stem = re.sub(r"\.(gz|zst)$", "", file.name, flags=re.IGNORECASE)
         if stem in seen:
             raise InputError(
-                f"{shown} holds {seen[stem]} and {file.name}, which look like the same rows twice",
+                f"{shown} contains {seen[stem]} and {file.name}, which look like the same rows twice",
                 hint="remove one of them",
             )
         seen[stem] = file.name

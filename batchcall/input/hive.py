@@ -97,8 +97,8 @@ def _type(texts: list[str | None]) -> pa.DataType:
 def _notes(files: list[tuple[str, Keys]], names: list[str], own: list[str]) -> Iterator[str]:
     for key in names:
         if key not in own:
-            yield f"the files have a column {key!r} themselves: what the folders {key}=… say is not read"
+            yield f"the files have their own column {key!r}, so the values in the folder names {key}=… are not used"
         elif without := [name for name, keys in files if key not in dict(keys)]:
             shown = ", ".join(without[:_NAMED_AT_MOST]) + (", …" if len(without) > _NAMED_AT_MOST else "")
-            which = f"{len(without):,} of {len(files):,} files, which are in no folder {key}=…"
+            which = f"{len(without):,} of {len(files):,} files, which are not in a folder {key}=…"
             yield f"column {key!r} is null in the rows of {which}: {shown}"

@@ -68,13 +68,15 @@ def named(batch: Batch, column: str) -> Batch:
 def _why_nameless(value: Any, column: str) -> str | None:
     """Why this value of `column` cannot name a row, None when it can."""
     if value is None or value != value:  # NaN is how pandas writes what is missing
-        return f"column {column!r} names the row, and is missing or null in it"
+        return f"column {column!r} identifies the row, but is missing or null"
     if isinstance(value, list | dict):
-        return f"column {column!r} names the row, and is neither text nor a number in it"
+        return f"column {column!r} identifies the row, but is neither text nor a number"
     return None
 
 
-_HINT = "repair the input, name another column as input.id, or leave input.id out: rows then go by their position"
+_HINT = (
+    "correct the input, choose another column as input.id, or leave input.id out: then a row is known by its position"
+)
 
 
 def _repeated(hashes: array[int]) -> list[int]:

@@ -84,7 +84,7 @@ class JsonlTable:
 
     def why_no_columns(self) -> str:
         if self.schema or self._first_fault is None:
-            return "columns are those of the first 10,000 rows"
+            return "the columns are taken from the first 10,000 rows"
         return f"no line of the sample is a JSON object; {self._first_fault}"
 
     def _batches_of(self, number: int, start: Mark, wanted: _Wanted, start_row: int) -> Generator[Batch, None, int]:
@@ -132,7 +132,7 @@ class JsonlTable:
         except (OSError, pa.ArrowException) as error:
             raise InputError(
                 f"{file.name} cannot be read from line {number:,} on: {reason(error)}",
-                hint="how many rows are missing cannot be known: restore the file, then run the same command again",
+                hint="it is not known how many rows are missing: restore the file, then run the same command again",
             ) from error
 
     def _opened(self, file: InputFile, offset: int) -> AbstractContextManager[Any]:
@@ -283,13 +283,13 @@ def parse_line(line: bytes) -> dict[str, Any]:
         except orjson.JSONDecodeError:
             value = _parse_slowly(line)
     if type(value) is not dict:
-        raise _LineFault(f"the line holds {_JSON_NAMES[type(value)]}, not an object")
+        raise _LineFault(f"the line is {_JSON_NAMES[type(value)]}, not an object")
     if skeleton.count(b"{") > MAX_DEPTH and _is_too_deep(value):
         raise _LineFault(_TOO_DEEP)
     return value
 
 
-_TOO_DEEP = f"the line nests deeper than {MAX_DEPTH} levels"
+_TOO_DEEP = f"the line is nested deeper than {MAX_DEPTH} levels"
 _JSON_NAMES = {
     list: "an array",
     str: "a string",
@@ -310,7 +310,7 @@ def _parse_slowly(line: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise _LineFault(f"the line is not JSON: {error.msg}, at column {error.colno}") from None
     except ValueError:
-        raise _LineFault("the line holds an integer of more than 4,300 digits") from None
+        raise _LineFault("the line has an integer of more than 4,300 digits") from None
     except RecursionError:
         raise _LineFault(_TOO_DEEP) from None
     if b"\\u" not in line:
@@ -321,13 +321,13 @@ def _parse_slowly(line: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise _LineFault(f"the line is not JSON: it holds {name}")
+    raise _LineFault(f"the line is not JSON: it contains {name}")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if number in (float("inf"), float("-inf")):
-        raise _LineFault(f"the line holds a number that no float can hold: {digits[:40]}")
+        raise _LineFault(f"the line has a number that is too large: {digits[:40]}")
     return number
 
 

@@ -65,7 +65,7 @@ class KeptColumns:
         self._known = frozenset(self.names)
         self._fits = [_fits(field.type) for field in self.fields]
         self.notes = [
-            f"column {field.name!r} is {field.type}, which Parquet cannot hold: it is kept as {written.type}"
+            f"column {field.name!r} is {field.type}, which Parquet cannot store: it is kept as {written.type}"
             for field, written in zip(of_input, self.fields, strict=True)
             if field.type != written.type
         ]
@@ -209,7 +209,7 @@ def _cast(array: pa.Array, name: str, kind: pa.DataType, left_out: dict[int, lis
     if cast.null_count > array.null_count:
         lost = pc.and_(array.is_valid(), cast.is_null())
         for place in pc.indices_nonzero(lost).to_pylist():
-            left_out.setdefault(place, []).append(LeftOut(name, f"{array.type} cannot be made {kind}"))
+            left_out.setdefault(place, []).append(LeftOut(name, f"{array.type} cannot be converted to {kind}"))
     return cast
 
 

@@ -104,7 +104,7 @@ class Input:
             has = ", ".join(self.columns[:_SHOWN_COLUMNS]) + (", …" if len(self.columns) > _SHOWN_COLUMNS else "")
             sentences = [
                 f"did you mean {' and '.join(near)}?" if near else "",
-                f"it has {has}" if has else "it has no column",
+                f"it has {has}" if has else "it has no columns",
                 self._table.why_no_columns(),
             ]
             names = ("column " if len(missing) == 1 else "columns ") + ", ".join(map(repr, missing))

@@ -98,7 +98,7 @@ class ParquetTable:
             except UNREADABLE as error:
                 raise InputError(
                     f"{file.name} cannot be read as Parquet: {reason(error)}",
-                    hint="a Parquet file ends with its table of contents: was this one written and copied whole?",
+                    hint="a Parquet file ends with its footer: was this file written and copied completely?",
                 ) from error
             names = footer.schema.names
             if twins := [name for name in names if names.count(name) > 1]:
@@ -126,7 +126,7 @@ class ParquetTable:
             if found is None:
                 raise InputError(
                     f"{name} has no column {column!r}, which {self._files.files[0].name} has",
-                    hint="name files of one kind as the input, or leave the column out of output.keep",
+                    hint="choose files with the same columns, or leave the column out of output.keep",
                 )
             # Text is text, however it is stored, and a column without a value fits anywhere.
             one, other = _mapped(expected, _decoded_type), _mapped(found, _decoded_type)
@@ -251,7 +251,7 @@ def _as_rows_one_by_one(
     return rows
 
 
-_BEYOND_PYTHON = "the request needs it, and it holds a moment or a duration outside of the years 1 to 9999"
+_BEYOND_PYTHON = "the request needs it, and its time or duration is outside the years 1 to 9999"
 
 
 def _values(column: pa.Array) -> list[Any]:

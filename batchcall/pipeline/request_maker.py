@@ -79,7 +79,7 @@ class RequestMaker:
         if not self._loosened_shapes:
             return None
         counted = "1 tool" if self._loosened_shapes == 1 else f"{self._loosened_shapes:,} tools"
-        return f"{counted} of the rows: patterns with look-around or back-references are left out of the check"
+        return f"{counted} of the rows: patterns with look-around or back-references are not checked"
 
     @cached_property
     def findings(self) -> Findings:

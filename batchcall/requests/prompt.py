@@ -64,7 +64,7 @@ def compile_template(text: str, *, key: str) -> Template:
         tree = _SANDBOX.parse(text)
         refused = next(tree.find_all(tuple(_REFUSED)), None)
         if refused is not None:
-            what = f"{{% {_REFUSED[type(refused)]} %}} is not possible in a prompt"
+            what = f"{{% {_REFUSED[type(refused)]} %}} cannot be used in a prompt"
             raise TemplateError(key, f"line {refused.lineno}: {what}")
         plain = _plain_template(tree, key)
         if plain is not None:
@@ -77,7 +77,7 @@ def compile_template(text: str, *, key: str) -> Template:
     except TemplateSyntaxError as error:
         raise TemplateError(key, f"line {error.lineno}: {_sentence(error.message or '')}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:  # what Python makes of 100 nested loops
-        raise TemplateError(key, "the template is nested too deep") from error
+        raise TemplateError(key, "the template is nested too deeply") from error
 
 
 # A template stands alone, and its text is not HTML.
@@ -195,7 +195,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, Iterable):  # of `map` or `values()`: Python would show its address in memory
         return _as_text(list(value))
     if type(value).__module__.startswith("jinja2"):
-        raise TypeError(f"this is an object of Jinja's own ({type(value).__name__}) and not a value of the row")
+        raise TypeError(f"this is one of Jinja's own objects ({type(value).__name__}), not a value of the row")
     return str(value)
 
 
@@ -212,7 +212,7 @@ def _reason(error: Exception) -> str:
 
 
 _REASONS: Mapping[type[Exception], str] = {
-    RecursionError: "the template recurses too deep",
+    RecursionError: "the template recurses too deeply",
     MemoryError: "the template needs too much memory",
     UnicodeDecodeError: "a value is bytes that are not valid UTF-8",
 }
@@ -268,7 +268,7 @@ class _Missing(StrictUndefined):
         if self._undefined_obj is missing or isinstance(self._undefined_obj, _WholeRow):
             return _missing_column(self._undefined_name)
         if self._undefined_obj is None:
-            return f"{self._undefined_name!r} is read from a null"
+            return f"{self._undefined_name!r} cannot be read from null"
         return f"{self._undefined_name!r} is missing in a {type(self._undefined_obj).__name__} of this row"
 
 

@@ -94,14 +94,14 @@ def make_builder(
     columns = columns or {}
     unknown = [part for part in columns if part not in _COLUMN_PARTS]
     if unknown:
-        raise ValueError(f"request.columns.{unknown[0]}: a row can bring {', '.join(_COLUMN_PARTS)}")
+        raise ValueError(f"request.columns.{unknown[0]}: a row can provide {', '.join(_COLUMN_PARTS)}")
     has_templates = prompt is not None or messages is not None
     if has_templates and "messages" in columns:
         raise ValueError("request.columns.messages: the messages already come from a template")
     if not has_templates and "messages" not in columns:
         raise ValueError("request.columns.messages: is missing, and there is no prompt")
     if prompt is not None and messages is not None:
-        raise ValueError("request.messages: there is already a prompt; give one of the two")
+        raise ValueError("request.messages: there is already a prompt; give only one of the two")
     if has_templates:
         source = _from_templates(system_template, prompt, messages or [])
     else:
@@ -195,7 +195,7 @@ def _from_templates(system: Template | None, prompt: str | None, messages: list[
     if prompt is not None:
         written.append({"role": "user", "content": _Text(compile_template(prompt, key="request.prompt"))})
     for place, message in enumerate(messages):
-        key = f"request.messages[{place}]"
+        key = f"request.messages.{place}"
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise ValueError(f"{key}.role: is missing; a message has a role and a content")
         content = message.get("content")
@@ -309,7 +309,7 @@ def _text_of(part: Any) -> str | bytes | None:
         try:
             return repr(part)
         except (RecursionError, ValueError) as error:
-            raise RowError("a column is nested too deep, or holds a number of thousands of digits") from error
+            raise RowError("a column is nested too deeply, or has a number with thousands of digits") from error
 
 
 def _renames(tools: Sequence[Tool]) -> dict[str, str]:
@@ -402,7 +402,7 @@ class _FromBodies:
         if method is not None and str(method).upper() != "POST":
             raise RowError(f"method: {_shown(method)} is not POST")
         if url is not None and not str(url).partition("?")[0].rstrip("/").endswith("/chat/completions"):
-            raise RowError(f"url: {_shown(url)} is not the path of chat completions")
+            raise RowError(f"url: {_shown(url)} does not end in /chat/completions")
         body, is_nested = _body_of(values)
         written = body.get("messages")
         if written is None:
@@ -427,7 +427,7 @@ class _FromBodies:
         if not model:
             raise RowError("body.model: is missing, and so is request.model of the job")
         if not isinstance(model, str):
-            raise RowError("body.model: is not a text")
+            raise RowError("body.model: is not a string")
         return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
 
     def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:

@@ -70,12 +70,12 @@ def parse_json(text: str, where: str) -> Json:
 def checked_messages(messages: Any, where: str) -> list[Json]:
     """The same messages. Raises RowError when there are none, or one of them is not a message."""
     if not isinstance(messages, list):
-        raise RowError(f"{where}: messages are a list, not {_kind(messages)}")
+        raise RowError(f"{where}: messages must be a list, not {_kind(messages)}")
     if not messages:
         raise RowError(f"{where}: there are no messages")
     for number, message in enumerate(messages, 1):
         if not isinstance(message, dict):
-            raise RowError(f"{where}: message {number} is {_kind(message)}, not an object")
+            raise RowError(f"{where}: message {number} must be an object, not {_kind(message)}")
         # An input item of the Responses API, a call for one, may have a type instead.
         if not isinstance(message.get("role"), str) and not isinstance(message.get("type"), str):
             raise RowError(f"{where}: message {number} has no role")
@@ -145,7 +145,7 @@ def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
         return None
     listed = [written] if isinstance(written, dict) else written
     if not isinstance(listed, list):
-        raise RowError(f"{where}: tools are a list, not {_kind(listed)}")
+        raise RowError(f"{where}: tools must be a list, not {_kind(listed)}")
     tools = tuple(_tool(one, f"{where}: tool {number}") for number, one in enumerate(listed, 1))
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
@@ -156,7 +156,7 @@ def read_tools(value: Any, where: str) -> tuple[Tool, ...] | None:
 
 def _tool(written: Json, where: str) -> Tool:
     if not isinstance(written, dict):
-        raise RowError(f"{where} is {_kind(written)}, not an object")
+        raise RowError(f"{where} must be an object, not {_kind(written)}")
     # Four forms: {"type": "function", "function": {…}}; the same without the type; the function alone, with or without
     # it, as of the Responses API; and Anthropic's, whose schema is `input_schema`. All become the first.
     kind = written.get("type")
@@ -167,7 +167,7 @@ def _tool(written: Json, where: str) -> Tool:
         raise RowError(f"{where} is of type {_cut(repr(kind))}; only functions can be called")
     function = written.get("function", written)
     if not isinstance(function, dict):
-        raise RowError(f"{where}: `function` is {_kind(function)}, not an object")
+        raise RowError(f"{where}: `function` must be an object, not {_kind(function)}")
     if function is written:
         function = {name: part for name, part in written.items() if name != "type"}
         written = {"type": "function", "function": function}
@@ -177,7 +177,7 @@ def _tool(written: Json, where: str) -> Tool:
     if not isinstance(name, str) or not name.strip():
         raise RowError(f"{where} has no name")
     if parameters is not None and not isinstance(parameters, dict):
-        raise RowError(f"{where}: parameters are {_kind(parameters)}, not an object")
+        raise RowError(f"{where}: parameters must be an object, not {_kind(parameters)}")
     return Tool(name, parameters or {}, written)  # no parameters: a function that takes none
 
 
@@ -240,7 +240,7 @@ def read_choice(value: Any, where: str) -> Json:
     if isinstance(choice, str):
         return choice if choice in CHOICE_WORDS else _forcing(choice)
     if not isinstance(choice, dict):
-        raise RowError(f"{where}: a tool choice is a word, a tool's name or an object, not {_kind(choice)}")
+        raise RowError(f"{where}: a tool choice must be a word, a tool's name or an object, not {_kind(choice)}")
     # Flat forms: {"name": …} of the legacy function_call, {"type": …, "name": …} of Anthropic and the Responses API.
     name = choice.get("name")
     return _forcing(name) if isinstance(name, str) and choice.keys() <= {"name", "type"} else choice
@@ -308,7 +308,7 @@ def _kind(value: Any) -> str:
     kinds: Mapping[type, str] = {
         dict: "an object",
         list: "a list",
-        str: "a text",
+        str: "a string",
         type(None): "null",
         bool: "a boolean",
     }
@@ -323,12 +323,12 @@ def _finite(digits: str) -> float:
     value = float(digits)
     if math.isfinite(value):
         return value
-    raise ValueError(f"{_cut(digits)} is beyond all floats")
+    raise ValueError(f"{_cut(digits)} is too large for a number")
 
 
 def _refuse_constant(word: str) -> Json:
     raise ValueError(f"{word} is not JSON")
 
 
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)

@@ -79,7 +79,7 @@ def _impossible(root: _Schema) -> Iterator[str]:
     # others are doubts: below anyOf, or in an optional property, some arguments may still be valid.
     for place in _needed(root):
         if place.schema.get("not") in ({}, True):  # zod writes z.never() so
-            yield f"{place.path}: nothing is valid"
+            yield f"{place.path}: no value is valid"
         clashes = list(_clashes(place))
         if place.kinds and clashes and place.kinds <= frozenset[str]().union(*(clash.kinds for clash in clashes)):
             yield from (clash.what for clash in clashes)
@@ -147,20 +147,22 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
         if not isinstance(values, list):
             continue
         if not values:
-            yield _Clash(f"{place.path}/{keyword}: is empty: nothing is valid", _ALL)
+            yield _Clash(f"{place.path}/{keyword}: is empty: no value is valid", _ALL)
         elif not any(
             place.kinds & (_NUMBER if isinstance(value, float) and value.is_integer() else _KINDS[type(value)])
             for value in values
         ):
             written = shortened(schema.get("type", "object"), _SHOWN)
-            yield _Clash(f"{place.path}/{keyword}: none of its values is of the type {written}: nothing is valid", _ALL)
+            yield _Clash(
+                f"{place.path}/{keyword}: none of its values is of the type {written}: no value is valid", _ALL
+            )
     for low, high, kinds, is_open in _RANGES:
         least, most = schema.get(low), schema.get(high)
         if not (place.kinds & kinds and _is_number(least) and _is_number(most)):
             continue
         if least > most or (is_open and least == most):
             how = "is not below" if is_open else "is above"
-            yield _Clash(f"{place.path}/{low}: {least} {how} {high}, {most}: nothing is valid", kinds)
+            yield _Clash(f"{place.path}/{low}: {least} {how} {high}, {most}: no value is valid", kinds)
     # What is required and forbidden at once.
     if "object" in place.kinds and schema.get("additionalProperties") is False and not schema.get("patternProperties"):
         properties = as_dict(schema.get("properties"))
@@ -168,7 +170,7 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
         if absent:
             names = ", ".join(shortened(name, _SHOWN) for name in absent[:_SHOWN_NAMES])
             more = ", …" if len(absent) > _SHOWN_NAMES else ""
-            what = f"{names}{more}: no such property, and additionalProperties is false: nothing is valid"
+            what = f"{names}{more}: no such property, and additionalProperties is false: no value is valid"
             meant = _meant(_near(absent[0], tuple(properties)))
             yield _Clash(f"{place.path}/required: {what}{meant}", frozenset({"object"}))
 
@@ -216,7 +218,7 @@ def _misspelt(place: _Place) -> Iterator[str]:
     if isinstance(written, str) and written not in _FORMATS_OF_OTHERS:
         near = _near(written, _FORMATS)
         if near not in (None, written):
-            yield f"{place.path}/format: {shortened(written, _SHOWN)}: not a format that is checked{_meant(near)}"
+            yield f"{place.path}/format: {shortened(written, _SHOWN)}: not a known format{_meant(near)}"
 
 
 def _meant(near: str | None) -> str:

@@ -96,7 +96,7 @@ class CompiledSchema:
         try:
             faults = Judge(self.rules, own, explains=True).verdict(value).faults
         except TooMuchWork:
-            return f"{_DO_NOT_FIT}; saying where would take too long"
+            return f"{_DO_NOT_FIT}; finding out where would take too long"
         effort.units += own.units
         return sentences(faults, MAX_ERRORS) or _DO_NOT_FIT
 
@@ -119,7 +119,7 @@ def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
         schema = compile_schema(tool.parameters, formats=formats)
         kinds = schema.document.get("type", "object")
         if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
-            raise SchemaError("/type", f"arguments are always an object, not {shortened(kinds, _SHOWN_VALUE)}")
+            raise SchemaError("/type", f"arguments must be an object, not {shortened(kinds, _SHOWN_VALUE)}")
     except SchemaError as error:
         raise SchemaError(error.path, error.what, tool=tool.name) from error
     return CompiledTool(tool.name, schema, field_type(schema.document))
@@ -146,10 +146,10 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     references = References(document)
     # Within one resource they are plain references. Across several, their meaning depends on the way to them.
     if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
-        raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not followed beside a second $id")
+        raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not supported together with a second $id")
     # The engine limits each pattern by itself; here is a limit for all of them together.
     if sum(pattern_places(pattern, of_property=1_000) for pattern in patterns_in(document)) > MAX_PATTERNS:
-        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} places together")
+        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} characters, repetitions counted")
     left_out = leave_patterns_out(document, references)
     _Unfolding(document, references).check()
     rules = Rules(document, references, lambda part: _compile(part, mask=MASK, formats=formats))
@@ -203,7 +203,7 @@ def _check_limits(schema: dict[str, Json]) -> None:
         node, path, depth = waiting.pop()
         nodes += 1
         if depth > MAX_DEPTH:
-            raise SchemaError(path[:_SHOWN_VALUE], f"nested deeper than {MAX_DEPTH}")
+            raise SchemaError(path[:_SHOWN_VALUE], f"nested deeper than {MAX_DEPTH} levels")
         if nodes > MAX_NODES:
             raise SchemaError("", f"more than {MAX_NODES:,} parts")
         inner: Iterable[tuple[Any, Any]] = ()
@@ -250,7 +250,9 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
         ref = rewritten.get(keyword)
         if isinstance(ref, str) and not ref.startswith("#"):
             shown = shortened(ref, _SHOWN_VALUE)
-            raise SchemaError(f"{path}/{keyword}", f"only references within the schema (#/…) are followed, not {shown}")
+            raise SchemaError(
+                f"{path}/{keyword}", f"only references within the schema (#/…) are supported, not {shown}"
+            )
     _modernise(rewritten, path, notes)
     for keyword in ONE_SCHEMA:
         if isinstance(rewritten.get(keyword), dict):
@@ -312,7 +314,7 @@ def _modernise(schema: dict[str, Json], path: str, notes: _Notes) -> None:
         names = [_TYPE_NAMES.get(one.strip().lower(), one) if isinstance(one, str) else one for one in listed]
         if None in names:
             del schema["type"]
-            notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} left out: any type")
+            notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} ignored: any type is allowed")
         elif names != listed:
             schema["type"] = names[0] if isinstance(written, str) else list(dict.fromkeys(names))
             read = shortened(schema["type"], _SHOWN_VALUE)
@@ -354,7 +356,7 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     """`required: true` inside a property, as in draft 3 and in hand-written tools."""
     if isinstance(schema.get("required"), bool):  # of no property: it has no meaning
         del schema["required"]
-        notes.add(f"{path}/required", "left out: a list of names is wanted here")
+        notes.add(f"{path}/required", "ignored: it must be a list of names")
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return
@@ -390,7 +392,7 @@ class _Unfolding:
 
     def check(self) -> None:
         if any(self.count(node) > MAX_CHECKS for node in dicts_in(self.document)):
-            raise SchemaError("", f"unfolds to more than {MAX_CHECKS:,} checks of one value")
+            raise SchemaError("", f"expands to more than {MAX_CHECKS:,} checks of one value")
 
     def count(self, schema: Json, above: int = 0) -> int:
         """The schemas applied where this one is. `above`: how many led here."""
@@ -410,7 +412,7 @@ class _Unfolding:
 
 def _check_chain(length: int) -> None:
     if length > MAX_CHAIN:
-        raise SchemaError("", f"more than {MAX_CHAIN} references lead on from one to the next")
+        raise SchemaError("", f"a chain of more than {MAX_CHAIN} references")
 
 
 def _join(path: str, keyword: str, key: str) -> str:

@@ -64,7 +64,7 @@ def test_the_jobs_own_output_is_not_an_input(tmp_path: Path, path: str) -> None:
 def test_an_input_of_nothing_but_the_jobs_own_parts_is_refused(tmp_path: Path) -> None:
     make(tmp_path, "part-000000.parquet")
 
-    with pytest.raises(InputError, match="nothing but what this job wrote"):
+    with pytest.raises(InputError, match="contains only files that this job wrote"):
         open_input(str(tmp_path), output=tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
         ("rows.csv", "duckdb"),
         ("rows.txt", "rename it to .jsonl"),
         ("rows.gz", "rename it to .jsonl.gz"),
-        ("rows.xlsx", "convert it first"),
+        ("rows.xlsx", "convert it to one of these"),
     ],
 )
 def test_a_format_that_is_not_read_is_reported_with_a_way_out(tmp_path: Path, name: str, advice: str) -> None:
@@ -155,9 +155,9 @@ def test_a_directory_without_input_says_what_it_holds(tmp_path: Path) -> None:
     make(tmp_path, "a.csv", "below/b.jsonl")
     foreign = error_of(tmp_path)
 
-    assert "holds no input file" in str(empty)
+    assert "contains no input file" in str(empty)
     assert empty.hint == "the directory is empty"
-    assert foreign.hint == f"it holds a.csv, below; for files in folders below write {tmp_path}/**"
+    assert foreign.hint == f"it contains a.csv, below; for files in folders below write {tmp_path}/**"
 
 
 def test_a_glob_that_matches_nothing_says_so(tmp_path: Path) -> None:

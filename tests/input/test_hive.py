@@ -120,7 +120,9 @@ def test_a_column_of_the_files_wins_over_a_folder_of_its_name_and_that_is_noted(
     source = open_input(f"{tmp_path}/in")
 
     assert rows_of(source) == [{"text": "x", "city": "Oslo, Norway"}]
-    assert source.notes == ("the files have a column 'city' themselves: what the folders city=… say is not read",)
+    assert source.notes == (
+        "the files have their own column 'city', so the values in the folder names city=… are not used",
+    )
 
 
 def test_a_late_line_of_jsonl_that_has_the_column_keeps_its_value(tmp_path: Path) -> None:
@@ -141,8 +143,9 @@ def test_files_without_the_key_have_null_and_that_is_noted(tmp_path: Path) -> No
 
     assert [(row["day"], row["hour"]) for row in rows_of(source)] == [(None, None), (1, None), (1, 2)]
     assert source.notes == (
-        "column 'day' is null in the rows of 1 of 3 files, which are in no folder day=…: a.parquet",
-        "column 'hour' is null in the rows of 2 of 3 files, which are in no folder hour=…: a.parquet, day=1/b.parquet",
+        "column 'day' is null in the rows of 1 of 3 files, which are not in a folder day=…: a.parquet",
+        "column 'hour' is null in the rows of 2 of 3 files, which are not in a folder hour=…:"
+        " a.parquet, day=1/b.parquet",
     )
 
 

@@ -76,10 +76,10 @@ def test_rows_that_cannot_be_read_are_counted_and_passed_over(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"id": None, "other": 1}, "is missing or null in it"),
-        ({"other": 1}, "is missing or null in it"),
-        ({"id": ["a"], "other": 1}, "is neither text nor a number in it"),
-        ({"id": {"a": 1}, "other": 1}, "is neither text nor a number in it"),
+        ({"id": None, "other": 1}, "is missing or null"),
+        ({"other": 1}, "is missing or null"),
+        ({"id": ["a"], "other": 1}, "is neither text nor a number"),
+        ({"id": {"a": 1}, "other": 1}, "is neither text nor a number"),
     ],
 )
 def test_a_row_without_an_id_costs_itself_and_no_other(tmp_path: Path, row: dict[str, Any], why: str) -> None:
@@ -88,7 +88,7 @@ def test_a_row_without_an_id_costs_itself_and_no_other(tmp_path: Path, row: dict
     assert source.check_ids("id") == 4
     for columns in (("other",), source.columns):
         rows = [row for batch in source.batches(columns) for row in batch.rows]
-        assert [row.fault for row in rows] == [None, *[f"column 'id' names the row, and {why}"] * 2, None]
+        assert [row.fault for row in rows] == [None, *[f"column 'id' identifies the row, but {why}"] * 2, None]
         assert rows[1].values["other"] == 1
 
 

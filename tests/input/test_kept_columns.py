@@ -272,7 +272,7 @@ def test_a_type_that_parquet_cannot_hold_is_kept_as_another_and_that_is_said(tmp
     write_part(RealDisk(), part, layout, [layout.batch(rows)], Totals())
 
     (note,) = kept.notes
-    assert note.startswith(f"column {name!r} is {array.type}, which Parquet cannot hold: it is kept as ")
+    assert note.startswith(f"column {name!r} is {array.type}, which Parquet cannot store: it is kept as ")
     written = pq.read_table(part).column(name)
     assert written.type == kept.fields[0].type
     assert [value is None for value in written.to_pylist()] == [not value.is_valid for value in array]
@@ -311,8 +311,7 @@ def test_a_moment_in_a_prompt_costs_its_row_only_where_python_cannot_hold_it(tmp
 
     assert rows[0].values == {"text": "x", "until": datetime.date(2022, 1, 8)}
     assert [row.fault for row in rows[1:]] == [
-        "column 'until' cannot be read: the request needs it, and it holds a moment or a duration outside of the years"
-        " 1 to 9999"
+        "column 'until' cannot be read: the request needs it, and its time or duration is outside the years 1 to 9999"
     ] * 2
     kept = layout.batch([(row.kept, Outcome(row.index, Status.OK)) for row in rows])
     assert kept.column("until").cast(pa.int32()).to_pylist() == [19_000, 2**31 - 1, -800_000]

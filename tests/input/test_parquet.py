@@ -116,7 +116,7 @@ def test_a_value_that_python_cannot_hold_costs_its_row(tmp_path: Path) -> None:
 
     assert faults[0] is None
     assert faults[1] is not None
-    assert "column 'far' cannot be read: the request needs it, and it holds a moment" in faults[1]
+    assert "column 'far' cannot be read: the request needs it, and its time or duration" in faults[1]
     assert faults[2] is not None
     assert "column 'text' cannot be read: 'utf-8' codec" in faults[2]
     assert untouched == [{"text": "a"}, {"text": "b"}]

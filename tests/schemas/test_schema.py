@@ -244,7 +244,7 @@ def test_references_that_lead_on_and_on_are_refused(is_told_last_first: bool) ->
     links = [(f"d{i}", {"$ref": f"#/$defs/d{i + 1}"}) for i in range(400)]  # Python would run out of its stack
     chain = {**dict(reversed(links) if is_told_last_first else links), "d400": {"type": "string"}}
 
-    with pytest.raises(SchemaError, match="lead on"):
+    with pytest.raises(SchemaError, match="a chain of more than"):
         compile_schema({**object_with(field={"$ref": "#/$defs/d0"}), "$defs": chain})
 
 
@@ -276,7 +276,7 @@ def test_formats_that_nobody_knows_accept_everything() -> None:
 
 
 def test_a_tool_whose_arguments_are_no_object_is_refused_by_name() -> None:
-    with pytest.raises(SchemaError, match="'record', /type: arguments are always an object") as refused:
+    with pytest.raises(SchemaError, match="'record', /type: arguments must be an object") as refused:
         compile_tool(tool_with({"type": "array"}))
 
     assert refused.value.tool == "record"
