@@ -44,6 +44,7 @@ def endpoint(url: str, **keys: object) -> str:
     return f'[[endpoint]]\nurl = "{url}"\n{written}\n'
 
 
+@pytest.mark.alone  # it holds the rate of the two that live
 async def test_one_dies_one_is_throttled_one_is_good_and_every_row_is_in(tmp_path: Path) -> None:
     async with (
         open_sandbox(Settings(latency_s=0.05)) as dying,
