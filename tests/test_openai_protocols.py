@@ -246,7 +246,7 @@ def test_what_the_job_says_of_the_key_counts_and_the_host_alone_decides_else(
         ("https://api.openai.com/v1/responses", "openai-responses", "leave out /responses"),
         ("https://api.openai.com/v1/responses/", "openai-chat", "leave out /responses"),
         (DEPLOYMENT.replace("?", "/chat/completions?"), "openai-chat", "leave out /chat/completions"),
-        (DEPLOYMENT, "openai-responses", "below /openai/v1"),
+        (DEPLOYMENT, "openai-responses", "under /openai/v1"),
     ],
 )
 def test_a_url_that_cannot_be_meant_is_a_fault(tmp_path: Path, url: str, protocol: str, told: str) -> None:
