@@ -80,6 +80,12 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "with budgets, which stay, nobody looks at that line again",
     ),
     (
+        "schemas/judge.py _excerpt",
+        "_SHOWN_VALUE + 1]",
+        "_SHOWN_VALUE + (1 + 1)]",
+        "what is shown of it is shortened to the same",
+    ),
+    (
         "answers/arguments.py _quoted",
         "_SHOWN_TEXT + 1]",
         "(_SHOWN_TEXT + 1) + 1]",

@@ -234,6 +234,12 @@ def test_a_function_and_a_column_of_one_name_stand_in_one_template() -> None:
     assert render(text, range="5 km") == "5 km: 01"
 
 
+def test_a_column_of_jinjas_own_name_and_columns_that_look_like_its_stand_in_name_stay_apart() -> None:
+    text = "{{ self }} {{ column_self }} {{ column_self_ }} {{ self }}"
+
+    assert render(text, self="a", column_self="b", column_self_="c") == "a b c a"
+
+
 def test_a_column_with_a_name_of_jinjas_own_that_a_row_lacks_is_named_as_the_column() -> None:
     assert refusal("{{ self | upper }}", text="a") == "request.prompt: column 'self' is missing in this row"
 
@@ -312,6 +318,16 @@ def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
         ("{{ row | tojson }}{{ lang }}", {"lang"}),
         ("{% macro f(x) %}{{ x }}{{ y }}{% endmacro %}{{ f(z) }}", {"y", "z"}),
         ("{% with a = b %}{{ a }}{% endwith %}", {"b"}),
+        ("{% with a = b %}{% endwith %}{{ a }}", {"a", "b"}),
+        ("{{ f }}{% macro f(x=y) %}{{ x }}{{ caller }}{{ varargs }}{{ kwargs }}{% endmacro %}", {"f", "y"}),
+        ("{% macro f() %}a{% endmacro %}{{ f }}", set()),
+        ("{% set lang %}a{% endset %}{{ lang }}", set()),
+        ("{% set lang = 'a' %}{{ lang }}", set()),
+        ("{% for x in xs %}{{ x }}{{ loop.index }}{% else %}{{ x }}{% endfor %}", {"x", "xs"}),
+        ("{% for x in xs if x and y %}{% endfor %}", {"xs", "y"}),
+        ("{% filter upper %}{{ lang }}{% endfilter %}", {"lang"}),
+        ("{% filter default(y) %}{{ lang }}{% endfilter %}", {"lang", "y"}),
+        ("{% block b %}{{ lang }}{% endblock %}", {"lang"}),
     ],
 )
 def test_a_column_is_required_unless_every_use_of_it_is_guarded(text: str, required: set[str]) -> None:
@@ -474,6 +490,7 @@ def test_a_prompt_has_a_longest_length(text: str) -> None:
         ("{{ [1, none, 'x'] | join(', ') }} {{ users | join('/', attribute='n') }}", "1, , x a/b"),
         ("{{ 'a\nb' | indent(2) }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 'a' | center(3) }}.", "a\n  b bba  a ."),
         ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1,2],[3,0]] [[1,2],[3]]"),
+        ("{{ 2.5 * 2 }} {{ 2 * 2.5 }} {{ [1] * 2 }} {{ 2 * (1,) }} {{ 2 * 'ab' }}", "5.0 5.0 [1,1] [1,1] abab"),
         ("{{ 2.567 | round(1) }} {{ 'a b c' | wordwrap(3) }} {{ '%s' | format('x') }}", "2.6 a b\nc x"),
     ],
 )

@@ -79,6 +79,9 @@ def test_what_a_failing_branch_has_looked_at_does_not_count() -> None:
         ({"if": NUMBER, "then": {"minimum": 3}, "else": {"maxLength": 1}}, 3, "xx", ""),
         ({"if": NUMBER, "then": {"minimum": 3}, "else": {"maxLength": 1}}, "x", 2, ""),
         ({"dependentSchemas": {"a": {"required": ["b"]}}}, B, A, ""),
+        ({"dependentRequired": {"a": ["b"]}}, B, A, ""),
+        ({"dependencies": {"a": ["b"]}}, B, A, ""),
+        ({"dependencies": {"a": {"required": ["b"]}}}, B, A, ""),
         ({"$ref": "#/$defs/d", "$defs": {"d": NUMBER}}, 1, "x", ""),
     ],
 )

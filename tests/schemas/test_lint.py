@@ -30,6 +30,14 @@ def needing(schema: Any, **more: Any) -> dict[str, Any]:
             needing(TEXT, required=["a", "seveRity"], additionalProperties=False),
             '/required: "seveRity": no such property, and additionalProperties is false: no value is valid',
         ),
+        (
+            needing(TEXT, required=["a", "x1", "x2", "x3"], additionalProperties=False),
+            '/required: "x1", "x2", "x3": no such property, and additionalProperties is false: no value is valid',
+        ),
+        (
+            needing(TEXT, required=["a", "x1", "x2", "x3", "x4"], additionalProperties=False),
+            '/required: "x1", "x2", "x3", …: no such property, and additionalProperties is false: no value is valid',
+        ),
         (needing({"enum": []}), "/properties/a/enum: is empty: no value is valid"),
         (needing(False), "/properties/a: no value is valid"),
         (needing({"not": {}}), "/properties/a: no value is valid"),
