@@ -100,6 +100,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
 )
 
 ENOUGH = 0.9
+NOTHING_RAN = 5  # an exit code of pytest
 MOST_MEMORY = 4 << 30  # bytes of a test run: a mutant may loop and grow
 SILENT = {"debug", "info", "warning", "log", "warn"}  # calls that only write a message
 OPPOSITE: dict[type[ast.AST], tuple[str, str]] = {
@@ -298,8 +299,6 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        if isinstance(node.op, ast.BitOr) and not self._function:
-            return  # a type
         if not any(
             isinstance(side, (ast.JoinedStr, ast.List, ast.Tuple)) or _is_text(side) for side in (node.left, node.right)
         ):
@@ -412,9 +411,24 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
         copy = Path(folder) / "tree"
         shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "site"))
         reach = {room: learn(copy, ROOMS[room][1]) for room in rooms}
-        if None in reach.values():
+        if None in reach.values() or not are_sound(copy, chosen, reach):  # type: ignore[arg-type]  # no None, then
             return 2
-        return judge(copy, chosen, reach, until_s)  # type: ignore[arg-type]  # no None, as just seen
+        return judge(copy, chosen, reach, until_s)  # type: ignore[arg-type]
+
+
+def are_sound(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach]) -> bool:
+    """Whether tests pass in this choice and order when nothing was changed: else every mutant would seem noticed."""
+    first = dict(reversed(chosen))
+    for room, mutant in first.items():
+        tests = reach[room].tests(mutant, copy)
+        if tests and exit_code(copy, tests, longest_s=longest_s(tests, reach[room]), shows=True) != 0:
+            print(f"{room}: the tests of {mutant.path} fail without a mutant")
+            return False
+    return True
+
+
+def longest_s(tests: list[str], reach: Reach) -> float:
+    return 30 + 5 * sum(reach.seconds[test] for test in tests)
 
 
 def judge(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach], until_s: float) -> int:
@@ -424,7 +438,7 @@ def judge(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach],
         if time.monotonic() > until_s:
             break
         source = (copy / mutant.path).read_bytes()
-        end = attempt(copy, mutant, reach[room].tests(mutant, copy), reach[room].seconds)
+        end = attempt(copy, mutant, reach[room])
         ends[room][end] += 1
         print(f"{end:9} {mutant.path}:{mutant.line(source)}", flush=True)
         if end != "killed":
@@ -440,8 +454,9 @@ def judge(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach],
     return 0 if noticed >= ENOUGH * total.total() else 1
 
 
-def attempt(copy: Path, mutant: Mutant, tests: list[str], seconds: dict[str, float]) -> str:
+def attempt(copy: Path, mutant: Mutant, reach: Reach) -> str:
     """How the mutant ended. The copy is afterwards as it was."""
+    tests = reach.tests(mutant, copy)
     if not tests:
         return "no test"
     file = copy / mutant.path
@@ -450,7 +465,7 @@ def attempt(copy: Path, mutant: Mutant, tests: list[str], seconds: dict[str, flo
         compiled.unlink()
     file.write_bytes(mutant.applied(source))
     try:
-        code = exit_code(copy, tests, longest_s=30 + 5 * sum(seconds[test] for test in tests))
+        code = exit_code(copy, tests, longest_s=longest_s(tests, reach))
     finally:
         file.write_bytes(source)
     return "timed out" if code is None else "killed" if code else "survived"
@@ -458,7 +473,7 @@ def attempt(copy: Path, mutant: Mutant, tests: list[str], seconds: dict[str, flo
 
 def learn(copy: Path, places: list[str]) -> Reach | None:
     """Run all near tests of a room once. None, and their output is printed, when they fail."""
-    if exit_code(copy, [], longest_s=1800, places=places, learn=True) != 0:
+    if exit_code(copy, [], longest_s=1800, places=places, learn=True, shows=True) != 0:
         return None
     learnt = json.loads((copy / "reach.json").read_text())
     by_line = {
@@ -468,11 +483,18 @@ def learn(copy: Path, places: list[str]) -> Reach | None:
 
 
 def exit_code(
-    copy: Path, tests: list[str], *, longest_s: float, places: Iterable[str] = (), learn: bool = False
+    copy: Path,
+    tests: list[str],
+    *,
+    longest_s: float,
+    places: Iterable[str] = (),
+    learn: bool = False,
+    shows: bool = False,
 ) -> int | None:
-    """The exit code of a run of these tests in the copy; None when it took too long."""
+    """The exit code of a run of these tests in the copy; None when it took too long. `shows`: what a failure said."""
     (copy / "tests.json").write_text(json.dumps({"tests": tests, "places": list(places), "learn": learn}))
-    environment = os.environ | {"PYTHONPATH": str(copy), "COVERAGE_CORE": "ctrace"}
+    # Names of tests may hold the order of a set.
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONHASHSEED": "0", "COVERAGE_CORE": "ctrace"}
     if not learn:
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
     command = [sys.executable, str(Path(__file__).resolve()), "--run-tests"]
@@ -492,8 +514,10 @@ def exit_code(
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return None
-    if learn and process.returncode:
+    if shows and process.returncode:
         print(said.decode("utf-8", "replace"))
+    if process.returncode == NOTHING_RAN:
+        raise RuntimeError(f"none of these tests was found again: {tests}")
     return process.returncode
 
 

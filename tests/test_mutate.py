@@ -46,17 +46,32 @@ def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_what_no_near_test_notices_is_reported_and_the_rest_is_counted(
     mutate: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = mutate.main([f"--at=batchcall/toy.py:{line}" for line in (1, 5, 9)], root=tmp_path)
+    code = mutate.main([f"--at=batchcall/toy.py:{line}" for line in (5, 9)], root=tmp_path)
 
     said = capfd.readouterr().out
     assert code == 1
     assert "survived  batchcall/toy.py:5\n    -    return number > LEAST\n    +    return number >= LEAST" in said
     assert said.count("no test   batchcall/toy.py:9") == 3
-    assert said.count("killed    batchcall/toy.py:1") == 2  # a constant: by the tests of those who use it
+    assert said.count("killed    batchcall/toy.py:5") == 1
     assert (
-        "all          7 mutants,    3 noticed (0 by their time), 4 survived, 3 of these reached by no near test" in said
+        "all          5 mutants,    1 noticed (0 by their time), 4 survived, 3 of these reached by no near test" in said
     )
     assert (tmp_path / "batchcall/toy.py").read_text() == CODE
+
+
+def test_a_constant_is_tried_with_the_tests_of_those_who_use_it_the_quickest_first(mutate: Any, tmp_path: Path) -> None:
+    reach = mutate.Reach({"a": 2.0, "b": 1.0, "c": 0.0}, {"batchcall/toy.py": {5: {"a", "b"}, 9: {"c"}}})
+
+    constant = mutate.all_mutants(tmp_path, ["batchcall"])[0]
+
+    assert constant.applied(CODE.encode()).startswith(b"LEAST = (10 * 2)\n")
+    assert reach.tests(constant, tmp_path) == ["b", "a"]
+
+
+def test_tests_that_fail_without_a_change_judge_nothing(mutate: Any, tmp_path: Path) -> None:
+    (tmp_path / "tests/test_toy.py").write_text(TEST + "    assert False\n")
+
+    assert mutate.main(["--at=batchcall/toy.py:5"], root=tmp_path) == 2
 
 
 @pytest.mark.parametrize(("survivors", "code"), [(1, 0), (2, 1)])
