@@ -38,6 +38,8 @@ NOW_S = 1_800_000_000.0
         ),
         ({"llm_provider-x-ratelimit-limit-requests": "90"}, (90, None)),  # through LiteLLM
         ({"x-ratelimit-limit-requests": "many", "x-ratelimit-limit-tokens": "1e400"}, (None, None)),
+        ({"x-ratelimit-limit-requests": "10000000000", "x-ratelimit-limit-tokens": "10000000001"}, (1e10, None)),
+        ({"x-ratelimit-limit-requests": "1", "x-ratelimit-limit-tokens": "0.9"}, (1, None)),
         ({}, (None, None)),
     ],
 )

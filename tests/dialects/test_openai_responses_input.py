@@ -151,3 +151,19 @@ def test_encoding_leaves_the_messages_alone(written: list[Any]) -> None:
     RESPONSES.encode(Request(Shape("m"), written))
 
     assert json.dumps(written) == before
+
+
+def test_what_an_assistant_said_in_parts_is_one_text_and_a_refusal_only_where_it_said_nothing() -> None:
+    parts = [{"type": "text", "text": "Ho, "}, {"type": "refusal", "refusal": "no."}, {"type": "text", "text": 5}]
+
+    said = [
+        input_of({"role": "assistant", **message})[-1]["content"]
+        for message in (
+            {"content": parts},
+            {"content": "Hi", "refusal": "No."},
+            {"content": None, "refusal": "No."},
+            {"content": [], "refusal": "No."},
+        )
+    ]
+
+    assert said == ["Ho, no.", "Hi", "No.", "No."]
