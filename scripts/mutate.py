@@ -81,6 +81,12 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("dialects/reask.py _quoted_calls", "return []", "return None", "its caller asks only whether there are any"),
     (
+        "requests/template_limits.py ",
+        "lambda text, width=79",
+        "lambda text, width=(79 * 2)",
+        "it stands there for the names of the arguments alone",
+    ),
+    (
         "schemas/judge.py _excerpt",
         "_SHOWN_VALUE + 1]",
         "_SHOWN_VALUE + (1 + 1)]",

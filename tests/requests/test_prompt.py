@@ -163,6 +163,18 @@ def test_a_missing_column_is_named(text: str) -> None:
     assert refusal(text, text="a") == "request.prompt: column 'nope' is missing in this row"
 
 
+@pytest.mark.parametrize(
+    ("user", "what"),
+    [
+        ({"name": "a"}, "is missing in a dict of this row"),
+        (["a"], "is missing in a list of this row"),
+        (None, "cannot be read from null"),
+    ],
+)
+def test_a_missing_member_is_named_with_what_lacks_it(user: Any, what: str) -> None:
+    assert refusal("{{ user.lang }}", user=user) == f"request.prompt: 'lang' {what}"
+
+
 def test_a_missing_column_may_have_a_default() -> None:
     assert render("{{ nope | default('none') }}, {{ 1 if nope is defined else 0 }}") == "none, 0"
 
@@ -471,6 +483,28 @@ def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
 )
 def test_a_template_cannot_eat_the_machine(text: str) -> None:
     assert refusal(text, big="x" * 1_000_000, xs=[1], tabs="\t" * 100).startswith("request.prompt: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{{ ('x' * 4194305) | length }}", "the text would be longer than 4,194,304 characters"),
+        ("{{ ('x' * 10**15) | length }}", "the text would be longer than 4,194,304 characters"),
+        ("{{ (10**15 * 'x') | length }}", "the text would be longer than 4,194,304 characters"),
+        ("{{ ([1] * 100001) | length }}", "a list would be longer than 100,000 items"),
+        ("{{ ([1] * 10**15) | length }}", "a list would be longer than 100,000 items"),
+        ("{{ ((1,) * 10**15) | length }}", "a list would be longer than 100,000 items"),
+        ("{{ ([big] * 5) | length }}", "the text would be longer than 4,194,304 characters"),
+        ("{{ ('%4194305d' % 1) | length }}", "the text would be longer than 4,194,304 characters"),
+        ("{{ 2 ** 131072 > 1 }}", "a number would be longer than 131,072 bits"),
+    ],
+)
+def test_what_is_too_long_is_refused_before_it_is_made(text: str, what: str) -> None:
+    assert refusal(text, big="x" * 1_000_000) == f"request.prompt: line 1: {what}"
+
+
+def test_what_is_just_short_enough_is_made() -> None:
+    assert render("{{ ('x' * 4194304) | length }} {{ ([1] * 100000) | length }}") == "4194304 100000"
 
 
 @pytest.mark.parametrize("text", ["{{ text }}", "{{ text | lower }}", "{{ text }}{{ row.text }}"])
