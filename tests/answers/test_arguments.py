@@ -387,3 +387,10 @@ def test_an_answer_that_was_cut_off_is_not_read_with_its_backslashes_kept() -> N
     assert read(cut, max_tokens=9, usage=Usage(completion_tokens=9)).status is Status.TRUNCATED
     assert read(cut, finish_reason="length").repairs == ()
     assert read(cut).repairs == ("invalid_escape",)
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_call_without_arguments_is_called_empty_and_not_broken_json(blank: str) -> None:
+    reading = read(call(blank), repair=False)
+
+    assert (reading.status, reading.error) == (Status.BAD_JSON, "the arguments are empty")

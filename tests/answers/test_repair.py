@@ -264,6 +264,16 @@ def test_the_number_of_a_const_is_coerced_too() -> None:
     assert repaired('{"version": "3"}', coerce=True, schema=schema) is None
 
 
+def test_a_schema_that_leads_back_to_itself_for_the_same_value_still_says_what_a_member_is() -> None:
+    count = {"properties": {"count": {"$ref": "#/$defs/d"}}}
+    itself = {"d": {"type": "integer", "allOf": [{"$ref": "#/$defs/d"}]}}
+    loop = {"properties": {"count": {"type": "integer"}}, "allOf": [{"$ref": "#"}]}
+    expected = Repaired({"count": 7}, ("coerced",))
+
+    assert repaired('{"count": "7"}', coerce=True, schema={**count, "$defs": itself}) == expected
+    assert repaired('{"count": "7"}', coerce=True, schema=loop) == expected
+
+
 def test_what_is_valid_already_is_left_alone_beside_what_is_coerced() -> None:
     found = repaired('{"shop": "5", "count": "5", "loose": "5"}', coerce=True)
 
