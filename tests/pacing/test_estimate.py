@@ -83,3 +83,26 @@ def test_whatever_is_reported_an_estimate_is_a_positive_number(reports: list[tup
 
     for size in (0, 1_000, 10**7):
         assert 2.0 <= estimate.tokens(size) < 1e18
+
+
+@pytest.mark.parametrize(("count", "high"), [(1, 1), (2, 2), (10, 10), (21, 20), (31, 30)])
+def test_the_answer_at_the_95th_percentile_is_the_nearest_one(count: int, high: int) -> None:
+    estimate = TokenEstimate()
+
+    for tokens in range(1, count + 1):
+        estimate.learn(1_000, Usage(completion_tokens=tokens))
+
+    assert estimate.completion_tokens() == high
+
+
+def test_of_many_answers_the_last_256_count_and_they_are_sorted_every_32() -> None:
+    estimate = TokenEstimate()
+    for _ in range(256):
+        estimate.learn(1_000, Usage(completion_tokens=100))
+
+    seen = []
+    for _ in range(256):
+        estimate.learn(1_000, Usage(completion_tokens=900))
+        seen.append(estimate.completion_tokens())
+
+    assert seen.index(900) == 30  # the first 31 were sorted one by one
