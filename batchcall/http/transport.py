@@ -26,6 +26,7 @@ from batchcall.base import VERSION, Failure, FailureKind, HttpRequest, HttpRespo
 from batchcall.dialects import GZIP_MAGIC, ZLIB_MAGICS
 from batchcall.http.beside import LONG_BODY, beside_to_the_end
 from batchcall.http.connections import MOST_RESTING, Connector, Unsent, is_lack_of_descriptors
+from batchcall.http.lean import Answer, Client, LeanClient, Most, SessionClient, lean_works, read
 from batchcall.job import request_url
 
 MAX_BODY = 16 * 1024 * 1024  # bytes of an answer, decoded; the start of a longer one is kept
@@ -58,6 +59,7 @@ _LONG_PACKED = LONG_BODY // 16  # bytes
 _MAX_HEADER = 300  # characters of a header's value that are kept
 _MAX_MESSAGE = 300  # characters
 _MAX_HEADER_LINE = 64 * 1024  # bytes; aiohttp's 8,190 turn a longer one into an exception that says "400"
+_MOST = Most(success=MAX_BODY, error=MAX_ERROR_BODY)
 _MAX_LOOK = 4 * 1024 * 1024  # bytes of /metrics
 _LOOK_TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _CONNECT_S = 30.0  # most for name, connection, TLS and proxy together; always less than the whole attempt's time
@@ -115,22 +117,24 @@ async def open_transport(
         except OSError as error:  # ssl.SSLError is one
             why = error.strerror or error
             raise JobError(f"endpoint.ca_file {ca_file} cannot be used: {why}", hint="it must be a PEM file") from error
+    connector = Connector(
+        on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
+        most_resting=most_resting,
+        limit=concurrency,
+        ssl=context,
+        resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
+    )
+    timeout = aiohttp.ClientTimeout(
+        total=timeout_s,
+        # Earlier than the whole attempt's, so that the two can be distinguished: only one of them may be billed.
+        connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
+        ceil_threshold=math.inf,  # else both are rounded up to the same second
+    )
     session = aiohttp.ClientSession(
-        connector=Connector(
-            on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
-            most_resting=most_resting,
-            limit=concurrency,
-            ssl=context,
-            resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
-        ),
+        connector=connector,
         headers=None if proxy else all_headers,  # aiohttp sends a session's headers to the proxy too, key and all
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(
-            total=timeout_s,
-            # Earlier than the whole attempt's, so that the two can be distinguished: only one of them may be billed.
-            connect=min(_CONNECT_S, _CONNECT_SHARE * timeout_s),
-            ceil_threshold=math.inf,  # else both are rounded up to the same second
-        ),
+        timeout=timeout,
         auto_decompress=False,  # it would inflate a bomb
         max_line_size=_MAX_HEADER_LINE,
         max_field_size=_MAX_HEADER_LINE,
@@ -140,7 +144,12 @@ async def open_transport(
         options = {"proxy": proxy, "headers": all_headers} if proxy else {}
         redactor = Redactor((*secrets, *others_secrets, *proxy_secrets))
         unused_proxy = "" if trust_env else _unused_proxy(endpoint)
-        yield Transport(session, endpoint, options, redactor, timeout_s, say, unused_proxy)
+        client: Client
+        if not proxy and await lean_works(say):
+            client = LeanClient(connector, headers=all_headers, timeout=timeout, longest_line=_MAX_HEADER_LINE)
+        else:
+            client = SessionClient(session, options)
+        yield Transport(session, client, endpoint, options, redactor, timeout_s, say, unused_proxy)
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +157,7 @@ class Transport:
     """Posts to one endpoint. Made by `open_transport`."""
 
     _session: aiohttp.ClientSession
+    _client: Client
     _endpoint: SplitResult
     _options: Mapping[str, Any]
     _redactor: Redactor
@@ -168,13 +178,11 @@ class Transport:
         if url is None:
             url = self._urls[request.path] = request_url(self._endpoint.geturl(), request.path)
         try:
-            async with self._session.post(url, data=request.body, allow_redirects=False, **self._options) as response:
-                raw, is_cut = await _read(response.content, MAX_BODY if response.status < 300 else MAX_ERROR_BODY)
-                if is_cut:
-                    response.close()  # the rest is not read, so the connection cannot be used again
+            response = await self._client.post(url, request.body, _MOST)
         except (aiohttp.ClientError, OSError) as error:
             return self._as_failure(error)
         self._has_answered = True
+        raw, is_cut = response.body, response.is_cut
         if response.status == 400 and self._endpoint.scheme == "http" and _WANTS_HTTPS.search(raw):
             message = f"{self._endpoint.netloc} wants https, and endpoint.url says http"
             return Failure(FailureKind.WRONG_SCHEME, message, http_status=400)
@@ -190,14 +198,14 @@ class Transport:
         url = f"{self._endpoint.scheme}://{self._endpoint.netloc}{path}"
         try:
             async with self._session.get(url, allow_redirects=False, timeout=_LOOK_TIMEOUT, **self._options) as answer:
-                raw, is_cut = await _read(answer.content, _MAX_LOOK)
+                raw, is_cut = await read(answer.content, _MAX_LOOK)
                 if is_cut:
                     answer.close()
                 return raw.decode(errors="replace") if answer.status == 200 and not is_cut else None
         except (aiohttp.ClientError, OSError):
             return None
 
-    def _as_response(self, response: aiohttp.ClientResponse, raw: bytes, is_cut: bool) -> HttpResponse:
+    def _as_response(self, response: Answer, raw: bytes, is_cut: bool) -> HttpResponse:
         # Unpacked before secrets are hidden: none is found in what is packed. JSON in plain UTF-8 needs neither.
         is_success = 200 <= response.status < 300
         encoding = response.headers.get("Content-Encoding", "")
@@ -293,19 +301,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientResponseError):  # no server sent its status
         return error.message
     return str(error) or type(error).__name__
-
-
-async def _read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
-    """At most `most` bytes of the body as sent, and whether there was more."""
-    body = await content.readany()
-    if content.at_eof() and len(body) <= most:  # as nearly every answer: all of it is here by now
-        return body, False
-    pieces = [body]
-    size = len(body)
-    while size <= most and (piece := await content.readany()):
-        pieces.append(piece)
-        size += len(piece)
-    return b"".join(pieces)[:most], size > most
 
 
 _GZIP, _ZLIB, _RAW_DEFLATE = 31, 15, -15  # zlib's wbits

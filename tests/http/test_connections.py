@@ -21,7 +21,7 @@ from batchcall.base.records import Failure, FailureKind, HttpRequest, HttpRespon
 from batchcall.http import connections, transport
 from batchcall.http.transport import Transport, open_transport
 
-pytestmark = pytest.mark.sends_odd_bodies("a transport sends whatever it is given")
+pytestmark = [pytest.mark.sends_odd_bodies("a transport sends whatever it is given"), pytest.mark.usefixtures("client")]
 
 Behaviour = Callable[[socket.socket, int], None]  # answers the request of a row
 ROWS = 12
@@ -175,14 +175,15 @@ async def test_whatever_follows_an_answer_each_row_has_its_own(surplus: str) -> 
 
 @pytest.mark.parametrize("surplus", ["a second answer 20 ms later", "a second answer in the last segment of several"])
 async def test_control_with_aiohttps_own_connections_rows_are_shifted(
-    surplus: str, monkeypatch: pytest.MonkeyPatch
+    surplus: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "Connector", aiohttps_own)
     with serving(SURPLUS[surplus]) as server:
         rows = await rows_answered(server)
 
     shifted = [row for at, row in enumerate(rows) if isinstance(row, int) and row != at]
-    assert shifted, rows
+    if client == "session" or "later" in surplus:  # the lean client gives a connection back later, and closes this one
+        assert shifted, rows
 
 
 def aiohttps_own(*, on_stray: Any, most_resting: int, **settings: Any) -> aiohttp.TCPConnector:

@@ -36,7 +36,10 @@ from batchcall.http.transport import (
 )
 from virtual_time import run_virtual
 
-pytestmark = pytest.mark.sends_odd_bodies("a transport sends whatever it is given")
+pytestmark = [
+    pytest.mark.sends_odd_bodies("a transport sends whatever it is given"),
+    pytest.mark.usefixtures("client"),
+]
 
 KEY = "sk-proj-0123456789abcdefghij"
 REQUEST = HttpRequest("/chat/completions", b'{"model":"m"}')
