@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from batchcall.answers.arguments import Toolbox, ToolResult
 from batchcall.base import (
@@ -246,6 +247,7 @@ _CAP_HOLDERS = ("generationConfig", "generation_config")  # Gemini's own words w
 _CAP_HOLDERS_BELOW = ("options", "parameters", "inferenceConfig")  # Ollama, TGI, Bedrock
 
 
+@lru_cache(maxsize=16)  # asked twice for each row, and nearly all rows share a shape
 def max_tokens_of(shape: Shape) -> int | None:
     """The cap on an answer's length in tokens that the request asks for; None where it asks for none."""
     written = shape.parameters
