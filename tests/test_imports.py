@@ -59,6 +59,7 @@ HOMES = {
     "ray": ("on_ray.py",),
     "tqdm": ("report/*",),
     "uvloop": ("api.py", "sandbox/*"),
+    "yarl": ("http/*",),
 }
 
 
