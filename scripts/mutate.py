@@ -73,6 +73,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "len(self._through) <= self.most_in_flight",
         "the head looks again itself whether there is room",
     ),
+    ("engine/gate.py _leave", "elif self._unbudgeted:", "elif True:", "with nobody in line nothing is left to do"),
     (
         "engine/gate.py limit_rates",
         "self._unbudgeted.clear()",

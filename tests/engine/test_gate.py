@@ -7,7 +7,7 @@ import bisect
 import contextlib
 import math
 from collections.abc import Awaitable, Callable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -624,3 +624,74 @@ def test_of_small_requests_no_more_than_a_second_of_tokens_goes_at_once_after_a_
         return passed_at
 
     assert most_in_any(1.0, run_virtual(main())) <= 205
+
+
+def test_requests_without_tokens_neither_take_nor_save_any() -> None:
+    async def main() -> float:
+        gate = open_gate(tokens_per_minute=60)
+        async with gate.turn(1):
+            pass
+        for _ in range(60):
+            async with gate.turn():
+                pass
+        async with gate.turn(30) as turn:
+            return turn.wait_s
+
+    assert run_virtual(main()) == pytest.approx(30 / 0.983, abs=1.1)
+
+
+def test_a_rate_that_is_said_again_and_again_is_used_as_one_that_is_said_once() -> None:
+    async def main() -> list[float]:
+        gate, passed_at = open_gate(requests_per_minute=60, tokens_per_minute=60_000), list[float]()
+        tasks = [asyncio.create_task(pass_through(gate, passed_at, tokens=10)) for _ in range(200)]
+        for _ in range(400):
+            await asyncio.sleep(0.3)
+            gate.limit_rates(60, 60_000)
+        for task in tasks:
+            task.cancel()
+        return passed_at
+
+    moments = run_virtual(main())
+
+    assert len(moments) >= 0.97 * 120
+    assert most_in_any(60.0, moments) <= 60
+
+
+def test_whoever_waits_for_a_pause_waits_for_a_rate_that_comes_meanwhile_too() -> None:
+    async def main() -> tuple[list[str], list[float]]:
+        gate, passed_at, start_s, bound = open_gate(), list[float](), now(), list[str]()
+        async with gate.turn():
+            pass
+        gate.hold_until(start_s + 10)
+        tasks = [asyncio.create_task(pass_through(gate, passed_at)) for _ in range(3)]
+        await asyncio.sleep(5)
+        bound.append(gate.bound_by)
+        gate.limit_rates(60, None)
+        await settle_down()
+        bound.append(gate.bound_by)
+        gate.hold_until(start_s + 20)
+        bound.append(gate.bound_by)
+        await asyncio.sleep(10)  # the pause that was said first is over
+        bound.append(gate.bound_by)
+        await asyncio.gather(*tasks)
+        return bound, [moment - start_s for moment in passed_at]
+
+    bound, passed = run_virtual(main())
+
+    assert bound == ["pause"] * 4
+    assert passed[0] >= 20.0
+    assert [later - earlier for earlier, later in pairwise(passed)] == pytest.approx([1.0] * 2, abs=0.05)
+
+
+def test_after_a_rate_has_risen_and_a_rest_no_more_goes_at_once_than_the_rate_allows() -> None:
+    async def main() -> list[float]:
+        gate, passed_at = open_gate(requests_per_minute=60), list[float]()
+        await pass_through(gate, passed_at)
+        await pass_through(gate, passed_at)
+        gate.limit_rates(6_000, None)
+        await asyncio.sleep(60)
+        passed_at.clear()
+        await asyncio.gather(*(pass_through(gate, passed_at) for _ in range(500)))
+        return passed_at
+
+    assert most_in_any(1.0, run_virtual(main())) <= 100
