@@ -33,12 +33,13 @@ def read_messages(value: Any, where: str) -> list[Json]:
     # A text is a JSON list of messages, or plain words, as "[Note] call me" is. What begins like messages and is not
     # JSON was cut short somewhere: it is refused, since otherwise it would be paid for as a question.
     text = read_text(value, where)
+    json_text = text.removeprefix("\ufeff")
     listed = None
-    if text.lstrip().startswith("["):
+    if json_text.lstrip().startswith("["):
         try:
-            listed = parse_json(text, where)
+            listed = parse_json(json_text, where)
         except RowError:
-            if _LOOKS_LIKE_MESSAGES.match(text):
+            if _LOOKS_LIKE_MESSAGES.match(json_text):
                 raise
     return checked_messages(listed, where) if isinstance(listed, list) else [{"role": "user", "content": text}]
 

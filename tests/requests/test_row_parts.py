@@ -47,6 +47,13 @@ def test_plain_words_in_the_messages_column_are_one_user_message(text: str) -> N
     assert from_columns({"messages": text}).messages == [{"role": "user", "content": text}]
 
 
+@pytest.mark.parametrize("before", ["", " \n", "\ufeff", "\ufeff "])
+def test_messages_as_json_text_are_messages_whatever_stands_before_them(before: str) -> None:
+    assert from_columns({"messages": before + json.dumps(QUESTION)}).messages == QUESTION
+    with pytest.raises(RowError):
+        from_columns({"messages": before + json.dumps(QUESTION)[:-3]})
+
+
 def test_the_system_message_of_the_job_leads_messages_that_have_none() -> None:
     own = [{"role": "developer", "content": "mine"}, *QUESTION]
 
