@@ -8,7 +8,6 @@ from batchcall.answers.read import (
     ParsedAttempt,
     Prepared,
     bad_row,
-    max_tokens_of,
     size_of,
     unread,
 )
@@ -21,7 +20,6 @@ __all__ = [
     "Prepared",
     "Toolbox",
     "bad_row",
-    "max_tokens_of",
     "size_of",
     "unread",
 ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from batchcall.answers.arguments import Toolbox, ToolResult
 from batchcall.base import (
@@ -23,12 +22,11 @@ from batchcall.base import (
     Request,
     Row,
     Scope,
-    Shape,
     Status,
     Usage,
     record,
 )
-from batchcall.dialects import DEFAULT_CAPS, Dialect, too_large
+from batchcall.dialects import DEFAULT_CAPS, Dialect, max_tokens_of, too_large
 
 Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known
 
@@ -236,36 +234,6 @@ def _texts_of(reply: Reply) -> list[str | None]:
 
 
 _FIRST_STATUS, _LAST_STATUS = 100, 599  # that HTTP knows (RFC 9110, section 15)
-
-
-# By the vendors, then as local servers call it (vLLM and llama.cpp's n_predict, Ollama's num_predict, TGI).
-_CAPS = (
-    *("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens", "maxTokens"),
-    *("num_predict", "n_predict", "max_new_tokens"),
-)
-_CAP_HOLDERS = ("generationConfig", "generation_config")  # Gemini's own words win there
-_CAP_HOLDERS_BELOW = ("options", "parameters", "inferenceConfig")  # Ollama, TGI, Bedrock
-
-
-@lru_cache(maxsize=16)  # asked twice for each row, and nearly all rows share a shape
-def max_tokens_of(shape: Shape) -> int | None:
-    """The cap on an answer's length in tokens that the request asks for; None where it asks for none."""
-    written = shape.parameters
-    for holder in (*map(written.get, _CAP_HOLDERS), written, *map(written.get, _CAP_HOLDERS_BELOW)):
-        if isinstance(holder, Mapping):
-            for name in _CAPS:
-                if (cap := _as_cap(holder.get(name))) is not None:
-                    return cap
-    return None
-
-
-def _as_cap(written: Json) -> int | None:
-    """A number of tokens, which many servers also take as a text; None for -1 and 0, by which some mean "no cap"."""
-    if isinstance(written, str) and written.isascii() and written.isdigit() and len(written) < 10:
-        written = int(written)
-    if isinstance(written, bool) or not isinstance(written, int | float) or not 1 <= written < 2**63:
-        return None
-    return int(written)
 
 
 def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) -> Outcome:

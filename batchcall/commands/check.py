@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from batchcall.answers import max_tokens_of
 from batchcall.base import (
     BatchcallError,
     DamagedRecordError,
@@ -22,7 +21,7 @@ from batchcall.base import (
     Usage,
 )
 from batchcall.commands.status import read_status
-from batchcall.dialects import DIALECTS
+from batchcall.dialects import DIALECTS, max_tokens_of
 from batchcall.disk import Disk, RealDisk, refuse_held
 from batchcall.input import Input
 from batchcall.job import (

@@ -16,6 +16,7 @@ protocol's own words win, wherever they stand; a translation only fills in what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from batchcall.base import Json, Shape
@@ -83,3 +84,33 @@ def parameter_faults(shape: Shape, table: Table, others: Others) -> Iterator[str
             why = row.fault if isinstance(row.fault, str) else row.fault(value, shape)
             if why:
                 yield f"request.{name}: {why}"
+
+
+# By the vendors, then as local servers call it (vLLM and llama.cpp's n_predict, Ollama's num_predict, TGI).
+_CAPS = (
+    *("max_output_tokens", "max_completion_tokens", "max_tokens", "maxOutputTokens", "maxTokens"),
+    *("num_predict", "n_predict", "max_new_tokens"),
+)
+_CAP_HOLDERS = ("generationConfig", "generation_config")  # Gemini's own words win there
+_CAP_HOLDERS_BELOW = ("options", "parameters", "inferenceConfig")  # Ollama, TGI, Bedrock
+
+
+@lru_cache(maxsize=16)  # asked twice for each row, and nearly all rows share a shape
+def max_tokens_of(shape: Shape) -> int | None:
+    """The cap on an answer's length in tokens that the request asks for; None where it asks for none."""
+    written = shape.parameters
+    for holder in (*map(written.get, _CAP_HOLDERS), written, *map(written.get, _CAP_HOLDERS_BELOW)):
+        if isinstance(holder, Mapping):
+            for name in _CAPS:
+                if (cap := _as_cap(holder.get(name))) is not None:
+                    return cap
+    return None
+
+
+def _as_cap(written: Json) -> int | None:
+    """A number of tokens, which many servers also take as a text; None for -1 and 0, by which some mean "no cap"."""
+    if isinstance(written, str) and written.isascii() and written.isdigit() and len(written) < 10:
+        written = int(written)
+    if isinstance(written, bool) or not isinstance(written, int | float) or not 1 <= written < 2**63:
+        return None
+    return int(written)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from batchcall.answers import ParsedAttempt, max_tokens_of
+from batchcall.answers import ParsedAttempt
 from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape
-from batchcall.dialects import Dialect, read_limits
+from batchcall.dialects import Dialect, max_tokens_of, read_limits
 from batchcall.engine.gate import Gate, Turn
 from batchcall.http import Transport
 from batchcall.pacing import Health, Orders, Pacer, Verdict

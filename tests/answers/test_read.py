@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import AnswerParser, Ended, ParsedAttempt, Prepared, bad_row, max_tokens_of, size_of, unread
+from batchcall.answers.read import AnswerParser, Ended, ParsedAttempt, Prepared, bad_row, size_of, unread
 from batchcall.base.records import (
     NO_USAGE,
     Attempt,
@@ -25,6 +25,7 @@ from batchcall.base.records import (
     Usage,
 )
 from batchcall.dialects import DIALECTS
+from batchcall.dialects.parameters import max_tokens_of
 from batchcall.pacing.price import cost_of
 
 PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}

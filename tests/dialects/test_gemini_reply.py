@@ -9,8 +9,8 @@ import pytest
 
 from asking_gemini import GEMINI, GOLDEN, HELLO, WEATHER, decode, encoded, tool
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import max_tokens_of
 from batchcall.base.records import Json, RawCall, Reply, Request, Shape, Status
+from batchcall.dialects.parameters import max_tokens_of
 from documents import documented, faults_by
 
 # From an answer to a status

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchcall.answers.arguments import Toolbox
-from batchcall.answers.read import AnswerParser, Prepared, max_tokens_of
+from batchcall.answers.read import AnswerParser, Prepared
 from batchcall.base.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool, Usage
 from batchcall.dialects import DIALECTS
+from batchcall.dialects.parameters import max_tokens_of
 from batchcall.disk.disk import RealDisk
 from batchcall.output.columns import Layout
 from batchcall.output.parts import Totals, read_rows, read_totals, write_part
