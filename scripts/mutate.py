@@ -68,6 +68,12 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "without budgets nobody is in the line, and the head waits for nothing: it only costs time",
     ),
     (
+        "engine/gate.py _let_through",
+        "self._not_before_s > now_s",
+        "self._not_before_s >= now_s",
+        "the line lets it through at once",
+    ),
+    (
         "engine/gate.py _wake_head",
         "len(self._through) < self.most_in_flight",
         "len(self._through) <= self.most_in_flight",
@@ -436,7 +442,7 @@ def are_sound(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Rea
 
 
 def longest_s(tests: list[str], reach: Reach) -> float:
-    return 30 + 5 * sum(reach.seconds[test] for test in tests)
+    return 20 + 3 * sum(reach.seconds[test] for test in tests)
 
 
 def judge(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach], until_s: float) -> int:
