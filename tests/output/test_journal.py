@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse
+from batchcall.base.records import Attempt, Bill, Failure, FailureKind, HttpResponse
 from batchcall.disk.disk import Disk, RealDisk
 from batchcall.disk.disk_reserve import DiskReserve
 from batchcall.output.journal import (
@@ -21,11 +21,21 @@ from batchcall.output.journal import (
     Committer,
     Journal,
     Recovered,
+    add_attempts,
     journals_in,
     read_journals,
     recover,
 )
-from batchcall.output.journal_records import attempt_line, ended_line, lost_line, sent_line
+from batchcall.output.journal_records import (
+    attempt_line,
+    base_line,
+    ended_line,
+    lost_line,
+    read_line,
+    reading_line,
+    sent_line,
+    unread_line,
+)
 from model_disk import ModelDisk
 
 
@@ -515,3 +525,61 @@ def test_a_commit_comes_first_in_the_order_of_rescues(tmp_path: Path) -> None:
         1: ["part-000001.journal", "part-000001.2.journal", "part-000001.10.journal"],
     }
     assert list(found) == [0, 1]
+
+
+def learnt(path: Path, *lines: bytes) -> Recovered:
+    path.write_bytes(b"".join(lines))
+    return read_journals(RealDisk(), [path])
+
+
+def test_a_record_that_a_second_file_has_again_counts_once(tmp_path: Path) -> None:
+    sent, answer = sent_line(1, 1, "hash1", 0.0), attempt_line(answered(1))
+
+    found = learnt(tmp_path / "part-000000.journal", sent, answer, sent, answer, attempt_line(answered(1, 2)))
+
+    assert read_again(found) == {1: [answered(1), answered(1, 2)]}
+    assert found.unseen == set()  # the second note of the request does not make it one without an answer
+
+
+def test_each_record_changes_what_is_known_of_its_request(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    beside, here = reading_line(1, 1, is_beside=True), reading_line(1, 1, is_beside=False)
+    answer = attempt_line(answered(1))
+
+    assert learnt(path, answer).last == (1, 1)
+    assert learnt(path, answer, ended_line(2)).last is None
+    assert learnt(path, answer, here).unsure(has_died=True) == {(1, 1)}
+    assert learnt(path, answer, here).unsure(has_died=False) == set()
+    assert learnt(path, answer, beside, ended_line(2)).unsure(has_died=False) == {(1, 1)}
+    assert learnt(path, answer, beside, read_line(1, 1)).unsure(has_died=True) == set()
+    given_up = learnt(path, answer, attempt_line(answered(1, 2)), beside, unread_line(1, 1, "it dies of it"))
+    assert given_up.unsure(has_died=True) == set()
+    kinds = [one.failure.kind if one.failure else None for one in read_again(given_up)[1]]
+    assert kinds == [FailureKind.UNDIGESTED, None]
+    assert learnt(path, sent_line(1, 3, "h", 0.0), sent_line(1, 2, "h", 0.0)).sent == {1: 3}
+
+
+def test_the_bill_counts_lost_requests_those_sent_again_and_what_was_before(tmp_path: Path) -> None:
+    found = learnt(
+        tmp_path / "part-000000.journal",
+        base_line(Bill(2, {"timed_out": 1})),
+        sent_line(1, 1, "h", 0.0),
+        lost_line(1, 1),
+        lost_line(1, 1),
+        sent_line(1, 2, "h", 0.0, after="timed_out"),
+        sent_line(2, 2, "h", 0.0, after="disconnected"),
+    )
+
+    assert found.bill() == Bill(3, {"timed_out": 2, "disconnected": 1})
+    assert found.unseen == {(1, 2), (2, 2)}
+    assert found.lost == {(1, 1)}
+
+
+def test_answers_from_elsewhere_fill_what_the_journal_does_not_have(tmp_path: Path) -> None:
+    answers = learnt(tmp_path / "part-000001.journal", attempt_line(answered(1)), attempt_line(answered(2)))
+    found = learnt(tmp_path / "part-000000.journal", sent_line(1, 1, "hash1", 0.0), attempt_line(failed(2)))
+
+    add_attempts(found, [stored for attempts in answers.attempts.values() for stored in attempts])
+
+    assert read_again(found) == {1: [answered(1)], 2: [failed(2)]}
+    assert found.unseen == set()
