@@ -86,6 +86,12 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "pass",
         "with budgets, which stay, nobody looks at that line again",
     ),
+    (
+        "dialects/deltas.py _in_chat",
+        '"choices", 0, "delta", name, 0,',
+        '"choices", (0 - 1), "delta", name, 0,',
+        "there is one choice",
+    ),
     ("dialects/reask.py _quoted_calls", "return []", "return None", "its caller asks only whether there are any"),
     (
         "requests/template_limits.py ",

@@ -525,6 +525,7 @@ def test_a_prompt_has_a_longest_length(text: str) -> None:
         ("{{ 'a\nb' | indent(2) }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 'a' | center(3) }}.", "a\n  b bba  a ."),
         ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1,2],[3,0]] [[1,2],[3]]"),
         ("{{ 2.5 * 2 }} {{ 2 * 2.5 }} {{ [1] * 2 }} {{ 2 * (1,) }} {{ 2 * 'ab' }}", "5.0 5.0 [1,1] [1,1] abab"),
+        ("{{ '1-1' | replace(1, 22) }}", "22-22"),
         ("{{ 2.567 | round(1) }} {{ 'a b c' | wordwrap(3) }} {{ '%s' | format('x') }}", "2.6 a b\nc x"),
     ],
 )
