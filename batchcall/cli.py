@@ -75,7 +75,7 @@ def main() -> None:
     """Send every row of a table to a language model and get validated, typed data back.
 
     Start with `batchcall init`, then `batchcall check JOB.toml` and `batchcall run JOB.toml`. Where a command takes
-    JOB.toml or DIR, it takes the job file, the folder it stands in or its output folder, whichever is at hand.
+    JOB.toml or DIR, it takes the job file, the folder it is in, or its output folder.
 
     \b
     Exit codes: 0 finished · 1 finished, more rows failed than tolerated · 2 the command or the job
@@ -119,16 +119,19 @@ def _of_the_job(command: Any) -> Any:
 @main.command()
 @_JOB
 @_overrides
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Do only the first N rows; those already done count."
+)
 @click.option("--retry-failed", is_flag=True, help="Send failed rows again.")
 @click.option(
     "--on-change",
     type=click.Choice(["fail", "rerun", "keep"]),
     default="fail",
     show_default=True,
-    help="When the output holds results of another prompt, tool, model or parameter.",
+    help="When the prompt, tools, model or parameters have changed: refuse, send all such rows again, or keep their"
+    " results and use the new job for the rest.",
 )
-@click.option("--rehearse", is_flag=True, help="Against the embedded endpoint, into a folder of its own.")
+@click.option("--rehearse", is_flag=True, help="Use the embedded endpoint, and a separate output folder.")
 @click.option("--deadline", metavar="DURATION", help="Stop after this long: 90s, 30m, 2h.")
 @click.option(
     "--max-outage",
@@ -140,8 +143,14 @@ def _of_the_job(command: Any) -> Any:
     metavar="DURATION",
     help="After a signal or the deadline, wait this long for answers in flight: 25s, 0s. Default: the longest timeout.",
 )
-@click.option("--quiet", is_flag=True, help="Only errors on stderr.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--quiet", is_flag=True, help="Print only errors on stderr.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Format of progress, notes and the summary.",
+)
 def run(
     job: Path,
     input_path: str | None,
@@ -157,7 +166,7 @@ def run(
     quiet: bool,
     log_format: str,
 ) -> None:
-    """Do what is left of a job. The same command is always the right one."""
+    """Do what is left of a job. To continue after any stop, run the same command again."""
     # Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
     # import would come out as another error, with another exit code.
     is_main = threading.current_thread() is threading.main_thread()
@@ -194,11 +203,12 @@ def run(
 @main.command()
 @_JOB
 @_overrides
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Check a job without the network; show its first request and its cost.
+    """Check a job offline; show its first request and its cost.
 
-    Exit codes: 0 run would start · 1 run would refuse, or no row makes a request · 2 the job file or its input is wrong
+    Exit codes: 0 `run` would start · 1 `run` would refuse, or no row makes a request · 2 the job file or its input is
+    wrong
     """
     from batchcall.commands import check_job
 
@@ -210,9 +220,9 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
 @main.command()
 @_FOLDER
 @_of_the_job
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Rows done, failures, tokens, cost, and what is left. Always exits 0."""
+    """Show rows done, failures, tokens, cost and what is left. Exits 0, whatever that is."""
     from batchcall.commands import read_status
 
     folder, job = _folder(folder, output, settings)
@@ -223,11 +233,13 @@ def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
 @main.command()
 @_FOLDER
 @_of_the_job
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Prove an output: every input row once, in order, readable, totals as recorded.
+    """Prove that an output is complete and undamaged.
 
-    Exit codes: 0 proven · 1 not, as a run is under way, rows are missing or something is damaged
+    Every input row must be there once, in order and readable, and the totals as recorded. Sends and changes nothing.
+
+    Exit codes: 0 proven · 1 not proven: a run is under way, rows are missing or something is damaged
     """
     from batchcall.commands import verify_output
 
@@ -242,7 +254,7 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
 @_JOB
 @_overrides
 def revalidate(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...]) -> None:
-    """Apply a changed tool schema to the stored answers. Sends nothing. Exits 0 or 1 as run does."""
+    """Apply a changed tool schema to the stored answers. Sends nothing. Exits 0 or 1 as `run` does."""
     from batchcall.commands import revalidate_job
 
     result = revalidate_job(_load(job, input_path, output, settings))
@@ -251,17 +263,35 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
-@click.option("--latency", type=float, default=0.0, show_default=True, help="Median seconds to answer; heavy tail.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes any free one.",
+)
+@click.option(
+    "--latency",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Median seconds to answer; some answers take much longer.",
+)
 @click.option("--requests-per-minute", type=click.IntRange(min=1), help="Answer 429 above this.")
 @click.option("--tokens-per-minute", type=click.IntRange(min=1), help="Answer 429 above this.")
-@click.option("--fault", "faults", metavar="NAME=SHARE", multiple=True, help="A share of answers, 0 to 1; repeatable.")
-@click.option("--faults", "list_faults", is_flag=True, help="List the faults and leave.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--fault",
+    "faults",
+    metavar="NAME=SHARE",
+    multiple=True,
+    help="Share of answers with this fault, 0 to 1; repeatable.",
+)
+@click.option("--faults", "list_faults", is_flag=True, help="List the faults and exit.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another number gives other answers.")
 @click.option(
     "--api-key",
     metavar="KEY",
-    help="Refuse any other key, in the header of each protocol. A test key: it is seen in argv.",
+    help="Refuse requests with any other key. Use a test key: the process list shows it.",
 )
 def sandbox(
     port: int,
@@ -273,7 +303,7 @@ def sandbox(
     seed: int,
     api_key: str | None,
 ) -> None:
-    """The embedded endpoint on its own, on this machine only, until Ctrl-C.
+    """Serve the embedded endpoint, to this machine only, until Ctrl-C.
 
     \b
     It answers POST to
@@ -305,7 +335,7 @@ def sandbox(
 @main.command()
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=".")
 def init(folder: Path) -> None:
-    """Write a job to start from."""
+    """Write a small job to start from into DIR, by default here."""
     from batchcall.commands import write_starter
 
     written = write_starter(folder)
@@ -315,7 +345,7 @@ def init(folder: Path) -> None:
 
 @main.command()
 def schema() -> None:
-    """JSON Schema of the job file, for editors."""
+    """Print the JSON Schema of the job file, for editors."""
     from batchcall.job import job_schema
 
     _print(_json(job_schema(), indent=True))

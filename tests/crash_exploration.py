@@ -119,7 +119,7 @@ def faults_after(world: World, command: Command, *, has_proof: bool = True, look
         if bought[one] > max(0, wanted[one] - known[one]) and not one.endswith(IN_VAIN)
     ]
     if command.is_whole and summary is not None and not summary.is_complete:
-        faults.append("not every row is in")
+        faults.append("not every row is done")
     faults += _faults_of_rows(world, command, rows)
     faults += _faults_of_store(world, rows, known) if looks_at_store else []
     if command.is_whole and has_proof:

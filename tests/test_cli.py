@@ -252,7 +252,7 @@ def test_what_stands_in_the_way_of_the_output_is_named_by_check_and_run(tmp_path
     told = f"{tmp_path / place} cannot be written: {tmp_path / named} is not a folder"
     assert (checked.returncode, json.loads(checked.stdout)["refusals"]) == (1, [told])
     assert refused.returncode == 2
-    assert refused.stderr == f"error: {told}\n  hint: name another folder with output.path or --output\n"
+    assert refused.stderr == f"error: {told}\n  hint: choose another folder with output.path or --output\n"
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -466,7 +466,7 @@ def test_what_stdout_cannot_encode_costs_nothing_else_that_is_said(tmp_path: Pat
     checked = batchcall("check", job, PYTHONIOENCODING=encoding)
     done = batchcall("run", job, "--output", tmp_path / "輸出 😀", "--log-format", "json", PYTHONIOENCODING=encoding)
 
-    assert "well formed" in checked.stdout
+    assert "is valid" in checked.stdout
     assert json.loads(done.stdout)["ok"] == 2
 
 

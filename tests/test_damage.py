@@ -144,7 +144,7 @@ async def test_verify_says_of_a_damaged_part_without_answers_that_its_rows_will_
     summary = await run_job(job)
 
     assert "Move the file away" in fault
-    assert "paid again" in fault
+    assert "paid for again" in fault
     assert summary.requests == 10
     assert verify_output(out).faults == []
 
@@ -317,6 +317,6 @@ async def test_damaged_raw_answers_of_a_sound_part_are_moved_away_and_the_output
     answers.unlink()
     summary = await run_job(job)
 
-    assert "move the file away" in fault
+    assert "move it away" in fault
     assert (summary.requests, results(out)) == (0, before)
     assert verify_output(out).faults == []

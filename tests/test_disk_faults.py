@@ -227,10 +227,10 @@ def test_a_folder_that_may_not_be_written_is_named_before_anything_is_sent(
     checked = batchcall("check", job, "--output", folder / "out")
     refused = batchcall("run", job, "--output", folder / "out")
 
-    assert f"{folder / 'out'} cannot be written: {folder} may not be written" in checked.stdout
+    assert f"{folder / 'out'} cannot be written: no permission to write in {folder}" in checked.stdout
     assert refused.returncode == 2, refused.stderr
     assert f"{folder / 'out'} cannot be" in refused.stderr
-    assert "or name another folder" in refused.stderr
+    assert "or choose another folder" in refused.stderr
     assert "is kept" not in refused.stderr
     assert "Traceback" not in refused.stderr
     assert ledger(endpoint)["requests"] == before

@@ -69,8 +69,8 @@ def replace_by_a_link(out: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "said", "hint"),
     [
-        (delete, "out was deleted while a run was writing to it", "give another --output"),
-        (lambda out: delete(out / "_batchcall"), "out/_batchcall was deleted while", "what had arrived and was in"),
+        (delete, "out was deleted while a run was writing to it", "choose another --output"),
+        (lambda out: delete(out / "_batchcall"), "out/_batchcall was deleted while", "the answers that were in"),
         (lambda out: out.rename(out.with_name("moved")), "out was renamed or replaced while", "moved: move that back"),
         (replace_by_another, "out was renamed or replaced while", "moved: move that back"),
         (replace_by_a_link, "out was renamed or replaced while", "moved: move that back"),

@@ -327,7 +327,7 @@ async def test_the_measured_length_of_answers_survives_a_changed_prompt(tmp_path
         changed = check_job(job)
 
     per_row = totals["completion_tokens"] / 25
-    assert "as long as the 25 of the job before" in changed.basis
+    assert "answers from the 25 rows of the previous job" in changed.basis
     assert guessed.tokens > changed.tokens
     assert changed.cost is not None
     assert changed.tokens - 25 * per_row == pytest.approx(changed.cost * 1e6 - 2 * 25 * per_row, abs=2)

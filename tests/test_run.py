@@ -67,7 +67,7 @@ async def test_a_rehearsal_does_not_speak_of_money_as_spent(tmp_path: Path, endp
     for text in (summary_text(rehearsed), read_status(tmp_path / "out-rehearsal").as_text(), *notes):
         assert "paid" not in text
     cost = money_text(rehearsed.totals["cost"])
-    assert f"none; {cost} at the job's prices, had a model answered" in summary_text(rehearsed)
+    assert f"none; {cost} at the job's prices if a model had answered" in summary_text(rehearsed)
     assert f"none; {cost} at the job's prices" in read_status(tmp_path / "out-rehearsal").as_text()
     assert "answered  3 rows once" in summary_text(rehearsed)
     assert "paid      3 rows once" in summary_text(real)

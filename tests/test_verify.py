@@ -18,7 +18,7 @@ from batchcall.sandbox.process import SandboxProcess
 from running import batchcall as command
 from running import some_rows, write_job, write_rows
 
-INCOMPLETE = "incomplete; what is there is sound"
+INCOMPLETE = "incomplete; what is there is undamaged"
 UNCOMPARED = "NOT compared with the input"
 Rows = list[dict[str, Any]]
 
@@ -35,7 +35,7 @@ async def test_an_output_is_not_proven_while_a_run_is_under_way(tmp_path: Path, 
         proof, told = verify_output(out), command("verify", out)
 
     (fault,) = proof.faults
-    assert "20 of 25 rows are in, and a run is under way" in fault
+    assert "20 of 25 rows are done, and a run is under way" in fault
     assert (verdict(out), proof.missing) == (INCOMPLETE, 5)
     assert told.returncode == 1
     assert INCOMPLETE in told.stdout
@@ -88,7 +88,7 @@ async def test_without_its_input_an_output_is_not_said_to_be_proven(tmp_path: Pa
     (fault,) = proof.faults
     assert f"{rows} does not exist" in fault
     assert "its rows were not checked" in fault
-    assert (half, verdict(out)) == (f"{UNCOMPARED} and {INCOMPLETE}", f"{UNCOMPARED}; what is there is sound")
+    assert (half, verdict(out)) == (f"{UNCOMPARED} and {INCOMPLETE}", f"{UNCOMPARED}; what is there is undamaged")
     assert (told.returncode, proof.compared) == (1, 0)
 
 
@@ -101,11 +101,11 @@ async def test_without_its_input_an_output_is_not_said_to_be_proven(tmp_path: Pa
         ),
         (
             lambda rows: [*rows[:3], {**rows[3], "id": "other"}, *rows[4:]],
-            "in columns that are kept and not asked about: 3.",
+            "in columns that are kept but not part of the request: 3.",
         ),
         (lambda rows: rows[:3], "22 rows are beyond the 3 that the input has now: 3, 4"),
         (lambda rows: [{**row, "more": 1} for row in rows], "the columns of the input have changed"),
-        (lambda rows: [*rows, {"id": "new", "text": "new"}], "1 rows of the input are not in: 25"),
+        (lambda rows: [*rows, {"id": "new", "text": "new"}], "1 rows of the input are missing: 25"),
     ],
     ids=["another text", "another id", "fewer rows", "another column", "more rows"],
 )
@@ -151,7 +151,7 @@ async def test_what_is_gone_beside_the_rows_is_noted_and_the_rows_stay_proven(
     after = verify_output(out)
 
     assert proof.is_proven
-    assert any("_SUCCESS is not there although every row is in" in note for note in proof.notes)
+    assert any("_SUCCESS is missing, although every row is done" in note for note in proof.notes)
     assert any("raw answers of 3 parts" in note and "revalidate" in note for note in proof.notes)
     assert (summary.exit_code, summary.requests, len(after.notes)) == (ExitCode.OK, 0, 1)
     assert (out / "_SUCCESS").exists()

@@ -1,5 +1,6 @@
 """The values that travel between the rooms, the errors that end a run, and what every room may need."""
 
+from batchcall.base.counted import counted
 from batchcall.base.did_you_mean import close_to
 from batchcall.base.errors import (
     BatchcallError,
@@ -78,6 +79,7 @@ __all__ = [
     "ToolCall",
     "Usage",
     "close_to",
+    "counted",
     "printable",
     "record",
 ]

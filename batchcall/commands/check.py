@@ -114,19 +114,19 @@ class CheckReport:
     def as_text(self) -> str:
         about = "about " if self.cost is not None else ""
         lines = [
-            ("job", f"{self.job} is well formed"),
+            ("job", f"{self.job} is valid"),
             ("rows", f"{self.rows:,} in the input, {self.done:,} done, {self.left:,} to do"),
             ("arguments", self.columns),
             *(("endpoint", endpoint) for endpoint in self.endpoints),
             ("tokens", f"about {self.tokens:,} ({self.basis})"),
             ("cost", free_text(self.cost) if self.is_free else about + money_text(self.cost)),
-            ("time", f"about {duration_text(self.seconds)} ({self.bound_by})"),
+            ("time", f"about {duration_text(self.seconds)} (bound by {self.bound_by})"),
             *(("warning", warning) for warning in self.warnings),
             *(("refused", refusal) for refusal in self.refusals),
         ]
         first = self.first_request
         if first is None:
-            return table(lines) + "\n\nno row of the sample makes a request"
+            return table(lines) + "\n\nnone of the first rows makes a request"
         headers = "\n".join(f"{name}: {value}" for name, value in first["headers"].items())
         body = orjson.dumps(first["body"], option=orjson.OPT_INDENT_2).decode()
         cut = "" if len(body) <= _SHOWN_BODY else "\n… (cut)"
@@ -299,8 +299,8 @@ def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -
     if strict and renamed:
         more = f" and {len(renamed) - _SHOWN_NAMES} more" if len(renamed) > _SHOWN_NAMES else ""
         warnings.append(
-            f"tools are sent to {strict[0]} under other names, as it allows only letters, digits, _ and - in 64"
-            f" characters: {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must say what they do"
+            f"tools are sent to {strict[0]} under other names, because it allows only letters, digits, _ and -,"
+            f" at most 64: {', '.join(renamed[:_SHOWN_NAMES])}{more}; their descriptions must say what they do"
         )
     return sampled, bad
 
@@ -324,11 +324,11 @@ def _tokens_per_row(standing: _Standing, sample: list[Sampled]) -> tuple[tuple[f
     mean = sum(prompts) / len(prompts)
     if rows and completion:
         basis = (
-            f"prompts by the size of the first {len(sample):,} rows, answers as long as the {rows:,} of the job before"
+            f"prompts estimated from the first {len(sample):,} rows, answers from the {rows:,} rows of the previous job"
         )
         return (mean, completion / rows), basis
     completions = [estimate.completion_tokens(max_tokens_of(request.shape)) for request, _ in sample]
-    basis = f"a guess by the size of the first {len(sample):,} rows; `batchcall run --limit 50` measures it"
+    basis = f"estimated from the size of the first {len(sample):,} rows; `batchcall run --limit 50` measures it"
     return (mean, sum(completions) / len(completions)), basis
 
 
@@ -355,7 +355,9 @@ def _budget_warnings(limits: LimitsSection, spent: Totals, *, cost: float | None
     return warnings
 
 
-_STOPS_EARLY = "the run would stop early with exit 3; raise it, or leave it and go on later with the same command"
+_STOPS_EARLY = (
+    "the run would stop early with exit code 3; raise it now, or raise it later and run the same command again"
+)
 
 
 def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:

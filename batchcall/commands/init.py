@@ -32,10 +32,10 @@ temperature = 0
 file = "record_receipt.json"
 
 [limits]
-requests_per_minute = 500              # of your account
+requests_per_minute = 500              # the limit of your account
 timeout = "60s"
 
-# max_cost = 5.00                      # USD; stops there, and goes on when it is raised. Needs prices:
+# max_cost = 5.00                      # USD; the run stops there, and continues when you raise it. Needs prices:
 # [prices."gpt-4o-mini"]               # USD per million tokens
 # prompt = 0.15
 # completion = 0.60
@@ -100,8 +100,8 @@ def write_starter(folder: Path) -> list[Path]:
         like = folder if folder.name not in ("", "..") else Path("my-job")
         names = itertools.chain([like], (like.with_name(f"{like.name}-{number}") for number in itertools.count(2)))
         free = next(name for name in names if not os.path.lexists(name))
-        hint = f"choose a folder that is not there yet: batchcall init {shlex.quote(str(free))}"
-        raise JobError(f"{folder / there[0]} is there already", hint=hint)
+        hint = f"choose a new folder: batchcall init {shlex.quote(str(free))}"
+        raise JobError(f"{folder / there[0]} already exists", hint=hint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():

@@ -147,7 +147,7 @@ def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
         raise ResumeError(
             "revalidate reads stored answers with changed tools, but more has changed:\n  "
             + "\n  ".join(changed_keys(rest_of_old, runfile.job, rest_of_new, masked(job))),
-            hint="restore these, or ask again with `batchcall run --on-change rerun`",
+            hint="restore these, or send the rows again with `batchcall run --on-change rerun`",
         )
 
 

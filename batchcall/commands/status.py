@@ -222,10 +222,10 @@ def _rows(status: OutputStatus) -> str:
 
 def _left(status: OutputStatus) -> str:
     if status.is_complete:
-        return "nothing, every row is in"
+        return "nothing: every row is done"
     if status.left is None:
         return "not known yet: no run has counted the rows of the input"
-    return f"{status.left:,} of {status.rows_expected:,} rows; the same command goes on"
+    return f"{status.left:,} of {status.rows_expected:,} rows; run the same command again to continue"
 
 
 def _last_run(status: OutputStatus) -> str:
@@ -235,5 +235,5 @@ def _last_run(status: OutputStatus) -> str:
     if last is None:
         return "none"
     if last["ended_at"] is None:
-        return f"began {last['started_at']} and died; the same command goes on"
+        return f"started {last['started_at']} and died; run the same command again to continue"
     return f"ended {last['ended_at']} with exit code {last['exit_code']}: {last['reason']}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.base import BatchcallError, DamagedRecordError, InputError, JobError, Outcome
+from batchcall.base import BatchcallError, DamagedRecordError, InputError, JobError, Outcome, counted
 from batchcall.commands.status import require_runfile
 from batchcall.disk import Disk, RealDisk, answers_in, holder_of, part_name, part_numbers
 from batchcall.input import Input, open_input
@@ -72,15 +72,17 @@ class Proof:
         }
 
     def as_text(self) -> str:
-        looked_at = f"{self.rows:,} rows in {self.parts:,} parts, {self.answers:,} raw answers"
+        looked_at = (
+            f"{counted(self.rows, 'row')} in {counted(self.parts, 'part')}, {counted(self.answers, 'raw answer')}"
+        )
         verdict = "proven"
         if not self.is_proven:
             harmless = {self.unfinished: "incomplete", self.unchecked: "NOT compared with the input"}
             is_sound = harmless.keys() >= set(self.faults)
             verdict = "NOT proven" if not is_sound else " and ".join(harmless[fault] for fault in self.faults)
-            verdict += "; what is there is sound" if is_sound else ""
+            verdict += "; what is there is undamaged" if is_sound else ""
         lines = [("output", self.folder), ("verdict", verdict), ("read", looked_at)]
-        lines.append(("requests", f"{self.compared:,} made again from the input and found the same"))
+        lines.append(("requests", f"{self.compared:,} made again from the input, all the same"))
         lines += [("fault", fault) for fault in self.faults] + [("note", note) for note in self.notes]
         return table(lines)
 
@@ -101,7 +103,7 @@ def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | No
         holder = holder_of(folder / OWN_FOLDER / "lock")
         if runfile.revalidating:  # its parts are of two kinds: there is nothing to compare them with
             proof.faults.append(
-                "a revalidation was interrupted: nothing else was checked. Run `batchcall revalidate` again, it is free"
+                "a revalidation was interrupted: nothing else was checked. Run `batchcall revalidate` again, at no cost"
                 if holder is None
                 else f"the stored answers are being read again: {_UNDER_WAY.format(holder)}"
             )
@@ -113,7 +115,7 @@ def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | No
         # While a run is under way, record and parts differ. And running the job again would not repair a damaged part.
         if holder is None and not proof.damaged:
             if _has_died(runfile):
-                proof.notes.append("the last run died, so run.json holds no totals of that run to compare")
+                proof.notes.append("the last run died, so run.json has no totals of that run to compare")
             elif not _is_same(runfile.totals, totals.as_json()):
                 proof.faults.append(
                     f"run.json says {_totals_text(runfile.totals)}, the parts say {_totals_text(totals.as_json())}."
@@ -125,8 +127,8 @@ def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | No
         proof.notes += job_notes(folder, runfile, disk, job)
         if runfile.job["output"]["response"] and proof.without_answers:
             proof.notes.append(
-                f"the raw answers of {len(proof.without_answers):,} parts are not there: `revalidate` does not work"
-                " without them, and rows of a part that gets damaged would be paid again"
+                f"the raw answers of {len(proof.without_answers):,} parts are missing: `revalidate` does not work"
+                " without them, and rows of a part that gets damaged would have to be paid for again"
             )
         return proof
 
@@ -171,7 +173,7 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
         schemas.setdefault(str(part.schema), []).append(number)
         counted.bill = part.totals.bill  # it is in no row
         if not _is_same(part.totals.as_json(), counted.as_json()):
-            _add_damage(proof, [number], f"{part_name(number)}: its footer says other totals than its rows")
+            _add_damage(proof, [number], f"{part_name(number)}: the totals in its footer are not those of its rows")
         totals.add(counted)
 
     # Most parts are right about the columns. Without a majority nobody knows which: then all are reported.
@@ -192,12 +194,12 @@ def _add_damage(proof: Proof, numbers: list[int], what: str) -> None:
 
 _REBUILT = "Move the file away and run the job again: its rows are rebuilt from the stored answers at no cost"
 _ASKED_AGAIN = (
-    "Move the file away and run the job again: its rows are asked again and paid again, as their stored answers are"
-    " gone or damaged too"
+    "Move the file away and run the job again: its rows are asked again and paid for again, because their stored"
+    " answers are missing or damaged too"
 )
 _ANSWERS_LOST = (
-    "The rows of a sound part do not need it: move the file away, nothing is bought again; only `revalidate` will not"
-    " work for them"
+    "An undamaged part does not need this file: move it away. Nothing is paid for again; only `revalidate` will not"
+    " work for that part"
 )
 
 
@@ -212,7 +214,7 @@ def _read_rows(runfile: RunFile, number: int, outcomes: Iterator[Outcome], proof
         last = max(last, outcome.row)
     proof.rows += totals.rows
     if misplaced:
-        what = f"{part_name(number)}: rows doubled, out of order or of another part: {_some(misplaced)}"
+        what = f"{part_name(number)}: rows are duplicated, out of order or belong to another part: {_some(misplaced)}"
         _add_damage(proof, [number], what)
     return totals
 
@@ -236,7 +238,10 @@ def _read_journals(disk: Disk, folder: Path, proof: Proof) -> None:
     for number, paths in journals_in(disk, folder / OWN_FOLDER).items():
         damaged = read_journals(disk, paths).damaged
         if damaged:
-            proof.faults.append(f"{journal_name(number)}: {damaged} damaged records. Run the job again, it asks again")
+            proof.faults.append(
+                f"{journal_name(number)}: {counted(damaged, 'damaged record')}. Run the job again; their rows are asked"
+                " again"
+            )
 
 
 def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> None:
@@ -258,27 +263,27 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> 
         proof.expected = runfile.input.rows
         proof.missing = max(0, (proof.expected or 0) - proof.rows)
         if proof.expected is None:
-            proof.unfinished = "no run has seen the end of the input yet. Run the job again"
+            proof.unfinished = "no run has read the input to its end yet. Run the job again"
         elif proof.missing and not proof.damaged:
-            proof.unfinished = f"{proof.missing:,} rows of the input are not in. Run the job again"
+            proof.unfinished = f"{proof.missing:,} rows of the input are missing. Run the job again"
         return
     proof.compared, proof.expected, proof.missing = walked.same, walked.rows, len(walked.missing)
     missing = [row for row in walked.missing if row // _part_rows(runfile) not in proof.damaged]
     if missing:
-        proof.unfinished = f"{len(missing):,} rows of the input are not in: {_some(missing)}. Run the job again"
+        proof.unfinished = f"{len(missing):,} rows of the input are missing: {_some(missing)}. Run the job again"
     if proof.has_changed:
         if walked.has_other_columns:
             proof.faults.append(f"the columns of the input have changed since the last run. {_FOLLOW}")
         for rows, what in (
             (walked.other, "have changed in the input since they were asked"),
-            (walked.edited, "have changed in the input, in columns that are kept and not asked about"),
+            (walked.edited, "have changed in the input, in columns that are kept but not part of the request"),
             (walked.beyond, f"are beyond the {walked.rows:,} that the input has now"),
         ):
             if rows:
                 proof.faults.append(f"{len(rows):,} rows {what}: {_some(rows)}. {_FOLLOW}")
         return
     if numbers := _numbers_of(walked.other, runfile):
-        what = f"{len(walked.other):,} rows hold the answer to another request than the input makes"
+        what = f"{len(walked.other):,} rows have the answer to another request than the one that the input makes"
         proof.damaged.update(numbers)  # with other advice than `_add_damage` gives: these rows hold foreign answers
         proof.faults.append(f"{_names(numbers)}: {what}: {_some(walked.other)}. {_TAKEN_OR_ASKED}")
     if numbers := _numbers_of(walked.beyond, runfile):
@@ -286,9 +291,9 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> 
         _add_damage(proof, numbers, f"{_names(numbers)}: {what}")
 
 
-_FOLLOW = "Run the job again to follow the input, `batchcall check` says what it would buy; or restore the input"
+_FOLLOW = "Run the job again to follow the input (`batchcall check` shows what it would send), or restore the input"
 _TAKEN_OR_ASKED = (
-    "Move the file away and run the job again: its rows take the stored answers that fit, the others are asked again"
+    "Move the file away and run the job again: rows with a fitting stored answer take it, the others are asked again"
 )
 
 
@@ -300,13 +305,13 @@ def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: s
     # - it is not there and no row is missing: the last run died at its end, or somebody took it away.
     if holder is not None and (proof.unfinished or not has_success):
         of_all = "" if proof.expected is None else f" of {proof.expected:,}"
-        proof.unfinished = f"{proof.rows:,}{of_all} rows are in, and {_UNDER_WAY.format(holder)}"
+        proof.unfinished = f"{proof.rows:,}{of_all} rows are done, and {_UNDER_WAY.format(holder)}"
     elif has_success and proof.unfinished and not proof.has_changed:
-        proof.faults.append(f"{SUCCESS} is there although not every row is in. Run the job again")
+        proof.faults.append(f"{SUCCESS} exists, although rows are missing. Run the job again")
     elif not has_success and not proof.unfinished and _has_died(runfile):
-        proof.unfinished = "the last run died before it had written down what it came to. Run the job again"
+        proof.unfinished = "the last run died before it recorded its result. Run the job again"
     elif not has_success and not proof.faults and not proof.unfinished:
-        proof.notes.append(f"{SUCCESS} is not there although every row is in: run the job again to write it")
+        proof.notes.append(f"{SUCCESS} is missing, although every row is done: run the job again to write it")
     if proof.unfinished:
         proof.faults.append(proof.unfinished)
 

@@ -71,7 +71,7 @@ def _refuse_lost(handle: int, path: Path) -> None:
         what = own if folder.is_dir() else folder
         raise FolderLostError(
             f"{what} was deleted while a run was writing to it",
-            hint=f"what had arrived and was in {what} is gone with it; give another --output, or move what is left of"
+            hint=f"the answers that were in {what} are lost with it; choose another --output, or move what is left of"
             f" {folder} away and run the same command again",
             is_deleted=True,
         )
@@ -116,7 +116,8 @@ def _lock(handle: int, path: Path) -> None:
     except OSError as error:
         raise LockedError(
             f"another run holds {path.parent.parent}: {_named_in(handle)}",
-            hint="wait for it, or stop it with SIGTERM (it drains and loses nothing), or choose another --output",
+            hint="wait for it, or stop it with SIGTERM (it waits for answers in flight and loses nothing),"
+            " or choose another --output",
         ) from error
 
 

@@ -238,7 +238,7 @@ class Output:
                 source, target = self.folder / part_name(number), self.own / DAMAGED_FOLDER
                 self._disk.make_folder(target)
                 self._disk.rename(source, target / aside_name(number))  # undone by a power cut, it is done again
-        return [f"{error}. It is in {DAMAGED} now; its rows are rebuilt at no cost" for error in damaged.values()]
+        return [f"{error}. It was moved to {DAMAGED}; its rows are rebuilt at no cost" for error in damaged.values()]
 
     def bill_of(self, numbers: Iterable[int]) -> Bill:
         """Requests of these parts that may have been paid in vain; those in flight when a run died, too."""
@@ -522,7 +522,9 @@ def why_unwritable(folder: Path) -> str | None:
     if (blocking := _blocking(folder)) is not None:
         return f"{blocking} is not a folder"
     standing = (next(each for each in (wanted, *wanted.parents) if os.path.exists(each)) for wanted in _folders(folder))
-    return next((f"{each} may not be written" for each in standing if not os.access(each, os.W_OK | os.X_OK)), None)
+    return next(
+        (f"no permission to write in {each}" for each in standing if not os.access(each, os.W_OK | os.X_OK)), None
+    )
 
 
 def _blocking(folder: Path) -> Path | None:
@@ -576,11 +578,11 @@ def output_error(folder: Path, error: OSError) -> OutputError:
         return lost
     blocking = _blocking(folder) if error.errno in _BLOCKED else None
     why = f"{blocking} is not a folder" if blocking is not None else error.strerror or str(error)
-    fix, other = _FIXES.get(error.errno or 0), "name another folder with output.path or --output"
+    fix, other = _FIXES.get(error.errno or 0), "choose another folder with output.path or --output"
     if fix is None:
         hint = other
     elif os.path.isdir(folder / OWN_FOLDER):  # else there is nothing yet that could be kept
-        hint = f"{fix}, then run the same command again: what arrived is kept"
+        hint = f"{fix}, then run the same command again: answers that arrived are kept"
     else:
         hint = f"{fix}, then run the same command again; or {other}"
     refusal = OutputError(f"{folder} cannot be written: {why}", hint=hint)

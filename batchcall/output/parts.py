@@ -370,7 +370,7 @@ def readable(path: Path, *, as_what: str = "") -> Iterator[None]:
         raise OutputError(
             f"{path} cannot be read{' ' if as_what else ''}{as_what}: {type(error).__name__}: {why}",
             hint="move the file away and run the job again: its rows are rebuilt from the stored answers at no cost,"
-            " and asked again only where those are gone, too",
+            " and asked again only where those are missing too",
         ) from error
 
 

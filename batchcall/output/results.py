@@ -30,7 +30,7 @@ def read_table(folder: Path | str, *, columns: list[str] | None = None) -> pa.Ta
     """All rows of an output as one table. Raises OutputError, also when no part is there yet."""
     batches = list(read(folder, columns=columns))
     if not batches:
-        raise OutputError(f"{folder} holds no finished rows yet", hint="`batchcall status` says where its run stands")
+        raise OutputError(f"{folder} holds no finished rows yet", hint="`batchcall status` shows how far its run is")
     return pa.Table.from_batches(batches)
 
 

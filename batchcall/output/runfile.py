@@ -76,7 +76,7 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
         runfile = msgspec.json.decode(content, type=RunFile)
         # A bit that flips in a prompt leaves good JSON. The checksum is of all keys in the file, known here or not.
         if runfile.checksum not in ("", _checksum({**msgspec.json.decode(content), "checksum": ""})):
-            raise msgspec.ValidationError("its content is not what was written")
+            raise msgspec.ValidationError("its checksum does not match")
         return runfile
     except FileNotFoundError:
         return None

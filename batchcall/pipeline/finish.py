@@ -140,7 +140,7 @@ def _ending(run: Run, totals: Totals, stopped: Verdict | BatchcallError | None) 
         reason = stopped.reason if isinstance(stopped, Verdict) else str(stopped)
         return reason, stopped.hint, ExitCode.STOPPED_EARLY if can_go_on else stopped.exit_code
     is_whole = run.resumption.runfile.is_complete
-    reason = "every row is in" if is_whole else f"the limit of rows is reached (--limit {run.options.limit})"
+    reason = "every row is done" if is_whole else f"the limit of rows is reached (--limit {run.options.limit})"
     if totals.failed <= tolerated(run.job.limits, totals):
         hint = "" if is_whole else "this was a part of the input: the same command without --limit does the rest"
         return reason, hint, ExitCode.OK

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from batchcall.base import counted
+
 _WORTH_SAYING = 0.2  # of the run
 _SHORTEST_S = 5.0  # of a run about which anything is said
 
@@ -38,8 +40,8 @@ def advice_text(bounds: Bounds, *, given: frozenset[str], proxy_cutoffs: tuple[i
     if proxy_cutoffs is not None:
         cut_off, seconds = proxy_cutoffs
         advice.append(
-            f"{cut_off:,} requests were cut off after {seconds} s each: a proxy or gateway on the way ends them at that"
-            " time; raise it there, or ask for shorter answers (max_tokens)."
+            f"{counted(cut_off, 'request')} cut off after {seconds} s each: a proxy or gateway on the way ends them"
+            " then; raise its timeout, or ask for shorter answers (max_tokens)."
         )
     name, share = bounds.share()
     if share >= _WORTH_SAYING:
@@ -55,7 +57,7 @@ _NAMED = {
     "requests": "the account's requests per minute",
     "tokens": "the account's tokens per minute",
     "concurrency": "requests in flight (concurrency)",
-    "open": "what the endpoint takes at the same time",
+    "open": "the requests that the endpoint accepts at the same time",
     "ramp": "the slow start",
     "pause": "pauses that the endpoint asked for",
     "outage": "an endpoint that is down",
@@ -66,16 +68,16 @@ _ADVICE = {
     "requests": "raise limits.requests_per_minute if the account allows more",
     "tokens": "raise limits.tokens_per_minute if the account allows more, or lower max_tokens and shorten the prompt",
     "concurrency": 'raise limits.concurrency, or set it to "auto"',
-    "open": "limits.concurrency set to that number stays within it from the start; only the provider can raise it",
-    "ramp": "more requests go out at the same time once 8 answers are in, or every 10 s while they take longer",
+    "open": "set limits.concurrency to stay within it from the start; only the provider can raise it",
+    "ramp": "more requests go out at the same time once 8 answers have arrived, or every 10 s while they take longer",
     "pause": "lower limits.requests_per_minute a little, or ask the provider for a higher limit",
-    "outage": "`error` and the reason above say what it answered; --max-outage sets how long to wait for it",
+    "outage": "find out why it was down; --max-outage sets how long to wait for it",
     "input": "read from a local, uncompressed or Parquet file (input.path)",
     "disk": "write to a faster disk (output.path)",
 }
 _ADVICE_WHERE_LEARNT = {
-    "requests": "set limits.requests_per_minute to start at it; only the provider can raise it",
-    "tokens": "only the provider can raise it; a shorter prompt or a smaller max_tokens needs less of it",
+    "requests": "set limits.requests_per_minute to start at this rate; only the provider can raise it",
+    "tokens": "only the provider can raise it; a shorter prompt or a smaller max_tokens uses less of it",
     "concurrency": "more requests in flight bring no more answers; limits.concurrency sets another number",
     "pause": "set limits.requests_per_minute to what the account allows",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from batchcall.base import counted
 from batchcall.report.snapshot import Snapshot, Summary
 
 Line = tuple[str, str]
@@ -23,7 +24,7 @@ def summary_text(summary: Summary) -> str:
         ("this run", _this_run(summary)),
     ]
     if summary.unfinished["rows"]:
-        lines.append(("not ended", _unfinished(summary.unfinished)))
+        lines.append(("unfinished", _unfinished(summary.unfinished)))
     if any(summary.set_aside.values()):
         lines.append(("set aside", _set_aside(summary.set_aside)))
     if summary.requests or summary.indeterminate:
@@ -31,7 +32,9 @@ def summary_text(summary: Summary) -> str:
     if in_doubt := _doubts(totals["possibly_paid_twice"], totals["indeterminate"]):
         lines.append(("in all runs", in_doubt))
     if summary.damaged:
-        lines.append(("damaged", f"{summary.damaged:,} journal records could not be read and are asked again"))
+        lines.append(
+            ("damaged", f"{counted(summary.damaged, 'journal record')} could not be read; the rows are asked again")
+        )
     if summary.left_out:
         lines.append(("left out", left_out_text(summary.left_out)))
     if summary.left_out_of_arguments:
@@ -97,20 +100,23 @@ def cost_text(totals: Mapping[str, Any], *, is_free: bool) -> str:
 
 def free_text(cost: float | None) -> str:
     """What the embedded endpoint costs. `cost`: what a model would, at the prices of the job."""
-    return "none" + (f"; {money_text(cost)} at the job's prices, had a model answered" if cost else "")
+    return "none" + (f"; {money_text(cost)} at the job's prices if a model had answered" if cost else "")
 
 
 def _unfinished(unfinished: Mapping[str, Any]) -> str:
     cost = f", {money_text(unfinished['cost'])}" if unfinished["cost"] is not None else ""
     return (
-        f"{unfinished['rows']:,} rows have answers and need more; these used {tokens_text(unfinished)} tokens{cost},"
-        " are kept, and count in the budgets"
+        f"{counted(unfinished['rows'], 'row')} with answers that need more; tokens so far {tokens_text(unfinished)}"
+        f"{cost}; these are kept, and count towards max_cost and max_tokens_total"
     )
 
 
 def _set_aside(spent: Mapping[str, Any]) -> str:
     cost = f" and {money_text(spent['cost'])}" if spent["cost"] is not None else ""
-    return f"{spent['total_tokens'] or 0:,} tokens{cost} for answers that no row uses now; these count in the budgets"
+    return (
+        f"{spent['total_tokens'] or 0:,} tokens{cost} for answers that no row uses now; these count towards max_cost"
+        " and max_tokens_total"
+    )
 
 
 def _this_run(summary: Summary) -> str:
@@ -118,39 +124,39 @@ def _this_run(summary: Summary) -> str:
         return "nothing was left to do" if summary.is_complete else "nothing was sent"
     pace = summary.rows_here / summary.seconds if summary.seconds > 0 else 0.0
     return (
-        f"{summary.rows_here:,} rows with {summary.requests:,} requests in"
+        f"{counted(summary.rows_here, 'row')} with {counted(summary.requests, 'request')} in"
         f" {duration_text(summary.seconds)} ({pace:,.0f} rows/s)"
     )
 
 
 def _bill(summary: Summary) -> str:
-    once = f"{summary.rows_paid_once:,} rows once"
+    once = f"{counted(summary.rows_paid_once, 'row')} once"
     given_up = ""
     if summary.given_up:
         doubt = "" if summary.is_free else ", perhaps paid"
-        given_up = f"{summary.given_up:,} in flight given up{doubt}; the next run sends them again"
+        given_up = f"{counted(summary.given_up, 'request')} in flight given up{doubt}; the next run sends them again"
     return "; ".join(filter(None, [once, _doubts(summary.possibly_paid_twice, summary.indeterminate), given_up]))
 
 
 def left_out_text(left_out: Mapping[str, int]) -> str:
     """Which columns of the input had no place for values, in how many rows, and what to do."""
     return (
-        f"values of {_named(left_out, more_of=' columns')}; `error` shows them. The first 10,000 rows of JSONL decide"
-        " on columns and types: convert it to Parquet and run again, rows whose request stays the same keep their"
-        " answers; or name in output.keep what is wanted"
+        f"values of {_named(left_out, more_of=' columns')}; `error` shows them. Columns and types come from the"
+        " first 10,000 rows of JSONL: convert the input to Parquet and run again (rows whose request stays the same"
+        " keep their answers), or list the columns you want in output.keep"
     )
 
 
 def members_left_out_text(left_out: Mapping[str, int]) -> str:
     """Which members of the arguments have no column, in how many rows, and what to do."""
     return (
-        f"of the arguments, {_named(left_out)}: the tool's schema does not have them, `calls` does. Add what is wanted"
+        f"of the arguments, {_named(left_out)}: they are not in the tool's schema, only in `calls`. Add those you want"
         " to the schema and run `batchcall revalidate`: nothing is sent again"
     )
 
 
 def _named(rows: Mapping[str, int], *, more_of: str = "") -> str:
-    named = ", ".join(f"{name} in {count:,} rows" for name, count in list(rows.items())[:_NAMED_AT_MOST])
+    named = ", ".join(f"{name} in {counted(count, 'row')}" for name, count in list(rows.items())[:_NAMED_AT_MOST])
     return named + (f" and {len(rows) - _NAMED_AT_MOST:,} more{more_of}" if len(rows) > _NAMED_AT_MOST else "")
 
 
@@ -162,9 +168,9 @@ def _doubts(possibly_paid_twice: Mapping[str, int], indeterminate: int) -> str:
     texts = []
     if doubtful := sum(possibly_paid_twice.values()):
         reasons = ", ".join(f"{count:,} after {reason}" for reason, count in sorted(possibly_paid_twice.items()))
-        texts.append(f"{doubtful:,} requests possibly twice: {reasons}")
+        texts.append(f"{counted(doubtful, 'request')} possibly twice: {reasons}")
     if indeterminate:
-        texts.append(f"{indeterminate:,} in flight when a run ended, indeterminate")
+        texts.append(f"{counted(indeterminate, 'request')} in flight when a run ended, outcome unknown")
     return "; ".join(texts)
 
 

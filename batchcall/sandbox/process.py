@@ -75,7 +75,7 @@ async def _launched(settings: Settings) -> asyncio.subprocess.Process:
     except OSError as error:
         raise BatchcallError(
             f"the embedded endpoint cannot be started with {sys.executable or 'no Python'}: {error.strerror or error}",
-            hint="see whether that Python can be run, and whether this machine lets another process start",
+            hint="check that this Python can be run, and that this machine allows another process",
         ) from error
 
 
@@ -96,7 +96,7 @@ async def _started(process: asyncio.subprocess.Process) -> SandboxProcess:
             told = orjson.loads(await process.stdout.readline())
     except (TimeoutError, ValueError):
         raise BatchcallError(
-            "the embedded endpoint did not start", hint="see whether `batchcall sandbox --port 0` says why"
+            "the embedded endpoint did not start", hint="run `batchcall sandbox --port 0` to see why"
         ) from None
     return SandboxProcess(told["url"], told["pid"])
 
@@ -113,7 +113,7 @@ async def _serve(settings: Settings) -> None:
         await run_server(settings, ready=_tell, stop=stop)
     except OSError as error:
         raise BatchcallError(
-            f"port {settings.port} cannot be taken: {error.strerror}", hint="--port 0 takes any free one"
+            f"port {settings.port} cannot be used: {error.strerror}", hint="--port 0 takes any free one"
         ) from error
 
 

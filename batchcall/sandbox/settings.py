@@ -26,9 +26,9 @@ class Settings:
             if name not in FAULTS:
                 near = close_to(name, FAULTS)
                 meant = (f"did you mean {near[0]}? " if near else "") + "`batchcall sandbox --faults` lists them"
-                raise JobError(f"sandbox.faults: {name} is no fault of the sandbox", hint=meant)
+                raise JobError(f"sandbox.faults: {name} is not a fault of the sandbox", hint=meant)
             if not 0 <= share <= 1:
-                raise JobError(f"sandbox.faults.{name}: a share lies between 0 and 1", hint="0.05 is one in twenty")
+                raise JobError(f"sandbox.faults.{name}: a share must be between 0 and 1", hint="0.05 is one in twenty")
 
 
 def parse_faults(written: Iterable[str]) -> dict[str, float]:
@@ -39,7 +39,7 @@ def parse_faults(written: Iterable[str]) -> dict[str, float]:
         try:
             faults[name] = float(share or 1)
         except ValueError:
-            raise JobError(f"--fault {one}: the share is no number", hint="as in --fault no_call=0.05") from None
+            raise JobError(f"--fault {one}: the share is not a number", hint="as in --fault no_call=0.05") from None
     return faults
 
 

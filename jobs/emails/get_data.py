@@ -23,7 +23,7 @@ TIMEOUT_S = 300
 
 def main(target: Path = TARGET) -> None:
     if target.exists():
-        print(f"{target} is there already; remove it to bring it anew")
+        print(f"{target} already exists; remove it to get it again")
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = sorted(rows_of(fetch(Path(folder))), key=lambda row: row["id"])

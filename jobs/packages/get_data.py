@@ -19,7 +19,7 @@ LEFT_OUT = ("Status:", "Conffiles:", "Filename:", "Size:", "MD5sum:", "SHA256:",
 
 def main(target: Path = TARGET) -> None:
     if target.exists():
-        print(f"{target} is there already; remove it to bring it anew")
+        print(f"{target} already exists; remove it to get it again")
         return
     rows = list(rows_of(dump()))
     if len(rows) < FEWEST_RECORDS:

@@ -41,7 +41,7 @@ async def test_the_starter_runs_to_its_end_on_the_embedded_endpoint(tmp_path: Pa
 def test_the_starter_overwrites_nothing_and_writes_nothing_beside(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
 
-    with pytest.raises(JobError, match="there already"):
+    with pytest.raises(JobError, match="already exists"):
         write_starter(tmp_path)
 
     assert os.listdir(tmp_path) == [name]
@@ -57,7 +57,7 @@ def test_the_folder_that_the_hint_names_is_one_that_works(
     write_starter(Path(given))
 
     for _ in range(3):
-        with pytest.raises(JobError, match="there already") as refused:
+        with pytest.raises(JobError, match="already exists") as refused:
             write_starter(Path(given))
         *_, named = shlex.split(refused.value.hint)
         assert not Path(named).exists()
@@ -69,7 +69,7 @@ def test_the_starter_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "prompt.txt").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(JobError, match="there already"):
+    with pytest.raises(JobError, match="already exists"):
         write_starter(folder)
 
     assert not (tmp_path / "elsewhere").exists()

@@ -52,5 +52,5 @@ def test_a_record_of_a_version_that_knew_fewer_keys_is_read_and_a_changed_one_is
 
     assert read is not None
     assert (read.runs[0].left_out, read.input.rows_counted) == ({}, None)
-    with pytest.raises(DamagedRecordError, match="not what was written"):
+    with pytest.raises(DamagedRecordError, match="its checksum does not match"):
         read_runfile(RealDisk(), tmp_path)

@@ -29,10 +29,10 @@ def bounds(**seconds: float) -> Bounds:
             {"requests_per_minute"},
             "bound by requests_per_minute for 93% of the run",
         ),
-        ({"requests": 93.0, "nothing": 7.0}, set(), "set limits.requests_per_minute to start at it"),
+        ({"requests": 93.0, "nothing": 7.0}, set(), "set limits.requests_per_minute to start at this rate"),
         ({"tokens": 60.0, "requests": 40.0}, {"tokens_per_minute"}, "raise limits.tokens_per_minute"),
         ({"concurrency": 100.0}, {"concurrency"}, "raise limits.concurrency"),
-        ({"open": 100.0}, set(), "what the endpoint takes at the same time for 100% of the run; limits.concurrency"),
+        ({"open": 100.0}, set(), "the requests that the endpoint accepts at the same time for 100% of the run; set"),
         ({"ramp": 99.0}, {"concurrency"}, "bound by the slow start for 100% of the run"),
         ({"disk": 100.0}, set(), "output.path"),
         ({"input": 100.0}, set(), "input.path"),
@@ -51,7 +51,7 @@ def test_a_run_bound_by_nothing_and_a_short_one_get_no_advice() -> None:
 def test_requests_that_die_at_the_same_second_are_laid_to_a_gateway() -> None:
     said = advice_text(bounds(), given=frozenset(), proxy_cutoffs=(8, 60))
 
-    assert "8 requests were cut off after 60 s each: a proxy or gateway" in said
+    assert "8 requests cut off after 60 s each: a proxy or gateway" in said
 
 
 class Down(Endpoint):

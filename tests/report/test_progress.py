@@ -176,10 +176,10 @@ def test_the_summary_names_every_possible_double_payment() -> None:
 
     assert "90 of 100 done, 10 left" in text
     assert "10 (7 no_call, 3 timed_out)" in text
-    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 in flight when a run ended" in text
-    assert "5 in flight given up, perhaps paid" in text
-    assert "3 requests possibly twice: 3 after timed_out; 4 in flight" in text
+    assert "88 rows once; 2 requests possibly twice: 2 after timed_out; 4 requests in flight when a run ended" in text
+    assert "5 requests in flight given up, perhaps paid" in text
+    assert "3 requests possibly twice: 3 after timed_out; 4 requests in flight" in text
     assert "no price known" in text
-    assert "3 rows have answers and need more; these used 1,234 tokens, 0.5000 USD" in text
+    assert "3 rows with answers that need more; tokens so far 1,234, 0.5000 USD" in text
     assert "bound by requests_per_minute for 93%" in text
     assert "no answer within 60 s" in text

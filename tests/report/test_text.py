@@ -51,7 +51,7 @@ DONE = Summary(
     given_up=0,
     damaged=0,
     seconds=60.0,
-    reason="every row is in",
+    reason="every row is done",
     hint="",
     advice="",
     an_error=None,
@@ -92,7 +92,7 @@ def test_a_run_without_incidents_has_a_short_summary() -> None:
         "cost      1.50 USD\n"
         "this run  600 rows with 610 requests in 1m00s (10 rows/s)\n"
         "paid      600 rows once\n"
-        "ended     every row is in"
+        "ended     every row is done"
     )
 
 
@@ -114,14 +114,17 @@ def test_a_run_without_incidents_has_a_short_summary() -> None:
         ({"set_aside": {"total_tokens": 0, "cost": None}}, []),
         (
             {"set_aside": {"total_tokens": 1_200, "cost": None}},
-            ["set aside 1,200 tokens for answers that no row uses now; these count in the budgets"],
+            ["set aside 1,200 tokens for answers that no row uses now; these count towards max_cost"
+             " and max_tokens_total"],
         ),
         (
             {"set_aside": {"total_tokens": None, "cost": 2.0}},
-            ["set aside 0 tokens and 2.00 USD for answers that no row uses now; these count in the budgets"],
+            ["set aside 0 tokens and 2.00 USD for answers that no row uses now; these count towards max_cost"
+             " and max_tokens_total"],
         ),
-        ({"given_up": 2}, ["paid 600 rows once; 2 in flight given up, perhaps paid; the next run sends them again"]),
-        ({"damaged": 3}, ["damaged 3 journal records could not be read and are asked again"]),
+        ({"given_up": 2}, ["paid 600 rows once; 2 requests in flight given up, perhaps paid; the next run sends them"
+                           " again"]),
+        ({"damaged": 3}, ["damaged 3 journal records could not be read; the rows are asked again"]),
         ({"advice": "raise it"}, ["pace raise it"]),
         ({"hint": "the same command goes on"}, ["next the same command goes on"]),
         ({"endpoints": (EndpointUse("a", 5, 5, None),)}, []),
@@ -136,21 +139,24 @@ def test_a_run_without_incidents_has_a_short_summary() -> None:
             {"totals": {**TOTALS, "possibly_paid_twice": {"timed_out": 1_000, "disconnected": 2}}},
             ["in all runs 1,002 requests possibly twice: 2 after disconnected, 1,000 after timed_out"],
         ),
-        ({"totals": {**TOTALS, "indeterminate": 1}}, ["in all runs 1 in flight when a run ended, indeterminate"]),
+        (
+            {"totals": {**TOTALS, "indeterminate": 1}},
+            ["in all runs 1 request in flight when a run ended, outcome unknown"],
+        ),
         (
             {"indeterminate": 1, "requests": 0},
             [
                 "this run 600 rows with 0 requests in 1m00s (10 rows/s)",
-                "paid 600 rows once; 1 in flight when a run ended, indeterminate",
+                "paid 600 rows once; 1 request in flight when a run ended, outcome unknown",
             ],
         ),
         ({"is_free": True, "given_up": 2}, [
-            "cost none; 1.50 USD at the job's prices, had a model answered",
-            "answered 600 rows once; 2 in flight given up; the next run sends them again"]),
+            "cost none; 1.50 USD at the job's prices if a model had answered",
+            "answered 600 rows once; 2 requests in flight given up; the next run sends them again"]),
         (
             {"unfinished": {**NOTHING_LEFT, "rows": 2}},
-            ["not ended 2 rows have answers and need more; these used not reported tokens, are kept, and count in the"
-             " budgets"],
+            ["unfinished 2 rows with answers that need more; tokens so far not reported; these are kept, and count"
+             " towards max_cost and max_tokens_total"],
         ),
     ],
 )  # fmt: skip
@@ -171,7 +177,7 @@ def test_what_has_no_place_is_named_and_counted_five_names_at_most() -> None:
     assert f"values of {named} and 2 more columns;" in left_out_text({**five, "d": 1, "e": 1})
     assert f"of the arguments, {named} and 1 more:" in members_left_out_text({**five, "d": 1})
     summary = summary_text(replace(DONE, left_out={"a": 1}, left_out_of_arguments={"b": 2}))
-    assert "left out  values of a in 1 rows;" in summary
+    assert "left out  values of a in 1 row;" in summary
     assert "left out  of the arguments, b in 2 rows:" in summary
 
 
