@@ -101,6 +101,12 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ),
     (
         "schemas/judge.py _excerpt",
+        "key[: _SHOWN_VALUE + 1]",
+        "key[: _SHOWN_VALUE - 1]",
+        "a brace and a quote come before",
+    ),
+    (
+        "schemas/judge.py _excerpt",
         "_SHOWN_VALUE + 1]",
         "_SHOWN_VALUE + (1 + 1)]",
         "what is shown of it is shortened to the same",

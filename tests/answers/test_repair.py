@@ -13,6 +13,7 @@ from batchcall.answers.repair import (
     NotJson,
     Repaired,
     _keep_last_snapshot,
+    _units_of,
     has_duplicate_keys,
     match_tool,
     read_json,
@@ -627,3 +628,8 @@ def test_a_key_twice_in_what_stood_in_a_string_is_recorded(arguments: str, schem
 )
 def test_a_wrapper_whose_content_is_in_doubt_stays(arguments: str, schema: Any) -> None:
     assert repaired(arguments, schema=schema) is None
+
+
+def test_looking_through_a_text_costs_its_characters_and_more_for_each_mark() -> None:
+    assert _units_of("abc") == 3 * 3
+    assert _units_of('{"a": 1}') == 8 * 3 + 4 * 50

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batchcall.schemas.judge import Fault, Judge, cut_message, sentences
+from batchcall.schemas.judge import Fault, Judge, _excerpt, cut_message, sentences
 from batchcall.schemas.schema import compile_schema
 from batchcall.schemas.work import Effort
 
@@ -91,6 +91,12 @@ def test_each_word_judges_and_its_fault_has_the_place_of_the_value(
     assert faults_of(schema, valid) == []
     if invalid is not None:
         assert [fault.partition(" ")[0] for fault in faults_of(schema, invalid)] == [path]
+
+
+def test_of_a_value_with_a_million_parts_few_are_looked_at_to_show_it() -> None:
+    assert len(_excerpt([1] * 1_000_000, [80])) <= 80
+    assert len(_excerpt([{"a": [1]}] * 1_000, [80])) <= 80 // 3 + 1
+    assert len(_excerpt({str(number): number for number in range(1_000)}, [80])) <= 80
 
 
 def test_a_message_has_one_line_of_240_characters() -> None:
