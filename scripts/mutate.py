@@ -55,6 +55,13 @@ ROOMS: dict[str, tuple[list[str], list[str]]] = {
 
 # Mutants that are proven to change nothing: file and function, before, after, why.
 EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
+    ("pacing/breaker.py failed", "or 0.0)", "or (0.0 - 1))", "the wait beside it is longer than either"),
+    (
+        "pacing/health.py saw_reply",
+        "self._judged += 1",
+        "self._judged += 1; self._judged += 1",
+        "it is asked only whether a later one is the first",
+    ),
     (
         "pacing/breaker.py gave_up",
         "_IN_A_ROW - 1",
