@@ -122,7 +122,7 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
     result = Revalidation(str(folder))
     with as_output_error(folder), hold_lock(folder / OWN_FOLDER / "lock") as still_held, guarded(disk, still_held):
         # From here on parts are of two kinds, until all are rewritten. So run.json says so first: `run` and `verify`
-        # refuse the output until a revalidation has come to its end. Found set, it means that one has died.
+        # refuse the output until a revalidation has finished. If it is set already, an earlier one has died.
         has_died, runfile.revalidating = runfile.revalidating, True
         write_runfile(disk, folder / OWN_FOLDER, runfile)
         disk.remove(folder / SUCCESS)

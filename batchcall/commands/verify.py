@@ -149,7 +149,7 @@ def _verify_without_record(disk: Disk, folder: Path, proof: Proof, error: Damage
 
 
 def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Totals:
-    """What the rows of all readable parts come to. Parts are compared with their footers and with each other."""
+    """The totals over the rows of all readable parts. Parts are compared with their footers and with each other."""
     totals, answers = Totals(), answers_in(disk, folder / OWN_FOLDER)
     schemas: dict[str, list[int]] = {}  # the parts that have it, by what it says
     for number in part_numbers(disk, folder):
@@ -298,7 +298,7 @@ _TAKEN_OR_ASKED = (
 
 
 def _compare_end(runfile: RunFile, proof: Proof, *, has_success: bool, holder: str | None) -> None:
-    """Whether every row is in, and a run has come to its end over that."""
+    """Whether every row is in, and a run has finished over that."""
     # By who holds the output, whether `_SUCCESS` is there, and whether rows are missing:
     # - a run is under way: the output is unfinished, and nothing is wrong with that;
     # - it is there although rows are missing, and the input has not grown since: somebody took a part away;

@@ -64,7 +64,7 @@ class Pool:
 
     @property
     def last_good_s(self) -> float:
-        """The moment when the latest request that was answered by any of them was sent."""
+        """Of all requests that were answered, the moment when the last one was sent."""
         return max(endpoint.pacer.breaker.last_good_s for endpoint in self.endpoints)
 
     @property

@@ -71,7 +71,7 @@ class Life:
     tries: int = 0  # of this run; a failure while the endpoint is down does not count
     probes: int = 0  # requests that only found the endpoint down, since the row was last set aside
     began_s: float = -1.0  # when its first try was sent
-    outages: int = 0  # that had ended when it was set aside
+    outages: int = 0  # how many outages had ended when it was set aside
     is_final: bool = False  # it is not set aside again
     is_unsent: bool = True  # it counts among those that wait to be sent for the first time
     failed_at: tuple[Endpoint, ...] = ()  # since its last reply; others are asked first
@@ -271,8 +271,10 @@ class LiveEngine:
                 self._set_aside(life)
                 return None
         failure = life.reads[-1].failure
-        was_sent = failure is not None and is_of_endpoint(failure) and bool(life.tries)
-        if was_sent and not life.is_final and self.pool.last_good_s <= life.began_s:  # nothing was answered meanwhile
+        may_be_outage = failure is not None and is_of_endpoint(failure) and bool(life.tries)
+        if (
+            may_be_outage and not life.is_final and self.pool.last_good_s <= life.began_s
+        ):  # nothing was answered meanwhile
             self._set_aside(life)
             return None
         return self._end(life)

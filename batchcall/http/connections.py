@@ -207,7 +207,7 @@ class _OneAnswer:
         return self._body is not None and bool(self._body.is_eof())
 
     def is_followed(self) -> bool:
-        """Whether there is something behind the end of the answer, be it a single letter."""
+        """Whether anything follows the end of the answer, even a single byte."""
         # aiohttp's parser does not say how many bytes it has used. So it is given another answer: if that does not come
         # out as it went in, there was something before it. Where every byte can be counted (a Content-Length, all in
         # one segment), and that is nearly always, nothing is probed.

@@ -1,11 +1,11 @@
 """One POST over aiohttp's connections and parser, without its session.
 
-`ClientSession` builds a request, a response, a writer, two timers and their tasks for each POST: half of what a row
+`ClientSession` builds a request, a response, a writer with its task, and two timers for each POST: half of what a row
 costs. Here the head of a request is made once, and what is left is to write and to read. Names, TLS, limits, keep-alive
 and HTTP itself stay aiohttp's.
 
 Of its insides, `TCPConnector.connect`, `Connection.protocol`, `ResponseHandler.set_response_params`, `read` and
-`_payload` are used. `lean_works` tries them once a process; where another aiohttp has none of them, a session does it.
+`_payload` are used. `lean_works` tries them once a process; if an aiohttp lacks one of them, a session is used instead.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
+
+from batchcall.http.connections import Unsent
 
 
 class Answer(NamedTuple):
@@ -73,41 +75,48 @@ class LeanClient:
         longest_line: int,
     ) -> None:
         """`timeout.total` is for one attempt, `timeout.connect`, which must be less, for its connection."""
+        assert timeout.total is not None
         self._connector = connector
         self._headers = headers
         self._timeout = timeout
+        self._total_s = timeout.total
         self._parser_settings = {
             "read_until_eof": True,
             "auto_decompress": False,
             "max_line_size": longest_line,
             "max_field_size": longest_line,
         }
-        self._targets: dict[str, _Target] = {}  # a job has one or two
+        self._targets: dict[str, _Target] = {}  # one for each path; there, some protocols name the model
 
     async def post(self, url: str, body: bytes, most: Most) -> Answer:
-        target = self._targets.get(url)
-        if target is None:
-            target = self._targets[url] = self._target(URL(url))
         loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        ends_at_s = loop.time() + self._total_s
+        target = self._targets.get(url) or self._new_target(url)
         connection = await self._connector.connect(target.request, [], self._timeout)
-        timer, is_done = None, False
+        timer, is_reusable = None, False
+        wire = None
         try:
+            if loop.time() >= ends_at_s:
+                raise Unsent(TimeoutError())
             wire = connection.protocol
             if wire is None or wire.transport is None:
                 raise aiohttp.ServerDisconnectedError
-            timer = loop.call_at(began_s + (self._timeout.total or 0.0), _expire, wire)
+            timer = loop.call_at(ends_at_s, _expire, wire)
             answer = await self._exchange(wire, wire.transport, target.head, body, most)
-            is_done = not answer.is_cut  # else the rest is not read, so the connection cannot be used again
+            # Not while the end of an answer is unread; nor, after a refusal that came early, while the end of the
+            # request is unsent: the next request would queue behind it.
+            is_reusable = not answer.is_cut and not _has_unsent(wire)
         except HttpProcessingError as error:
             info = target.request.request_info
             raise aiohttp.ClientResponseError(info, (), status=error.code, message=error.message) from error
         finally:
             if timer is not None:
                 timer.cancel()
-            if is_done:
+            if is_reusable:
                 connection.release()
             else:
+                if wire is not None and _has_unsent(wire):
+                    wire.abort()  # else socket and body stay until the server takes the rest
                 connection.close()
         return answer
 
@@ -127,14 +136,25 @@ class LeanClient:
         raw, is_cut = await read(content, most.of(message.code))
         return Answer(message.code, message.headers, raw, is_cut)
 
-    def _target(self, url: URL) -> _Target:
-        request = aiohttp.ClientRequest("POST", url, headers=dict(self._headers), loop=asyncio.get_running_loop())
-        lines = [f"POST {url.raw_path_qs} HTTP/1.1", f"Host: {request.headers['Host']}"]
-        lines += [f"{name}: {value}" for name, value in self._headers.items()]
-        return _Target(request, "\r\n".join((*lines, "Content-Length: ")).encode())
+    def _new_target(self, written: str) -> _Target:
+        try:
+            url = URL(written)
+            request = aiohttp.ClientRequest("POST", url, headers=dict(self._headers), loop=asyncio.get_running_loop())
+        except ValueError as error:  # a host name that no host can have; UnicodeError is one, aiohttp.InvalidURL too
+            raise Unsent(error) from error
+        lines = [f"POST {url.raw_path_qs} HTTP/1.1"]
+        for name, value in request.headers.items():  # with a Host, unless the job has its own
+            if name.lower() not in _OF_THE_BODY:
+                lines.append(f"{name}: {value}")
+        if len(self._targets) >= _MOST_TARGETS:
+            self._targets.clear()
+        target = self._targets[written] = _Target(request, "\r\n".join((*lines, "Content-Length: ")).encode())
+        return target
 
 
-_JOINED = 64 * 1024  # bytes; a longer body is not copied to stand behind its head in one write
+_JOINED = 64 * 1024  # bytes; longer bodies are written separately, to save a copy
+_MOST_TARGETS = 64
+_OF_THE_BODY = ("content-length", "transfer-encoding")  # the headers that say where a body ends
 
 
 class _Target(NamedTuple):
@@ -151,6 +171,10 @@ def _expire(wire: ResponseHandler) -> None:
         content.set_exception(error)
 
 
+def _has_unsent(wire: ResponseHandler) -> bool:
+    return wire.transport is not None and wire.transport.get_write_buffer_size() > 0
+
+
 async def read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
     """At most `most` bytes of the body as sent, and whether there was more."""
     body = await content.readany()
@@ -165,43 +189,59 @@ async def read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
 
 
 async def lean_works(say: Callable[[str], None]) -> bool:
-    """Whether this aiohttp has what `LeanClient` uses: one exchange over a pair of sockets, tried once a process."""
+    """Whether this aiohttp has what `LeanClient` uses: some exchanges over pairs of sockets, tried once a process."""
     if not _works:
-        _works.append(await _tried())
-        if not _works[0]:
-            say(f"aiohttp {aiohttp.__version__} is too new for batchcall's fast client; its session is used instead")
+        try:
+            works = await _tried(_WHOLE, _PATIENCE_S) == Answer(200, {"A": "b", "Content-Length": "2"}, b"[]", False)
+            for unfinished in (b"", _WHOLE[:-1]):  # no answer, and no end of one
+                works = works and await _tried(unfinished, 0.002) is None
+        except Exception as error:
+            # Without a free descriptor nothing was tried. That says nothing of aiohttp, and the requests will show it.
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                return True
+            works = False
+        _works.append(works)
+        if not works:
+            say(
+                f"batchcall's fast client does not work with aiohttp {aiohttp.__version__}; its session is used instead"
+            )
     return _works[0]
 
 
-_works: list[bool] = []
-
-
-async def _tried() -> bool:
+async def _tried(reply: bytes, total_s: float) -> Answer | None:
+    """The answer to a request that is replied to like this; None: it was not whole in time."""
     loop = asyncio.get_running_loop()
     here, there = socket.socketpair()
+
+    async def posted(client: LeanClient) -> Answer | None:
+        try:
+            status, headers, body, is_cut = await client.post("http://localhost/e", b"{}", Most(2, 2))
+        except TimeoutError:
+            return None
+        return Answer(status, dict(headers), body, is_cut)
+
+    async def replied() -> bytes:
+        asked = await loop.sock_recv(there, 4096)
+        await loop.sock_sendall(there, reply)
+        return asked
+
     with here, there:
         here.setblocking(False)
         there.setblocking(False)
-
-        async def answered() -> bytes:
-            asked = await loop.sock_recv(there, 4096)
-            await loop.sock_sendall(there, _EXAMPLE)
-            return asked
-
-        try:
-            async with asyncio.timeout(_TRIED_S), _Pair(here) as connector, asyncio.TaskGroup() as group:
-                timeout = aiohttp.ClientTimeout(total=_TRIED_S, connect=_TRIED_S / 2)
-                client = LeanClient(connector, headers={"C": "d"}, timeout=timeout, longest_line=8190)
-                asked = group.create_task(answered())
-                status, headers, body, is_cut = await client.post("http://localhost/e", b"{}", Most(2, 2))
-        except Exception:
-            return False
-        wanted = b"POST /e HTTP/1.1\r\nHost: localhost\r\nC: d\r\nContent-Length: 2\r\n\r\n{}"
-        return asked.result() == wanted and (status, headers.get("a"), body, is_cut) == (200, "b", b"[]", False)
+        async with asyncio.timeout(_PATIENCE_S), _Pair(here) as connector, asyncio.TaskGroup() as group:
+            timeout = aiohttp.ClientTimeout(total=total_s, connect=_PATIENCE_S)
+            client = LeanClient(connector, headers={"C": "d"}, timeout=timeout, longest_line=8190)
+            answer, asked = group.create_task(posted(client)), group.create_task(replied())
+        lines = asked.result().split(b"\r\n")
+        is_right = lines[:2] == [b"POST /e HTTP/1.1", b"Host: localhost"] and b"C: d" in lines
+        if not is_right or lines[-3:] != [b"Content-Length: 2", b"", b"{}"]:
+            raise ValueError(lines)
+        return answer.result()
 
 
-_TRIED_S = 5.0
-_EXAMPLE = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\n[]"
+_works: list[bool] = []
+_PATIENCE_S = 5.0
+_WHOLE = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\n[]"
 
 
 class _Pair(aiohttp.BaseConnector):

@@ -152,7 +152,7 @@ async def open_transport(
         yield Transport(session, client, endpoint, options, redactor, timeout_s, say, unused_proxy)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # its headers hold the key
 class Transport:
     """Posts to one endpoint. Made by `open_transport`."""
 

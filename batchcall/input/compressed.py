@@ -91,7 +91,10 @@ def _refuse_foreign(start: bytes, name: str, source: _Source) -> None:
 
 
 def _gunzipped(source: _Source) -> Iterator[bytes]:
-    """What the members hold, each piece as soon as it is there: no good line before a fault is lost."""
+    """What the members hold, each piece as soon as it is there: no good line before a fault is lost.
+
+    After an OSError it is over: whoever reads on gets nothing.
+    """
     while start := source.take(2):
         if start != _GZIP:
             _refuse_foreign(start, "gzip", source)

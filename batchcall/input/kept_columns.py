@@ -247,15 +247,18 @@ def _array(
             return pa.array(values, type=kind)
         except REFUSALS:
             pass
-    stored = []
+    stored: list[Any] = []
     for place, value in enumerate(values):
+        if value is None:
+            stored.append(None)
+            continue
         found = None
         with contextlib.suppress(*REFUSALS, RecursionError):
-            adapted = _adapted(value, kind) if value is not None else None
+            adapted = _adapted(value, kind)
             if fits(type(adapted)):
                 pa.array([adapted], type=kind)
                 found = adapted
-        if found is None and value is not None:
+        if found is None:
             left_out.setdefault(place, []).append(LeftOut(name, f"{_shown(value)} does not fit {kind}"))
         stored.append(found)
     return pa.array(stored, type=kind)

@@ -178,8 +178,10 @@ class Journal:
                 self.trouble = self.trouble or error
                 if handle == self._handle:  # else an append has moved on already, with all that was not synced
                     self._move_on()
+                self._close_left()
             raise
         with self._guard:
+            self._close_left()
             self._is_named = self._is_named or handle == self._handle
             self.unsynced_bytes -= sum(map(len, self._unsynced[:count]))
             del self._unsynced[:count]
@@ -200,8 +202,14 @@ class Journal:
             raise FileNotFoundError(errno.ENOENT, f"{self.path} was deleted or renamed while a run was writing to it")
 
     def close(self) -> None:
-        for handle in (*self._left, self._handle):
-            self._disk.close(handle)
+        self._close_left()
+        self._disk.close(self._handle)
+
+    def _close_left(self) -> None:
+        """Close the files that have failed, while no sync of them is under way."""
+        while self._left:
+            with contextlib.suppress(OSError):  # of a disk that has failed already; what it did not take is elsewhere
+                self._disk.close(self._left.pop())
 
     def _write(self, line: bytes) -> None:
         # A write may have taken half of the record. It is cut off before anything else is written: behind half a line
@@ -227,8 +235,8 @@ class Journal:
         except OSError:
             self._disk.close(handle)
             raise
-        # The old file stays: all that it did sync is in it alone. Both are read as one. It stays open, too: a sync of
-        # it may be under way, and its number must not become that of another file.
+        # The old file stays: all that it did sync is in it alone. Both are read as one. It stays open until the
+        # next sync is over: one may be under way, and its number must not become that of another file.
         self._left.append(self._handle)
         self.path, self._handle = path, handle  # the next commit syncs it
         self._length = self._reserved_to = self._disk.size(handle)

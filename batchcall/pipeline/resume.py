@@ -181,7 +181,7 @@ def compare_jobs(old: RunFile, job: Job, disk: Disk) -> JobIs:
 
 def fingerprint(value: Any) -> str:
     """A hash of anything JSON can hold. It must be the same after any update of a library."""
-    # So by the standard library: orjson has changed how it writes some floats.
+    # The standard library does not change how it writes a number; orjson has, for some floats.
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gzip
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,7 +17,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
 from batchcall.base import Failure, HttpRequest, HttpResponse
-from batchcall.http import lean, open_transport, transport
+from batchcall.http import connections, lean, open_transport, transport
+from raw_server import raw_server
 
 REQUEST = HttpRequest("/chat/completions", b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}')
 BODY = b'{"choices": [{"message": {"content": "hi"}}]}'
@@ -188,6 +191,7 @@ OTHER_AIOHTTPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "no set_response_params": without("set_response_params"),
     "no _payload": lambda patch: patch.setattr(ResponseHandler, "_payload", property(), raising=False),
     "another connect": lambda patch: patch.setattr(aiohttp.BaseConnector, "connect", lambda self, request: None),
+    "no way to end a wait": lambda patch: patch.setattr(ResponseHandler, "set_exception", lambda *_: None),
     "no protocol": lambda patch: patch.delattr(Connection, "protocol"),
     "another request": lambda patch: patch.setattr(aiohttp, "ClientRequest", lambda url: None),
     "a head that is read by somebody else": lambda patch: patch.setattr(
@@ -196,8 +200,13 @@ OTHER_AIOHTTPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 }
 
 
-async def test_the_lean_client_works_with_this_aiohttp() -> None:
-    assert await lean._tried()
+async def test_the_lean_client_works_with_this_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(lean, "_works", [])
+
+    assert await lean.lean_works(said.append)
+
+    assert said == []
 
 
 @pytest.mark.parametrize("name", OTHER_AIOHTTPS)
@@ -219,3 +228,71 @@ async def test_with_an_aiohttp_that_lacks_what_it_uses_the_session_posts(
     assert isinstance(answer, HttpResponse)
     assert answer.body == BODY
     assert ["its session" in note for note in said] == [True]
+
+
+async def test_without_a_descriptor_to_try_it_with_nothing_is_said_of_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    said: list[str] = []
+    monkeypatch.setattr(lean, "_works", [])
+    monkeypatch.setattr(lean.socket, "socketpair", none_left)
+
+    assert await lean.lean_works(said.append)
+    assert (said, lean._works) == ([], [])
+
+
+@pytest.mark.parametrize("url", ["http://a\\b/v1", f"http://{'ä' * 70}.example/v1", "http://\u00ad/v1"])
+async def test_a_host_that_cannot_be_is_a_failure_and_nothing_was_sent(url: str, client: str) -> None:
+    async with open_transport(url, headers={}, timeout_s=5.0, concurrency=1) as to:
+        answer = await to.post(REQUEST)
+
+    assert isinstance(answer, Failure)
+    assert client == "session" or answer.kind.label == "unconnected"
+
+
+@pytest.mark.usefixtures("client")
+async def test_a_host_of_the_jobs_own_is_sent_once() -> None:
+    own = {"host": "gateway.example"}
+    async with raw_server() as server, open_transport(server.url, headers=own, timeout_s=5.0, concurrency=1) as to:
+        await to.post(REQUEST)
+
+    lines = server.heads[0].lower().split("\r\n")
+    assert [line for line in lines if line.startswith("host:")] == ["host: gateway.example"]
+    assert sum(line.startswith("content-length:") for line in lines) == 1
+
+
+async def test_behind_an_early_refusal_no_row_waits_for_the_rest_of_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server answers 413 without reading on. What is left of that request must not stand before the next one."""
+    monkeypatch.setattr(connections, "_FIRST_REST_S", 0.0)
+    served = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        number, served = served, served + 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            if number == 0:
+                writer.write(head(SIZED, status="413 Too Large") + BODY)
+                await asyncio.sleep(5.0)  # ended with the test
+            writer.write(WHOLE)
+            await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+    large = HttpRequest("/elsewhere", b" " * (16 * 1024 * 1024))
+    async with listening, open_transport(url, headers={}, timeout_s=2.0, concurrency=1) as to:
+        first, second = await to.post(large), await to.post(REQUEST)
+
+    assert isinstance(first, HttpResponse)
+    assert isinstance(second, HttpResponse)
+    assert (first.status, second.status) == (413, 200)
+
+
+async def test_a_transport_shows_no_key() -> None:
+    headers = {"Authorization": "Bearer sk-0123456789"}
+    async with open_transport("http://127.0.0.1:9/v1", headers=headers, timeout_s=5.0, concurrency=1) as to:
+        assert "sk-0123456789" not in repr(to)
