@@ -31,7 +31,7 @@ class InterruptedRun(BatchcallError):
     """A second signal ended the run at once. What arrived is kept; what was in flight may be paid; it is sent again."""
 
     def __init__(self, code: ExitCode) -> None:
-        super().__init__("stopped at once by a second signal", hint="the same command goes on where this one stopped")
+        super().__init__("stopped at once by a second signal", hint="run the same command again to continue")
         self.exit_code = code
 
 

@@ -120,7 +120,7 @@ async def test_answers_that_do_not_tell_their_usage_stop_a_run_whose_budget_they
         whole = await run_job(job)
 
     assert stopped.exit_code == ExitCode.STOPPED_EARLY
-    assert "max_tokens_total cannot be kept" in stopped.reason
+    assert "max_tokens_total cannot be enforced" in stopped.reason
     assert 20 <= stopped.requests < 40
     assert (whole.exit_code, whole.totals["rows"]) == (ExitCode.OK, 100)
 

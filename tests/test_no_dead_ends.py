@@ -138,7 +138,7 @@ async def test_one_answer_that_was_bought_is_enough_to_refuse_a_changed_job(tmp_
             await run_job(job)
         (why,) = check_job(job).refusals
 
-    assert "of 25 rows 25 would be bought, 0 have their answer already" in refused.value.hint
+    assert "of 25 rows 25 would be sent, 0 already have an answer" in refused.value.hint
     assert why == f"{refused.value}. {refused.value.hint}"
 
 
@@ -156,7 +156,7 @@ async def test_a_refusal_says_what_the_new_job_would_really_buy(tmp_path: Path) 
             await run_job(job)
         back = await run_job(job, RunOptions(on_change="rerun"))
 
-    assert "of 28 rows 3 would be bought, 25 have their answer already" in refused.value.hint
+    assert "of 28 rows 3 would be sent, 25 already have an answer" in refused.value.hint
     assert "the 25 that are done took 25 requests" in refused.value.hint
     assert back.requests == 3
 
@@ -187,11 +187,13 @@ async def test_another_input_whose_rows_would_replace_published_ones_is_refused(
         write_rows(tmp_path / "next.jsonl", [*some_rows(6), *some_rows(74, start=100)])
         edit(job, "rows.jsonl", "next.jsonl")
 
-        with pytest.raises(ResumeError, match=r"14 of them would go[\s\S]*rows.jsonl -> .*next.jsonl") as refused:
+        with pytest.raises(
+            ResumeError, match=r"14 of them would be removed[\s\S]*rows.jsonl -> .*next.jsonl"
+        ) as refused:
             await run_job(job)
         (why,) = check_job(job).refusals
         assert results(tmp_path / "out") == before
-        assert "of 80 rows 74 would be bought, 6 have their answer already" in refused.value.hint
+        assert "of 80 rows 74 would be sent, 6 already have an answer" in refused.value.hint
         assert refused.value.exit_code == ExitCode.BAD_COMMAND
         assert "next.jsonl" in why
         allowed = await run_job(job, RunOptions(on_change="rerun"))
@@ -426,7 +428,7 @@ def test_a_column_in_the_marks_of_another_language_is_warned_of(tmp_path: Path, 
     elif place == "messages":
         edit(job, 'prompt = "Who is this?\\n{{ text }}"', f'messages = [{{ role = "user", content = "Of {mark}" }}]')
 
-    assert "is sent as it stands; a column is written {{ " in warnings_of(job)
+    assert "is sent as written; a column is written {{ " in warnings_of(job)
 
 
 @pytest.mark.parametrize(
@@ -558,5 +560,5 @@ async def test_a_run_says_each_doubt_once(tmp_path: Path) -> None:
 
     await run_job(job, say=said.append)
 
-    assert sum("is sent as it stands" in note for note in said) == 1
+    assert sum("is sent as written" in note for note in said) == 1
     assert sum("every row makes the same request" in note for note in said) == 1

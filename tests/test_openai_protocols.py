@@ -118,7 +118,7 @@ def test_the_command_lists_what_cannot_be_said_and_ends_with_2(tmp_path: Path) -
     refused = batchcall("check", job)
 
     assert refused.returncode == 2
-    assert "request.seed: the Responses API does not take this parameter; remove it" in refused.stderr
+    assert "request.seed: the Responses API does not accept this parameter; remove it" in refused.stderr
     assert "request.logit_bias" in refused.stderr
 
 

@@ -118,7 +118,7 @@ def test_an_endpoint_that_refuses_the_key_leaves_the_pool_after_one_request() ->
     assert refusing.statuses[401] == 1
     assert course.stopped is None
     assert len(said) == 1
-    assert "wrong key is not asked any more: the endpoint does not accept the key" in said[0]
+    assert "wrong key is no longer used: the endpoint does not accept the key" in said[0]
 
 
 def test_a_key_that_is_withdrawn_midway_costs_no_row() -> None:

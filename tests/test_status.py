@@ -66,7 +66,7 @@ async def test_rows_that_stand_in_a_short_part_and_in_its_journal_count_once(tmp
 @pytest.mark.parametrize(
     ("options", "limits", "reason"),
     [
-        (RunOptions(limit=12), "", "the limit of rows"),
+        (RunOptions(limit=12), "", "the row limit"),
         (RunOptions(), "max_tokens_total = 2_000", "max_tokens_total"),
         (RunOptions(), "max_failed = 3", "max_failed"),
     ],
@@ -138,7 +138,7 @@ async def test_status_of_a_run_under_way_counts_failures_in_journals_and_knows_t
             "concurrency = 8\n[validate]\ncoerce = true",
             ("validate.coerce has changed", "revalidate"),
         ),
-        ('url = "sandbox"', 'irl = "sandbox"', ("job.toml has faults now, and a run would refuse it", "endpoint")),
+        ('url = "sandbox"', 'irl = "sandbox"', ("job.toml has errors now, and a run would refuse it", "endpoint")),
     ],
     ids=["prompt", "tool", "validate", "a fault"],
 )

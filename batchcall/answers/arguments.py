@@ -127,7 +127,7 @@ class Toolbox:
                 return ToolResult(Status.OK, None, None, None, (), ())
             if is_full:
                 return ToolResult(Status.TRUNCATED, _CUT_OFF, None, None, (), ())
-            error = "the model neither called a function nor said anything"
+            error = "the model neither called a function nor wrote any text"
             if reply.content:
                 error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
             return ToolResult(Status.NO_CALL, error, None, None, (), ())
@@ -163,7 +163,7 @@ class Toolbox:
         if tool is None:
             names = ", ".join(list(self.tools)[:_SHOWN_NAMES]) or "it has none"
             more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
-            unknown = f"{_quoted(call.name)} is none of the tools of the request: {names}{more}"
+            unknown = f"{_quoted(call.name)} is not one of the tools of the request: {names}{more}"
             return _failed(call, Status.UNKNOWN_TOOL, unknown, call.name)
 
         try:
@@ -202,7 +202,7 @@ class Toolbox:
         read = [self._read_call(call, plain) for call in reply.calls]
         tool = read[0].tool if read else None
         if status is Status.REFUSED:
-            error = f"the model refused: {_quoted(reply.refusal or reply.content or 'without a word')}"
+            error = f"the model refused: {_quoted(reply.refusal or reply.content or 'no reason given')}"
         else:
             reason = reply.finish_reason or ""
             error = f"{_REASON_WORDS.get(reason, _ENDING_WORDS[status])} (finish_reason {_quoted(reason)})"
@@ -248,7 +248,7 @@ _ENDING_WORDS: Mapping[Status, str] = {
     Status.TRUNCATED: _CUT_OFF,
     Status.FILTERED: "a content filter ended the answer",
     Status.BAD_JSON: "the model's call was malformed",
-    Status.UNKNOWN_TOOL: "the model called what is none of the tools of the request",
+    Status.UNKNOWN_TOOL: "the model called a function that is not one of the tools of the request",
 }
 _REASON_WORDS: Mapping[str, str] = {  # where those of the status would mislead
     "pause_turn": "the endpoint paused the answer in the middle of it",

@@ -163,7 +163,7 @@ class AnswerParser:
             return ParsedAttempt(attempt, failure=answer)
         if not _FIRST_STATUS <= response.status <= _LAST_STATUS:
             message = (
-                f"HTTP {response.status} is not a status of HTTP; "
+                f"HTTP {response.status} is not a valid HTTP status; "
                 "the completion that came with it is not trusted, but kept"
             )
             failure = Failure(FailureKind.UNREADABLE, message, response.status, usage=answer.usage)
@@ -184,7 +184,7 @@ class AnswerParser:
         attempt = replace(attempt, response=response)
         answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         if isinstance(answer, Reply) and redactor.is_in(_texts_of(answer)):
-            message = "the answer holds the key in a form that cannot be taken out; it is not shown"
+            message = "the answer contains the key in a form that cannot be removed; it is not shown"
             answer = Failure(FailureKind.UNDIGESTED, message, response.status, usage=answer.usage)
         return attempt, answer
 
@@ -211,7 +211,7 @@ class AnswerParser:
         return self.pricing(read.attempt.model or prepared.request.shape.model, read.usage)
 
 
-_NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent and nothing is known of its answer")
+_NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent, but nothing is known about its answer")
 
 
 def unread(attempt: Attempt, why: str) -> ParsedAttempt:

@@ -460,7 +460,7 @@ class LiveEngine:
         was_there = endpoint.left is None
         if self.pool.leave(endpoint, verdict):
             if was_there:
-                self.say(f"{endpoint.name} is not asked any more: {verdict.reason}. {len(self.pool.living)} left")
+                self.say(f"{endpoint.name} is no longer used: {verdict.reason}. {len(self.pool.living)} left")
             return True
         self.stop(self.pool.verdict)
         return False

@@ -69,8 +69,8 @@ _CROWDED = (
     "this process may open no more files, so fewer requests to {host} are kept in flight; raise its limit (ulimit -n)"
 )
 _STRAY = (
-    "{host} has sent more than the answer to a request; what was sent in excess is dropped, and each request has a"
-    " connection of its own from now on"
+    "{host} sent more data than the answer to a request; the extra data is dropped, and each request has a connection"
+    " of its own from now on"
 )
 _OWN_HEADERS = {
     "User-Agent": f"batchcall/{VERSION}",
@@ -106,7 +106,10 @@ async def open_transport(
     proxy, proxy_secrets = _proxy_for(endpoint) if trust_env else ("", ())
     for name, value in headers.items():
         if not name or not value.isprintable() or not name.isprintable():
-            raise JobError(f"the header {name!r} cannot be sent", hint="its name or value has a line break or the like")
+            raise JobError(
+                f"the header {name!r} cannot be sent",
+                hint="its name or value contains a line break or a similar character",
+            )
     given = {name.lower() for name in headers}
     all_headers = {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
     # True is aiohttp's own context, which verifies by the system's authorities. No setting turns verification off.
@@ -184,7 +187,7 @@ class Transport:
         self._has_answered = True
         raw, is_cut = response.body, response.is_cut
         if response.status == 400 and self._endpoint.scheme == "http" and _WANTS_HTTPS.search(raw):
-            message = f"{self._endpoint.netloc} wants https, and endpoint.url says http"
+            message = f"{self._endpoint.netloc} expects https, but endpoint.url says http"
             return Failure(FailureKind.WRONG_SCHEME, message, http_status=400)
         if len(raw) <= (_LONG_PACKED if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else LONG_BODY):
             return self._as_response(response, raw, is_cut)
@@ -246,9 +249,9 @@ class Transport:
         # While nothing has ever been answered, the settings are the likeliest cause.
         if not self._has_answered:
             if kind is FailureKind.UNCONNECTED and self._unused_proxy:
-                message += f"; {self._unused_proxy} is set and not used: endpoint.trust_env = true uses it"
+                message += f"; {self._unused_proxy} is set but not used; set endpoint.trust_env = true to use it"
             elif isinstance(cause, aiohttp.ServerDisconnectedError) and self._endpoint.scheme == "http":
-                message += "; does it want https?"
+                message += "; does it expect https?"
         return Failure(kind, message)
 
 
@@ -260,7 +263,7 @@ _Cases = tuple[tuple[type[Exception], FailureKind, str], ...]
 # fmt: off
 _BEFORE_IT_WAS_SENT: _Cases = (
     (aiohttp.ClientConnectorCertificateError, FailureKind.UNTRUSTED,
-     "the certificate of {host} is not trusted: {why}; name your own authority's with endpoint.ca_file"),
+     "the certificate of {host} is not trusted: {why}; set endpoint.ca_file to your own authority's"),
     (aiohttp.ClientConnectorSSLError, FailureKind.UNCONNECTED,
      "no secure connection to {host}: {why}; does it serve https at all?"),
     (aiohttp.ClientConnectorDNSError, FailureKind.UNCONNECTED, "the host name in {host} is not known: {why}"),
@@ -272,7 +275,7 @@ _BEFORE_IT_WAS_SENT: _Cases = (
     (Exception, FailureKind.UNCONNECTED, "no connection to {host}: {why}"),
 )
 _ONCE_SENT: _Cases = (
-    (TimeoutError, FailureKind.TIMED_OUT, "no whole answer from {host} within {timeout_s:g} s"),
+    (TimeoutError, FailureKind.TIMED_OUT, "no complete answer from {host} within {timeout_s:g} s"),
     (aiohttp.ClientPayloadError, FailureKind.DISCONNECTED, "the answer of {host} breaks off: {why}"),
     (aiohttp.ClientResponseError, FailureKind.UNREADABLE, "the answer of {host} cannot be read as HTTP: {why}"),
     (aiohttp.ServerDisconnectedError, FailureKind.DISCONNECTED, "{host} closed the connection without an answer"),

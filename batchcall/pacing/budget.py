@@ -40,10 +40,10 @@ class Budget:
         elif is_blind:
             name = "max_cost" if self.max_cost is not None else "max_tokens_total"
             count = f"{self.uncounted:,} answers did not report how many tokens they used"
-            reason = f"limits.{name} cannot be kept: {count}"
+            reason = f"limits.{name} cannot be enforced: {count}"
         else:
             return None
-        hint = "raise it and run the same command to go on"
+        hint = "raise it and run the same command to continue"
         if is_blind:
             hint = "make the endpoint report its usage, or remove the limit"
         return Verdict(ExitCode.STOPPED_EARLY, reason, hint)

@@ -60,7 +60,7 @@ _REFUSALS: Mapping[FailureKind, _Refusal] = {
         "check endpoint.api_key and the relay's channels; then run the same command"),
     FailureKind.NO_QUOTA: _Refusal(
         1, 1, ExitCode.ENDPOINT_REFUSES, "the account has no quota left",
-        "top the account up, then run the same command"),
+        "add credit to the account, then run the same command"),
     FailureKind.UNKNOWN_MODEL: _Refusal(
         10, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint does not know the model or the URL",
         "check request.model and endpoint.url; then run the same command"),
@@ -68,7 +68,7 @@ _REFUSALS: Mapping[FailureKind, _Refusal] = {
         1, 1, ExitCode.ENDPOINT_REFUSES, "the endpoint answers with a redirect, which is never followed",
         "set endpoint.url to the final address"),
     FailureKind.UNTRUSTED: _Refusal(
-        10, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint cannot be trusted",
+        10, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint's certificate is not trusted",
         "set endpoint.ca_file to a PEM file with the authority that signed its certificate, or correct endpoint.url;"
         " then run the same command"),
     FailureKind.WRONG_SCHEME: _Refusal(

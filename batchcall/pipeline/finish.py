@@ -78,7 +78,7 @@ def too_many_failed(run: Run) -> Verdict | None:
     return Verdict(
         ExitCode.STOPPED_EARLY,
         f"{failed:,} rows failed, more than limits.max_failed tolerates ({most:,.0f})",
-        "the column `error` says why; --retry-failed tries them again, a higher limits.max_failed goes on",
+        "the column `error` says why; --retry-failed tries them again, a higher limits.max_failed lets it continue",
     )
 
 
@@ -140,9 +140,9 @@ def _ending(run: Run, totals: Totals, stopped: Verdict | BatchcallError | None) 
         reason = stopped.reason if isinstance(stopped, Verdict) else str(stopped)
         return reason, stopped.hint, ExitCode.STOPPED_EARLY if can_go_on else stopped.exit_code
     is_whole = run.resumption.runfile.is_complete
-    reason = "every row is done" if is_whole else f"the limit of rows is reached (--limit {run.options.limit})"
+    reason = "every row is done" if is_whole else f"the row limit is reached (--limit {run.options.limit})"
     if totals.failed <= tolerated(run.job.limits, totals):
-        hint = "" if is_whole else "this was a part of the input: the same command without --limit does the rest"
+        hint = "" if is_whole else "this was only a part of the input: the same command without --limit does the rest"
         return reason, hint, ExitCode.OK
     hint = "the column `error` says why rows failed; --retry-failed tries them again, limits.max_failed tolerates some"
     return reason, hint, ExitCode.ROWS_FAILED

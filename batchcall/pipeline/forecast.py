@@ -29,7 +29,7 @@ class Forecast:
 
     def __str__(self) -> str:
         bad = f", {self.bad:,} make no request" if self.bad else ""
-        return f"of {self.rows:,} rows {self.to_buy:,} would be bought, {self.free:,} have their answer already{bad}"
+        return f"of {self.rows:,} rows {self.to_buy:,} would be sent, {self.free:,} already have an answer{bad}"
 
 
 def forecast_of(makers: Sequence[RequestMaker], source: Input, disk: Disk, folder: Path) -> Forecast:

@@ -141,7 +141,7 @@ def make_request_maker(job: Job) -> RequestMaker:
             tools=tools,
         )
     except (TemplateError, ValueError) as error:
-        raise JobError(f"{job.file.name} has a fault", faults=(str(error),)) from error
+        raise JobError(f"{job.file.name} has an error", faults=(str(error),)) from error
     shape = builder.shape
     # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
     return RequestMaker(

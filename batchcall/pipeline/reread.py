@@ -54,7 +54,7 @@ class ReadingChild:
         except TimeoutError:
             return self._given_up(attempt, f"it takes more than {self._limit_s:g} s to read")
         except EOFError:
-            return self._given_up(attempt, "a process dies of it, or wants more memory than any answer needs")
+            return self._given_up(attempt, "reading it ends the process, or needs too much memory")
         assert isinstance(answer, ParsedAttempt)
         if answer.failure is None or answer.failure.kind is not FailureKind.UNDIGESTED:
             return answer
@@ -87,7 +87,7 @@ class ReadingChild:
         except (OSError, EOFError) as error:  # TimeoutError is an OSError
             self.close()
             raise OutputError(
-                "a run died while it read an answer, and no process can be started to read it in",
+                "a run died while it read an answer, and no separate process can be started to read it",
                 hint="run the same command again when this machine has room for one more process",
             ) from error
         return self._process

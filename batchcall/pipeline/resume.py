@@ -198,7 +198,7 @@ def refuse_foreign_folder(folder: Path) -> None:
     foreign = [name for name in sorted(entry.name for entry in folder.iterdir()) if name.endswith(".parquet")]
     if foreign:
         raise OutputError(
-            f"{folder} holds files that batchcall has not written ({foreign[0]})",
+            f"{folder} contains files that batchcall did not write ({foreign[0]})",
             hint="choose an empty or new folder for output.path",
         )
 
@@ -230,7 +230,7 @@ def job_notes(folder: Path, runfile: RunFile, disk: Disk, job: Job | None) -> li
         now = job or job_of(runfile, folder)
     except JobError as error:
         faults = "; ".join(error.faults) or str(error)
-        return [f"{runfile.job['file']} has faults now, and a run would refuse it: {faults}"]
+        return [f"{runfile.job['file']} has errors now, and a run would refuse it: {faults}"]
     if now is None:
         return []
     notes = [*filter(None, [validation_note(runfile, now, disk)])]
@@ -242,8 +242,9 @@ def job_notes(folder: Path, runfile: RunFile, disk: Disk, job: Job | None) -> li
 
 
 _NEXT_RUN = (
-    "If the next run would have to buy rows again because of this, it refuses unless --on-change says what to do: rerun"
-    " asks them again, keep leaves what is done and uses the new job for the rest; `batchcall check` says how many"
+    "If the next run would have to send rows again because of this, it refuses unless --on-change says what to do:"
+    " rerun sends them again, keep leaves what is done and uses the new job for the rest; `batchcall check` shows how"
+    " many"
 )
 
 
@@ -301,9 +302,9 @@ def _why_other_input(
     if not would.gone:
         return None
     return ResumeError(
-        f"{folder} holds {would.bought:,} rows of another input, and {would.gone:,} of them would go:\n"
+        f"{folder} holds {would.bought:,} rows of another input, and {would.gone:,} of them would be removed:\n"
         f"  input.path: {old.input.path} -> {_shown_path(job)}",
-        hint=f"choose another --output for this input; with --on-change rerun, {would}: those that go are kept in"
+        hint=f"choose another --output for this input; with --on-change rerun, {would}: the removed ones are kept in"
         f" {OWN_FOLDER}/earlier",
     )
 
@@ -361,7 +362,7 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
     output.set_aside(unfit)
     resumption.notes.append(
         f"run.json was missing or damaged: {len(numbers) - len(unfit):,} parts were compared with the job and the"
-        " input, fit, and are kept; the results of earlier runs are not known any more"
+        " input, match them, and are kept; the results of earlier runs are no longer known"
     )
     return resumption
 
@@ -384,7 +385,7 @@ def _keep_done(resumption: Resumption, old: RunFile, output: Output) -> None:
     if old.layout != resumption.runfile.layout:
         raise ResumeError(
             f"the new job's columns differ from those of the parts in {output.folder}, which are to be kept",
-            hint="`batchcall revalidate` brings them to the new columns without a request; or --on-change rerun",
+            hint="`batchcall revalidate` converts them to the new columns without a request; or use --on-change rerun",
         )
     resumption.runfile.kept_jobs.append(old.job)
     resumption.makers.append(_old_maker(old.job))
@@ -399,7 +400,7 @@ def _redo(resumption: Resumption, old: RunFile, output: Output, *, disk: Disk) -
     _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
     if rows:
         resumption.notes.append(
-            f"the job has changed; {rows:,} rows are done again, without a request where one is answered already"
+            f"the job has changed; {rows:,} rows are done again, without a request where the answer is already there"
         )
 
 

@@ -54,7 +54,7 @@ class StopSwitch:
 
     def pull(self, reason: str, exit_code: ExitCode) -> None:
         self.is_pulled = True
-        verdict = Verdict(exit_code, reason, hint="the same command goes on where this one stopped")
+        verdict = Verdict(exit_code, reason, hint="run the same command again to continue")
         if self._pull is None:
             self._early = verdict
         else:
@@ -197,7 +197,9 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
         if column in source.columns
     }
     if hidden:
-        raise JobError(f"{job.file.name} names columns in a way that does not show them", faults=tuple(sorted(hidden)))
+        raise JobError(
+            f"{job.file.name} uses names of columns that mean something else in Jinja", faults=tuple(sorted(hidden))
+        )
     source.require(kept, what="output.keep")
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
@@ -277,7 +279,7 @@ async def _drive(
         gc.set_threshold(50_000, 20, 100)
         if (seconds := run.options.deadline_s) is not None:
             reason = f"the deadline of {seconds:g} s has passed"
-            why = Verdict(ExitCode.STOPPED_EARLY, reason, "the same command goes on")
+            why = Verdict(ExitCode.STOPPED_EARLY, reason, "run the same command again to continue")
             timer = asyncio.get_running_loop().call_later(seconds, engine.stop, why)
             stack.callback(timer.cancel)
         for endpoint in engine.pool.endpoints:

@@ -23,13 +23,13 @@ def doubts(job: Job, maker: RequestMaker, source: Input) -> list[str]:
     if not job.tools and maker.builder.shape is not None and not says_so:
         found.append(
             "there is no [[tool]]: answers are text, in the column `content`. Give a [[tool]] for typed arguments;"
-            ' request.tool_choice = "none" says that text is wanted'
+            ' request.tool_choice = "none" confirms that text is wanted'
         )
     if maker.columns is not None and not maker.columns:
         found.append("no template uses a column, so every row makes the same request; a column is written {{ text }}")
     # Columns in the marks of other template languages are sent as they stand.
     marks = {
-        f"{template.key}: {mark[0]} is sent as it stands; a column is written {{{{ {mark['name'].strip()} }}}}": None
+        f"{template.key}: {mark[0]} is sent as written; a column is written {{{{ {mark['name'].strip()} }}}}": None
         for template in maker.builder.templates
         for pattern in _MARKS
         for mark in pattern.finditer(template.uses.text)

@@ -101,7 +101,7 @@ def test_a_call_of_no_tool_is_unknown() -> None:
     reading = read(call(name="recrod"))
 
     assert reading.status is Status.UNKNOWN_TOOL
-    assert reading.error == '"recrod" is none of the tools of the request: record'
+    assert reading.error == '"recrod" is not one of the tools of the request: record'
     assert reading.tool == "recrod"
 
 

@@ -83,7 +83,7 @@ def test_where_no_answer_came_the_last_failure_decides() -> None:
     ended = outcome(attempt(1, None, TIMED_OUT), attempt(2, None))
 
     assert ended.status is Status(FailureKind.DISCONNECTED.rule.status)
-    assert ended.error == "the request was sent and nothing is known of its answer"
+    assert ended.error == "the request was sent, but nothing is known about its answer"
     assert (ended.usage, ended.cost) == (NO_USAGE, None)
 
 

@@ -200,13 +200,13 @@ def test_integers_beyond_64_bits_are_sent_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("parameters", "fault"),
     [
-        ({"logit_bias": {"1": 2}}, "request.logit_bias: Anthropic does not take this parameter; remove it"),
-        ({"n": 2}, "request.n: Anthropic gives one answer a request; remove it"),
+        ({"logit_bias": {"1": 2}}, "request.logit_bias: Anthropic does not accept this parameter; remove it"),
+        ({"n": 2}, "request.n: Anthropic gives one answer per request; remove it"),
         ({"seed": 7}, "request.seed: "),
         ({"logprobs": True}, "request.logprobs: "),
         ({"presence_penalty": 0.5}, "request.presence_penalty: "),
         ({"frequency_penalty": 0.5}, "request.frequency_penalty: "),
-        ({"temperature": 1.5}, "request.temperature: Anthropic takes 0 to 1; "),
+        ({"temperature": 1.5}, "request.temperature: Anthropic accepts 0 to 1; "),
         ({"temperature": "hot"}, "request.temperature: "),
         ({"stop": "\n"}, "request.stop: "),
         ({"stop": ["a", " "]}, "request.stop: "),

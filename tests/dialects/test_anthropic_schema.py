@@ -26,7 +26,7 @@ def test_a_schema_that_anthropic_refuses_is_a_fault(schema: dict[str, Any], path
 
     (found,) = CLAUDE.faults(Shape("m", (TOOL, tool)))
 
-    assert found.startswith(f"{path}: Anthropic takes ")
+    assert found.startswith(f"{path}: Anthropic accepts ")
 
 
 OLDER: list[tuple[dict[str, Any], str]] = [

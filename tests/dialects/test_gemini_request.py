@@ -247,16 +247,16 @@ def test_two_shapes_that_say_the_same_are_not_mixed_up() -> None:
 # What cannot be said
 
 FAULTS: list[tuple[str, dict[str, Json], str]] = [
-    ("m", {"logit_bias": {"50256": -100}}, "request.logit_bias: Gemini does not take this parameter; remove it"),
-    ("m", {"user": "u-1"}, "request.user: Gemini does not take this parameter; remove it"),
+    ("m", {"logit_bias": {"50256": -100}}, "request.logit_bias: Gemini does not accept this parameter; remove it"),
+    ("m", {"user": "u-1"}, "request.user: Gemini does not accept this parameter; remove it"),
     ("m", {"parallel_tool_calls": False}, "request.parallel_tool_calls: "),
     ("m", {"service_tier": "flex"}, "request.service_tier: Gemini has tiers of its own"),
     ("m", {"metadata": {"a": "b"}}, "request.metadata: "),
-    ("m", {"guided_json": {}}, "request.guided_json: Gemini does not take this parameter"),
+    ("m", {"guided_json": {}}, "request.guided_json: Gemini does not accept this parameter"),
     ("m", {"topK": 5}, "request.topK: Gemini has it in generationConfig; write it as request.generationConfig.topK"),
     ("m", {"thinking_config": {}}, "request.thinking_config: Gemini has it in generationConfig"),
     ("m", {"contents": []}, "request.contents: "),
-    ("m", {"stop": ["1", "2", "3", "4", "5", "6"]}, "request.stop: Gemini takes 5 texts at most"),
+    ("m", {"stop": ["1", "2", "3", "4", "5", "6"]}, "request.stop: Gemini accepts at most 5 strings"),
     ("m", {"seed": 2**31}, "request.seed: "),
     ("m", {"response_format": {"type": "grammar"}}, "request.response_format: "),
     (

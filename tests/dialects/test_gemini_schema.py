@@ -82,23 +82,29 @@ SCHEMA_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"if": {"required": ["a"]}, "then": {"required": ["b"]}}, "tool[0].parameters/if: "),
     ({"properties": {"a": {"items": {"allOf": [{}, {}]}}}}, "tool[0].parameters/properties/a/items/allOf: "),
     ({"properties": {"a": {"anyOf": [{}, {"contains": {}}]}}}, "tool[0].parameters/properties/a/anyOf/1/contains: "),
-    ({"properties": {"a": {"anyOf": [{}], "allOf": [{}]}}}, "tool[0].parameters/properties/a/allOf: Gemini takes one"),
-    ({"properties": {"a": {"allOf": [{}, {}], "anyOf": [{}]}}}, "tool[0].parameters/properties/a/allOf: Gemini takes"),
+    (
+        {"properties": {"a": {"anyOf": [{}], "allOf": [{}]}}},
+        "tool[0].parameters/properties/a/allOf: Gemini accepts one",
+    ),
+    (
+        {"properties": {"a": {"allOf": [{}, {}], "anyOf": [{}]}}},
+        "tool[0].parameters/properties/a/allOf: Gemini accepts",
+    ),
     (
         {"properties": {"a": {"$ref": "#/$defs/A", "anyOf": [{"type": "string"}]}}, "$defs": {"A": {}}},
-        "tool[0].parameters/properties/a/$ref: Gemini takes one of anyOf, $ref, allOf; merge them",
+        "tool[0].parameters/properties/a/$ref: Gemini accepts one of anyOf, $ref, allOf; merge them",
     ),
     (
         {"properties": {"a": {"allOf": [{"title": "T"}], "$ref": "#/$defs/A"}}, "$defs": {"A": {}}},
-        "tool[0].parameters/properties/a/allOf: Gemini takes one of anyOf, $ref, allOf; merge them",
+        "tool[0].parameters/properties/a/allOf: Gemini accepts one of anyOf, $ref, allOf; merge them",
     ),
     ({"patternProperties": {"^a": {}}}, "tool[0].parameters/patternProperties: "),
     ({"$defs": {"A": {"propertyNames": {}}}}, "tool[0].parameters/$defs/A/propertyNames: "),
     ({"properties": {"a": False}}, "tool[0].parameters/properties/a: "),
     ({"properties": {"a": {"$ref": "#/properties/b"}}}, "tool[0].parameters/properties/a/$ref: Gemini follows"),
     ({"properties": {"a": {"$ref": "https://x.example/y"}}}, "tool[0].parameters/properties/a/$ref: Gemini follows"),
-    (TREE, "tool[0].parameters/$defs/N/properties/kids/items/$ref: Gemini takes a schema within itself only"),
-    ({"items": {"$ref": "#"}}, "tool[0].parameters/items/$ref: Gemini takes a schema within itself only"),
+    (TREE, "tool[0].parameters/$defs/N/properties/kids/items/$ref: Gemini accepts a schema within itself only"),
+    ({"items": {"$ref": "#"}}, "tool[0].parameters/items/$ref: Gemini accepts a schema within itself only"),
 ]
 
 

@@ -56,7 +56,7 @@ EMPTY = {"type": "object", "properties": {}, "required": [], "additionalProperti
         (at_a({"anyOf": [{"type": "null"}, {"type": "object"}]}), "s.properties.a.anyOf.1.additionalProperties: must"),
         ({**STRICT, "$defs": {"B": {"type": "object"}}}, "s.$defs.B.additionalProperties: must be false"),
         (at_a({"allOf": [{"type": "string"}]}), "s.properties.a.allOf: a strict schema has no allOf"),
-        (at_a({"oneOf": [{"type": "string"}]}), "s.properties.a.oneOf: a strict schema has no oneOf; say anyOf"),
+        (at_a({"oneOf": [{"type": "string"}]}), "s.properties.a.oneOf: a strict schema has no oneOf; use anyOf"),
         (at_a({"not": {"type": "null"}}), "s.properties.a.not: "),
         (at_a({"type": "array", "items": {"type": "string"}, "uniqueItems": True}), "s.properties.a.uniqueItems: "),
         ({**STRICT, "patternProperties": {}}, "s.patternProperties: "),

@@ -424,7 +424,7 @@ def test_answers_that_do_not_say_what_a_budget_counts_leave_it_blind(
 
     assert 20 <= len(run.ended) < 30
     assert isinstance(run.engine.stopped, Verdict)
-    assert run.engine.stopped.reason.startswith(f"limits.{limit} cannot be kept: 20 answers")
+    assert run.engine.stopped.reason.startswith(f"limits.{limit} cannot be enforced: 20 answers")
 
 
 def test_a_budget_that_is_spent_already_sends_nothing() -> None:

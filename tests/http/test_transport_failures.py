@@ -76,7 +76,7 @@ async def test_http_to_a_server_that_wants_https_is_a_wrong_scheme(words: bytes)
         failure = await failure_of(server.url)
 
     assert failure.kind is FailureKind.WRONG_SCHEME
-    assert "wants https" in failure.message
+    assert "expects https" in failure.message
 
 
 async def test_http_to_a_server_that_speaks_only_tls_is_a_wrong_scheme() -> None:
@@ -91,7 +91,7 @@ async def test_a_server_that_hangs_up_on_plain_http_may_want_https() -> None:
         failure = await failure_of(server.url)
 
     assert failure.kind is FailureKind.DISCONNECTED
-    assert failure.message.endswith("does it want https?")
+    assert failure.message.endswith("does it expect https?")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_a_proxy_that_is_set_and_not_used_is_named(
 
     failure = await failure_of(f"{scheme}://api.example.invalid/v1")
 
-    assert (f"{variable} is set and not used" in failure.message) is is_named
+    assert (f"{variable} is set but not used" in failure.message) is is_named
     assert ("endpoint.trust_env" in failure.message) is is_named
     assert "hunter2" not in failure.message
 

@@ -8,7 +8,7 @@ from batchcall.base.errors import ExitCode
 from batchcall.pacing.budget import Budget, may_doubt
 from batchcall.pacing.health import Verdict
 
-RAISE = "raise it and run the same command to go on"
+RAISE = "raise it and run the same command to continue"
 REPORT = "make the endpoint report its usage, or remove the limit"
 
 
@@ -59,14 +59,14 @@ def test_a_limit_means_nothing_when_twenty_answers_and_most_of_all_report_no_usa
     assert budget.verdict is None
     budget.spend(cost=None, tokens=None)
     assert budget.verdict == stopped(
-        "limits.max_tokens_total cannot be kept: 20 answers did not report how many tokens they used", REPORT
+        "limits.max_tokens_total cannot be enforced: 20 answers did not report how many tokens they used", REPORT
     )
     for _ in range(20):
         budget.spend(cost=None, tokens=1)
     assert budget.verdict is None  # half of them do
 
     blind = Budget(max_cost=1.0, uncounted=30)
-    assert "limits.max_cost cannot be kept" in str(blind.verdict)
+    assert "limits.max_cost cannot be enforced" in str(blind.verdict)
     assert Budget(uncounted=30).verdict is None
 
 

@@ -78,12 +78,12 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_NO_SUCH = "Anthropic does not take this parameter; remove it"
+_NO_SUCH = "Anthropic does not accept this parameter; remove it"
 _STOP_FAULT = unless(
     lambda stop, _: all(
         isinstance(each, str) and each.strip() for each in (stop if isinstance(stop, list) else [stop])
     ),
-    "Anthropic takes no stop sequence of blanks only; remove those",
+    "Anthropic does not accept stop sequences of blanks only; remove them",
 )
 
 _TABLE: Table = {
@@ -94,7 +94,7 @@ _TABLE: Table = {
     "user": Parameter("metadata.user_id"),
     "safety_identifier": Parameter("metadata.user_id"),
     "reasoning_effort": Parameter(
-        say=_effort, fault=unless(_effort, f"Anthropic knows none and {', '.join(_EFFORTS)}; choose one of these")
+        say=_effort, fault=unless(_effort, f"Anthropic accepts none, {', '.join(_EFFORTS)}; choose one of these")
     ),
     "response_format": Parameter(
         say=_format,
@@ -107,22 +107,24 @@ _TABLE: Table = {
     **dict.fromkeys(("stream_options", "prompt_cache_key", "prompt_cache_retention"), DROPPED),
     # Anthropic has these too, but refuses some values of other vendors.
     "temperature": Parameter(
-        fault=unless(lambda value, _: _is_number(value, 0, 1), "Anthropic takes 0 to 1; choose one of these")
+        fault=unless(
+            lambda value, _: _is_number(value, 0, 1), "Anthropic accepts 0 to 1; choose a number in this range"
+        )
     ),
     "metadata": Parameter(
         fault=unless(
             lambda value, _: isinstance(value, dict) and value.keys() <= {"user_id"},
-            "Anthropic takes nothing but user_id in it; remove the rest",
+            "Anthropic accepts only user_id in it; remove the rest",
         )
     ),
     "service_tier": Parameter(
         fault=unless(
             lambda value, _: value not in ("default", "flex", "scale", "priority"),
-            'Anthropic knows "auto" and "standard_only"; choose one of these',
+            'Anthropic accepts "auto" and "standard_only"; choose one of these',
         )
     ),
     # What Anthropic cannot say.
-    "n": Parameter(neutral=(None, 1), fault="Anthropic gives one answer a request; remove it"),
+    "n": Parameter(neutral=(None, 1), fault="Anthropic gives one answer per request; remove it"),
     "best_of": Parameter(neutral=(None, 1), fault=_NO_SUCH),
     "logprobs": Parameter(neutral=(None, False), fault=_NO_SUCH),
     "top_logprobs": Parameter(neutral=(None, 0), fault=_NO_SUCH),
@@ -200,20 +202,20 @@ _OWN_CHOICES = ("auto", "any", "tool", "none")
 def _faults_of_the_whole(shape: Shape) -> Iterator[str]:
     choice = _choice_of(shape)
     if choice and choice.get("type") not in _OWN_CHOICES:
-        yield 'request.tool_choice: Anthropic knows "auto", "required", "none" and the name of one tool; choose one'
+        yield 'request.tool_choice: Anthropic accepts "auto", "required", "none" and the name of one tool; choose one'
     if not thinks(shape):
         return
     # Anthropic documents what does not go together with extended thinking: a forced call, another temperature than 1,
     # top_k, and a top_p below 0.95.
     choice = choice if _tools_of(shape) else None
     if choice and choice.get("type") in ("any", "tool"):
-        yield 'request.tool_choice: Anthropic forces no call while it thinks; write "auto", or remove request.thinking'
+        yield 'request.tool_choice: Anthropic forces no call while it thinks; write "auto" or remove request.thinking'
     if shape.parameters.get("temperature") not in (None, 1):
-        yield "request.temperature: Anthropic takes only 1 while it thinks; remove it, or request.thinking"
+        yield "request.temperature: Anthropic accepts only 1 while it thinks; remove it, or request.thinking"
     if shape.parameters.get("top_k") is not None:
-        yield "request.top_k: Anthropic does not take it while it thinks; remove it, or request.thinking"
+        yield "request.top_k: Anthropic does not accept it while it thinks; remove it, or request.thinking"
     if not _is_number(top_p := shape.parameters.get("top_p"), 0.95, 1) and top_p is not None:
-        yield "request.top_p: Anthropic takes 0.95 to 1 while it thinks; remove it, or request.thinking"
+        yield "request.top_p: Anthropic accepts 0.95 to 1 while it thinks; remove it, or request.thinking"
 
 
 def thinks(shape: Shape) -> bool:
@@ -225,10 +227,10 @@ def thinks(shape: Shape) -> bool:
 def _tool_faults(shape: Shape) -> Iterator[str]:
     for tool in shape.tools:
         if tool.parameters.get("type", "object") not in _OBJECT_TYPES:
-            yield f"tool.{tool.name}.parameters.type: Anthropic takes objects only; put the value into a property"
+            yield f"tool.{tool.name}.parameters.type: Anthropic accepts objects only; put the value into a property"
         for name in ("anyOf", "oneOf", "allOf"):
             if name in tool.parameters:
-                yield f"tool.{tool.name}.parameters.{name}: Anthropic takes none at the top; put it into a property"
+                yield f"tool.{tool.name}.parameters.{name}: Anthropic accepts none at the top; put it into a property"
         named = tool.parameters.get("properties")
         for name in named if isinstance(named, dict) else ():
             if not _PROPERTY.fullmatch(name):
@@ -237,5 +239,5 @@ def _tool_faults(shape: Shape) -> Iterator[str]:
 
 
 _PROPERTY = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # those at the top: it does not look at the names of others
-_PROPERTY_FAULT = "Anthropic takes names of 1 to 64 ASCII letters, digits, _, . and - there; rename the property"
+_PROPERTY_FAULT = "Anthropic accepts names of 1 to 64 ASCII letters, digits, _, . and - there; rename the property"
 _OBJECT_TYPES = ("object", "dict", ["object"], ["object", "null"], ["null", "object"])

@@ -16,12 +16,12 @@ def draft_faults(schema: Schema, where: str) -> Iterator[str]:
     for place in walk({name: value for name, value in schema.items() if name != "type"}):
         schema, path = place.schema, ".".join((where, *place.path))
         if isinstance(schema.get("items"), list):
-            yield f"{path}.items: Anthropic takes draft 2020-12, where a list of schemas is prefixItems; rename it"
+            yield f"{path}.items: Anthropic accepts draft 2020-12, where a list of schemas is prefixItems; rename it"
         for name in ("exclusiveMinimum", "exclusiveMaximum"):
             if isinstance(schema.get(name), bool):
-                yield f"{path}.{name}: Anthropic takes draft 2020-12, where it is the bound itself; write the number"
+                yield f"{path}.{name}: Anthropic accepts draft 2020-12, where it is the bound itself; write the number"
         if isinstance(schema.get("required"), bool):
-            yield f"{path}.required: Anthropic takes draft 2020-12; name the property in the object's list instead"
+            yield f"{path}.required: Anthropic accepts draft 2020-12; name the property in the object's list instead"
         kinds = schema.get("type")
         listed = kinds if isinstance(kinds, list) else [] if kinds is None else [kinds]
         if unknown := [one for one in listed if one not in _TYPES]:

@@ -236,11 +236,11 @@ _BUDGETS: Mapping[str, Json] = {"none": 0, "minimal": 1024, "low": 1024, "medium
 _MOST_STOPS = 5
 _STOP_FAULT = unless(
     lambda value, _: not isinstance(value, list) or len(value) <= _MOST_STOPS,
-    f"Gemini takes {_MOST_STOPS} texts at most; remove some",
+    f"Gemini accepts at most {_MOST_STOPS} strings; remove some",
 )
 _SEED_FAULT = unless(
     lambda value, _: not isinstance(value, int) or -(2**31) <= value < 2**31,
-    "Gemini's is a number of 32 bits; take a smaller one",
+    "Gemini accepts a number of 32 bits; choose a smaller one",
 )
 
 _GENERATION = frozenset(
@@ -289,7 +289,7 @@ def _merged(ours: Json, own: Json) -> Json:
     return {**ours, **{name: _merged(ours.get(name), inner) for name, inner in own.items()}}
 
 
-_NO_SUCH = "Gemini does not take this parameter; remove it"
+_NO_SUCH = "Gemini does not accept this parameter; remove it"
 _OWN_KEYS = ("cachedContent", "generationConfig", "safetySettings", "serviceTier", "systemInstruction", "toolConfig")
 
 _TABLE: Table = {
@@ -323,7 +323,7 @@ _TABLE: Table = {
     "verbosity": Parameter(neutral=(None, "medium"), fault=_NO_SUCH),
     "parallel_tool_calls": Parameter(
         neutral=(None, True),
-        fault="Gemini cannot be held to one call; remove it, the first call counts in any case",
+        fault="Gemini cannot be limited to one call; remove it: the first call counts in any case",
     ),
     "service_tier": Parameter(
         neutral=(None, "auto", "default"), fault="Gemini has tiers of its own; write request.serviceTier"
@@ -346,7 +346,7 @@ def _others(name: str) -> Parameter:
 def _faults_of_the_whole(shape: Shape, body: Mapping[str, Any]) -> Iterator[str]:
     choice = _choice_of(shape)
     if choice is not None and _calling_config(choice) is None:
-        yield f"request.tool_choice: Gemini has none like {choice!r:.80}; use auto, required, none or a name"
+        yield f"request.tool_choice: Gemini has no choice like {choice!r:.80}; use auto, required, none or a name"
     generation, version = body.get("generationConfig"), version_of(shape.model)
     is_json = isinstance(generation, dict) and generation.get("responseMimeType") == "application/json"
     if is_json and body.get("tools") and version is not None and version < 3:

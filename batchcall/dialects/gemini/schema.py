@@ -111,7 +111,7 @@ class _Walk:
 
     def crowded(self, name: str, value: Json, where: str) -> Schema:
         """What would become an anyOf, where another stands already."""
-        self.faults.append(f"{where}: Gemini takes one of {', '.join(_BECOMES_ANY_OF)}; merge them into one")
+        self.faults.append(f"{where}: Gemini accepts one of {', '.join(_BECOMES_ANY_OF)}; merge them into one")
         return self.ref(name, value, where) if name == "$ref" else self.each(name, value, where)
 
     def const(self, name: str, value: Json, where: str) -> Schema:
@@ -148,7 +148,7 @@ class _Loops:
         self._seen: set[tuple[str, frozenset[str]]] = set()
 
     def faults(self, where: str) -> list[str]:
-        rule = "Gemini takes a schema within itself only below a property that is not required; make one on the way so"
+        rule = "Gemini accepts a schema within itself only below a property that is not required; make one optional"
         return list(dict.fromkeys(f"{where}{place}: {rule}" for place in self._loops(self._root, "", frozenset({"#"}))))
 
     def _loops(self, node: Json, place: str, around: frozenset[str]) -> Iterator[str]:

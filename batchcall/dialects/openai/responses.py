@@ -95,12 +95,12 @@ def _stream_options(value: Json, shape: Shape) -> dict[str, Json]:
 
 def _cap_fault(value: Json, shape: Shape) -> str | None:
     is_short = isinstance(value, int) and not isinstance(value, bool) and value < _LEAST_CAP
-    return f"the Responses API takes {_LEAST_CAP} or more; ask for that much" if is_short else None
+    return f"the Responses API accepts {_LEAST_CAP} or more; choose such a number" if is_short else None
 
 
 _LEAST_CAP = 16  # documented
-_NO_SUCH = "the Responses API does not take this parameter; remove it"
-_TEXT_ALONE = "the Responses API answers in text alone; remove it"
+_NO_SUCH = "the Responses API does not accept this parameter; remove it"
+_TEXT_ALONE = "the Responses API answers in text only; remove it"
 
 # By OpenAI's reference of POST /responses: what has another name there is renamed or nested, and what the Responses
 # API lacks is a fault of the job unless it asks for what happens anyway. To leave a parameter out silently would answer
@@ -117,7 +117,7 @@ _TABLE: Table = {
     **dict.fromkeys(("functions", "function_call"), DROPPED),  # old names of tools and tool_choice
     "input": DROPPED._replace(fault="the input is made of the messages; remove it"),
     "audio": Parameter(fault=_TEXT_ALONE),
-    "background": Parameter(neutral=(None, False), fault="nobody would come back for the answer; remove it"),
+    "background": Parameter(neutral=(None, False), fault="batchcall does not come back for the answer; remove it"),
     "frequency_penalty": Parameter(neutral=(None, 0), fault=_NO_SUCH),
     "logit_bias": Parameter(neutral=(None, {}), fault=_NO_SUCH),
     "modalities": Parameter(neutral=(None, [], ["text"]), fault=_TEXT_ALONE),

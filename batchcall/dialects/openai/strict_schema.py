@@ -28,7 +28,7 @@ _REFUSED = frozenset(
     }
 )
 _HOLD_SCHEMAS = ("properties", "$defs", "definitions", "items", "anyOf")
-_INSTEAD: Mapping[str, str] = {"oneOf": "say anyOf"}
+_INSTEAD: Mapping[str, str] = {"oneOf": "use anyOf"}
 
 
 # OpenAI would refuse every row with such a tool, each for itself. So these are faults of the job, found before the
@@ -54,7 +54,7 @@ def schema_faults(schema: Json, where: str) -> list[str]:
     if "anyOf" in schema:
         root = [f"{where}: a strict schema has no anyOf at its root; put it into a property"]
     elif schema.get("type") != "object":
-        root = [f'{where}.type: the root of a strict schema is an object; say type = "object"']
+        root = [f'{where}.type: the root of a strict schema is an object; write type = "object"']
     return [
         *root,
         *[fault for place in places for fault in _place_faults(place.schema, _path(where, place))],
@@ -66,17 +66,17 @@ def _place_faults(schema: _SCHEMA, path: str) -> Iterator[str]:
     for keyword in schema:
         if keyword in _REFUSED:
             todo = _INSTEAD.get(keyword, "remove it")
-            yield f"{path}.{keyword}: a strict schema has no {keyword}; {todo}, or say strict = false"
+            yield f"{path}.{keyword}: a strict schema has no {keyword}; {todo}, or set strict = false"
     if not _is_object(schema):
         return
     if schema.get("additionalProperties") is not False:
-        yield f"{path}.additionalProperties: must be false in every object of a strict schema; say so"
+        yield f"{path}.additionalProperties: must be false in every object of a strict schema; add it"
     required = schema.get("required")
     listed = required if isinstance(required, list) else []
     missing = [name for name in _names(schema, "properties") if name not in listed]
     if missing:
         names = ", ".join(missing)
-        yield f"{path}.required: lacks {names}; a strict schema requires all (what may lack may be null)"
+        yield f"{path}.required: lacks {names}; a strict schema requires every property (an optional one may be null)"
 
 
 def _size_faults(places: list[Place], where: str) -> Iterator[str]:
