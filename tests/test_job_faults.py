@@ -340,6 +340,11 @@ def test_a_value_given_by_set_is_not_repeated(tmp_path: Path) -> None:
     assert not any("canary" in fault for fault in faults)
 
 
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 5_000, "2026-13-45", "'", "gpt-4o"])
+def test_what_set_gives_is_a_text_where_it_is_not_toml(tmp_path: Path, value: str) -> None:
+    assert load_job(write(tmp_path), overrides=(f"request.model={value}",)).request.model == value
+
+
 @pytest.mark.parametrize("override", ["tool.0.file=receipt.json", "tool.-1.file=x", "request.messages.0.role=user"])
 def test_set_makes_no_lists_and_counts_from_their_start(tmp_path: Path, override: str) -> None:
     assert any("no such key" in fault for fault in faults_of(write(tmp_path), override))

@@ -129,9 +129,9 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
     reasons = [detail.get("reason") for detail in objects_in(details)]
     beside = [_object(said.get("innererror")).get("code"), metadata.get("error_type"), *reasons]
     # Anthropic's type says "rate_limit_error" for money that is spent, too; the code in its `details` does not.
-    telling = _object(written_details).get("error_code")
-    names = [name for value in (telling, *map(said.get, _CODE_NAMES), *beside) if (name := _as_code(value))]
-    codes = [name for name in names if not _is_status(name)]
+    first = _as_code(_object(written_details).get("error_code"))
+    names = [name for value in (*map(said.get, _CODE_NAMES), *beside) if (name := _as_code(value))]
+    codes = [name for name in (first, *names) if name and not _is_status(name)]
     status = next((int(name) for name in names if _is_status(name)), None)
     violations = [each for detail in objects_in(details) for each in objects_in(detail.get("violations"))]
     quota_ids = tuple(str(each.get("quotaId", "")) for each in violations)

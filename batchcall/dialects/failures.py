@@ -285,12 +285,15 @@ CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<
 # Google and Anthropic have one code for a rate that was met and for money that is spent ("This request would exceed
 # your account's monthly spend limit" comes as rate_limit_error), and Google one for a key that may do nothing and for a
 # file of this row's that is not there (they last two days). So these sentences come before the code.
+# Only as a statement: some say "slow down, or you will exceed your spend limit", and one of an hour is waited for.
 _CAP = r"spend(?:ing)? (?:cap|limit)"
 OVERRULING = (
-    Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),
+    Wording(FailureKind.NO_QUOTA, frozenset({429}),
             re.compile("prepayment credits are depleted"
-                       rf"|\b(?:exceed(?:ed|s)?|reach(?:ed)?|hit) (?:its|the|your)(?: \w+['’]s)?(?: \w+)? {_CAP}"
-                       rf"|\b{_CAP} (?:has been |was |is )?(?:exceeded|reached)\b", re.I)),
+                       rf"|exceeded (?:its|your) (?:daily|weekly|monthly) {_CAP}"
+                       r"|(?:would exceed|(?:has|have|['’]ve) (?:already )?(?:exceeded|reached|hit))"
+                       rf" (?:its|the|your)(?: \w+['’]s)?(?: (?!hour|minute)\w+)? {_CAP}"
+                       rf"|{_CAP} (?:has been |was |is )?(?:exceeded|reached)\b", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # Volcano Ark. Of a balance relays say so in passing, too
             re.compile("exhausted its free (?:trial )?quota", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # xAI
@@ -379,7 +382,7 @@ def read_failure(answer: Answer, *, now_s: float) -> Failure:
         is_plain = not (answer.documents or answer.saying)
         text = markup_title(answer.text) or answer.text.strip()[:MAX_MESSAGE] if is_plain else ""
         complaint = Complaint(message=text)
-    kind = _kind_of(answer, complaint)
+    kind = _kind_of(answer, complaint, now_s=now_s)
     # The last document that counts, since a stream counts as it goes on; Gemini has its chunks in one list.
     chunks = objects_in([one for each in answer.documents for one in (each if isinstance(each, list) else [each])])
     usages = (read_usage_beside(chunk) for chunk in reversed(chunks))
@@ -477,7 +480,7 @@ def _is_undecided(answer: Answer, complaint: Complaint, kind: FailureKind) -> bo
 # Two things come on top. A refusal for a rate may be one for the number of requests in flight: what helps then is fewer
 # at a time, not a pause. And a relay's refusal of a key may be that of one bad channel of many: such rows are tried
 # again, where the same status of a vendor ends the job.
-def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
+def _kind_of(answer: Answer, complaint: Complaint, *, now_s: float) -> FailureKind:
     if complaint.is_blocked_prompt:
         return FailureKind.FILTERED
     status = complaint.status or answer.status
@@ -489,8 +492,8 @@ def _kind_of(answer: Answer, complaint: Complaint) -> FailureKind:
     kind = _by_code(codes, status)
     if status == 402 and kind in (None, FailureKind.RATE_LIMITED):
         # Google sends the code of a rate with it. Some relays mean a rate by it, and say how long to wait.
-        is_to_wait = not answer.headers.keys().isdisjoint(WAIT_HEADERS)
-        kind = FailureKind.RATE_LIMITED if is_to_wait else FailureKind.NO_QUOTA
+        asked_s = asked_wait_s(answer.headers, answer.documents, complaint.message[:MAX_SEARCHED], now_s=now_s)
+        kind = FailureKind.NO_QUOTA if asked_s is None else FailureKind.RATE_LIMITED
     kind = kind or BY_STATUS.get(status)
     if kind in _MAY_BE_OF_WHAT_IS_OPEN and status in (420, 429, 503):
         names = (*codes, *(answer.headers.get(name, "").lower() for name in _LIMIT_NAMES))

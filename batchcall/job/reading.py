@@ -160,7 +160,7 @@ def _override(draft: Draft, override: str, number: int) -> None:
         return
     # A value as TOML has it, else the text itself: `--set request.model=gpt-4o` needs no quotes.
     value: Any = text
-    with suppress(tomllib.TOMLDecodeError, RecursionError):
+    with suppress(ValueError, RecursionError):  # not TOML, or a number of more than 4,300 digits
         read = tomllib.loads(f"value = {text}")
         value = read["value"] if len(read) == 1 else text
     place: Any = draft.written
