@@ -303,7 +303,7 @@ def sandbox(
     seed: int,
     api_key: str | None,
 ) -> None:
-    """Serve the embedded endpoint, to this machine only, until Ctrl-C.
+    """Serve the embedded endpoint on this machine until Ctrl-C.
 
     \b
     It answers POST to

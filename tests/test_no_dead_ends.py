@@ -139,7 +139,7 @@ async def test_one_answer_that_was_bought_is_enough_to_refuse_a_changed_job(tmp_
         (why,) = check_job(job).refusals
 
     assert "of 25 rows 25 would be sent, 0 already have an answer" in refused.value.hint
-    assert why == f"{refused.value}. {refused.value.hint}"
+    assert why == f"{refused.value}; {refused.value.hint}"
 
 
 async def test_a_refusal_says_what_the_new_job_would_really_buy(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ async def test_check_says_what_run_says_of_a_damaged_part_with_and_without_its_r
             await run_job(job)
 
     assert can_be_rebuilt.refusals == []
-    assert refusal == f"{refused.value}. {refused.value.hint}"
+    assert refusal == f"{str(refused.value).rstrip('.')}; {refused.value.hint}"
 
 
 @pytest.mark.parametrize("text", ["as it was", "another"])

@@ -198,7 +198,7 @@ def _refusals_of_machine(job: Job) -> list[str]:
 
 
 def _sentence(error: BatchcallError) -> str:
-    return f"{error}. {error.hint}" if error.hint else str(error)
+    return f"{str(error).rstrip('.')}; {error.hint}" if error.hint else str(error)
 
 
 class _Standing(NamedTuple):

@@ -180,7 +180,7 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
     if runfile is None:
         raise OutputError(
             f"{folder} is not an output of batchcall",
-            hint="give the job file or the folder that its output.path names",
+            hint="give the job file, or the folder that its output.path names",
         )
     return runfile
 
