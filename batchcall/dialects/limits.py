@@ -11,7 +11,7 @@ from batchcall.dialects.jsontext import objects_in
 from batchcall.dialects.waits import read_length_s
 
 # The header of a limit, and the one that says when it is whole again. Groq gives the requests of a day under the same
-# name as OpenAI those of a minute: only the reset tells them apart. The first row that is there counts.
+# name as OpenAI those of a minute: only the reset distinguishes them. The first row that is there counts.
 # fmt: off
 _REQUESTS = (
     ("x-ratelimit-limit-requests",         "x-ratelimit-reset-requests"),        # OpenAI, Azure, Groq (a day's), vLLM's

@@ -8,7 +8,7 @@ used again only if it was silent since the end of its last answer:
 - What stands behind the end of an answer, in the same segment too, is dropped and closes the connection.
 - A connection rests for a moment before it is used again: what comes a little late comes then. Others or new ones are
   used meanwhile. It rests longer while a server is new to us: one that sends too much does it early, too, and what
-  comes while the next request is out cannot be told from its answer.
+  comes while the next request is out cannot be distinguished from its answer.
 - When a connection is taken, the socket itself is asked whether something has arrived that nobody has read yet.
 - A success that begins before the whole request has reached the other machine answers another request: it is a failure.
 - A server that was seen to do any of this gets a new connection for each request from then on.

@@ -1,4 +1,4 @@
-"""`python -m batchcall.sandbox SETTINGS`: tells its URL on stdout, and serves until a signal comes or, where stdin is
+"""`python -m batchcall.sandbox SETTINGS`: prints its URL on stdout, and serves until a signal comes or, where stdin is
 the pipe of the one who started it, until that ends."""
 
 from __future__ import annotations

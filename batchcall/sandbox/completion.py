@@ -54,7 +54,7 @@ class Asked:
     is_stream: bool = False
     tells_usage: bool = True  # in a stream
     has_result: bool = False  # the last turn is a tool's result
-    body: Body = field(default_factory=dict)  # as it was sent, for what is told back
+    body: Body = field(default_factory=dict)  # as it was sent, for answers that repeat it
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ Instead = Callable[[Protocol, str], Answer]  # given the key that came with the 
 class Fault:
     """A way to go wrong. At least one of the functions is there."""
 
-    told: str  # for `batchcall sandbox --faults`
+    summary: str  # for `batchcall sandbox --faults`
     instead: Instead | None = None  # no answer is made, nothing is billed
     spoil: Callable[[Completion], None] | None = None  # the model does wrong; once it has a tool's result it does not
     bend: Callable[[Body, Protocol], None] | None = None  # the document is changed before it is written
@@ -73,8 +73,8 @@ def _echoing(kind: Kind) -> Instead:
             orjson.dumps(in_json).decode(),
         )
         answer = protocol.refuse(Trouble(kind, "You sent " + " or ".join(forms)))
-        told = {"x-request-key": key, "set-cookie": f"key={forms[1]}", "www-authenticate": f"Basic {forms[2]}"}
-        return replace(answer, headers={**answer.headers, **told})
+        echoes = {"x-request-key": key, "set-cookie": f"key={forms[1]}", "www-authenticate": f"Basic {forms[2]}"}
+        return replace(answer, headers={**answer.headers, **echoes})
 
     return echo
 
@@ -190,7 +190,7 @@ def _rewritten(change: Callable[[bytes], bytes]) -> Callable[[Answer], Answer]:
 
 
 def _with_big_integer(body: bytes) -> bytes:
-    """In place of the time, where the protocol tells one, else as a field that relays might add."""
+    """In place of the time, where the protocol has one, else as a field that relays might add."""
     time, big = str(CREATED).encode(), b"123456789012345678901234567890"
     return body.replace(time, big) if time in body else body.replace(b"{", b'{"created":%b,' % big, 1)
 

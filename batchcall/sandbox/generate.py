@@ -46,9 +46,9 @@ class Source:
 
     def number(self, name: str) -> float | None:
         """A number behind the label, else any number of the text."""
-        told = self.labelled(name)
+        label = self.labelled(name)
         found = re.findall(
-            r"(?<![\w.])-?\d{1,9}(?:\.\d{1,6})?(?![\w.])", told if told is not None else self._text[:4_000]
+            r"(?<![\w.])-?\d{1,9}(?:\.\d{1,6})?(?![\w.])", label if label is not None else self._text[:4_000]
         )
         return float(self.dice.choice(found[:20])) if found else None
 
@@ -194,12 +194,12 @@ class _Maker:
             return _matching(schema["pattern"], self._dice, least, most)
         if schema.get("format") in _FORMATS:
             return _FORMATS[schema["format"]](self._source)
-        told = None if self._is_plain else self._source.labelled(name)
-        if told is None:
-            told = " ".join(self._word() for _ in range(self._dice.randint(1, 3)))
-        while len(told) < least:
-            told += " " + self._word()
-        return told[:most]
+        text = None if self._is_plain else self._source.labelled(name)
+        if text is None:
+            text = " ".join(self._word() for _ in range(self._dice.randint(1, 3)))
+        while len(text) < least:
+            text += " " + self._word()
+        return text[:most]
 
     def _number(self, schema: dict[str, Any], name: str, depth: int) -> Any:
         return self._bounded(schema, name, is_whole=False)
@@ -214,9 +214,9 @@ class _Maker:
         if step:
             first = math.ceil(low / step)
             return self._dice.randint(first, max(first, math.floor(min(high, low + 50 * step) / step))) * step
-        told = None if self._is_plain else self._source.number(name)
-        if told is not None and least <= told <= greatest and (not is_whole or told.is_integer()):
-            return int(told) if told.is_integer() else told
+        found = None if self._is_plain else self._source.number(name)
+        if found is not None and least <= found <= greatest and (not is_whole or found.is_integer()):
+            return int(found) if found.is_integer() else found
         near = min(high, low + 100)
         if is_whole:
             return self._dice.randint(math.ceil(low), math.floor(near))
@@ -313,7 +313,7 @@ def _bounds(schema: Mapping[str, Any], *, is_whole: bool) -> tuple[float, float]
 
 
 def _usual_range(low: float, high: float) -> tuple[float, float]:
-    """Where a value is drawn from that the text does not tell: finite, and within what is allowed."""
+    """Where a value is drawn from that the text does not have: finite, and within what is allowed."""
     if low == -math.inf:
         low = high - 100 if high < 0 else 0
     return low, max(low, min(high, max(low, 0) + 1_000))

@@ -1,4 +1,4 @@
-"""The account's limits: two buckets that refill all the time. Each protocol tells of them in headers of its own."""
+"""The account's limits: two buckets that refill all the time. Each protocol reports them in headers of its own."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Limits:
         return wait_s
 
     def standings(self) -> list[Standing]:
-        """How each bucket stands, for the headers that tell of it."""
+        """How full each bucket is, for the headers that report it."""
         return [
             Standing(
                 name,

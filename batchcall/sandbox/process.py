@@ -40,8 +40,8 @@ class SandboxProcess:
         """What it was asked and what it billed: requests, billed, billed_tokens, in_flight, statuses."""
         url = self.url.removesuffix("/v1") + "/sandbox/ledger"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
-            told: dict[str, Any] = orjson.loads(await response.read())
-            return told
+            ledger: dict[str, Any] = orjson.loads(await response.read())
+            return ledger
 
 
 @contextlib.asynccontextmanager
@@ -93,12 +93,12 @@ async def _started(process: asyncio.subprocess.Process) -> SandboxProcess:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(_STARTS_WITHIN_S):
-            told = orjson.loads(await process.stdout.readline())
+            ready = orjson.loads(await process.stdout.readline())
     except (TimeoutError, ValueError):
         raise BatchcallError(
             "the embedded endpoint did not start", hint="run `batchcall sandbox --port 0` to see why"
         ) from None
-    return SandboxProcess(told["url"], told["pid"])
+    return SandboxProcess(ready["url"], ready["pid"])
 
 
 def serve(settings: Settings) -> None:

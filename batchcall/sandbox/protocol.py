@@ -51,7 +51,7 @@ class Trouble:
     message: str = ""  # empty: the vendor's own
     param: str | None = None
     code: str | None = None
-    wait_s: float | None = None  # told to the client
+    wait_s: float | None = None  # for the client
 
 
 class BadRequest(Exception):
@@ -113,7 +113,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 class Field:
     """What a field of a body may be."""
 
-    told: str  # "string or array"
+    expected: str  # "string or array"
     types: tuple[type, ...]
     is_required: bool
 

@@ -31,8 +31,8 @@ def find_route(path: str, query: Mapping[str, str]) -> tuple[Protocol, Address] 
         return protocol, _NOWHERE
     for pattern, protocol in _PATTERNS:
         if found := pattern.fullmatch(path):
-            told = found.groupdict()
+            parts = found.groupdict()
             is_events = protocol is GEMINI_ARRAY and query.get("alt") == "sse"
-            address = Address(told["model"], is_stream="stream" in told, query=query)
+            address = Address(parts["model"], is_stream="stream" in parts, query=query)
             return (GEMINI if is_events else protocol), address
     return None

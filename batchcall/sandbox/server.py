@@ -1,4 +1,4 @@
-"""The embedded endpoint: HTTP on this machine only. Parses, limits, bills, answers, and goes wrong as it is told.
+"""The embedded endpoint: HTTP on this machine only. Parses, limits, bills, answers, and goes wrong on demand.
 
 What it says it says in the protocol of the URL; `routes` knows which.
 """
@@ -133,8 +133,8 @@ class Sandbox:
         return key is None or any(_key_in(request, place) == key for place in protocol.keys)
 
     def _with_limits(self, answer: Answer, protocol: Protocol) -> Answer:
-        told = protocol.limit_headers(self._limits.standings(), time.time())
-        return replace(answer, headers={**answer.headers, **told})
+        headers = protocol.limit_headers(self._limits.standings(), time.time())
+        return replace(answer, headers={**answer.headers, **headers})
 
     async def _take_time(self, body: bytes, answer: Answer) -> None:
         """The same time for the same request: a lognormal, whose tail is heavy."""
@@ -144,26 +144,26 @@ class Sandbox:
             dice = random.Random(_digest(body) + bytes([self._settings.seed % 256]))
             await asyncio.sleep(self._settings.latency_s * dice.lognormvariate(0.0, _TAIL))
 
-    def told_ledger(self) -> web.Response:
+    def show_ledger(self) -> web.Response:
         return web.Response(body=orjson.dumps(self.ledger.as_json()), content_type="application/json")
 
-    def told_bodies(self) -> web.Response:
-        """Bills by digest of the body: who holds a row's answer can tell how often that row was bought."""
+    def show_bodies(self) -> web.Response:
+        """Bills by digest of the body: who holds a row's answer can see how often that row was bought."""
         return web.Response(body=orjson.dumps(self.ledger.bought), content_type="application/json")
 
-    def told_models(self) -> web.Response:
+    def show_models(self) -> web.Response:
         models = {"object": "list", "data": [{"id": "sandbox", "object": "model", "owned_by": "batchcall"}]}
         return web.Response(body=orjson.dumps(models), content_type="application/json")
 
-    def told_health(self) -> web.Response:
+    def show_health(self) -> web.Response:
         return web.Response(text="ok")
 
 
 _PAGES: dict[tuple[str, str], Callable[[Sandbox], web.Response]] = {
-    ("GET", "/sandbox/ledger"): Sandbox.told_ledger,
-    ("GET", "/sandbox/bodies"): Sandbox.told_bodies,
-    ("GET", "/models"): Sandbox.told_models,
-    ("GET", "/health"): Sandbox.told_health,
+    ("GET", "/sandbox/ledger"): Sandbox.show_ledger,
+    ("GET", "/sandbox/bodies"): Sandbox.show_bodies,
+    ("GET", "/models"): Sandbox.show_models,
+    ("GET", "/health"): Sandbox.show_health,
 }
 
 
@@ -227,7 +227,7 @@ async def _sent(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
 
 
 async def run_server(settings: Settings, *, ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. `ready` is told the base URL. Raises OSError when the port is taken."""
+    """Serve until `stop` is set. `ready` is called with the base URL. Raises OSError when the port is taken."""
     sandbox = Sandbox(settings)
     server = web.Server(sandbox.handle, request_factory=_request, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=0.1)

@@ -1,4 +1,4 @@
-"""What the embedded endpoint is told to be."""
+"""The settings of the embedded endpoint."""
 
 from __future__ import annotations
 
@@ -45,4 +45,4 @@ def parse_faults(written: Iterable[str]) -> dict[str, float]:
 
 def describe_faults() -> str:
     width = max(map(len, FAULTS))
-    return "\n".join(f"{name:<{width}}  {fault.told}" for name, fault in FAULTS.items())
+    return "\n".join(f"{name:<{width}}  {fault.summary}" for name, fault in FAULTS.items())

@@ -45,7 +45,7 @@ _FIELDS = fields(
     mcp_servers="array", output_config="object", output_format="object", cache_control="object", speed="string",
     inference_geo="string", diagnostics="any",
 )  # fmt: skip
-_TYPE_TOLD = {  # as pydantic says it
+_TYPE_NAMES = {  # as pydantic says it
     "string": "a valid string",
     "array": "a valid list",
     "integer": "a valid integer",
@@ -90,7 +90,7 @@ def _check_fields(body: Body) -> None:
     if (name := unknown_field(body, _FIELDS)) is not None:
         raise BadRequest(f"{name}: Extra inputs are not permitted")
     if (name := mistyped_field(body, _FIELDS)) is not None:
-        raise BadRequest(f"{name}: Input should be {_TYPE_TOLD[_FIELDS[name].told.partition(' ')[0]]}")
+        raise BadRequest(f"{name}: Input should be {_TYPE_NAMES[_FIELDS[name].expected.partition(' ')[0]]}")
     if body["max_tokens"] < 1:
         raise BadRequest("max_tokens: must be greater than or equal to 1")
     if not 0 <= (body.get("temperature") or 0) <= 1:
@@ -332,13 +332,13 @@ def relayed(message: str, kind: str, code: Any) -> Body:
 
 def limit_headers(standings: Sequence[Standing], now_s: float) -> dict[str, str]:
     """anthropic-ratelimit-*, the resets as times of day."""
-    told = {}
+    headers = {}
     for one in standings:
         reset = datetime.fromtimestamp(math.ceil(now_s + one.full_in_s), UTC)
-        told[f"anthropic-ratelimit-{one.name}-limit"] = str(one.per_minute)
-        told[f"anthropic-ratelimit-{one.name}-remaining"] = str(one.left)
-        told[f"anthropic-ratelimit-{one.name}-reset"] = reset.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return told
+        headers[f"anthropic-ratelimit-{one.name}-limit"] = str(one.per_minute)
+        headers[f"anthropic-ratelimit-{one.name}-remaining"] = str(one.left)
+        headers[f"anthropic-ratelimit-{one.name}-reset"] = reset.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return headers
 
 
 ANTHROPIC = Protocol(

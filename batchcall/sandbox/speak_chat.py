@@ -72,7 +72,7 @@ def read(body: Any, address: Address) -> Asked:
 def check_types(body: Body, known: dict[str, Field]) -> None:
     """Raises BadRequest as OpenAI words it."""
     if (name := mistyped_field(body, known)) is not None:
-        expected, got = known[name].told, kind_of(body[name])
+        expected, got = known[name].expected, kind_of(body[name])
         raise BadRequest(
             f"Invalid type for '{name}': expected {_an(expected)}, but got {_an(got)} instead.", name, "invalid_type"
         )
@@ -288,12 +288,12 @@ def relayed(message: str, kind: str, code: Any) -> Body:
 
 def limit_headers(standings: Sequence[Standing], now_s: float) -> dict[str, str]:
     """x-ratelimit-*"""
-    told = {}
+    headers = {}
     for one in standings:
-        told[f"x-ratelimit-limit-{one.name}"] = str(one.per_minute)
-        told[f"x-ratelimit-remaining-{one.name}"] = str(one.left)
-        told[f"x-ratelimit-reset-{one.name}"] = duration(one.full_in_s)
-    return told
+        headers[f"x-ratelimit-limit-{one.name}"] = str(one.per_minute)
+        headers[f"x-ratelimit-remaining-{one.name}"] = str(one.left)
+        headers[f"x-ratelimit-reset-{one.name}"] = duration(one.full_in_s)
+    return headers
 
 
 CHAT = Protocol(
@@ -351,8 +351,8 @@ def _refuse_azure(trouble: Trouble) -> Answer:
 
 
 def _azure_limit_headers(standings: Sequence[Standing], now_s: float) -> dict[str, str]:
-    told = limit_headers(standings, now_s)
-    return {name: value for name, value in told.items() if "-reset-" not in name}
+    headers = limit_headers(standings, now_s)
+    return {name: value for name, value in headers.items() if "-reset-" not in name}
 
 
 AZURE = replace(

@@ -88,7 +88,9 @@ def _check_fields(body: Body) -> None:
     if (name := unknown_field(body, _FIELDS)) is not None:
         raise BadRequest(f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.')
     if (name := mistyped_field(body, _FIELDS)) is not None:
-        raise BadRequest(f"Invalid value at '{name}' (type: {_FIELDS[name].told}), {orjson.dumps(body[name]).decode()}")
+        raise BadRequest(
+            f"Invalid value at '{name}' (type: {_FIELDS[name].expected}), {orjson.dumps(body[name]).decode()}"
+        )
 
 
 def _check_integer(value: Any, where: str) -> None:
@@ -237,19 +239,19 @@ _FINISH = {
 def render(completion: Completion) -> Body:
     """The response. Thoughts are counted beside the candidates, and both in the total."""
     usage = completion.usage
-    told = {
+    counts = {
         "promptTokenCount": usage.prompt,
         "candidatesTokenCount": usage.completion - usage.reasoning,
         "totalTokenCount": usage.total,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": usage.prompt}],
     }
     if usage.cached:
-        told["cachedContentTokenCount"] = usage.cached
+        counts["cachedContentTokenCount"] = usage.cached
     if usage.reasoning:
-        told["thoughtsTokenCount"] = usage.reasoning
+        counts["thoughtsTokenCount"] = usage.reasoning
     return {
         "candidates": [_candidate(choice, place) for place, choice in enumerate(completion.choices)],
-        "usageMetadata": told,
+        "usageMetadata": counts,
         "modelVersion": completion.model,
         "responseId": completion.id,
     }
@@ -357,7 +359,7 @@ def _refuse_in_array(trouble: Trouble) -> Answer:
 
 
 def _limit_headers(standings: Sequence[Standing], now_s: float) -> dict[str, str]:
-    return {}  # Google tells nothing
+    return {}  # Google sends none
 
 
 GEMINI = Protocol(

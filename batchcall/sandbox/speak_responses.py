@@ -128,7 +128,7 @@ def _functions(body: Body) -> list[Function]:
 
 
 def render(completion: Completion) -> Body:
-    """The whole response: what was asked is told back in it."""
+    """The whole response: it repeats what was asked."""
     body, choice, usage = completion.asked.body, completion.choices[0], completion.usage
     is_cut = choice.finish is Finish.LENGTH
     return {
