@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from hypothesis import strategies as st
 from jsonschema.validators import validator_for
 
 from batchcall.schemas.schema import SchemaError, compile_schema
-from batchcall.schemas.walk import References, dicts_in
+from batchcall.schemas.walk import (
+    HOLDS_VALUES,
+    LISTED_SCHEMAS,
+    NAMED_SCHEMAS,
+    ONE_SCHEMA,
+    REFERENCES,
+    References,
+    dicts_in,
+)
 
 DRAFTS = (
     "http://json-schema.org/draft-07/schema#",
@@ -138,6 +147,27 @@ class _Making:
                 lambda: {"prefixItems" if self.is_2020 else "items": some()},
             ]  # fmt: skip
         return dice.choice(choices)()
+
+
+_KEYWORDS = (
+    *ONE_SCHEMA, *LISTED_SCHEMAS, *NAMED_SCHEMAS, *HOLDS_VALUES, *REFERENCES, "type", "minimum", "maximum",
+    "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "format", "minItems",
+    "maxItems", "minProperties", "maxProperties", "minContains", "maxContains", "required", "dependentRequired",
+    "uniqueItems", "nullable", "$schema", "$id", "id", "$anchor", "$dynamicAnchor", "title", "components",
+)  # fmt: skip
+_ODD_TEXTS = ("", "STRING", " any ", "(", "a{99999}", "\x00", "\ud800", "#", "#/", "#x", "#/x", "#/allOf/0", *DRAFTS)
+_ODD_NUMBERS = (0, -1, 1.5, 2.0, 1e308, float("inf"), float("nan"), 10**30, -(10**30))
+_ODD_LEAVES = st.sampled_from((None, True, False, *_ODD_TEXTS, *_ODD_NUMBERS, f"#/allOf/{'9' * 5_000}"))
+
+
+def _odd_around(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    keyword = st.sampled_from((*_KEYWORDS, *NAMES))
+    return st.lists(inner, max_size=3) | st.dictionaries(keyword, inner, max_size=3)
+
+
+# Any JSON under any keyword; mostly not a schema.
+_ODD_VALUES = st.recursive(_ODD_LEAVES, _odd_around, max_leaves=6)
+ODD_SCHEMAS = st.dictionaries(st.sampled_from(_KEYWORDS), _ODD_VALUES, max_size=4)
 
 
 def random_value(dice: random.Random, schema: Any, depth: int = 4) -> Any:

@@ -117,6 +117,9 @@ class RequestMaker:
                 toolbox = Toolbox.of(tools_of(request), formats=self._formats)
             except SchemaError as error:
                 raise RowError(f"the row's tool cannot be used: {error}") from error
+            except Exception as error:  # a fault of ours must not end the run: the tool is that of one row
+                what = f"batchcall cannot read its schema ({type(error).__name__}), please report it"
+                raise RowError(f"the row's tool cannot be used: {what}") from error
             self._toolboxes[request.shape] = toolbox
             self._loosened_shapes += bool(toolbox.left_out)
             if len(self._toolboxes) > _TOOLBOXES_HELD:

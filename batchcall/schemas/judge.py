@@ -14,7 +14,7 @@ import jsonschema_rs
 
 from batchcall.base import Json
 from batchcall.schemas.field_types import encode_json, shortened
-from batchcall.schemas.walk import REFERENCES, References, as_dict, dicts_in, pointer
+from batchcall.schemas.walk import REFERENCES, References, as_dict, has_unevaluated, pointer
 from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost, size_of
 
 MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
@@ -64,9 +64,7 @@ class Rules:
     def __post_init__(self) -> None:
         named = str(self.document.get("$schema", ""))
         self.draft = next((draft for name, draft in _DRAFTS.items() if name in named), _D2020)
-        self.tracks = any(
-            "unevaluatedProperties" in one or "unevaluatedItems" in one for one in dicts_in(self.document)
-        )
+        self.tracks = has_unevaluated(self.document)
 
     def alone_of(self, schema: dict[str, Json]) -> _Alone:
         if id(schema) not in self.alone:
@@ -327,7 +325,10 @@ def _not(found: _Found, schema: _Schema, value: Json) -> _Applying:
 
 
 def _if(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    # `if` never makes a value invalid, but what it has looked at counts.
+    # `if` never makes a value invalid, but what it has looked at counts. The validator passes over one that stands
+    # alone, with whatever is wrong in it: a pattern that does not compile, a reference to what is not a schema.
+    if not found.judge.rules.tracks and "then" not in schema and "else" not in schema:
+        return
     condition = yield schema["if"], value
     found.looked_at(condition)
     word = "else" if condition.faults else "then"

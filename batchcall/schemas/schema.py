@@ -6,6 +6,7 @@ Every rewrite is reported. The type of the column is for `field_types`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ from batchcall.schemas.walk import (
     dicts_in,
     escaped,
     has_inner_id,
+    has_unevaluated,
     pointer,
 )
 from batchcall.schemas.work import Bound, Effort, TooMuchWork, bound_of, pattern_places, size_of
@@ -141,7 +143,7 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     rewrites: list[str] = []
     refs = [ref for node in dicts_in(plain) if isinstance(ref := node.get("$ref"), str)]
     meant = frozenset(unquote(ref[1:]) for ref in refs if ref.startswith("#/"))
-    document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, meant))
+    document = _normalised(plain, "", _Notes(rewrites, "$schema" in plain, has_unevaluated(plain), meant))
     assert isinstance(document, dict)
     references = References(document)
     # Within one resource they are plain references. Across several, their meaning depends on the way to them.
@@ -220,6 +222,8 @@ def _check_limits(schema: dict[str, Json]) -> None:
         size = len(msgspec.json.encode(schema))
     except UnicodeEncodeError:
         raise SchemaError("", "half a surrogate pair in a string") from None
+    except ValueError:
+        raise SchemaError("", f"an integer of more than {sys.get_int_max_str_digits():,} digits") from None
     if size > MAX_BYTES:
         raise SchemaError("", f"larger than {MAX_BYTES:,} bytes")
 
@@ -230,6 +234,7 @@ class _Notes:
 
     rewrites: list[str]
     names_draft: bool  # the document names its draft: words of older drafts have the meaning they have there
+    has_unevaluated: bool  # what an `if` has looked at matters
     meant: frozenset[str]  # paths that a reference leads to
 
     def add(self, path: str, what: str) -> None:
@@ -254,6 +259,10 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
                 f"{path}/{keyword}", f"only references within the schema (#/…) are supported, not {shown}"
             )
     _modernise(rewritten, path, notes)
+    # The validator passes over an `if` that stands alone, and over what is wrong in it. The judge does not, where it
+    # has to know what the `if` has looked at. With a `then` the validator reads it too, and refuses it right away.
+    if notes.has_unevaluated and "if" in rewritten and "else" not in rewritten:
+        rewritten.setdefault("then", True)
     for keyword in ONE_SCHEMA:
         if isinstance(rewritten.get(keyword), dict):
             rewritten[keyword] = _normalised(rewritten[keyword], f"{path}/{keyword}", notes)
@@ -315,7 +324,7 @@ def _modernise(schema: dict[str, Json], path: str, notes: _Notes) -> None:
         if None in names:
             del schema["type"]
             notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} ignored: any type is allowed")
-        elif names != listed:
+        elif names != listed and all(isinstance(one, str) for one in names):
             schema["type"] = names[0] if isinstance(written, str) else list(dict.fromkeys(names))
             read = shortened(schema["type"], _SHOWN_VALUE)
             notes.add(f"{path}/type", f"{shortened(written, _SHOWN_VALUE)} read as {read}")

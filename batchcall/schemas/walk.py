@@ -85,6 +85,11 @@ def dicts_in(document: Json) -> Iterator[dict[str, Json]]:
             waiting += node
 
 
+def has_unevaluated(document: Json) -> bool:
+    """Whether it matters for a verdict which members of a value a schema has looked at."""
+    return any("unevaluatedProperties" in node or "unevaluatedItems" in node for node in dicts_in(document))
+
+
 def escaped(step: str) -> str:
     """As a step of a JSON pointer."""
     return step.replace("~", "~0").replace("/", "~1")
@@ -105,7 +110,8 @@ def resolve(document: dict[str, Json], ref: str) -> Json:
     for step in unquote(ref[2:]).split("/"):
         # In this order (RFC 6901, section 4): the other way round, ~01 would become a slash.
         key = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+        # The length first: of thousands of digits Python makes no integer.
+        if isinstance(found, list) and key.isdecimal() and len(key) < 10 and int(key) < len(found):
             found = found[int(key)]
         elif isinstance(found, dict) and key in found:
             found = found[key]

@@ -297,6 +297,28 @@ def test_no_reply_makes_the_reading_raise(calls: list[tuple[str, str]], content:
     assert [one.arguments for one in reading.calls] == [arguments for _, arguments in calls]
 
 
+BROKEN = [{"pattern": "("}, {"patternProperties": {"(": {}}}, {"$ref": "#/x"}]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_fault_in_an_if_that_decides_nothing_does_not_end_the_reading(broken: dict[str, Any]) -> None:
+    schema = {"if": broken, "required": ["name"], "x": {"properties": 5}}
+
+    reading = read(call({"other": 1}), toolbox=Toolbox.of([tool(schema=schema)]))
+
+    assert (reading.status, reading.error) == (Status.INVALID_ARGUMENTS, '"name" is a required property')
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_fault_in_an_if_is_found_before_any_reading_where_it_matters_what_was_evaluated(
+    broken: dict[str, Any],
+) -> None:
+    elsewhere = {"properties": {"y": {"unevaluatedProperties": False}}}
+
+    with pytest.raises(SchemaError):
+        Toolbox.of([tool(schema={"if": broken, "x": {"properties": 5}, **elsewhere})])
+
+
 LOOSE = Toolbox.of([tool(schema={**SCHEMA, "required": []})])
 TAKES_NOTHING = Toolbox.of([tool(schema={"type": "object", "properties": {}, "additionalProperties": False})])
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from batchcall.base.records import Tool
 from batchcall.schemas.field_types import Scalar, StructOf, field_type
 from batchcall.schemas.schema import CompiledSchema, SchemaError, compile_schema, compile_tool
+from schema_making import ODD_SCHEMAS
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
 
@@ -211,6 +214,10 @@ def test_the_schema_of_the_user_is_never_changed() -> None:
         (object_with(a={"enum": ["\ud83d"]}), ""),
         ({"enum": ["x" * 1_000_001]}, ""),
         ({"enum": list(range(20_001))}, ""),
+        ({"type": ["STRING", {}]}, "/type"),
+        ({"type": ["STRING", ["INT"]]}, "/type"),
+        ({"minimum": -(10**5_000)}, ""),
+        ({"allOf": [{"$ref": f"#/allOf/{'9' * 5_000}"}]}, ""),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused_with_its_place(schema: Any, path: str) -> None:
@@ -220,6 +227,13 @@ def test_a_schema_that_cannot_be_used_is_refused_with_its_place(schema: Any, pat
     assert refused.value.path == path
     assert refused.value.what in str(refused.value)
     assert len(str(refused.value)) < 600
+
+
+@settings(max_examples=300)
+@given(ODD_SCHEMAS)
+def test_whatever_stands_in_a_schema_it_can_be_used_or_is_refused(schema: Any) -> None:
+    with contextlib.suppress(SchemaError):
+        compile_tool(tool_with(schema))
 
 
 def test_a_schema_nested_too_deep_is_refused() -> None:
