@@ -15,7 +15,7 @@ import jsonschema_rs
 from batchcall.base import Json
 from batchcall.schemas.field_types import encode_json, shortened
 from batchcall.schemas.walk import REFERENCES, References, as_dict, has_unevaluated, pointer
-from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost, size_of
+from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost
 
 MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
 _UNITS_A_LOOK = 50  # at what is known already
@@ -219,13 +219,21 @@ class Judge:
         ]
 
     def _size(self, value: Json) -> int:
-        """Parts and characters of a value, about: a character costs an eighth of a part."""
+        """Parts and characters of a value, about: a character costs an eighth of a part. Names count as parts alone: a
+        few long ones cost next to nothing."""
         if not isinstance(value, dict | list):
             return 1 + (len(value) // 8 if isinstance(value, str) else 0)
         if id(value) not in self.sizes:
-            size = size_of(value)
-            self.effort.spend(size.parts * 5)
-            self.sizes[id(value)] = size.parts + size.characters // 8
+            # What the walk costs is spent while it goes on, so a value that is too large is not walked to its end.
+            size, waiting = 0, [value]
+            while waiting:
+                node = waiting.pop()
+                inner = node.values() if isinstance(node, dict) else node
+                self.effort.spend(len(inner) * 5)
+                size += len(inner)
+                waiting += [one for one in inner if isinstance(one, dict | list)]
+                size += sum(len(one) // 8 for one in inner if isinstance(one, str))
+            self.sizes[id(value)] = size
         return self.sizes[id(value)]
 
 

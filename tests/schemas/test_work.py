@@ -199,6 +199,32 @@ def test_numbers_beyond_64_bits_are_compared_in_linear_work() -> None:
     assert not schema.is_valid({"x": [{"a": 1, "b": 10**30}, {"b": 10**30, "a": 1.0}]})
 
 
+def test_the_length_of_names_is_no_work_for_comparing_elements() -> None:
+    schema = compile_schema({"properties": {"x": {"uniqueItems": True}}})
+    named = {"n" * 9_000_000: 1}
+
+    assert schema.is_valid({"x": [named, 10**20]})
+    assert not schema.is_valid({"x": [named, named, 10**20]})
+    assert schema.explain({"x": [named, named]}).endswith("has non-unique elements")
+
+
+def test_a_value_too_large_to_compare_is_not_walked_to_its_end() -> None:
+    seen = 0
+
+    class Counted(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal seen
+            seen += len(self)
+            return super().__iter__()
+
+    rules = compile_schema({"uniqueItems": True}).rules
+
+    with pytest.raises(TooMuchWork):
+        Judge(rules, Effort(100_000), explains=False).verdict([Counted([1] * 1_000) for _ in range(1_000)])
+
+    assert seen < 50_000
+
+
 # The walk and the validator
 
 
