@@ -44,6 +44,7 @@ MAX_NODES = 20_000
 MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
 MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
 MAX_PATTERNS = 300_000  # places in all patterns together: a microsecond each to compile
+_PLACES_OF_PROPERTY = 1_000  # of a class of Unicode, such as all letters
 MAX_ERRORS = 3  # reported of one value
 _UNITS_A_PART_COUNTED = 3
 _SHARE_EXPLAINED = 0.25  # of the work that an answer may cause
@@ -150,8 +151,12 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
         raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not supported together with a second $id")
     # The engine limits each pattern by itself; here is a limit for all of them together.
-    if sum(pattern_places(pattern, of_property=1_000) for pattern in patterns_in(document)) > MAX_PATTERNS:
-        raise SchemaError("", f"its patterns have more than {MAX_PATTERNS:,} characters, repetitions counted")
+    if (
+        sum(pattern_places(pattern, of_property=_PLACES_OF_PROPERTY) for pattern in patterns_in(document))
+        > MAX_PATTERNS
+    ):
+        counted = rf"a character as often as it is repeated, \p{{…}} as {_PLACES_OF_PROPERTY:,}"
+        raise SchemaError("", f"its patterns are too large: more than {MAX_PATTERNS:,} characters, counting {counted}")
     left_out = leave_patterns_out(document, references)
     _Unfolding(document, references).check()
     rules = Rules(document, references, lambda part: _compile(part, mask=MASK, formats=formats))

@@ -229,6 +229,17 @@ def test_a_schema_that_cannot_be_used_is_refused_with_its_place(schema: Any, pat
     assert len(str(refused.value)) < 600
 
 
+@pytest.mark.parametrize("pattern", [r"\p{L}" * 301, "a{1000}" * 301])
+def test_patterns_that_are_refused_together_are_told_how_they_were_counted(pattern: str) -> None:
+    with pytest.raises(SchemaError) as refused:
+        compile_schema({"pattern": pattern})
+
+    assert refused.value.what == (
+        "its patterns are too large: more than 300,000 characters, counting a character as often as it is repeated, "
+        r"\p{…} as 1,000"
+    )
+
+
 @settings(max_examples=300)
 @given(ODD_SCHEMAS)
 def test_whatever_stands_in_a_schema_it_can_be_used_or_is_refused(schema: Any) -> None:
