@@ -97,8 +97,10 @@ def _first(headers: Mapping[str, str], family: tuple[tuple[str, str], ...], now_
     for limit_name, reset_name in family:
         for prefix in _RELAYED:
             limit = _number(headers.get(prefix + limit_name, ""))
+            if limit is None:
+                continue  # as nearly always: a reset is slow to read
             left_s = read_length_s(headers.get(prefix + reset_name, "").strip(), now_s=now_s)
-            if limit is not None and (left_s is None or left_s <= _MINUTE_S):
+            if left_s is None or left_s <= _MINUTE_S:
                 return limit
     return None
 

@@ -49,6 +49,15 @@ def test_limits_are_read_from_headers(headers: Mapping[str, str], limits: tuple[
     assert (found.requests_per_minute, found.tokens_per_minute) == limits
 
 
+def test_a_reset_is_read_only_where_its_limit_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("batchcall.dialects.limits.read_length_s", lambda text, now_s: asked.append(text))
+
+    read_limits({"x-ratelimit-limit-tokens": "9", "x-ratelimit-reset-tokens": "1s", "retry-after": "2"}, now_s=NOW_S)
+
+    assert asked == ["1s"]
+
+
 @given(value=st.text(max_size=20), reset=st.text(max_size=20))
 def test_no_header_raises(value: str, reset: str) -> None:
     read_limits({"x-ratelimit-limit-requests": value, "x-ratelimit-reset-requests": reset}, now_s=NOW_S)
