@@ -227,7 +227,7 @@ def _compiled(content: Any, key: str) -> Any:
     if isinstance(content, str):
         return _Text(compile_template(content, key=key))
     if isinstance(content, list):
-        return [_compiled(part, f"{key}[{place}]") for place, part in enumerate(content)]
+        return [_compiled(part, f"{key}.{place}") for place, part in enumerate(content)]
     if isinstance(content, dict):
         return {name: part if name == "type" else _compiled(part, f"{key}.{name}") for name, part in content.items()}
     return content

@@ -157,6 +157,10 @@ def test_a_template_over_the_whole_row_needs_every_column() -> None:
         ({"system": "{{ 1 / 0 }}", "prompt": "x"}, "request.system: line 1: division by zero"),
         ({"messages": [PLAIN, {"role": "user", "content": "{{"}]}, "request.messages.1.content: line 1: "),
         ({"messages": [{"content": "x"}]}, "request.messages.0.role: is missing"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "{{"}]}]},
+            "request.messages.0.content.0.text: line 1: ",
+        ),
         ({"messages": []}, "request.messages: is empty"),
         ({"messages": [PLAIN], "prompt": "x"}, "request.messages: "),
         ({"prompt": "x", "model": None}, "request.model: is missing"),
