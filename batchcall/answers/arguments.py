@@ -64,10 +64,12 @@ class _Ways(NamedTuple):
 # Finish reasons that decide, whatever else came, in the words of all vendors. In lower case, since relays change it.
 # What is in no row decides nothing: "stop", "tool_calls", "end_turn", and what nobody has met yet.
 _ENDINGS: Mapping[str, Status] = {
-    # Cut off, by OpenAI, by Anthropic and Gemini, by the Responses API (two), by Mistral; then by Anthropic.
+    # Cut off: "length" is OpenAI's word, "max_tokens" that of Anthropic and Gemini, the next two are from the Responses
+    # API, "model_length" is Mistral's, the two behind it are Anthropic's. The source of "continuation" is not recorded.
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "incomplete", "model_length"), Status.TRUNCATED),
     **dict.fromkeys(("model_context_window_exceeded", "pause_turn", "continuation"), Status.TRUNCATED),
-    # Filtered, by OpenAI and Azure, by Bedrock, by Zhipu; then by Gemini, which names the filter.
+    # Filtered: "content_filter" is the word of OpenAI and Azure, "content_filtered" Bedrock's, "sensitive" Zhipu's. The
+    # source of "escalation" is not recorded. The words of the next two rows are Gemini's, which names the filter.
     **dict.fromkeys(("content_filter", "content_filtered", "sensitive", "escalation"), Status.FILTERED),
     **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii", "language"), Status.FILTERED),
     **dict.fromkeys(("image_safety", "image_prohibited_content", "image_recitation", "model_armor"), Status.FILTERED),

@@ -333,8 +333,8 @@ _TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTAL
 
 
 # Two readings exist where a `\u` has too few digits: a character that lost some, or a path. And where the same string
-# holds an escape that JSON knows: who writes `\alpha` may have meant `\beta` as it stands, though JSON reads a
-# backspace there, and who writes `C:\data` may have meant the `\new` behind it.
+# holds an escape that JSON knows: beside `\alpha`, `\beta` may stand for itself, though JSON reads a backspace there;
+# behind `C:\data`, so may `\new`.
 def _keep_backslashes(text: str) -> str:
     """A backslash that begins no escape stands for itself, as in `\\d` or `C:\\data`; not where two readings exist."""
     for found in _IN_STRINGS.finditer(text):
@@ -369,9 +369,9 @@ _WINDOWS_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\")
 _IN_STRINGS = re.compile(_STRING, re.DOTALL)
 _CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
 
-# What is no JSON, in the order in which it is tried. Each step takes the text that those before it left, and gives it
-# back unchanged, unrecorded, unless exactly one reading exists. Of two different JSON texts none is cut off: nothing
-# says which one is meant. The cases and their order:
+# Repairs of text that is not JSON, in the order in which they are tried. Each step takes the text that the step before
+# left, and returns it unchanged, unrecorded, unless exactly one reading exists. Of two different JSON texts none is cut
+# off: nothing shows which one is meant. The cases and their order:
 #
 # - lone_surrogate, half of an emoji, `\ud83d`: no Parquet file can hold it. First, since msgspec calls it "truncated
 #   input", and other steps look for that.
@@ -379,7 +379,7 @@ _CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
 # - repeated_arguments: the same object two or three times (codex-lb, when it does not stream), or behind the empty one
 #   with which relays in front of Claude begin. With the snapshots before trailing text, which leaves JSON behind JSON
 #   alone.
-# - snapshots: a relay sends all that the model has said so far in each chunk, and somebody joined them as deltas.
+# - snapshots: a relay sends all that the model has said so far in each chunk, and the chunks were joined as deltas.
 # - trailing_text: "</tool_call>", or a sentence to the user. Before what changes the inside: prose may hold commas and
 #   backslashes of its own.
 # - trailing_comma, and control_character: a line break within a string, which the model did not escape.

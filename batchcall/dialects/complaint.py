@@ -123,7 +123,7 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
             inner = _complaint_in(orjson.loads(message), unwrapped + 1)
     written_details = said.get("details")
     details = written_details if isinstance(written_details, list) else []
-    # OpenRouter's `metadata` tells a moderated prompt from a bad key, where the status is the same; Azure's
+    # OpenRouter gives a moderated prompt and a bad key the same status; only `metadata` shows which it was. Azure's
     # `innererror` holds the code of its filter.
     metadata = _object(said.get("metadata"))
     reasons = [detail.get("reason") for detail in objects_in(details)]

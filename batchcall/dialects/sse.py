@@ -110,10 +110,8 @@ class _Call:
             if arguments is not None:
                 self.pieces, self.value = [], arguments
         elif arguments or not (self.pieces or self.value is not None):
-            if self.pieces in (
-                [""],
-                ["{}"],
-            ):  # LiteLLM in front of Claude begins with the empty input of its first event
+            # LiteLLM in front of Claude begins with the empty input of its first event.
+            if self.pieces in ([""], ["{}"]):
                 self.pieces.clear()
             self.pieces.append(arguments)
 

@@ -151,7 +151,7 @@ _PLAIN_ENDS = frozenset({"", "stop", "end_turn", "completed", "tool_calls", "too
 # 2. Nowhere, where the protocol's own mark shows that the answer is its own and not finished.
 # 3. In the form of another protocol, which some relays pass on as it is.
 # 4. In a relay's own envelope: [answer], {"code": 200, "msg": "ok", "data": answer}. It is paid for: asking again
-#    brings, and costs, the same.
+#    would cost the same and give the same.
 #
 # The last two are noted, since whoever reads the raw answers will meet them there.
 def _reply_in(body: Body, protocol: str) -> Reply | None:
@@ -175,7 +175,7 @@ def _reply_in(body: Body, protocol: str) -> Reply | None:
 
 
 def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
-    """The answer with what to note about it, besides a key that stands twice in it.
+    """The answer with these notes, and with one more where a key appears twice.
 
     Only arguments that are an object are looked at here: those in a string are checked where they are decoded.
     """

@@ -403,7 +403,7 @@ def _by_key(identity: Mapping[str, Any], endpoints: list[dict[str, Any]]) -> dic
 def _tables(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The parts of each [[endpoint]] that shape its requests; a table with several keys counts once."""
     tables = [one for one, _ in itertools.groupby({**one, "api_key": None} for one in job["endpoints"])]
-    # A change of host is no change of the job. What the embedded endpoint invents never counts as a model's answer.
+    # Another host does not change the job. What the embedded endpoint invents never counts as a model's answer.
     return [
         {
             "url": "sandbox" if one["url"] == "sandbox" else "a server",

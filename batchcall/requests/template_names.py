@@ -129,17 +129,8 @@ def _shadowed(tree: nodes.Template) -> Iterator[tuple[str, str]]:
 
 _OF_MACROS = ("caller", "varargs", "kwargs")
 _CONSTANTS = {"True": ("true", "True"), "False": ("false", "False"), "None": ("none", "None")}
-
-
-_OF_ONE_VALUE = (
-    "trim",
-    "upper",
-    "lower",
-    "title",
-    "string",
-    "default",
-    "d",
-)  # filters that make no sense on a whole row
+# Filters that make no sense on a whole row.
+_OF_ONE_VALUE = ("trim", "upper", "lower", "title", "string", "default", "d")
 
 
 class _Place(NamedTuple):

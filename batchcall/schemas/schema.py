@@ -131,8 +131,8 @@ def compile_tool(tool: Tool, *, formats: Formats = "lenient") -> CompiledTool:
 def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") -> CompiledSchema:
     """Normalise and compile a schema of draft 4 to 2020-12, which `$schema` names. Raises SchemaError.
 
-    Formats are checked in every draft: who writes "date" into a tool wants dates, and only draft 7 would check
-    them by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
+    Formats are checked in every draft: a tool with the format "date" expects dates, but only draft 7 would check them
+    by itself. Unknown formats (OpenAPI's "int32", "password") accept everything.
     """
     if not isinstance(schema, Mapping):
         raise SchemaError("", "must be a JSON object")
@@ -151,10 +151,8 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
     if has_inner_id(document) and any(word in node for node in dicts_in(document) for word in REFERENCES[1:]):
         raise SchemaError("", f"{' and '.join(REFERENCES[1:])} are not supported together with a second $id")
     # The engine limits each pattern by itself; here is a limit for all of them together.
-    if (
-        sum(pattern_places(pattern, of_property=_PLACES_OF_PROPERTY) for pattern in patterns_in(document))
-        > MAX_PATTERNS
-    ):
+    places = (pattern_places(pattern, of_property=_PLACES_OF_PROPERTY) for pattern in patterns_in(document))
+    if sum(places) > MAX_PATTERNS:
         counted = rf"a character as often as it is repeated, \p{{…}} as {_PLACES_OF_PROPERTY:,}"
         raise SchemaError("", f"its patterns are too large: more than {MAX_PATTERNS:,} characters, counting {counted}")
     left_out = leave_patterns_out(document, references)

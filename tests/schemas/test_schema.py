@@ -230,7 +230,7 @@ def test_a_schema_that_cannot_be_used_is_refused_with_its_place(schema: Any, pat
 
 
 @pytest.mark.parametrize("pattern", [r"\p{L}" * 301, "a{1000}" * 301])
-def test_patterns_that_are_refused_together_are_told_how_they_were_counted(pattern: str) -> None:
+def test_patterns_that_are_too_large_are_refused_with_how_they_were_counted(pattern: str) -> None:
     with pytest.raises(SchemaError) as refused:
         compile_schema({"pattern": pattern})
 
