@@ -29,10 +29,17 @@ def endpoint() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory, endpoint: SandboxProcess) -> Calls:
+def slow_endpoint() -> Iterator[SandboxProcess]:
+    """So slow that journals are there long enough to be synced."""
+    with endpoint_process(Settings(latency_s=0.05)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory, slow_endpoint: SandboxProcess) -> Calls:
     if (why := why_no_strace()) is not None:
         pytest.skip(why)
-    return calls_of_a_run(tmp_path_factory.mktemp("healthy"), endpoint)
+    return calls_of_a_run(tmp_path_factory.mktemp("healthy"), slow_endpoint)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +64,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory, endpoint: SandboxProcess) ->
 )
 def test_a_call_that_fails_stops_the_run_cleanly_and_the_next_one_completes_it(
     tmp_path: Path,
-    endpoint: SandboxProcess,
+    slow_endpoint: SandboxProcess,
     calls: Calls,
     call: str,
     path: str,
@@ -67,7 +74,7 @@ def test_a_call_that_fails_stops_the_run_cleanly_and_the_next_one_completes_it(
 ) -> None:
     fault = fault_like(calls, call, path, error, share, is_lasting=is_lasting)
 
-    found = violations_under(fault, tmp_path, endpoint)
+    found = violations_under(fault, tmp_path, slow_endpoint)
 
     assert found == [], str(fault)
 
