@@ -20,7 +20,15 @@ from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
-from batchcall.requests.template_limits import BoundedSandbox, CountTurns, begin_work, check_length, joined
+from batchcall.requests.template_limits import (
+    BoundedSandbox,
+    CountTurns,
+    begin_work,
+    check_length,
+    check_size,
+    joined,
+    summed,
+)
 from batchcall.requests.template_names import ROW, Uses, names_in, plain_uses
 
 _SHOWN = 300  # characters of a foreign message in an error
@@ -105,7 +113,7 @@ class _Plain:
         try:
             for place, column in self.places:
                 value = values[column]
-                pieces[place] = value if type(value) is str else _as_text(value)
+                pieces[place] = value if type(value) is str else _as_text(value, bounded=False)
             text = "".join(pieces)
             check_length(len(text))
         except KeyError as error:
@@ -177,8 +185,8 @@ class _WholeRow(dict[str, Any]):
 _NESTED = (dict, list, tuple)
 
 
-def _as_text(value: Any) -> str:
-    """What a value is in a prompt."""
+def _as_text(value: Any, bounded: bool = True) -> str:
+    """What a value is in a prompt. `bounded`: of a template, which may hold one list many times, as no row does."""
     if isinstance(value, str):
         return str(value)
     if value is None:
@@ -186,6 +194,8 @@ def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, _NESTED):
+        if bounded:
+            check_size(value)
         # NaN is written as it is, unlike in `tojson`: a model reads this, and one such number must not fail the row.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_jsonable)
     if isinstance(value, Undefined):
@@ -227,6 +237,7 @@ def _sentence(message: str) -> str:
 
 def _tojson(value: Any, indent: int | None = None) -> str:
     """Plain JSON in the order of the value: nothing escaped for HTML, every letter as it is, integers exact."""
+    check_size(value, indent=len(indent) if isinstance(indent, str) else indent or 0)
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=_as_jsonable)
 
 
@@ -244,6 +255,11 @@ def _join(environment: Environment, value: Iterable[Any], d: Any = "", attribute
     return joined(_as_text(d), map(_as_text, parts))
 
 
+@pass_environment
+def _sum(environment: Environment, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    return summed(iterable if attribute is None else map(make_attrgetter(environment, attribute), iterable), start)
+
+
 # Left out: random choices, since a row must make the same request every time; and what is for web pages.
 _NO_FILTERS = {"random", "urlize", "xmlattr"}
 _FILTERS: Mapping[str, Callable[..., Any]] = {
@@ -251,6 +267,7 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "tojson": _tojson,
     "string": lambda value: "None" if value is None else _as_text(value),
     "join": _join,
+    "sum": _sum,
 }
 # These read their value as a prompt shows it: a null is empty, bytes are text, a nested value is JSON.
 _OF_TEXT = ("center", "format", "indent", "replace", "wordwrap")

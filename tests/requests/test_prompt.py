@@ -576,6 +576,159 @@ def test_work_without_bound_ends_its_row(text: str) -> None:
         template(text).render(row)
 
 
+NESTED_LISTS = "{% set a = [1] * 1000 %}{% set b = [a] * 1000 %}{% set c = [b] * 1000 %}"
+EQUAL_LISTS = "{% set a = [1] * 1000 %}{% set b = [1] * 1000 %}{% set a = [a] * 100000 %}{% set b = [b] * 100000 %}"
+GROWING = "{% set n = namespace(x='aé') %}{% for i in range(60) %}{% set n.x = MORE %}{% endfor %}"
+PAIRS = GROWING.replace("MORE", "(n.x, n.x)")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NESTED_LISTS + "{{ c }}",
+        NESTED_LISTS + "{{ 'x' ~ c }}",
+        NESTED_LISTS + "{{ c | tojson }}",
+        NESTED_LISTS + "{{ c | pprint }}",
+        NESTED_LISTS + "{{ c | upper }}",
+        NESTED_LISTS + "{{ [c] | map('string') | join }}",
+        NESTED_LISTS + "{{ 'x' | replace('x', c) }}",
+        NESTED_LISTS + "{{ '{!r}'.format(c) }}",
+        NESTED_LISTS + "{{ '{}'.format(c) }}",
+        NESTED_LISTS + "{{ '%s' % c }}",
+        NESTED_LISTS + "{{ '%s' | format(c) }}",
+        "{{ [range(100000)] * 100000 }}",
+        "{{ [{1: range(100000)}.values()] * 100000 }}",
+        "{{ [{1: range(100000)}.items()] * 100000 }}",
+        PAIRS + "{{ n.x }}",
+        "{{ deep | tojson(indent=16) | length }}",
+        "{{ deep | pprint | length }}",
+        "{{ {long: xs * 50} | pprint | length }}",
+        "{% set n = 2 ** 60000 %}{{ ('%x' * 20000 % ((n,) * 20000)) | length }}",
+        "{% set l = [1] * 100000 %}{{ '%s' * 100 % ((l,) * 100) }}",
+        "{{ ('é' * 4000000) | urlencode | length }}",
+        "{{ ('&' * 4000000) | e | length }}",
+        GROWING.replace("MORE", "n.x.encode().hex()"),
+        GROWING.replace("MORE", "n.x.encode('utf-32').decode('latin-1')"),
+        GROWING.replace("MORE", "n.x | tojson | tojson"),
+        "{{ day.strftime('%999Y' * 100000) | length }}",
+    ],
+)
+def test_a_value_or_text_of_little_memory_is_not_made_a_long_text(text: str) -> None:
+    deep = list(range(20_000))
+    for _ in range(300):
+        deep = [deep]
+    row = {"deep": deep, "long": "x" * 1_000_000, "xs": list(range(2_000)), "day": date(2024, 5, 1)}
+
+    assert "the text would be longer than 4,194,304 characters" in refusal(text, **row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ long | wordwrap(20) | length }}",
+        "{{ ('x' * 2000000) | wordwrap(20) | length }}",
+        "{{ ('\n' * 1000000) | wordwrap(20) | length }}",
+        "{{ (long + long + long) | select('eq', 'y') | list }}",
+        "{{ (long + long + long) | list | length }}",
+        "{{ (long + long + long) | join | length }}",
+        "{{ ''.join(long + long + long) | length }}",
+        "{% for i in range(100) %}{% set y = long | striptags %}{% endfor %}",
+        "{% for i in range(1000) %}{% set y = ''.join(long) %}{% endfor %}",
+        "{% for i in range(100000) %}{% set y %}{{ long }}{% endset %}{% endfor %}",
+        "{% for i in range(100000) %}{% set y = long[1:] %}{% endfor %}",
+        "{% for i in range(100000) %}{% if 'zz' in long %}{% endif %}{% endfor %}",
+        "{% macro f() %}{{ varargs | length }}{% endmacro %}{% for i in range(100000) %}{{ f(*xs) }}{% endfor %}",
+        "{% set l = [1] * 100000 %}{{ ([l] * 100000) | sum(start=[]) | length }}",
+        "{% for x in [1] recursive %}{{ loop(range(99999) | batch(1)) ~ loop(range(99999) | select) }}{% endfor %}" * 9,
+        EQUAL_LISTS + "{{ a == b }}",
+        EQUAL_LISTS + "{{ a in [b] }}",
+        EQUAL_LISTS + "{{ a is eq(b) }}",
+        EQUAL_LISTS + "{{ [a] | select('in', [b]) | list }}",
+        EQUAL_LISTS + "{{ [a, b] | sort }}",
+        EQUAL_LISTS + "{{ [a].index(b) }}",
+        PAIRS + "{{ {n.x: 1} }}",
+        PAIRS + "{{ {1: 1}[n.x] }}",
+        PAIRS + "{{ {1: 1}.get(n.x) }}",
+        PAIRS + "{{ [n.x] | unique | list }}",
+    ],
+)
+def test_work_on_each_part_of_a_value_is_counted_by_its_parts(text: str) -> None:
+    row = {"xs": list(range(2_000)), "long": "x" * 1_000_000}
+
+    assert "the template would take more than 1,000,000 steps" in refusal(text, **row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ digits | int(base=16) > 1 }}",
+        "{{ [digits] | map('int', base=16) | list }}",
+        "{{ (number // 3) > 1 }}",
+        "{{ number % 3 }}",
+        "{{ (number - 1) > 1 }}",
+        "{{ (1).from_bytes(digits.encode(), 'big') > 1 }}",
+    ],
+)
+def test_a_number_has_a_longest_length_however_it_was_made(text: str) -> None:
+    row = {"digits": "f" * 1_000_000, "number": 1 << 1_000_000}
+
+    assert refusal(text, **row) == "request.prompt: line 1: a number would be longer than 131,072 bits"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ long.encode('punycode') | length }}",
+        "{{ long.encode('idna') | length }}",
+        "{{ long.encode('ascii', 'namereplace') | length }}",
+        "{{ long.encode().decode('punycode') | length }}",
+    ],
+)
+def test_an_encoding_that_may_take_long_takes_short_texts_only(text: str) -> None:
+    assert "is not a usual one would be longer than 10,000 characters" in refusal(text, long="é" * 1_000_000)
+    assert render(text, long="e" * 50)
+
+
+def test_what_stands_in_every_line_is_refused_with_the_filter_and_its_number() -> None:
+    for text in ("{{ [1] | tojson(indent=17) }}", "{{ 'a' | wordwrap(2, true, 'x' * 17) }}"):
+        name = "tojson" if "tojson" in text else "wordwrap"
+        assert refusal(text) == (
+            f"request.prompt: line 1: {name} would put 17 characters before or between lines, at most 16"
+        )
+
+
+def test_a_column_longer_than_a_prompt_may_be_cut_to_a_part_of_it() -> None:
+    longer = "x" * (MAX_CHARACTERS + 1)
+
+    assert (
+        render("{{ (text | trim)[:2] }} {{ text.upper()[:2] }} {{ text | truncate(5) }}", text=longer) == "xx XX xx..."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{{ [[1], [2, 3]] | sum(start=[]) }} {{ [[1]] | map('list') | sum(start=[0]) }}", "[1,2,3] [0,1]"),
+        ("{{ [1, 2.5] | sum }} {{ users | sum('n') }} {{ users | sum(attribute='n', start=1) }}", "3.5 3 4"),
+        ("{{ 7 // 2 }} {{ 7 / 2 }} {{ 7 - 2 }} {{ 'é'.encode('utf-8') | length }} {{ 255 | string | int(base=16) }}",
+         "3 3.5 5 2 597"),
+        ("{{ day.strftime('%d %B') }} {{ 'abc'[1:] }} {{ users[0]['n'] }} {{ {'a' ~ 1: 2} }}", '01 May bc 1 {"a1":2}'),
+        ("{{ 1 < 2 < 3 }} {{ users == users }} {{ 1 in [1] }} {{ nope is defined }} {{ 'n' in users[0] }}",
+         "True True True False True"),
+        ("{% for x in tree recursive %}{{ x.n }}{{ loop(x.of) if x.of }}{{ loop.last }}{% endfor %}", "12TrueTrue"),
+        ("{% for x in users %}{% set y = ','.join(['a', 'b']).replace('a', 'c') %}{{ y }} {% endfor %}", "c,b c,b "),
+        ("{{ tree | pprint }} {{ users | selectattr('n', 'gt', 1) | list }}",
+         "[{'n': 1, 'of': [{'n': 2}]}] [{\"n\":2}]"),
+    ],
+)  # fmt: skip
+def test_what_is_counted_by_its_parts_still_works(text: str, rendered: str) -> None:
+    row = {"users": [{"n": 1}, {"n": 2}], "day": date(2024, 5, 1), "tree": [{"n": 1, "of": [{"n": 2}]}]}
+    if "tree rec" in text:
+        row["tree"] = [{"n": 1, "of": [{"n": 2, "of": []}]}]
+
+    assert render(text, **row) == rendered
+
+
 def test_work_that_has_a_bound_is_done_for_every_row() -> None:
     ready = template("{% for x in xs %}{% endfor %}{{ xs | length }}")
 
