@@ -37,6 +37,7 @@ _TEXTS = (str, bytes)
 _PAIRS: type = type({}.items())
 _CONTAINERS: Any = (list, tuple, dict, set, frozenset, range, type({}.keys()), type({}.values()), _PAIRS)
 _KINDS = {list, dict}  # nearly all of them
+_DEEPEST = 10_000  # levels of a value. Python's hash of a tuple has no limit of its own: it ends the process
 
 
 class TooMuch(ValueError):
@@ -102,13 +103,15 @@ def _size(value: Any, per: int = 1, indent: int = 0, under_names: bool = False) 
                         below += max((len(name) for name in mapping if isinstance(name, str)), default=0)
                     part = chain(mapping, mapping.values())
                 levels.append(iter(part))
+                if len(levels) > _DEEPEST:
+                    raise RecursionError
                 keys.append((key[0], below))
                 sizes.append(2 + margin)
                 break
         else:
             levels.pop()
             sizes.pop()
-            if not levels:
+            if not levels or (per == 1 and size > MAX_CHARACTERS):
                 return size
             ended = keys.pop()
             known[ended[0], keys[-1][1]] = size
@@ -314,8 +317,9 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         elif owner is not None:
             for value in (*args, *([owner] if name in ("index", "count") else [])):
                 _compared(value)
+        _pay_by_character(name, *args)
+        _pay_to_search(name, owner, *args)
         if isinstance(owner, str | bytes) and name == "join":  # its pieces may come from a generator
-            _pay_by_character(name, *args)
             return joined(owner, *args, **named)
         if isinstance(owner, str | bytes | date | time) and name in _MAKES:
             limit, length_of = _MAKES[name]
@@ -367,10 +371,10 @@ def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] |
         if show is not None:
             args = (*args[:place], show(args[place]), *args[place + 1 :])
         given = args[place:]
-        for value in (*given, *kwargs.values()):
+        for number, value in enumerate((*given, *kwargs.values())):
             if compares:
                 _compared(value)
-            elif makes_text and isinstance(value, _CONTAINERS):
+            elif (makes_text or number) and isinstance(value, _CONTAINERS):
                 check_length(_size(value, indent=30 * is_pretty, under_names=is_pretty))
         if length_of is not None:
             length = length_of(*given, **kwargs)
@@ -378,6 +382,7 @@ def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] |
                 raise TooMuch(f"{name} would put {length:,} characters before or between lines, at most {MARGIN.most}")
             check_length(length, limit)
         _pay_by_character(name, *given)
+        _pay_to_search(name, *given)
         if name == "wordwrap":
             _work.get().spend(_steps_to_wrap(*given, **kwargs))
         made = _made(function(*args, **kwargs), *given)
@@ -401,7 +406,7 @@ _COMPARING_TESTS = (
     *("in", "lower", "upper"),
 )
 # Filters that compare the parts of their value, those that look no further than its items, and all others: they make
-# a text of it.
+# a text of it. Arguments are names and numbers, of which Jinja may make a text or a message.
 _COMPARING = frozenset({"dictsort", "groupby", "max", "min", "sort", "unique"})
 _SHALLOW = frozenset(
     {
@@ -423,7 +428,9 @@ _SHALLOW = frozenset(
     | {"map", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "slice", "string", "sum", "tojson"}
 )
 # Filters and methods that go through a text by its characters or words: how many of its characters they do in a step.
-_BY_CHARACTER = dict.fromkeys(("indent", "striptags", "title", "urlencode", "wordcount"), 10) | dict.fromkeys(
+_BY_CHARACTER = dict.fromkeys(
+    ("fromkeys", "indent", "isdisjoint", "striptags", "title", "urlencode", "wordcount"), 10
+) | dict.fromkeys(
     (
         *("batch", "groupby", "join", "list", "map", "max", "min", "pprint", "reject", "rejectattr", "select"),
         *("selectattr", "slice", "sort", "unique", "wordwrap"),
@@ -435,6 +442,15 @@ _BY_CHARACTER = dict.fromkeys(("indent", "striptags", "title", "urlencode", "wor
 def _pay_by_character(name: str, value: Any = None, *_others: Any) -> None:
     if name in _BY_CHARACTER and isinstance(value, str | bytes):
         _work.get().spend(len(value) // _BY_CHARACTER[name])
+
+
+def _pay_to_search(name: str, text: Any = None, sought: Any = None, *_others: Any) -> None:
+    """Python compares each place of the text with all that is sought, where it searches from the end or strips."""
+    if name in _SEARCHING and isinstance(text, _TEXTS) and isinstance(sought, _TEXTS):
+        _work.get().spend(len(text) * len(sought) // _CHARACTERS_OF_A_STEP)
+
+
+_SEARCHING = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip", "trim"})
 
 
 def _steps_to_wrap(text: str, width: int = 79, *_others: Any, **_named: Any) -> int:

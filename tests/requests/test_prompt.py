@@ -600,6 +600,8 @@ PAIRS = GROWING.replace("MORE", "(n.x, n.x)")
         "{{ [{1: range(100000)}.values()] * 100000 }}",
         "{{ [{1: range(100000)}.items()] * 100000 }}",
         PAIRS + "{{ n.x }}",
+        NESTED_LISTS + "{{ [1] | map(attribute=c) | list }}",
+        GROWING.replace("MORE", "[{'a' * 2 ** (i // 3): n.x}, {'b': n.x}]") + "{{ n.x | pprint }}",
         "{{ deep | tojson(indent=16) | length }}",
         "{{ deep | pprint | length }}",
         "{{ {long: xs * 50} | pprint | length }}",
@@ -646,6 +648,10 @@ def test_a_value_or_text_of_little_memory_is_not_made_a_long_text(text: str) -> 
         EQUAL_LISTS + "{{ [a] | select('in', [b]) | list }}",
         EQUAL_LISTS + "{{ [a, b] | sort }}",
         EQUAL_LISTS + "{{ [a].index(b) }}",
+        "{{ long.rfind('b' + long) }}",
+        "{{ long.strip('b' * 1000000 + 'x') }}",
+        "{{ long | trim('b' * 1000000 + 'x') }}",
+        "{% for i in range(100) %}{% set y = {}.fromkeys(long) %}{% endfor %}",
         PAIRS + "{{ {n.x: 1} }}",
         PAIRS + "{{ {1: 1}[n.x] }}",
         PAIRS + "{{ {1: 1}.get(n.x) }}",
@@ -656,6 +662,13 @@ def test_work_on_each_part_of_a_value_is_counted_by_its_parts(text: str) -> None
     row = {"xs": list(range(2_000)), "long": "x" * 1_000_000}
 
     assert "the template would take more than 1,000,000 steps" in refusal(text, **row)
+
+
+@pytest.mark.parametrize("text", ["{{ {n.x: 1} }}", "{{ [n.x] | unique | list }}", "{{ n.x }}", "{{ n.x | upper }}"])
+def test_a_value_of_many_levels_ends_its_row_and_not_the_process(text: str) -> None:
+    deep = "{% set n = namespace(x=1) %}{% for i in range(20000) %}{% set n.x = (n.x,) %}{% endfor %}"
+
+    assert refusal(deep + text) == "request.prompt: line 1: the template recurses too deeply"
 
 
 @pytest.mark.parametrize(
