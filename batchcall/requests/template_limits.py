@@ -32,6 +32,7 @@ MAX_STEPS = 1_000_000  # a second or two
 _STEPS_OF_A_CALL = 10
 _CHARACTERS_OF_A_STEP = 1_000
 _ITEMS_OF_A_STEP = 2
+_COMPARISONS_OF_A_STEP = 10
 # The types themselves and not the abstract ones, which take a microsecond to ask.
 _TEXTS = (str, bytes)
 _PAIRS: type = type({}.items())
@@ -187,9 +188,22 @@ def _compared(value: Any) -> Any:
         if len(value) >= _CHARACTERS_OF_A_STEP:
             _work.get().spend(_steps_of(value))
     elif isinstance(value, _CONTAINERS):
-        # A part has a size of two.
-        _work.get().spend(_size(value, per=_CHARACTERS_OF_A_STEP) // (2 * _ITEMS_OF_A_STEP))
+        # A comparison of two parts takes far less than a step, and a part has a size of two. Nearly all lists in which
+        # something is sought are flat: they are measured without a loop in Python.
+        kinds = set(map(type, value)) if isinstance(value, list | tuple) else None
+        if kinds == {str}:
+            size = 2 * len(value) + sum(map(len, value)) // _CHARACTERS_OF_A_STEP
+        elif kinds == {int}:
+            size = 2 * len(value)
+        else:
+            size = _size(value, per=_CHARACTERS_OF_A_STEP)
+        _work.get().spend(size // (2 * _COMPARISONS_OF_A_STEP))
     return value
+
+
+def _searched(value: Any) -> Any:
+    """The value, in which something is sought. A mapping finds it by its hash."""
+    return value if isinstance(value, dict | set | frozenset | range) else _compared(value)
 
 
 def _made(made: Any, *of: Any) -> Any:
@@ -209,6 +223,7 @@ def _made(made: Any, *of: Any) -> Any:
 # Filters, by names that no template can write.
 _COUNTED = "counted turns"
 _COMPARED = "compared"
+_SEARCHED = "searched"
 _CUT = "cut"
 
 
@@ -228,7 +243,8 @@ class CountTurns(NodeTransformer):
         unknown = [side for side in sides if not _is_literal(side.expr)]
         if len(unknown) > 1 or any(one.op in ("in", "notin") for one in node.ops if one in unknown):
             for side in unknown:
-                side.expr = _through(_COMPARED, side.expr)
+                seeks = isinstance(side, nodes.Operand) and side.op in ("in", "notin")
+                side.expr = _through(_SEARCHED if seeks else _COMPARED, side.expr)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
@@ -276,7 +292,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
     def bound_filters(self, filters: Mapping[str, Callable[..., Any]], show: Mapping[str, Callable[..., Any]]) -> None:
         """Take these filters. `show`: by name, what the value of a filter goes through before it is measured."""
         bounded = {name: _bounded(function, name, show.get(name)) for name, function in filters.items()}
-        self.filters = bounded | {_COUNTED: _counted_turns, _COMPARED: _compared, _CUT: _made}
+        self.filters = bounded | {_COUNTED: _counted_turns, _COMPARED: _compared, _SEARCHED: _searched, _CUT: _made}
         for name in _COMPARING_TESTS:
             self.tests[name] = _paid_test(self.tests[name])  # type: ignore[arg-type]
 
@@ -395,7 +411,7 @@ def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] |
 def _paid_test(function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def paid(*args: Any) -> Any:
-        return function(*map(_compared, args))
+        return function(_compared(args[0]), *map(_searched if function.__name__ == "test_in" else _compared, args[1:]))
 
     return paid
 
@@ -453,9 +469,12 @@ def _pay_to_search(name: str, text: Any = None, sought: Any = None, *_others: An
 _SEARCHING = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip", "trim"})
 
 
+_WORDS = re.compile(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+")  # as `textwrap` has them
+
+
 def _steps_to_wrap(text: str, width: int = 79, *_others: Any, **_named: Any) -> int:
     """For the lines, and for the words that are too long for one: each line of such a word copies the rest of it."""
-    copied = sum(length * length for length in map(len, text.split()) if length > width) // max(width, 1)
+    copied = sum(length * length for length in map(len, _WORDS.findall(text)) if length > width) // max(width, 1)
     return 5 * len(text.splitlines()) + copied // 8_000
 
 
