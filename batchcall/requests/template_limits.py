@@ -184,6 +184,8 @@ def _steps_of(value: Any) -> int:
 
 def _compared(value: Any) -> Any:
     """The value. Pays for all its parts: whoever compares or hashes it goes through them. Raises TooMuch."""
+    if type(value) is int:  # nearly all that is compared one by one
+        return value
     if isinstance(value, _TEXTS):
         if len(value) >= _CHARACTERS_OF_A_STEP:
             _work.get().spend(_steps_of(value))
@@ -378,6 +380,7 @@ def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] |
     place = 0 if getattr(function, "jinja_pass_arg", None) is None else 1
     limit, length_of = _MAKES.get(name, (TEXT, None))
     compares, makes_text = name in _COMPARING, name not in _COMPARING | _SHALLOW
+    goes_through = name in _BY_CHARACTER or name in _SEARCHING
     # `pprint` makes the text of a part once for each level above it: so deep a value takes long.
     is_pretty = name == "pprint"
 
@@ -397,8 +400,9 @@ def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] |
             if limit is MARGIN and length > MARGIN.most:
                 raise TooMuch(f"{name} would put {length:,} characters before or between lines, at most {MARGIN.most}")
             check_length(length, limit)
-        _pay_by_character(name, *given)
-        _pay_to_search(name, *given)
+        if goes_through:
+            _pay_by_character(name, *given)
+            _pay_to_search(name, *given)
         if name == "wordwrap":
             _work.get().spend(_steps_to_wrap(*given, **kwargs))
         made = _made(function(*args, **kwargs), *given)
