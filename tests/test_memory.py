@@ -26,6 +26,13 @@ from running import edit, results, some_rows, write_job, write_rows
 ROWS = 120
 
 
+@pytest.fixture(autouse=True)
+def nothing_else() -> None:
+    """What was there before is not looked at: the tests go through all objects again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 async def test_a_row_that_has_ended_is_held_by_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most: dict[type, int] = {Prepared: 0, Row: 0}
     add, calls = Output.add, itertools.count()

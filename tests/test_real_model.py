@@ -21,7 +21,7 @@ from running import results, write_rows
 
 pytestmark = pytest.mark.skipif(why_no_model() is not None, reason=why_no_model() or "")
 
-ROWS = int(os.environ.get("BATCHCALL_REAL_ROWS", "3"))
+ROWS = int(os.environ.get("BATCHCALL_REAL_ROWS", "2"))
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
