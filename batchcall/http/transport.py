@@ -112,19 +112,11 @@ async def open_transport(
             )
     given = {name.lower() for name in headers}
     all_headers = {**{name: value for name, value in _OWN_HEADERS.items() if name.lower() not in given}, **headers}
-    # True is aiohttp's own context, which verifies by the system's authorities. No setting turns verification off.
-    context: ssl.SSLContext | bool = True
-    if ca_file is not None:
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except OSError as error:  # ssl.SSLError is one
-            why = error.strerror or error
-            raise JobError(f"endpoint.ca_file {ca_file} cannot be used: {why}", hint="it must be a PEM file") from error
     connector = Connector(
         on_stray=lambda: say(_STRAY.format(host=endpoint.netloc)),
         most_resting=most_resting,
         limit=concurrency,
-        ssl=context,
+        ssl=_verifying_context(ca_file),
         resolver=aiohttp.ThreadedResolver(),  # an installed aiodns would bring rules of its own
     )
     timeout = aiohttp.ClientTimeout(
@@ -153,6 +145,17 @@ async def open_transport(
         else:
             client = SessionClient(session, options)
         yield Transport(session, client, endpoint, options, redactor, timeout_s, say, unused_proxy)
+
+
+def _verifying_context(ca_file: str | None) -> ssl.SSLContext | bool:
+    """True is aiohttp's own, which verifies by the system's authorities. No setting turns verification off."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        why = error.strerror or error
+        raise JobError(f"endpoint.ca_file {ca_file} cannot be used: {why}", hint="it must be a PEM file") from error
 
 
 @dataclass(slots=True, eq=False, repr=False)  # its headers hold the key

