@@ -47,7 +47,8 @@ StopSwitch.pull = noted
 from batchcall.cli import main
 main()
 """
-ON_THE_LOOP = "import batchcall.http.beside as beside; beside.LONG_BODY = 1 << 40" + HEARD
+# By its name in sys.modules: the room's door has a function that is called as the module.
+ON_THE_LOOP = "import sys, batchcall.http; sys.modules['batchcall.http.beside'].LONG_BODY = 1 << 40" + HEARD
 JOB = """
 [input]
 path = "rows.jsonl"
