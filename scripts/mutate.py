@@ -446,7 +446,7 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
         reach = {room: learn(copy, ROOMS[room][1]) for room in rooms}
         if None in reach.values() or not are_sound(copy, chosen, reach):  # type: ignore[arg-type]  # no None, then
             return 2
-        return judge(copy, chosen, reach, until_s)  # type: ignore[arg-type]
+        return judge(copy, chosen, reach, until_s)  # type: ignore[arg-type]  # nor here
 
 
 def are_sound(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach]) -> bool:
@@ -577,7 +577,7 @@ def run_tests() -> int:
             began_s = time.monotonic()
             result = yield
             seconds[item.nodeid] = time.monotonic() - began_s
-            return result  # type: ignore[return-value]
+            return result  # type: ignore[return-value]  # as pluggy wants it
 
     places = asked["places"] or sorted({test.partition("::")[0] for test in asked["tests"]})
     flags = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]

@@ -380,8 +380,8 @@ class LiveEngine:
         else:
             if endpoint not in life.failed_at:
                 life.failed_at = (*life.failed_at, endpoint)
-            # Two failures are no try of the row: what it found out about an endpoint that is down, and a wrong key of
-            # one endpoint while others may serve it.
+            # Two failures do not count as a try of the row: one that only showed that the endpoint is down, and a wrong
+            # key of one endpoint while others may serve it.
             others_may_serve_it = any(one not in life.failed_at for one in self.pool.living)
             if endpoint.takes_no_try(failure):
                 life.probes += 1

@@ -123,7 +123,7 @@ class LeanClient:
     async def _exchange(
         self, wire: ResponseHandler, transport: asyncio.Transport, head: bytes, body: bytes, most: Most
     ) -> Answer:
-        wire.set_response_params(**self._parser_settings)  # type: ignore[arg-type]
+        wire.set_response_params(**self._parser_settings)  # type: ignore[arg-type]  # of two types
         start = b"%b%d\r\n\r\n" % (head, len(body))
         if len(body) <= _JOINED:
             transport.write(start + body)

@@ -296,7 +296,7 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
         bounded = {name: _bounded(function, name, show.get(name)) for name, function in filters.items()}
         self.filters = bounded | {_COUNTED: _counted_turns, _COMPARED: _compared, _SEARCHED: _searched, _CUT: _made}
         for name in _COMPARING_TESTS:
-            self.tests[name] = _paid_test(self.tests[name])  # type: ignore[arg-type]
+            self.tests[name] = _paid_test(self.tests[name])  # type: ignore[arg-type]  # Jinja types none
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         for side in (left, right):

@@ -141,7 +141,7 @@ def test_a_fault_of_ours_keeps_the_answer_and_ends_no_run() -> None:
         def decode(self, response: HttpResponse, *, now_s: float) -> None:
             raise RecursionError
 
-    read = replace(PARSER, dialect=Broken()).read(attempt(1, answered()), ASKED)  # type: ignore[arg-type]
+    read = replace(PARSER, dialect=Broken()).read(attempt(1, answered()), ASKED)  # type: ignore[arg-type]  # broken
 
     assert read.failure is not None
     assert (read.failure.kind, read.failure.http_status) == (FailureKind.UNDIGESTED, 200)
