@@ -32,7 +32,7 @@ _REST_S = 0.05  # between two commits, however many records come: each costs the
 _ROOM_STEP = 1 << 18  # bytes reserved at a time
 _LEAST_ROOM = 1 << 14  # bytes expected of an answer before any was seen
 _READ_BYTES = 1 << 20
-_NAME = re.compile(r"part-(\d{6,})(?:\.\d+)?\.journal")
+_NAME = re.compile(r"part-(\d{6,})(?:\.(\d+))?\.journal")
 
 
 def journal_name(number: int, rescue: int = 0) -> str:
@@ -40,24 +40,18 @@ def journal_name(number: int, rescue: int = 0) -> str:
     return f"part-{number:06d}.{rescue}.journal" if rescue else f"part-{number:06d}.journal"
 
 
-def journal_number(name: str) -> int | None:
-    """The number of the part that a journal's file name speaks of, None for any other name."""
-    found = _NAME.fullmatch(name)
-    return int(found[1]) if found else None
-
-
 def journals_in(disk: Disk, folder: Path) -> dict[int, list[Path]]:
     """The journals in a folder by part number; those of one part in the order they were written."""
     found: dict[int, list[Path]] = {}
-    for name in disk.names(folder):
-        if (number := journal_number(name)) is not None:
-            found.setdefault(number, []).append(folder / name)
-    return {number: sorted(paths, key=_order) for number, paths in sorted(found.items())}
+    for number, _, name in sorted(filter(None, map(_numbered, disk.names(folder)))):
+        found.setdefault(number, []).append(folder / name)
+    return found
 
 
-def _order(path: Path) -> int:
-    rescue = path.name.split(".")[1]
-    return int(rescue) if rescue.isdigit() else 0
+def _numbered(name: str) -> tuple[int, int, str] | None:
+    """The part and the `rescue` that a journal's file name speaks of, with the name; None for any other name."""
+    found = _NAME.fullmatch(name)
+    return (int(found[1]), int(found[2] or 0), name) if found else None
 
 
 @dataclass(slots=True)
@@ -225,10 +219,10 @@ class Journal:
     def _move_on(self) -> None:
         """Go on in a new file, which begins with what the old one may not hold. Raises OSError when that fails too."""
         # A number that no file has yet: files of earlier failures may stand, and are read before this one.
-        number = journal_number(self.path.name)
-        assert number is not None
-        taken = journals_in(self._disk, self.path.parent).get(number, [])
-        path = self.path.with_name(journal_name(number, rescue=max(map(_order, taken), default=0) + 1))
+        own, others = _numbered(self.path.name), map(_numbered, self._disk.names(self.path.parent))
+        assert own is not None
+        last = max((other for other in others if other and other[0] == own[0]), default=own)
+        path = self.path.with_name(journal_name(own[0], rescue=last[1] + 1))
         handle = self._disk.open_append(path)
         try:
             write_fully(self._disk, handle, b"".join(self._unsynced))
@@ -450,7 +444,7 @@ def _learn(recovered: Recovered, record: dict[str, Any], read: Callable[[], Atte
         case {"row": row, "ended": _}:
             recovered.ended.add(row)
         case {"base": bill}:
-            recovered.base = Bill(bill["indeterminate"], dict(bill["possibly_paid_twice"]))
+            recovered.base = Bill(**bill)
 
 
 def _failed(stored: Stored, failure: Failure) -> Stored:

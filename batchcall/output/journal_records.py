@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -26,7 +27,7 @@ def sent_line(row: int, number: int, request_hash: str, sent_at_s: float, after:
 
 def base_line(bill: Bill) -> bytes:
     """The bill of a part that stands: the first line of a journal that is begun for it."""
-    return _line({"base": {"indeterminate": bill.indeterminate, "possibly_paid_twice": bill.possibly_paid_twice}})
+    return _line({"base": asdict(bill)})
 
 
 def attempt_line(attempt: Attempt) -> bytes:
