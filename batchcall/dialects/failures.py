@@ -38,166 +38,113 @@ HEADERS_READ = frozenset({*WAIT_HEADERS, *RESET_HEADERS, *RESET_HEADERS.values()
 
 # fmt: off
 # Codes that mean one thing whatever the status: error.code, error.type, error.status and reasons, in lower case. One
-# that may mean several things is in BY_VAGUE_CODE, or stands beside its status in BY_CODE_AND_STATUS.
+# that may mean several things is in BY_VAGUE_CODE, or stands beside its status in BY_CODE_AND_STATUS. A line holds what
+# several vendors write, or what the one named behind it does.
+CODES: Mapping[FailureKind, tuple[str, ...]] = {
+    FailureKind.RATE_LIMITED: (
+        "rate_limit_exceeded rate_limit_error rate_limited slow_down too_many_requests",
+        "resource_exhausted",  # Gemini
+        "rate_limit_reached_error",  # Moonshot
+        "ratelimitreached",  # Azure
+        "ratelimiterror",  # LiteLLM
+        "throttling throttling.ratequota throttling.allocationquota",  # DashScope
+        "limit_requests limit_burst_rate",  # DashScope
+        "1303",  # Zhipu
+        "throttlingexception",  # Bedrock
+    ),
+    FailureKind.TOO_MANY_OPEN: (
+        "concurrency_limit_reached concurrency_limit_exceeded",
+        "token_concurrency_limit_reached",  # new-api
+        "max_parallel_requests",  # LiteLLM
+        "1302",  # Zhipu
+    ),
+    FailureKind.OVERLOADED: (
+        "overloaded server_overloaded service_unavailable",
+        "overloaded_error",  # Anthropic
+        "unavailable",  # Gemini
+        "engine_overloaded_error",  # Moonshot
+        "serveroverloaded",  # Volcano Ark
+        "capacity_exceeded",  # Groq, with 498
+        "unavailable_error",  # llama.cpp: "Loading model"
+        "token_concurrency_unavailable",  # new-api
+        "modelnotreadyexception serviceunavailableexception",  # Bedrock
+        "1305 1312",  # Zhipu
+    ),
+    FailureKind.SERVER_ERROR: (
+        "modelerrorexception",  # Bedrock
+        "channel:response_time_exceeded",  # new-api
+    ),
+    FailureKind.TIMED_OUT: ("modeltimeoutexception",),  # Bedrock
+    FailureKind.NO_QUOTA: (
+        "insufficient_quota insufficient_balance insufficient_credits payment_required credit_balance_exhausted",
+        "billing_not_active billing_hard_limit_reached organization_usage_limit_exceeded",
+        "spend_limit_exceeded spend_limit_reached organization_spend_limit_exceeded project_spend_limit_exceeded",
+        "free_model_blocked_no_quota",
+        "entitlement_required entitlement_inactive entitlement_total_limit_exceeded",
+        "billing_error enforced_spend_limit_reached",  # Anthropic
+        "insufficient_user_quota pre_consume_token_quota_failed",  # one-api, new-api
+        "exceeded_current_quota_error",  # Moonshot
+        "budget_exceeded",  # LiteLLM
+        "arrearage allocationquota.freetieronly",  # DashScope
+        "setlimitexceeded accountoverdueerror",  # Volcano Ark
+        "not_enough_balance",  # Novita
+        "1113",  # Zhipu
+    ),
+    FailureKind.BAD_KEY: (
+        "invalid_api_key incorrect_api_key missing_api_key authentication_error unauthenticated",
+        "permission_denied permission_error account_deactivated access_terminated",
+        "invalid_organization mismatched_organization unsupported_country_region_territory",
+        "api_key_invalid",  # Gemini, as a reason
+        "invalid_authentication_error",  # Moonshot
+        "invalidapikey",  # DashScope
+        "expired_key",  # LiteLLM, with 400
+        "organization_restricted",  # Groq, with 400
+    ),
+    FailureKind.UNKNOWN_MODEL: (
+        "model_not_found model_not_available modelnotfound not_found_error",
+        "model_decommissioned",  # Groq, with 400
+        "invalid_model",  # Mistral, with 400
+        "model_price_error",  # new-api: it has no price
+        "deploymentnotfound",  # Azure
+        "operationnotsupported",  # Azure: of another protocol
+        "notfounderror",  # vLLM
+    ),
+    FailureKind.FILTERED: (
+        "content_filter content_policy_violation moderation_blocked",
+        "contentpolicyviolationerror",  # LiteLLM
+        "responsibleaipolicyviolation",  # Azure
+        "bio_policy image_content_policy_violation",  # Responses
+        "sensitive_words_detected prompt_blocked violation_fee.grok.csam",  # new-api
+        "data_inspection_failed datainspectionfailed",  # DashScope
+        "1301",  # Zhipu
+        "sensitivecontentdetected",  # Volcano Ark
+        "sensitivecontentdetected.severeviolation sensitivecontentdetected.violence",  # Volcano Ark
+        "inputtextsensitivecontentdetected inputimagesensitivecontentdetected",  # Volcano Ark
+        "outputtextsensitivecontentdetected",  # Volcano Ark
+    ),
+    FailureKind.REJECTED: (
+        "context_length_exceeded string_above_max_length request_too_large",
+        "invalid_function_parameters invalid_value invalid_type missing_required_parameter",
+        "unknown_parameter unsupported_parameter unsupported_value",
+        "exceed_context_size_error",  # llama.cpp, with 400 or 500
+        "contextwindowexceedederror",  # LiteLLM
+        "invalid_request convert_request_failed bad_request_body count_token_failed",  # new-api: 500 by default
+        "invalid_prompt invalid_image invalid_image_format invalid_base64_image",  # Responses
+        "invalid_image_url invalid_image_mode image_parse_error image_file_not_found",  # Responses
+        "image_too_large image_too_small image_file_too_large empty_image_file",  # Responses
+        "unsupported_image_media_type failed_to_download_image",  # Responses
+        "invalidparameter",  # DashScope
+        "badrequesterror",  # vLLM
+    ),
+    FailureKind.UNREADABLE: ("tool_use_failed json_validate_failed output_parse_failed",),  # Groq, with 400
+    FailureKind.RELAY_ERROR: (  # new-api
+        "do_request_failed gen_relay_info_failed get_user_quota_failed query_data_error update_data_error",
+        "channel:no_available_key channel:invalid_key channel:model_mapped_error channel:aws_client_error",
+        "channel:param_override_invalid channel:header_override_invalid",
+    ),
+}
 BY_CODE: Mapping[str, FailureKind] = {
-    "rate_limit_exceeded":                  FailureKind.RATE_LIMITED,
-    "rate_limit_error":                     FailureKind.RATE_LIMITED,
-    "rate_limit_reached_error":             FailureKind.RATE_LIMITED,   # Moonshot
-    "ratelimitreached":                     FailureKind.RATE_LIMITED,   # Azure
-    "ratelimiterror":                       FailureKind.RATE_LIMITED,   # LiteLLM
-    "rate_limited":                         FailureKind.RATE_LIMITED,
-    "slow_down":                            FailureKind.RATE_LIMITED,
-    "too_many_requests":                    FailureKind.RATE_LIMITED,
-    "resource_exhausted":                   FailureKind.RATE_LIMITED,   # Gemini
-    "token_concurrency_limit_reached":      FailureKind.TOO_MANY_OPEN,  # new-api
-    "concurrency_limit_reached":            FailureKind.TOO_MANY_OPEN,
-    "concurrency_limit_exceeded":           FailureKind.TOO_MANY_OPEN,
-    "max_parallel_requests":                FailureKind.TOO_MANY_OPEN,  # LiteLLM
-    "throttling":                           FailureKind.RATE_LIMITED,   # DashScope, with the next two
-    "throttling.ratequota":                 FailureKind.RATE_LIMITED,
-    "throttling.allocationquota":           FailureKind.RATE_LIMITED,
-    "limit_requests":                       FailureKind.RATE_LIMITED,
-    "limit_burst_rate":                     FailureKind.RATE_LIMITED,
-    "1302":                                 FailureKind.TOO_MANY_OPEN,  # Zhipu, with those that follow: it limits what
-    "1303":                                 FailureKind.RATE_LIMITED,   # is in flight
-    "1305":                                 FailureKind.OVERLOADED,
-    "1312":                                 FailureKind.OVERLOADED,
-    "throttlingexception":                  FailureKind.RATE_LIMITED,   # Bedrock, with those that follow
-    "modelnotreadyexception":               FailureKind.OVERLOADED,
-    "serviceunavailableexception":          FailureKind.OVERLOADED,
-    "modelerrorexception":                  FailureKind.SERVER_ERROR,
-    "modeltimeoutexception":                FailureKind.TIMED_OUT,
-    "overloaded_error":                     FailureKind.OVERLOADED,     # Anthropic
-    "overloaded":                           FailureKind.OVERLOADED,
-    "server_overloaded":                    FailureKind.OVERLOADED,
-    "engine_overloaded_error":              FailureKind.OVERLOADED,     # Moonshot
-    "serveroverloaded":                     FailureKind.OVERLOADED,     # Volcano Ark
-    "capacity_exceeded":                    FailureKind.OVERLOADED,     # Groq, with 498
-    "service_unavailable":                  FailureKind.OVERLOADED,
-    "unavailable":                          FailureKind.OVERLOADED,     # Gemini
-    "unavailable_error":                    FailureKind.OVERLOADED,     # llama.cpp: "Loading model"
-    "token_concurrency_unavailable":        FailureKind.OVERLOADED,     # new-api
-    "insufficient_quota":                   FailureKind.NO_QUOTA,
-    "credit_balance_exhausted":             FailureKind.NO_QUOTA,
-    "billing_not_active":                   FailureKind.NO_QUOTA,
-    "billing_hard_limit_reached":           FailureKind.NO_QUOTA,
-    "billing_error":                        FailureKind.NO_QUOTA,       # Anthropic
-    "organization_spend_limit_exceeded":    FailureKind.NO_QUOTA,
-    "enforced_spend_limit_reached":         FailureKind.NO_QUOTA,       # Anthropic, in `details`
-    "spend_limit_exceeded":                 FailureKind.NO_QUOTA,
-    "spend_limit_reached":                  FailureKind.NO_QUOTA,
-    "organization_usage_limit_exceeded":    FailureKind.NO_QUOTA,
-    "project_spend_limit_exceeded":         FailureKind.NO_QUOTA,
-    "insufficient_user_quota":              FailureKind.NO_QUOTA,       # one-api, new-api, with the next
-    "pre_consume_token_quota_failed":       FailureKind.NO_QUOTA,
-    "free_model_blocked_no_quota":          FailureKind.NO_QUOTA,
-    "entitlement_required":                 FailureKind.NO_QUOTA,
-    "entitlement_inactive":                 FailureKind.NO_QUOTA,
-    "entitlement_total_limit_exceeded":     FailureKind.NO_QUOTA,
-    "exceeded_current_quota_error":         FailureKind.NO_QUOTA,       # Moonshot
-    "insufficient_balance":                 FailureKind.NO_QUOTA,
-    "insufficient_credits":                 FailureKind.NO_QUOTA,
-    "payment_required":                     FailureKind.NO_QUOTA,
-    "budget_exceeded":                      FailureKind.NO_QUOTA,       # LiteLLM
-    "arrearage":                            FailureKind.NO_QUOTA,       # DashScope, with the next
-    "allocationquota.freetieronly":         FailureKind.NO_QUOTA,
-    "setlimitexceeded":                     FailureKind.NO_QUOTA,       # Volcano Ark
-    "not_enough_balance":                   FailureKind.NO_QUOTA,       # Novita
-    "accountoverdueerror":                  FailureKind.NO_QUOTA,       # Volcano Ark
-    "1113":                                 FailureKind.NO_QUOTA,       # Zhipu
-    "invalid_api_key":                      FailureKind.BAD_KEY,
-    "invalidapikey":                        FailureKind.BAD_KEY,        # DashScope
-    "incorrect_api_key":                    FailureKind.BAD_KEY,
-    "missing_api_key":                      FailureKind.BAD_KEY,
-    "api_key_invalid":                      FailureKind.BAD_KEY,        # Gemini, as a reason
-    "authentication_error":                 FailureKind.BAD_KEY,
-    "invalid_authentication_error":         FailureKind.BAD_KEY,        # Moonshot
-    "unauthenticated":                      FailureKind.BAD_KEY,
-    "permission_denied":                    FailureKind.BAD_KEY,
-    "permission_error":                     FailureKind.BAD_KEY,
-    "expired_key":                          FailureKind.BAD_KEY,        # LiteLLM, with 400
-    "account_deactivated":                  FailureKind.BAD_KEY,
-    "organization_restricted":              FailureKind.BAD_KEY,        # Groq, with 400
-    "access_terminated":                    FailureKind.BAD_KEY,
-    "invalid_organization":                 FailureKind.BAD_KEY,
-    "mismatched_organization":              FailureKind.BAD_KEY,
-    "unsupported_country_region_territory": FailureKind.BAD_KEY,
-    "model_not_found":                      FailureKind.UNKNOWN_MODEL,
-    "model_not_available":                  FailureKind.UNKNOWN_MODEL,
-    "modelnotfound":                        FailureKind.UNKNOWN_MODEL,
-    "model_decommissioned":                 FailureKind.UNKNOWN_MODEL,  # Groq, with 400
-    "invalid_model":                        FailureKind.UNKNOWN_MODEL,  # Mistral, with 400
-    "model_price_error":                    FailureKind.UNKNOWN_MODEL,  # new-api: no price set for the model
-    "deploymentnotfound":                   FailureKind.UNKNOWN_MODEL,  # Azure, with the next
-    "operationnotsupported":                FailureKind.UNKNOWN_MODEL,  # the model speaks another protocol
-    "not_found_error":                      FailureKind.UNKNOWN_MODEL,
-    "notfounderror":                        FailureKind.UNKNOWN_MODEL,  # vLLM
-    "content_filter":                       FailureKind.FILTERED,
-    "content_policy_violation":             FailureKind.FILTERED,
-    "contentpolicyviolationerror":          FailureKind.FILTERED,       # LiteLLM
-    "responsibleaipolicyviolation":         FailureKind.FILTERED,       # Azure
-    "bio_policy":                           FailureKind.FILTERED,       # Responses, with the next
-    "image_content_policy_violation":       FailureKind.FILTERED,
-    "moderation_blocked":                   FailureKind.FILTERED,
-    "sensitive_words_detected":             FailureKind.FILTERED,       # new-api, with the next two
-    "prompt_blocked":                       FailureKind.FILTERED,
-    "violation_fee.grok.csam":              FailureKind.FILTERED,
-    "data_inspection_failed":               FailureKind.FILTERED,       # DashScope
-    "datainspectionfailed":                 FailureKind.FILTERED,
-    "1301":                                 FailureKind.FILTERED,       # Zhipu
-    "sensitivecontentdetected":             FailureKind.FILTERED,       # Volcano Ark, with those that follow
-    "sensitivecontentdetected.severeviolation": FailureKind.FILTERED,
-    "sensitivecontentdetected.violence":    FailureKind.FILTERED,
-    "inputtextsensitivecontentdetected":    FailureKind.FILTERED,
-    "inputimagesensitivecontentdetected":   FailureKind.FILTERED,
-    "outputtextsensitivecontentdetected":   FailureKind.FILTERED,
-    "context_length_exceeded":              FailureKind.REJECTED,
-    "exceed_context_size_error":            FailureKind.REJECTED,       # llama.cpp, with 400 or 500
-    "contextwindowexceedederror":           FailureKind.REJECTED,       # LiteLLM
-    "string_above_max_length":              FailureKind.REJECTED,
-    "request_too_large":                    FailureKind.REJECTED,
-    "invalid_request":                      FailureKind.REJECTED,       # new-api, with the next three: 500 by default
-    "convert_request_failed":               FailureKind.REJECTED,
-    "bad_request_body":                     FailureKind.REJECTED,
-    "count_token_failed":                   FailureKind.REJECTED,
-    "invalid_prompt":                       FailureKind.REJECTED,       # Responses, with those on images
-    "invalid_image":                        FailureKind.REJECTED,
-    "invalid_image_format":                 FailureKind.REJECTED,
-    "invalid_base64_image":                 FailureKind.REJECTED,
-    "invalid_image_url":                    FailureKind.REJECTED,
-    "image_too_large":                      FailureKind.REJECTED,
-    "image_too_small":                      FailureKind.REJECTED,
-    "image_parse_error":                    FailureKind.REJECTED,
-    "invalid_image_mode":                   FailureKind.REJECTED,
-    "image_file_too_large":                 FailureKind.REJECTED,
-    "unsupported_image_media_type":         FailureKind.REJECTED,
-    "empty_image_file":                     FailureKind.REJECTED,
-    "failed_to_download_image":             FailureKind.REJECTED,
-    "image_file_not_found":                 FailureKind.REJECTED,
-    "invalid_function_parameters":          FailureKind.REJECTED,
-    "invalid_value":                        FailureKind.REJECTED,
-    "invalid_type":                         FailureKind.REJECTED,
-    "unknown_parameter":                    FailureKind.REJECTED,
-    "unsupported_parameter":                FailureKind.REJECTED,
-    "unsupported_value":                    FailureKind.REJECTED,
-    "missing_required_parameter":           FailureKind.REJECTED,
-    "invalidparameter":                     FailureKind.REJECTED,       # DashScope
-    "badrequesterror":                      FailureKind.REJECTED,       # vLLM
-    "tool_use_failed":                      FailureKind.UNREADABLE,     # Groq, with 400 and the next two: of the answer
-    "json_validate_failed":                 FailureKind.UNREADABLE,
-    "output_parse_failed":                  FailureKind.UNREADABLE,
-    "do_request_failed":                    FailureKind.RELAY_ERROR,    # new-api, with those that follow
-    "gen_relay_info_failed":                FailureKind.RELAY_ERROR,
-    "get_user_quota_failed":                FailureKind.RELAY_ERROR,
-    "query_data_error":                     FailureKind.RELAY_ERROR,
-    "update_data_error":                    FailureKind.RELAY_ERROR,
-    "channel:no_available_key":             FailureKind.RELAY_ERROR,
-    "channel:param_override_invalid":       FailureKind.RELAY_ERROR,
-    "channel:header_override_invalid":      FailureKind.RELAY_ERROR,
-    "channel:model_mapped_error":           FailureKind.RELAY_ERROR,
-    "channel:aws_client_error":             FailureKind.RELAY_ERROR,
-    "channel:invalid_key":                  FailureKind.RELAY_ERROR,
-    "channel:response_time_exceeded":       FailureKind.SERVER_ERROR,
+    code: kind for kind, lines in CODES.items() for line in lines for code in line.split()
 }
 
 # Codes that mean another thing with one status than with all others, or a vendor's short numbers, which others may use.

@@ -28,7 +28,14 @@ from batchcall.base.records import (
     Usage,
 )
 from batchcall.dialects import DIALECTS
-from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, HEADERS_READ, WORDINGS
+from batchcall.dialects.failures import (
+    BY_CODE,
+    BY_CODE_AND_STATUS,
+    BY_VAGUE_CODE,
+    CODES,
+    HEADERS_READ,
+    WORDINGS,
+)
 from batchcall.job.file_schema import PROTOCOLS
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -188,6 +195,12 @@ def test_codes_are_listed_as_they_are_looked_up() -> None:
 
     assert all(code == code.lower() for code in codes)
     assert BY_CODE.keys().isdisjoint(BY_VAGUE_CODE)
+
+
+def test_no_code_is_listed_twice() -> None:
+    listed = [code for lines in CODES.values() for line in lines for code in line.split()]
+
+    assert len(listed) == len(set(listed)) == len(BY_CODE)
 
 
 def test_no_words_ever_decide_what_a_429_is() -> None:
