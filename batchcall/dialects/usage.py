@@ -10,10 +10,11 @@ MAX_COUNT = 2**40  # beyond what any model can use; sums over all attempts and r
 
 
 # One form for four vendors: prompt_tokens and completion_tokens (chat completions), input_tokens and output_tokens (the
-# Responses API and Anthropic), with details below or, at DeepSeek and Moonshot, beside them. A relay that translates
-# may mix them, so each count is looked for under all its names, whatever the protocol.
+# Responses API and Anthropic), with details below or, at DeepSeek and Moonshot, beside them, and Gemini's TokenCounts.
+# A relay that translates may mix them, so each count is looked for under all its names, whatever the protocol.
 def read_usage(written: Json) -> Usage:
-    """The counts in a `usage` object. What is not a non-negative integer, or is absurdly large, counts as not given.
+    """The counts in a `usage` or `usageMetadata`. What is not a non-negative integer, or is absurdly large, counts as
+    not given.
 
     Where an endpoint gives both parts and no total, the total is their sum.
     """
@@ -24,27 +25,24 @@ def read_usage(written: Json) -> Usage:
         # Anthropic's leave out what was written to the cache and what was read from it.
         prompt = _sum_of(written, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     completion = _first(written, "completion_tokens", "output_tokens")
-    total = _count(written.get("total_tokens"))
+    # Google counts what tools have read apart from the prompt, and thoughts apart from the candidates.
+    if prompt is None:
+        prompt = _sum_of(written, "promptTokenCount", "toolUsePromptTokenCount")
+    if completion is None:
+        completion = _sum_of(written, "candidatesTokenCount", "thoughtsTokenCount")
+    total = _first(written, "total_tokens", "totalTokenCount")
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
     cached = _in_details(written, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
-    if cached is None:  # DeepSeek, Moonshot, Anthropic
-        cached = _first(written, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+    if cached is None:
+        cached = _first(written, *_CACHED_BESIDE)
     details = ("completion_tokens_details", "output_tokens_details")
     reasoning = _in_details(written, details, "reasoning_tokens", "thinking_tokens")
-    return _usage(written, prompt, completion, total, cached, reasoning)
-
-
-def read_usage_metadata(written: Json) -> Usage:
-    """The counts in Gemini's `usageMetadata`.
-
-    Google counts thoughts and what tools have read apart from the candidates and the prompt: both are added here.
-    """
-    if not isinstance(written, dict):
-        return NO_USAGE
-    reasoning = _first(written, "thoughtsTokenCount")
-    prompt = _sum_of(written, "promptTokenCount", "toolUsePromptTokenCount")
-    completion = _sum_of(written, "candidatesTokenCount", "thoughtsTokenCount")
-    total = _first(written, "totalTokenCount")
-    return _usage(written, prompt, completion, total, _first(written, "cachedContentTokenCount"), reasoning)
+    if reasoning is None:
+        reasoning = _first(written, "thoughtsTokenCount")
+    counts = (prompt, completion, total, cached, reasoning)
+    # Looked for only where something is missing: most answers give all.
+    return Usage(*counts, is_partial=None in counts and _has_odd_count(written))
 
 
 def read_usage_beside(document: dict[str, Json]) -> Usage:
@@ -53,52 +51,38 @@ def read_usage_beside(document: dict[str, Json]) -> Usage:
     Anthropic's streams begin with a message that has counted the prompt; those of the Responses API end with a
     response, failed or not.
     """
-    if _COUNTED_IN.isdisjoint(document):
-        return NO_USAGE
-    inside = (document.get("message"), document.get("response"))
-    for around in (document, *(each for each in inside if isinstance(each, dict))):
-        for read, name in ((read_usage, "usage"), (read_usage_metadata, "usageMetadata")):
-            if (usage := read(around.get(name))) != NO_USAGE:
+    for around in (document, document.get("message"), document.get("response")):
+        for name in ("usage", "usageMetadata"):
+            if isinstance(around, dict) and (usage := read_usage(around.get(name))) != NO_USAGE:
                 return usage
     return NO_USAGE
 
 
-def _usage(
-    written: dict[str, Json],
-    prompt: int | None,
-    completion: int | None,
-    total: int | None,
-    cached: int | None,
-    reasoning: int | None,
-) -> Usage:
-    if total is None and prompt is not None and completion is not None:
-        total = prompt + completion
-    # Whether a count is given, here or in details, that is none or that no model can have used. Looked for only where
-    # something is missing: most answers give all.
-    is_partial = False
-    if None in (prompt, completion, total, cached, reasoning):
-        details = (each for each in written.values() if isinstance(each, dict))
-        given = ((name, value) for around in (written, *details) for name, value in around.items())
-        is_partial = any(name in _COUNTS and value is not None and _count(value) is None for name, value in given)
-    return Usage(prompt, completion, total, cached, reasoning, is_partial)
-
-
-_COUNTED_IN = frozenset({"usage", "usageMetadata", "message", "response"})
+# DeepSeek; Moonshot; Anthropic; Gemini
+_CACHED_BESIDE = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "cachedContentTokenCount")
 _COUNTS = frozenset(
     (
-        *("prompt_tokens", "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
-        *("completion_tokens", "output_tokens", "total_tokens", "reasoning_tokens", "thinking_tokens"),
-        *("cached_tokens", "prompt_cache_hit_tokens", "promptTokenCount", "toolUsePromptTokenCount"),
-        *("candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount", "cachedContentTokenCount"),
+        *("prompt_tokens", "input_tokens", "cache_creation_input_tokens", "completion_tokens", "output_tokens"),
+        *("total_tokens", "reasoning_tokens", "thinking_tokens", *_CACHED_BESIDE),
+        *("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount"),
+        "totalTokenCount",
     )
 )
 
 
+def _has_odd_count(written: dict[str, Json]) -> bool:
+    """Whether a count is given, here or in details, that is none or that no model can have used."""
+    for around in (written, *written.values()):
+        for name, value in around.items() if isinstance(around, dict) else ():
+            if name in _COUNTS and value is not None and _count(value) is None:
+                return True
+    return False
+
+
 def _sum_of(written: dict[str, Json], *names: str) -> int | None:
     """The sum of the counts that are given; None where there is none, or one of them cannot be read."""
-    given = [written[name] for name in names if written.get(name) is not None]
-    counts = [count for value in given if (count := _count(value)) is not None]
-    return sum(counts) if counts and len(counts) == len(given) else None
+    counts = [_count(value) for name in names if (value := written.get(name)) is not None]
+    return sum(filter(None, counts)) if counts and None not in counts else None
 
 
 def _in_details(written: dict[str, Json], places: tuple[str, ...], *names: str) -> int | None:
@@ -111,7 +95,8 @@ def _in_details(written: dict[str, Json], places: tuple[str, ...], *names: str) 
 
 def _first(written: dict[str, Json], *names: str) -> int | None:
     for name in names:
-        if (count := _count(written.get(name))) is not None:
+        value = written.get(name)
+        if value is not None and (count := _count(value)) is not None:
             return count
     return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
 from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none
-from batchcall.dialects.usage import read_usage_metadata
+from batchcall.dialects.usage import read_usage
 
 Document = dict[str, Any]
 
@@ -37,7 +37,7 @@ def gemini_reply_from(document: Json, *, as_text: Callable[[Json], str] = as_jso
         finish_reason=finish_reason,
         model=string_or_none(document.get("modelVersion")),
         response_id=string_or_none(document.get("responseId")),
-        usage=read_usage_metadata(document.get("usageMetadata")),
+        usage=read_usage(document.get("usageMetadata")),
     )
 
 
