@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from batchcall.answers import AnswerParser, Prepared
-from batchcall.base import Attempt, ExitCode, Json, Outcome, OutputError, Request, ResumeError, Row, Status
+from batchcall.base import Attempt, Bill, ExitCode, Json, Outcome, OutputError, Request, ResumeError, Row, Status
 from batchcall.commands.status import require_runfile
 from batchcall.disk import (
     ANSWERS_FOLDER,
@@ -34,7 +34,6 @@ from batchcall.output import (
     Waiting,
     add_left_out,
     as_output_error,
-    bill_aside,
     by_row,
     journal_name,
     kept_schema_of,
@@ -230,7 +229,7 @@ def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, total
     if identity != runfile.identity:
         runfile.kept_jobs.append(runfile.job)
     runfile.job, runfile.identity, runfile.validations = masked(job), identity, [read_with(job)]
-    totals.bill.add(bill_aside(runfile))  # of what was set aside, which is in no part
+    totals.bill.add(Bill(**runfile.bill_aside))  # of what was set aside, which is in no part
     runfile.totals = totals.as_json()
     if layout is not None:
         runfile.layout = layout_fingerprint(layout, job.output.part_rows)

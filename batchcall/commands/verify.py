@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.base import BatchcallError, DamagedRecordError, InputError, JobError, Outcome, counted
+from batchcall.base import BatchcallError, Bill, DamagedRecordError, InputError, JobError, Outcome, counted
 from batchcall.commands.status import require_runfile
 from batchcall.disk import Disk, RealDisk, answers_in, holder_of, part_name, part_numbers
 from batchcall.input import Input, open_input
@@ -20,7 +20,6 @@ from batchcall.output import (
     RunFile,
     Totals,
     as_read_error,
-    bill_aside,
     journal_name,
     journals_in,
     matches,
@@ -111,7 +110,7 @@ def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | No
         # Before the parts: a run that ends meanwhile would seem to have written `_SUCCESS` over missing rows.
         has_success = disk.exists(folder / SUCCESS)
         totals = _read_parts(disk, folder, runfile, proof)
-        totals.bill.add(bill_aside(runfile))
+        totals.bill.add(Bill(**runfile.bill_aside))
         # While a run is under way, record and parts differ. And running the job again would not repair a damaged part.
         if holder is None and not proof.damaged:
             if _has_died(runfile):

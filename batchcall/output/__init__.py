@@ -34,7 +34,7 @@ from batchcall.output.parts import (
     write_part,
 )
 from batchcall.output.results import read, read_failed, read_table
-from batchcall.output.runfile import InputEntry, RunEntry, RunFile, bill_aside, read_runfile, write_runfile
+from batchcall.output.runfile import InputEntry, RunEntry, RunFile, read_runfile, write_runfile
 from batchcall.output.stamps import AnswerCount, bought_from, has_bought
 from batchcall.output.stored import by_row
 from batchcall.output.waiting import Waiting
@@ -62,7 +62,6 @@ __all__ = [
     "add_left_out",
     "as_output_error",
     "as_read_error",
-    "bill_aside",
     "bought_from",
     "by_row",
     "clear_remains",

@@ -6,10 +6,9 @@ A row whose request equals one that was answered takes that answer, wherever eit
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import chain, groupby, starmap
 from pathlib import Path
 
 import orjson
@@ -35,6 +34,7 @@ from batchcall.output.generations import new_generation, numbered_generations
 from batchcall.output.journal import journal_name, journals_in, read_journals
 from batchcall.output.journal_records import as_attempt, attempt_line, attempt_record
 from batchcall.output.parts import AnswersFile, Totals, read_batches, readable, stored_answers, write_part
+from batchcall.output.scratch import new_tables
 from batchcall.output.stored import Stored, by_row, is_success, microseconds
 from batchcall.output.waiting import Waiting
 
@@ -61,8 +61,7 @@ class Bought:
 
 
 class EarlierAnswers:
-    """Answers of earlier generations that no row has taken yet. Held in a temporary SQLite file: bounded memory,
-    any order. Built at each start, so it never disagrees with the files."""
+    """Answers of earlier generations that no row has taken yet."""
 
     def __init__(self, disk: Disk, folder: Path, own: Path) -> None:
         """Read every earlier generation. What stands in the present parts and journals was taken already."""
@@ -70,29 +69,21 @@ class EarlierAnswers:
         self._own = own
         self._layout = Layout(pa.schema([]), None)
         self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
-        # Nothing of the table has to survive, so SQLite never syncs, and all is one transaction.
-        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # "": a file without a name
-        with contextlib.ExitStack() as unless_filled:
-            unless_filled.callback(self.close)
-            self._table.executescript(
-                "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
-                "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
-                " attempts BLOB, tokens INTEGER, cost REAL,"
-                " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID;"
-                # Apart from the answers: SQLite keeps in memory what a transaction changes, until it ends.
-                "CREATE TABLE untaken (hash TEXT, answered INTEGER, finished_us INTEGER,"
-                " PRIMARY KEY (hash, answered DESC, finished_us)) WITHOUT ROWID;"
-                "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
-            )
-            self._table.execute("BEGIN")
+        with new_tables(
+            "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
+            " attempts BLOB, tokens INTEGER, cost REAL,"
+            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID;"
+            # Apart from the answers: SQLite keeps in memory what a transaction changes, until it ends.
+            "CREATE TABLE untaken (hash TEXT, answered INTEGER, finished_us INTEGER,"
+            " PRIMARY KEY (hash, answered DESC, finished_us)) WITHOUT ROWID;"
+            "CREATE TABLE counted (hash TEXT, finished_us INTEGER, PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
+        ) as self._table:
             for generation in numbered_generations(self._disk, self._own):
                 self._learn(generation)
             self._table.execute("INSERT INTO untaken SELECT hash, answered, finished_us FROM bought")
             self._learnt = len(self)
             for key in self._present(folder):
                 self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
-            self._table.execute("COMMIT")
-            unless_filled.pop_all()
 
     def __len__(self) -> int:
         return int(self._table.execute("SELECT count(*) FROM untaken").fetchone()[0])
@@ -111,8 +102,7 @@ class EarlierAnswers:
         key = (request_hash, found[0])
         self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
         query = "SELECT schema, outcome, attempts FROM bought WHERE hash = ? AND finished_us = ?"
-        schema, outcome, attempts = self._table.execute(query, key).fetchone()
-        return Bought(self._as_outcome(schema, outcome), _as_attempts(attempts))
+        return self._bought(*self._table.execute(query, key).fetchone())
 
     def untaken(self) -> Iterator[tuple[Usage, float | None, tuple[Attempt, ...]]]:
         """What each answer that no row has taken used and cost (USD); or its attempts, where no outcome has that.
@@ -166,8 +156,13 @@ class EarlierAnswers:
 
     def _left(self, which: str) -> Iterator[Bought]:
         query = f"SELECT schema, outcome, attempts FROM untaken JOIN bought USING (hash, finished_us) WHERE {which}"
-        for schema, outcome, attempts in self._table.execute(query):
-            yield Bought(self._as_outcome(schema, outcome), _as_attempts(attempts))
+        return starmap(self._bought, self._table.execute(query))
+
+    def _bought(self, schema: int | None, outcome: bytes | None, attempts: bytes) -> Bought:
+        if schema is None or outcome is None:
+            return Bought(None, _as_attempts(attempts))
+        batch = pa.ipc.read_record_batch(pa.py_buffer(outcome), self._schemas[schema])
+        return Bought(self._layout.read(batch)[0][1], _as_attempts(attempts))
 
     def _write_part(self, folder: Path, number: int, bought: Iterable[tuple[int, Bought]]) -> None:
         totals, answers = Totals(), AnswersFile(self._disk, folder / ANSWERS_FOLDER / answers_name(number))
@@ -206,18 +201,15 @@ class EarlierAnswers:
                     attempts = raw.get(outcome.row, [])
                     answered = is_success(outcome.http_status) or any(one.is_success for one in attempts)
                     finished_us = microseconds(outcome.finished_at_s)
-                    self._insert(outcome.request_hash, finished_us, answered, attempts, schema, written)
-                    self._table.execute(
-                        "UPDATE bought SET tokens = ?, cost = ? WHERE hash = ? AND finished_us = ?",
-                        (outcome.usage.total_tokens, outcome.cost, outcome.request_hash, finished_us),
-                    )
+                    of_row = (schema, written, outcome.usage.total_tokens, outcome.cost)
+                    self._insert(outcome.request_hash, finished_us, answered, attempts, of_row)
 
     def _learn_attempts(self, rows: Mapping[int, list[Stored]]) -> None:
         """Rows whose outcome is in no part."""
         for attempts in rows.values():
             if any(one.http_status is not None for one in attempts):  # the last may be a connection that was lost
                 last, answered = attempts[-1], any(one.is_success for one in attempts)
-                self._insert(last.request_hash, last.finished_us, answered, attempts, None, None)
+                self._insert(last.request_hash, last.finished_us, answered, attempts)
 
     def _insert(
         self,
@@ -225,18 +217,20 @@ class EarlierAnswers:
         finished_us: int,
         answered: bool,
         attempts: list[Stored],
-        schema: int | None,
-        outcome: bytes | None,
+        of_row: tuple[int | None, bytes | None, int | None, float | None] = (None, None, None, None),
     ) -> None:
-        """A row may stand in a part and in a journal that was kept: the outcome of the one, the longer attempts."""
+        """A row may stand in a part and in a journal that was kept: `of_row` (schema, outcome, tokens, cost) is from
+        the one, the attempts are the longer ones."""
         raw = orjson.dumps([attempt_record(one.read()) for one in attempts])
         self._table.execute(
-            "INSERT INTO bought VALUES (?, ?, ?, ?, ?, ?, NULL, NULL) ON CONFLICT DO UPDATE SET"
+            "INSERT INTO bought (hash, finished_us, answered, attempts, schema, outcome, tokens, cost)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " answered = max(answered, excluded.answered), schema = coalesce(schema, excluded.schema),"
-            " outcome = coalesce(outcome, excluded.outcome),"
+            " outcome = coalesce(outcome, excluded.outcome), tokens = coalesce(excluded.tokens, tokens),"
+            " cost = coalesce(excluded.cost, cost),"
             " attempts = CASE WHEN length(attempts) >= length(excluded.attempts) THEN attempts"
             " ELSE excluded.attempts END",
-            (request_hash, finished_us, answered, schema, outcome, raw),
+            (request_hash, finished_us, answered, raw, *of_row),
         )
         self._count(attempts[:-1])
 
@@ -267,12 +261,6 @@ class EarlierAnswers:
         for attempts in (found for rows in chain(in_journals, beside_parts) for found in rows.values()):
             self._count(attempts)
             yield attempts[-1].request_hash, attempts[-1].finished_us
-
-    def _as_outcome(self, schema: int | None, written: bytes | None) -> Outcome | None:
-        if schema is None or written is None:
-            return None
-        batch = pa.ipc.read_record_batch(pa.py_buffer(written), self._schemas[schema])
-        return self._layout.read(batch)[0][1]
 
 
 def _part_of(numbered: tuple[int, Bought]) -> int:

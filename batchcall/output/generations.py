@@ -36,18 +36,15 @@ def set_aside(disk: Disk, folder: Path, own: Path, numbers: Iterable[int]) -> No
 
 
 def new_generation(disk: Disk, own: Path) -> Path:
-    folder = own / EARLIER / f"{_last_generation(disk, own) + 1:04d}"
+    last = max((int(folder.name) for folder in numbered_generations(disk, own)), default=0)
+    folder = own / EARLIER / f"{last + 1:04d}"
     ensure_folder(disk, folder / ANSWERS_FOLDER)
     return folder
 
 
 def has_earlier(disk: Disk, own: Path) -> bool:
     """Whether anything was ever set aside."""
-    return _last_generation(disk, own) > 0
-
-
-def _last_generation(disk: Disk, own: Path) -> int:
-    return max((int(name) for name in disk.names(own / EARLIER) if name.isdigit()), default=0)
+    return bool(numbered_generations(disk, own))
 
 
 def numbered_generations(disk: Disk, own: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +353,7 @@ class _LoadedAnswers:
         return self._loaded[group][place - self._starts[group]]
 
     def _bytes(self) -> int:
-        return sum(_body_bytes(attempt) for attempts in self._loaded.values() for attempt in attempts)
+        return sum(map(_body_bytes, chain.from_iterable(self._loaded.values())))
 
 
 def _body_bytes(attempt: Attempt) -> int:

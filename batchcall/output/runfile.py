@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from batchcall.base import Bill, DamagedRecordError, OutputError
+from batchcall.base import DamagedRecordError, OutputError
 from batchcall.disk import Disk, write_whole
 
 NAME = "run.json"
@@ -61,7 +61,7 @@ class RunFile(msgspec.Struct, kw_only=True):
     totals: dict[str, Any] = {}
     is_complete: bool = False
     revalidating: bool = False  # parts are being rewritten; run `revalidate` again when it was interrupted
-    bill_aside: dict[str, Any] = {}  # indeterminate, possibly_paid_twice: of parts that were set aside since
+    bill_aside: dict[str, Any] = {}  # a `Bill`, if not empty: of rows in parts that were set aside since
     kept_jobs: list[dict[str, Any]] = []  # older jobs whose answers stay as they are (--on-change keep, revalidate)
     validations: list[dict[str, Any]] = []  # what the rows in parts were read with; empty: by an older version
     runs: list[RunEntry] = []
@@ -85,12 +85,6 @@ def read_runfile(disk: Disk, own: Path) -> RunFile | None:
             f"{path} cannot be read: {error}",
             hint="run the same job again: the parts are compared with it, and a new record is written",
         ) from error
-
-
-def bill_aside(runfile: RunFile) -> Bill:
-    """Requests that may have been paid in vain, of rows that stand in no part any more."""
-    aside = runfile.bill_aside
-    return Bill(aside.get("indeterminate", 0), dict(aside.get("possibly_paid_twice", {})))
 
 
 def write_runfile(disk: Disk, own: Path, runfile: RunFile, *, is_last: bool = True) -> None:

@@ -5,9 +5,8 @@ Only counts; the answers themselves are `earlier_answers`'s.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from batchcall.output.columns import USAGE_COLUMNS
 from batchcall.output.generations import numbered_generations
 from batchcall.output.journal import journals_in, read_journals
 from batchcall.output.parts import read_batches, stored_answers
+from batchcall.output.scratch import new_tables
 from batchcall.output.stored import Stored, by_row, is_success
 
 
@@ -56,7 +56,7 @@ def _stamps(disk: Disk, parts: Path, own: Path, number_of: Callable[[str], int |
     for name in disk.names(parts):
         if (number := number_of(name)) is not None:
             answers.pop(number, None)
-            for batch in read_batches(disk, parts / name, [*_COLUMNS]):
+            for batch in read_batches(disk, parts / name, [*_STAMPED, *USAGE_COLUMNS]):
                 yield from _of_batch(batch)
     for paths in journals_in(disk, own).values():
         yield from _of_rows(read_journals(disk, paths).attempts)
@@ -64,26 +64,19 @@ def _stamps(disk: Disk, parts: Path, own: Path, number_of: Callable[[str], int |
         yield from _of_rows(by_row(stored_answers(disk, path)))
 
 
-_COLUMNS = ("request_hash", "finished_at", "http_status", "status", "endpoint", *USAGE_COLUMNS)
+_STAMPED = ("request_hash", "finished_at", "http_status", "status", "endpoint")
 
 
 def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
-    hashes = batch.column("request_hash").to_pylist()
-    moments = batch.column("finished_at").cast(pa.int64()).to_pylist()
-    http_statuses, statuses = batch.column("http_status").to_pylist(), batch.column("status").to_pylist()
-    used = [False] * batch.num_rows
-    for name in USAGE_COLUMNS:
-        counted = pc.is_valid(batch.column(name)).to_pylist()
-        used = [one or other for one, other in zip(used, counted, strict=True)]
-    came = [
-        is_success(http) and status != Status.BAD_RESPONSE for http, status in zip(http_statuses, statuses, strict=True)
-    ]
-    endpoints = batch.column("endpoint").to_pylist()
-    for request_hash, moment, is_completion, has_tokens, endpoint in zip(
-        hashes, moments, came, used, endpoints, strict=True
+    hashes, finished_at, *others = (batch.column(name) for name in _STAMPED)
+    has_tokens = reduce(pc.or_, (pc.is_valid(batch.column(name)) for name in USAGE_COLUMNS))
+    columns = (hashes, finished_at.cast(pa.int64()), has_tokens, *others)
+    for request_hash, moment, is_counted, http_status, status, endpoint in zip(
+        *(column.to_pylist() for column in columns), strict=True
     ):
         if request_hash is not None:
-            yield Stamp(request_hash, moment, is_completion or has_tokens, endpoint)
+            is_completion = is_success(http_status) and status != Status.BAD_RESPONSE
+            yield Stamp(request_hash, moment, is_completion or is_counted, endpoint)
 
 
 def _of_rows(rows: dict[int, list[Stored]]) -> Iterator[Stamp]:
@@ -95,23 +88,19 @@ def _of_rows(rows: dict[int, list[Stored]]) -> Iterator[Stamp]:
 
 
 class AnswerCount:
-    """How many answers there are to each request, in a temporary SQLite file: bounded memory for any output."""
+    """How many answers there are to each request."""
 
     def __init__(self, disk: Disk, folder: Path) -> None:
-        self._table = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        with contextlib.ExitStack() as unless_filled:
-            unless_filled.callback(self.close)
-            self._table.executescript(
-                "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF;"
-                "CREATE TABLE answer (hash TEXT, finished_us INTEGER, is_paid INTEGER, is_here INTEGER,"
-                " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID; BEGIN"
-            )
+        with new_tables(
+            "CREATE TABLE answer (hash TEXT, finished_us INTEGER, is_paid INTEGER, is_here INTEGER,"
+            " PRIMARY KEY (hash, finished_us)) WITHOUT ROWID"
+        ) as self._table:
             self._add(stamps_here(disk, folder), is_here=True)
             self.bought = self.left_here()
             # What stands here goes first, so an answer that a crash left in both places counts as here.
             for generation in numbered_generations(disk, folder / OWN_FOLDER):
                 self._add(_stamps(disk, generation, generation, aside_number), is_here=False)
-            unless_filled.pop_all()
+        self._table.execute("BEGIN")  # each answer that is taken changes it
 
     def take(self, request_hash: str) -> bool:
         """Whether there is an answer to this request that was not taken yet, in the output first; takes it."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import time
 
-from batchcall.base import BatchcallError, ExitCode, InputError, OutputError
+from batchcall.base import BatchcallError, Bill, ExitCode, InputError, OutputError
 from batchcall.engine import LiveEngine
 from batchcall.job import LimitsSection
-from batchcall.output import Totals, as_output_error, bill_aside, write_runfile
+from batchcall.output import Totals, as_output_error, write_runfile
 from batchcall.pacing import Verdict, as_utc
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.request_maker import model_of
@@ -33,7 +33,7 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
                 stopped = error
         # What the parts say counts, not what this run has counted: rows may have failed to be written.
         totals = output.done()
-        totals.bill.add(bill_aside(runfile))
+        totals.bill.add(Bill(**runfile.bill_aside))
         runfile.totals = totals.as_json()
         rows = progress.rows_seen if progress.rows_seen is not None else output.rows  # now, or by an earlier run
         runfile.is_complete = rows is not None and totals.rows >= rows

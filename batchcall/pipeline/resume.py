@@ -17,11 +17,11 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchcall.base import VERSION, JobError, OutputError, ResumeError
+from batchcall.base import VERSION, Bill, JobError, OutputError, ResumeError
 from batchcall.disk import Disk, part_name, part_numbers
 from batchcall.input import Input, KeptColumns, Mark
 from batchcall.job import Job, changed_keys, endpoint_names, masked, request_identity, speakers, stored_job
@@ -33,7 +33,6 @@ from batchcall.output import (
     RunFile,
     Totals,
     Wanted,
-    bill_aside,
     bought_from,
     fits,
     has_bought,
@@ -414,12 +413,9 @@ def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: li
 
     The bill is written first: a crash in between counts it twice, which is better than not at all.
     """
-    bill = bill_aside(old)
-    bill.add(output.bill_of(numbers))
-    old.bill_aside = resumption.runfile.bill_aside = {
-        "indeterminate": bill.indeterminate,
-        "possibly_paid_twice": bill.possibly_paid_twice,
-    }
+    bill = output.bill_of(numbers)
+    bill.add(Bill(**old.bill_aside))
+    old.bill_aside = resumption.runfile.bill_aside = asdict(bill)
     if numbers:
         write_runfile(disk, output.own, old, is_last=False)  # `set_aside` syncs that folder before it moves anything
     output.set_aside(numbers)
