@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from batchcall import RunOptions, revalidate_job, run_job
-from batchcall.job.file_schema import PROTOCOLS
+from batchcall.job.sections import PROTOCOLS
 from batchcall.sandbox.process import Settings
 from killing import endpoint_process
 from running import batchcall, edit, results, write_job

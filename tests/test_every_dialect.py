@@ -13,8 +13,8 @@ import pytest
 
 from batchcall import revalidate_job, run_job, verify_output
 from batchcall.base.errors import BatchcallError, ExitCode
-from batchcall.job.file_schema import PROTOCOLS
 from batchcall.job.model import load_job
+from batchcall.job.sections import PROTOCOLS
 from batchcall.pipeline.run import RunOptions
 from batchcall.report.snapshot import Summary
 from batchcall.sandbox.faults import FAULTS

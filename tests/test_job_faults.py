@@ -12,14 +12,16 @@ import random
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jsonschema_rs
+import msgspec
 import pytest
 
 from batchcall.base.errors import JobError
 from batchcall.base.secret import Secret
 from batchcall.job.endpoint import resolve_key
+from batchcall.job.file_schema import schema_of
 from batchcall.job.model import job_schema, load_job, masked
 
 SMALL = """
@@ -433,6 +435,24 @@ def test_editors_find_every_key_described_and_only_what_they_understand() -> Non
 
     assert undescribed == []
     assert '"if"' not in json.dumps(job_schema())
+
+
+def test_a_field_with_a_description_is_a_key_and_a_field_without_one_is_not() -> None:
+    class Section(msgspec.Struct, forbid_unknown_fields=True):
+        pace_s: Annotated[float, "how long to wait", {"name": "pace", "minimum": 0}]
+        mood: Annotated[Literal["calm", "eager"] | None, "how to wait"] = None
+        found: int = 0
+
+    assert schema_of(Section, "a section") == {
+        "type": "object",
+        "description": "a section",
+        "properties": {
+            "pace": {"type": "number", "description": "how long to wait", "minimum": 0},
+            "mood": {"type": "string", "description": "how to wait", "enum": ["calm", "eager"]},
+        },
+        "required": ["pace"],
+        "additionalProperties": False,
+    }
 
 
 EVERYTHING = {

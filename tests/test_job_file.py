@@ -557,6 +557,14 @@ def test_a_job_comes_back_from_the_record_as_it_was(tmp_path: Path) -> None:
     assert again.input == job.input
 
 
+def test_the_record_of_a_job_has_values_that_its_file_must_not_have(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, SMALL.replace("[endpoint]", '[endpoint]\nconcurrency = "auto"')))
+
+    again = stored_job(json.loads(json.dumps(masked(job))))
+
+    assert [endpoint.concurrency for endpoint in again.endpoints] == [0]
+
+
 def test_no_password_of_a_uri_is_recorded(tmp_path: Path) -> None:
     text = SMALL.replace("rows.jsonl", "s3://me:canary@bucket/rows.jsonl")
 

@@ -19,7 +19,7 @@ from answering import serving
 from batchcall.base.records import Request, Shape, Tool
 from batchcall.dialects import DIALECTS
 from batchcall.http.transport import open_transport
-from batchcall.job.file_schema import PROTOCOLS
+from batchcall.job.sections import PROTOCOLS
 
 Body = dict[str, Any]
 Call = Callable[[str], None]  # made by an SDK against the endpoint at this root

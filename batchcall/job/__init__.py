@@ -1,7 +1,6 @@
 """The job file: read, checked once with all faults together, typed."""
 
 from batchcall.job.endpoint import (
-    EndpointSection,
     auth_of,
     endpoint_names,
     exposed_keys,
@@ -11,8 +10,6 @@ from batchcall.job.endpoint import (
     takes_any_name,
 )
 from batchcall.job.model import (
-    Job,
-    LimitsSection,
     as_job,
     changed_keys,
     is_batch_file,
@@ -28,6 +25,7 @@ from batchcall.job.model import (
     stored_job,
 )
 from batchcall.job.reading import job_files_in, parse_duration
+from batchcall.job.sections import EndpointSection, Job, LimitsSection
 
 __all__ = [
     "EndpointSection",

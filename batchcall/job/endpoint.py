@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-import msgspec
-
 from batchcall.base import JobError, Secret
 from batchcall.job.reading import Draft, located
+from batchcall.job.sections import EndpointSection
 
 ADDED_PATHS = (  # by the protocols
     "/chat/completions",
@@ -29,21 +28,6 @@ _STRICT_NAME_HOSTS = (
     *("api.openai.com", ".api.openai.com", *AZURE_HOSTS, ".ai.azure.com"),
     *("api.anthropic.com", ".googleapis.com", ".amazonaws.com", "api.mistral.ai"),
 )
-
-
-class EndpointSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    url: str  # "sandbox" starts the embedded endpoint
-    protocol: str = "openai-chat"
-    api_key: str | None = None  # "env:NAME" or "file:PATH", never the key itself
-    auth: str | None = None  # bearer | api-key | x-api-key | x-goog-api-key | none | header:NAME; None: see `auth_of`
-    headers: dict[str, str] = {}
-    ca_file: str | None = None  # a PEM file with your own certificate authority
-    trust_env: bool = False  # use the proxy that the environment variables name
-    allow_http_key: bool = False  # a key over plain http to another host
-    model: str | None = None  # the model's name at this endpoint, if it is not request.model
-    requests_per_minute: float | None = None  # of this account; None: as in [limits]
-    tokens_per_minute: float | None = None
-    concurrency: int | None = None  # 0: "auto"
 
 
 def read_endpoints(draft: Draft) -> list[EndpointSection]:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -15,109 +15,27 @@ from batchcall.base import JobError, Json, close_to
 from batchcall.disk import REHEARSAL
 from batchcall.job.change import describe_change
 from batchcall.job.endpoint import (
-    EndpointSection,
     check_endpoints,
     idle_keys,
     masked_headers,
     read_endpoints,
 )
-from batchcall.job.file_schema import SCHEMA, for_editors
+from batchcall.job.file_schema import for_editors
 from batchcall.job.reading import Draft, job_file_at, located, parse_duration, read_draft, read_text
-from batchcall.job.tools import ToolSpec, read_tools
+from batchcall.job.sections import (
+    SCHEMA,
+    EndpointSection,
+    InputSection,
+    Job,
+    LimitsSection,
+    OutputSection,
+    Price,
+    RequestSection,
+    SandboxSection,
+    ValidateSection,
+)
+from batchcall.job.tools import read_tools
 from batchcall.job.warnings import misspelt_keys, misspelt_source, quoted_values, unused_prices
-
-
-class InputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    path: str  # file, directory, glob or URI; relative paths are resolved against the job file's folder on load
-    id: str | None = None  # column that names a row
-
-
-class RequestSection(msgspec.Struct, frozen=True, kw_only=True):
-    """`parameters` is every other key of [request], passed through to the body as written."""
-
-    model: str | None = None
-    system: str | None = None  # template text; `{ file = … }` is resolved on load
-    prompt: str | None = None  # template text
-    messages: list[dict[str, Any]] | None = None  # role/content templates
-    columns: dict[str, str] | None = None  # messages, tools, tool_choice: names of columns
-    tool_choice: Any = None  # None: the tool if there is one; "required" where there are several
-    parameters: dict[str, Any] = {}
-
-
-class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    concurrency: int | None = None  # None: "auto"
-    timeout_s: float = 60.0  # `timeout = "60s"` in the file; one attempt
-    attempts: int = 6
-    max_cost: float | None = None  # USD
-    max_tokens_total: int | None = None
-    max_failed_rows: int | None = None  # `max_failed = 20` in the file
-    max_failed_share: float | None = None  # `max_failed = "2%"` in the file: 0.02
-
-    @property
-    def tolerates_all(self) -> bool:
-        """Rows may fail as they like."""
-        return self.max_failed_share is not None and self.max_failed_share >= 1
-
-
-class ValidateSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    repair: bool = True
-    coerce: bool = False
-    reask: int = 0
-    formats: Literal["lenient", "strict", "off"] = "lenient"  # of the strings in a tool's schema
-
-
-class OutputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    path: Path
-    keep: list[str] | None = None  # None: all columns of the input
-    response: bool = True
-    part_rows: int = 10_000
-    allow_network: bool = False  # write to a network file system all the same
-    mode: str | None = None  # of the parts, in octal digits; None: what the umask gives
-
-    @property
-    def parts_mode(self) -> int | None:
-        return None if self.mode is None else int(self.mode, 8)
-
-
-class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """USD per million tokens. `[prices."gpt-4o-mini"]` in the file."""
-
-    prompt: float
-    completion: float
-    cached: float | None = None  # None: as prompt
-
-
-class SandboxSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the embedded endpoint does to a job whose url is "sandbox"."""
-
-    latency: float = 0.0  # seconds, median; the tail is heavy
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    faults: dict[str, float] = {}  # share of requests per fault name, 0 to 1
-    seed: int = 0
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job file, complete and consistent: every path absolute, every file read, every duration in seconds."""
-
-    file: Path
-    input: InputSection
-    endpoints: list[EndpointSection]
-    request: RequestSection
-    tools: list[ToolSpec] = []
-    limits: LimitsSection = LimitsSection()
-    validate: ValidateSection = ValidateSection()
-    output: OutputSection
-    prices: dict[str, Price] = {}
-    sandbox: SandboxSection = SandboxSection()
-    warnings: list[str] = []  # what is allowed and yet looks like a mistake
-
-    @property
-    def is_free(self) -> bool:
-        """All requests go to the embedded endpoint: no money is spent, whatever the prices."""
-        return all(endpoint.url == "sandbox" for endpoint in self.endpoints)
 
 
 def as_job(job: Job | Path | str) -> Job:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import jsonschema_rs
 
 from batchcall.base import JobError, close_to
-from batchcall.job.file_schema import SCHEMA, branch_for
+from batchcall.job.file_schema import branch_for
+from batchcall.job.sections import SCHEMA
 
 
 class Draft(NamedTuple):

@@ -10,24 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from batchcall.base import close_to
 from batchcall.job.reading import Draft, read_json
+from batchcall.job.sections import ToolSpec
 
 Written = Mapping[str, Any]
-
-
-class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool, resolved: its whole OpenAI tool object as it will be sent."""
-
-    written: dict[str, Any]  # {"type": "function", "function": {"name", "description", "parameters", "strict"}}
-    origin: str  # "receipt.json" or "tool.0", for messages
-
-    @property
-    def name(self) -> str:
-        name: str = self.written["function"]["name"]
-        return name
 
 
 def read_tools(draft: Draft) -> list[ToolSpec]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from batchcall.base import close_to
-from batchcall.job.file_schema import BODY_KEYS, KEYS_OF_SERVERS
 
 # Keys of [request] go into the body as written, so nothing checks them but the server. Only what is surely a mistake is
 # reported: a warning that is often wrong is not read.
@@ -28,14 +27,39 @@ _SWITCHES = frozenset(
     }
 )
 
+# Documented keys of a body in any of the protocols. A job may use others too: the list is for finding typos.
+_BODY_KEYS = frozenset(
+    {
+        *("audio", "frequency_penalty", "function_call", "functions", "logit_bias", "logprobs"),
+        *("max_completion_tokens", "max_tokens", "messages", "metadata", "modalities", "model", "moderation", "n"),
+        *("parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key", "prompt_cache_options"),
+        *("prompt_cache_retention", "reasoning_effort", "response_format", "safety_identifier", "seed"),
+        *("service_tier", "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "tools"),
+        *("top_logprobs", "top_p", "user", "verbosity", "web_search_options"),
+        # openai-responses
+        *("background", "context_management", "conversation", "include", "input", "instructions"),
+        *("max_output_tokens", "max_tool_calls", "previous_response_id", "reasoning", "text", "truncation"),
+        # anthropic
+        *("cache_control", "container", "mcp_servers", "output_config", "stop_sequences", "thinking", "top_k"),
+        # gemini
+        *("cachedContent", "cached_content", "contents", "generationConfig", "generation_config", "labels"),
+        *("safetySettings", "safety_settings", "serviceTier", "systemInstruction", "system_instruction"),
+        *("toolConfig", "tool_config"),
+    }
+)
+# Of relays and local servers, those that are near to one of the above.
+_KEYS_OF_SERVERS = frozenset(
+    {"max_new_tokens", "min_tokens", "models", "reasoning_format", "search_options", "speed", "top_a"}
+)
+
 
 def misspelt_keys(request: Mapping[str, Any], own: Iterable[str]) -> list[str]:
     """Keys that go into the body as written, and yet look like one of ours or of a protocol."""
-    known = sorted({*own, *BODY_KEYS})
+    known = sorted({*own, *_BODY_KEYS})
     return [
         f"request.{name} goes into the body as written; did you mean {near[0]}?"
         for name in request
-        if name not in known and name not in KEYS_OF_SERVERS and (near := close_to(name, known, at_least=0.8))
+        if name not in known and name not in _KEYS_OF_SERVERS and (near := close_to(name, known, at_least=0.8))
     ]
 
 
@@ -43,7 +67,7 @@ def misspelt_source(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Keys that are near to those of the sources of messages, in a job that has none of these, and which."""
     for name in request:
         near = close_to(name, ("prompt", "messages", "columns"), at_least=0.8)
-        if near and name not in BODY_KEYS and name not in KEYS_OF_SERVERS:
+        if near and name not in _BODY_KEYS and name not in _KEYS_OF_SERVERS:
             yield name, near[0]
 
 

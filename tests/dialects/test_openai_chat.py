@@ -36,7 +36,7 @@ from batchcall.dialects.failures import (
     HEADERS_READ,
     WORDINGS,
 )
-from batchcall.job.file_schema import PROTOCOLS
+from batchcall.job.sections import PROTOCOLS
 
 EXAMPLES = Path(__file__).parent / "examples"
 HANDED_OUT = Path(__file__).resolve().parents[3] / "shared" / "examples"
