@@ -145,9 +145,14 @@ def string_or_none(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def as_list(value: Any) -> list[Any]:
+    """What should be a list; an empty one where it is not."""
+    return value if isinstance(value, list) else []
+
+
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects in what should be a list of them; none where it is not a list."""
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return [one for one in as_list(value) if isinstance(one, dict)]
 
 
 def type_of(document: Any) -> str:

@@ -39,12 +39,35 @@ Table = Mapping[str, Parameter]
 Others = Callable[[str], Parameter]  # the row of a parameter that is in no table, by its name
 
 
+def refused(why: str, *names: str) -> Table:
+    """The rows of parameters that a protocol has no words for."""
+    return {name: Parameter(neutral=(None, *_NEUTRAL.get(name, ())), fault=why) for name in names}
+
+
+# With these values a parameter asks for what happens anyway, in every protocol.
+_NEUTRAL: Mapping[str, tuple[Json, ...]] = {
+    **dict.fromkeys(("n", "best_of"), (1,)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "top_logprobs"), (0,)),
+    **dict.fromkeys(("background", "logprobs", "store"), (False,)),
+    **dict.fromkeys(("prompt_cache_key", "safety_identifier", "user"), ("",)),
+    **dict.fromkeys(("logit_bias", "metadata"), ({},)),
+    "modalities": ([], ["text"]),
+    "parallel_tool_calls": (True,),
+    "stop": ([], ""),
+    "verbosity": ("medium",),
+}
+
+
 def unless(is_usable: Callable[[Any, Shape], object], why: str) -> Callable[[Json, Shape], str | None]:
     """A fault of the values that are not usable."""
     return lambda value, shape: None if is_usable(value, shape) else why
 
 
-def put_parameters(body: dict[str, Any], shape: Shape, table: Table, others: Others) -> None:
+def _as_written(name: str) -> Parameter:
+    return Parameter()
+
+
+def put_parameters(body: dict[str, Any], shape: Shape, table: Table, others: Others = _as_written) -> None:
     """Put a shape's parameters into a body. Where two of them say the same, the first row of the table wins."""
     for name, value in shape.parameters.items():
         row = table.get(name) or others(name)
@@ -76,7 +99,7 @@ def put(body: dict[str, Any], path: str, value: Json) -> None:
         body[last] = [*before, *[each for each in value if each not in before]]
 
 
-def parameter_faults(shape: Shape, table: Table, others: Others) -> Iterator[str]:
+def parameter_faults(shape: Shape, table: Table, others: Others = _as_written) -> Iterator[str]:
     """What of a shape's parameters the protocol cannot say, each with its key and what to do."""
     for name, value in shape.parameters.items():
         row = table.get(name) or others(name)

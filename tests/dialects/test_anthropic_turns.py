@@ -217,6 +217,11 @@ CITED = {"type": "document", "source": {"type": "url", "url": "https://e.com/a"}
             True,
         ),
         (
+            {"type": "file", "file": {"file_data": "data:,Hi%20\ud83d"}},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi ?"}},
+            True,
+        ),
+        (
             {"type": "file", "file": {"file_id": "file_1"}},
             {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
             True,

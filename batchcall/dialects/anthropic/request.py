@@ -10,8 +10,9 @@ from typing import Any
 from batchcall.base import HttpRequest, Json, Request, Shape
 from batchcall.dialects.anthropic.schema import draft_faults
 from batchcall.dialects.anthropic.turns import as_turns
-from batchcall.dialects.jsontext import as_json_bytes
-from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters, unless
+from batchcall.dialects.chat_form import choice_of, tools_of
+from batchcall.dialects.jsontext import as_json_bytes, objects_in
+from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters, refused, unless
 
 VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4096  # the API requires a cap; the largest that every model since Claude 3 allows
@@ -27,7 +28,7 @@ def encode_messages(request: Request) -> HttpRequest:
 def messages_faults(shape: Shape) -> list[str]:
     """What of this shape Anthropic does not take; see `Dialect.faults`."""
     return [
-        *parameter_faults(shape, _TABLE, _others),
+        *parameter_faults(shape, _TABLE),
         *_faults_of_the_whole(shape),
         *_tool_faults(shape),
     ]
@@ -36,12 +37,11 @@ def messages_faults(shape: Shape) -> list[str]:
 @lru_cache(maxsize=64)  # one entry in most jobs; rows that bring their own tools come and go
 def _before_turns(shape: Shape) -> bytes:
     body: dict[str, Any] = {"model": shape.model}
-    tools = _tools_of(shape)
-    if tools:
-        body["tools"] = tools
+    if tools := objects_in(tools_of(shape)):
+        body["tools"] = [_tool(tool) for tool in tools]
         if choice := _choice_of(shape):
             body["tool_choice"] = choice
-    put_parameters(body, shape, _TABLE, _others)
+    put_parameters(body, shape, _TABLE)
     body.setdefault("max_tokens", default_cap(shape))
     return as_json_bytes(body)[:-1] + b',"messages":'
 
@@ -78,7 +78,6 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 
 
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_NO_SUCH = "Anthropic does not accept this parameter; remove it"
 _STOP_FAULT = unless(
     lambda stop, _: all(
         isinstance(each, str) and each.strip() for each in (stop if isinstance(stop, list) else [stop])
@@ -123,36 +122,16 @@ _TABLE: Table = {
             'Anthropic accepts "auto" and "standard_only"; choose one of these',
         )
     ),
-    # What Anthropic cannot say.
-    "n": Parameter(neutral=(None, 1), fault="Anthropic gives one answer per request; remove it"),
-    "best_of": Parameter(neutral=(None, 1), fault=_NO_SUCH),
-    "logprobs": Parameter(neutral=(None, False), fault=_NO_SUCH),
-    "top_logprobs": Parameter(neutral=(None, 0), fault=_NO_SUCH),
-    "logit_bias": Parameter(neutral=(None, {}), fault=_NO_SUCH),
-    "presence_penalty": Parameter(neutral=(None, 0), fault=_NO_SUCH),
-    "frequency_penalty": Parameter(neutral=(None, 0), fault=_NO_SUCH),
-    "store": Parameter(neutral=(None, False), fault=_NO_SUCH),
-    "modalities": Parameter(neutral=(None, ["text"]), fault=_NO_SUCH),
-    "verbosity": Parameter(neutral=(None, "medium"), fault=_NO_SUCH),
-    **dict.fromkeys(("seed", "audio", "prediction", "web_search_options"), Parameter(fault=_NO_SUCH)),
+    **refused("Anthropic gives one answer per request; remove it", "n"),
+    **refused(
+        "Anthropic does not accept this parameter; remove it",
+        *("best_of", "logprobs", "top_logprobs", "logit_bias", "presence_penalty", "frequency_penalty", "store"),
+        *("modalities", "verbosity", "seed", "audio", "prediction", "web_search_options"),
+    ),
 }
 
 
-def _others(name: str) -> Parameter:
-    return _AS_WRITTEN
-
-
-_AS_WRITTEN = Parameter()
-
-
 # Tools
-
-
-def _tools_of(shape: Shape) -> list[Json]:
-    if shape.tools:
-        return [_tool(tool.written) for tool in shape.tools]
-    legacy = shape.parameters.get("functions")
-    return [_tool(function) for function in legacy if isinstance(function, dict)] if isinstance(legacy, list) else []
 
 
 def _tool(written: Mapping[str, Json]) -> Json:
@@ -178,7 +157,7 @@ _PARTS_OF_TOOL = frozenset({"type", "function", "name", "description", "paramete
 
 def _choice_of(shape: Shape) -> dict[str, Json] | None:
     """The choice among the tools in Anthropic's form; None where nothing is said about it."""
-    written = shape.tool_choice if shape.tool_choice is not None else shape.parameters.get("function_call")
+    written = choice_of(shape)
     choice: dict[str, Json] | None = None
     if isinstance(written, str):
         choice = {"type": _CHOICES[written]} if written in _CHOICES else {"type": "tool", "name": written}
@@ -207,8 +186,7 @@ def _faults_of_the_whole(shape: Shape) -> Iterator[str]:
         return
     # Anthropic documents what does not go together with extended thinking: a forced call, another temperature than 1,
     # top_k, and a top_p below 0.95.
-    choice = choice if _tools_of(shape) else None
-    if choice and choice.get("type") in ("any", "tool"):
+    if tools_of(shape) and choice and choice.get("type") in ("any", "tool"):
         yield 'request.tool_choice: Anthropic forces no call while it thinks; write "auto" or remove request.thinking'
     if shape.parameters.get("temperature") not in (None, 1):
         yield "request.temperature: Anthropic accepts only 1 while it thinks; remove it, or request.thinking"

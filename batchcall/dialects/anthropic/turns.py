@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from batchcall.base import Json
+from batchcall.dialects.chat_form import RESULT_ROLES, SYSTEM_ROLES, read_data_url, url_of
 from batchcall.dialects.jsontext import as_json_text, objects_in
 
 Block = dict[str, Json]
@@ -32,10 +32,10 @@ def as_turns(messages: list[Json], system: Json = None) -> tuple[list[Json], Jso
     for message in messages:
         said = message if isinstance(message, dict) else {"role": "user", "content": message}
         role = said.get("role")
-        if role in _SYSTEM_ROLES:
+        if role in SYSTEM_ROLES:
             instructions.append(_parts(said.get("content")))
         else:
-            _add_turn(turns, _SPOKEN_BY.get(str(role), role), _content_of(said))
+            _add_turn(turns, "user" if role in RESULT_ROLES else role, _content_of(said))
     # One text where all are texts; blocks where one has a form of its own, such as a mark for the cache.
     if all(isinstance(one, str) for one in instructions):
         joined: Json = "\n\n".join(str(one) for one in instructions if one) or None
@@ -44,10 +44,6 @@ def as_turns(messages: list[Json], system: Json = None) -> tuple[list[Json], Jso
     if not turns and joined:
         return [{"role": "user", "content": joined}], None
     return list(turns), joined
-
-
-_SYSTEM_ROLES = ("system", "developer")
-_SPOKEN_BY: Mapping[str, str] = {"tool": "user", "function": "user"}
 
 
 def _add_turn(turns: list[dict[str, Any]], role: Json, content: Json) -> None:
@@ -74,7 +70,7 @@ def _is_blank(block: Json) -> bool:
 
 def _content_of(message: Mapping[str, Any]) -> Json:
     content = message.get("content") or message.get("refusal")  # where a model refused, its words stand there alone
-    if message.get("role") in ("tool", "function"):
+    if message.get("role") in RESULT_ROLES:
         return [_result(message)]
     calls = _calls_in(message)
     return [*_blocks(_parts(content)), *calls] if calls else _parts(content)
@@ -144,9 +140,8 @@ _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def _image(part: Block) -> Block | None:
-    image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    if not isinstance(url, str):
+    url = url_of(part.get("image_url"))
+    if url is None:
         return None
     return _embedded(url) or {"type": "image", "source": {"type": "url", "url": url}}
 
@@ -169,28 +164,17 @@ def _file(part: Block) -> Block | None:
 
 def _embedded(url: str) -> Block | None:
     """The block of a data URL; None for any other URL."""
-    if url[:5].lower() != "data:":
+    if (embedded := read_data_url(url)) is None:
         return None
-    head, _, written = url[5:].partition(",")
-    media_type, *options = [one.strip().lower() for one in head.split(";")]
-    is_base64 = "base64" in options
-    if media_type == "text/plain":
-        text: Json = {"type": "text", "media_type": media_type, "data": _plain(written, is_base64)}
-        return {"type": "document", "source": text}
-    source: Json = {
-        "type": "base64",
-        "media_type": _MEDIA_TYPES.get(media_type, media_type),
-        "data": "".join(written.split()) if is_base64 else base64.b64encode(unquote_to_bytes(written)).decode(),
-    }
+    media_type, inside = embedded
+    source: Block = {"type": "base64", "media_type": media_type, "data": "".join(inside.split())}
+    if media_type == "text/plain":  # goes as a text
+        source["type"] = "text"
+        with suppress(ValueError):
+            source["data"] = base64.b64decode(inside).decode(errors="replace")
+    elif media_type == "image/jpg":
+        source["media_type"] = "image/jpeg"
     return {"type": "image" if media_type.startswith("image/") else "document", "source": source}
-
-
-def _plain(written: str, is_base64: bool) -> str:
-    try:
-        inside = base64.b64decode(written) if is_base64 else unquote_to_bytes(written)
-    except ValueError:
-        return written
-    return inside.decode(errors="replace")
 
 
 def _said(part: Block) -> Block | None:
@@ -198,7 +182,6 @@ def _said(part: Block) -> Block | None:
     return _text(text) if isinstance(text, str) else None
 
 
-_MEDIA_TYPES: Mapping[str, str] = {"image/jpg": "image/jpeg"}
 _PARTS: Mapping[str, Callable[[Block], Block | None]] = {
     "image_url": _image,
     "file": _file,

@@ -5,13 +5,12 @@ Messages that are contents already (they have `parts`) pass as written, and so d
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
 
 from batchcall.base import Json
+from batchcall.dialects.chat_form import RESULT_ROLES, SYSTEM_ROLES, read_data_url, url_of
 from batchcall.dialects.jsontext import Undigested, objects_in, parse_documents
 
 Part = dict[str, Json]
@@ -60,11 +59,11 @@ def text_parts(content: Json) -> list[Json]:
 
 def _add(said: Conversation, message: Part, names: dict[str, str], *, is_signed: bool) -> None:
     role = message.get("role")
-    if role in _SYSTEM_ROLES:
+    if role in SYSTEM_ROLES:
         said.system += text_parts(message["parts"] if "parts" in message else message.get("content"))
     elif isinstance(parts := message.get("parts"), list):
         _add_turn(said, _ROLES.get(str(role), role) or "user", parts)
-    elif role in _RESULT_ROLES:
+    elif role in RESULT_ROLES:
         _add_turn(said, "user", [_function_response(message, names)])
     else:
         calls = _calls_of(message, names, is_signed=is_signed)
@@ -78,8 +77,6 @@ def _add(said: Conversation, message: Part, names: dict[str, str], *, is_signed:
         _add_turn(said, _ROLES.get(str(role), role), [*parts, *calls])
 
 
-_SYSTEM_ROLES = ("system", "developer")
-_RESULT_ROLES = ("tool", "function")
 _ROLES: Mapping[str, str] = {"assistant": "model", "model": "model", "user": "user"}
 
 
@@ -110,9 +107,8 @@ def _text(written: Part) -> Part | None:
 
 
 def _image(written: Part) -> Part | None:
-    image = written.get("image_url", written.get("video_url"))
-    url = image.get("url") if isinstance(image, dict) else image
-    return _media(url) if isinstance(url, str) else None
+    url = url_of(written.get("image_url", written.get("video_url")))
+    return None if url is None else _media(url)
 
 
 def _audio(written: Part) -> Part | None:
@@ -152,14 +148,10 @@ def _is_url(text: str) -> bool:
 
 def _media(url: str) -> Part:
     """The bytes of a data URL, or where they are."""
-    if url[:5].lower() != "data:":
-        mime_type = _mime_type(url.partition("?")[0].partition("#")[0])
-        return {"fileData": {**({"mimeType": mime_type} if mime_type else {}), "fileUri": url}}
-    head, _, data = url[len("data:") :].partition(",")
-    mime_type, *options = head.split(";")
-    if "base64" not in [option.strip().lower() for option in options]:
-        data = base64.b64encode(unquote_to_bytes(data.encode(errors="replace"))).decode()
-    return _inline(mime_type.strip().lower() or "text/plain", data)
+    if embedded := read_data_url(url):
+        return _inline(*embedded)
+    mime_type = _mime_type(url.partition("?")[0].partition("#")[0])
+    return {"fileData": {**({"mimeType": mime_type} if mime_type else {}), "fileUri": url}}
 
 
 def _inline(mime_type: str, data: str) -> Part:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from batchcall.base import HttpRequest, Json, Request, Shape
+from batchcall.dialects.chat_form import choice_of, tools_of
 from batchcall.dialects.gemini.contents import as_conversation, text_parts
 from batchcall.dialects.gemini.schema import say_schema
 from batchcall.dialects.jsontext import as_json_bytes
-from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put, put_parameters, unless
+from batchcall.dialects.parameters import DROPPED, Parameter, parameter_faults, put, put_parameters, refused, unless
 
 Fragment = dict[str, Json]
 
@@ -91,7 +92,7 @@ def _body_of(shape: Shape) -> dict[str, Any]:
     if functions:
         body["tools"] = [{"functionDeclarations": functions}]
     put_parameters(body, shape, _TABLE, _others)
-    choice = _choice_of(shape)
+    choice = choice_of(shape)
     if choice is not None and (choice not in ("auto", "none") or "tools" in body):
         for name, value in (_calling_config(choice) or {}).items():
             put(body, f"toolConfig.functionCallingConfig.{name}", value)
@@ -116,9 +117,7 @@ _VERSION = re.compile(r"\bgemini-(\d+(?:\.\d+)?)")
 
 
 def _functions_of(shape: Shape) -> list[Json]:
-    legacy = shape.parameters.get("functions")
-    written: list[Any] = [tool.written for tool in shape.tools] or (legacy if isinstance(legacy, list) else [])
-    return [one.get("function", one) if isinstance(one, dict) else one for one in written]
+    return [one.get("function", one) if isinstance(one, dict) else one for one in tools_of(shape)]
 
 
 def _tool_faults(shape: Shape) -> Iterator[str]:
@@ -131,10 +130,6 @@ def _tool_faults(shape: Shape) -> Iterator[str]:
 
 
 _TOOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
-
-
-def _choice_of(shape: Shape) -> Json:
-    return shape.tool_choice or shape.parameters.get("function_call")
 
 
 def _calling_config(choice: Json) -> Fragment | None:
@@ -292,7 +287,7 @@ def _merged(ours: Json, own: Json) -> Json:
 _NO_SUCH = "Gemini does not accept this parameter; remove it"
 _OWN_KEYS = ("cachedContent", "generationConfig", "safetySettings", "serviceTier", "systemInstruction", "toolConfig")
 
-_TABLE: Table = {
+_TABLE: Mapping[str, Parameter] = {
     **{name: _own(name) for name in (*_OWN_KEYS, "store")},
     # `service_tier` is another vendor's word for other tiers.
     **{_snake(name): _own(name) for name in _OWN_KEYS if name != "serviceTier"},
@@ -314,23 +309,16 @@ _TABLE: Table = {
     "reasoning_effort": Parameter(say=_effort, fault=_effort_fault),
     # In the path; with every stream in any case; old names of tools and tool_choice.
     **dict.fromkeys(("stream", "stream_options", "functions", "function_call"), DROPPED),
-    # What Gemini cannot say.
-    "logit_bias": Parameter(neutral=(None, {}), fault=_NO_SUCH),
-    "metadata": Parameter(neutral=(None, {}), fault=_NO_SUCH),
-    "prompt_cache_key": Parameter(neutral=(None, ""), fault=_NO_SUCH),
-    "safety_identifier": Parameter(neutral=(None, ""), fault=_NO_SUCH),
-    "user": Parameter(neutral=(None, ""), fault=_NO_SUCH),
-    "verbosity": Parameter(neutral=(None, "medium"), fault=_NO_SUCH),
-    "parallel_tool_calls": Parameter(
-        neutral=(None, True),
-        fault="Gemini cannot be limited to one call; remove it: the first call counts in any case",
+    **refused(_NO_SUCH, "logit_bias", "metadata", "prompt_cache_key", "safety_identifier", "user", "verbosity"),
+    **refused(
+        "Gemini cannot be limited to one call; remove it: the first call counts in any case", "parallel_tool_calls"
     ),
     "service_tier": Parameter(
         neutral=(None, "auto", "default"), fault="Gemini has tiers of its own; write request.serviceTier"
     ),
-    "web_search_options": Parameter(fault="Gemini has another search; remove it"),
-    "contents": Parameter(fault="the messages are the contents; write them as request.messages"),
-    "model": Parameter(fault="the model stands in the path; write request.model"),
+    **refused("Gemini has another search; remove it", "web_search_options"),
+    **refused("the messages are the contents; write them as request.messages", "contents"),
+    **refused("the model stands in the path; write request.model", "model"),
 }
 
 
@@ -344,7 +332,7 @@ def _others(name: str) -> Parameter:
 
 
 def _faults_of_the_whole(shape: Shape, body: Mapping[str, Any]) -> Iterator[str]:
-    choice = _choice_of(shape)
+    choice = choice_of(shape)
     if choice is not None and _calling_config(choice) is None:
         yield f"request.tool_choice: Gemini has no choice like {choice!r:.80}; use auto, required, none or a name"
     generation, version = body.get("generationConfig"), version_of(shape.model)

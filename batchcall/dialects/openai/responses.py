@@ -6,10 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 from batchcall.base import HttpRequest, Json, Request, Shape
-from batchcall.dialects.jsontext import as_json_bytes
+from batchcall.dialects.chat_form import choice_of, tools_of
+from batchcall.dialects.jsontext import as_json_bytes, as_list
 from batchcall.dialects.openai.responses_input import as_input
 from batchcall.dialects.openai.strict_schema import strict_tool_faults
-from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters
+from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters, refused
 
 
 def encode_responses(request: Request) -> HttpRequest:
@@ -26,13 +27,10 @@ def responses_faults(shape: Shape) -> list[str]:
 @lru_cache(maxsize=64)  # one entry in most jobs; rows that bring their own tools come and go
 def _around_input(shape: Shape) -> tuple[bytes, bytes]:
     """What stands before and behind the input in every body of this shape."""
-    parameters = shape.parameters
     rest: dict[str, Any] = {}
-    tools = [tool.written for tool in shape.tools] or _as_list(parameters.get("functions"))
-    if tools:
+    if tools := tools_of(shape):
         rest["tools"] = [_as_flat_tool(tool) for tool in tools]
-    choice = shape.tool_choice if shape.tool_choice is not None else parameters.get("function_call")
-    if choice is not None:
+    if (choice := choice_of(shape)) is not None:
         rest["tool_choice"] = _as_flat_choice(choice)
     put_parameters(rest, shape, _TABLE, _others)
     # The API keeps every answer for 30 days unless the request says no, and chat completions keeps none. Rows are a
@@ -41,10 +39,6 @@ def _around_input(shape: Shape) -> tuple[bytes, bytes]:
         rest["store"] = False
     head = b'{"model":' + as_json_bytes(shape.model) + b',"input":'
     return head, b"," + as_json_bytes(rest)[1:]
-
-
-def _as_list(written: Json) -> list[Json]:
-    return written if isinstance(written, list) else []
 
 
 def _as_flat_tool(tool: Any) -> Any:
@@ -74,7 +68,7 @@ def _as_flat_choice(choice: Json) -> Json:
         return choice
     flat = {"type": kind, **{name: value for name, value in named.items() if name != "type"}}
     if kind == "allowed_tools":
-        flat["tools"] = [_as_flat_choice(tool) for tool in _as_list(flat.get("tools"))]
+        flat["tools"] = [_as_flat_choice(tool) for tool in as_list(flat.get("tools"))]
     return flat
 
 
@@ -99,8 +93,6 @@ def _cap_fault(value: Json, shape: Shape) -> str | None:
 
 
 _LEAST_CAP = 16  # documented
-_NO_SUCH = "the Responses API does not accept this parameter; remove it"
-_TEXT_ALONE = "the Responses API answers in text only; remove it"
 
 # By OpenAI's reference of POST /responses: what has another name there is renamed or nested, and what the Responses
 # API lacks is a fault of the job unless it asks for what happens anyway. To leave a parameter out silently would answer
@@ -116,17 +108,14 @@ _TABLE: Table = {
     "stream_options": Parameter(say=_stream_options),
     **dict.fromkeys(("functions", "function_call"), DROPPED),  # old names of tools and tool_choice
     "input": DROPPED._replace(fault="the input is made of the messages; remove it"),
-    "audio": Parameter(fault=_TEXT_ALONE),
-    "background": Parameter(neutral=(None, False), fault="batchcall does not come back for the answer; remove it"),
-    "frequency_penalty": Parameter(neutral=(None, 0), fault=_NO_SUCH),
-    "logit_bias": Parameter(neutral=(None, {}), fault=_NO_SUCH),
-    "modalities": Parameter(neutral=(None, [], ["text"]), fault=_TEXT_ALONE),
-    "n": Parameter(neutral=(None, 1), fault="the Responses API gives one answer to a request; remove it"),
-    "prediction": Parameter(fault=_NO_SUCH),
-    "presence_penalty": Parameter(neutral=(None, 0), fault=_NO_SUCH),
-    "seed": Parameter(fault=_NO_SUCH),
-    "stop": Parameter(neutral=(None, [], ""), fault=_NO_SUCH),
-    "web_search_options": Parameter(fault="the Responses API searches with a tool of its own; remove it"),
+    **refused("the Responses API answers in text only; remove it", "audio", "modalities"),
+    **refused("batchcall does not come back for the answer; remove it", "background"),
+    **refused("the Responses API gives one answer to a request; remove it", "n"),
+    **refused("the Responses API searches with a tool of its own; remove it", "web_search_options"),
+    **refused(
+        "the Responses API does not accept this parameter; remove it",
+        *("frequency_penalty", "logit_bias", "prediction", "presence_penalty", "seed", "stop"),
+    ),
 }
 
 
