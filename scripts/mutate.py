@@ -86,6 +86,16 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "len(self._through) <= self.most_in_flight",
         "the head looks again itself whether there is room",
     ),
+    *(
+        ("engine/gate.py __init__", "_not_before_s = 0.0", f"_not_before_s = {other}", "the loop's clock is past it")
+        for other in ("(0.0 + 1)", "(0.0 - 1)")
+    ),
+    (
+        "engine/gate.py _let_many_through",
+        "self._alarm = None",
+        "pass",
+        "an alarm that has rung or was cancelled is cancelled again, and the line looked at for nothing",
+    ),
     ("engine/gate.py _leave", "elif self._unbudgeted:", "elif True:", "with nobody in line nothing is left to do"),
     (
         "engine/gate.py limit_rates",
