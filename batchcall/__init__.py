@@ -43,29 +43,20 @@ if TYPE_CHECKING:
 
 # By module rather than by room: the door of a room imports all of the room.
 _HOMES = {
-    "batchcall.api": ("InterruptedRun", "run"),
-    "batchcall.commands.check": ("CheckReport", "check_job"),
-    "batchcall.base.errors": (
-        "BatchcallError",
-        "EndpointError",
-        "ExitCode",
-        "InputError",
-        "JobError",
-        "LockedError",
-        "OutputError",
-        "ResumeError",
-    ),
-    "batchcall.output.results": ("read", "read_failed", "read_table"),
-    "batchcall.job.model": ("Job", "load_job"),
-    "batchcall.report.snapshot": ("Snapshot", "Summary"),
-    "batchcall.commands.revalidate": ("Revalidation", "revalidate_job"),
-    "batchcall.pipeline.run": ("StopSwitch", "run_job"),
-    "batchcall.pipeline.context": ("RunOptions",),
-    "batchcall.commands.status": ("OutputStatus", "read_status"),
-    "batchcall.commands.verify": ("Proof", "verify_output"),
-    "batchcall.base.version": ("VERSION",),
+    "api": "InterruptedRun run",
+    "base.errors": "BatchcallError EndpointError ExitCode InputError JobError LockedError OutputError ResumeError",
+    "base.version": "VERSION",
+    "commands.check": "CheckReport check_job",
+    "commands.revalidate": "Revalidation revalidate_job",
+    "commands.status": "OutputStatus read_status",
+    "commands.verify": "Proof verify_output",
+    "job.model": "Job load_job",
+    "output.results": "read read_failed read_table",
+    "pipeline.context": "RunOptions",
+    "pipeline.run": "StopSwitch run_job",
+    "report.snapshot": "Snapshot Summary",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "VERSION",
@@ -103,7 +94,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'batchcall' has no attribute {name!r}")
-    return getattr(import_module(_HOME_OF[name]), name)
+    return getattr(import_module(f"batchcall.{_HOME_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

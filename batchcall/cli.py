@@ -35,6 +35,7 @@ if sys.platform.startswith("linux"):
 # Every command takes the job file, its folder or the output folder, whichever is at hand.
 _JOB = click.argument("job", metavar="JOB.toml", type=click.Path(path_type=Path))
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 _AS_JSON = "batchcall.as_json"  # whether stderr is to have lines of JSON, whatever else is wrong with the command
@@ -156,15 +157,12 @@ def run(
     input_path: str | None,
     output: str | None,
     settings: tuple[str, ...],
-    limit: int | None,
-    retry_failed: bool,
-    on_change: str,
-    rehearse: bool,
     deadline: str | None,
     max_outage: str | None,
     grace: str | None,
     quiet: bool,
     log_format: str,
+    **choices: Any,  # of `RunOptions`, under the same names
 ) -> None:
     """Do what is left of a job. To continue after any stop, run the same command again."""
     # Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
@@ -180,10 +178,7 @@ def run(
     from batchcall.report import open_progress, summary_text
 
     options = RunOptions(
-        limit=limit,
-        retry_failed=retry_failed,
-        on_change=on_change,
-        rehearse=rehearse,
+        **choices,
         deadline_s=None if deadline is None else parse_duration(deadline, key="--deadline"),
         grace_s=None if grace is None else parse_duration(grace, key="--grace", may_be_zero=True),
         max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
@@ -196,14 +191,13 @@ def run(
     # Everything is done except the report. A late signal would take it away, and change an exit code that is decided.
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    _print(summary.as_json() if log_format == "json" else summary_text(summary), summary.exit_code)
-    _exit(summary.exit_code)
+    _end_with(summary.as_json() if log_format == "json" else summary_text(summary), summary.exit_code)
 
 
 @main.command()
 @_JOB
 @_overrides
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def check(job: Path, input_path: str | None, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Check a job offline; show its first request and its cost.
 
@@ -213,14 +207,13 @@ def check(job: Path, input_path: str | None, output: str | None, settings: tuple
     from batchcall.commands import check_job
 
     report = check_job(_load(job, input_path, output, settings))
-    _print(report.as_json() if as_json else report.as_text(), report.exit_code)
-    _exit(report.exit_code)
+    _end_with(report.as_json() if as_json else report.as_text(), report.exit_code)
 
 
 @main.command()
 @_FOLDER
 @_of_the_job
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Show rows done, failures, tokens, cost and what is left. Exits 0, whatever that is."""
     from batchcall.commands import read_status
@@ -233,7 +226,7 @@ def status(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
 @main.command()
 @_FOLDER
 @_of_the_job
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_JSON
 def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Prove that an output is complete and undamaged.
 
@@ -246,8 +239,7 @@ def verify(folder: Path, output: str | None, settings: tuple[str, ...], as_json:
     folder, job = _folder(folder, output, settings)
     proof = verify_output(folder, job=job)
     code = ExitCode.OK if proof.is_proven else ExitCode.ROWS_FAILED
-    _print(proof.as_json() if as_json else proof.as_text(), code)
-    _exit(code)
+    _end_with(proof.as_json() if as_json else proof.as_text(), code)
 
 
 @main.command()
@@ -258,8 +250,7 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
     from batchcall.commands import revalidate_job
 
     result = revalidate_job(_load(job, input_path, output, settings))
-    _print(result.as_text(), result.exit_code)
-    _exit(result.exit_code)
+    _end_with(result.as_text(), result.exit_code)
 
 
 @main.command()
@@ -272,6 +263,7 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
 )
 @click.option(
     "--latency",
+    "latency_s",
     type=float,
     default=0.0,
     show_default=True,
@@ -293,16 +285,7 @@ def revalidate(job: Path, input_path: str | None, output: str | None, settings: 
     metavar="KEY",
     help="Refuse requests with any other key. Use a test key: the process list shows it.",
 )
-def sandbox(
-    port: int,
-    latency: float,
-    requests_per_minute: int | None,
-    tokens_per_minute: int | None,
-    faults: tuple[str, ...],
-    list_faults: bool,
-    seed: int,
-    api_key: str | None,
-) -> None:
+def sandbox(faults: tuple[str, ...], list_faults: bool, **settings: Any) -> None:
     """Serve the embedded endpoint on this machine until Ctrl-C.
 
     \b
@@ -319,17 +302,7 @@ def sandbox(
     if list_faults:
         _print(describe_faults())
         return
-    serve(
-        Settings(
-            port=port,
-            latency_s=latency,
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            faults=parse_faults(faults),
-            seed=seed,
-            api_key=api_key,
-        )
-    )
+    serve(Settings(faults=parse_faults(faults), **settings))
 
 
 @main.command()
@@ -403,6 +376,11 @@ def _print(result: str | dict[str, Any], code: ExitCode = ExitCode.OK) -> None:
         _drop_stdout()
     except (OSError, ValueError) as error:
         _leave_unwritten(error, result, code)
+
+
+def _end_with(result: str | dict[str, Any], code: ExitCode) -> NoReturn:
+    _print(result, code)
+    _exit(code)
 
 
 def _leave_unwritten(error: Exception, result: str | dict[str, Any], code: ExitCode) -> NoReturn:

@@ -52,14 +52,6 @@ def either(kind: str, then: dict[str, Any], otherwise: dict[str, Any]) -> dict[s
     return {"if": {"type": kind}, "then": then, "else": otherwise}
 
 
-def branch_for(value: Any, schema: dict[str, Any]) -> dict[str, Any]:
-    """What a schema says of values of this one's type."""
-    if "if" not in schema:
-        return schema
-    branch: dict[str, Any] = schema["then" if _TYPES.get(type(value)) == schema["if"]["type"] else "else"]
-    return branch
-
-
 def for_editors(schema: Any) -> Any:
     """The same schema with `anyOf` for our if, then and else: editors complete keys from it, and not from those."""
     if isinstance(schema, list):

@@ -112,22 +112,17 @@ def _built(draft: Draft) -> Job:
 
 
 def _request(draft: Draft, written: Mapping[str, Any]) -> RequestSection:
-    system = _template_text(draft, "request.system", written.get("system"))
-    prompt = _template_text(draft, "request.prompt", written.get("prompt"))
-    messages = [dict(message) for message in written.get("messages", ())]
-    for place, message in enumerate(messages):
+    own = {name: value for name, value in written.items() if name in _OWN_KEYS}
+    for name in ("system", "prompt"):
+        if name in own:
+            own[name] = _template_text(draft, f"request.{name}", own[name])
+    if "messages" in own:
+        own["messages"] = [dict(message) for message in own["messages"]]
+    for place, message in enumerate(own.get("messages", ())):
         # A content that is a list of parts stays as it is: its texts are templates, and none of them a file.
         if "content" in message:
             message["content"] = _template_text(draft, f"request.messages.{place}.content", message["content"])
-    return RequestSection(
-        model=written.get("model"),
-        system=system,
-        prompt=prompt,
-        messages=messages if "messages" in written else None,
-        columns=written.get("columns"),
-        tool_choice=written.get("tool_choice"),
-        parameters={name: value for name, value in written.items() if name not in _OWN_KEYS},
-    )
+    return RequestSection(**own, parameters={name: value for name, value in written.items() if name not in _OWN_KEYS})
 
 
 _OWN_KEYS = frozenset(RequestSection.__struct_fields__) - {"parameters"}
@@ -237,14 +232,9 @@ def _check_money(draft: Draft, job: Job) -> None:
 def pace_of(job: Job, endpoint: EndpointSection) -> LimitsSection:
     """The limits of one endpoint: its own, else those of [limits], which are for each."""
     # An endpoint's 0 means what None means in [limits]: no limit is known, it is learnt.
-    limits = job.limits
-    per_minute, tokens, concurrency = endpoint.requests_per_minute, endpoint.tokens_per_minute, endpoint.concurrency
-    return msgspec.structs.replace(
-        limits,
-        requests_per_minute=limits.requests_per_minute if per_minute is None else per_minute or None,
-        tokens_per_minute=limits.tokens_per_minute if tokens is None else tokens or None,
-        concurrency=limits.concurrency if concurrency is None else concurrency or None,
-    )
+    written = {name: getattr(endpoint, name) for name in ("requests_per_minute", "tokens_per_minute", "concurrency")}
+    own = {name: limit or None for name, limit in written.items() if limit is not None}
+    return msgspec.structs.replace(job.limits, **own)
 
 
 def resolve_tool_choice(job: Job) -> Json:

@@ -10,13 +10,15 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, time
+from functools import reduce
+from itertools import accumulate
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema_rs
 
 from batchcall.base import JobError, close_to
-from batchcall.job.file_schema import branch_for
 from batchcall.job.sections import SCHEMA
 
 
@@ -61,17 +63,15 @@ def read_draft(path: Path, overrides: tuple[str, ...]) -> Draft:
         _override(draft, override, number)
     for name, value in draft.written.items():
         draft.written[name] = _plain(draft, name, value)
-    # Unknown keys are looked for here and not by the validator: it reports the object, not the key, and knows no typos.
-    # A key with a fault is reported once.
+    # Unknown keys first: what is misspelt is not missing as well, and a key with a fault is reported once.
     reported = {fault.partition(": ")[0] for fault in draft.faults}
-    for where, name, known in _unknown_keys(draft.written, SCHEMA, ""):
-        near = close_to(name, known)
-        meant = f"; did you mean {near[0]}?" if near else f"; the known keys are {', '.join(known)}"
-        draft.misshapen(where, f"unknown key{meant}")
-        reported.update(where.removesuffix(name) + one for one in near)  # it is not missing as well
-    for error in _VALIDATOR.iter_errors(draft.written):
+    errors = list(_VALIDATOR.iter_errors(draft.written))
+    for error in errors:
+        if error.kind.name == _UNKNOWN:
+            reported.update(_report_unknown(draft, error))
+    for error in errors:
         where, what = _fault_of(draft.written, error)
-        if error.kind.name != "additionalProperties" and where not in reported:
+        if error.kind.name != _UNKNOWN and where not in reported:
             draft.misshapen(where, what)
     return draft
 
@@ -204,46 +204,42 @@ def _plain(draft: Draft, where: str, value: Any) -> Any:
 
 
 _VALIDATOR = jsonschema_rs.validator_for(SCHEMA, offline=True)
+_UNKNOWN = "additionalProperties"
 
 
-def _unknown_keys(value: Any, schema: Any, where: str) -> Iterator[tuple[str, str, list[str]]]:
-    if not isinstance(schema, dict):
-        return
-    schema = branch_for(value, schema)
-    if isinstance(value, list):
-        for place, one in enumerate(value):
-            yield from _unknown_keys(one, schema.get("items"), f"{where}.{place}")
-    elif isinstance(value, dict):
-        known = schema.get("properties", {})
-        for name, inner in value.items():
-            path = f"{where}.{name}".lstrip(".")
-            if name in known:
-                yield from _unknown_keys(inner, known[name], path)
-            elif schema.get("additionalProperties") is False:
-                yield path, name, list(known)
-            else:
-                yield from _unknown_keys(inner, schema.get("additionalProperties"), path)
-
-
-def _fault_of(written: dict[str, Any], error: jsonschema_rs.ValidationError) -> tuple[str, str]:
-    """A fault of the shape as the key and a sentence."""
+def _report_unknown(draft: Draft, error: jsonschema_rs.ValidationError) -> Iterator[str]:
+    """Add the unknown keys of one table to the faults; gives the known keys that they are near to."""
     foreign: Any = error.kind  # jsonschema_rs types each kind on its own
+    known = list(_schemas_to(error)[-1]["properties"])
+    for name in foreign.value:
+        place = ".".join(map(str, [*error.instance_path, name]))
+        near = close_to(name, known)
+        meant = f"; did you mean {near[0]}?" if near else f"; the known keys are {', '.join(known)}"
+        draft.misshapen(place, f"unknown key{meant}")
+        yield from (place.removesuffix(name) + one for one in near)
+
+
+def _schemas_to(error: jsonschema_rs.ValidationError) -> list[Any]:
+    """From the schema of the whole file down to the one that a value does not fit."""
+    whole: Any = SCHEMA
+    return list(accumulate(error.schema_path[:-1], getitem, initial=whole))
+
+
+def _fault_of(written: Any, error: jsonschema_rs.ValidationError) -> tuple[str, str]:
+    """A fault of the shape as the key and a sentence."""
+    foreign: Any = error.kind
     kind, limit = foreign.name, foreign.value  # what the schema asks for at that point
-    path = [*error.instance_path, limit] if kind == "required" else list(error.instance_path)
+    schemas = _schemas_to(error)
+    path = error.instance_path
+    if kind == "required":
+        path = [*path, limit]
+        schemas.append(schemas[-1]["properties"][limit])
     where = ".".join(map(str, path))
-    # The value at that place, and the description of the place in the schema.
-    schema: Any = SCHEMA
-    value: Any = written
-    description = ""
-    for step in path:
-        schema = branch_for(value, schema)
-        inner = schema.get("items") if isinstance(step, int) else schema.get("properties", {}).get(step)
-        inner = schema.get("additionalProperties") if inner is None else inner
-        schema = inner if isinstance(inner, dict) else {}
-        value = value[step] if isinstance(step, int) else value.get(step)
-        description = schema.get("description", description)
+    # Of the innermost schema that has one; a table of properties may have a property of that name.
+    *_, description = (one["description"] for one in schemas if isinstance(one.get("description"), str))
     if kind == "required":
         return where, f"is missing ({description})"
+    value = reduce(getitem, path, written)
     shown = "its value" if _MAY_BE_SECRET.fullmatch(where) else _shown(value)
     right = f"{_RIGHT[kind](limit)} ({description})" if kind in _RIGHT else f"it must be {description}"
     near = close_to(str(value), limit) if kind == "enum" else []
@@ -303,19 +299,21 @@ def read_text(draft: Draft, where: str, file: str) -> str | None:
 
 
 def read_json(draft: Draft, where: str, file: str) -> Any:
-    """The value of a JSON file that the job names; None, and a fault, where it cannot be read."""
+    """The value of a JSON file that the job names; None, and a section that is unsound, where it cannot be read."""
     text = read_text(draft, where, file)
     if text is None:
+        draft.unsound.add(where.partition(".")[0])
         return None
     try:
         read = json.loads(text, parse_constant=_refuse_constant)
-        if read is None:
-            draft.fault(where, f"{file} contains only null")
-        return read
+        if read is not None:
+            return read
+        what = "contains only null"
     except RecursionError:
-        draft.fault(where, f"{file} is nested too deeply")
+        what = "is nested too deeply"
     except ValueError as error:
-        draft.fault(where, f"{file} is not JSON: {error}")
+        what = f"is not JSON: {error}"
+    draft.misshapen(where, f"{file} {what}")
     return None
 
 

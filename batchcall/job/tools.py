@@ -40,19 +40,12 @@ def read_tools(draft: Draft) -> list[ToolSpec]:
 
 
 def _from_file(draft: Draft, where: str, written: Written) -> list[Any]:
-    read = _json_of(draft, f"{where}.file", written["file"])
+    read = read_json(draft, f"{where}.file", written["file"])
     if read is None:  # a fault that the draft has already
         return []
     if read == []:
         draft.misshapen(f"{where}.file", f"{written['file']} contains an empty list: there is no tool in it")
     return read if isinstance(read, list) else [read]
-
-
-def _json_of(draft: Draft, where: str, file: str) -> Any:
-    read = read_json(draft, where, file)
-    if read is None:
-        draft.unsound.add("tool")
-    return read
 
 
 def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
@@ -97,7 +90,7 @@ def _inline(draft: Draft, where: str, written: Written) -> list[Any]:
     parameters = written.get("parameters")
     if not isinstance(parameters, dict) or not isinstance(parameters.get("file"), str) or len(parameters) != 1:
         return [dict(written)]
-    read = _json_of(draft, f"{where}.parameters.file", parameters["file"])
+    read = read_json(draft, f"{where}.parameters.file", parameters["file"])
     return [] if read is None else [{**written, "parameters": read}]
 
 

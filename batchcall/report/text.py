@@ -6,52 +6,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchcall.base import counted
-from batchcall.report.snapshot import Snapshot, Summary
-
-Line = tuple[str, str]
+from batchcall.report.snapshot import EndpointUse, Snapshot, Summary
 
 
 def summary_text(summary: Summary) -> str:
     """A short table: what is there, what this run did, what is left, what to do next."""
     totals = summary.totals
-    lines: list[Line] = [
+    is_asked = summary.requests or summary.indeterminate
+    damaged = f"{counted(summary.damaged, 'journal record')} could not be read; the rows are asked again"
+    lines = [
         ("output", summary.output),
         ("rows", _rows(summary)),
         ("failed", failures_text(totals)),
-        *([("for example", summary.an_error[:200])] if summary.an_error and totals["failed"] else []),
+        ("for example", totals["failed"] and (summary.an_error or "")[:200]),
         ("tokens", tokens_text(totals)),
         ("cost", cost_text(totals, is_free=summary.is_free)),
         ("this run", _this_run(summary)),
+        ("unfinished", summary.unfinished["rows"] and _unfinished(summary.unfinished)),
+        ("set aside", any(summary.set_aside.values()) and _set_aside(summary.set_aside)),
+        ("answered" if summary.is_free else "paid", is_asked and _bill(summary)),
+        ("in all runs", _doubts(totals["possibly_paid_twice"], totals["indeterminate"])),
+        ("damaged", summary.damaged and damaged),
+        ("left out", summary.left_out and left_out_text(summary.left_out)),
+        ("left out", summary.left_out_of_arguments and members_left_out_text(summary.left_out_of_arguments)),
+        *(("endpoint", _endpoint(one)) for one in summary.endpoints if len(summary.endpoints) > 1),
+        ("pace", summary.advice),
+        ("ended", summary.reason),
+        ("next", summary.hint),
     ]
-    if summary.unfinished["rows"]:
-        lines.append(("unfinished", _unfinished(summary.unfinished)))
-    if any(summary.set_aside.values()):
-        lines.append(("set aside", _set_aside(summary.set_aside)))
-    if summary.requests or summary.indeterminate:
-        lines.append(("answered" if summary.is_free else "paid", _bill(summary)))
-    if in_doubt := _doubts(totals["possibly_paid_twice"], totals["indeterminate"]):
-        lines.append(("in all runs", in_doubt))
-    if summary.damaged:
-        lines.append(
-            ("damaged", f"{counted(summary.damaged, 'journal record')} could not be read; the rows are asked again")
-        )
-    if summary.left_out:
-        lines.append(("left out", left_out_text(summary.left_out)))
-    if summary.left_out_of_arguments:
-        lines.append(("left out", members_left_out_text(summary.left_out_of_arguments)))
-    if len(summary.endpoints) > 1:
-        for one in summary.endpoints:
-            left = f"; left: {one.left}" if one.left is not None else ""
-            lines.append(("endpoint", f"{one.name}: {one.answered:,} of {one.requests:,} requests answered{left}"))
-    if summary.advice:
-        lines.append(("pace", summary.advice))
-    lines.append(("ended", summary.reason))
-    if summary.hint:
-        lines.append(("next", summary.hint))
-    return table(lines)
+    return table([(name, text) for name, text in lines if text])
 
 
-def table(lines: Sequence[Line]) -> str:
+def table(lines: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
 
@@ -117,6 +103,11 @@ def _set_aside(spent: Mapping[str, Any]) -> str:
         f"{spent['total_tokens'] or 0:,} tokens{cost} for answers that no row uses now; these count towards max_cost"
         " and max_tokens_total"
     )
+
+
+def _endpoint(use: EndpointUse) -> str:
+    left = f"; left: {use.left}" if use.left is not None else ""
+    return f"{use.name}: {use.answered:,} of {use.requests:,} requests answered{left}"
 
 
 def _this_run(summary: Summary) -> str:
