@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from batchcall.base import Json
-from batchcall.dialects.jsontext import objects_in
+from batchcall.dialects.jsontext import as_list, objects_in
 
 MAX_CODE = 100  # characters
 MAX_UNWRAPPING = 3  # gateways put another's error into their own as text
@@ -117,31 +117,30 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
 def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
     written = (said.get(name) for name in _MESSAGE_NAMES)
     message = next((text for text in written if isinstance(text, str) and text.strip()), "")
-    inner = None
+    inner = Complaint(message)  # or another's error, where the message holds one as text
     if unwrapped < MAX_UNWRAPPING and message.lstrip().startswith(("{", "[")):
         with suppress(ValueError):
-            inner = _complaint_in(orjson.loads(message), unwrapped + 1)
-    written_details = said.get("details")
-    details = written_details if isinstance(written_details, list) else []
+            inner = _complaint_in(orjson.loads(message), unwrapped + 1) or inner
+    details = as_list(said.get("details"))
     # OpenRouter gives a moderated prompt and a bad key the same status; only `metadata` shows which it was. Azure's
     # `innererror` holds the code of its filter.
     metadata = _object(said.get("metadata"))
     reasons = [detail.get("reason") for detail in objects_in(details)]
     beside = [_object(said.get("innererror")).get("code"), metadata.get("error_type"), *reasons]
     # Anthropic's type says "rate_limit_error" for money that is spent, too; the code in its `details` does not.
-    first = _as_code(_object(written_details).get("error_code"))
+    first = _as_code(_object(said.get("details")).get("error_code"))
     names = [name for value in (*map(said.get, _CODE_NAMES), *beside) if (name := _as_code(value))]
     codes = [name for name in (first, *names) if name and not _is_status(name)]
     status = next((int(name) for name in names if _is_status(name)), None)
     violations = [each for detail in objects_in(details) for each in objects_in(detail.get("violations"))]
     quota_ids = tuple(str(each.get("quotaId", "")) for each in violations)
     return Complaint(
-        message=inner.message if inner else message,
-        codes=tuple(dict.fromkeys((*codes, *(inner.codes if inner else ())))),
-        status=status or (inner.status if inner else None),
-        details=details or (inner.details if inner else []),
-        quota_ids=quota_ids or (inner.quota_ids if inner else ()),
-        is_blocked_prompt="flagged_input" in metadata or (inner is not None and inner.is_blocked_prompt),
+        message=inner.message,
+        codes=tuple(dict.fromkeys((*codes, *inner.codes))),
+        status=status or inner.status,
+        details=details or inner.details,
+        quota_ids=quota_ids or inner.quota_ids,
+        is_blocked_prompt="flagged_input" in metadata or inner.is_blocked_prompt,
     )
 
 

@@ -8,26 +8,26 @@ from typing import Any
 
 from batchcall.base import RateLimits
 from batchcall.dialects.jsontext import objects_in
+from batchcall.dialects.quotas import SENTENCE_END
 from batchcall.dialects.waits import read_length_s
 
-# The header of a limit, and the one that says when it is whole again. Groq gives the requests of a day under the same
-# name as OpenAI those of a minute: only the reset distinguishes them. The first row that is there counts.
-# fmt: off
+# The headers of a limit; the one with "reset" for "limit" in its name says when it is whole again. Groq gives the
+# requests of a day under the same name as OpenAI those of a minute: only the reset distinguishes them. The first one
+# that is there counts.
 _REQUESTS = (
-    ("x-ratelimit-limit-requests",         "x-ratelimit-reset-requests"),        # OpenAI, Azure, Groq (a day's), vLLM's
-    ("x-ratelimit-limit-requests-minute",  "x-ratelimit-reset-requests-minute"), # Cerebras
-    ("x-ratelimit-limit-req-minute",       ""),                                  # Mistral
-    ("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-reset"),
-    ("x-ratelimit-api_key-limit-requests", "x-ratelimit-api_key-reset-requests"),# LiteLLM, of its own keys
+    "x-ratelimit-limit-requests",  # OpenAI, Azure, Groq (a day's), vLLM's
+    "x-ratelimit-limit-requests-minute",  # Cerebras
+    "x-ratelimit-limit-req-minute",  # Mistral
+    "anthropic-ratelimit-requests-limit",
+    "x-ratelimit-api_key-limit-requests",  # LiteLLM, of its own keys
 )
 _TOKENS = (
-    ("x-ratelimit-limit-tokens",           "x-ratelimit-reset-tokens"),
-    ("x-ratelimit-limit-tokens-minute",    "x-ratelimit-reset-tokens-minute"),
-    ("x-ratelimitbysize-limit-minute",     ""),                                  # Mistral
-    ("anthropic-ratelimit-tokens-limit",   "anthropic-ratelimit-tokens-reset"),
-    ("x-ratelimit-api_key-limit-tokens",   "x-ratelimit-api_key-reset-tokens"),
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-limit-tokens-minute",
+    "x-ratelimitbysize-limit-minute",  # Mistral
+    "anthropic-ratelimit-tokens-limit",
+    "x-ratelimit-api_key-limit-tokens",
 )
-# fmt: on
 _RELAYED = ("", "llm_provider-")  # LiteLLM renames what it passes on
 _MINUTE_S = 62.0  # what takes longer to be whole again is not the limit of a minute
 _SENSIBLE = 1e10
@@ -45,7 +45,7 @@ def read_limits(headers: Mapping[str, str], *, now_s: float) -> RateLimits:
 
 def says_too_many_open(text: str) -> bool:
     """Whether a sentence says that too many requests are in flight. One that names a minute as well does not."""
-    return any(_OPEN.search(one) and not _OF_RATES.search(one) for one in _SENTENCE_END.split(text))
+    return any(_OPEN.search(one) and not _OF_RATES.search(one) for one in SENTENCE_END.split(text))
 
 
 def open_at_once(text: str) -> RateLimits | None:
@@ -89,17 +89,17 @@ _OPEN_LIMITS = (
     re.compile(r"rate limit of (\d{1,5}) per 0s", re.I),                                     # GitHub Models
     re.compile(r"并发数?(?:限制|上限)?(?:为|是|：|:) ?(\d{1,5})"),
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
 # fmt: on
 
 
-def _first(headers: Mapping[str, str], family: tuple[tuple[str, str], ...], now_s: float) -> float | None:
-    for limit_name, reset_name in family:
+def _first(headers: Mapping[str, str], family: tuple[str, ...], now_s: float) -> float | None:
+    for name in family:
         for prefix in _RELAYED:
-            limit = _number(headers.get(prefix + limit_name, ""))
+            limit = _number(headers.get(prefix + name, ""))
             if limit is None:
                 continue  # as nearly always: a reset is slow to read
-            left_s = read_length_s(headers.get(prefix + reset_name, "").strip(), now_s=now_s)
+            reset_name = prefix + name.replace("-limit", "-reset")
+            left_s = read_length_s(headers.get(reset_name, "").strip(), now_s=now_s)
             if left_s is None or left_s <= _MINUTE_S:
                 return limit
     return None

@@ -42,13 +42,13 @@ SPAN_BY_CODE: Mapping[str, str] = {  # in lower case
     "3036":                             DAY,    # Cloudflare Workers AI, with the next
     "4006":                             DAY,
 }
-# Names of codes, of quotas (Google's quotaId) and of GitHub Models' x-ratelimit-type. A name says which limit was met,
-# so it needs no word for a limit beside it.
+# Names of codes, of quotas (Google's quotaId) and of headers, and what a field of an error says. A name says which
+# limit was met, so it needs no word for a limit beside it.
 _IN_NAME = (
-    (HOUR,  re.compile(r"per_?-?hour|hourly|byhour|(?:^|[^a-z])rph(?:[^a-z]|$)")),
-    (DAY,   re.compile(r"per_?-?day|daily|byday|(?:^|[^a-z])(?:rpd|tpd)(?:[^a-z]|$)")),
-    (WEEK,  re.compile(r"per_?-?week|weekly|byweek")),
-    (MONTH, re.compile(r"per_?-?month|monthly|bymonth")),
+    (HOUR,  re.compile(r"per ?hour|hourly|byhour|\b(?:rph|hour|1h|60m|3600s?)\b")),
+    (DAY,   re.compile(r"per ?day|daily|byday|\b(?:rpd|tpd|day|1d|24h|86400s?)\b")),
+    (WEEK,  re.compile(r"per ?week|weekly|byweek|\b(?:week|7d|1w)\b")),
+    (MONTH, re.compile(r"per ?month|monthly|bymonth|\b(?:month|30d)\b")),
 )
 _OF_MONEY = re.compile(r"spend|billing|payment|purchas|overdue|arrear", re.I)
 
@@ -92,7 +92,7 @@ _OF_LIMIT = re.compile(
 _ADVERTISES = re.compile(
     r"\b(?:upgrade|unlock|subscribe|sign up|add \S+ credits|increase|to get)\b|升级|充值|开通"
     r"|アップグレード|업그레이드", re.I)
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
+SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
 # fmt: on
 
 _SPAN_S: Mapping[str, float] = {HOUR: 3600.0, DAY: 86400.0, WEEK: 7 * 86400.0, MONTH: 28 * 86400.0}
@@ -104,8 +104,7 @@ def span_of_names(names: Iterable[str]) -> str | None:
         lowered = name.lower()
         if span := SPAN_BY_CODE.get(lowered):
             return span
-        span = next((span for span, pattern in _IN_NAME if pattern.search(lowered)), None)
-        if span is not None and not _OF_MONEY.search(lowered):
+        if (span := _span_called(lowered)) and not _OF_MONEY.search(lowered):
             return span
     return None
 
@@ -114,7 +113,7 @@ def span_of_headers(headers: Mapping[str, str]) -> str | None:
     """The span of a limit that headers call used up: "x-ratelimit-remaining-requests-day: 0" (Cerebras, SambaNova)."""
     for name, left in headers.items():
         is_used_up = "ratelimit" in name and "remaining" in name and left.strip() in ("0", "0.0")
-        if is_used_up and (span := _span_called(name.replace("-", " "))):
+        if is_used_up and (span := _span_called(name)):
             return span
     return span_of_names([headers.get("x-ratelimit-type", "")])
 
@@ -126,22 +125,16 @@ def span_of_fields(fields: Iterable[tuple[str, object]]) -> str | None:
 
 
 _SPAN_FIELDS = frozenset({"period", "limittype", "quotatype", "quotaperiod", "limitperiod", "window", "ratelimittype"})
-_CALLED = (
-    (HOUR, re.compile(r"\b(?:hour|hourly|1h|60m|3600s?)\b")),
-    (DAY, re.compile(r"\b(?:day|daily|1d|24h|86400s?)\b")),
-    (WEEK, re.compile(r"\b(?:week|weekly|7d|1w)\b")),
-    (MONTH, re.compile(r"\b(?:month|monthly|30d)\b")),
-)
 
 
 def _span_called(name: str) -> str | None:
-    words = name.lower().replace("_", " ")
-    return next((span for span, pattern in _CALLED if pattern.search(words)), None)
+    words = name.lower().replace("_", " ").replace("-", " ")
+    return next((span for span, pattern in _IN_NAME if pattern.search(words)), None)
 
 
 def span_of_words(text: str) -> str | None:
     """The span of the quota that the first sentence about a limit names; None where it names none, or a minute too."""
-    for written in _SENTENCE_END.split(text):
+    for written in SENTENCE_END.split(text):
         sentence = _ADVERTISES.split(written)[0]
         spans = [span for span, pattern in _LONG if pattern.search(sentence)]
         if seconds := _OF_SECONDS.search(sentence):

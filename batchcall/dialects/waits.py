@@ -92,12 +92,10 @@ def read_duration(text: str) -> float | None:
         return days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
     if not _DURATION.fullmatch(text):
         return None
-    total_s = 0.0
-    for amount, written in _AMOUNT.findall(text):
-        unit = written.lower()
-        unit = _FOREIGN_UNITS.get(unit) or ("ms" if unit == "ms" or unit.startswith("milli") else unit[0])
-        total_s += float(amount) * _UNIT_S[unit]
-    return total_s
+    return sum(
+        float(amount) * next(unit_s for unit_s, *names in _UNITS if re.fullmatch("|".join(names), unit, re.I))
+        for amount, unit in _AMOUNT.findall(text)
+    )
 
 
 def say_wait(wait_s: float, *, now_s: float) -> str:
@@ -105,33 +103,24 @@ def say_wait(wait_s: float, *, now_s: float) -> str:
     minutes = math.ceil(min(wait_s, _LONGEST_SAYABLE_S) / 60)
     hours, rest = divmod(minutes, 60)
     length = f"{hours:,} h {rest} min" if hours else f"{rest} min"
-    return f"{length}, until {say_moment(now_s + minutes * 60)}"
-
-
-def say_moment(moment_s: float) -> str:
-    """A moment for a person, seconds since the epoch: "2024-05-01 12:00 UTC"."""
-    return f"{datetime.fromtimestamp(moment_s, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{length}, until {datetime.fromtimestamp(now_s + minutes * 60, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 _LONGEST_SAYABLE_S = 100 * 365 * 86400.0
 
 # Durations
 
-_UNIT_S: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_FOREIGN_UNITS: Mapping[str, str] = {
-    **dict.fromkeys(("毫秒", "ミリ秒"), "ms"),
-    **dict.fromkeys(("秒", "秒钟", "초"), "s"),
-    **dict.fromkeys(("分", "分钟", "分鐘", "分間", "분"), "m"),
-    **dict.fromkeys(("小时", "小時", "時間", "시간", "stunde", "stunden"), "h"),
-    **dict.fromkeys(("天", "日間", "tag", "tage", "tagen", "jour", "jours"), "d"),
-}
-_AMOUNT = re.compile(
-    r"(\d{1,9}(?:\.\d{1,9})?) ?"
-    r"((?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?"
-    r"|sekunden?|secondes?|segundos?|minuten|minutos?|stunden?|heures?|horas?|tage?n?|jours?|d[ií]as?)(?![a-zà-ÿ])"
-    r"|毫秒|ミリ秒|秒钟?|分[钟鐘間]?|小[时時]|時間|天|日間|초|분|시간)",
-    re.I,
+# Seconds, and how they are called in Latin letters, where another letter makes another word, and in others.
+_UNITS = (
+    (0.001, "ms|milliseconds?", "毫秒|ミリ秒"),
+    (1.0, "s|secs?|seconds?|sekunden?|secondes?|segundos?", "秒钟?|초"),
+    (60.0, "m|mins?|minutes?|minuten|minutos?", "分[钟鐘間]?|분"),
+    (3600.0, "h|hrs?|hours?|stunden?|heures?|horas?", "小[时時]|時間|시간"),
+    (86400.0, "d|days?|tage?n?|jours?|d[ií]as?", "天|日間"),
 )
+_LATIN = "|".join(latin for _, latin, _ in _UNITS)
+_OTHERS = "|".join(other for _, _, other in _UNITS)
+_AMOUNT = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?((?:{_LATIN})(?![a-zà-ÿ])|{_OTHERS})", re.I)
 _DURATION = re.compile(rf"(?:{_AMOUNT.pattern}(?:[ ,]|and )*)+", re.I)
 _CLOCK = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?")  # Azure API Management: "12:14:05"
 

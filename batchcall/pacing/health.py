@@ -45,7 +45,6 @@ class _Refusal(NamedTuple):
 
     tolerated: int
     tolerated_of_relay: int
-    exit_code: ExitCode
     saying: str
     hint: str
 
@@ -53,26 +52,26 @@ class _Refusal(NamedTuple):
 # fmt: off
 _REFUSALS: Mapping[FailureKind, _Refusal] = {
     FailureKind.BAD_KEY: _Refusal(
-        3, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint does not accept the key",
+        3, 10, "the endpoint does not accept the key",
         "check endpoint.api_key, endpoint.auth and what the key may do; then run the same command"),
     FailureKind.RELAY_DENIED: _Refusal(
-        10, 10, ExitCode.ENDPOINT_REFUSES, "the relay, or a channel behind it, does not accept the key",
+        10, 10, "the relay, or a channel behind it, does not accept the key",
         "check endpoint.api_key and the relay's channels; then run the same command"),
     FailureKind.NO_QUOTA: _Refusal(
-        1, 1, ExitCode.ENDPOINT_REFUSES, "the account has no quota left",
+        1, 1, "the account has no quota left",
         "add credit to the account, then run the same command"),
     FailureKind.UNKNOWN_MODEL: _Refusal(
-        10, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint does not know the model or the URL",
+        10, 10, "the endpoint does not know the model or the URL",
         "check request.model and endpoint.url; then run the same command"),
     FailureKind.REDIRECTED: _Refusal(
-        1, 1, ExitCode.ENDPOINT_REFUSES, "the endpoint answers with a redirect, which is never followed",
+        1, 1, "the endpoint answers with a redirect, which is never followed",
         "set endpoint.url to the final address"),
     FailureKind.UNTRUSTED: _Refusal(
-        10, 10, ExitCode.ENDPOINT_REFUSES, "the endpoint's certificate is not trusted",
+        10, 10, "the endpoint's certificate is not trusted",
         "set endpoint.ca_file to a PEM file with the authority that signed its certificate, or correct endpoint.url;"
         " then run the same command"),
     FailureKind.WRONG_SCHEME: _Refusal(
-        10, 10, ExitCode.ENDPOINT_REFUSES, "endpoint.url names the wrong scheme",
+        10, 10, "endpoint.url names the wrong scheme",
         "change http to https in endpoint.url, or https to http; then run the same command"),
 }
 # fmt: on
@@ -164,7 +163,7 @@ class Health:
         tolerated = refusal.tolerated if self._is_first_party else refusal.tolerated_of_relay
         if self._replies and self._refused_in_a_row < tolerated:
             return None
-        return Verdict(refusal.exit_code, f"{refusal.saying} ({failure.message})", refusal.hint)
+        return Verdict(ExitCode.ENDPOINT_REFUSES, f"{refusal.saying} ({failure.message})", refusal.hint)
 
 
 def used_up(failure: Failure) -> Verdict:
