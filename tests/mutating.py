@@ -16,6 +16,12 @@ from batchcall.dialects import DIALECTS
 from running import TOOL
 
 LARGEST = 256 * 1024  # bytes of an answer; that longer ones are cut is tested elsewhere
+HEADERS = (  # of each kind that is looked at where an answer is a failure
+    *("retry-after", "retry-after-ms", "llm_provider-retry-after", "x-should-retry", "x-ratelimit-type"),
+    *("anthropic-ratelimit-requests-reset", "anthropic-ratelimit-requests-remaining"),
+    *("anthropic-ratelimit-input-tokens-reset", "anthropic-ratelimit-input-tokens-remaining"),
+    *("x-ratelimit-reset", "x-ratelimit-remaining", "ratelimit", "anthropic-ratelimit-unified-5h-status"),
+)
 STATUSES = (200, 200, 200, 200, 201, 204, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529)
 SCHEMA: dict[str, Any] = {
     "type": "object",

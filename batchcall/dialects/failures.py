@@ -20,21 +20,10 @@ from batchcall.dialects.jsontext import objects_in
 from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
 from batchcall.dialects.quotas import likely_renewal_s, span_of_fields, span_of_headers, span_of_names, span_of_words
 from batchcall.dialects.usage import read_usage_beside
-from batchcall.dialects.waits import (
-    LONGEST_WAIT_S,
-    RESET_HEADERS,
-    WAIT_HEADERS,
-    asked_wait_s,
-    fields_of,
-    renewal_wait_s,
-    say_wait,
-)
+from batchcall.dialects.waits import LONGEST_WAIT_S, asked_wait_s, fields_of, renewal_wait_s, say_wait
 
 MAX_MESSAGE = 300  # characters
 MAX_SEARCHED = 5_000  # characters of a message or page in which a wording is looked for
-_SHOULD_RETRY = "x-should-retry"
-# All that any dialect looks at.
-HEADERS_READ = frozenset({*WAIT_HEADERS, *RESET_HEADERS, *RESET_HEADERS.values(), _SHOULD_RETRY})
 
 # fmt: off
 # Codes that mean one thing whatever the status: error.code, error.type, error.status and reasons, in lower case. One
@@ -456,7 +445,7 @@ def _kind_of(answer: Answer, complaint: Complaint, *, now_s: float) -> FailureKi
             or BY_UNDECIDED_STATUS.get(status)
             or BY_RANGE.get(status // 100, FailureKind.UNREADABLE)
         )
-        word = answer.headers.get(_SHOULD_RETRY, "").strip().lower()
+        word = answer.headers.get("x-should-retry", "").strip().lower()
         if word == "true" and kind.rule.scope is not Scope.RETRY:
             kind = FailureKind.RELAY_ERROR
         elif word == "false" and kind.rule.scope is Scope.RETRY:

@@ -32,11 +32,6 @@ WAIT_HEADERS: Mapping[str, float] = {
     "retry-after": 1.0,
     "llm_provider-retry-after": 1.0,
 }
-# When a limit of Anthropic's is full again, and what is left of it. Other vendors' are found by their form.
-RESET_HEADERS: Mapping[str, str] = {
-    f"anthropic-ratelimit-{limit}-reset": f"anthropic-ratelimit-{limit}-remaining"
-    for limit in ("requests", "tokens", "input-tokens", "output-tokens")
-}
 
 
 def asked_wait_s(headers: Mapping[str, str], documents: list[Json], text: str, *, now_s: float) -> float | None:

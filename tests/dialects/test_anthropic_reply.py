@@ -11,7 +11,6 @@ import pytest
 from asking_claude import CLAUDE, TOOL, USER, decode, message, sent, use
 from batchcall.answers.arguments import Toolbox
 from batchcall.base.records import Failure, FailureKind, HttpResponse, RawCall, Reply, Request, Shape, Status, Tool
-from batchcall.dialects.failures import HEADERS_READ
 
 # Answers and what they come to
 
@@ -73,8 +72,14 @@ def test_integers_of_any_size_are_exact_to_the_end() -> None:
     }
 
 
-def test_the_headers_of_anthropics_limits_are_read() -> None:
-    assert {"anthropic-ratelimit-requests-reset", "anthropic-ratelimit-input-tokens-remaining"} <= HEADERS_READ
+@pytest.mark.parametrize("limit", ["requests", "tokens", "input-tokens", "output-tokens"])
+def test_the_headers_of_anthropics_limits_are_read(limit: str) -> None:
+    headers = {f"anthropic-ratelimit-{limit}-remaining": "0", f"anthropic-ratelimit-{limit}-reset": "7"}
+
+    failure = CLAUDE.decode(HttpResponse(429, headers, b'{"error": {"message": "Slow down"}}'), now_s=0.0)
+
+    assert isinstance(failure, Failure)
+    assert failure.retry_after_s == 7.0
 
 
 def test_a_body_beyond_the_cap_is_too_large() -> None:

@@ -28,15 +28,10 @@ from batchcall.base.records import (
     Usage,
 )
 from batchcall.dialects import DIALECTS
-from batchcall.dialects.failures import (
-    BY_CODE,
-    BY_CODE_AND_STATUS,
-    BY_VAGUE_CODE,
-    CODES,
-    HEADERS_READ,
-    WORDINGS,
-)
+from batchcall.dialects.failures import BY_CODE, BY_CODE_AND_STATUS, BY_VAGUE_CODE, CODES, WORDINGS
+from batchcall.dialects.waits import WAIT_HEADERS
 from batchcall.job.sections import PROTOCOLS
+from mutating import HEADERS
 
 EXAMPLES = Path(__file__).parent / "examples"
 HANDED_OUT = Path(__file__).resolve().parents[3] / "shared" / "examples"
@@ -208,8 +203,8 @@ def test_no_words_ever_decide_what_a_429_is() -> None:
 
 
 def test_the_headers_that_matter_are_named_in_lower_case() -> None:
-    assert {"retry-after", "retry-after-ms", "x-should-retry"} <= HEADERS_READ
-    assert all(name == name.lower() for name in HEADERS_READ)
+    assert {"retry-after", "retry-after-ms"} <= WAIT_HEADERS.keys()
+    assert all(name == name.lower() for name in WAIT_HEADERS)
 
 
 # Documented answers
@@ -401,7 +396,7 @@ likely_values = st.recursive(
     max_leaves=25,
 )
 statuses = st.sampled_from([200, 204, 302, 400, 401, 402, 403, 404, 413, 418, 429, 500, 503, 529, 524, 99, 700])
-headers = st.dictionaries(st.sampled_from(sorted(HEADERS_READ)), st.text(max_size=12) | st.floats().map(str))
+headers = st.dictionaries(st.sampled_from(HEADERS), st.text(max_size=12) | st.floats().map(str))
 
 
 @given(body=st.binary(max_size=300), status=statuses, headers=headers, now_s=st.floats(0, 4e9))

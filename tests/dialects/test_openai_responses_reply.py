@@ -12,8 +12,7 @@ import pytest
 
 from asking_responses import CALL, CALLED, CHAT, GOLDEN, RESPONSES, ask, body_of, decode, tool, user
 from batchcall.answers.arguments import Toolbox
-from batchcall.base.records import HttpResponse, RawCall, Reply, Status
-from batchcall.dialects.failures import HEADERS_READ
+from batchcall.base.records import Failure, HttpResponse, RawCall, Reply, Status
 
 CHAT_GOLDEN = Path(__file__).parent / "openai_chat"
 
@@ -113,4 +112,9 @@ def as_bytes(body: Any) -> bytes:
 
 
 def test_azures_minus_one_in_a_header_is_not_looked_at() -> None:
-    assert not any(name.startswith("x-ratelimit-") for name in HEADERS_READ)
+    headers = {"x-ratelimit-remaining-requests": "-1", "x-ratelimit-reset-requests": "-1"}
+
+    failure = RESPONSES.decode(HttpResponse(429, headers, b'{"error": {"message": "Slow down"}}'), now_s=0.0)
+
+    assert isinstance(failure, Failure)
+    assert failure.retry_after_s is None
