@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -45,15 +47,20 @@ def main() -> None:
     print("| | SDKs' retry loop | fixed window | batchcall |")
     print("|---|---|---|---|")
     for name, limit in LIMITS.items():
-        row(f"{name}, limits given", lambda limit=limit: HiddenServer(limit(PER_MINUTE)), given, IDEAL_S)
-        row(f"{name}, in headers", lambda limit=limit: HiddenServer(limit(PER_MINUTE), headers=TOLD), learnt, IDEAL_S)
-        row(f"{name}, neither", lambda limit=limit: HiddenServer(limit(PER_MINUTE)), learnt, IDEAL_S)
-        row(f"{name}, drops to a fifth", lambda limit=limit: dropping(limit), learnt, 250 + 5 * (IDEAL_S - 250))
-    row("ten minutes of 503: calls", lambda: out_for_ten_minutes(), given, 600 + IDEAL_S, counted=503)
+        row(f"{name}, limits given", partial(serving, limit), given, IDEAL_S)
+        row(f"{name}, in headers", partial(serving, limit, headers=TOLD), learnt, IDEAL_S)
+        row(f"{name}, neither", partial(serving, limit), learnt, IDEAL_S)
+        row(
+            f"{name}, drops to a fifth",
+            partial(serving, limit, change=(250.0, PER_MINUTE / 5)),
+            learnt,
+            250 + 5 * (IDEAL_S - 250),
+        )
+    row("ten minutes of 503: calls", out_for_ten_minutes, given, 600 + IDEAL_S, counted=503)
 
 
-def dropping(limit: Callable[[float], Limit]) -> HiddenServer:
-    return HiddenServer(limit(PER_MINUTE), change=(250.0, PER_MINUTE / 5))
+def serving(limit: Callable[[float], Limit], **more: Any) -> HiddenServer:
+    return HiddenServer(limit(PER_MINUTE), **more)
 
 
 def out_for_ten_minutes() -> HiddenServer:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import orjson
 
@@ -88,12 +89,8 @@ def cpu_of(work: Callable[[], object]) -> float:
 
 
 def one_by_one(work: Callable[[], object]) -> float:
-    joining = sse.join_deltas
-    sse.join_deltas = lambda stream: iter(stream.split("\n\n"))
-    try:
+    with mock.patch.object(sse, "join_deltas", lambda stream: iter(stream.split("\n\n"))):
         return cpu_of(work)
-    finally:
-        sse.join_deltas = joining
 
 
 def long_body(events: Any) -> bytes:
@@ -127,7 +124,8 @@ async def longest_wait(run: Callable[[], Any]) -> tuple[float, float]:
     await asyncio.sleep(0.01)
     began = time.monotonic()
     await run()
-    whole, _ = time.monotonic() - began, await asyncio.sleep(0.01)
+    whole = time.monotonic() - began
+    await asyncio.sleep(0.01)
     is_over = True
     await ticking
     return longest, whole

@@ -140,7 +140,7 @@ def stream(seed: int, number: int) -> tuple[str, bytes, list[int]]:
     odd, is_ascii = dice.random() < 0.3, dice.random() < 0.5
     smallest = dice.choice([1, 7, 1_000, 65_536, 1 << 20])
     most = min(dice.choice([300_000, 4 << 20, 16 << 20]), (1 << 20) * smallest)
-    events, size = [], 0
+    events, size = list[bytes](), 0
     while size < most:
         delta = {**DELTA[protocol], (f"odd{len(events)}" if odd else "k"): dice.choice(["", "é", "\U0001f600", {}, []])}
         events.append(f"data: {json.dumps(delta, ensure_ascii=is_ascii)}{end}".encode())
@@ -152,7 +152,7 @@ def long_answer() -> bytes:
     """16 MiB of short events, none like another, which are the slowest to decode. The model stopped in order, so that
     it is not asked for again."""
     end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
-    events, size = [], len(end)
+    events, size = list[bytes](), len(end)
     while size < (16 << 20) - 100:
         events.append(
             b'data: {"choices":[{"index":0,"delta":{"content":"a"}}],"a key of its own %d":1}\n\n' % len(events)

@@ -181,8 +181,8 @@ class Mutant:
         return source.count(b"\n", 0, self.start) + 1
 
     def diff(self, source: bytes) -> list[str]:
-        sides = (text.decode().splitlines() for text in (source, self.applied(source)))
-        return [line for line in list(difflib.unified_diff(*sides, n=0, lineterm=""))[2:] if line[0] in "+-"]
+        before, after = (text.decode().splitlines() for text in (source, self.applied(source)))
+        return [line for line in list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:] if line[0] in "+-"]
 
     def is_equivalent(self, source: bytes) -> bool:
         diff = self.diff(source)
@@ -367,7 +367,7 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        if type(node.value) in (int, float):
+        if isinstance(node.value, int | float) and not isinstance(node.value, bool):
             text = self.text(node)
             by = ("+ 1", "- 1") if abs(node.value) <= 4 else ("* 2", "// 2")  # so that it makes a difference
             self.add(node, *(f"({text} {change})" for change in by))
@@ -587,7 +587,7 @@ def run_tests() -> int:
             began_s = time.monotonic()
             result = yield
             seconds[item.nodeid] = time.monotonic() - began_s
-            return result  # type: ignore[return-value]  # as pluggy wants it
+            return result
 
     places = asked["places"] or sorted({test.partition("::")[0] for test in asked["tests"]})
     flags = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
