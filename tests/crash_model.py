@@ -178,7 +178,7 @@ def _models(ledger: Ledger, endpoint: Endpoint, committer: Committer) -> Iterato
         mock.patch.object(batchcall.pipeline.open_engine, "open_transport", open_model),
         mock.patch("batchcall.output.output.Committer", return_value=committer),
         mock.patch.object(asyncio, "to_thread", at_once),
-        mock.patch("batchcall.engine.row_loop.beside", at_once),
+        mock.patch("batchcall.engine.reading.beside", at_once),
         mock.patch.object(
             batchcall.pipeline.open_engine, "ReadingChild", ReadHere
         ),  # test_deadly_answers.py starts real ones

@@ -175,7 +175,7 @@ def test_a_job_bound_by_tokens_uses_95_percent_of_them_and_1_of_100_requests_is_
 
 
 def test_control_without_settling_reservations_half_of_the_tokens_lie_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchcall.engine.gate.Turn.settle", lambda turn, tokens: None)
+    monkeypatch.setattr("batchcall.engine.gate.Admission.settle", lambda admission, tokens: None)
     server = HiddenServer(
         tokens=Refill(TOKENS_PER_MINUTE), answer_tokens=heavy_tailed, latency_s=half_a_second, token_s=0.005
     )

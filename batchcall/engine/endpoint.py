@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 
 from batchcall.answers import ParsedAttempt
 from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape
 from batchcall.dialects import Dialect, max_tokens_of, read_limits
-from batchcall.engine.gate import Gate, Turn
+from batchcall.engine.gate import Gate
 from batchcall.http import Transport
 from batchcall.pacing import Health, Orders, Pacer, Verdict
 from batchcall.requests import Sent, sent_to
@@ -34,7 +33,6 @@ class Endpoint:
     requests: int = 0  # sent by this run
     answered: int = 0  # of these, with a completion
     coming: int = 0  # rows of a pool that are on their way through the gate
-    patience: set[asyncio.Timeout] = field(default_factory=set)  # of rows at the gate; run out, they go elsewhere
     _orders: Orders | None = None
     _sent: dict[Shape, Sent] = field(default_factory=dict)  # what becomes of each shape here
 
@@ -49,9 +47,9 @@ class Endpoint:
             )
         return self.dialect.encode(sent.with_messages(request.messages))
 
-    def turn(self, http: HttpRequest, request: Request) -> Turn:
-        """A place at the gate for this request."""
-        return self.gate.turn(self.pacer.estimate.tokens(len(http.body), max_tokens_of(request.shape)))
+    def expected_tokens(self, http: HttpRequest, request: Request) -> float:
+        """How many tokens this request is expected to take."""
+        return self.pacer.estimate.tokens(len(http.body), max_tokens_of(request.shape))
 
     @property
     def is_held(self) -> bool:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from types import TracebackType
 
 from batchcall.base import ExitCode, HttpRequest, Request
 from batchcall.engine.endpoint import Endpoint
-from batchcall.engine.gate import Turn
+from batchcall.engine.gate import Admission
 from batchcall.pacing import Health, Verdict
 
 _Waiter = tuple["asyncio.Future[Endpoint]", Collection[Endpoint]]
@@ -107,12 +106,25 @@ class Pool:
         exit_code = ExitCode.ENDPOINT_REFUSES if is_final else ExitCode.STOPPED_EARLY
         return Verdict(exit_code, f"no endpoint is left ({named})", hints, first)
 
-    def place(self, make_request: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()) -> Place:
-        """The way of one request to an endpoint, one of `avoid` only if there is no other: `async with pool.place(…)`.
+    async def admit(
+        self, make_request: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()
+    ) -> tuple[Endpoint, HttpRequest, Admission]:
+        """Wait until one request may go: to which endpoint, as what, and its place there, which the caller must leave.
 
-        `make_request` makes the request once it is known who is asked.
+        `make_request` makes the request once it is known who is asked: one of `avoid` only if there is no other.
         """
-        return Place(self, make_request, avoid)
+        began_s = asyncio.get_running_loop().time()
+        while True:
+            endpoint = self.only or await self._choose(avoid)
+            try:
+                request = make_request(endpoint)
+                http = endpoint.encode(request)
+                admission = await endpoint.gate.admit(endpoint.expected_tokens(http, request), since_s=began_s)
+            finally:
+                if self.only is None:
+                    self._arrived(endpoint)
+            if admission is not None:  # else it was sent away from there
+                return endpoint, http, admission
 
     def obey(self, endpoint: Endpoint, now_s: float) -> None:
         """Let its gate do what its pacer says; if nobody is let through there now, those who wait go elsewhere."""
@@ -128,50 +140,37 @@ class Pool:
         self._was_down = is_down
         if self.only is None:
             if endpoint.is_held:
-                _send_away(endpoint)
+                endpoint.gate.send_away()
             self._serve()
 
     def leave(self, endpoint: Endpoint, why: Verdict) -> bool:
         """Send this one nothing more. Returns whether another one is left."""
         endpoint.left = endpoint.left or why
-        _send_away(endpoint)
-        self._serve()
+        if self.only is None:
+            endpoint.gate.send_away()
+            self._serve()
         return bool(self.living)
 
-    async def choose(self, avoid: Collection[Endpoint]) -> Endpoint:
-        """Wait for an endpoint that can take a request; its `coming` counts the caller from then on."""
+    async def _choose(self, avoid: Collection[Endpoint]) -> Endpoint:
+        """Wait for an endpoint that can take a request; its `coming` counts the caller until `_arrived`."""
         if not self._line and (endpoint := self._best(avoid)) is not None:
             endpoint.coming += 1
             return endpoint
-        chosen: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
-        self._line.append((chosen, avoid))
-        self._serve()
-        try:
-            return await chosen
-        except asyncio.CancelledError:
-            if chosen.done() and not chosen.cancelled():  # in the same moment
-                self.give_up(chosen.result())
-            raise
+        while True:
+            chosen: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+            self._line.append((chosen, avoid))
+            self._serve()
+            try:
+                endpoint = await chosen
+            except asyncio.CancelledError:
+                if not chosen.cancelled():  # chosen and cancelled in the same moment
+                    self._arrived(chosen.result())
+                raise
+            if not endpoint.is_held:
+                return endpoint
+            self._arrived(endpoint)  # it pauses, is down or has left since it was chosen
 
-    async def enter(self, endpoint: Endpoint, turn: Turn) -> bool:
-        """Through the gate of an endpoint that was chosen; False when it is better to choose again."""
-        # An endpoint that pauses, goes down or leaves sends those at its gate away: it moves the deadline of their
-        # `patience`, which has none at first, to now. A cancellation would look like one of the run itself.
-        if endpoint.is_held:  # since it was chosen
-            self.give_up(endpoint)
-            return False
-        try:
-            async with asyncio.timeout(None) as patience:
-                endpoint.patience.add(patience)
-                await turn.__aenter__()
-                return True
-        except TimeoutError:
-            return False
-        finally:
-            endpoint.patience.discard(patience)
-            self.give_up(endpoint)
-
-    def give_up(self, endpoint: Endpoint) -> None:
+    def _arrived(self, endpoint: Endpoint) -> None:
         """The caller is no longer on its way to this endpoint: it is through its gate, or goes elsewhere."""
         endpoint.coming -= 1
         self._serve()
@@ -214,51 +213,3 @@ class Pool:
         pauses = [left_s for one in self.living if (left_s := one.gate.pause_left_s)]
         if self._line and pauses:
             self._alarm = asyncio.get_running_loop().call_later(min(pauses) + 1e-3, self._serve)
-
-
-def _send_away(endpoint: Endpoint) -> None:
-    now_s = asyncio.get_running_loop().time()
-    while endpoint.patience:  # each once
-        endpoint.patience.pop().reschedule(now_s)
-
-
-class Place:
-    """One request's way to an endpoint. `http` is what is sent there, `turn` its turn at the gate, `wait_s` how long it
-    waited for it."""
-
-    __slots__ = ("_avoid", "_make_request", "_pool", "endpoint", "http", "turn", "wait_s")
-
-    def __init__(self, pool: Pool, make_request: Callable[[Endpoint], Request], avoid: Collection[Endpoint]) -> None:
-        self._pool = pool
-        self._make_request = make_request
-        self._avoid = avoid
-
-    async def __aenter__(self) -> Place:
-        pool = self._pool
-        if pool.only is not None:
-            self._head_for(pool.only)
-            await self.turn.__aenter__()
-            self.wait_s = self.turn.wait_s
-            return self
-        began_s, is_through = asyncio.get_running_loop().time(), False
-        while not is_through:
-            endpoint = await pool.choose(self._avoid)
-            try:
-                self._head_for(endpoint)
-            except BaseException:
-                pool.give_up(endpoint)
-                raise
-            is_through = await pool.enter(endpoint, self.turn)
-        self.wait_s = self.turn.through_at_s - began_s
-        return self
-
-    def _head_for(self, endpoint: Endpoint) -> None:
-        request = self._make_request(endpoint)
-        self.endpoint = endpoint
-        self.http: HttpRequest = endpoint.encode(request)
-        self.turn = endpoint.turn(self.http, request)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.turn.__aexit__(kind, error, trace)
