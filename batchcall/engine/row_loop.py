@@ -25,7 +25,7 @@ from batchcall.engine.feed import Backlog, Feed, Results
 from batchcall.engine.gate import Admission
 from batchcall.engine.pool import Pool
 from batchcall.engine.reading import Reading, Recorder
-from batchcall.engine.row_retry import RowRetry, Rules, Send, Stay, gave_up
+from batchcall.engine.row_retry import RowRetry, Rules, Send, Stay
 from batchcall.engine.waiting_room import WaitingRoom
 from batchcall.pacing import Budget, ProxyCutoffs, RetryPolicy, Verdict, may_doubt
 
@@ -275,7 +275,7 @@ class LiveEngine:
                 admission.settle(0)
                 return None
             self.traffic.sent(after)
-            row.is_sent(admission.through_at_s)
+            row.goes_out(admission.through_at_s)
             endpoint.requests += 1
             endpoint.pacer.sent(admission.through_at_s)
             if endpoint.pacer.is_ramping:
@@ -345,7 +345,7 @@ class LiveEngine:
         prepared, reads = row.prepared, row.reads
         # A reply, or a failure of the row itself, ends the row whoever reads it again. That the tries are used up is
         # seen in no attempt: after a crash the next run would try on, so the journal gets a line that says it.
-        if gave_up(row) is not None and not prepared.is_ended:
+        if row.is_given_up and not prepared.is_ended:
             self._reading.note(self._recorder.gave_up, prepared.row.index)
         outcome = self.parser.outcome(prepared, reads)
         of_this_run = reads[len(prepared.attempts) :]

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from batchcall.answers import WORTH_REASKING, ParsedAttempt, Prepared
-from batchcall.base import Failure, Request, Scope
+from batchcall.base import Request, Scope
 from batchcall.engine.endpoint import Endpoint
 from batchcall.pacing import RetryPolicy, is_of_endpoint
 
@@ -79,7 +79,13 @@ class RowRetry:
         last = self.reads[-1] if self.reads else None
         return last.failure.kind.label if last is not None and last.failure is not None and last.is_ambiguous else None
 
-    def is_sent(self, at_s: float) -> None:
+    @property
+    def is_given_up(self) -> bool:
+        """That it has ended is seen in no attempt of it: another try might bring an answer."""
+        failure = self.reads[-1].failure
+        return failure is not None and failure.kind.rule.scope is not Scope.ROW
+
+    def goes_out(self, at_s: float) -> None:
         """Its next request goes out."""
         self.sent += 1
         if self.began_s < 0:
@@ -154,12 +160,3 @@ class RowRetry:
 
 
 _AT_ONCE = Send(0.0)
-
-
-def gave_up(retry: RowRetry) -> Failure | None:
-    """The failure for which a row that has ended is given up, although another try might bring an answer.
-
-    None where the row ends in the same way whoever reads its attempts again.
-    """
-    failure = retry.reads[-1].failure
-    return failure if failure is not None and failure.kind.rule.scope is not Scope.ROW else None
