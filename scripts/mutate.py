@@ -38,7 +38,10 @@ Exit code: 0 when at least 90 % of the mutants were noticed, 1 when fewer, 2 whe
 ROOMS: dict[str, tuple[list[str], list[str]]] = {
     "schemas": (["batchcall/schemas"], ["tests/schemas"]),
     "requests": (["batchcall/requests"], ["tests/requests"]),
-    "pacing": (["batchcall/pacing"], ["tests/pacing", "tests/engine/test_gate.py"]),
+    "pacing": (
+        ["batchcall/pacing"],
+        ["tests/pacing", "tests/engine/test_gate.py", "tests/engine/test_gate_moments.py"],
+    ),
     "answers": (
         ["batchcall/answers"],
         ["tests/answers", "tests/engine/test_hostile_answers.py", "tests/base/test_redaction.py"],

@@ -3,61 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import bisect
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import accumulate, pairwise
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from through_gate import crowd, most_in_any, now, open_gate, pass_through, settle_down, through
 
-from batchcall.engine.gate import Admission, Gate
+from batchcall.engine.gate import Gate
 from virtual_time import run_virtual
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def open_gate(
-    concurrency: int = 1_000,
-    *,
-    requests_per_minute: float | None = None,
-    tokens_per_minute: float | None = None,
-) -> Gate:
-    gate = Gate(concurrency=concurrency)
-    gate.limit_rates(requests_per_minute, tokens_per_minute)
-    return gate
-
-
-@contextlib.asynccontextmanager
-async def through(gate: Gate, tokens: float = 0.0) -> AsyncIterator[Admission]:
-    admission = await gate.admit(tokens)
-    assert admission is not None
-    with admission:
-        yield admission
-
-
-async def settle_down() -> None:
-    """Let everything happen that needs no time."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
-async def pass_through(gate: Gate, passed_at: list[float], *, tokens: float = 0.0) -> None:
-    async with through(gate, tokens):
-        passed_at.append(now())
-
-
-def most_in_any(window_s: float, moments: list[float], weights: list[float] | None = None) -> float:
-    """What a provider that counts a sliding window, both ends included, sees at worst."""
-    sums = [0.0, *accumulate(weights or [1.0] * len(moments))]
-    return max(
-        sums[bisect.bisect_right(moments, moment + window_s)] - sums[first] for first, moment in enumerate(moments)
-    )
-
 
 # Rates that differ in how a request is paid: in parts, in one, several at a time.
 RATES = st.one_of(st.integers(1, 90), st.integers(91, 1_500), st.integers(1_500, 40_000))
@@ -289,19 +246,6 @@ def test_a_pause_that_comes_while_a_budget_is_waited_for_is_kept() -> None:
 
     assert first_s == pytest.approx(0.0, abs=1e-6)
     assert second_s >= 65.0
-
-
-async def crowd(gate: Gate, size: int) -> tuple[list[asyncio.Task[None]], asyncio.Event]:
-    """So many requests that stay in flight until the event is set."""
-    leave = asyncio.Event()
-
-    async def one() -> None:
-        async with through(gate):
-            await leave.wait()
-
-    tasks = [asyncio.create_task(one()) for _ in range(size)]
-    await settle_down()
-    return tasks, leave
 
 
 def test_the_window_opens_in_steps_and_each_step_lets_just_so_many_in() -> None:
@@ -703,106 +647,3 @@ def test_after_a_rate_has_risen_and_a_rest_no_more_goes_at_once_than_the_rate_al
         return passed_at
 
     assert most_in_any(1.0, run_virtual(main())) <= 100
-
-
-@pytest.mark.parametrize("rate", [None, 60])
-def test_a_turn_that_goes_at_once_has_waited_for_no_time(rate: int | None) -> None:
-    async def main() -> float:
-        async with open_gate(requests_per_minute=rate).turn() as turn:
-            return turn.wait_s
-
-    assert run_virtual(main()) == 0.0
-
-
-@pytest.mark.parametrize("rate", [None, 6_000])
-def test_a_pause_may_be_pushed_twice_in_one_moment(rate: int | None) -> None:
-    async def main() -> float:
-        gate, passed_at, start_s = open_gate(requests_per_minute=rate), list[float](), now()
-        gate.hold_until(start_s + 10)
-        waiting = asyncio.create_task(pass_through(gate, passed_at))
-        await asyncio.sleep(5)
-        gate.hold_until(start_s + 20)
-        gate.hold_until(start_s + 30)
-        await waiting
-        return passed_at[0] - start_s
-
-    assert run_virtual(main()) == pytest.approx(30.0, abs=0.01)
-
-
-def test_the_second_request_after_a_rest_goes_at_once() -> None:
-    async def main() -> float:
-        gate = open_gate(requests_per_minute=60)
-        async with gate.turn():
-            pass
-        await asyncio.sleep(10)
-        async with gate.turn() as turn:
-            return turn.wait_s
-
-    assert run_virtual(main()) == pytest.approx(0.0, abs=0.02)
-
-
-@pytest.mark.parametrize(("first", "then"), [(6_000, 60), (60, 6_000)])
-def test_a_new_rate_lets_no_other_request_go_without_paying(first: int, then: int) -> None:
-    async def main() -> float:
-        gate = open_gate(requests_per_minute=first)
-        async with gate.turn():
-            pass
-        gate.limit_rates(then, None)
-        async with gate.turn() as turn:
-            return turn.wait_s
-
-    assert run_virtual(main()) == pytest.approx(60 / then, rel=0.05)
-
-
-def test_whoever_pays_at_a_slow_rate_goes_soon_after_it_has_risen() -> None:
-    async def main() -> float:
-        gate, passed_at = open_gate(requests_per_minute=1), list[float]()
-        await pass_through(gate, passed_at)
-        waiting = asyncio.create_task(pass_through(gate, passed_at))
-        await asyncio.sleep(5)
-        gate.limit_rates(600, None)
-        risen_at_s = now()
-        await waiting
-        return passed_at[-1] - risen_at_s
-
-    assert run_virtual(main()) < 2.0
-
-
-def test_after_a_rest_no_burst_of_requests_goes_at_once() -> None:
-    async def main() -> list[float]:
-        gate, passed_at = open_gate(requests_per_minute=6_000), list[float]()
-        await pass_through(gate, passed_at)
-        await asyncio.sleep(60)
-        await asyncio.gather(*(pass_through(gate, passed_at) for _ in range(100)))
-        return passed_at[1:]
-
-    assert most_in_any(0.1, run_virtual(main())) <= 12
-
-
-def test_whoever_waits_without_budgets_and_is_cancelled_leaves_the_line() -> None:
-    async def main() -> list[tuple[str, bool]]:
-        gate, seen = open_gate(2), []
-        gate.hold_until(now() + 100)
-        tasks, _ = await crowd(gate, 2)
-        seen.append((gate.bound_by, gate.has_room(0)))
-        for task in tasks:
-            task.cancel()
-        await settle_down()
-        seen.append((gate.bound_by, gate.has_room(0)))
-        return seen
-
-    assert run_virtual(main()) == [("pause", False), ("", True)]
-
-
-def test_a_request_cancelled_in_the_moment_it_is_let_through_gives_its_place_to_the_next() -> None:
-    async def main() -> tuple[int, bool, int]:
-        gate, passed_at = open_gate(1), list[float]()
-        _, leave = await crowd(gate, 1)
-        doomed, last = (asyncio.create_task(pass_through(gate, passed_at)) for _ in range(2))
-        await settle_down()
-        gate.on_room = doomed.cancel  # called after the place was given away
-        leave.set()
-        await asyncio.wait([doomed, last])
-        return len(passed_at), doomed.cancelled(), gate.in_flight
-
-    assert run_virtual(main()) == (1, True, 0)
