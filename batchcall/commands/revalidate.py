@@ -139,13 +139,12 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
 
 
 def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
-    old, new = runfile.identity, request_identity(job)
-    rest_of_old = {name: value for name, value in old.items() if name not in _MAY_CHANGE}
-    rest_of_new = {name: value for name, value in new.items() if name not in _MAY_CHANGE}
-    if rest_of_old != rest_of_new:
+    identities = (runfile.identity, request_identity(job))
+    old, new = ({name: one[name] for name in one if name not in _MAY_CHANGE} for one in identities)
+    if old != new:
         raise ResumeError(
             "revalidate reads stored answers with changed tools, but more has changed:\n  "
-            + "\n  ".join(changed_keys(rest_of_old, runfile.job, rest_of_new, masked(job))),
+            + "\n  ".join(changed_keys(old, runfile.job, new, masked(job))),
             hint="restore these, or send the rows again with `batchcall run --on-change rerun`",
         )
 

@@ -184,11 +184,14 @@ def _read_parts(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> Tot
     return totals
 
 
-def _add_damage(proof: Proof, numbers: list[int], what: str) -> None:
-    """A fault of parts that must be moved away: a run that finds nothing left to do does not read them."""
+def _add_damage(proof: Proof, numbers: list[int], what: str, advice: str | None = None) -> None:
+    """A fault of parts that must be moved away: a run that finds nothing left to do does not read them.
+
+    `advice`: where the parts hold foreign answers, which cannot rebuild them.
+    """
     proof.damaged.update(numbers)
     is_free = proof.without_answers.isdisjoint(numbers)
-    proof.faults.append(f"{what}. {_REBUILT if is_free else _ASKED_AGAIN}")
+    proof.faults.append(f"{what}. {advice or (_REBUILT if is_free else _ASKED_AGAIN)}")
 
 
 _REBUILT = "Move the file away and run the job again: its rows are rebuilt from the stored answers at no cost"
@@ -281,13 +284,13 @@ def _compare_input(disk: Disk, folder: Path, runfile: RunFile, proof: Proof) -> 
             if rows:
                 proof.faults.append(f"{len(rows):,} rows {what}: {_some(rows)}. {_FOLLOW}")
         return
-    if numbers := _numbers_of(walked.other, runfile):
-        what = f"{len(walked.other):,} rows have the answer to another request than the one that the input makes"
-        proof.damaged.update(numbers)  # with other advice than `_add_damage` gives: these rows hold foreign answers
-        proof.faults.append(f"{_names(numbers)}: {what}: {_some(walked.other)}. {_TAKEN_OR_ASKED}")
-    if numbers := _numbers_of(walked.beyond, runfile):
-        what = f"{len(walked.beyond):,} rows are beyond the {walked.rows:,} of the input: {_some(walked.beyond)}"
-        _add_damage(proof, numbers, f"{_names(numbers)}: {what}")
+    for rows, what, advice in (
+        (walked.other, "have the answer to another request than the one that the input makes", _TAKEN_OR_ASKED),
+        (walked.beyond, f"are beyond the {walked.rows:,} of the input", None),
+    ):
+        if rows:
+            numbers = sorted({row // _part_rows(runfile) for row in rows})
+            _add_damage(proof, numbers, f"{_names(numbers)}: {len(rows):,} rows {what}: {_some(rows)}", advice)
 
 
 _FOLLOW = "Run the job again to follow the input (`batchcall check` shows what it would send), or restore the input"
@@ -320,10 +323,6 @@ _UNDER_WAY = "a run is under way ({}). Run `batchcall verify` again when it has 
 
 def _part_rows(runfile: RunFile) -> int:
     return int(runfile.job["output"]["part_rows"])
-
-
-def _numbers_of(rows: list[int], runfile: RunFile) -> list[int]:
-    return sorted({row // _part_rows(runfile) for row in rows})
 
 
 def _names(numbers: list[int]) -> str:

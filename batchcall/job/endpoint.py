@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from batchcall.base import JobError, Secret
 from batchcall.job.reading import Draft, located
-from batchcall.job.sections import EndpointSection
+from batchcall.job.sections import EndpointSection, Job
 
 ADDED_PATHS = (  # by the protocols
     "/chat/completions",
@@ -121,14 +121,14 @@ _USUAL_KEYS = {
 }
 
 
-def check_endpoints(draft: Draft, endpoints: list[EndpointSection]) -> None:
+def check_endpoints(draft: Draft, job: Job) -> None:
     """Report to the draft what cannot be used, and never a value that may be a secret."""
     tables = _tables(draft)
     names = ["endpoint"] if len(tables) == 1 else [f"endpoint.{place}" for place in range(len(tables))]
     # The endpoints of a list of keys all stand in the same place.
     places = [name for name, one in zip(names, tables, strict=True) for _ in _keys(one)]
     seen = set()
-    for where, endpoint in zip(places, endpoints, strict=True):
+    for where, endpoint in zip(places, job.endpoints, strict=True):
         if endpoint.url != "sandbox":
             _check_url(draft, endpoint, f"{where}.url")
         if endpoint.api_key is not None and not re.fullmatch(r"env:[A-Za-z_]\w*|file:[^\0]+", endpoint.api_key):

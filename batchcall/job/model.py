@@ -35,7 +35,7 @@ from batchcall.job.sections import (
     ValidateSection,
 )
 from batchcall.job.tools import read_tools
-from batchcall.job.warnings import misspelt_keys, misspelt_source, quoted_values, unused_prices
+from batchcall.job.warnings import misspelt, misspelt_keys, quoted_values, unused_prices
 
 
 def as_job(job: Job | Path | str) -> Job:
@@ -53,14 +53,14 @@ def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
     # Checks whose sections have the wrong shape are left out: their faults would only follow from that.
     draft = read_draft(job_file_at(Path(os.path.abspath(path))), overrides)
     job = _built(draft)
-    if "endpoint" not in draft.unsound:
-        check_endpoints(draft, job.endpoints)
-    if "request" not in draft.unsound:
-        _check_request(draft, job)
-    if not draft.unsound & {"request", "tool"}:
-        _check_tool_choice(draft, job)
-    if not draft.unsound & {"request", "limits", "prices"}:
-        _check_money(draft, job)
+    for check, sections in (
+        (check_endpoints, {"endpoint"}),
+        (_check_request, {"request"}),
+        (_check_tool_choice, {"request", "tool"}),
+        (_check_money, {"request", "limits", "prices"}),
+    ):
+        if not draft.unsound & sections:
+            check(draft, job)
     draft.stop_at_faults()
     return job
 
@@ -172,7 +172,7 @@ def _check_request(draft: Draft, job: Job) -> None:
     if len(ways) > 1:
         draft.fault("request", f"give only one of {', '.join(ways)}")
     if not ways and request.columns is None:
-        for name, meant in misspelt_source(request.parameters):
+        for name, meant in misspelt(request.parameters, ("prompt", "messages", "columns")):
             draft.fault(f"request.{name}", f"unknown key; did you mean {meant}?")
     if not ways and request.columns is not None:
         draft.fault("request.columns", "the messages are missing: give a prompt, or name their column as messages")

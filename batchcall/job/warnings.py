@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from batchcall.base import close_to
@@ -55,19 +55,15 @@ _KEYS_OF_SERVERS = frozenset(
 
 def misspelt_keys(request: Mapping[str, Any], own: Iterable[str]) -> list[str]:
     """Keys that go into the body as written, and yet look like one of ours or of a protocol."""
-    known = sorted({*own, *_BODY_KEYS})
-    return [
-        f"request.{name} goes into the body as written; did you mean {near[0]}?"
-        for name in request
-        if name not in known and name not in _KEYS_OF_SERVERS and (near := close_to(name, known, at_least=0.8))
-    ]
+    near = misspelt(request, sorted({*own, *_BODY_KEYS}))
+    return [f"request.{name} goes into the body as written; did you mean {meant}?" for name, meant in near]
 
 
-def misspelt_source(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Keys that are near to those of the sources of messages, in a job that has none of these, and which."""
+def misspelt(request: Mapping[str, Any], meant: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Keys of a request that are near to one of those that may be meant, and to which; known keys are not."""
+    known = {*meant, *_BODY_KEYS, *_KEYS_OF_SERVERS}
     for name in request:
-        near = close_to(name, ("prompt", "messages", "columns"), at_least=0.8)
-        if near and name not in _BODY_KEYS and name not in _KEYS_OF_SERVERS:
+        if name not in known and (near := close_to(name, meant, at_least=0.8)):
             yield name, near[0]
 
 
