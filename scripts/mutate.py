@@ -120,6 +120,30 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "it stands there for the names of the arguments alone",
     ),
     (
+        "schemas/judge.py units_a_name",
+        "if id(patterns) not in self.costs:",
+        "if True:",
+        "the same comes out when it is counted again",
+    ),
+    (
+        "schemas/judge.py _excerpt",
+        "value[: _SHOWN_VALUE + 1]",
+        "value[: (_SHOWN_VALUE + 1) + 1]",
+        "any longer text is shortened to the same",
+    ),
+    (
+        "requests/template_limits.py joined",
+        "length > MAX_CHARACTERS",
+        "length >= MAX_CHARACTERS",
+        "what it asks then decides: beyond, and not at",
+    ),
+    (
+        "requests/template_limits.py bounded",
+        "if goes_through:",
+        "if True:",
+        "both functions behind it look up themselves which names they are for",
+    ),
+    (
         "schemas/judge.py _excerpt",
         "key[: _SHOWN_VALUE + 1]",
         "key[: _SHOWN_VALUE - 1]",
@@ -309,8 +333,9 @@ class Finder(ast.NodeVisitor):
 
     def visit_Return(self, node: ast.Return) -> None:
         if node.value is not None:
-            if not (isinstance(node.value, ast.Constant) and node.value.value is None):
-                self.add(node, "return None")
+            known = node.value.value if isinstance(node.value, ast.Constant) else ...
+            if known is not None:  # and to most who ask, None is False
+                self.add(node, f"return {not known}" if isinstance(known, bool) else "return None")
             self.visit(node.value)
 
     def visit_Continue(self, node: ast.Continue) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2 import StrictUndefined, TemplateSyntaxError
+from jinja2 import Environment, StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import batchcall.requests.template_limits
 from batchcall.requests.prompt import RowError, Template, TemplateError, compile_template
-from batchcall.requests.template_limits import MAX_CHARACTERS
+from batchcall.requests.template_limits import _MAKES, MAX_CHARACTERS, MAX_STEPS, _size, _work
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -464,7 +465,7 @@ def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
         "{{ big.replace('x', big) }}",
         "{{ big | replace('', big) }}",
         "{{ big.join([big] * 9) }}",
-        "{{ [big] * 9 | join }}",
+        "{{ ([big] * 9) | join }}",
         "{{ 'x'.translate({120: big}) }}",
         "{{ (1).to_bytes(10**10, 'big') }}",
         "{{ [1] | batch(10**10, 0) | list }}",
@@ -482,7 +483,13 @@ def test_a_template_cannot_reach_beyond_its_row(text: str) -> None:
     ],
 )
 def test_a_template_cannot_eat_the_machine(text: str) -> None:
-    assert refusal(text, big="x" * 1_000_000, xs=[1], tabs="\t" * 100).startswith("request.prompt: ")
+    said = refusal(text, big="x" * 1_000_000, xs=[1], tabs="\t" * 100)
+
+    # By a limit of ours, before the memory is full.
+    assert re.search(
+        "would be longer than|would take more than|recurses too deep|would put .* characters|Range too big|translate",
+        said,
+    )
 
 
 @pytest.mark.parametrize(
@@ -497,10 +504,17 @@ def test_a_template_cannot_eat_the_machine(text: str) -> None:
         ("{{ ([big] * 5) | length }}", "the text would be longer than 4,194,304 characters"),
         ("{{ ('%4194305d' % 1) | length }}", "the text would be longer than 4,194,304 characters"),
         ("{{ 2 ** 131072 > 1 }}", "a number would be longer than 131,072 bits"),
+        ("{{ (items + items) | length }}", "the text would be longer than 4,194,304 characters"),
+        (
+            "{{ '{:>2000000}{:>2000000}{:>999999}'.format(1, 2, 3) }}",
+            "the text would be longer than 4,194,304 characters",
+        ),
     ],
 )
 def test_what_is_too_long_is_refused_before_it_is_made(text: str, what: str) -> None:
-    assert refusal(text, big="x" * 1_000_000) == f"request.prompt: line 1: {what}"
+    row = {"big": "x" * 1_000_000, "items": [0] * 2_100_000}
+
+    assert refusal(text, **row) == f"request.prompt: line 1: {what}"
 
 
 def test_what_is_just_short_enough_is_made() -> None:
@@ -525,7 +539,10 @@ def test_a_prompt_has_a_longest_length(text: str) -> None:
         ("{{ 'a\nb' | indent(2) }} {{ 'aaa' | replace('a', 'b', 2) }} {{ 'a' | center(3) }}.", "a\n  b bba  a ."),
         ("{{ [1,2,3] | batch(2, 0) | list }} {{ [1,2,3] | slice(2) | list }}", "[[1,2],[3,0]] [[1,2],[3]]"),
         ("{{ 2.5 * 2 }} {{ 2 * 2.5 }} {{ [1] * 2 }} {{ 2 * (1,) }} {{ 2 * 'ab' }}", "5.0 5.0 [1,1] [1,1] abab"),
-        ("{{ '1-1' | replace(1, 22) }}", "22-22"),
+        (
+            "{{ '1-1' | replace(1, 22) }} {{ users | join('/', 'n') }} {{ users | map(attribute='n') | join }}",
+            "22-22 a/b ab",
+        ),
         ("{{ 2.567 | round(1) }} {{ 'a b c' | wordwrap(3) }} {{ '%s' | format('x') }}", "2.6 a b\nc x"),
     ],
 )
@@ -746,6 +763,202 @@ def test_what_is_counted_by_its_parts_still_works(text: str, rendered: str) -> N
         row["tree"] = [{"n": 1, "of": [{"n": 2, "of": []}]}]
 
     assert render(text, **row) == rendered
+
+
+# A call is 10 steps; so is an operator. 1,000 characters or 2 items that are gone through are a step more, each time.
+LONG, WORDS, LINES = "x" * 10_000, "ab cd " * 1_000, "ab\n" * 1_000
+ROW = {"long": LONG, "words": WORDS, "lines": LINES, "xs": list(range(100)), "ss": ["ab" * 500] * 10, "n": 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("{{ n }}", 0),
+        ("{{ long }}", 0),
+        ("{{ n }}{{ n }}", 0),
+        ("{{ n + 1 }}", 10),
+        ("{{ long + long }}", 50),
+        ("{{ long * 2 }}", 50),
+        ("{{ xs + xs }}", 110),
+        ("{{ xs * 2 }}", 110),
+        ("{{ '%s' % long }}", 30),
+        ("{{ n ** 2 }}", 10),
+        ("{% for x in xs %}{% endfor %}", 100),
+        ("{% for x in [] %}{% endfor %}", 0),
+        ("{% for x in xs %}{{ x }}{% endfor %}", 100),
+        ("{% for x in nested recursive %}{{ loop(x) if x is iterable }}{% endfor %}", 25),
+        ("{{ n == n }}", 0),
+        ("{{ long == long }}", 20),
+        ("{{ long == 'x' }}", 0),
+        ("{{ xs == xs }}", 20),
+        ("{{ ss == ss }}", 2),
+        ("{{ nested == nested }}", 0),
+        ("{{ long < long }}", 20),
+        ("{{ 'x' in long }}", 10),
+        ("{{ 1 in xs }}", 10),
+        ("{{ 'a' in d }}", 0),
+        ("{{ n in [1, 2] }}", 0),
+        ("{{ n in xs }}", 10),
+        ("{{ long in ss }}", 11),
+        ("{{ xs in nested }}", 10),
+        ("{{ long is eq(long) }}", 20),
+        ("{{ 1 is in(xs) }}", 10),
+        ("{{ 'a' is in(d) }}", 0),
+        ("{{ long is lower }}", 10),
+        ("{{ long[1:] | length }}", 38),
+        ("{{ xs[1:] }}", 49),
+        ("{{ xs[n] }}", 0),
+        ("{{ d['a'] }}", 0),
+        ("{{ d[long] is defined }}", 10),
+        ("{{ {long: 1} | length }}", 30),
+        ("{{ {'a': 1} }}", 0),
+        ("{{ {1: 1}[n] is defined }}", 0),
+        ("{{ long | upper | length }}", 70),
+        ("{{ long | length }}", 30),
+        ("{{ long | list | length }}", 15_050),
+        ("{{ long | title | length }}", 1_070),
+        ("{{ long | wordcount }}", 1_030),
+        ("{{ long | urlencode | length }}", 1_070),
+        ("{{ long | striptags | length }}", 1_070),
+        ("{{ long | indent | length }}", 1_070),
+        ("{{ words | wordwrap(20) | length }}", 3_061),
+        ("{{ words | wordwrap | length }}", 3_061),
+        ("{{ long | wordwrap(100) | length }}", 5_200),
+        ("{{ lines | wordwrap(20) | length }}", 6_547),
+        ("{{ long | trim('xy') }}", 50),
+        ("{{ long | trim }}", 50),
+        ("{{ long.strip('xy') }}", 40),
+        ("{{ long.rfind('ab') }}", 40),
+        ("{{ long.find('ab') }}", 20),
+        ("{{ long.upper() | length }}", 60),
+        ("{{ long.title() | length }}", 60),
+        ("{{ long.replace('x', 'y') | length }}", 61),
+        ("{{ raw.upper() | length }}", 60),
+        ("{{ xs | sort | length }}", 200),
+        ("{{ ss | sort | length }}", 56),
+        ("{{ xs | max }}", 80),
+        ("{{ ss | unique | list | length }}", 66),
+        ("{{ xs | sum }}", 70),
+        ("{{ nested | sum(start=[]) }}", 26),
+        ("{{ xs | join | length }}", 90),
+        ("{{ ss | join | length }}", 75),
+        ("{{ ''.join(ss) | length }}", 55),
+        ("{{ xs | map('string') | list | length }}", 2_210),
+        ("{{ xs | select('eq', 3) | list }}", 90),
+        ("{{ xs | tojson | length }}", 90),
+        ("{{ d | dictsort }}", 22),
+        ("{{ xs | reverse | list | length }}", 210),
+        ("{{ nested | pprint }}", 21),
+        ("{{ xs.index(3) }}", 70),
+        ("{{ xs.count(3) }}", 70),
+        ("{{ d.get('a') }}", 11),
+        ("{{ d.get(long) }}", 31),
+        ("{{ d.keys() | list }}", 34),
+        ("{{ range(100) | list | length }}", 250),
+        ("{{ xs | batch(2) | list | length }}", 160),
+        ("{{ [long] | map('upper') | join | length }}", 130),
+        ("{{ long | format }}", 50),
+        ("{{ long | e | length }}", 70),
+        ("{{ long | replace('x','y') | length }}", 70),
+        ("{{ long | truncate(5) }}", 30),
+        ("{{ long | string | length }}", 70),
+        ("{{ long | first }}", 30),
+        ("{% macro f(x) %}{{ x }}{% endmacro %}{{ f(n) }}", 10),
+        ("{% macro f(x) %}{{ x }}{% endmacro %}{{ f(long) }}", 50),
+        ("{% set y %}{{ long }}{% endset %}{{ n }}", 10),
+        ("{{ long ~ long }}", 81),
+        ("{{ {}.fromkeys(long) | length }}", 1_050),
+        ("{{ '{}'.format(long) }}", 40),
+        ("{{ '{:>9999}'.format(1) }}", 28),
+        ("{{ long is eq('x') }}", 10),
+        ("{{ 'x' is eq(long) }}", 10),
+    ],
+)  # fmt: skip
+def test_the_steps_of_a_template_are_the_same_in_every_run(text: str, steps: int) -> None:
+    render(text, **ROW, d={"a": 1, "b": 2}, nested=[[1, 2], [3]], raw=LONG.encode())
+
+    assert MAX_STEPS - _work.get().left == steps
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *[
+            ("replace", ("aXbX", "X", new, *count))
+            for new in ("", "y", "yyy")
+            for count in ((), (0,), (1,), (5,), (-1,))
+        ],
+        ("replace", (b"aXbX", b"X", b"yyy")),
+        ("center", ("ab", 7)),
+        ("indent", ("ab\ncd\n", 3, True, True)),
+        ("indent", ("ab\ncd", "....", True, True)),
+        ("expandtabs", ("\t\t", 4)),
+        ("expandtabs", (b"\t\t", 4)),
+        ("strftime", (date(2024, 5, 1), "%5Y")),
+        ("format", ("%5d|%-7s|%.3f", 12, "ab", 1.5)),
+        ("format", ("%*d", 9, 1)),
+        ("format", (b"%5d|%s", 1, b"abc")),
+    ],
+)
+def test_the_length_that_is_foreseen_is_reached_and_exceeded_by_little(name: str, arguments: tuple[Any, ...]) -> None:
+    value, *others = arguments
+    if name == "format":
+        made = value % tuple(others)
+    elif name == "indent":
+        made = Environment().filters["indent"](*arguments)
+    else:
+        made = getattr(value, name)(*others)
+
+    _, length_of = _MAKES[name]
+
+    assert len(made) <= length_of(*arguments) <= 3 * len(made) + 8
+
+
+def test_what_needs_no_tests_of_jinja_to_be_foreseen_is_foreseen_exactly() -> None:
+    foreseen = {name: length_of for name, (_, length_of) in _MAKES.items()}
+
+    assert [foreseen["replace"]("aXbX", "X", "yyy", count) for count in (None, -1, 0, 1, 2, 5)] == [8, 8, 4, 6, 8, 8]
+    assert [foreseen["center"]("a"), foreseen["center"]("a", 5)] == [80, 5]
+    assert [foreseen["round"](1), foreseen["round"](1, 2), foreseen["round"](1, -2)] == [0, 8, 8]
+    assert [foreseen["tojson"]([], indent) for indent in (None, 3, "ab")] == [0, 3, 2]
+    assert [foreseen["wordwrap"]("a", 5, True, end) for end in (None, "--")] == [0, 2]
+    assert [foreseen["batch"]([1], 7), foreseen["slice"]([1], 8)] == [7, 8]
+    assert [foreseen["indent"]("a\nb", 3), foreseen["indent"]("a\nb", "..")] == [3 + 3 * 3, 3 + 3 * 2]
+    assert [foreseen["encode"]("abc", one) for one in ("utf-8", "cp1252", "punycode")] == [0, 0, 3]
+    assert [foreseen["encode"]("abc", "ascii", one) for one in ("replace", "namereplace")] == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ("abc", 3),
+        (b"abc", 3),
+        (5, 1),
+        (2**40, 11),
+        (None, 1),
+        ([], 1),
+        ([1, "ab"], 6),
+        ({"a": "bc"}, 6),
+        ([["ab"], ["ab"]], 11),
+        ({"a": 1}.items(), 5),
+        ({"a": 1}.keys(), 3),
+        (range(3), 7),
+    ],
+)
+def test_a_value_has_about_as_many_characters_as_its_json(value: Any, size: int) -> None:
+    shared = [value] * 3
+
+    assert _size(value) == size
+    assert _size(shared) == 1 + 3 * (size + 1)
+    if isinstance(value, str | int | list | dict):
+        assert size <= len(json.dumps(value, separators=(",", ":")))
+
+
+def test_each_level_of_an_indented_value_is_counted() -> None:
+    nested = [[1, 2], {"a": [3]}]
+
+    assert [_size(nested, indent=indent) - _size(nested) for indent in (0, 2, 4)] == [0, 13, 26]
+    assert _size({"abcd": [1]}, indent=2, under_names=True) - _size({"abcd": [1]}, indent=2) == 6
 
 
 def test_work_that_has_a_bound_is_done_for_every_row() -> None:

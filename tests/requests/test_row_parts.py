@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from batchcall.base.records import Tool
 from batchcall.requests.prompt import RowError
 from batchcall.requests.requests import tools_of
+from batchcall.requests.row_parts import as_json, read_choice
 from request_making import (
     COLUMNS,
     QUESTION,
@@ -273,3 +274,31 @@ def test_a_batch_row_does_not_say_where_it_goes(url: str) -> None:
     body = {"model": "m", "messages": QUESTION}
 
     assert as_sent(build({"url": url, "method": "post", "body": body})) == body
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (date(2024, 5, 1), "2024-05-01"),
+        (datetime(2024, 5, 1, 14, 30), "2024-05-01T14:30:00"),
+        (time(14, 30), "14:30:00"),
+        (Decimal("1.50"), "1.50"),
+        (b"ab", "ab"),
+    ],
+)
+def test_what_json_has_no_type_for_is_text_as_usual_elsewhere(moment: Any, text: str) -> None:
+    assert as_json({"at": [moment]}, "column 'x'") == {"at": [text]}
+
+
+@pytest.mark.parametrize("written", [" auto\n", b"auto", "auto", '"auto"'])
+def test_a_word_for_the_choice_of_tools_may_stand_in_spaces_bytes_and_quotes(written: Any) -> None:
+    assert read_choice(written, "column 'x'") == "auto"
+
+
+def test_what_is_quoted_in_a_refusal_is_cut_at_its_end_alone() -> None:
+    with pytest.raises(RowError) as refused:
+        from_columns({"messages": QUESTION, "tools": [function(), function()]})
+    assert str(refused.value).endswith("two tools are called 'f'")
+    assert refusal({"body": {"model": "m", "messages": QUESTION}, "method": "G" * 200}) == (
+        "method: '" + "G" * 79 + " is not POST"
+    )

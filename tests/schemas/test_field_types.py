@@ -146,6 +146,33 @@ def test_what_is_nested_deeper_than_thirty_is_json() -> None:
     assert (kind, depth) == (JSON, 31)
 
 
+@pytest.mark.parametrize("word", ["items", "prefixItems"])
+def test_lists_in_lists_deeper_than_thirty_are_json(word: str) -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(40):
+        schema = {"type": "array", word: [schema] if word == "prefixItems" else schema, "maxItems": 1}
+
+    kind, depth = field_type(schema), 0
+    while isinstance(kind, ListOf):
+        kind, depth = kind.element, depth + 1
+
+    assert (kind, depth) == (JSON, 31)
+
+
+def test_many_fields_beside_each_other_keep_their_types() -> None:
+    fields = {f"f{number}": {"allOf": [{"type": "string"}]} for number in range(1_000)}
+
+    assert field_type({"properties": fields}) == StructOf(tuple((name, STRING) for name in fields))
+
+
+def test_a_definition_may_stand_in_many_fields() -> None:
+    fields = {f"f{number}": {"$ref": "#/$defs/d"} for number in range(9)}
+
+    assert field_type({"properties": fields, "$defs": {"d": {"type": "string"}}}) == StructOf(
+        tuple((name, STRING) for name in fields)
+    )
+
+
 def test_shared_definitions_do_not_unfold_into_millions_of_fields() -> None:
     both = {
         f"d{i}": {"properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}}

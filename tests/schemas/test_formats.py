@@ -31,6 +31,7 @@ def accepts(name: str, text: str, formats: Formats = "lenient") -> bool:
         ("date-time", "2031-02-03T04:05:06"),
         ("date-time", "2031-02-03T04:05:06.1234567"),
         ("date-time", "2031-02-03T04:05"),
+        ("date-time", "0000-02-03"),  # a year without a meaning in Python
         ("date-time", "2031-02-03 04:05:06"),
         ("date-time", "2031-02-03 04:05:06 UTC"),
         ("date-time", "2031-02-03T04:05:06+0200"),

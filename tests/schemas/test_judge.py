@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from batchcall.schemas.judge import Fault, Judge, _excerpt, cut_message, sentences
+from batchcall.schemas.field_types import shortened
+from batchcall.schemas.judge import Fault, Judge, _excerpt, _shown, cut_message, sentences
 from batchcall.schemas.schema import compile_schema
 from batchcall.schemas.work import Effort
 
@@ -41,6 +44,12 @@ def faults_of(schema: dict[str, Any], value: Any) -> list[str]:
         ({**A_IS_NUMBER, "unevaluatedProperties": NUMBER}, B, {"b": "x"}, [B_UNEXPECTED]),
         ({"prefixItems": [NUMBER], **NO_MORE}, [1], [1, 2], ["Unevaluated items are not allowed (1 item)"]),
         ({"prefixItems": [NUMBER], **NO_MORE}, [], [1, 2, 3], ["Unevaluated items are not allowed (2 items)"]),
+        (
+            {"allOf": [{"prefixItems": [NUMBER]}], **NO_MORE},
+            [1],
+            [1, 2],
+            ["Unevaluated items are not allowed (1 item)"],
+        ),
         ({"contains": NUMBER, **NO_MORE}, [1, 2], [1, "x"], ["Unevaluated items are not allowed (1 item)"]),
         ({"unevaluatedItems": NUMBER}, [1], [1, "x"], ["Unevaluated items are not allowed (1 item)"]),
     ],
@@ -68,6 +77,13 @@ def test_what_a_failing_branch_has_looked_at_does_not_count() -> None:
         ({"propertyNames": {"maxLength": 1}}, A, {"long": 1}, ""),
         ({"items": NUMBER}, [1, 2], [1, "x"], "/1"),
         ({"prefixItems": [NUMBER], "items": {"type": "string"}}, [1, "x"], [1, 2], "/1"),
+        (NUMBER, 1, "x", ""),
+        ({"enum": [1, {"a": 2}]}, {"a": 2}, {"a": 3}, ""),
+        ({"const": [1]}, [1], [2], ""),
+        ({"uniqueItems": True}, [1, True, "1"], [1, 1.0], ""),
+        ({"uniqueItems": True}, [{"a": 1}, {"a": [1]}], [{"a": [1]}, {"a": [1.0]}], ""),
+        ({"additionalProperties": False, "properties": {"a": False}}, {}, {"b": 1}, ""),
+        ({"required": ["a"]}, A, {}, ""),
         ({"contains": NUMBER}, ["x", 1], ["x"], ""),
         ({"contains": NUMBER, "minContains": 2}, [1, 2], [1, "x"], ""),
         ({"contains": NUMBER, "minContains": 0}, [], None, ""),
@@ -97,6 +113,19 @@ def test_of_a_value_with_a_million_parts_few_are_looked_at_to_show_it() -> None:
     assert len(_excerpt([1] * 1_000_000, [80])) <= 80
     assert len(_excerpt([{"a": [1]}] * 1_000, [80])) <= 80 // 3 + 1
     assert len(_excerpt({str(number): number for number in range(1_000)}, [80])) <= 80
+
+
+@given(
+    st.recursive(
+        st.integers(-9, 9) | st.booleans() | st.text(max_size=200),
+        lambda one: st.lists(one) | st.dictionaries(st.text(max_size=90), one),
+    )
+)
+@example([1] * 100)
+@example([[]] * 100)
+@example({str(number): [] for number in range(100)})
+def test_what_is_shown_of_a_value_is_the_beginning_of_its_text(value: Any) -> None:
+    assert _shown(value) == shortened(value, 80)
 
 
 def test_a_message_has_one_line_of_240_characters() -> None:

@@ -47,6 +47,7 @@ def test_types_of_other_languages_are_read_as_what_they_mean(written: str, good:
     assert schema.is_valid({"field": good})
     assert not schema.is_valid({"field": bad})
     assert [rewrite.split(":")[0] for rewrite in schema.rewrites] == ["/properties/field/type"]
+    assert isinstance(schema.document["properties"]["field"]["type"], str)
 
 
 @pytest.mark.parametrize("written", ["any", "Any", ["string", "any"]])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from batchcall.schemas.walk import REST, References, walk, within
 
 DEEP = 5_000
@@ -77,3 +79,41 @@ def test_each_place_of_a_list_and_the_rest_behind_them_have_schemas_of_their_own
     parts = References(schema).parts_of(schema)
 
     assert [(part.steps, part.member) for part in parts] == [(("prefixItems", "0"), f"{REST}0"), (("items",), REST)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "ref"),
+    [
+        ({"$defs": {"d": {"$anchor": "name"}}}, "#name"),
+        ({"$defs": {"d": {"$dynamicAnchor": "name"}}}, "#name"),
+        ({"$defs": {"d": {"$id": "#name"}}}, "#name"),
+        ({"$defs": {"d": {"id": "#name"}}}, "#name"),
+        ({"$defs": {"d": {}}}, "#/$defs/d"),
+    ],
+)
+def test_a_reference_leads_to_a_place_or_to_a_name(schema: dict[str, Any], ref: str) -> None:
+    references = References(schema)
+
+    assert references.target(schema, ref) is schema["$defs"]["d"]
+    assert references.target(schema, ref + "x") is None
+    assert references.target(schema, None) is None
+    assert references.target(schema, "#") is schema
+
+
+def test_a_name_and_a_path_are_of_the_nearest_schema_with_an_address() -> None:
+    inner = {"$anchor": "name", "$defs": {"here": {}}}
+    schema = {"$anchor": "name", "$defs": {"own": {"$id": "https://a.example/b", "allOf": [inner], "$defs": {"x": {}}}}}
+    references, own = References(schema), schema["$defs"]["own"]
+
+    assert references.target(schema, "#name") is schema
+    assert references.target(inner, "#name") is inner
+    assert references.target(inner, "#/$defs/x") is own["$defs"]["x"]
+    assert references.target(schema, "#/$defs/x") is None
+
+
+def test_of_two_schemas_of_one_name_the_last_is_meant_and_none_of_a_value() -> None:
+    schema = {"allOf": [{"$anchor": "a"}, {"$anchor": "a"}], "const": {"$anchor": "b"}}
+    references = References(schema)
+
+    assert references.target(schema, "#a") in schema["allOf"]
+    assert references.target(schema, "#b") is None

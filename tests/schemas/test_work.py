@@ -19,7 +19,17 @@ from batchcall.answers.arguments import Toolbox
 from batchcall.base.records import RawCall, Reply, Status, Tool
 from batchcall.schemas.judge import Judge
 from batchcall.schemas.schema import CompiledSchema, compile_schema
-from batchcall.schemas.work import UNITS, Effort, TooMuchWork, pattern_cost, pattern_places, size_of
+from batchcall.schemas.walk import References
+from batchcall.schemas.work import (
+    UNITS,
+    Bound,
+    Effort,
+    TooMuchWork,
+    bound_of,
+    pattern_cost,
+    pattern_places,
+    size_of,
+)
 from schema_making import compared, deep, differing, hostile, random_schema, random_value
 
 REF = {"$ref": "#/$defs/expr"}
@@ -155,6 +165,160 @@ def test_all_calls_of_an_answer_share_what_it_may_cost() -> None:
     assert "too long" in told[-1]
 
 
+LONG = {"pattern": "a" * 40}  # 200 units a character
+TWO = {"allOf": [{}, {}]}  # 3 units a part
+A_TO_B_TO_A = {
+    "a": {"properties": {"x": {"$ref": "#/$defs/b"}}},
+    "b": {"properties": {"x": {"$ref": "#/$defs/a"}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "bound"),
+    [
+        ({}, (1, 0)),
+        ({"type": "string"}, (1, 0)),
+        ({"enum": [1, "a", {}, []]}, (9, 0)),  # lists and objects compare slowly
+        ({"const": {"a": 1}}, (5, 0)),
+        ({"const": [1, [2]]}, (5, 0)),
+        ({"dependentRequired": {"a": ["b", "c"], "d": ["e"]}}, (4, 0)),
+        ({"pattern": "abc"}, (1, 0.3)),
+        (LONG, (1, 200)),
+        ({"patternProperties": {"a": {}, "b": {}}}, (3, 0.6)),
+        ({"format": "date"}, (1, 0.5)),
+        ({"format": "date", "pattern": "abc"}, (1, 0.8)),
+        (TWO, (3, 0)),
+        ({"anyOf": [TWO, True, LONG]}, (6, 200)),
+        # A member gets what the schema of its name does, and of those for any; so the dearest name counts.
+        ({"properties": {"a": {}, "b": TWO}}, (3, 0)),
+        ({"properties": {"a": LONG, "b": TWO}}, (3, 200)),
+        ({"properties": {"a": TWO}, "additionalProperties": {"format": "date"}}, (4, 0.5)),
+        ({"allOf": [{"properties": {"a": TWO}}, {"properties": {"a": TWO}}]}, (6, 0)),
+        ({"allOf": [{"properties": {"a": TWO}}, {"properties": {"b": TWO}}]}, (3, 0)),
+        ({"items": TWO}, (3, 0)),
+        ({"prefixItems": [{}, TWO], "items": {}}, (4, 0)),
+        # What is evaluated is found out again behind the verdict, at each level of schemas for one value.
+        ({"unevaluatedProperties": False, "properties": {"a": {}}}, (4, 0)),
+        ({"unevaluatedProperties": False, "allOf": [{}]}, (4, 0)),
+        ({"unevaluatedProperties": False, "allOf": [{"allOf": [{}]}]}, (9, 0)),
+        ({"unevaluatedItems": {}, "items": {}}, (4, 0)),
+        # References multiply, unless they lead back: then their cost is added for each level that they reach.
+        ({"anyOf": [{"$ref": "#/$defs/d"}] * 2, "$defs": {"d": TWO}}, (9, 0)),
+        ({"properties": {"a": {"$ref": "#"}}}, (6, 0)),
+        ({"properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}}, (6, 0)),
+        ({"properties": {"a": {"properties": {"b": {"$ref": "#"}}}}}, (8, 0)),
+        ({"allOf": [{"properties": {"a": {"$ref": "#"}}}]}, (6, 0)),
+        ({"allOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}], "$defs": A_TO_B_TO_A}, (11, 0)),
+    ],
+)
+def test_the_work_of_a_schema_is_that_of_its_parts(schema: dict[str, Any], bound: tuple[float, float]) -> None:
+    assert bound_of(schema, References(schema)) == Bound(*bound)
+
+
+def test_the_work_of_branches_that_branch_again_stays_a_number() -> None:
+    steps = {f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(60)}
+    schema = {"$ref": "#/$defs/d0", "$defs": {**steps, "d60": LONG}}
+
+    assert bound_of(schema, References(schema)) == (10**15, 10**15)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "length", "spent"),
+    [
+        ({"format": "date"}, {"ab": "xyz"}, 100, 150),  # by the length of the text: 1.5 a character
+        ({"format": "date"}, {"ab": "xyz"}, None, 10.5),  # counted: 2 parts cost 3 each to count, and 1; 5 characters
+        ({"uniqueItems": True}, [1, 2], 100, 12),
+    ],
+)
+def test_a_value_costs_what_the_bound_of_its_schema_says(
+    schema: dict[str, Any], value: Any, length: int | None, spent: float
+) -> None:
+    effort = Effort()
+
+    assert compile_schema(schema).is_valid(value, effort=effort, length=length)
+
+    assert UNITS - effort.units == spent
+
+
+def test_a_text_too_long_for_the_bound_is_counted_and_judged_all_the_same() -> None:
+    effort = Effort(1_000)
+
+    assert compile_schema({}).is_valid([1, 2], effort=effort, length=1_001)
+
+    assert effort.units == 1_000 - 3 * 3 - 3
+
+
+def test_work_that_is_just_what_is_left_is_done_and_no_more() -> None:
+    effort = Effort(10)
+
+    assert (effort.can(10), effort.can(11)) == (True, False)
+    with pytest.raises(TooMuchWork):
+        effort.spend(11)
+    effort.spend(10)
+    assert effort.units == 0
+
+
+# Of the walk: 500 units a schema and value, one for each member or half a unit a character, 50 for a look.
+@pytest.mark.parametrize(
+    ("schema", "value", "spent"),
+    [
+        ({}, 1, 501),
+        ({}, "x" * 10, 506),
+        ({}, [1, 2, 3], 504),
+        ({}, {"a": 1, "b": 2}, 503),
+        ({"pattern": "x"}, "x" * 10, 509),
+        ({"pattern": "x" * 40}, "x" * 40, 501 + 40 * 200.5),
+        # `enum` and `const`: half a unit for each character of theirs, two for each part of the value.
+        ({"enum": ["x"]}, "x", 510),
+        ({"const": {"a": "y" * 16}}, {"a": "y" * 16}, 530),
+        ({"const": {"a": [1]}}, {"a": [1]}, 525.5),
+        ({"uniqueItems": True}, [1, 2], 553),  # 5 for each part to count, 20 to compare
+        ({"uniqueItems": True}, ["x" * 16, [1, 2]], 643),
+        ({"uniqueItems": False}, [1, 1], 503),
+        ({"dependentRequired": {"a": ["b"], "c": ["d"]}}, {}, 505),
+        ({"dependencies": {"a": ["b"]}}, {}, 503),
+        ({"allOf": [{}, True]}, 1, 501 + 2 * 50 + 501),
+        ({"allOf": [TWO, TWO]}, 1, 501 + (50 + 501 + 2 * 551) * 2),
+        ({"anyOf": [{}, {}]}, 1, 501 + 551),
+        ({"anyOf": [{}, {}], "unevaluatedProperties": False}, {}, 501 + 2 * 551),
+        ({"oneOf": [False, {}]}, 1, 501 + 50 + 551),
+        ({"not": {"type": "string"}}, 1, 501 + 551),
+        ({"if": {}}, 1, 501),
+        ({"if": {}, "then": {}}, 1, 501 + 2 * 551),
+        ({"if": {"type": "string"}, "else": {}}, 1, 501 + 2 * 551),
+        ({"properties": {"a": {}}}, {"a": 1, "b": 1}, 503 + 551),
+        ({"additionalProperties": {}}, {"a": 1, "b": 2}, 503 + 40 + 2 * 551),
+        ({"patternProperties": {"a": {}}}, {"a": 1, "b": 1}, 503 + 2 * 101 + 551),
+        ({"patternProperties": {"a": {}, "a" * 40: {}}}, {"a": 1}, 502 + 20 + 81 + 4_075 + 551),
+        ({"propertyNames": {}}, {"abc": 1}, 502 + 552.5),
+        ({"items": {}}, [1, 1], 503 + 551 + 50),  # equal parts are looked at once
+        ({"items": {}}, [1, 2], 503 + 2 * 551),
+        ({"contains": {}}, [1, 2], 503 + 2 * 551),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, 1, 501 + 551),
+        ({"dependentSchemas": {"a": {}}}, {"a": 1}, 502 + 552),
+    ],
+)
+def test_every_step_of_the_walk_is_counted(schema: dict[str, Any], value: Any, spent: float) -> None:
+    rules = compile_schema(schema).rules
+
+    for _ in range(2):  # what was compiled for the first value costs the second as much
+        effort = Effort()
+        assert not Judge(rules, effort, explains=False).verdict(value).faults
+        assert UNITS - effort.units == spent
+
+
+def test_the_first_fault_ends_a_walk_that_explains_nothing() -> None:
+    schema = compile_schema({"type": "string", "allOf": [{"type": "string"}, {"minimum": 2}]})
+
+    def walked(*, explains: bool) -> tuple[int, float]:
+        effort = Effort()
+        faults = Judge(schema.rules, effort, explains=explains).verdict(1).faults
+        return len(faults), UNITS - effort.units
+
+    assert walked(explains=False) == (1, 501)
+    assert walked(explains=True) == (3, 3 * 501 + 2 * 50 + 3 * 500)  # and 500 to word a fault
+
+
 @pytest.mark.parametrize(
     ("pattern", "places"),
     [
@@ -166,6 +330,17 @@ def test_all_calls_of_an_answer_share_what_it_may_cost() -> None:
         ("a|b", 2),
         (r"\p{L}+", 1),
         ("a{2,}", 2),
+        ("ab{0}", 2),
+        ("ab{1}", 2),
+        ("a)b{2}", 3),
+        ("(ab)(cd){2}", 6),
+        ("[]a]b", 2),
+        ("[^]a]b", 2),
+        (r"[\]a]b", 2),
+        (r"\[a\]", 3),
+        ("a?b*c+^$", 3),
+        ("a{99999999}", 9_999_999),
+        ("(a{1000000}){1000000}{1000000}", 10**15),
     ],
 )
 def test_the_places_of_a_pattern_are_counted_as_often_as_they_are_repeated(pattern: str, places: int) -> None:
@@ -182,6 +357,39 @@ def test_patterns_that_cannot_look_far_are_cheap() -> None:
 
     assert all(pattern_cost(pattern) < 1 for pattern in cheap)
     assert all(pattern_cost(pattern) > 100 for pattern in dear)
+
+
+def test_a_property_of_unicode_has_as_many_places_as_is_said() -> None:
+    assert pattern_places(r"\p{L}{2}[\pN\d]a", of_property=100) == 301
+
+
+PAST_THE_TABLES = "a" * 13
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cost"),
+    [
+        ("a" * 12, 0.3),  # few places
+        ("a" * 13, 150),
+        ("a" * 30, 150),
+        ("a" * 31, 155),
+        *[
+            (f"^{PAST_THE_TABLES}{end}", 0.3)
+            for end in ("", "?", "{2,3}", "{2}", "(a|b)", "[*+|]", r"\*\+\|", "((a|b)c)")
+        ],
+        *[(f"^{PAST_THE_TABLES}{end}", 150) for end in ("*", "+", "{2,}", "|b", "(a|b)|c", "((a|b)c)*", "(a+)")],
+    ],
+)
+def test_a_pattern_is_dear_where_it_has_many_places_and_may_look_far(pattern: str, cost: float) -> None:
+    assert pattern_cost(pattern) == cost
+
+
+@pytest.mark.parametrize(
+    ("value", "is_long"),
+    [(2**63 - 1, False), (2**63, True), (-(2**63), False), (-(2**63) - 1, True), (2.0**70, False), ("9" * 30, False)],
+)
+def test_a_number_is_long_beyond_64_bits(value: Any, is_long: bool) -> None:
+    assert [size_of(one).has_long_number for one in (value, [value], {"a": [value]})] == [is_long] * 3
 
 
 def test_the_size_of_a_value_counts_parts_texts_and_names() -> None:
