@@ -83,6 +83,23 @@ def test_a_hundred_retries_are_free_and_each_ten_answers_allow_one_more() -> Non
     assert breaker.is_open
 
 
+def test_an_outage_of_many_in_a_row_leaves_the_free_retries_as_they_were() -> None:
+    breaker = worked()
+    for row in range(10):
+        breaker.failed(row, failure(), 2.0, 3.0)
+    assert breaker.is_open
+    breaker.answered(9.0)
+
+    failures = 0
+    while not breaker.is_open:
+        failures += 1
+        breaker.failed(failures, failure(), 10.0, 11.0)
+        if not breaker.is_open:
+            breaker.answered(12.0)
+
+    assert failures == 100  # 90 are left, and each answer allows a tenth more
+
+
 def test_probes_come_ever_more_seldom_and_requests_from_before_the_outage_are_none() -> None:
     breaker, waits = Breaker(), []
     breaker.failed(0, failure(), 1.0, 10.0)

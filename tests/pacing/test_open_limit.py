@@ -113,6 +113,20 @@ def test_one_more_that_does_not_fit_is_taken_back_and_tried_half_as_often_down_t
     assert gaps == [15, 31, 63, 127, 255, 511, 511]  # and the answer that was the first to fill all places
 
 
+@pytest.mark.parametrize(("fits", "is_taken_back"), [(4, True), (3, True), (2, False)])
+def test_refused_beside_one_fewer_than_fit_it_is_the_one_more_that_was_tried(fits: int, is_taken_back: bool) -> None:
+    endpoint = Endpoint(4)
+    endpoint.round(6)
+    while endpoint.limit.most == 4:
+        endpoint.round(4)
+    assert endpoint.limit.most == 5
+
+    endpoint.fits = fits
+
+    assert endpoint.round(fits + 1) == [is_taken_back]
+    assert endpoint.limit.most == (fits if is_taken_back else 5)
+
+
 def test_a_number_that_is_named_is_never_exceeded_and_holds_until_another_is_named() -> None:
     endpoint = Endpoint(19, is_named=True)
     endpoint.limit.named(20)

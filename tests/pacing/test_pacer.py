@@ -481,3 +481,18 @@ def test_a_place_that_is_missing_pauses_all_for_a_moment_unless_the_limit_is_nam
     assert suspected.orders(3.0).not_before_s == pytest.approx(2.1 + 0.25)
     fail(named, failed(FailureKind.FILTERED), 9.0)
     assert not named.is_beyond_open
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "roll", "until_s"), [(None, 0.0, 11.0), (None, 0.5, 11.05), (4.0, 0.5, 14.2)]
+)
+def test_an_overload_pauses_for_a_second_or_as_the_server_says_and_up_to_a_tenth_longer(
+    retry_after_s: float | None, roll: float, until_s: float
+) -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=20)
+    pacer.open_limit.forget()
+
+    orders = fail(pacer, failed(FailureKind.OVERLOADED, retry_after_s=retry_after_s), 10.0, roll=roll)
+
+    assert orders.not_before_s == pytest.approx(until_s)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from batchcall.pacing.random_refusals import RandomRefusals
+from batchcall.pacing.random_refusals import RandomRefusals, _Moments
 
 
 class Told:
@@ -69,6 +71,62 @@ def test_refused_at_the_old_rate_by_far_more_often_it_is_the_rate() -> None:
     for _ in range(5):  # the next trial takes twice as many
         assert told.overload(1.0) is None
     assert told.overload(0.5) == 2.0
+
+
+def test_what_a_trial_has_shown_is_weighed_by_what_chance_and_the_rate_predict() -> None:
+    told = Told()
+    told.until_trial()
+    trial = told.random_refusals._trial
+    assert trial is not None
+
+    assert [round(trial.evidence(*seen), 3) for seen in ((0, 0), (1, 1), (2, 5), (3, 1))] == [0, 2.773, 0.871, 8.318]
+    assert told.send(*[True] * 3) == [True, False, False]
+
+
+def test_a_share_is_what_the_trial_has_shown_and_fades_with_each_answer() -> None:
+    told = Told()
+    told.until_trial()
+    told.send(*([False] * 9 + [True]) * 4, False)
+
+    shares = []
+    for answers in (0, 1, 10, 50):
+        told.send(*[False] * answers)
+        shares.append(told.random_refusals.share)
+
+    assert shares == pytest.approx([4 / 41, 4 / 41 * 0.995, 4 / 41 * 0.995**11, 4 / 41 * 0.995**61])
+    assert told.send(*[True] * 12) == [True] * 10 + [False] * 2
+    assert told.random_refusals.share == pytest.approx(4 / 41)  # never more than that
+
+
+@given(
+    st.lists(st.floats(0, 100), max_size=60), st.floats(0, 100), st.floats(0, 100), st.integers(1, 70), st.booleans()
+)
+def test_moments_are_counted_in_whatever_order_they_are_heard_of(
+    moments: list[float], first_s: float, last_s: float, count: int, repeats: bool
+) -> None:
+    kept = _Moments()
+    for moment in moments:
+        kept.add(moment)
+    if repeats:
+        last_s = moments[-1] if moments else last_s
+
+    first_s, last_s = sorted((first_s, last_s))
+    until = sorted(moment for moment in moments if moment <= last_s)
+
+    assert kept.between(first_s, last_s) == sum(first_s < moment <= last_s for moment in moments)
+    assert kept.before(last_s, count) == (until[-count] if len(until) > count else float("-inf"))
+
+
+def test_of_moments_the_last_two_thousand_are_kept() -> None:
+    kept = _Moments()
+    for number in range(4_000):
+        kept.add(float(number))
+    assert kept.between(-1.0, 1e9) == 4_000
+
+    kept.add(4_000.0)
+
+    assert kept.between(-1.0, 1e9) == 2_001
+    assert kept.before(4_000.0, 10) == 3_991.0
 
 
 def test_more_refusals_than_by_chance_are_an_overload() -> None:

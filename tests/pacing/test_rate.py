@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 
 from batchcall.pacing.rate import LastMinute, LearntRate
@@ -217,6 +220,43 @@ def test_counts_older_than_a_minute_are_dropped_now_and_then() -> None:
     asked(rate, 4.0, since_s=0.0, until_s=600.0)
 
     assert 240 <= len(rate._bins) <= 482
+    assert max(rate._bins) == 2_399  # none of the last minute
+
+
+def course(takes: Callable[[int], int], *, seconds: int) -> list[float | None]:
+    """The rate at each second, asked for by one who uses all of it, of an endpoint that takes so many in a second."""
+    rate, taken, free_at_s, credit, seen = LearntRate(), Counter[int](), 0.0, 0.0, []
+    for tick in range(seconds * 64):
+        now_s = tick / 64
+        per_s = rate.per_s(now_s)
+        if tick % 64 == 0:
+            seen.append(None if per_s is None else round(per_s, 2))
+        credit = min(1.0, credit + (per_s or 32.0) / 64)
+        if now_s < free_at_s or credit < 1:
+            continue
+        credit -= 1
+        rate.sent(now_s)
+        taken[int(now_s)] += 1
+        if taken[int(now_s)] > takes(int(now_s)):
+            free_at_s = now_s + (rate.refused(now_s, now_s) or 0.0)
+        else:
+            rate.accepted(now_s, now_s + 1 / 64)
+    return seen
+
+
+def test_a_rate_settles_near_the_limit_and_is_held_there_longer_and_longer() -> None:
+    assert course(lambda _: 8, seconds=60) == [
+        None, 7.83, 7.95, 8.0, 8.36, 11.05, 8.91, 9.15, 8.43, 8.68, 8.8, 8.85, 8.85, 8.92, 9.35, 8.25, 8.39,
+        8.5, 8.57, 8.62, 8.65, 8.66, 8.67, 8.67, 8.68, 8.73, 8.87, 9.14, 8.24, 8.32, 8.38, 8.44, 8.49, 8.53,
+        8.56, 8.59, 8.61, 8.63, 8.65, 8.65, 8.66, 8.66, 8.67, 8.67, 8.67, 8.67, 8.67, 8.69, 8.73, 8.78, 8.86,
+        8.97, 9.12, 8.24, 8.28, 8.31, 8.35, 8.38, 8.41, 8.44]  # fmt: skip
+
+
+def test_a_limit_that_falls_to_a_fifth_is_found_within_seconds() -> None:
+    assert course(lambda second: 20 if second < 10 else 4, seconds=40) == [
+        None, 19.16, 19.65, 19.99, 20.21, 24.05, 18.77, 19.3, 19.57, 19.66, 19.67, 15.66, 10.93, 7.6, 19.33,
+        5.32, 3.66, 3.82, 3.84, 4.05, 5.45, 4.45, 4.57, 4.66, 4.33, 4.46, 4.52, 3.8, 3.87, 3.92, 3.95, 3.98,
+        3.99, 4.0, 4.0, 4.0, 4.0, 4.03, 4.09, 4.21]  # fmt: skip
 
 
 def test_the_last_minute_counts_what_came_and_says_when_there_is_room_again() -> None:

@@ -72,6 +72,22 @@ def test_what_a_server_works_on_is_found_or_a_quarter_more(most: int, found: int
     assert Course(works_on(most)).found() == found
 
 
+# The steps between two sizes are about a quarter.
+FOUND = {9: 10, 11: 12, 13: 15, 14: 16, 15: 16, 17: 20, 18: 20, 19: 20, 21: 24, 22: 24, 23: 24, 25: 30, 26: 30, 27: 30}
+
+
+def test_of_a_small_server_what_it_works_on_is_found_exactly_up_to_eight() -> None:
+    assert [Course(works_on(most)).found() for most in range(1, 28)] == [FOUND.get(most, most) for most in range(1, 28)]
+    assert [Course(free, most=most).found() for most in range(1, 20)] == list(range(1, 20))
+
+
+def test_the_way_to_the_knee_of_a_small_server() -> None:
+    assert Course(works_on(12)).sizes(12) == [(8, 2), (16, 1), (12, 4), (10, 4), (15, 1)]
+    assert Course(works_on(3)).sizes(40) == [
+        (8, 2), (16, 1), (12, 4), (10, 4), (8, 4), (7, 4), (6, 4), (5, 5), (4, 5), (3, 7)]  # fmt: skip
+    assert Course(works_on(40)).sizes(30) == [(8, 2), (16, 1), (32, 1), (64, 1), (48, 4), (39, 4), (31, 4), (39, 13)]
+
+
 def test_a_little_more_work_a_second_is_not_worth_a_larger_window() -> None:
     def per_s(size: int) -> float:
         return float(size) if size <= 16 else 16.0 + size / 100
