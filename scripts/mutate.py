@@ -72,6 +72,28 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "it is compared only after the next failure is added",
     ),
     (
+        "pacing/proxy_cutoffs.py same_second",
+        "(1)[0]",
+        "(1)[(0 - 1)]",
+        "the first of one is the last",
+    ),
+    (
+        "pacing/proxy_cutoffs.py same_second",
+        "(1)[0]",
+        "((1 + 1))[0]",
+        "the first of one is that of two",
+    ),
+    ("pacing/window.py __init__", "_found_at_s = 0.0", "_found_at_s = (0.0 - 1)", "it is set with `is_found`"),
+    ("pacing/window.py __init__", "_found_at_s = 0.0", "_found_at_s = (0.0 + 1)", "it is set with `is_found`"),
+    *(
+        ("pacing/pacer.py __init__", before, after, "it is set with `_quota`, and looked at only where that is set")
+        for before, after in (
+            ("self._quota_paused_until_s = 0.0", "pass"),
+            ("_paused_until_s = 0.0", "_paused_until_s = (0.0 + 1)"),
+            ("_paused_until_s = 0.0", "_paused_until_s = (0.0 - 1)"),
+        )
+    ),
+    (
         "engine/gate.py _let_through",
         "if self._has_budgets:",
         "if True:",

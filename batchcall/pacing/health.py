@@ -108,7 +108,7 @@ class Health:
         """`host` is the endpoint's host name or its URL. `tolerates_all`: failing rows end nothing."""
         self._tolerates_all = tolerates_all
         self._is_first_party = _is_first_party(host)
-        self._replies = 0
+        self._has_worked = False
         self._judged = 0  # requests that were read and judged: replies, and failures that are the row's own
         self._refused_in_a_row = 0
         self._finished: Counter[Status] = Counter()
@@ -116,7 +116,7 @@ class Health:
     def saw_reply(self) -> None:
         """A request was answered with a completion, whatever its arguments are worth."""
         self._judged += 1
-        self._replies += 1
+        self._has_worked = True
         self._refused_in_a_row = 0
 
     def saw(self, failure: Failure) -> Verdict | None:
@@ -161,7 +161,7 @@ class Health:
         # behind a relay: one of its many channels may have a bad key.
         self._refused_in_a_row += 1
         tolerated = refusal.tolerated if self._is_first_party else refusal.tolerated_of_relay
-        if self._replies and self._refused_in_a_row < tolerated:
+        if self._has_worked and self._refused_in_a_row < tolerated:
             return None
         return Verdict(ExitCode.ENDPOINT_REFUSES, f"{refusal.saying} ({failure.message})", refusal.hint)
 

@@ -57,7 +57,6 @@ class Window:
             return
         self._cut_at_s = self._found_at_s = now_s
         self.is_found, self._is_doubling = True, False
-        self._brought.clear()
         self._set(max(1, int(self.size * _CUT)), now_s)
 
     def saw_queue(self, running: float, waiting: float, now_s: float) -> None:
@@ -69,7 +68,6 @@ class Window:
         else:
             return
         self.is_found, self._is_doubling, self._found_at_s = True, False, now_s
-        self._brought.clear()
         self._set(wanted, now_s)
 
     def _begin(self, now_s: float) -> None:

@@ -496,3 +496,25 @@ def test_an_overload_pauses_for_a_second_or_as_the_server_says_and_up_to_a_tenth
     orders = fail(pacer, failed(FailureKind.OVERLOADED, retry_after_s=retry_after_s), 10.0, roll=roll)
 
     assert orders.not_before_s == pytest.approx(until_s)
+
+
+def test_the_ramp_counts_from_the_first_reply() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0)
+    answer(pacer, 5.0)
+
+    assert [pacer.orders(at_s)[2::2] for at_s in (10.9, 11.0)] == [(8, 11.0), (16, 21.0)]
+
+
+def test_after_an_outage_eight_replies_are_waited_for_again() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=20)
+    for row in range(10):
+        fail(pacer, failed(FailureKind.SERVER_ERROR), 2.0, row=row)
+
+    allowed = []
+    for _ in range(9):
+        answer(pacer, 10.0)
+        allowed.append(pacer.orders(10.0).in_flight)
+
+    assert allowed == [8] * 8 + [16]

@@ -94,7 +94,9 @@ def test_a_share_is_what_the_trial_has_shown_and_fades_with_each_answer() -> Non
         shares.append(told.random_refusals.share)
 
     assert shares == pytest.approx([4 / 41, 4 / 41 * 0.995, 4 / 41 * 0.995**11, 4 / 41 * 0.995**61])
-    assert told.send(*[True] * 12) == [True] * 10 + [False] * 2
+    assert told.send(True) == [True]
+    assert told.random_refusals.share == pytest.approx(4 / 41 * 0.995**61 * 0.995 + 1 / 200)
+    assert told.send(*[True] * 11) == [True] * 9 + [False] * 2
     assert told.random_refusals.share == pytest.approx(4 / 41)  # never more than that
 
 

@@ -129,6 +129,27 @@ def test_an_answer_ends_a_row_of_refusals_unless_it_was_sent_before_the_last() -
     assert refused(rate, 13.0) == 0.25
 
 
+def test_a_first_second_and_a_half_counts_as_long_as_it_was() -> None:
+    rate = LearntRate()
+    asked(rate, 10.0, since_s=100.0, until_s=101.5)
+
+    refused(rate, 101.5)
+
+    assert rates(rate, 101.5, 2) == [10.0]
+
+
+@pytest.mark.parametrize(("last_s", "is_minute"), [(16.0, True), (15.9, False)])
+def test_a_long_refusal_lasts_five_seconds_from_its_first(last_s: float, is_minute: bool) -> None:
+    rate = learnt()  # a refusal at 10.0 already
+    rate.accepted(10.0, 10.1)
+    for at_s in (11.0, 12.0, 13.0, 14.0):
+        refused(rate, at_s)
+
+    rate.accepted(14.0, last_s)
+
+    assert rate._counts_minutes is is_minute
+
+
 def test_soon_after_a_cut_the_next_is_thirty_percent() -> None:
     rate = learnt()
     rate.sent(10.3)

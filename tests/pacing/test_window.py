@@ -184,3 +184,11 @@ def test_what_waits_at_the_server_decides_the_window(running: float, waiting: fl
     window.saw_queue(running, waiting, 5.0)
 
     assert window.size == size
+
+
+@pytest.mark.parametrize(("brought", "best"), [({8: 100.0, 16: 103.0}, 8), ({8: 100.0, 16: 103.1}, 16), ({4: 9.0}, 4)])
+def test_a_size_is_as_good_as_one_that_brings_three_percent_more(brought: dict[int, float], best: int) -> None:
+    window = Window(64)
+    window._brought = brought
+
+    assert window._best() == best

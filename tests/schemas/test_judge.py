@@ -139,3 +139,46 @@ def test_faults_are_listed_once_each_with_their_places() -> None:
 
     assert sentences(faults, 3) == "/a/0: no; never; /b: no"
     assert sentences(faults, 2) == "/a/0: no; never; …"
+
+
+DRAFTS = {
+    "4": "http://json-schema.org/draft-04/schema#",
+    "6": "http://json-schema.org/draft-06/schema#",
+    "7": "http://json-schema.org/draft-07/schema#",
+    "2019": "https://json-schema.org/draft/2019-09/schema",
+    "2020": "https://json-schema.org/draft/2020-12/schema",
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "invalid_in"),
+    [
+        ({"minContains": 2, "contains": NUMBER}, [1], "2019 2020"),
+        ({"maxContains": 1, "contains": NUMBER}, [1, 2], "2019 2020"),
+        ({"contains": NUMBER}, ["x"], "6 7 2019 2020"),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, "6 7 2019 2020"),
+        ({"const": 1}, 2, "6 7 2019 2020"),
+        ({"if": NUMBER, "then": False}, 1, "7 2019 2020"),
+        ({"dependentSchemas": {"a": {"required": ["b"]}}}, A, "2019 2020"),
+        ({"dependentRequired": {"a": ["b"]}}, A, "2019 2020"),
+        ({"prefixItems": [NUMBER]}, ["x"], "2020"),
+        ({"items": [NUMBER]}, ["x"], "4 6 7 2019"),
+        ({"items": [NUMBER], "additionalItems": NUMBER}, [1, "x"], "4 6 7 2019"),
+        ({"additionalItems": NUMBER}, ["x"], ""),
+        ({"unevaluatedProperties": False}, A, "2019 2020"),
+        ({"unevaluatedItems": False}, [1], "2019 2020"),
+        ({"$ref": "#/definitions/d", "type": "string", "definitions": {"d": {"minimum": 0}}}, 1, "2019 2020"),
+    ],
+)
+def test_a_word_counts_in_the_drafts_that_have_it(schema: dict[str, Any], value: Any, invalid_in: str) -> None:
+    refused = []
+    for name, draft in DRAFTS.items():
+        if name == "2020" and isinstance(schema.get("items"), list):
+            continue
+        compiled = compile_schema({"$schema": draft, **schema})
+        is_valid = compiled.is_valid(value)
+        for explains in (False, True):
+            assert (not Judge(compiled.rules, Effort(), explains=explains).verdict(value).faults) is is_valid
+        refused += [] if is_valid else [name]
+
+    assert " ".join(refused) == invalid_in
