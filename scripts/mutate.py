@@ -184,6 +184,24 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
         "any longer text is shortened to the same",
     ),
     (
+        "answers/repair.py _keep_last_snapshot",
+        "pieces, place = [], 0",
+        "pieces, place = [], (0 - 1)",
+        "to look from before the start is to look from the start",
+    ),
+    (
+        "answers/repair.py _read_repaired",
+        'raise NotJson(f"encoded more than {_MAX_ENCODINGS} times")',
+        "pass",
+        "what is no object passes no schema either",
+    ),
+    (
+        "answers/arguments.py _quoted",
+        "_SHOWN_TEXT + 1]",
+        "_SHOWN_TEXT + (1 + 1)]",
+        "any longer text is shortened to the same",
+    ),
+    (
         "answers/repair.py read_json",
         "if len(text) > MAX_DEPTH",
         "if len(text) >= MAX_DEPTH",

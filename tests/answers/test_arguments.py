@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchcall.answers.arguments import Toolbox, ToolResult
+from batchcall.answers.repair import without_copies
 from batchcall.base.records import RawCall, Reply, Status, Tool, ToolCall, Usage
 from batchcall.requests.row_parts import sent_name, with_sent_names
 from batchcall.schemas.field_types import Scalar, StructOf
 from batchcall.schemas.schema import SchemaError
+from batchcall.schemas.work import Effort
 
 SCHEMA = {
     "type": "object",
@@ -416,3 +418,26 @@ def test_a_call_without_arguments_is_called_empty_and_not_broken_json(blank: str
     reading = read(call(blank), repair=False)
 
     assert (reading.status, reading.error) == (Status.BAD_JSON, "the arguments are empty")
+
+
+def test_arguments_that_are_broken_json_say_where() -> None:
+    error = read(call("{x}"), repair=False).error or ""
+
+    assert error.startswith("the arguments are not JSON: ")
+    assert "empty" not in error
+
+
+def test_of_calls_that_all_say_nothing_one_stays() -> None:
+    reading = read(RawCall("record", "{}", "c"), RawCall("record", "{}", "c"), toolbox=LOOSE)
+
+    assert [one.arguments for one in reading.calls] == ["{}"]
+
+
+def test_copies_are_compared_as_json_while_there_is_work_left_for_it_and_then_as_text() -> None:
+    calls = [RawCall("record", text, "c") for text in ('{"a":1}', '{"a": 1}', '{"a":1}')]
+    effort = Effort(15)
+
+    assert [one.arguments for one in without_copies(calls, Effort())] == ['{"a":1}']
+    assert len(without_copies(calls, Effort(3))) == 2
+    assert len(without_copies(calls[:2], effort)) == 1
+    assert effort.units == 0  # a unit for each character

@@ -125,6 +125,13 @@ def test_a_good_answer_that_was_cut_is_too_large(status: int, is_too_large: bool
     assert (read.failure is not None and read.failure.kind is FailureKind.TOO_LARGE) is is_too_large
 
 
+@pytest.mark.parametrize(("status", "is_http"), [(99, False), (100, True), (200, True), (599, True), (600, False)])
+def test_an_answer_with_a_status_that_http_does_not_know_is_not_trusted(status: int, is_http: bool) -> None:
+    read = PARSER.read(attempt(1, answered(status=status)), ASKED)
+
+    assert (read.failure is not None and "is not a valid HTTP status" in read.failure.message) is not is_http
+
+
 def test_an_answer_is_read_in_the_protocol_that_was_spoken() -> None:
     gemini = {"candidates": [{"content": {"parts": [{"text": "ok"}]}, "finishReason": "STOP"}]}
     parser = replace(PARSER, dialects={"gemini": DIALECTS["gemini"]})

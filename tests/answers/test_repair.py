@@ -21,6 +21,7 @@ from batchcall.answers.repair import (
 )
 from batchcall.base.records import RawCall, Tool
 from batchcall.schemas.schema import compile_tool
+from batchcall.schemas.work import Effort
 
 RECEIPT = {
     "type": "object",
@@ -633,3 +634,25 @@ def test_a_wrapper_whose_content_is_in_doubt_stays(arguments: str, schema: Any) 
 def test_looking_through_a_text_costs_its_characters_and_more_for_each_mark() -> None:
     assert _units_of("abc") == 3 * 3
     assert _units_of('{"a": 1}') == 8 * 3 + 4 * 50
+
+
+def test_whether_a_key_stands_twice_is_asked_where_there_is_work_left_for_it() -> None:
+    text = '{"a": 1, "a": 2}'
+    units = _units_of(text)
+
+    for left, is_noticed, spent in ((units - 1, False, 0), (units, True, units)):
+        effort = Effort(left)
+        assert has_duplicate_keys(text, {"a": 2}, effort) is is_noticed
+        assert left - effort.units == spent
+
+
+def test_lists_in_strings_in_lists_deeper_than_the_stack_are_left_alone() -> None:
+    lists = {"$ref": "#/$defs/lists"}
+    schema = {"properties": {"a": lists}, "$defs": {"lists": {"type": "array", "items": lists}}}
+    value: Any = []
+    for _ in range(12):
+        for _ in range(150):
+            value = [value]
+        value = json.dumps(value)
+
+    assert repaired(json.dumps({"a": value}), schema=schema) is None

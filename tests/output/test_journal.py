@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from batchcall.output.journal import (
 from batchcall.output.journal_records import (
     attempt_line,
     base_line,
+    checked,
     ended_line,
     lost_line,
     read_line,
@@ -203,6 +205,27 @@ def test_reading_a_live_journal_changes_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
+def test_reading_a_live_journal_counts_what_is_damaged_and_reads_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.journal"
+    lines = [attempt_line(answered(row)) for row in range(4)]
+    path.write_bytes(lines[0] + lines[1].replace(b"choices", b"voices!") + b"\n" + lines[2] + lines[3])
+
+    recovered = read_journals(RealDisk(), [path, tmp_path / "gone.journal"])
+
+    assert (set(recovered.attempts), recovered.damaged) == ({0, 2, 3}, 2)
+
+
+@pytest.mark.parametrize(
+    ("record", "is_sound"), [(b'{"a":1}', True), (b"[1]", False), (b"1", False), (b"{", False), (b"", False)]
+)
+def test_a_line_is_a_record_where_its_checksum_and_its_form_are_right(record: bytes, is_sound: bool) -> None:
+    checksum = zlib.crc32(record)
+
+    assert (checked(b"%08x %s" % (checksum, record)) is not None) is is_sound
+    assert checked(b"%08x %s" % (checksum ^ 1, record)) is None
+    assert checked(b"not-a-sum " + record) is None
+
+
 class DiskOfSize(RealDisk):
     """Takes `left` bytes, and gets back what is removed."""
 
@@ -274,6 +297,7 @@ def test_when_a_disk_fails_to_write_another_file_takes_over_with_what_was_not_sy
 
     journal.append(attempt_line(answered(1)))
     journal.append(attempt_line(answered(2)))
+    assert (tmp_path / "_tmp-ballast").exists()  # room is not what is missing
 
     assert journal.trouble is not None
     journal.close()

@@ -163,3 +163,23 @@ def test_rows_of_several_pieces_are_loaded_once_each_while_they_end_nearly_in_or
 
     assert len(loads) == len(set(loads)) > 8
     held.close()
+
+
+def test_of_pieces_that_overlap_few_are_in_memory_and_stretches_are_as_long_as_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "WAITING_BYTES", 10_000)
+    monkeypatch.setattr(waiting, "_LOADED", 2)
+    held, loads = Waiting(RealDisk(), tmp_path / "part-000000.journal", 0), list[int]()
+    rows = [place * 3 + first for first in range(3) for place in range(8)]  # every third, three times
+    for row in [*rows, *range(24, 40)]:
+        held.add(kept(row), outcome(row, 10), LAYOUT)
+    load = held._spill.batch
+    monkeypatch.setattr(held._spill, "batch", lambda number: loads.append(number) or load(number))
+
+    batches = list(held.batches(LAYOUT))
+
+    assert rows_of(batches) == list(range(40))
+    assert max(batch.num_rows for batch in batches) >= 4
+    assert len(loads) > len(set(loads))  # what was forgotten is read again
+    held.close()
