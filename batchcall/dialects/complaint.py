@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from batchcall.base import Json
-from batchcall.dialects.jsontext import as_list, objects_in
+from batchcall.dialects.jsontext import as_list, objects_in, value_at
 
 MAX_CODE = 100  # characters
 MAX_UNWRAPPING = 3  # gateways put another's error into their own as text
@@ -76,7 +76,7 @@ def _complaint_in(document: Json, unwrapped: int) -> Complaint | None:
         return _from_object({"message": document}, unwrapped)
     if not isinstance(document, dict):
         return None
-    reason = _object(document.get("promptFeedback")).get("blockReason")  # Gemini's, under a success
+    reason = value_at(document, "promptFeedback", "blockReason")  # Gemini's, under a success
     if isinstance(reason, str) and reason:
         return Complaint(f"the prompt was blocked: {reason}", codes=(reason,), is_blocked_prompt=True)
     source = next(_sources(document), None)
@@ -98,7 +98,7 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
     if error and isinstance(error, (dict, str)):
         yield error
     # Of the event that ends a failed stream of the Responses API.
-    if isinstance(inner := _object(document.get("response")).get("error"), dict):
+    if isinstance(inner := value_at(document, "response", "error"), dict):
         yield inner
     for several in (document.get("errors"), document.get("detail")):
         first = several[0] if isinstance(several, list) and several else several
@@ -107,9 +107,8 @@ def _sources(document: dict[str, Json]) -> Iterator[dict[str, Json] | str]:
     for choice in objects_in(document.get("choices")):
         if isinstance(choice.get("error"), dict):
             yield choice["error"]
-    minimax = document.get("base_resp")
-    if isinstance(minimax, dict) and minimax.get("status_code"):
-        yield {"code": minimax.get("status_code"), "message": minimax.get("status_msg")}
+    if code := value_at(document, "base_resp", "status_code"):
+        yield {"code": code, "message": value_at(document, "base_resp", "status_msg")}
     if "choices" not in document and any(isinstance(document.get(name), str) for name in _MESSAGE_NAMES):
         yield document
 
@@ -124,11 +123,10 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
     details = as_list(said.get("details"))
     # OpenRouter gives a moderated prompt and a bad key the same status; only `metadata` shows which it was. Azure's
     # `innererror` holds the code of its filter.
-    metadata = _object(said.get("metadata"))
     reasons = [detail.get("reason") for detail in objects_in(details)]
-    beside = [_object(said.get("innererror")).get("code"), metadata.get("error_type"), *reasons]
+    beside = [value_at(said, "innererror", "code"), value_at(said, "metadata", "error_type"), *reasons]
     # Anthropic's type says "rate_limit_error" for money that is spent, too; the code in its `details` does not.
-    first = _as_code(_object(said.get("details")).get("error_code"))
+    first = _as_code(value_at(said, "details", "error_code"))
     names = [name for value in (*map(said.get, _CODE_NAMES), *beside) if (name := _as_code(value))]
     codes = [name for name in (first, *names) if name and not _is_status(name)]
     status = next((int(name) for name in names if _is_status(name)), None)
@@ -140,12 +138,8 @@ def _from_object(said: dict[str, Json], unwrapped: int) -> Complaint:
         status=status or inner.status,
         details=details or inner.details,
         quota_ids=quota_ids or inner.quota_ids,
-        is_blocked_prompt="flagged_input" in metadata or inner.is_blocked_prompt,
+        is_blocked_prompt=value_at(said, "metadata", "flagged_input") is not None or inner.is_blocked_prompt,
     )
-
-
-def _object(value: Json) -> dict[str, Json]:
-    return value if isinstance(value, dict) else {}
 
 
 def _as_code(value: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from batchcall.base import Json
+from batchcall.dialects.jsontext import value_at
 
 _SHORTEST_RUN = 4  # deltas; to make a template costs as much as to parse a hundred
 _LONGEST_REST = 256  # events until the next template is tried, where the last ones were of no use
@@ -176,8 +177,7 @@ def _in_event(document: Mapping[str, Any]) -> _Path | None:
 
 def _in_gemini(document: Mapping[str, Any]) -> _Path | None:
     candidate = _only(document["candidates"])
-    content = candidate.get("content")
-    part = _only(content.get("parts")) if isinstance(content, dict) else {}
+    part = _only(value_at(candidate, "content", "parts"))
     is_plain = isinstance(part.get("text"), str) and part["text"] and part.keys() <= {"text", "thought"}
     return ("candidates", 0, "content", "parts", 0, "text") if is_plain and not candidate.get("finishReason") else None
 

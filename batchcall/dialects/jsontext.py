@@ -145,6 +145,13 @@ def string_or_none(value: Any) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def value_at(document: Any, *names: str) -> Any:
+    """What stands under these names in objects within each other; None where a name is missing, or not an object."""
+    for name in names:
+        document = document.get(name) if isinstance(document, dict) else None
+    return document
+
+
 def as_list(value: Any) -> list[Any]:
     """What should be a list; an empty one where it is not."""
     return value if isinstance(value, list) else []

@@ -36,10 +36,8 @@ _SENSIBLE = 1e10
 def read_limits(headers: Mapping[str, str], *, now_s: float) -> RateLimits:
     """The limits of a minute that headers (names in lower case) give; `now_s` is seconds since the epoch."""
     # LiteLLM's `max_parallel_requests` of a key, a user, a team: the least of them.
-    open_limits = [
-        int(value) for name, value in headers.items() if name.endswith(_OPEN_HEADER) and _OPEN_COUNT.match(value)
-    ]
-    least_open = min(filter(None, open_limits), default=None)
+    open_limits = filter(None, (_number(value) for name, value in headers.items() if name.endswith(_OPEN_HEADER)))
+    least_open = int(min(open_limits, default=0)) or None
     return RateLimits(_first(headers, _REQUESTS, now_s), _first(headers, _TOKENS, now_s), least_open)
 
 
@@ -73,7 +71,6 @@ def quota_limits(details: list[Any]) -> RateLimits | None:
 
 # fmt: off
 _OPEN_HEADER = "-limit-max_parallel_requests"
-_OPEN_COUNT = re.compile(r"\d{1,6}$")
 _OPEN = re.compile(  # Anthropic, Moonshot, Zhipu, GitHub Models, LiteLLM, DeepInfra, TGI, vLLM's and other gateways
     r"concurren|max_parallel|\bparallel(?:ism| requests?\b)|\bsimultaneous|\bqueue (?:is )?full\b|^model is overloaded"
     r"|too many (?:open |active )?connections|\bin[ -]flight\b|\brequests (?:already )?in progress\b"

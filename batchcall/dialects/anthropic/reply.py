@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
-from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none, type_of
+from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none, type_of, value_at
 from batchcall.dialects.usage import read_usage
 
 Event = dict[str, Json]
@@ -30,10 +30,7 @@ def message_reply_from(document: Json) -> Reply | None:
         return None  # an error beside an empty message
     # Anthropic explains a refusal beside an empty content. Where there are words, they are the answer up to the
     # refusal.
-    details = document.get("stop_details")
-    refusal = None
-    if not content and isinstance(details, dict):
-        refusal = string_or_none(details.get("explanation")) or None
+    refusal = None if content else string_or_none(value_at(document, "stop_details", "explanation")) or None
     return Reply(
         calls=calls,
         content=content,

@@ -11,7 +11,7 @@ from batchcall.base import HttpRequest, Json, Request, Shape
 from batchcall.dialects.anthropic.schema import draft_faults
 from batchcall.dialects.anthropic.turns import as_turns
 from batchcall.dialects.chat_form import choice_of, tools_of
-from batchcall.dialects.jsontext import as_json_bytes, objects_in
+from batchcall.dialects.jsontext import as_json_bytes, objects_in, value_at
 from batchcall.dialects.parameters import DROPPED, Parameter, Table, parameter_faults, put_parameters, refused, unless
 
 VERSION = "2023-06-01"
@@ -48,8 +48,7 @@ def _before_turns(shape: Shape) -> bytes:
 
 def default_cap(shape: Shape) -> int:
     """The cap on an answer's length that is sent where the request names none."""
-    thinking = shape.parameters.get("thinking")
-    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    budget = value_at(shape.parameters.get("thinking"), "budget_tokens")
     return DEFAULT_MAX_TOKENS + (budget if isinstance(budget, int) else 0)  # thoughts count, and have to fit in
 
 
@@ -68,8 +67,7 @@ def _effort(value: Json, shape: Shape) -> Mapping[str, Json] | None:
 
 
 def _format(value: Json, shape: Shape) -> Mapping[str, Json] | None:
-    wanted = value.get("json_schema") if isinstance(value, dict) else None
-    schema = wanted.get("schema") if isinstance(wanted, dict) else None
+    schema = value_at(value, "json_schema", "schema")
     return {"output_config.format": {"type": "json_schema", "schema": schema}} if schema else None
 
 
@@ -198,8 +196,7 @@ def _faults_of_the_whole(shape: Shape) -> Iterator[str]:
 
 def thinks(shape: Shape) -> bool:
     """Whether thoughts are asked for in the way that has rules of its own for the rest of the request."""
-    thinking = shape.parameters.get("thinking")
-    return isinstance(thinking, dict) and thinking.get("type") == "enabled"
+    return bool(value_at(shape.parameters.get("thinking"), "type") == "enabled")
 
 
 def _tool_faults(shape: Shape) -> Iterator[str]:

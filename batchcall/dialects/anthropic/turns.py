@@ -15,7 +15,7 @@ from typing import Any
 
 from batchcall.base import Json
 from batchcall.dialects.chat_form import RESULT_ROLES, SYSTEM_ROLES, read_data_url, url_of
-from batchcall.dialects.jsontext import as_json_text, objects_in
+from batchcall.dialects.jsontext import as_json_text, objects_in, type_of, value_at
 
 Block = dict[str, Json]
 
@@ -88,8 +88,7 @@ def _parts(content: Json) -> Json:
 def _part(part: Json) -> Json:
     if isinstance(part, str):
         return _text(part)
-    kind = part.get("type") if isinstance(part, dict) else None
-    translate = _PARTS.get(kind) if isinstance(kind, str) else None
+    translate = _PARTS.get(type_of(part))
     if translate is None or not isinstance(part, dict) or (block := translate(part)) is None:
         return part
     return {**block, "cache_control": part["cache_control"]} if "cache_control" in part else block
@@ -110,15 +109,14 @@ def _calls_in(message: Mapping[str, Any]) -> list[Json]:
 
 
 def _use(function: Any, id_: Any) -> Json:
-    named = function if isinstance(function, dict) else {}
-    arguments: Json = named.get("arguments")
+    arguments: Json = value_at(function, "arguments")
     # The input has to be an object. What is not one stands in one, for the model to see.
     if isinstance(arguments, str):
         with suppress(ValueError, RecursionError):
             arguments = json.loads(arguments) if arguments.strip() else {}
     if not isinstance(arguments, dict):
         arguments = {} if arguments is None else {"arguments": arguments}
-    return {"type": "tool_use", "id": _id(id_), "name": named.get("name"), "input": arguments}
+    return {"type": "tool_use", "id": _id(id_), "name": value_at(function, "name"), "input": arguments}
 
 
 def _result(message: Mapping[str, Any]) -> Json:
@@ -147,18 +145,15 @@ def _image(part: Block) -> Block | None:
 
 
 def _file(part: Block) -> Block | None:
-    file = part.get("file")
-    if not isinstance(file, dict):
-        return None
-    inside, id_ = file.get("file_data"), file.get("file_id")
+    inside, id_, name = (value_at(part, "file", name) for name in ("file_data", "file_id", "filename"))
     block: Block | None = None
     if isinstance(inside, str):
         source: Json = {"type": "base64", "media_type": "application/pdf", "data": inside}  # of a bare base64 text
         block = _embedded(inside) or {"type": "document", "source": source}
     elif isinstance(id_, str):
         block = {"type": "document", "source": {"type": "file", "file_id": id_}}
-    if block is not None and block["type"] == "document" and isinstance(file.get("filename"), str):
-        block["title"] = file["filename"]
+    if block is not None and block["type"] == "document" and isinstance(name, str):
+        block["title"] = name
     return block
 
 

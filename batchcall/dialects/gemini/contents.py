@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from batchcall.base import Json
 from batchcall.dialects.chat_form import RESULT_ROLES, SYSTEM_ROLES, read_data_url, url_of
-from batchcall.dialects.jsontext import Undigested, objects_in, parse_documents
+from batchcall.dialects.jsontext import Undigested, objects_in, parse_documents, value_at
 
 Part = dict[str, Json]
 
@@ -112,18 +112,14 @@ def _image(written: Part) -> Part | None:
 
 
 def _audio(written: Part) -> Part | None:
-    audio = written.get("input_audio")
-    data, kind = (audio.get("data"), audio.get("format")) if isinstance(audio, dict) else (None, None)
+    data, kind = (value_at(written, "input_audio", name) for name in ("data", "format"))
     if not isinstance(data, str):
         return None
     return _media(data) if _is_url(data) else _inline(f"audio/{kind or 'wav'}", data)
 
 
 def _file(written: Part) -> Part | None:
-    file = written.get("file")
-    if not isinstance(file, dict):
-        return None
-    data, id_, name = file.get("file_data"), file.get("file_id"), file.get("filename")
+    data, id_, name = (value_at(written, "file", name) for name in ("file_data", "file_id", "filename"))
     if isinstance(data, str):
         return _media(data) if _is_url(data) else _inline(_mime_type(str(name)) or "application/pdf", data)
     return {"fileData": {"fileUri": id_}} if isinstance(id_, str) else None
@@ -194,9 +190,7 @@ def _calls_of(message: Part, names: dict[str, str], *, is_signed: bool) -> list[
             names[id_] = str(name)
             quoted = {"id": id_, **quoted}
         # Google's own chat-completions surface puts the signature of a call into its `extra_content`.
-        extra = call.get("extra_content")
-        google = extra.get("google") if isinstance(extra, dict) else None
-        signature = google.get("thought_signature") if isinstance(google, dict) else None
+        signature = value_at(call, "extra_content", "google", "thought_signature")
         calls.append({"functionCall": quoted, **({"thoughtSignature": signature} if signature else {})})
     if is_signed and calls and not any("thoughtSignature" in call for call in calls):
         calls[0]["thoughtSignature"] = UNSIGNED  # of calls made at once, only the first has one

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
-from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none
+from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none, value_at
 from batchcall.dialects.usage import read_usage
 
 Document = dict[str, Any]
@@ -57,8 +57,7 @@ def _is_complete(candidate: Document) -> bool:
 
 
 def _parts(candidate: Document) -> Iterator[Document]:
-    content = candidate.get("content")
-    for part in objects_in(content.get("parts")) if isinstance(content, dict) else []:
+    for part in objects_in(value_at(candidate, "content", "parts")):
         if part.get("thought") is not True:
             yield part
 
@@ -116,5 +115,5 @@ def has_gemini_chunks(documents: list[Json]) -> bool:
     first = documents[0] if documents else None
     if isinstance(first, list):
         return any(isinstance(chunk, dict) and "candidates" in chunk for chunk in first)
-    candidates = objects_in(first.get("candidates")) if isinstance(first, dict) else []
+    candidates = objects_in(value_at(first, "candidates"))
     return bool(candidates) and not any(map(_is_complete, candidates))

@@ -12,7 +12,7 @@ from batchcall.base import HttpRequest, Json, Request, Shape
 from batchcall.dialects.chat_form import choice_of, tools_of
 from batchcall.dialects.gemini.contents import as_conversation, text_parts
 from batchcall.dialects.gemini.schema import say_schema
-from batchcall.dialects.jsontext import as_json_bytes
+from batchcall.dialects.jsontext import as_json_bytes, value_at
 from batchcall.dialects.parameters import DROPPED, Parameter, parameter_faults, put, put_parameters, refused, unless
 
 Fragment = dict[str, Json]
@@ -140,7 +140,7 @@ def _calling_config(choice: Json) -> Fragment | None:
     if (name := _name_in(choice)) is not None:
         return {"mode": "ANY", "allowedFunctionNames": [name]}
     allowed = choice.get("allowed_tools", choice)
-    tools = allowed.get("tools") if isinstance(allowed, dict) else None
+    tools = value_at(allowed, "tools")
     if not isinstance(allowed, dict) or not isinstance(tools, list):
         return None
     names: list[Json] = [_name_in(tool) for tool in tools if isinstance(tool, dict)]
@@ -179,17 +179,17 @@ class _Format(NamedTuple):
 
 
 def _format_of(value: Json) -> _Format:
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = value_at(value, "type")
     if value is None or kind == "text":
         return _Format({}, [])
-    if kind not in ("json_object", "json_schema") or not isinstance(value, dict):
+    if kind not in ("json_object", "json_schema"):
         where = "request.response_format"
         return _Format({}, [f"{where}: Gemini does not know this format; use text, json_object or json_schema"])
     said: Fragment = {"generationConfig.responseMimeType": "application/json"}
-    named = value.get("json_schema")
-    if not isinstance(named, dict) or not isinstance(named.get("schema"), dict):
+    written = value_at(value, "json_schema", "schema")
+    if not isinstance(written, dict):
         return _Format(said, [])
-    schema, faults = say_schema(named["schema"], "request.response_format.json_schema.schema")
+    schema, faults = say_schema(written, "request.response_format.json_schema.schema")
     return _Format({**said, "generationConfig.responseJsonSchema": schema}, faults)
 
 
@@ -335,16 +335,14 @@ def _faults_of_the_whole(shape: Shape, body: Mapping[str, Any]) -> Iterator[str]
     choice = choice_of(shape)
     if choice is not None and _calling_config(choice) is None:
         yield f"request.tool_choice: Gemini has no choice like {choice!r:.80}; use auto, required, none or a name"
-    generation, version = body.get("generationConfig"), version_of(shape.model)
-    is_json = isinstance(generation, dict) and generation.get("responseMimeType") == "application/json"
+    version = version_of(shape.model)
+    is_json = value_at(body, "generationConfig", "responseMimeType") == "application/json"
     if is_json and body.get("tools") and version is not None and version < 3:
         yield (
             f"request.response_format: {shape.model} takes no format together with tools; "
             "remove it, the tool's schema says it"
         )
-    config = body.get("toolConfig")
-    calling = config.get("functionCallingConfig") if isinstance(config, dict) else None
-    if isinstance(calling, dict) and calling.get("streamFunctionCallArguments"):
+    if value_at(body, "toolConfig", "functionCallingConfig", "streamFunctionCallArguments"):
         yield (
             "request.toolConfig.functionCallingConfig.streamFunctionCallArguments: "
             "arguments in pieces are not read here; remove it"

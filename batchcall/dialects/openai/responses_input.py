@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batchcall.base import Json
-from batchcall.dialects.jsontext import as_json_text, objects_in
+from batchcall.dialects.jsontext import as_json_text, objects_in, value_at
 
 Item = dict[str, Json]
 # How the result of each call is called, by the call's id. Older messages leave the ids out and keep the order.
@@ -116,15 +116,12 @@ def _calls_of(message: Item, position: int, unanswered: Unanswered) -> list[Json
         # Never with an `id`: the API would look for the answer that it belongs to, and for the reasoning before it.
         if isinstance(custom := call.get("custom"), dict):
             unanswered[id_] = "custom_tool_call_output"
-            name, text = custom.get("name"), custom.get("input")
-            items.append({"type": "custom_tool_call", "call_id": id_, "name": name, "input": text})
+            said = {"name": custom.get("name"), "input": custom.get("input")}
+            items.append({"type": "custom_tool_call", "call_id": id_, **said})
             continue
         unanswered[id_] = _FUNCTION_OUTPUT
-        written = call.get("function")
-        function: Item = written if isinstance(written, dict) else {}
-        arguments = function.get("arguments")
+        name, arguments = (value_at(call, "function", part) for part in ("name", "arguments"))
         if not isinstance(arguments, str):  # data sets also keep them as the object that they are
             arguments = "{}" if arguments is None else as_json_text(arguments)
-        name = function.get("name")
         items.append({"type": "function_call", "call_id": id_, "name": name, "arguments": arguments or "{}"})
     return items

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchcall.base import Json, RawCall, Reply
-from batchcall.dialects.jsontext import objects_in, string_or_none, type_of
+from batchcall.dialects.jsontext import objects_in, string_or_none, type_of, value_at
 from batchcall.dialects.openai.chat_reply import call_from
 from batchcall.dialects.usage import read_usage
 
@@ -21,9 +21,7 @@ def response_reply(document: Json) -> Reply | None:
     status = string_or_none(document.get("status"))
     if status in _NO_ANSWER:
         return None
-    details = document.get("incomplete_details")
-    why_incomplete = string_or_none(details.get("reason")) if isinstance(details, dict) else None
-    reason = why_incomplete or status
+    reason = string_or_none(value_at(document, "incomplete_details", "reason")) or status
     items = _items_in(document)
     # There may be nothing in it although it was paid for: all tokens went into reasoning, say.
     if not items and status != _CUT and reason == status:
