@@ -118,7 +118,7 @@ class Pacer:
             if failure.kind is FailureKind.OVERLOADED and not self.open_limit.is_sure:
                 self.breaker.failed(row, failure, sent_at_s, now_s)  # an outage begins in the same way
             if failure.kind is not FailureKind.TOO_MANY_OPEN:
-                self._hold(now_s + (failure.retry_after_s or _SETTLE_S) * (1 + _JITTER * roll))
+                self._pause(failure.retry_after_s or _SETTLE_S, now_s, roll)
         elif failure.quota is not None and failure.kind is FailureKind.RATE_LIMITED:
             self._met_quota(failure, sent_at_s, now_s, roll)
         elif failure.kind is FailureKind.RATE_LIMITED:
@@ -294,7 +294,7 @@ class Pacer:
         if self._quota is None or self._quota_stays:
             self._quota = failure
             self._quota_paused_until_s = now_s + (failure.retry_after_s or 0.0)
-        self._hold(now_s + (failure.retry_after_s or 0.0) * (1 + _JITTER * roll))
+        self._pause(failure.retry_after_s or 0.0, now_s, roll)
 
     def _refused(self, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
         pause_s = self._rate.refused(sent_at_s, now_s, is_else=self._tokens_per_minute is not None)
@@ -302,10 +302,7 @@ class Pacer:
             return
         if pause_s:
             self._open_before = self._open
-        if failure.retry_after_s:
-            self._hold(now_s + failure.retry_after_s * (1 + _JITTER * roll))
-        elif pause_s:
-            self._hold(now_s + pause_s * (1 + _JITTER * roll))
+        self._pause(failure.retry_after_s or pause_s, now_s, roll)
 
     def _broken(self, row: int, failure: Failure, sent_at_s: float, now_s: float, roll: float) -> None:
         """A 5xx or a lost connection: it concerns its own row only, until there are too many."""
@@ -314,7 +311,7 @@ class Pacer:
         if was_open:  # for more than a moment: its 503s were an outage, not a limit on what is in flight
             self.open_limit.forget()
         if failure.kind.rule.slows:
-            self._hold(now_s + (failure.retry_after_s or _PAUSE_S) * (1 + _JITTER * roll))
+            self._pause(failure.retry_after_s or _PAUSE_S, now_s, roll)
         if self.breaker.is_open and self.breaker.failing_since_s is not None:
             # The last probe goes just when patience ends, however long the next wait would be: the run should not stop
             # without having asked at the very end.
@@ -325,8 +322,8 @@ class Pacer:
         if self.window is not None and failure.kind is FailureKind.TIMED_OUT and not self.breaker.is_open:
             self.window.overloaded(sent_at_s, now_s)
 
-    def _hold(self, until_s: float) -> None:
-        self._not_before_s = max(self._not_before_s, until_s)
+    def _pause(self, wait_s: float, now_s: float, roll: float) -> None:
+        self._not_before_s = max(self._not_before_s, now_s + wait_s * (1 + _JITTER * roll))
 
     def _patience_s(self) -> float:
         if self._max_outage_s is not None:
