@@ -72,7 +72,7 @@ class Results(Generic[Item]):
         self._most_bytes = most_bytes
         self._size_of = size_of
         self._bytes = 0
-        self._items: deque[Item] = deque()
+        self._items: deque[tuple[Item, int]] = deque()  # with its bytes
         self._is_closed = False
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -88,8 +88,9 @@ class Results(Generic[Item]):
         while self.is_full:
             self._room.clear()
             await self._room.wait()
-        self._items.append(item)
-        self._bytes += self._size_of(item)
+        size = self._size_of(item)
+        self._items.append((item, size))
+        self._bytes += size
         self._arrived.set()
 
     def close(self) -> None:
@@ -101,8 +102,8 @@ class Results(Generic[Item]):
         """Every item, until `close`."""
         while True:
             while self._items:
-                item = self._items.popleft()
-                self._bytes -= self._size_of(item)
+                item, size = self._items.popleft()
+                self._bytes -= size
                 yield item
                 del item  # it may be large, and the next one may take long to come
                 # Workers are woken all at once, when half is free: a wake for each item would cost more than the item.

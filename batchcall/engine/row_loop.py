@@ -199,7 +199,8 @@ class LiveEngine:
                 prepared = await take()
                 if not isinstance(prepared, Prepared):
                     return prepared
-                self._unsent.add(prepared.size)
+                size = prepared.size
+                self._unsent.add(size)
             reads = []
             for attempt in prepared.attempts:
                 await asyncio.sleep(0)  # thousands of rows may have theirs: signals are noticed between any two
@@ -207,12 +208,12 @@ class LiveEngine:
         except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is awaited
             self.stop(error)
             return None
-        return RowRetry(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads))
+        return RowRetry(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads), unsent_bytes=size)
 
     def _no_longer_unsent(self, row: RowRetry) -> None:
-        if row.is_unsent:
-            row.is_unsent = False
-            self._unsent.remove(row.prepared.size)
+        if row.unsent_bytes:
+            self._unsent.remove(row.unsent_bytes)
+            row.unsent_bytes = 0
 
     # A row's life: decide, send, read, learn, decide again. It leaves the loop below in one of four ways.
     # - Ended: a valid reply, an invalid one that is not asked about again, or a failure that is final. One outcome.

@@ -61,7 +61,7 @@ class RowRetry:
     began_s: float = -1.0  # when its first try was sent
     outages: int = 0  # how many outages had ended when it was set aside
     is_final: bool = False  # it is not set aside again
-    is_unsent: bool = True  # it counts among those that wait to be sent for the first time
+    unsent_bytes: int = 0  # that it counts with among those that wait to be sent for the first time
     failed_at: tuple[Endpoint, ...] = ()  # since its last reply; others are asked first
 
     def request(self, endpoint: Endpoint) -> Request:

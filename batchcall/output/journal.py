@@ -23,12 +23,11 @@ from batchcall.disk import Disk, DiskReserve, Sink, whole_file, write_fully, wri
 from batchcall.output.journal_records import as_attempt, checked
 from batchcall.output.stored import Stored, microseconds
 
-# A sync for every record makes 460 of them durable a second (2.4 KB each), a sync for 64 together 23,500, where a
-# client sends 5,000 at most. A power cut may take the answers of the last 0.2 s.
+# By time and not by a number of records: a sync for every record makes 460 of them durable a second (2.4 KB each), and
+# each costs the run a switch of threads. A power cut may take the answers of the last 0.2 s.
 COMMIT_AFTER_S = 0.2  # the longest that a record waits
-COMMIT_AFTER_RECORDS = 64
 _COMMIT_AFTER_BYTES = 8 * 1024 * 1024  # what is not synced is held in memory, too
-_REST_S = 0.05  # between two commits, however many records come: each costs the run a switch of threads
+_REST_S = 0.05  # between two commits, however many bytes come
 _ROOM_STEP = 1 << 18  # bytes reserved at a time
 _LEAST_ROOM = 1 << 14  # bytes expected of an answer before any was seen
 _READ_BYTES = 1 << 20
@@ -243,8 +242,8 @@ class Journal:
 
 
 class Committer:
-    """Syncs journals in a thread: at most 0.2 s or 64 records after the first unsynced one. Looks as often whether they
-    and their folder are still where they were."""
+    """Syncs journals in a thread, at most 0.2 s after a record came. Looks as often whether they and their folder are
+    still where they were."""
 
     on_failure: Callable[[OSError], None] = staticmethod(lambda error: None)  # called once, from the thread
 
@@ -273,7 +272,7 @@ class Committer:
         """Note that a record was appended. Raises the OSError of a failed disk: the record is kept, send no more."""
         if (failure := self.failure or journal.trouble) is not None:
             raise failure
-        if journal.unsynced == COMMIT_AFTER_RECORDS or journal.unsynced_bytes > _COMMIT_AFTER_BYTES:
+        if journal.unsynced_bytes > _COMMIT_AFTER_BYTES:
             self._wake.set()
 
     def commit(self) -> None:

@@ -9,6 +9,7 @@ import base64
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -77,13 +78,16 @@ ATTEMPT_KEYS = {
     "protocol": "protocol",
     "model": "model",
 }
+_KEYS = tuple(ATTEMPT_KEYS.values())
+_plain_values = attrgetter(*ATTEMPT_KEYS)
 FAILURE_KINDS = {kind.label: kind for kind in FailureKind}
 
 
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
     """An attempt as JSON. A body that is UTF-8 stands in it as text, so that `jq` can read it; else as base64."""
-    values = ((key, getattr(attempt, name)) for name, key in ATTEMPT_KEYS.items())
-    record = {key: value for key, value in values if value is not None}
+    record: dict[str, Any] = dict(zip(_KEYS, _plain_values(attempt), strict=True))
+    if None in record.values():
+        record = {key: value for key, value in record.items() if value is not None}
     if (response := attempt.response) is not None:
         record |= {"status": response.status, "headers": dict(response.headers)}
         try:

@@ -18,7 +18,6 @@ from batchcall.base.records import Attempt, Bill, Failure, FailureKind, HttpResp
 from batchcall.disk.disk import Disk, RealDisk
 from batchcall.disk.disk_reserve import DiskReserve
 from batchcall.output.journal import (
-    COMMIT_AFTER_RECORDS,
     Committer,
     Journal,
     Recovered,
@@ -372,9 +371,8 @@ def test_what_was_appended_is_synced_without_being_asked(tmp_path: Path) -> None
     journal = open_journal(tmp_path / "part-000000.journal", disk)
     committer.add(journal)
 
-    for row in range(COMMIT_AFTER_RECORDS):
-        journal.append(attempt_line(answered(row)))
-        committer.appended(journal)
+    journal.append(attempt_line(answered(1)))
+    committer.appended(journal)
 
     assert disk.synced.wait(10)
     committer.close()
@@ -433,9 +431,11 @@ def test_what_is_appended_during_a_sync_counts_as_unsynced_afterwards(tmp_path: 
 
 @pytest.mark.parametrize(
     ("records", "size", "is_woken"),
-    [(COMMIT_AFTER_RECORDS - 1, 10, False), (COMMIT_AFTER_RECORDS, 10, True), (2, 1 << 22, False), (3, 1 << 22, True)],
+    [(1, 10, False), (1_000, 10, False), (2, 1 << 22, False), (3, 1 << 22, True)],
 )
-def test_a_commit_is_due_after_64_records_or_8_mib(tmp_path: Path, records: int, size: int, is_woken: bool) -> None:
+def test_a_commit_is_due_early_for_8_mib_and_for_no_number_of_records(
+    tmp_path: Path, records: int, size: int, is_woken: bool
+) -> None:
     committer = Committer(has_thread=False)
     journal = open_journal(tmp_path / "part-000000.journal")
     committer.add(journal)
