@@ -100,6 +100,21 @@ def test_an_outage_of_many_in_a_row_leaves_the_free_retries_as_they_were() -> No
     assert failures == 100  # 90 are left, and each answer allows a tenth more
 
 
+def test_after_an_outage_is_over_the_waits_of_the_next_begin_short() -> None:
+    breaker = worked()
+    for outage_s in (100.0, 200.0):
+        for row in range(10):
+            breaker.failed(row, failure(), outage_s, outage_s + 1)
+        waits = []
+        for _ in range(3):
+            probe_s = breaker.next_probe_s
+            breaker.failed(0, failure(), probe_s, probe_s)
+            waits.append(breaker.next_probe_s - probe_s)
+        assert waits == [4.0, 8.0, 16.0]
+        breaker.answered(breaker.next_probe_s)
+        assert not breaker.is_open
+
+
 def test_probes_come_ever_more_seldom_and_requests_from_before_the_outage_are_none() -> None:
     breaker, waits = Breaker(), []
     breaker.failed(0, failure(), 1.0, 10.0)

@@ -6,7 +6,7 @@ import pytest
 
 from batchcall.base.errors import ExitCode
 from batchcall.base.records import Failure, FailureKind, Status
-from batchcall.pacing.health import Health, Verdict
+from batchcall.pacing.health import Health, Verdict, as_utc
 
 RELAY = "https://relay.example/v1"
 FIRST_PARTY = [
@@ -77,6 +77,13 @@ def test_a_refusal_before_anything_worked_ends_the_job_at_once(kind: FailureKind
         (FailureKind.UNKNOWN_MODEL, FIRST_PARTY[0], 10),
         (FailureKind.NO_QUOTA, RELAY, 1),
         (FailureKind.REDIRECTED, RELAY, 1),
+        *((kind, FIRST_PARTY[0], 1) for kind in (FailureKind.NO_QUOTA, FailureKind.REDIRECTED)),
+        *(
+            (kind, host, 10)
+            for kind in (FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME)
+            for host in (RELAY, FIRST_PARTY[0])
+        ),
+        (FailureKind.RELAY_DENIED, FIRST_PARTY[0], 10),
     ],
 )
 def test_after_something_worked_so_many_refusals_in_a_row_end_the_job(kind: FailureKind, host: str, count: int) -> None:
@@ -185,3 +192,11 @@ def test_the_stop_says_what_to_mend() -> None:
     assert verdict is not None
     assert "50 of the first 50 rows ended as truncated" in verdict.reason
     assert "max_tokens" in verdict.hint
+
+
+@pytest.mark.parametrize(
+    ("moment_s", "shown"),
+    [(0.0, "1970-01-01 00:00"), (1.0, "1970-01-01 00:01"), (60.0, "1970-01-01 00:01"), (1e12, "2100-01-01 00:00")],
+)
+def test_a_moment_is_said_in_whole_minutes_and_none_is_beyond_this_century(moment_s: float, shown: str) -> None:
+    assert f"{as_utc(moment_s):%Y-%m-%d %H:%M}" == shown

@@ -13,6 +13,7 @@ from batchcall.schemas.field_types import (
     ListOf,
     Scalar,
     StructOf,
+    _joined,
     converter,
     field_type,
     is_plain,
@@ -284,3 +285,22 @@ def test_json_text_read_and_written_again_is_the_same_text(value: Any) -> None:
     written = converter(kind)({"a": [value]}, [])
 
     assert converter(kind)(restorer(kind)(written), []) == written
+
+
+@pytest.mark.parametrize(
+    ("names", "path"),
+    [
+        (["a", "b/c"], "/a/b~1c"),
+        (["a;\x1b"], "/a\\u003b\\u001b"),
+        (["x" * 79], "/" + "x" * 79),
+        (["x" * 200], "/" + "x" * 78 + "…"),
+        (["x" * 50, "y" * 28], "/" + "x" * 50 + "/" + "y" * 28),
+        (["x" * 50, "y" * 29], "/" + "x" * 50 + "/" + "y" * 27 + "…"),
+    ],
+)
+def test_the_path_of_a_member_is_a_pointer_of_at_most_eighty_characters(names: list[str], path: str) -> None:
+    joined = ""
+    for name in names:
+        joined = _joined(joined, name)
+
+    assert joined == path

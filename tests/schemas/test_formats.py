@@ -125,6 +125,8 @@ def test_what_is_clearly_not_that_thing_is_refused_by_lenient_and_strict(name: s
         ("idn-email", "用户@例子.example"),
         ("duration", "P4W"),
         ("email", '"joe bloggs"@shelf.example'),
+        ("email", "a@[127.0.0.1]"),
+        ("email", "a@[IPv6:::1]"),
         ("hostname", "xn--4gbwdl.xn--wgbh1c"),
         ("uri", "tel:+1-816-555-1212"),
         ("uri", "http://[::1]:80/"),
@@ -134,6 +136,28 @@ def test_what_is_clearly_not_that_thing_is_refused_by_lenient_and_strict(name: s
 def test_lenient_takes_all_that_strict_takes(name: str, text: str) -> None:
     assert accepts(name, text, "strict")
     assert accepts(name, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"),
+    [
+        ("email", "a" * 990 + "@b.example"),
+        ("hostname", "a." * 126 + "a"),
+        ("hostname", "a" * 63),
+        ("hostname", "_" + "a" * 62),
+        ("duration", "P" + "0" * 18 + "Y" + "0" * 18 + "M" + "0" * 18 + "W" + "0" * 18 + "DT" + "0" * 18 + "H1S"),
+        ("ipv6", "fe80::1%" + "e" * 92),
+        ("time", "04:05:06." + "1" * 12),
+        ("uuid", "urn:uuid:01234567-89ab-cdef-0123-456789abcdef"),
+    ],
+)
+def test_a_format_has_a_longest_text(name: str, longest: str) -> None:
+    longer = longest.replace("0", "00", 1) if name == "duration" else longest[:1] + longest
+    if name == "time":
+        longer = longest + "1"
+
+    assert accepts(name, longest)
+    assert not accepts(name, longer)
 
 
 @pytest.mark.parametrize("name", ["date-time", "email", "uri", "duration", "uuid", "hostname", "time", "ipv6"])

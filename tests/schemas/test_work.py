@@ -181,7 +181,7 @@ A_TO_B_TO_A = {
         ({"enum": [1, "a", {}, []]}, (9, 0)),  # lists and objects compare slowly
         ({"const": {"a": 1}}, (5, 0)),
         ({"const": [1, [2]]}, (5, 0)),
-        ({"dependentRequired": {"a": ["b", "c"], "d": ["e"]}}, (4, 0)),
+        ({"dependentRequired": {"a": ["b", "c"], "d": ["e"], "f": 5}}, (4, 0)),
         ({"pattern": "abc"}, (1, 0.3)),
         (LONG, (1, 200)),
         ({"patternProperties": {"a": {}, "b": {}}}, (3, 0.6)),
@@ -200,6 +200,7 @@ A_TO_B_TO_A = {
         # What is evaluated is found out again behind the verdict, at each level of schemas for one value.
         ({"unevaluatedProperties": False, "properties": {"a": {}}}, (4, 0)),
         ({"unevaluatedProperties": False, "allOf": [{}]}, (4, 0)),
+        ({"unevaluatedProperties": False, "allOf": [True]}, (4, 0)),
         ({"unevaluatedProperties": False, "allOf": [{"allOf": [{}]}]}, (9, 0)),
         ({"unevaluatedItems": {}, "items": {}}, (4, 0)),
         # References multiply, unless they lead back: then their cost is added for each level that they reach.
