@@ -131,6 +131,7 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
 # fmt: on
 
 ENOUGH = 0.9
+AT_IMPORT = ""  # stands for the tests that run a line, where all need what it did once
 NOTHING_RAN = 5  # an exit code of pytest
 MOST_MEMORY = 4 << 30  # bytes of a test run: a mutant may loop and grow
 SILENT = {"debug", "info", "warning", "log", "warn"}  # calls that only write a message
@@ -381,9 +382,9 @@ class Reach:
         reached = {test for line in mutant.lines for test in lines.get(line, ())}
         for name in mutant.names:
             reached |= self._of_name(name, root)
-        if not mutant.function and not reached:  # run at import: all tests of the file
+        if reached <= {AT_IMPORT} and (reached or not mutant.function):
             reached = {test for tests in lines.values() for test in tests}
-        return sorted(reached, key=lambda test: (self.seconds[test], test))
+        return sorted(reached - {AT_IMPORT}, key=lambda test: (self.seconds[test], test))
 
     def _of_name(self, name: str, root: Path) -> set[str]:
         """The tests of all lines that mention a constant."""
@@ -584,12 +585,7 @@ def run_tests() -> int:
     code = int(pytest.main([*flags, *places], plugins=[Plugin()]))
     measured.stop()
     here, data = os.path.realpath("."), measured.get_data()
-    by_line = {
-        os.path.relpath(file, here): {
-            line: [test for test in tests if test] for line, tests in data.contexts_by_lineno(file).items()
-        }
-        for file in data.measured_files()
-    }
+    by_line = {os.path.relpath(file, here): data.contexts_by_lineno(file) for file in data.measured_files()}
     Path("reach.json").write_text(json.dumps({"seconds": seconds, "by_line": by_line}))
     return code
 

@@ -68,6 +68,19 @@ def test_a_constant_is_tried_with_the_tests_of_those_who_use_it_the_quickest_fir
     assert reach.tests(constant, tmp_path) == ["b", "a"]
 
 
+def test_what_runs_once_at_import_is_tried_with_all_tests_of_its_file(mutate: Any, tmp_path: Path) -> None:
+    in_function = mutate.all_mutants(tmp_path, ["batchcall"])[-1]
+    lines = {5: {"a", ""}, 6: {"b"}}
+
+    def tests(lines: dict[int, set[str]]) -> Any:
+        return mutate.Reach({"a": 2.0, "b": 1.0}, {"batchcall/toy.py": lines}).tests(in_function, tmp_path)
+
+    assert in_function.function == "unreached"
+    assert tests({**lines, 9: {""}}) == ["b", "a"]
+    assert tests({**lines, 9: {"a", ""}}) == ["a"]
+    assert tests(lines) == []
+
+
 def test_tests_that_fail_without_a_change_judge_nothing(mutate: Any, tmp_path: Path) -> None:
     (tmp_path / "tests/test_toy.py").write_text(TEST + "    assert False\n")
 

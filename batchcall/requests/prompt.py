@@ -257,7 +257,7 @@ def _join(environment: Environment, value: Iterable[Any], d: Any = "", attribute
 
 @pass_environment
 def _sum(environment: Environment, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
-    return summed(iterable if attribute is None else map(make_attrgetter(environment, attribute), iterable), start)
+    return summed(map(make_attrgetter(environment, attribute), iterable), start)
 
 
 # Left out: random choices, since a row must make the same request every time; and what is for web pages.

@@ -305,6 +305,9 @@ def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
         ("{{ lang | default(other) }}", {"other"}),
         ("{{ lang | default(other | default('en')) }}", set()),
         ("{{ lang | default('en') }}{{ lang }}", {"lang"}),
+        ("{{ lang.code }}", {"lang"}),
+        ("{{ lang.code.short }}{{ lang.code is defined }}", {"lang"}),
+        ("{% set a = b %}{{ a }}", {"b"}),
         ("{% if lang is defined %}{{ lang }}{% endif %}", set()),
         ("{% if lang is defined %}{% if b is defined and b %}{{ lang }}{{ b }}{% endif %}{% endif %}", set()),
         ("{% if lang is defined %}a{% else %}{{ lang }}{% endif %}", {"lang"}),
@@ -725,6 +728,32 @@ def test_what_stands_in_every_line_is_refused_with_the_filter_and_its_number() -
         assert refusal(text) == (
             f"request.prompt: line 1: {name} would put 17 characters before or between lines, at most 16"
         )
+
+
+def test_a_margin_of_sixteen_may_stand_in_every_line() -> None:
+    assert render("{{ [1] | tojson(indent=16) }}") == "[\n" + " " * 16 + "1\n]"
+    assert render("{{ 'a b' | wordwrap(1, true, 'x' * 16) }}") == "a" + "x" * 16 + "b"
+
+
+def test_json_on_one_line_is_measured_without_a_margin() -> None:
+    deep: Any = [0] * 700_000
+    for _ in range(12):
+        deep = [deep]
+
+    assert render("{{ deep | tojson | length }}", deep=deep) == str(700_000 + 2 * 699_999 + 26)
+
+
+@pytest.mark.parametrize(("turns", "is_too_much"), [(100, False), (101, True)])
+def test_a_template_may_take_as_many_steps_as_the_limit_says(
+    turns: int, is_too_much: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batchcall.requests.template_limits, "MAX_STEPS", 100)
+    text = "{% for x in xs %}{% endfor %}"
+
+    if is_too_much:
+        assert "the template would take more than 100 steps" in refusal(text, xs=[0] * turns)
+    else:
+        assert render(text, xs=[0] * turns) == ""
 
 
 def test_membership_in_long_lists_and_objects_may_be_asked_for_many_items() -> None:
