@@ -285,6 +285,8 @@ def test_where_jinja_hides_a_column_of_that_name_the_template_says_how_to_write_
         "{% macro f(x) %}{{ caller() }}{% endmacro %}{% call f(1) %}a{% endcall %}",
         "{{ row | tojson }}{% for name, value in row.items() %}{{ name }}{% endfor %}",
         "{% for row in rows %}{{ row }}{% endfor %}",
+        "{% if x %}{{ loop }}{{ kwargs }}{% endif %}",
+        "{% for x in loop %}{{ x }}{% else %}{{ loop }}{% endfor %}",
         "{{ x | default(true) }}{% if x is true %}a{% endif %}{{ 1 }}",
     ],
 )
@@ -306,6 +308,8 @@ def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
         ("{{ lang | default(other | default('en')) }}", set()),
         ("{{ lang | default('en') }}{{ lang }}", {"lang"}),
         ("{{ lang.code }}", {"lang"}),
+        ("{{ a if b is defined else c }}", {"a", "c"}),
+        ("{{ a if a is defined }}", set()),
         ("{{ lang.code.short }}{{ lang.code is defined }}", {"lang"}),
         ("{% set a = b %}{{ a }}", {"b"}),
         ("{% if lang is defined %}{{ lang }}{% endif %}", set()),
@@ -782,6 +786,7 @@ def test_a_column_longer_than_a_prompt_may_be_cut_to_a_part_of_it() -> None:
          "True True True False True"),
         ("{% for x in tree recursive %}{{ x.n }}{{ loop(x.of) if x.of }}{{ loop.last }}{% endfor %}", "12TrueTrue"),
         ("{% for x in users %}{% set y = ','.join(['a', 'b']).replace('a', 'c') %}{{ y }} {% endfor %}", "c,b c,b "),
+        ("{{ {1: 2} | pprint }} {{ none | string }} {{ {1: none} | string }}", "{1: 2} None {\"1\":null}"),
         ("{{ tree | pprint }} {{ users | selectattr('n', 'gt', 1) | list }}",
          "[{'n': 1, 'of': [{'n': 2}]}] [{\"n\":2}]"),
     ],
@@ -900,11 +905,15 @@ ROW = {"long": LONG, "words": WORDS, "lines": LINES, "xs": list(range(100)), "ss
         ("{{ '{}'.format(long) }}", 40),
         ("{{ '{:>9999}'.format(1) }}", 28),
         ("{{ long is eq('x') }}", 10),
+        ("{{ named is eq(named) }}", 30),
+        ("{{ 'k' is in(named) }}", 0),
         ("{{ 'x' is eq(long) }}", 10),
     ],
 )  # fmt: skip
 def test_the_steps_of_a_template_are_the_same_in_every_run(text: str, steps: int) -> None:
-    render(text, **ROW, d={"a": 1, "b": 2}, nested=[[1, 2], [3]], raw=LONG.encode())
+    render(
+        text, **ROW, d={"a": 1, "b": 2}, nested=[[1, 2], [3]], raw=LONG.encode(), named={f"k{i}": i for i in range(100)}
+    )
 
     assert MAX_STEPS - _work.get().left == steps
 

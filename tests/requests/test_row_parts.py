@@ -12,7 +12,7 @@ import pytest
 from batchcall.base.records import Tool
 from batchcall.requests.prompt import RowError
 from batchcall.requests.requests import tools_of
-from batchcall.requests.row_parts import as_json, read_choice
+from batchcall.requests.row_parts import as_json, messages_as_sent, read_choice
 from request_making import (
     COLUMNS,
     QUESTION,
@@ -302,3 +302,32 @@ def test_what_is_quoted_in_a_refusal_is_cut_at_its_end_alone() -> None:
     assert refusal({"body": {"model": "m", "messages": QUESTION}, "method": "G" * 200}) == (
         "method: '" + "G" * 79 + " is not POST"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("f", {"type": "function", "function": {"name": "f"}}),
+        ({"name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        ({"type": "tool", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
+        ({"type": "tool", "name": "f", "more": 1}, {"type": "tool", "name": "f", "more": 1}),
+        ({"name": 5}, {"name": 5}),
+        ("required", "required"),
+        ("", None),
+    ],
+)
+def test_a_choice_that_is_flat_or_a_name_becomes_the_object_that_forces_the_tool(written: Any, read: Any) -> None:
+    assert read_choice(written, "column 'x'") == read
+
+
+def test_a_call_that_is_no_object_is_sent_as_it_is_where_tools_have_other_names() -> None:
+    sent = messages_as_sent([{"role": "assistant", "function_call": "a"}, {"role": "tool", "name": "a"}], {"a": "b"})
+
+    assert sent == [{"role": "assistant", "function_call": "a"}, {"role": "tool", "name": "b"}]
+
+
+def test_nulls_of_a_body_that_is_json_text_are_sent_and_those_of_a_nested_one_are_not() -> None:
+    body = {"messages": QUESTION, "stop": None, "seed": 1}
+
+    assert "stop" in from_body(json.dumps(body)).shape.parameters
+    assert "stop" not in from_body(body).shape.parameters
