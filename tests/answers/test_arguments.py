@@ -441,3 +441,24 @@ def test_copies_are_compared_as_json_while_there_is_work_left_for_it_and_then_as
     assert len(without_copies(calls, Effort(3))) == 2
     assert len(without_copies(calls[:2], effort)) == 1
     assert effort.units == 0  # a unit for each character
+
+
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [
+        (0, "it has none"),
+        (1, "f0"),
+        (5, "f0, f1, f2, f3, f4"),
+        (6, "f0, f1, f2, f3, f4, …"),
+        (9, "f0, f1, f2, f3, f4, …"),
+    ],
+)
+def test_where_no_tool_is_meant_the_first_five_are_named(count: int, names: str) -> None:
+    toolbox = Toolbox.of([tool(f"f{number}") for number in range(count)])
+
+    reading = read(call(name="other"), toolbox=toolbox)
+
+    assert (reading.status, reading.error) == (
+        Status.UNKNOWN_TOOL,
+        f'"other" is not one of the tools of the request: {names}',
+    )

@@ -21,7 +21,7 @@ from batchcall.answers.repair import (
 )
 from batchcall.base.records import RawCall, Tool
 from batchcall.schemas.schema import compile_tool
-from batchcall.schemas.work import Effort
+from batchcall.schemas.work import UNITS, Effort
 
 RECEIPT = {
     "type": "object",
@@ -656,3 +656,52 @@ def test_lists_in_strings_in_lists_deeper_than_the_stack_are_left_alone() -> Non
         value = json.dumps(value)
 
     assert repaired(json.dumps({"a": value}), schema=schema) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "coerce", "units"),
+    [
+        ("", False, 0),
+        ("null", False, 84),
+        ('{"shop":"a"}', False, 252),
+        ('{"shop":"a"} x', False, 2_346),
+        ('```json\n{"shop":"a"}\n```', False, 1_920),
+        ('"{\\"shop\\":\\"a\\"}"', False, 378),
+        ('{"arguments":{"shop":"a"}}', False, 728),
+        ('{"items":"[]"}', False, 1_236),
+        ('{"count":"5"}', True, 2_242),
+        ('{"count":"5"}', False, 1_212),
+        ('{"paid":"true","total":"1.5"}', True, 3_986),
+        ('{"shop":1}', False, 1_140),
+        ('{"shop":"a","shop":"b"}', False, 1_102),
+        ('{"shop":"a","shop":"b"} x', False, 4_894),
+        ('{"items":"[{\\"name\\":\\"n\\",\\"tags\\":\\"[]\\"}]"}', False, 4_404),
+        ('{"loose":[1,2,3],"items":"[]"}', False, 4_020),
+        ("{shop", False, 585),
+    ],
+)
+def test_what_a_repair_costs_is_counted_and_the_same_in_every_run(arguments: str, coerce: bool, units: int) -> None:
+    effort = Effort()
+
+    repair_arguments(
+        RawCall("record", arguments),
+        compile_tool(Tool("record", RECEIPT, {})),
+        repair=True,
+        coerce=coerce,
+        effort=effort,
+    )
+
+    assert UNITS - effort.units == units
+
+
+def test_patterns_for_names_are_paid_for_by_the_length_of_the_name() -> None:
+    patterns = {"patternProperties": {"x" * 40: {"type": "array"}}, "additionalProperties": {"type": "string"}}
+
+    def units(name: str) -> float:
+        effort = Effort()
+        tool = compile_tool(Tool("record", {"properties": {"a": patterns}}, {}))
+        call = RawCall("record", json.dumps({"a": {name: 1}}))
+        assert repair_arguments(call, tool, repair=True, coerce=True, effort=effort) is not None
+        return UNITS - effort.units
+
+    assert units("y" * 30) - units("y" * 20) > 10 * 200
