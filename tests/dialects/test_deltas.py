@@ -212,3 +212,45 @@ def test_a_run_that_cannot_be_joined_is_looked_at_once(monkeypatch: pytest.Monke
 
     assert list(join_deltas("\n\n".join([*events, ""]))) == events
     assert len(looked) <= len(events)
+
+
+def delta(piece: str, **more: Any) -> str:
+    return "data: " + json.dumps({**more, "choices": [{"index": 0, "delta": {"content": piece}}]})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one_text"),
+    [
+        ({}, {}, True),
+        ({"id": "a"}, {"id": "a"}, True),
+        ({"id": "a"}, {"id": "b"}, False),
+        ({"n": 1}, {"n": 2}, False),
+        ({"created": 1}, {"created": 22}, True),  # the last one counts
+        ({"created": 1}, {"created": "22"}, False),
+        ({"created": 1}, {"created": 1.5}, False),
+        ({"usage": {"prompt_tokens": 1}}, {"usage": {"prompt_tokens": 2}}, True),
+        ({"created": 1}, {"created": None}, False),
+        ({"obfuscation": "ab"}, {"obfuscation": "c"}, True),
+        ({"obfuscation": "ab"}, {"obfuscation": 1}, False),
+        ({"a": 1}, {"b": 1}, False),
+        ({"a": 1}, {}, False),
+    ],
+)
+def test_two_deltas_are_one_text_where_they_differ_in_it_in_counts_and_in_padding_alone(
+    one: Doc, other: Doc, is_one_text: bool
+) -> None:
+    for piece in ("x", "yz"):
+        template = deltas._template_of(delta("x", **one), following := delta(piece, **other))
+        assert (template is not None and template.fullmatch(following + "\n\n") is not None) is is_one_text
+
+
+def test_a_template_matches_the_next_deltas_with_any_text_and_count() -> None:
+    template = deltas._template_of(delta("x", created=1), delta("y", created=2))
+    assert template is not None
+
+    found = template.fullmatch(delta('q"\\', created=33) + "\n\n")
+
+    assert found is not None
+    assert json.loads(f'"{found[1]}"') == 'q"\\'
+    for other in (delta("z", created=-1), delta("z", created=1.5), delta("z", id="a"), "data: [DONE]"):
+        assert template.fullmatch(other + "\n\n") is None

@@ -10,6 +10,7 @@ import pytest
 
 from asking_gemini import GEMINI, HELLO, encoded, quoted
 from batchcall.base.records import Json, Request, Shape
+from batchcall.dialects.gemini.contents import _function_response
 
 PIXEL = "iVBORw0KGgo="
 
@@ -246,3 +247,18 @@ def test_newer_models_get_their_calls_with_a_signature() -> None:
 )
 def test_odd_messages_are_sent_all_the_same(message: Any) -> None:
     json.loads(GEMINI.encode(Request(Shape("gemini-3-pro"), [message])).body)
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ({"tool_call_id": "c", "name": "own"}, "asked"),
+        ({"tool_call_id": "other", "name": "own"}, "own"),
+        ({"tool_call_id": "other"}, "other"),
+        ({"tool_call_id": ["c"], "name": "own"}, "own"),
+        ({"name": "own"}, "own"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_result_has_the_name_of_its_call_or_its_own_or_its_id(message: dict[str, Any], name: str) -> None:
+    assert _function_response(message, {"c": "asked"})["functionResponse"]["name"] == name
