@@ -84,6 +84,9 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("_not_before_s = 0.0", "_not_before_s = (0.0 + 1)", "the loop's clock is past it"),
         ("_not_before_s = 0.0", "_not_before_s = (0.0 - 1)", "the loop's clock is past it"),
     ),
+    "pacing/breaker.py __init__": (
+        ("self.last_failure: Failure | None = None", "pass", "a breaker is open by a failure, which sets it"),
+    ),
     "pacing/breaker.py failed": (
         ("or 0.0)", "or (0.0 - 1))", "the wait beside it is longer than either"),
     ),
@@ -95,15 +98,22 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
          "it is asked only whether a later one is the first"),
     ),
     "pacing/pacer.py __init__": (
+        ("self.is_beyond_open = False ", "pass ", "it is asked for behind a failure, which sets it"),
         ("self._quota_paused_until_s = 0.0", "pass", "it is set with `_quota`, and looked at only where that is set"),
         ("_paused_until_s = 0.0", "_paused_until_s = (0.0 + 1)",
          "it is set with `_quota`, and looked at only where that is set"),
         ("_paused_until_s = 0.0", "_paused_until_s = (0.0 - 1)",
          "it is set with `_quota`, and looked at only where that is set"),
     ),
+    "pacing/pacer.py orders": (
+        ("else 0.0)", "else (0.0 - 1))", "it is the largest of several that are never less than 0"),
+    ),
     "pacing/proxy_cutoffs.py same_second": (
         ("(1)[0]", "(1)[(0 - 1)]", "the first of one is the last"),
         ("(1)[0]", "((1 + 1))[0]", "the first of one is that of two"),
+    ),
+    "pacing/random_refusals.py __init__": (
+        ('self._since_s = float("-inf") ', "pass ", "it is looked at where a trial was, which an overload began"),
     ),
     "pacing/window.py __init__": (
         ("_found_at_s = 0.0", "_found_at_s = (0.0 - 1)", "it is set with `is_found`"),

@@ -49,7 +49,6 @@ class Breaker:
         self._in_a_row = 0
         self._rows.clear()
         self._opened_at_s = self.failing_since_s = None
-        self._wait_s = _FIRST_WAIT_S
         self._retries_left = min(_RETRIES_AT_FIRST, self._retries_left + _RETRIES_PER_ANSWER)
 
     def failed(self, row: int, failure: Failure, sent_at_s: float, now_s: float) -> None:

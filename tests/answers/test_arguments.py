@@ -441,6 +441,7 @@ def test_copies_are_compared_as_json_while_there_is_work_left_for_it_and_then_as
     assert len(without_copies(calls, Effort(3))) == 2
     assert len(without_copies(calls[:2], effort)) == 1
     assert effort.units == 0  # a unit for each character
+    assert len(without_copies([RawCall("record", '{"a":1}', id_) for id_ in ("c", "d", None, None)], Effort(0))) == 4
 
 
 @pytest.mark.parametrize(

@@ -705,3 +705,14 @@ def test_patterns_for_names_are_paid_for_by_the_length_of_the_name() -> None:
         return UNITS - effort.units
 
     assert units("y" * 30) - units("y" * 20) > 10 * 200
+
+
+@pytest.mark.parametrize(("length", "is_explained"), [(100_000, True), (100_001, False)])
+def test_half_a_surrogate_pair_is_named_in_a_text_that_is_not_too_long(length: int, is_explained: bool) -> None:
+    text = '"\\ud800' + "x" * (length - 8) + '"'
+    assert len(text) == length
+
+    with pytest.raises(NotJson) as refused:
+        read_json(text)
+
+    assert ("half a surrogate pair" in str(refused.value)) is is_explained

@@ -257,6 +257,18 @@ def test_a_quota_that_a_short_pause_does_not_refill_ends_the_run(again: float, i
         assert (verdict.exit_code, verdict.quota) == (ExitCode.STOPPED_EARLY, spent.quota)
 
 
+def test_a_used_up_quota_without_a_pause_is_tried_once_more() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=9)
+    spent = replace(failed(FailureKind.RATE_LIMITED), quota=Quota(5_000.0))
+    fail(pacer, spent, 100.0)
+
+    fail(pacer, spent, 100.05)  # was in flight
+    assert pacer.verdict(100.05) is None
+    fail(pacer, spent, 100.2)
+    assert pacer.verdict(100.2) is not None
+
+
 def test_a_quota_that_a_short_pause_refills_is_no_reason_to_stop() -> None:
     pacer = Pacer(concurrency=64)
     answer(pacer, 1.0, times=9)

@@ -177,6 +177,18 @@ def test_where_chance_explains_as_much_as_the_rate_a_trial_shows_nothing() -> No
     assert tried == [None] * 12
 
 
+def test_a_rate_that_explains_twice_as_much_as_chance_is_tried() -> None:
+    told = Told()
+    told.overload(10.0)
+
+    tried = []
+    for _ in range(9):
+        told.send(True)
+        tried.append(told.random_refusals.overload(3.0, told.now_s, counts_minutes=True))
+
+    assert tried == [None] * 8 + [10.0]  # 0.7 and 8 of 29
+
+
 @pytest.mark.parametrize(("between", "excused"), [(0, [True, True, True, False]), (20, [True, True, False])])
 def test_what_was_sent_since_the_first_odd_overload_says_how_often_chance_refuses(
     between: int, excused: list[bool]

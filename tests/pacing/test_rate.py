@@ -160,6 +160,17 @@ def test_soon_after_a_cut_the_next_is_thirty_percent() -> None:
     assert rates(rate, 10.9, 2) == [7.0]
 
 
+def test_a_second_after_a_cut_what_was_admitted_since_counts() -> None:
+    rate = learnt()
+    for number in range(5):
+        rate.sent(10.25 + number / 10)
+        rate.accepted(10.25 + number / 10, 10.9)
+
+    refused(rate, 11.0)
+
+    assert rates(rate, 11.0, 2) == [5.0]
+
+
 def test_no_cut_is_deeper_than_to_a_fifth() -> None:
     rate = learnt()
 
@@ -236,11 +247,14 @@ def test_what_was_refused_does_not_count_as_admitted() -> None:
 
 
 def test_counts_older_than_a_minute_are_dropped_now_and_then() -> None:
-    rate = LearntRate()
+    rate, kept = LearntRate(), []
 
-    asked(rate, 4.0, since_s=0.0, until_s=600.0)
+    for second in range(600):
+        asked(rate, 4.0, since_s=float(second), until_s=second + 1.0)
+        kept.append(len(rate._bins))
 
-    assert 240 <= len(rate._bins) <= 482
+    assert max(kept) <= 482
+    assert min(kept[60:]) >= 240
     assert max(rate._bins) == 2_399  # none of the last minute
 
 

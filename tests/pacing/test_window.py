@@ -192,3 +192,24 @@ def test_a_size_is_as_good_as_one_that_brings_three_percent_more(brought: dict[i
     window._brought = brought
 
     assert window._best() == best
+
+
+@pytest.mark.parametrize(
+    ("brought", "size"),
+    [
+        ({16: 0.5, 20: 1.0, 30: 0.5}, 24),  # in the middle, by their ratio
+        ({16: 0.5, 20: 1.0, 40: 0.5}, 25),  # a quarter up
+        ({10: 0.5, 20: 1.0}, 16),
+        ({19: 0.5, 20: 1.0, 25: 0.5}, 20),  # both are near
+        ({2: 1.0, 3: 0.5}, 1),
+        ({1: 1.0, 2: 0.5}, 1),
+        ({1: 1.0}, 2),
+    ],
+)
+def test_between_the_best_and_a_far_neighbour_the_middle_is_measured(brought: dict[int, float], size: int) -> None:
+    window = Window(64)
+    window._brought = brought
+
+    window._look_beside(1.0)
+
+    assert window.size == size
