@@ -274,13 +274,12 @@ Sampled = tuple[Request, HttpRequest]
 
 def _sample(job: Job, maker: RequestMaker, source: Input, warnings: list[str]) -> tuple[list[Sampled], list[str]]:
     """The first rows as they would be sent, and why no request can be made from some of them."""
-    columns: Any = source.columns if maker.columns is None else maker.columns
     endpoint = job.endpoints[0]
     dialect = DIALECTS[endpoint.protocol]
     sampled, bad = [], []
     # By shape, as in a run: it is encoded and hashed once for all rows that share it.
     shapes: dict[Shape, Sent] = {}
-    for row in islice((row for batch in source.batches(columns) for row in batch.rows), _SAMPLE_ROWS):
+    for row in islice((row for batch in source.batches(maker.columns_of(source)) for row in batch.rows), _SAMPLE_ROWS):
         try:
             if row.fault is not None:
                 raise RowError(row.fault)

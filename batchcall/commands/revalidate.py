@@ -195,8 +195,7 @@ def _requests_of_rows(work: _Work, number: int) -> Iterator[tuple[int, Request |
     """Of every row of the input in the range of a part, in order; None where it makes none."""
     source = open_input(work.job.input.path, id_column=work.job.input.id, output=work.job.output.path)
     start = number * work.job.output.part_rows
-    columns = source.columns if work.maker.columns is None else work.maker.columns
-    for batch in source.batches(columns, start_row=start, marks=work.marks):
+    for batch in source.batches(work.maker.columns_of(source), start_row=start, marks=work.marks):
         for row in batch.rows:
             if row.index >= start + work.job.output.part_rows:
                 return

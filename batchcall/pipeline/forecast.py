@@ -38,7 +38,7 @@ def forecast_of(makers: Sequence[RequestMaker], source: Input, disk: Disk, folde
     `makers` are those whose requests count as the row's own: the job's, and older ones that are kept.
     """
     rows = to_buy = bad = 0
-    columns = {column for maker in makers for column in (source.columns if maker.columns is None else maker.columns)}
+    columns = set[str]().union(*(maker.columns_of(source) for maker in makers))
     with contextlib.closing(AnswerCount(disk, folder)) as answers:
         for batch in source.batches(columns):
             for row in batch.rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from batchcall.base import BatchcallError, JobError
 from batchcall.disk import REHEARSAL, RealDisk
@@ -62,12 +62,9 @@ def places(input_path: str | None, output: str | None) -> list[str]:
     return [f"{key}={json.dumps(path, ensure_ascii=False)}" for key, path in given.items()]
 
 
-def _is_rehearsal(recorded: dict[str, object], path: Path) -> bool:
-    output = recorded["output"]
-    folder = str(output["path"]) if isinstance(output, dict) else ""
-    endpoints = recorded["endpoints"]
-    is_sandbox = isinstance(endpoints, list) and all(one["url"] == "sandbox" for one in endpoints)
-    return is_sandbox and path.name.endswith(REHEARSAL) and folder.endswith(REHEARSAL)
+def _is_rehearsal(recorded: dict[str, Any], path: Path) -> bool:
+    is_sandbox = all(one["url"] == "sandbox" for one in recorded["endpoints"])
+    return is_sandbox and path.name.endswith(REHEARSAL) and recorded["output"]["path"].endswith(REHEARSAL)
 
 
 def output_at(path: Path, *, overrides: tuple[str, ...] = ()) -> tuple[Path, Job | None]:

@@ -11,7 +11,7 @@ from batchcall.base import Attempt, Outcome, Row
 from batchcall.input import Batch, Mark
 from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error
 from batchcall.pipeline.context import Run
-from batchcall.pipeline.resume import Plan, marks_of, needed_columns
+from batchcall.pipeline.resume import Plan, marks_of
 from batchcall.requests import RowError
 
 PendingRow = tuple[Row, OpenPart]
@@ -38,7 +38,7 @@ def pending_rows(run: Run) -> Iterator[PendingBatch]:
         for number, totals in output.published().items()
         if totals.rows >= output.rows_of(number) and number not in with_journal and not (is_retry and totals.failed)
     }
-    columns = needed_columns(run.source, run.maker)
+    columns = run.maker.columns_of(run.source)
     start: int | None = _next_undone(0, done) * output.part_rows
     last_seen = -1
     # Reading goes on to the next part that is done, then begins once more behind it.
@@ -165,7 +165,7 @@ def complete_plan(run: Run, plan: Plan) -> None:
     rows_before = plan.kept + plan.gone
     part_rows = run.output.part_rows
     with run.earlier_answers.rehearsal():  # each answer is taken once, and all are given back
-        for batch in run.source.batches(needed_columns(run.source, run.maker)):
+        for batch in run.source.batches(run.maker.columns_of(run.source)):
             for row in batch.rows:
                 if row.index % part_rows < done.get(row.index // part_rows, 0):
                     continue

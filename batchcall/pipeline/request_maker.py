@@ -11,10 +11,11 @@ from typing import Any
 from batchcall.answers import AnswerParser, Toolbox
 from batchcall.base import JobError, Request, Row, Shape, Tool, Usage
 from batchcall.dialects import DIALECTS
+from batchcall.input import Input
 from batchcall.job import Job, resolve_tool_choice, spoken_by
 from batchcall.pacing import cost_of
 from batchcall.requests import RequestBuilder, RowError, TemplateError, make_builder, request_hash, tools_of
-from batchcall.schemas import FieldType, Findings, Formats, SchemaError, lint_tools
+from batchcall.schemas import Findings, Formats, SchemaError, lint_tools
 
 _TOOLBOXES_HELD = 512
 _NO_TOOLS = Toolbox.of(())
@@ -38,41 +39,20 @@ class RequestMaker:
         self.job_shape = job_shape
         self._protocol = protocol
         self._formats = formats
-        self.job_toolbox: Toolbox | None = None
-        if not has_own_tools:
-            try:
-                self.job_toolbox = Toolbox.of(tools, formats=formats)
-            except SchemaError as error:
-                raise JobError(
-                    "a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12"
-                ) from error
+        try:
+            self._job_toolbox = None if has_own_tools else Toolbox.of(tools, formats=formats)
+        except SchemaError as error:
+            raise JobError("a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12") from error
+        known = self._job_toolbox or _NO_TOOLS
+        self.arguments_type = known.arguments_type  # None: JSON text, as there is not exactly one tool for all rows
+        self.rewrites = known.rewrites  # what was changed in the job's tool schemas to understand them
+        self.left_out = known.left_out  # what of them is not checked
         self._loosened_shapes = 0  # of rows' own tools, those with something that is left out of the check
         self._toolboxes: OrderedDict[Shape, Toolbox] = OrderedDict()
 
-    @property
-    def columns(self) -> frozenset[str] | None:
-        """Columns of the input that requests are made from; None: all of them."""
-        return self.builder.columns
-
-    @property
-    def required_columns(self) -> frozenset[str]:
-        """Columns without which no row makes a request."""
-        return self.builder.required
-
-    @property
-    def arguments_type(self) -> FieldType | None:
-        """Type of the `arguments` column; None: JSON text, as there is not exactly one tool for all rows."""
-        return self.job_toolbox.arguments_type if self.job_toolbox else None
-
-    @property
-    def rewrites(self) -> tuple[str, ...]:
-        """What was changed in the job's tool schemas to understand them."""
-        return self.job_toolbox.rewrites if self.job_toolbox else ()
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """What of the job's tool schemas is not checked."""
-        return self.job_toolbox.left_out if self.job_toolbox else ()
+    def columns_of(self, source: Input) -> set[str]:
+        """Columns of the input that requests are made from."""
+        return set(source.columns if self.builder.columns is None else self.builder.columns)
 
     def row_tools_note(self) -> str | None:
         """A note on what was not checked of the rows' own tools, once for all of them; None where all was."""
@@ -108,8 +88,8 @@ class RequestMaker:
         """What reads the answers to this request. Raises RowError for a row's own tool that is not a JSON Schema."""
         if request.shape.tool_choice == "none":
             return _NO_TOOLS  # the text is what was asked for
-        if self.job_toolbox is not None:
-            return self.job_toolbox
+        if self._job_toolbox is not None:
+            return self._job_toolbox
         toolbox = self._toolboxes.get(request.shape)
         if toolbox is None:
             # Rows with tools of their own mostly share a few, so each is compiled once, and the latest are kept.

@@ -450,7 +450,7 @@ def wanted_by_part(
     """What the rows of each part's range make, by row. Values are dropped at once: a prompt may be large."""
     wanted: dict[int, Wanted] = {}
     number = 0
-    columns = set[str]().union(*(needed_columns(source, maker) for maker in makers))
+    columns = set[str]().union(*(maker.columns_of(source) for maker in makers))
     for batch in source.batches(columns, keep=kept):
         for row in batch.rows:
             if row.index // part_rows != number:
@@ -459,11 +459,6 @@ def wanted_by_part(
             wanted[row.index] = Wanted({maker.hash_of_row(row) for maker in makers}, row.kept)
     if wanted:
         yield number, wanted
-
-
-def needed_columns(source: Input, maker: RequestMaker) -> set[str]:
-    """Columns that requests are made from."""
-    return set(source.columns if maker.columns is None else maker.columns)
 
 
 def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Disk) -> bool:

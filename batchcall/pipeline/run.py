@@ -39,7 +39,7 @@ from batchcall.pipeline.open_engine import keys_of, open_engine
 from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row, take_batch
 from batchcall.pipeline.progress_feed import Show, show_progress
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
-from batchcall.pipeline.resume import ON_CHANGE, needed_columns, refuse_foreign_folder, resume
+from batchcall.pipeline.resume import ON_CHANGE, refuse_foreign_folder, resume
 from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
 
@@ -188,7 +188,7 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
             raise JobError(what, faults=tuple(unspeakable))
     source = open_input(job.input.path, id_column=job.input.id, output=job.output.path)
     kept = source.columns if job.output.keep is None else tuple(job.output.keep)
-    source.require(maker.required_columns, what=_WHO_NEEDS[is_batch_file(job)])
+    source.require(maker.builder.required, what=_WHO_NEEDS[is_batch_file(job)])
     # A template that seems to show a column, and would show something of Jinja's own in every row.
     hidden = {
         f"{template.key}: {why}"
@@ -204,7 +204,7 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
     if job.input.id is not None:
         source.require((job.input.id,), what="input.id")
     layout = Layout(source.kept_schema(kept), maker.arguments_type, is_all_kept=job.output.keep is None)
-    next(iter(source.batches(needed_columns(source, maker), keep=layout.kept)), None)  # rows that cannot be read show
+    next(iter(source.batches(maker.columns_of(source), keep=layout.kept)), None)  # rows that cannot be read show
     return maker, source, layout
 
 

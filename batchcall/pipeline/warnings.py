@@ -25,7 +25,7 @@ def doubts(job: Job, maker: RequestMaker, source: Input) -> list[str]:
             "there is no [[tool]]: answers are text, in the column `content`. Give a [[tool]] for typed arguments;"
             ' request.tool_choice = "none" confirms that text is wanted'
         )
-    if maker.columns is not None and not maker.columns:
+    if maker.builder.columns == frozenset():
         found.append("no template uses a column, so every row makes the same request; a column is written {{ text }}")
     # Columns in the marks of other template languages are sent as they stand.
     marks = {
