@@ -175,7 +175,7 @@ class Output:
         self.left_out = Counter[str]()  # rows of this run, by column of the input that had no place for their value
         self.members_left_out = Counter[str]()  # rows of this run, by member of the arguments that has no column
         self.in_flight = 0
-        self._disk = disk
+        self.disk = disk
         self._keep_answers = keep_answers
         self._parts: dict[int, OpenPart] = {}
         self._totals: dict[int, Totals] = {}  # of the parts that stand, as far as they were read
@@ -190,9 +190,9 @@ class Output:
     def published(self) -> dict[int, Totals]:
         """Totals of each part that stands in the folder, by part number. Raises OutputError for an unreadable one."""
         # A folder is listed each time, a footer read once: a part that stands is changed by this run alone.
-        for number in part_numbers(self._disk, self.folder):
+        for number in part_numbers(self.disk, self.folder):
             if number not in self._totals:
-                self._totals[number] = read_totals(self._disk, self.folder / part_name(number))
+                self._totals[number] = read_totals(self.disk, self.folder / part_name(number))
         return dict(sorted(self._totals.items()))
 
     def done(self) -> Totals:
@@ -209,44 +209,44 @@ class Output:
 
     def journals(self) -> set[int]:
         """Numbers of the parts that have a journal: something of them is not in the part yet."""
-        return set(journals_in(self._disk, self.own))
+        return set(journals_in(self.disk, self.own))
 
     def answers(self) -> set[int]:
         """Numbers of the parts whose raw answers stand, whether or not the part does."""
-        return set(answers_in(self._disk, self.own))
+        return set(answers_in(self.disk, self.own))
 
     def stored_answers(self, number: int) -> Iterator[Stored]:
         """The raw answers of a part, none where they are not there. Raises OutputError."""
         path = _answers_path(self.own, number)
-        return stored_answers(self._disk, path) if self._disk.exists(path) else iter(())
+        return stored_answers(self.disk, path) if self.disk.exists(path) else iter(())
 
     def has_its_columns(self, number: int) -> bool:
         """Whether a part, if it stands, has the columns that this run writes. Raises OutputError."""
         path = self.folder / part_name(number)
-        if not self._disk.exists(path):
+        if not self.disk.exists(path):
             return True
-        with open_part(self._disk, path) as part:
+        with open_part(self.disk, path) as part:
             return bool(part.schema.equals(self.layout.schema.remove_metadata()))
 
     def put_damaged_aside(self) -> list[str]:
         """Move damaged parts out of the way, to be rebuilt. Returns what to report. Raises OutputError for a part that
         would have to be bought again."""
-        self._totals, damaged = look_at_parts(self._disk, self.folder)
+        self._totals, damaged = look_at_parts(self.disk, self.folder)
         for number in damaged:
             self.mark_success(False)
             with as_output_error(self.folder):
                 source, target = self.folder / part_name(number), self.own / DAMAGED_FOLDER
-                self._disk.make_folder(target)
-                self._disk.rename(source, target / aside_name(number))  # undone by a power cut, it is done again
+                self.disk.make_folder(target)
+                self.disk.rename(source, target / aside_name(number))  # undone by a power cut, it is done again
         return [f"{error}. It was moved to {DAMAGED}; its rows are rebuilt at no cost" for error in damaged.values()]
 
     def bill_of(self, numbers: Iterable[int]) -> Bill:
         """Requests of these parts that may have been paid in vain; those in flight when a run died, too."""
         bill = Bill()
-        journals = journals_in(self._disk, self.own)
+        journals = journals_in(self.disk, self.own)
         for number in numbers:
             if number in journals:
-                found = read_journals(self._disk, journals[number])
+                found = read_journals(self.disk, journals[number])
                 bill.add(found.bill())
                 bill.indeterminate += len(found.unseen)
             elif number in self.published():
@@ -263,7 +263,7 @@ class Output:
             return
         self.mark_success(False)  # first: a reader that finds `_SUCCESS` takes the parts for all that there is
         with as_output_error(self.folder):
-            set_aside(self._disk, self.folder, self.own, numbers)
+            set_aside(self.disk, self.folder, self.own, numbers)
         for number in numbers:
             self._totals.pop(number, None)
 
@@ -299,18 +299,18 @@ class Output:
         # moves to the journal before any answer does, since from then on the journal is what counts. Only when all that
         # the files have is known can it be said which requests were lost.
         with as_output_error(self.folder):
-            journals, path = journals_in(self._disk, self.own).get(number, ()), self.own / journal_name(number)
-            recovered = recover(self._disk, journals, path)
+            journals, path = journals_in(self.disk, self.own).get(number, ()), self.own / journal_name(number)
+            recovered = recover(self.disk, journals, path)
             if not journals and number in self.published():
                 recovered.base = self._totals[number].bill
-            journal = Journal(self._disk, path, self._disk_reserve)
-            answers = AnswersFile(self._disk, _answers_path(self.own, number)) if self._keep_answers else None
-            waiting = Waiting(self._disk, path, start)
+            journal = Journal(self.disk, path, self._disk_reserve)
+            answers = AnswersFile(self.disk, _answers_path(self.own, number)) if self._keep_answers else None
+            waiting = Waiting(self.disk, path, start)
             part = OpenPart(number, start, self.rows_of(number), journal, waiting, recovered, answers)
             part.totals.bill = recovered.bill()
             if not journals and recovered.base != Bill():
                 journal.append(base_line(recovered.base))
-            if self._disk.exists(self.folder / part_name(number)):
+            if self.disk.exists(self.folder / part_name(number)):
                 self._add_published(part, retry_before_s)
             else:
                 add_attempts(part.recovered, self.stored_answers(number))
@@ -324,7 +324,7 @@ class Output:
         return part
 
     def _add_published(self, part: OpenPart, retry_before_s: float | None) -> None:
-        for kept, outcome in read_rows(self._disk, self.folder / part_name(part.number), self.layout):
+        for kept, outcome in read_rows(self.disk, self.folder / part_name(part.number), self.layout):
             # A row of the part is done, unless it failed and is tried again, or the journal has attempts that came
             # after the part was written. Such a row stays in `retried` until it ends: a part that is published before
             # that has its old outcome.
@@ -452,7 +452,7 @@ class Output:
             part.answers.finish()
             part.answers = None
         path = self.folder / part_name(part.number)
-        write_part(self._disk, path, self.layout, part.waiting.batches(self.layout), part.totals)
+        write_part(self.disk, path, self.layout, part.waiting.batches(self.layout), part.totals)
         self._totals[part.number] = part.totals
         add_left_out(self.left_out, part.waiting.left_out)
         add_left_out(self.members_left_out, part.waiting.members_left_out)
@@ -463,8 +463,8 @@ class Output:
         part.journal.close()
         part.waiting.close()
         if is_done:  # a removal that a power cut undoes does no harm: the part has it all
-            for journal in journals_in(self._disk, self.own).get(part.number, ()):
-                self._disk.remove(journal)
+            for journal in journals_in(self.disk, self.own).get(part.number, ()):
+                self.disk.remove(journal)
 
     def part(self, number: int) -> OpenPart | None:
         """A part that was opened and is not sealed yet."""
@@ -477,13 +477,13 @@ class Output:
         """Put `_SUCCESS` where every row is in, take it away where not. Raises OutputError."""
         path = self.folder / SUCCESS
         with as_output_error(self.folder):
-            if is_complete == self._disk.exists(path):
+            if is_complete == self.disk.exists(path):
                 return
             if is_complete:
-                self._disk.close(self._disk.create(path))
+                self.disk.close(self.disk.create(path))
             else:
-                self._disk.remove(path)
-            self._disk.sync_folder(self.folder)
+                self.disk.remove(path)
+            self.disk.sync_folder(self.folder)
 
     def make_way(self) -> None:
         """Give the disk reserve away: nothing more is sent, what is left to write finds room. Raises OutputError."""

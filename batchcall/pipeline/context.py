@@ -6,10 +6,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from batchcall.disk import Disk
 from batchcall.input import Input
 from batchcall.job import Job
-from batchcall.output import EarlierAnswers, Output, RunEntry, Totals
+from batchcall.output import EarlierAnswers, Output, RunEntry, Totals, write_runfile
 from batchcall.pipeline.request_maker import RequestMaker
 from batchcall.pipeline.resume import FAIL, Resumption
 from batchcall.report import Bounds
@@ -53,12 +52,16 @@ class Run:
     resumption: Resumption
     entry: RunEntry
     earlier_answers: EarlierAnswers | None
-    disk: Disk
     progress: Progress
-    record_lock: threading.Lock = field(default_factory=threading.Lock)  # for writing run.json under way
     began_s: float = field(default_factory=time.monotonic)
+    _record_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def elapsed_s(self) -> float:
         """Since the run began, whatever is done to the clock of the machine."""
         return time.monotonic() - self.began_s
+
+    def write_record(self, *, is_last: bool = False) -> None:
+        """Write run.json as it is now; `is_last` as for `write_runfile`. From any thread. Raises OutputError."""
+        with self._record_lock:
+            write_runfile(self.output.disk, self.output.own, self.resumption.runfile, is_last=is_last)

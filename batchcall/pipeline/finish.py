@@ -8,7 +8,7 @@ import time
 from batchcall.base import BatchcallError, Bill, ExitCode, InputError, OutputError
 from batchcall.engine import LiveEngine
 from batchcall.job import LimitsSection
-from batchcall.output import Totals, as_output_error, write_runfile
+from batchcall.output import Totals
 from batchcall.pacing import Verdict, as_utc
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.request_maker import model_of
@@ -18,47 +18,46 @@ from batchcall.report import EndpointUse, Summary, advice_text
 
 
 def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | None) -> Summary:
-    """Publish the rows that have ended, record the result. Runs in a thread. Raises OutputError."""
+    """Publish the rows that have ended, record the result. Runs in a thread. Raises OutputError, OSError."""
     output, runfile, progress = run.output, run.resumption.runfile, run.progress
-    with as_output_error(output.folder):
-        output.make_way()
-        # The last part is shorter than others: it is whole only once the end of the input is known.
-        if progress.rows_seen is not None:
-            output.end_of_input(progress.rows_seen)
-            runfile.input.rows = progress.rows_seen
-        for part in output.unfinished():
-            try:
-                output.seal(part)
-            except OutputError as error:  # the others may have room; its rows are safe in the journal
-                stopped = error
-        # What the parts say counts, not what this run has counted: rows may have failed to be written.
-        totals = output.done()
-        totals.bill.add(Bill(**runfile.bill_aside))
-        runfile.totals = totals.as_json()
-        rows = progress.rows_seen if progress.rows_seen is not None else output.rows  # now, or by an earlier run
-        runfile.is_complete = rows is not None and totals.rows >= rows
-        unpublished, skim = Unpublished(), skimming(engine.parser, model=model_of(run.job))
-        if not runfile.is_complete:
-            unpublished = unpublished_answers(run.disk, output.folder, skim)
-        summary = _summary(run, engine, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim))
-        # Not before the rows of this run have ended: the clock may have been set back meanwhile.
-        ended_at_s = max(time.time(), run.entry.started_at_s + run.elapsed_s)
-        run.entry.ended_at = datetime.datetime.fromtimestamp(ended_at_s, datetime.UTC).isoformat(timespec="seconds")
-        run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
-        run.entry.resume_at = summary.resume_at
-        run.entry.rows, run.entry.requests = progress.rows_here, engine.traffic.requests
-        run.entry.answered = engine.traffic.answered
-        run.entry.rows_paid_once = engine.traffic.rows_paid_once
-        run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
-        run.entry.indeterminate = output.indeterminate
-        run.entry.given_up = engine.given_up
-        run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
-        if runfile.is_complete and run.earlier_answers is not None:
-            run.earlier_answers.compact()
-        # The mark comes last: where it is, everything else is on disk.
-        write_runfile(run.disk, output.own, runfile)
-        output.mark_success(runfile.is_complete)
-        return summary
+    output.make_way()
+    # The last part is shorter than others: it is whole only once the end of the input is known.
+    if progress.rows_seen is not None:
+        output.end_of_input(progress.rows_seen)
+        runfile.input.rows = progress.rows_seen
+    for part in output.unfinished():
+        try:
+            output.seal(part)
+        except OutputError as error:  # the others may have room; its rows are safe in the journal
+            stopped = error
+    # What the parts say counts, not what this run has counted: rows may have failed to be written.
+    totals = output.done()
+    totals.bill.add(Bill(**runfile.bill_aside))
+    runfile.totals = totals.as_json()
+    rows = progress.rows_seen if progress.rows_seen is not None else output.rows  # now, or by an earlier run
+    runfile.is_complete = rows is not None and totals.rows >= rows
+    unpublished, skim = Unpublished(), skimming(engine.parser, model=model_of(run.job))
+    if not runfile.is_complete:
+        unpublished = unpublished_answers(run.output.disk, output.folder, skim)
+    summary = _summary(run, engine, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim))
+    # Not before the rows of this run have ended: the clock may have been set back meanwhile.
+    ended_at_s = max(time.time(), run.entry.started_at_s + run.elapsed_s)
+    run.entry.ended_at = datetime.datetime.fromtimestamp(ended_at_s, datetime.UTC).isoformat(timespec="seconds")
+    run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
+    run.entry.resume_at = summary.resume_at
+    run.entry.rows, run.entry.requests = progress.rows_here, engine.traffic.requests
+    run.entry.answered = engine.traffic.answered
+    run.entry.rows_paid_once = engine.traffic.rows_paid_once
+    run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
+    run.entry.indeterminate = output.indeterminate
+    run.entry.given_up = engine.given_up
+    run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
+    if runfile.is_complete and run.earlier_answers is not None:
+        run.earlier_answers.compact()
+    # The mark comes last: where it is, everything else is on disk.
+    run.write_record(is_last=True)
+    output.mark_success(runfile.is_complete)
+    return summary
 
 
 def too_many_failed(run: Run) -> Verdict | None:

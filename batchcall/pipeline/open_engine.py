@@ -62,7 +62,7 @@ async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Async
         if has_budget:
             aside = await asyncio.to_thread(spent_aside, run.earlier_answers, skim)
             folder, has_died = run.output.folder, run.output.has_died
-            unpublished = await asyncio.to_thread(unpublished_answers, run.disk, folder, skim, has_died=has_died)
+            unpublished = await asyncio.to_thread(unpublished_answers, run.output.disk, folder, skim, has_died=has_died)
         child = stack.enter_context(contextlib.closing(ReadingChild(masked(job))))
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
         yield LiveEngine(

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 
 from batchcall.base import InputError, OutputError
 from batchcall.engine import Feed, LiveEngine
-from batchcall.output import write_runfile
 from batchcall.pipeline.context import Run
 from batchcall.pipeline.pending_rows import PendingRow
 from batchcall.report import Snapshot
@@ -83,8 +82,8 @@ async def _count_expected(run: Run) -> None:
             entry.rows_counted = rows
         run.progress.rows_expected = rows if limit is None else min(rows, limit)
     # Not in a thread: no thread of ours may write once the run has ended.
-    with run.record_lock, contextlib.suppress(OutputError):  # the run itself will meet it and report it
-        write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
+    with contextlib.suppress(OutputError):  # the run itself will meet it and report it
+        run.write_record()
 
 
 def _snapshot(

@@ -110,7 +110,7 @@ ACTIONS: Mapping[JobIs, Mapping[str, Action]] = {
 }
 
 
-def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk: Disk, on_change: str) -> Resumption:
+def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, on_change: str) -> Resumption:
     """Compare the output with the job and the input, and set aside what no longer fits.
 
     Raises ResumeError where the person must decide and `on_change` is "fail"; then nothing was touched.
@@ -126,12 +126,12 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk
     )
     notes = output.put_damaged_aside()
     try:
-        old = read_runfile(disk, output.own)
+        old = read_runfile(output.disk, output.own)
     except OutputError as error:
         notes.append(str(error))
         old = None
     if old is None:
-        return _without_record(Resumption(runfile, [maker], notes), source, output, on_change=on_change, disk=disk)
+        return _without_record(Resumption(runfile, [maker], notes), source, output, on_change=on_change)
     if old.revalidating:
         raise _interrupted(output.folder)
 
@@ -140,18 +140,18 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk
     runfile.runs, runfile.kept_jobs = list(old.runs), list(old.kept_jobs)
     runfile.bill_aside, runfile.totals = old.bill_aside, old.totals
     resumption = Resumption(runfile, [maker, *map(_old_maker, old.kept_jobs)], notes)
-    if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, disk)) is not None:
+    if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, output.disk)) is not None:
         raise refusal
 
     # The job first: it concerns every row. Then the input and the columns, which concern single parts; after REDO there
     # is none left, and only the plan is to be counted.
-    action = ACTIONS[compare_jobs(old, job, disk)][on_change]
+    action = ACTIONS[compare_jobs(old, job, output.disk)][on_change]
     if action is Action.KEEP:
         _keep_done(resumption, old, output)
     elif action is not Action.STAY:
-        _redo(resumption, old, output, disk=disk)
+        _redo(resumption, old, output)
     if old.input.fingerprint != source.fingerprint or old.layout != layout:
-        _settle_input(resumption, old, source, output, disk=disk, is_same_layout=old.layout == layout)
+        _settle_input(resumption, old, source, output, is_same_layout=old.layout == layout)
     elif action in (Action.STAY, Action.KEEP):
         output.rows = runfile.input.rows = old.input.rows
         runfile.input.rows_counted, runfile.input.marks = old.input.rows_counted, old.input.marks
@@ -159,8 +159,8 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, disk
         resumption.is_finished = runfile.is_complete
 
     # Rows that are done stay as they were read; the record says with which settings.
-    if part_numbers(disk, output.folder):
-        resumption.notes += filter(None, [validation_note(old, job, disk)])
+    if part_numbers(output.disk, output.folder):
+        resumption.notes += filter(None, [validation_note(old, job, output.disk)])
         now, runfile.validations = read_with(job), list(old.validations)
         if runfile.validations and now not in runfile.validations and not resumption.is_finished:
             runfile.validations.append(now)  # from now on there are rows of both
@@ -347,7 +347,7 @@ def _took(disk: Disk, folder: Path) -> str:
     return f"the {done.rows:,} that are done took {done.attempts:,} requests{tokens}{cost}; " if done.rows else ""
 
 
-def _without_record(resumption: Resumption, source: Input, output: Output, *, on_change: str, disk: Disk) -> Resumption:
+def _without_record(resumption: Resumption, source: Input, output: Output, *, on_change: str) -> Resumption:
     """A new output, or one whose run.json is missing or damaged: its parts stay if they answer this very job.
 
     Raises ResumeError where they do not, except with `on_change` "rerun".
@@ -355,8 +355,8 @@ def _without_record(resumption: Resumption, source: Input, output: Output, *, on
     numbers = _all_numbers(output)
     if not numbers:
         return resumption
-    unfit = sorted(set(numbers) - set(_fitting_parts(resumption.makers, source, output, disk=disk)))
-    if unfit and on_change != RERUN and has_bought(disk, output.folder):
+    unfit = sorted(set(numbers) - set(_fitting_parts(resumption.makers, source, output)))
+    if unfit and on_change != RERUN and has_bought(output.disk, output.folder):
         raise unfit_without_record(output.folder, f"{len(unfit):,} of {len(numbers):,} parts")
     output.set_aside(unfit)
     resumption.notes.append(
@@ -391,12 +391,12 @@ def _keep_done(resumption: Resumption, old: RunFile, output: Output) -> None:
     resumption.notes.append(f"the job has changed; {output.done().rows:,} rows that are done stay as they are")
 
 
-def _redo(resumption: Resumption, old: RunFile, output: Output, *, disk: Disk) -> None:
+def _redo(resumption: Resumption, old: RunFile, output: Output) -> None:
     """Rows that another job made are set aside, all of them."""
     rows = output.done().rows
     resumption.runfile.kept_jobs.clear()
     del resumption.makers[1:]
-    _set_aside(resumption, old, output, _all_numbers(output), disk=disk)
+    _set_aside(resumption, old, output, _all_numbers(output))
     if rows:
         resumption.notes.append(
             f"the job has changed; {rows:,} rows are done again, without a request where the answer is already there"
@@ -408,7 +408,7 @@ def _all_numbers(output: Output) -> list[int]:
     return sorted(output.published().keys() | output.journals() | output.answers())
 
 
-def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: list[int], *, disk: Disk) -> None:
+def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: list[int]) -> None:
     """Move parts to `earlier`. What may have been paid twice for their rows stays in the bill.
 
     The bill is written first: a crash in between counts it twice, which is better than not at all.
@@ -417,30 +417,30 @@ def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: li
     bill.add(Bill(**old.bill_aside))
     old.bill_aside = resumption.runfile.bill_aside = asdict(bill)
     if numbers:
-        write_runfile(disk, output.own, old, is_last=False)  # `set_aside` syncs that folder before it moves anything
+        write_runfile(
+            output.disk, output.own, old, is_last=False
+        )  # `set_aside` syncs that folder before it moves anything
     output.set_aside(numbers)
 
 
-def _settle_input(
-    resumption: Resumption, old: RunFile, source: Input, output: Output, *, disk: Disk, is_same_layout: bool
-) -> None:
+def _settle_input(resumption: Resumption, old: RunFile, source: Input, output: Output, *, is_same_layout: bool) -> None:
     """The input or the columns differ: find the parts that stay as they are, set the others aside."""
     published = output.published()
     rows_before = sum(totals.rows for totals in published.values())
     unfit = set(_all_numbers(output))
     if is_same_layout:
-        unfit -= set(_fitting_parts(resumption.makers, source, output, disk=disk))
+        unfit -= set(_fitting_parts(resumption.makers, source, output))
     if unfit:
-        _set_aside(resumption, old, output, sorted(unfit), disk=disk)
+        _set_aside(resumption, old, output, sorted(unfit))
     resumption.plan = Plan(kept=sum(totals.rows for number, totals in published.items() if number not in unfit))
     resumption.plan.gone = rows_before - resumption.plan.kept  # until `complete_plan` has looked for their answers
 
 
-def _fitting_parts(makers: list[RequestMaker], source: Input, output: Output, *, disk: Disk) -> Iterator[int]:
+def _fitting_parts(makers: list[RequestMaker], source: Input, output: Output) -> Iterator[int]:
     """Parts whose every row makes the same request as before and keeps the same columns."""
     numbers = set(_all_numbers(output))
     for number, wanted in wanted_by_part(makers, source, output.part_rows, output.layout.kept):
-        if number in numbers and _fits(wanted, output, number, disk=disk):
+        if number in numbers and _fits(wanted, output, number):
             yield number
 
 
@@ -461,20 +461,20 @@ def wanted_by_part(
         yield number, wanted
 
 
-def _fits(wanted: Mapping[int, Wanted], output: Output, number: int, *, disk: Disk) -> bool:
+def _fits(wanted: Mapping[int, Wanted], output: Output, number: int) -> bool:
     # Its journals as well: they win over the part, so an attempt at another request would become the row's answer. Of a
     # part that is gone, the raw answers are all there is; they stay in place if its rows still ask for them.
     if not output.has_its_columns(number):
         return False
     path = output.folder / part_name(number)
-    recovered = read_journals(disk, journals_in(disk, output.own).get(number, ()))
+    recovered = read_journals(output.disk, journals_in(output.disk, output.own).get(number, ()))
     for index, attempts in recovered.attempts.items():
         if index not in wanted or attempts[-1].request_hash not in wanted[index].hashes:
             return False
-    if not disk.exists(path):
+    if not output.disk.exists(path):
         stored = output.stored_answers(number)
         return all(one.row in wanted and one.request_hash in wanted[one.row].hashes for one in stored)
-    return fits(disk, path, wanted, output.layout)
+    return fits(output.disk, path, wanted, output.layout)
 
 
 def marks_of(runfile: RunFile) -> list[Mark]:

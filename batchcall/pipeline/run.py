@@ -29,7 +29,6 @@ from batchcall.output import (
     make_folders,
     output_error,
     read_runfile,
-    write_runfile,
 )
 from batchcall.pacing import Verdict
 from batchcall.pipeline.context import Progress, Run, RunOptions
@@ -136,7 +135,7 @@ async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> Asyn
         with contextlib.closing(
             Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
         ) as output:
-            run = await asyncio.to_thread(_begin, job, options, maker, source, output, disk, say)
+            run = await asyncio.to_thread(_begin, job, options, maker, source, output, say)
             try:
                 yield run
             finally:
@@ -214,38 +213,34 @@ _WHO_NEEDS = {
 }
 
 
-def _begin(
-    job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, disk: Disk, say: Say
-) -> Run:
+def _begin(job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, say: Say) -> Run:
     """Begin the run: compare the output with the job and the input, and record the start in run.json.
 
-    Raises ResumeError where the person must decide first, OutputError.
+    Raises ResumeError where the person must decide first, OutputError, OSError.
     """
-    with as_output_error(output.folder):
-        now = datetime.datetime.now(datetime.UTC)
-        resumption = resume(job, maker, source, output, disk=disk, on_change=options.on_change)
-        may_ask = not resumption.is_finished and has_earlier(disk, output.own)
-        earlier_answers = EarlierAnswers(disk, output.folder, output.own) if may_ask else None
-        runs = resumption.runfile.runs
-        output.has_died = not runs or runs[-1].ended_at is None
-        entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
-        if options.retry_failed:
-            entry.retries_failed_before_s = _retries_before_s(runs, now.timestamp())
-        progress = Progress(totals=output.done())
-        run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, disk, progress)
-        if resumption.plan is not None:
-            complete_plan(run, resumption.plan)
-        for note in resumption.notes:
-            say(note)
-        if resumption.plan is not None and resumption.plan.is_worth_saying:
-            say(f"the input or the columns have changed: {resumption.plan}")
-        if not resumption.is_finished or options.retry_failed:
-            output.mark_success(False)
-            resumption.runfile.is_complete = False
-        runs.append(entry)
-        # The first journal's sync makes the record durable.
-        write_runfile(disk, output.own, resumption.runfile, is_last=False)
-        return run
+    now = datetime.datetime.now(datetime.UTC)
+    resumption = resume(job, maker, source, output, on_change=options.on_change)
+    may_ask = not resumption.is_finished and has_earlier(output.disk, output.own)
+    earlier_answers = EarlierAnswers(output.disk, output.folder, output.own) if may_ask else None
+    runs = resumption.runfile.runs
+    output.has_died = not runs or runs[-1].ended_at is None
+    entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
+    if options.retry_failed:
+        entry.retries_failed_before_s = _retries_before_s(runs, now.timestamp())
+    progress = Progress(totals=output.done())
+    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, progress)
+    if resumption.plan is not None:
+        complete_plan(run, resumption.plan)
+    for note in resumption.notes:
+        say(note)
+    if resumption.plan is not None and resumption.plan.is_worth_saying:
+        say(f"the input or the columns have changed: {resumption.plan}")
+    if not resumption.is_finished or options.retry_failed:
+        output.mark_success(False)
+        resumption.runfile.is_complete = False
+    runs.append(entry)
+    run.write_record()  # the first journal's sync makes it durable
+    return run
 
 
 def _retries_before_s(runs: Sequence[RunEntry], now_s: float) -> float:
@@ -356,6 +351,4 @@ class _Sealer:
 
     def _seal(self, part: OpenPart) -> None:
         self._run.output.seal(part)
-        run = self._run  # the record has new places to seek to; an older one does no harm
-        with run.record_lock:
-            write_runfile(run.disk, run.output.own, run.resumption.runfile, is_last=False)
+        self._run.write_record()  # it has new places to seek to; an older one does no harm
