@@ -20,10 +20,10 @@ _SKIPPABLE = b"\x2a\x4d\x18"  # behind one byte, 0x50 to 0x5f
 
 def decompressed(raw: Any, compression: str) -> AbstractContextManager[Any]:
     """What `raw`, an open stream, holds once it is decompressed: an object with `read`. Raises OSError, there too."""
-    source = _Source(raw)
+    source = _Source(raw, _READ_BYTES)
     if compression == "gzip":
-        return _Pieces(_gunzipped(source), raw.close)
-    frames: Any = io.BufferedReader(_Pieces(_frames(source), raw.close))
+        return _Pieces(_gunzipped(source), source.close)
+    frames: Any = io.BufferedReader(_Pieces(_frames(source), source.close))
     stream: AbstractContextManager[Any] = pa.CompressedInputStream(pa.PythonFile(frames, mode="r"), "zstd")
     return stream
 
@@ -36,48 +36,29 @@ def decompressed(raw: Any, compression: str) -> AbstractContextManager[Any]:
 # - anything else: an error that names the byte, as rows might be missing.
 
 
-class _Source:
+class _Source(io.BufferedReader):
     """The compressed bytes, and where in the file they are."""
 
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self._held = b""
-        self.offset = 0  # of the next byte that is taken
+    offset = 0  # of the next byte that is read
 
-    def more(self) -> bytes:
-        """The next bytes, empty at the end."""
-        taken = self._held or self._raw.read(_READ_BYTES)
-        self._held = b""
+    def read(self, size: int | None = -1, /) -> bytes:
+        taken = super().read(size)
         self.offset += len(taken)
-        return bytes(taken)
-
-    def take(self, size: int) -> bytes:
-        """So many bytes, fewer at the end."""
-        pieces = []
-        while size and (piece := self.more()):
-            self.give_back(piece[size:])
-            pieces.append(piece[:size])
-            size -= len(pieces[-1])
-        return b"".join(pieces)
+        return taken
 
     def skip(self, size: int) -> None:
         """Go on behind so many bytes. Raises OSError where there are fewer."""
-        while size and (piece := self.more()):
-            self.give_back(piece[size:])
-            size -= len(piece[:size])
-        if size:
-            raise OSError(_CUT)
-
-    def give_back(self, unused: bytes) -> None:
-        """Put bytes that were just taken before those that follow."""
-        self._held = unused + self._held
-        self.offset -= len(unused)
+        while size:
+            if not (skipped := self.read(min(size, _READ_BYTES))):
+                raise OSError(_CUT)
+            size -= len(skipped)
 
     def pass_over_zeros(self) -> bool:
         """Go on to the next byte that is not padding. False at the end of the file."""
-        while piece := self.more():
-            if rest := piece.lstrip(b"\0"):
-                self.give_back(rest)
+        while held := self.peek():
+            zeros = len(held) - len(held.lstrip(b"\0"))
+            self.read(zeros)
+            if zeros < len(held):
                 return True
         return False
 
@@ -95,20 +76,20 @@ def _gunzipped(source: _Source) -> Iterator[bytes]:
 
     After an OSError it is over: whoever reads on gets nothing.
     """
-    while start := source.take(2):
+    while start := source.read(2):
         if start != _GZIP:
             _refuse_foreign(start, "gzip", source)
-        source.give_back(start)
         member: Any = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        member.decompress(start)
         while not member.eof:
-            given = source.more()
-            if not given:
+            if not (given := source.peek()):
                 raise OSError(_CUT)
             try:
                 piece: bytes = member.decompress(given, _PIECE_BYTES)
             except zlib.error as error:
                 raise OSError(f"its compressed data is damaged: {error}") from error
-            source.give_back(member.unconsumed_tail + member.unused_data)
+            # Behind the end both may hold the same bytes.
+            source.read(len(given) - len(member.unused_data if member.eof else member.unconsumed_tail))
             if piece:
                 yield piece
         if not source.pass_over_zeros():
@@ -120,9 +101,9 @@ def _frames(source: _Source) -> Iterator[bytes]:
 
     A frame that is cut short is given as it is: decompressing it raises the error.
     """
-    while start := source.take(4):
+    while start := source.read(4):
         if start[1:] == _SKIPPABLE and start[0] >> 4 == 5:
-            source.skip(int.from_bytes(source.take(4), "little"))
+            source.skip(int.from_bytes(source.read(4), "little"))
         elif start == _ZSTD:
             yield start
             yield from _frame(source)
@@ -136,18 +117,18 @@ def _frame(source: _Source) -> Iterator[bytes]:
     """A frame behind its magic number: header, blocks, checksum."""
     # RFC 8878, 3.1.1: the descriptor says how long the header is, which a window, a dictionary and a size make longer.
     # A block of one repeated byte holds that byte alone, whatever length it stands for.
-    descriptor = source.take(1)
+    descriptor = source.read(1)
     flags = descriptor[0] if descriptor else 0
     is_single = flags >> 5 & 1
     size_bytes = (is_single, 2, 4, 8)[flags >> 6]
-    yield descriptor + source.take(1 - is_single + (0, 1, 2, 4)[flags & 3] + size_bytes)
+    yield descriptor + source.read(1 - is_single + (0, 1, 2, 4)[flags & 3] + size_bytes)
     is_last = False
-    while not is_last and len(header := source.take(3)) == 3:
+    while not is_last and len(header := source.read(3)) == 3:
         block = int.from_bytes(header, "little")
         is_last, is_repeated = bool(block & 1), block >> 1 & 3 == 1
-        yield header + source.take(1 if is_repeated else block >> 3)
+        yield header + source.read(1 if is_repeated else block >> 3)
     if is_last and flags >> 2 & 1:
-        yield source.take(4)
+        yield source.read(4)
 
 
 class _Pieces(io.RawIOBase):

@@ -60,6 +60,18 @@ def test_several_members_are_read_as_one_and_an_empty_one_ends_nothing(tmp_path:
     assert rows_in(tmp_path, ending, pack(ONE[:4]) + pack(ONE[4:] + TWO)) == [1, 2]  # a line over two members
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+@pytest.mark.parametrize("lines", [1, 30_000, 100_000])  # a few bytes that stand for many come out piece by piece
+def test_of_several_members_each_comes_once_however_well_it_is_compressed(pack: object, lines: int) -> None:
+    packed = pack(ONE * lines)  # type: ignore[operator]
+    expected = ONE * lines * 3
+
+    with decompressed(pa.BufferReader(packed * 3), "gzip" if pack is gzip.compress else "zstd") as stream:
+        pieces = [stream.read(1 << 16) for _ in range(len(expected) // 100 + 4)]  # bounded: a fault may be without end
+
+    assert b"".join(pieces) == expected
+
+
 @pytest.mark.parametrize("place", range(3))
 def test_skippable_frames_of_zstd_are_skipped(tmp_path: Path, place: int) -> None:
     pieces = [zstd(ONE), zstd(TWO)]
