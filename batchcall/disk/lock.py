@@ -88,9 +88,8 @@ def _refuse_lost(handle: int, path: Path) -> None:
 
 def refuse_held(path: Path) -> None:
     """Raise LockedError when another run holds the lock file at this moment. Takes nothing."""
-    if path.exists():
-        with contextlib.suppress(OSError), open(path, "r+b") as file:
-            _lock(file.fileno(), path)
+    if (holder := holder_of(path)) is not None:
+        raise _held(path, holder)
 
 
 def holder_of(path: Path) -> str | None:
@@ -114,11 +113,15 @@ def _lock(handle: int, path: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise LockedError(
-            f"another run holds {path.parent.parent}: {_named_in(handle)}",
-            hint="wait for it, or stop it with SIGTERM (it waits for answers in flight and loses nothing),"
-            " or choose another --output",
-        ) from error
+        raise _held(path, _named_in(handle)) from error
+
+
+def _held(path: Path, holder: str) -> LockedError:
+    return LockedError(
+        f"another run holds {path.parent.parent}: {holder}",
+        hint="wait for it, or stop it with SIGTERM (it waits for answers in flight and loses nothing),"
+        " or choose another --output",
+    )
 
 
 def _named_in(handle: int) -> str:

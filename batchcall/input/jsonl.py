@@ -151,8 +151,6 @@ class JsonlTable:
 
     def _number_of_line_at(self, file: InputFile, offset: int) -> int:
         number = 1
-        if not offset:
-            return number
         with self._opened(file, 0) as stream:
             while offset and (read := stream.read(min(offset, self._block_bytes()))):
                 number += read.count(b"\n")

@@ -42,7 +42,6 @@ class Input:
         self._shown = files.shown
         self._table = table
         self._rows: int | None = None  # once they were counted
-        self.kind = files.kind  # "parquet" | "jsonl"
         self.files = files.files
         # Of names, partition keys, sizes and times of change: a changed file is noticed without reading it.
         known = json.dumps([[file.name, file.size, file.mtime_ns, *file.keys] for file in files.files])
@@ -50,9 +49,7 @@ class Input:
         self.schema: pa.Schema = table.schema
         self.notes = (*files.notes, *table.notes)
         self.columns: tuple[str, ...] = tuple(table.schema.names)
-        self.is_batch_file = {"custom_id", "body"} <= set(self.columns)
         self._named_by = id_column
-        self.id_column = id_column or ("custom_id" if self.is_batch_file else None)
 
     def batches(
         self,

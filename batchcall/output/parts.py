@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from bisect import bisect
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -43,7 +43,7 @@ class Totals:
     """What rows came to: of a part (in its footer), of a run, of an output. Tokens are None until a row has some."""
 
     rows: int = 0
-    statuses: dict[str, int] = field(default_factory=dict)
+    statuses: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -57,11 +57,11 @@ class Totals:
         """Add a row. With `times` = -1, remove it: it is done again, and will count what it cost so far as well."""
         status = outcome.status.value
         self.rows += times
-        self.statuses[status] = self.statuses.get(status, 0) + times
+        self.statuses[status] += times
         self.attempts += outcome.attempts * times
         self.spend(outcome.usage, outcome.cost, times)
 
-    def spend(self, usage: Usage, cost: float | None, times: int = 1) -> None:
+    def spend(self, usage: Usage | Totals, cost: float | None, times: int = 1) -> None:
         """Take in what answers used and cost."""
         if usage.prompt_tokens is not None:
             self.prompt_tokens = (self.prompt_tokens or 0) + usage.prompt_tokens * times
@@ -78,18 +78,14 @@ class Totals:
 
     def add(self, other: Totals) -> None:
         self.rows += other.rows
-        for status, count in other.statuses.items():
-            self.statuses[status] = self.statuses.get(status, 0) + count
+        self.statuses.update(other.statuses)
         self.attempts += other.attempts
         self.bill.add(other.bill)
-        for name in (*USAGE_COLUMNS, "cost"):
-            theirs = getattr(other, name)
-            if theirs is not None:
-                setattr(self, name, (getattr(self, name) or 0) + theirs)
+        self.spend(other, other.cost)
 
     @property
     def failed(self) -> int:
-        return self.rows - self.statuses.get(Status.OK, 0)
+        return self.rows - self.statuses[Status.OK]
 
     def as_json(self) -> dict[str, Any]:
         """As the footer of a part and run.json have it."""
@@ -97,7 +93,7 @@ class Totals:
         counts = {name: getattr(self, name) for name in USAGE_COLUMNS}
         return {
             "rows": self.rows,
-            "ok": self.statuses.get(Status.OK, 0),
+            "ok": self.statuses[Status.OK],
             "failed": self.failed,
             "statuses": {status: count for status, count in sorted(self.statuses.items()) if count},
             "attempts": self.attempts,
@@ -111,7 +107,7 @@ class Totals:
     def from_json(cls, written: Mapping[str, Any]) -> Totals:
         return cls(
             rows=written["rows"],
-            statuses=dict(written["statuses"]),
+            statuses=Counter(written["statuses"]),
             attempts=written["attempts"],
             **{name: written[name] for name in USAGE_COLUMNS},
             cost=written["cost"],

@@ -28,9 +28,7 @@ class RequestMaker:
         self,
         builder: RequestBuilder,
         protocol: str,
-        tools: tuple[Tool, ...],
         *,
-        has_own_tools: bool,
         job_shape: Shape,
         formats: Formats = "lenient",
     ) -> None:
@@ -40,7 +38,8 @@ class RequestMaker:
         self._protocol = protocol
         self._formats = formats
         try:
-            self._job_toolbox = None if has_own_tools else Toolbox.of(tools, formats=formats)
+            shape = builder.shape  # None: rows have tools of their own
+            self._job_toolbox = None if shape is None else Toolbox.of(shape.tools, formats=formats)
         except SchemaError as error:
             raise JobError("a tool cannot be used", faults=(str(error),), hint="see JSON Schema, 2020-12") from error
         known = self._job_toolbox or _NO_TOOLS
@@ -125,14 +124,11 @@ def make_request_maker(job: Job) -> RequestMaker:
         )
     except (TemplateError, ValueError) as error:
         raise JobError(f"{job.file.name} has an error", faults=(str(error),)) from error
-    shape = builder.shape
     # The job's tools as they are sent: a name that OpenAI does not allow has another one there.
     return RequestMaker(
         builder,
         spoken_by(job),
-        shape.tools if shape else (),
-        has_own_tools=shape is None,
-        job_shape=shape or Shape(request.model or "", tools, choice, request.parameters),
+        job_shape=builder.shape or Shape(request.model or "", tools, choice, request.parameters),
         formats=job.validate.formats,
     )
 

@@ -77,14 +77,15 @@ def unpublished_answers(
         counted, unsure = _counted(disk, folder / part_name(number)), found.unsure(has_died=has_died)
         for row, attempts in found.attempts.items():
             known = [one for one in attempts if one.number > counted.get(row, 0) and (row, one.number) not in unsure]
-            reads = [skim(one.read()) for one in known]
-            unpublished.rows += any(read.usage != NO_USAGE for read, _ in reads)
-            is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
-            if is_known and (row in found.ended or _has_ended([read for read, _ in reads], reasks)):
-                unpublished.statuses[_status_of([read for read, _ in reads])] += 1
-            unpublished.spent.attempts += len(reads)
-            for read, cost in reads:
+            reads = []
+            for read, cost in (skim(one.read()) for one in known):
+                reads.append(read)
                 unpublished.spent.spend(read.usage, cost)
+            unpublished.spent.attempts += len(reads)
+            unpublished.rows += any(read.usage != NO_USAGE for read in reads)
+            is_known = row not in counted and bool(known) and known[-1] is attempts[-1]
+            if is_known and (row in found.ended or _has_ended(reads, reasks)):
+                unpublished.statuses[_status_of(reads)] += 1
     return unpublished
 
 

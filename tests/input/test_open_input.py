@@ -207,16 +207,9 @@ def test_kept_columns_have_the_types_of_the_input(source: Input) -> None:
     assert schema == pa.schema([("n", pa.int64()), ("text", pa.string())])
 
 
-def test_the_batch_file_format_is_recognised(tmp_path: Path) -> None:
+def test_a_line_of_a_batch_file_is_a_row(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path, [{"custom_id": "a", "method": "POST", "url": "/v1/x", "body": {"model": "m"}}])
 
     source = open_input(str(path))
 
-    assert source.is_batch_file
-    assert source.id_column == "custom_id"
     assert read(source, ["body"])[0].values == {"body": {"model": "m"}}
-
-
-def test_other_rows_are_not_a_batch_file(source: Input) -> None:
-    assert not source.is_batch_file
-    assert source.id_column is None

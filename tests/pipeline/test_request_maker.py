@@ -16,9 +16,7 @@ from request_making import builder, function
 def toolbox_of(parameters: Any) -> Toolbox:
     """Of a row whose own tool has these parameters."""
     tools = [function(parameters=parameters)]
-    maker = RequestMaker(
-        builder(), "openai-chat", (), has_own_tools=True, job_shape=Shape("m", (), None, {}), formats="lenient"
-    )
+    maker = RequestMaker(builder(), "openai-chat", job_shape=Shape("m", (), None, {}), formats="lenient")
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "tools": tools}
     row = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     return maker.toolbox_of(maker.make_request(row))
