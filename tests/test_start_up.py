@@ -1,0 +1,51 @@
+"""What a start does not import: each module here costs as much as a part of the work of a short run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from batchcall.sandbox.process import SandboxProcess
+from running import results, write_job
+
+# After the words of the command line: the modules that its process has imported.
+COMMAND = """
+import json, sys
+from batchcall.cli import main
+try: main(sys.argv[2:], prog_name="batchcall")
+except SystemExit as end: code = end.code
+imported = [name for name, module in sys.modules.items() if module is not None]
+open(sys.argv[1], "w").write(json.dumps(imported))
+sys.exit(code)
+"""
+
+
+def imported_by(program: str, *words: str, into: Path) -> set[str]:
+    subprocess.run([sys.executable, "-c", program, str(into / "imported"), *words], check=True, capture_output=True)
+    return set(json.loads((into / "imported").read_text()))
+
+
+async def test_a_plain_run_does_not_import_what_it_does_not_use(endpoint: SandboxProcess, tmp_path: Path) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=1)
+
+    imported = imported_by(COMMAND, "run", str(job), into=tmp_path)
+
+    assert [row["status"] for row in results(tmp_path / "out")] == ["ok"]
+    assert imported & {"numpy", "pandas"} == set()
+
+
+async def test_in_python_pyarrow_finds_pandas_after_a_run(endpoint: SandboxProcess, tmp_path: Path) -> None:
+    program = """
+import sys, json, batchcall
+batchcall.run(sys.argv[2])
+import pandas, pyarrow
+assert pyarrow.array(pandas.Series([1, None])).to_pylist() == [1.0, None]
+frame = batchcall.read_table(sys.argv[3]).to_pandas()
+assert list(frame["status"]) == ["ok"] * 3
+open(sys.argv[1], "w").write(json.dumps(list(sys.modules)))
+"""
+    job = write_job(tmp_path, url=endpoint.url, rows=3)
+
+    assert "pandas" in imported_by(program, str(job), str(tmp_path / "out"), into=tmp_path)
