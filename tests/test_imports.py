@@ -44,7 +44,10 @@ WAITING = {
     "tempfile", "threading", "time", "urllib.request", "uuid", "webbrowser", "aiohttp", "aiolimiter",
     "click", "pyarrow", "ray", "tqdm", "uvloop",
 }  # fmt: skip
-LAZY_ON_PURPOSE = {"cli.py", "__init__.py"}  # so that `--help` and `import batchcall` load next to nothing
+LAZY_ON_PURPOSE = {
+    "cli.py", "__init__.py",  # so that `--help` and `import batchcall` load next to nothing
+    "pipeline/open_engine.py",  # the embedded endpoint
+}  # fmt: skip
 
 # Where a third-party library may be imported: patterns of paths within the package.
 HOMES = {

@@ -21,7 +21,6 @@ from batchcall.pipeline.descriptors import Room, room_for
 from batchcall.pipeline.request_maker import answer_parser_of, model_of
 from batchcall.pipeline.reread import ReadingChild
 from batchcall.pipeline.unpublished import Unpublished, skimming, spent_aside, unpublished_answers
-from batchcall.sandbox import Settings, open_sandbox
 
 Keys = list[Secret | None]  # of each endpoint of the job, in order
 
@@ -39,6 +38,9 @@ async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Async
     async with contextlib.AsyncExitStack() as stack:
         sandbox = ""
         if any(endpoint.url == "sandbox" for endpoint in job.endpoints):
+            # Not above: it imports a web server, which is more than a tenth of what a run of one row costs.
+            from batchcall.sandbox import Settings, open_sandbox  # noqa: PLC0415
+
             settings = Settings(
                 latency_s=job.sandbox.latency,
                 requests_per_minute=job.sandbox.requests_per_minute,
