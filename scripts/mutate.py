@@ -92,6 +92,11 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "pacing/breaker.py gave_up": (
         ("_IN_A_ROW - 1", "_IN_A_ROW + 1", "it is compared only after the next failure is added"),
+        ("_IN_A_ROW - 1", "_IN_A_ROW - (1 - 1)", "it is compared only after the next failure is added"),
+    ),
+    "pacing/health.py ": (
+        ("1, 1, ", "1, (1 - 1), ", "the first in a row is not fewer than either"),
+        ("1, 1, ", "(1 - 1), 1, ", "the first in a row is not fewer than either"),
     ),
     "pacing/health.py saw_reply": (
         ("self._judged += 1", "self._judged += 1; self._judged += 1",
@@ -104,6 +109,12 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
          "it is set with `_quota`, and looked at only where that is set"),
         ("_paused_until_s = 0.0", "_paused_until_s = (0.0 - 1)",
          "it is set with `_quota`, and looked at only where that is set"),
+    ),
+    "pacing/pacer.py _ramped": (
+        ("max(0.0, ", "max((0.0 - 1), ", "no moment is before the one that it is counted from"),
+    ),
+    "pacing/pacer.py _refused": (
+        ("elif pause_s:", "elif True:", "a pause of no length holds nobody"),
     ),
     "pacing/pacer.py orders": (
         ("else 0.0)", "else (0.0 - 1))", "it is the largest of several that are never less than 0"),

@@ -148,6 +148,15 @@ def test_a_number_that_is_named_is_never_exceeded_and_holds_until_another_is_nam
     assert endpoint.limit.most == 7
 
 
+def test_refused_beside_as_many_as_fit_nothing_more_is_learnt() -> None:
+    endpoint = Endpoint(4)
+    endpoint.round(6)
+
+    for _ in range(5):
+        assert endpoint.round(6) == [True, True]
+        assert endpoint.limit.most == 4
+
+
 def test_refused_three_times_beside_fewer_a_suspicion_was_wrong() -> None:
     endpoint = Endpoint(4)
     endpoint.round(6)

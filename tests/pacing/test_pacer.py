@@ -257,6 +257,36 @@ def test_a_quota_that_a_short_pause_does_not_refill_ends_the_run(again: float, i
         assert (verdict.exit_code, verdict.quota) == (ExitCode.STOPPED_EARLY, spent.quota)
 
 
+def test_what_was_in_flight_when_a_quota_was_used_up_prolongs_no_pause() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=9)
+    spent = replace(failed(FailureKind.RATE_LIMITED, retry_after_s=12), quota=Quota(5_000.0))
+    fail(pacer, spent, 100.0)
+    fail(pacer, spent, 110.0)
+
+    fail(pacer, spent, 113.0)
+
+    assert pacer.verdict(113.0) is not None
+
+
+def test_a_refusal_from_before_the_last_overload_makes_room_for_none() -> None:
+    pacer = Pacer(concurrency=64)
+    answer(pacer, 1.0, times=20)
+    refusal = failed(FailureKind.RATE_LIMITED)
+    pacer.open_limit._suspicions = 0  # it is the rate
+    for _ in range(4):
+        pacer.sent(9.0)
+    pacer.failed(0, refusal, sent_at_s=9.0, now_s=10.0, roll=0.0)
+    pacer.sent(10.5)
+    pacer.failed(1, refusal, sent_at_s=10.5, now_s=10.6, roll=0.0)
+    assert pacer.orders(11.0).in_flight == 4  # one beside the three that are on their way
+    pacer.sent(11.0)
+
+    pacer.failed(2, refusal, sent_at_s=9.0, now_s=11.1, roll=0.0)
+
+    assert pacer.orders(11.1).in_flight == 3
+
+
 def test_a_used_up_quota_without_a_pause_is_tried_once_more() -> None:
     pacer = Pacer(concurrency=64)
     answer(pacer, 1.0, times=9)

@@ -246,6 +246,18 @@ def test_what_was_refused_does_not_count_as_admitted() -> None:
     assert rates(rate, 10.0, 2) == [5.0]
 
 
+def test_no_more_is_taken_back_than_was_sent() -> None:
+    rate = LearntRate()
+    asked(rate, 10.0, since_s=0.0, until_s=10.0)
+    for at_s in (8.3, 8.3, 8.3, 8.3, 8.3, 50.0):  # where two or three were sent, and none
+        rate.not_admitted(at_s)
+
+    refused(rate, 10.0)
+
+    assert min(rate._bins.values()) == 0
+    assert rates(rate, 10.0, 2) == [9.333]
+
+
 def test_counts_older_than_a_minute_are_dropped_now_and_then() -> None:
     rate, kept = LearntRate(), []
 
