@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 import batchcall.requests.template_limits
 from batchcall.requests.prompt import RowError, Template, TemplateError, compile_template
-from batchcall.requests.template_limits import _MAKES, MAX_CHARACTERS, MAX_STEPS, _size, _work
+from batchcall.requests.template_limits import _MAKES, MAX_CHARACTERS, MAX_STEPS, _printed, _size, _width, _work
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -308,6 +308,7 @@ def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
         ("{{ lang | default(other | default('en')) }}", set()),
         ("{{ lang | default('en') }}{{ lang }}", {"lang"}),
         ("{{ lang.code }}", {"lang"}),
+        ("{{ (a ~ b) | default('en') }}", {"a", "b"}),
         ("{{ a if b is defined else c }}", {"a", "c"}),
         ("{{ a if a is defined }}", set()),
         ("{{ lang.code.short }}{{ lang.code is defined }}", {"lang"}),
@@ -726,6 +727,13 @@ def test_an_encoding_that_may_take_long_takes_short_texts_only(text: str) -> Non
     assert render(text, long="e" * 50)
 
 
+def test_ten_thousand_characters_may_be_put_into_an_unusual_encoding() -> None:
+    text = "{{ long.encode('punycode') | length }}"
+
+    assert render(text, long="e" * 10_000) == "10001"
+    assert "longer than 10,000 characters" in refusal(text, long="e" * 10_001)
+
+
 def test_what_stands_in_every_line_is_refused_with_the_filter_and_its_number() -> None:
     for text in ("{{ [1] | tojson(indent=17) }}", "{{ 'a' | wordwrap(2, true, 'x' * 17) }}"):
         name = "tojson" if "tojson" in text else "wordwrap"
@@ -962,6 +970,7 @@ def test_what_needs_no_tests_of_jinja_to_be_foreseen_is_foreseen_exactly() -> No
     assert [foreseen["wordwrap"]("a", 5, True, end) for end in (None, "--")] == [0, 2]
     assert [foreseen["batch"]([1], 7), foreseen["slice"]([1], 8)] == [7, 8]
     assert [foreseen["indent"]("a\nb", 3), foreseen["indent"]("a\nb", "..")] == [3 + 3 * 3, 3 + 3 * 2]
+    assert [foreseen["indent"]("a"), foreseen["expandtabs"]("\t"), foreseen["expandtabs"]("\t", 2)] == [1 + 2 * 4, 9, 3]
     assert [foreseen["encode"]("abc", one) for one in ("utf-8", "cp1252", "punycode")] == [0, 0, 3]
     assert [foreseen["encode"]("abc", "ascii", one) for one in ("replace", "namereplace")] == [0, 3]
 
@@ -990,6 +999,30 @@ def test_a_value_has_about_as_many_characters_as_its_json(value: Any, size: int)
     assert _size(shared) == 1 + 3 * (size + 1)
     if isinstance(value, str | int | list | dict):
         assert size <= len(json.dumps(value, separators=(",", ":")))
+
+
+@pytest.mark.parametrize(
+    ("digits", "width"), [("0", 0), ("12", 12), ("9" * 9, 999_999_999), ("1" * 10, 4_194_305), ("9" * 5_000, 4_194_305)]
+)
+def test_a_width_of_too_many_digits_is_one_that_is_too_much(digits: str, width: int) -> None:
+    assert _width(digits) == width
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "length"),
+    [
+        ("%s", "abc", 3),
+        ("%s %s", ("abc", "d"), 6),  # as if the longest stood in each place
+        ("%(a)s%(b)5d", {"a": "abcd", "b": 1}, 4 + 4 + 5),
+        ("%5.2f", 1.0, 1 + 5 + 2),
+        ("%*d", (9, 1), 2 + 9),
+        ("%%", (), 0),
+        (b"%s", b"abc", 3),
+        ("none", ("abc",), 0),
+    ],
+)
+def test_what_a_format_adds_is_foreseen_by_its_places(text: Any, arguments: Any, length: int) -> None:
+    assert _printed(text, arguments) == length
 
 
 def test_each_level_of_an_indented_value_is_counted() -> None:
