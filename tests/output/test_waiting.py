@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batchcall.base.records import Attempt, HttpResponse, Outcome, Status, ToolCall
@@ -183,3 +184,31 @@ def test_of_pieces_that_overlap_few_are_in_memory_and_stretches_are_as_long_as_t
     assert max(batch.num_rows for batch in batches) >= 4
     assert len(loads) > len(set(loads))  # what was forgotten is read again
     held.close()
+
+
+def answer(row: int, size: int) -> Attempt:
+    return Attempt(row, 1, "hash", HttpResponse(200, {}, b"x" * size), None, 1.0, 1.0, 0.0, "endpoint")
+
+
+def test_raw_answers_are_held_up_to_four_mebibytes_or_250_of_them(tmp_path: Path) -> None:
+    file = AnswersFile(RealDisk(), tmp_path / "part-000000.answers")
+
+    held = []
+    for sizes in ([4 * MB], [1], [0] * 249, [0]):
+        file.add([answer(row, size) for row, size in enumerate(sizes)])
+        held.append(len(file._held))
+
+    file.finish()
+    assert held == [1, 0, 249, 0]
+
+
+def test_a_row_group_of_raw_answers_has_at_most_a_thousand(tmp_path: Path) -> None:
+    path = tmp_path / "part-000000.answers"
+    file = AnswersFile(RealDisk(), path)
+    for row in range(1_500):
+        file.add([answer(row, 1)])
+    file.finish()
+
+    with pq.ParquetFile(path) as written:
+        groups = [written.metadata.row_group(number).num_rows for number in range(written.metadata.num_row_groups)]
+    assert groups == [1_000, 500]
