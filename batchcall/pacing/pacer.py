@@ -19,7 +19,7 @@ from batchcall.pacing.window import Window
 MOST_AUTO = 512  # in flight, where the job says "auto"
 
 _RAMP = 8  # in flight after the first reply, until as many more have come
-_OPENING_STEP_S = 0.1  # after which twice as many go out, once so many are answered
+_OPENING_STEP_S = 0.05  # after which twice as many go out, once so many are answered
 _RAMP_STEP = 2  # more in flight for each further reply, where something was refused
 _RAMP_STEP_S = 10.0  # without an answer, after which twice as many may be in flight: it is slow, and refuses nothing
 _JITTER = 0.1  # of a pause: many processes with one account do not come back at the same moment
