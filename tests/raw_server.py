@@ -1,21 +1,16 @@
-"""Servers on loopback, well-behaved and broken ones, and the transport that asks them."""
+"""A server on loopback that sends exactly these bytes, right or wrong, and the transport that asks it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
-
 from batchcall.base.records import Failure, HttpRequest, HttpResponse
-from batchcall.http.transport import (
-    Transport,
-    open_transport,
-)
+from batchcall.http.transport import Transport, open_transport
 
 KEY = "sk-proj-0123456789abcdefghij"
 REQUEST = HttpRequest("/chat/completions", b'{"model":"m"}')
@@ -68,9 +63,11 @@ class RawServer:
 
 @contextlib.asynccontextmanager
 async def raw_server(
-    answer: bytes = OK, *, then: str = "close", tls: ssl.SSLContext | None = None
+    *segments: bytes, then: str = "close", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[RawServer]:
-    """`then`: what it does after its answer: "close", "reset", "hold" the connection, or "serve" the next request.
+    """Answers with these segments, each sent on its own; with OK where none is given.
+
+    `then`: what it does after its answer: "close", "reset", "hold" the connection, or "serve" the next request.
     "blurt" answers whatever it is sent.
     """
     server, end, talks = RawServer(), asyncio.Event(), set[asyncio.Task[None]]()
@@ -79,8 +76,10 @@ async def raw_server(
         server.connections += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await (reader.read(10) if then == "blurt" else _read_request(reader, server)):
-                writer.write(answer)
-                await writer.drain()
+                for segment in segments or (OK,):
+                    writer.write(segment)
+                    await writer.drain()
+                    await asyncio.sleep(0)
                 if then != "serve":
                     break
             if then == "hold":
@@ -111,23 +110,6 @@ async def _read_request(reader: asyncio.StreamReader, server: RawServer) -> bool
     fields = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
     await reader.readexactly(int(fields.get("content-length", 0)))
     return True
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@contextlib.asynccontextmanager
-async def web_server(handler: Handler) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    finally:
-        await runner.cleanup()
 
 
 def answer_with(body: bytes, *, status: int = 200, **headers: str) -> bytes:

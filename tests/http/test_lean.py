@@ -8,7 +8,7 @@ import errno
 import gzip
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -16,11 +16,13 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from batchcall.base import Failure, HttpRequest, HttpResponse
+from batchcall.base import Failure, FailureKind, HttpRequest, HttpResponse
 from batchcall.http import connections, lean, open_transport, transport
-from raw_server import raw_server
+from raw_server import KEY, REQUEST, answer_of, failure_of, raw_server, transport_to
+from virtual_time import run_virtual
 
-REQUEST = HttpRequest("/chat/completions", b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}')
+pytestmark = pytest.mark.sends_odd_bodies("a transport sends whatever it is given")
+
 BODY = b'{"choices": [{"message": {"content": "hi"}}]}'
 
 
@@ -101,8 +103,8 @@ ANSWERS: dict[str, tuple[list[bytes], str]] = {
     "200 headers": ([head(*(f"X-{number}: 1" for number in range(200)), SIZED) + BODY], "close"),
     "lines that end in LF alone": ([WHOLE.replace(b"\r\n", b"\n")], "close"),
     "cookies": ([head("Set-Cookie: a=b", SIZED) + BODY], "serve"),
-    "nothing": ([], "close"),
-    "nothing, reset": ([], "reset"),
+    "nothing": ([b""], "close"),
+    "nothing, reset": ([b""], "reset"),
     "half a head": ([b"HTTP/1.1 200 OK\r\nContent-"], "close"),
     "half a head, held": ([b"HTTP/1.1 200 OK\r\nContent-"], "hold"),
     "half a body, held": ([head("Content-Length: 90"), BODY], "hold"),
@@ -115,44 +117,8 @@ ANSWERS: dict[str, tuple[list[bytes], str]] = {
 }
 
 
-@contextlib.asynccontextmanager
-async def server(segments: list[bytes], then: str) -> AsyncIterator[str]:
-    """Answers each request so; its URL."""
-    end, talks = asyncio.Event(), set[asyncio.Task[None]]()
-
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                asked = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", asked)[1]))  # type: ignore[index]
-                for segment in segments:
-                    writer.write(segment)
-                    await writer.drain()
-                    await asyncio.sleep(0)
-                if then != "serve":
-                    break
-            if then == "hold":
-                await end.wait()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            if then == "reset":
-                writer.transport.abort()
-            writer.close()
-
-    listening = await asyncio.start_server(lambda *ends: talks.add(asyncio.ensure_future(talk(*ends))), "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
-    finally:
-        end.set()
-        listening.close()
-        for one in talks:
-            one.cancel()
-        await asyncio.gather(*talks, return_exceptions=True)
-
-
-async def both(url: str, monkeypatch: pytest.MonkeyPatch, *, requests: int = 2) -> list[list[Any]]:
-    """What the lean client makes of some requests in turn, and what the session does."""
+async def both(url: str, monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
+    """What the lean client makes of two requests in turn, and what the session does."""
     of_both = []
     for works in (True, False):
 
@@ -160,9 +126,9 @@ async def both(url: str, monkeypatch: pytest.MonkeyPatch, *, requests: int = 2) 
             return works
 
         monkeypatch.setattr(transport, "lean_works", says)
-        async with open_transport(url, headers={"X-Own": "ü"}, timeout_s=0.4, concurrency=1) as client:
+        async with open_transport(url, headers={"X-Own": "ü"}, timeout_s=60.0, concurrency=1) as client:
             assert isinstance(client._client, lean.LeanClient) is works
-            of_both.append([told(await client.post(REQUEST)) for _ in range(requests)])
+            of_both.append([told(await client.post(REQUEST)) for _ in range(2)])
     return of_both
 
 
@@ -174,11 +140,13 @@ def told(answer: HttpResponse | Failure) -> Any:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_whatever_a_server_sends_both_clients_make_the_same_of_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with server(*ANSWERS[name]) as url:
-        by_lean, by_session = await both(url, monkeypatch)
+def test_whatever_a_server_sends_both_clients_make_the_same_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[list[Any]]:
+        segments, then = ANSWERS[name]
+        async with raw_server(*segments, then=then) as server:
+            return await both(server.url, monkeypatch)
+
+    by_lean, by_session = run_virtual(main())
 
     assert by_lean == by_session
 
@@ -210,20 +178,18 @@ async def test_the_lean_client_works_with_this_aiohttp(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", OTHER_AIOHTTPS)
-async def test_with_an_aiohttp_that_lacks_what_it_uses_the_session_posts(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_an_aiohttp_that_lacks_what_it_uses_the_session_posts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(lean, "_works", [])
-    with monkeypatch.context() as patch:
-        OTHER_AIOHTTPS[name](patch)
-        assert not await lean.lean_works(said.append)
 
-    async with (
-        server([WHOLE], "serve") as url,
-        open_transport(url, headers={}, timeout_s=5.0, concurrency=1) as client,
-    ):
-        answer = await client.post(REQUEST)
+    async def main() -> HttpResponse | Failure:
+        with monkeypatch.context() as patch:
+            OTHER_AIOHTTPS[name](patch)
+            assert not await lean.lean_works(said.append)
+        async with raw_server(WHOLE, then="serve") as server, transport_to(server.url) as client:
+            return await client.post(REQUEST)
+
+    answer = run_virtual(main())
 
     assert isinstance(answer, HttpResponse)
     assert answer.body == BODY
@@ -244,18 +210,15 @@ async def test_without_a_descriptor_to_try_it_with_nothing_is_said_of_aiohttp(mo
 
 @pytest.mark.parametrize("url", ["http://a\\b/v1", f"http://{'ä' * 70}.example/v1", "http://\u00ad/v1"])
 async def test_a_host_that_cannot_be_is_a_failure_and_nothing_was_sent(url: str, client: str) -> None:
-    async with open_transport(url, headers={}, timeout_s=5.0, concurrency=1) as to:
-        answer = await to.post(REQUEST)
+    answer = await failure_of(url)
 
-    assert isinstance(answer, Failure)
-    assert client == "session" or answer.kind.label == "unconnected"
+    assert client == "session" or answer.kind is FailureKind.UNCONNECTED
 
 
 @pytest.mark.usefixtures("client")
 async def test_a_host_of_the_jobs_own_is_sent_once() -> None:
-    own = {"host": "gateway.example"}
-    async with raw_server() as server, open_transport(server.url, headers=own, timeout_s=5.0, concurrency=1) as to:
-        await to.post(REQUEST)
+    async with raw_server() as server:
+        await answer_of(server.url, headers={"host": "gateway.example"})
 
     lines = server.heads[0].lower().split("\r\n")
     assert [line for line in lines if line.startswith("host:")] == ["host: gateway.example"]
@@ -267,7 +230,7 @@ async def test_behind_an_early_refusal_no_row_waits_for_the_rest_of_its_request(
 ) -> None:
     """The server answers 413 without reading on. What is left of that request must not stand before the next one."""
     monkeypatch.setattr(connections, "_FIRST_REST_S", 0.0)
-    served = 0
+    served, is_over = 0, asyncio.Event()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
@@ -276,7 +239,7 @@ async def test_behind_an_early_refusal_no_row_waits_for_the_rest_of_its_request(
             await reader.readuntil(b"\r\n\r\n")
             if number == 0:
                 writer.write(head(SIZED, status="413 Too Large") + BODY)
-                await asyncio.sleep(5.0)  # ended with the test
+                await is_over.wait()
             writer.write(WHOLE)
             await writer.drain()
         writer.close()
@@ -284,15 +247,18 @@ async def test_behind_an_early_refusal_no_row_waits_for_the_rest_of_its_request(
     listening = await asyncio.start_server(talk, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
     large = HttpRequest("/elsewhere", b" " * (16 * 1024 * 1024))
-    async with listening, open_transport(url, headers={}, timeout_s=2.0, concurrency=1) as to:
-        first, second = await to.post(large), await to.post(REQUEST)
+    async with listening, transport_to(url, concurrency=1) as transport:
+        first, second = await transport.post(large), await transport.post(REQUEST)
+        is_over.set()
 
     assert isinstance(first, HttpResponse)
     assert isinstance(second, HttpResponse)
     assert (first.status, second.status) == (413, 200)
 
 
-async def test_a_transport_shows_no_key() -> None:
-    headers = {"Authorization": "Bearer sk-0123456789"}
-    async with open_transport("http://127.0.0.1:9/v1", headers=headers, timeout_s=5.0, concurrency=1) as to:
-        assert "sk-0123456789" not in repr(to)
+async def test_a_transport_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # with one, it keeps the headers itself
+
+    async with transport_to("http://gateway.example/v1", headers={"x-api-key": KEY}, trust_env=True) as transport:
+        assert KEY in str(transport._options)
+        assert KEY not in repr(transport)

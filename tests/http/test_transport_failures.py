@@ -12,15 +12,9 @@ from collections.abc import Iterator
 import pytest
 from aiohttp import web
 
+from answering import serving
 from batchcall.base.records import Failure, FailureKind, HttpResponse
-from raw_server import (
-    KEY,
-    REQUEST,
-    failure_of,
-    raw_server,
-    transport_to,
-    web_server,
-)
+from raw_server import KEY, REQUEST, failure_of, raw_server, transport_to
 from virtual_time import run_virtual
 
 pytestmark = [
@@ -109,9 +103,6 @@ async def test_a_server_that_hangs_up_on_plain_http_may_want_https() -> None:
 async def test_a_proxy_that_is_set_and_not_used_is_named(
     variable: str, scheme: str, no_proxy: str, is_named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(variable, "http://user:hunter2@127.0.0.1:9")
     monkeypatch.setenv("no_proxy", no_proxy)
     monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
@@ -206,7 +197,7 @@ def test_an_answer_that_is_not_whole_in_time_may_be_billed(answer: bytes) -> Non
 
 def test_an_attempts_time_ends_even_while_spaces_keep_coming() -> None:
     async def main() -> Failure:
-        async def handler(request: web.Request) -> web.StreamResponse:
+        async def handler(request: web.BaseRequest) -> web.StreamResponse:
             response = web.StreamResponse()
             await response.prepare(request)
             with contextlib.suppress(ConnectionError):
@@ -215,8 +206,8 @@ def test_an_attempts_time_ends_even_while_spaces_keep_coming() -> None:
                     await asyncio.sleep(1)
             return response
 
-        async with web_server(handler) as url:
-            return await failure_of(url, timeout_s=30.0)
+        async with serving(handler) as url:
+            return await failure_of(f"{url}/v1", timeout_s=30.0)
 
     assert run_virtual(main()).kind is FailureKind.TIMED_OUT
 

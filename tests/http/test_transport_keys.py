@@ -9,18 +9,12 @@ import zlib
 import pytest
 
 from batchcall.dialects.jsontext import unpack
-from raw_server import (
-    KEY,
-    answer_of,
-    answer_with,
-    raw_server,
-)
+from raw_server import KEY, answer_of, answer_with, raw_server
 
 pytestmark = [
     pytest.mark.sends_odd_bodies("a transport sends whatever it is given"),
     pytest.mark.usefixtures("client"),
 ]
-
 
 ECHOES = [
     KEY,

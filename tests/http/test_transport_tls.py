@@ -14,14 +14,7 @@ from certificates import Certificate
 
 from batchcall.base.errors import JobError
 from batchcall.base.records import FailureKind
-from raw_server import (
-    KEY,
-    answer_of,
-    failure_of,
-    post_to,
-    raw_server,
-    transport_to,
-)
+from raw_server import KEY, answer_of, failure_of, post_to, raw_server, transport_to
 
 pytestmark = [
     pytest.mark.sends_odd_bodies("a transport sends whatever it is given"),
