@@ -83,9 +83,45 @@ def test_both_sides_send_every_row_once(bench: Any, target: Any, tmp_path: Path)
     bench.write_job(tmp_path)
 
     for side in (bench.whole_job, bench.bare_loop):
-        used = bench.run(side, bench.Load(rows=20), program, tmp_path)  # raises for one too few or too many
+        bench.run(side, bench.Load(rows=20), program, tmp_path)  # raises for one too few or too many
 
-        assert used.cpu_s > 0
+
+@needs_a_compiler
+@pytest.mark.parametrize("expected", [19, 21])
+def test_control_a_side_that_sends_one_too_many_or_too_few_has_no_figure(
+    bench: Any, target: Any, tmp_path: Path, expected: int
+) -> None:
+    _, program = target
+    bench.write_job(tmp_path)
+
+    def side(place: Any) -> Any:
+        return bench.bare_loop(place)._replace(requests=expected)
+
+    with pytest.raises(bench.BenchError, match=f"20 requests, 20 answers where {expected} were expected"):
+        bench.run(side, bench.Load(rows=20), program, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("load", "seen", "why"),
+    [
+        ({"per_second": 500}, {"asked_s": 2.3}, "435 a second were sent instead of 500"),
+        ({"per_second": 500}, {"asked_s": 2.2}, None),
+        ({"concurrency": 100, "is_full": True}, {"most_in_flight": 89}, "89 were in flight instead of 100"),
+        ({"concurrency": 100, "is_full": True}, {"most_in_flight": 90}, None),
+    ],
+)
+def test_a_side_that_is_not_as_its_line_says_has_no_figure(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, load: dict[str, Any], seen: dict[str, Any], why: str | None
+) -> None:
+    used = bench.Used(1.0, 1.0, 1.0, **seen)
+    monkeypatch.setattr(bench, "run", lambda *_: used)
+    line = bench.Line("a line", bench.Load(1_000, **load), bench.PEAK)
+
+    if why is None:
+        assert bench.figure(line, bench.whole_job, None, None) == 1.0
+    else:
+        with pytest.raises(bench.BenchError, match=why):
+            bench.figure(line, bench.whole_job, None, None)
 
 
 @pytest.mark.parametrize(
