@@ -137,10 +137,14 @@ async def test_a_stream_tells_its_usage_though_the_job_does_not_ask_for_it(tmp_p
 
 async def test_a_deadline_stops_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
     async with open_sandbox(Settings(latency_s=0.2)) as endpoint:
-        job = write_job(tmp_path, url=endpoint.url, rows=200)
+        job = write_job(tmp_path, url=endpoint.url, rows=100)
 
         stopped = await run_job(job, RunOptions(deadline_s=1.0))
+        billed = (await endpoint.ledger())["billed"]
+        whole = await run_job(job)
+        billed_in_all = (await endpoint.ledger())["billed"]
 
-        assert stopped.exit_code == ExitCode.STOPPED_EARLY
-        assert 0 < stopped.totals["rows"] < 200
-        assert (await endpoint.ledger())["billed"] == stopped.totals["rows"]  # nothing in flight was in vain
+    assert stopped.exit_code == ExitCode.STOPPED_EARLY
+    assert 0 < stopped.totals["rows"] < 100
+    assert billed == stopped.totals["rows"]  # nothing in flight was in vain
+    assert (whole.exit_code, whole.totals["rows"], billed_in_all) == (ExitCode.OK, 100, 100)
