@@ -120,10 +120,11 @@ def test_large_rows_are_read_in_small_batches_and_small_ones_by_five_hundred(tmp
     written(path, *[batch(250)] * 8)
     assert [one.num_rows for one in read_batches(RealDisk(), path)] == [500] * 4
 
-    unlike = [f"{row:07}" * (1 << 17) for row in range(12)]
-    written(path, *[batch(1, content=content) for content in unlike])
+    unlike = [f"{row:07}" * (1 << 17) for row in range(40)]
+    groups = written(path, *[batch(1, content=content) for content in unlike])
     assert max(one.num_rows for one in read_batches(RealDisk(), path)) <= 11
-    assert [one.num_rows for one in read_batches(RealDisk(), path, group=0)] != []
+    of_each = [sum(one.num_rows for one in read_batches(RealDisk(), path, group=group)) for group in range(len(groups))]
+    assert of_each == groups == [19, 19, 2]
 
 
 def test_arrays_of_different_types_are_never_the_same() -> None:

@@ -230,7 +230,7 @@ def test_where_whole_minutes_are_counted_three_times_as_many_are_needed() -> Non
     assert tried == [None] * 8 + [10.0]
 
 
-def test_a_rate_that_worked_begins_the_count_of_odd_ones_anew() -> None:
+def test_a_rate_that_worked_restarts_the_count_of_odd_ones() -> None:
     told = Told()
     tried = []
 

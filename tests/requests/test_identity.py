@@ -96,11 +96,11 @@ def test_an_endpoint_that_takes_any_name_is_asked_with_the_tools_own() -> None:
     assert [tool.written["function"]["name"] for tool in strict.shape.tools] == ["__", "___2", "plain", "x" * 64]
 
 
-def test_the_identity_of_a_request_is_the_same_wherever_it_goes_and_tells_names_apart() -> None:
+def test_the_identity_tells_names_apart_that_are_sent_alike_unless_it_never_did() -> None:
     def identity(name: str) -> str:
         return request_hash("openai-chat", from_columns({"messages": QUESTION, "tools": [function(name)]}))
 
-    assert identity("天气") != identity("时间") != identity("__")
+    assert len({identity(name) for name in ("天气", "时间", "__")}) == 3
     assert identity("math.sin") == identity("math_sin")  # as it always was, so that outputs keep their answers
 
 
