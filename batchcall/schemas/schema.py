@@ -387,7 +387,8 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     }
     listed = schema.get("required", [])
     if isinstance(listed, list):
-        schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in listed]
+        known = {name for name in listed if isinstance(name, str)}  # there may be thousands
+        schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in known]
     for name, flag in flags.items():
         notes.add(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
 

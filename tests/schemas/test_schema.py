@@ -74,6 +74,16 @@ def test_required_inside_a_property_moves_to_the_object() -> None:
     assert len(schema.rewrites) == 2
 
 
+def test_a_required_property_is_not_looked_for_in_the_whole_list_of_names() -> None:
+    class Names(list[Any]):
+        def __contains__(self, name: object) -> bool:
+            raise AssertionError("thousands of names, each looked for among thousands, take the square of that")
+
+    properties = {name: {"required": True} for name in "abc"}
+
+    assert compile_schema({"properties": properties, "required": Names("b")}).document["required"] == ["b", "a", "c"]
+
+
 @pytest.mark.parametrize(
     "nullable",
     [
