@@ -132,13 +132,6 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("_found_at_s = 0.0", "_found_at_s = (0.0 - 1)", "it is set with `is_found`"),
         ("_found_at_s = 0.0", "_found_at_s = (0.0 + 1)", "it is set with `is_found`"),
     ),
-    "requests/template_limits.py ": (
-        ("lambda text, width=79", "lambda text, width=(79 * 2)",
-         "it stands there for the names of the arguments alone"),
-    ),
-    "requests/template_limits.py bounded": (
-        ("if goes_through:", "if True:", "both functions behind it look up themselves which names they are for"),
-    ),
     "requests/template_limits.py joined": (
         ("length > MAX_CHARACTERS", "length >= MAX_CHARACTERS", "what it asks then decides: beyond, and not at"),
     ),

@@ -1,10 +1,13 @@
-"""Requests from rows in tests: a builder of a job that says only what a test is about."""
+"""Requests from rows in tests: a builder of a job that says only what a test is about, and a prompt alone."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from batchcall.base.records import Request, Tool
+from batchcall.requests.prompt import RowError, Template, compile_template
 from batchcall.requests.requests import RequestBuilder, make_builder
 
 NOTHING: dict[str, Any] = {
@@ -54,3 +57,17 @@ def as_sent(request: Request) -> dict[str, Any]:
     if shape.tool_choice is not None:
         body["tool_choice"] = shape.tool_choice
     return {**body, **shape.parameters}
+
+
+def template(text: str) -> Template:
+    return compile_template(text, key="request.prompt")
+
+
+def render(text: str, /, **values: Any) -> str:
+    return template(text).render(values)
+
+
+def refusal(text: str, /, **values: Any) -> str:
+    with pytest.raises(RowError) as refused:
+        render(text, **values)
+    return str(refused.value)

@@ -18,20 +18,21 @@ from jinja2 import Template as Compiled
 from jinja2.environment import Environment
 from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.utils import missing
-from jinja2.visitor import NodeTransformer
 
 from batchcall.requests.template_limits import (
     BoundedSandbox,
-    CountTurns,
+    PayEverywhere,
+    TooMuch,
     begin_work,
     check_length,
-    check_size,
     joined,
+    made,
     summed,
 )
 from batchcall.requests.template_names import ROW, Uses, names_in, plain_uses
 
 _SHOWN = 300  # characters of a foreign message in an error
+_WIDEST_INDENT = 16
 
 
 class TemplateError(ValueError):
@@ -67,7 +68,7 @@ def compile_template(text: str, *, key: str) -> Template:
 
     Columns are names in it. `row` is all of them: `row["Receipt ID"]`, `row.items`, `row | tojson`.
     """
-    begin_work()  # Jinja runs filters over constants while it compiles
+    begin_work({})  # Jinja runs filters over constants while it compiles
     try:
         tree = _SANDBOX.parse(text)
         refused = next(tree.find_all(tuple(_REFUSED)), None)
@@ -77,11 +78,10 @@ def compile_template(text: str, *, key: str) -> Template:
         plain = _plain_template(tree, key)
         if plain is not None:
             return plain
-        # Names are read before loops are rewritten: the filter that counts turns is not the author's.
-        bounded = _JoinForConcat().visit(tree)
-        uses = names_in(bounded, _FUNCTIONS)
+        # Names are read before the limits are put in: their filters are not the author's.
+        uses = names_in(tree, _FUNCTIONS)
         functions = {name: _FUNCTIONS[name] for name in uses.functions}
-        return _Jinja(key, uses, functions, _SANDBOX.from_string(CountTurns().visit(bounded)))
+        return _Jinja(key, uses, functions, _SANDBOX.from_string(PayEverywhere().visit(tree)))
     except TemplateSyntaxError as error:
         raise TemplateError(key, f"line {error.lineno}: {_sentence(error.message or '')}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:  # what Python makes of 100 nested loops
@@ -144,7 +144,7 @@ class _Jinja:
     compiled: Compiled
 
     def render(self, values: Mapping[str, Any]) -> str:
-        begin_work()
+        begin_work(values)
         try:
             names = dict(values)
             for column in self.uses.columns:  # filters would see b'…'
@@ -170,14 +170,6 @@ class _Jinja:
             raise RowError(f"{self.key}: {where}{_reason(error)}") from error
 
 
-class _JoinForConcat(NodeTransformer):
-    """`a ~ b` is written as `[a, b] | join`, which has a bound and renders a null as nothing."""
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        inner = nodes.List([self.visit(one) for one in node.nodes], lineno=node.lineno, environment=node.environment)
-        return nodes.Filter(inner, "join", [], [], None, None, lineno=node.lineno, environment=node.environment)
-
-
 class _WholeRow(dict[str, Any]):
     """`row`. Its columns come before the methods of a dict: `row.items` is the column where there is one."""
 
@@ -195,7 +187,7 @@ def _as_text(value: Any, bounded: bool = True) -> str:
         return value.decode()
     if isinstance(value, _NESTED):
         if bounded:
-            check_size(value)
+            made(value)
         # NaN is written as it is, unlike in `tojson`: a model reads this, and one such number must not fail the row.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_as_jsonable)
     if isinstance(value, Undefined):
@@ -235,17 +227,22 @@ def _sentence(message: str) -> str:
 # In place of filters that Jinja makes for HTML.
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+def _tojson(value: Any, indent: int | str | None = None) -> str:
     """Plain JSON in the order of the value: nothing escaped for HTML, every letter as it is, integers exact."""
-    check_size(value, indent=len(indent) if isinstance(indent, str) else indent or 0)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, default=_as_jsonable)
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=indent, default=_as_jsonable)
+    if indent is None:
+        return encoder.encode(value)
+    width = len(indent) if isinstance(indent, str) else indent
+    if width > _WIDEST_INDENT:
+        raise TooMuch(f"tojson would put {width:,} characters before lines, at most {_WIDEST_INDENT}")
+    return joined("", encoder.iterencode(value))
 
 
 def _as_jsonable(value: Any) -> Any:
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Iterator | ValuesView | set | frozenset | range):
-        return list(value)
+        return made(list(value))
     return _as_text(value)  # decimals, durations, UUIDs
 
 
@@ -260,8 +257,9 @@ def _sum(environment: Environment, iterable: Iterable[Any], attribute: str | int
     return summed(map(make_attrgetter(environment, attribute), iterable), start)
 
 
-# Left out: random choices, since a row must make the same request every time; and what is for web pages.
-_NO_FILTERS = {"random", "urlize", "xmlattr"}
+# Left out: random choices, since a row must make the same request every time; what is for web pages; and Python's
+# spelling of a value, whose lines are as long as the names around them.
+_NO_FILTERS = {"random", "urlize", "xmlattr", "pprint"}
 _FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: function for name, function in FILTERS.items() if name not in _NO_FILTERS},
     "tojson": _tojson,

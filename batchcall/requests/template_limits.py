@@ -6,39 +6,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from datetime import date, time
 from functools import wraps
 from itertools import chain
+from types import GeneratorType
 from typing import Any, AnyStr, NamedTuple
 
 from jinja2 import nodes
 from jinja2.environment import Environment
-from jinja2.runtime import Context, LoopContext
+from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.visitor import NodeTransformer
 
 # There are two limits, on length and on work. Both are counted and not timed: the same row makes the same request, or
 # fails with the same words, on every machine and in every later run. A clock would make that a matter of chance.
 #
-# Length is checked before something is made. Python cannot interrupt one call of its C code: `'x' * 10**10` has filled
-# the memory, and `10 ** 10 ** 10` has run for years, before anybody could look at a clock. So each operator, method and
-# filter that can make very much of little in one call is known by name here, with the length of what it would make.
-# What all the others make is measured afterwards, before the next one makes more of it.
+# Every operator, call, filter, comparison and literal goes through here. It pays for what it goes through, and what it
+# has made is measured before anything else makes more of it: a list of 1,000 times a list of 1,000 times one list takes
+# little memory, and is as long as the text that it would become. No value changes, so each is measured once.
 #
-# A nested value can be far longer than the memory it takes: a list of 1,000 times a list of 1,000 times one list. So
-# its parts are counted, as often as they stand in it, before it becomes a text or is compared.
+# What makes very much of little in one call is estimated before (`call_binop`, `_ESTIMATES`), because Python cannot
+# interrupt its C code: `'x' * 10**10` has filled the memory before anybody could measure it.
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_STEPS = 1_000_000  # a second or two
 _STEPS_OF_A_CALL = 10
-_CHARACTERS_OF_A_STEP = 1_000
-_ITEMS_OF_A_STEP = 2
-_COMPARISONS_OF_A_STEP = 10
+_CHARACTERS_OF_A_STEP = 250
+_PARTS_OF_A_STEP = 4
 # The types themselves and not the abstract ones, which take a microsecond to ask.
 _TEXTS = (str, bytes)
-_PAIRS: type = type({}.items())
-_CONTAINERS: Any = (list, tuple, dict, set, frozenset, range, type({}.keys()), type({}.values()), _PAIRS)
-_KINDS = {list, dict}  # nearly all of them
-_DEEPEST = 10_000  # levels of a value. Python's hash of a tuple has no limit of its own: it ends the process
+_VIEWS: Any = (type({}.keys()), type({}.values()), type({}.items()))
+_STORED: Any = (list, tuple, dict, set, frozenset)
+_CONTAINERS = (*_STORED, range, *_VIEWS)
+_SIZED = (*_TEXTS, *_CONTAINERS)
+_SMALL = {float, bool, type(None)}
 
 
 class TooMuch(ValueError):
@@ -53,13 +52,9 @@ class Limit(NamedTuple):
     unit: str
 
 
-TEXT = Limit("the text", MAX_CHARACTERS, "characters")  # a rendered template, and any text on the way to it
+TEXT = Limit("the text", MAX_CHARACTERS, "characters")  # a rendered template, and any value on the way to it
 LIST = Limit("a list", 100_000, "items")  # as many as Jinja's sandbox allows a range
 NUMBER = Limit("a number", 1 << 17, "bits")  # to multiply two of them takes milliseconds
-# Put into each line of a text whose lines are known only when they are made.
-MARGIN = Limit("what is put before or between lines", 16, "characters")
-# Some encodings take the square of the length, and some ways to write what an encoding lacks make 90 letters of one.
-ENCODED = Limit("a text in an encoding that is not a usual one", 10_000, "characters")
 
 
 def check_length(length: int, limit: Limit = TEXT) -> None:
@@ -68,55 +63,129 @@ def check_length(length: int, limit: Limit = TEXT) -> None:
         raise TooMuch(f"{limit.what} would be longer than {limit.most:,} {limit.unit}")
 
 
-def check_size(value: Any, already: int = 0, indent: int = 0) -> None:
-    """Raise TooMuch for a value that would make too long a text together with the characters that are there already.
-    `indent`: of each part of a nested value, for each level."""
-    check_length(already + _size(value, indent=indent))
+class Size(NamedTuple):
+    """How large a value is. What stands in it several times counts as often."""
+
+    characters: int  # as JSON, or a few less
+    parts: int
 
 
-def _size(value: Any, per: int = 1, indent: int = 0, under_names: bool = False) -> int:
-    """The characters that a value has as JSON, or a few less. `per`: as many characters of a text count as one.
-    `under_names`: the members of an object are indented by their names too."""
-    # A container is gone through once, however often it stands in there. No recursion: values may be nested deeper
-    # than Python calls.
-    known: dict[tuple[int, int], int] = {}
-    levels = [iter((value,))]
-    keys, sizes = [(0, 0)], [-1]
-    while True:
-        indented, size = keys[-1][1], sizes[-1]
-        margin = indented // 2  # a name and its value are two parts on one line
-        for part in levels[-1]:
-            kind = type(part)
-            if kind is str or isinstance(part, _TEXTS):
-                size += 1 + len(part) // per + margin
-            elif kind is int:
-                size += 2 + part.bit_length() // (4 * per) + margin
-            elif kind not in _KINDS and not isinstance(part, _CONTAINERS):
-                size += 2 + margin
-            elif (key := (id(part), indented)) in known:
-                size += known[key]
-            else:
-                sizes[-1] = size
-                below = indented + indent
-                if isinstance(part, (dict, _PAIRS)):  # the pairs of a view are made as it is gone through
-                    mapping: Any = getattr(part, "mapping", part)
-                    if under_names:
-                        below += max((len(name) for name in mapping if isinstance(name, str)), default=0)
-                    part = chain(mapping, mapping.values())
-                levels.append(iter(part))
-                if len(levels) > _DEEPEST:
-                    raise RecursionError
-                keys.append((key[0], below))
-                sizes.append(2 + margin)
-                break
+class _Work:
+    """What is left of one rendering, and what it knows of its values."""
+
+    __slots__ = ("known", "left", "row")
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+        self.left = MAX_STEPS
+        self.known: dict[int, tuple[Any, Size]] = {}  # by identity, which lasts as long as the value is held here
+
+    def spend(self, steps: int) -> None:
+        """Raise TooMuch where there are fewer."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuch(f"the template would take more than {MAX_STEPS:,} steps")
+
+
+# Of the rendering in this thread. A variable of the context, because filters and operators are functions of the one
+# sandbox that all threads share.
+_work: ContextVar[_Work] = ContextVar("work")
+
+
+def begin_work(row: Mapping[str, Any]) -> None:
+    """A rendering begins in this thread, of a template for this row."""
+    _work.set(_Work(row))
+
+
+def size_of(value: Any) -> Size:
+    """Of a value. Each part of it is measured once: no value changes, and it is held here."""
+    if isinstance(value, _TEXTS):
+        return Size(len(value), 1)
+    if isinstance(value, int):
+        return Size(value.bit_length() // 4 + 1, 1)
+    if isinstance(value, range):
+        return Size(2 * len(value) + 1, len(value))
+    if not isinstance(value, _CONTAINERS):
+        return Size(1, 1)
+    known = _work.get().known
+    if (found := known.get(id(value))) is not None:
+        return found[1]
+    characters, count = 1, 1
+    for part in _parts_of(value):
+        kind = type(part)
+        if kind is str:
+            characters += len(part) + 1
+            count += 1
+        elif kind is int:
+            characters += part.bit_length() // 4 + 2
+            count += 1
+        elif kind in _SMALL:
+            characters += 2
+            count += 1
         else:
-            levels.pop()
-            sizes.pop()
-            if not levels or (per == 1 and size > MAX_CHARACTERS):
-                return size
-            ended = keys.pop()
-            known[ended[0], keys[-1][1]] = size
-            sizes[-1] += size
+            size = size_of(part)
+            characters += size.characters + 1
+            count += size.parts
+    size = Size(characters, count)
+    known[id(value)] = value, size
+    return size
+
+
+def _parts_of(container: Any) -> Iterable[Any]:
+    if isinstance(container, dict):
+        return chain(container, container.values())
+    return _parts_of(dict(container.mapping)) if isinstance(container, _VIEWS) else container
+
+
+def made(value: Any) -> Any:
+    """A value that a template has made. Raises TooMuch for one that is longer than a prompt may be and than its row:
+    a long column may be cut to a part of it."""
+    if isinstance(value, int):
+        check_length(value.bit_length(), NUMBER)
+    elif isinstance(value, GeneratorType):
+        return _counted(value)
+    elif isinstance(value, (*_TEXTS, *_STORED)):
+        size, work = size_of(value), _work.get()
+        if size.characters > MAX_CHARACTERS and size.characters > size_of(work.row).characters:
+            check_length(size.characters)
+        work.spend(_steps_of(value))
+    return value
+
+
+def _steps_of(value: Any) -> int:
+    """What it takes to go through all that is in a value."""
+    if isinstance(value, _TEXTS):
+        return len(value) // _CHARACTERS_OF_A_STEP
+    if not isinstance(value, _CONTAINERS):
+        return 0
+    size = size_of(value)
+    return size.characters // _CHARACTERS_OF_A_STEP + size.parts // _PARTS_OF_A_STEP
+
+
+def _counted(values: Iterable[Any]) -> Iterator[Any]:
+    work = _work.get()
+    for value in values:
+        work.spend(1)
+        yield made(value) if isinstance(value, list) else value
+
+
+def _turns(values: Any) -> Any:
+    """What a loop goes through. Each turn is a step, an empty one too; generators count their own."""
+    if isinstance(values, _SIZED):
+        _work.get().spend(len(values))
+    return values
+
+
+def _compared(value: Any) -> Any:
+    """What is compared or hashed, which goes through all its parts."""
+    if isinstance(value, _SIZED):
+        _work.get().spend(_steps_of(value))
+    return value
+
+
+def _searched(value: Any) -> Any:
+    """What something is sought in. A mapping finds it by its hash."""
+    return value if isinstance(value, dict | set | frozenset | range) else _compared(value)
 
 
 def joined(separator: AnyStr, pieces: Iterable[AnyStr]) -> AnyStr:
@@ -137,135 +206,58 @@ def summed(values: Iterable[Any], start: Any) -> Any:
     """`sum`, which takes the square of the length to put lists together. Raises TooMuch."""
     if not isinstance(start, list | tuple):
         return sum(values, start)
-    kept: list[Any] = []
-    for value in chain([start], values):
+    kept = list(start)
+    for value in values:
         if not isinstance(value, type(start)):
             raise TypeError(f"a {type(value).__name__} cannot be added to a {type(start).__name__}")
-        _work.get().spend(1 + _steps_of(value))
-        kept += value
+        kept += _turns(value)
     return type(start)(kept)
 
 
-class Work:
-    """The steps that are left of one rendering."""
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = MAX_STEPS
-
-    def spend(self, steps: int) -> None:
-        """Raise TooMuch where there are fewer."""
-        self.left -= steps
-        if self.left < 0:
-            raise TooMuch(f"the template would take more than {MAX_STEPS:,} steps")
-
-
-# Of the rendering in this thread. A variable of the context, because filters and operators are functions of the one
-# sandbox that all threads share.
-_work: ContextVar[Work] = ContextVar("work")
-
-
-def begin_work() -> None:
-    """A rendering begins in this thread."""
-    _work.set(Work())
-
-
-def _spend_on(*values: Any) -> None:
-    """Pay for a call, or an operator, that goes through these values or makes them. Raises TooMuch."""
-    _work.get().spend(_STEPS_OF_A_CALL + sum(map(_steps_of, values)))
-
-
-def _steps_of(value: Any) -> int:
-    if isinstance(value, _TEXTS):
-        return len(value) // _CHARACTERS_OF_A_STEP
-    return len(value) // _ITEMS_OF_A_STEP if isinstance(value, _CONTAINERS) else 0
-
-
-def _compared(value: Any) -> Any:
-    """The value. Pays for all its parts: whoever compares or hashes it goes through them. Raises TooMuch."""
-    if type(value) is int:  # nearly all that is compared one by one
-        return value
-    if isinstance(value, _TEXTS):
-        if len(value) >= _CHARACTERS_OF_A_STEP:
-            _work.get().spend(_steps_of(value))
-    elif isinstance(value, _CONTAINERS):
-        # A comparison of two parts takes far less than a step, and a part has a size of two. Nearly all lists in which
-        # something is sought are flat: they are measured without a loop in Python.
-        kinds = set(map(type, value)) if isinstance(value, list | tuple) else None
-        if kinds == {str}:
-            size = 2 * len(value) + sum(map(len, value)) // _CHARACTERS_OF_A_STEP
-        elif kinds == {int}:
-            size = 2 * len(value)
-        else:
-            size = _size(value, per=_CHARACTERS_OF_A_STEP)
-        _work.get().spend(size // (2 * _COMPARISONS_OF_A_STEP))
-    return value
-
-
-def _searched(value: Any) -> Any:
-    """The value, in which something is sought. A mapping finds it by its hash."""
-    return value if isinstance(value, dict | set | frozenset | range) else _compared(value)
-
-
-def _made(made: Any, *of: Any) -> Any:
-    """What a filter, method or operator has made of these. Raises TooMuch.
-
-    A text may be as long as the one it was made of: the next filter may cut a long column to a part of it."""
-    if isinstance(made, _TEXTS):
-        if len(made) > MAX_CHARACTERS and not any(len(made) <= len(one) for one in of if isinstance(one, _TEXTS)):
-            check_length(len(made))
-    elif isinstance(made, int):
-        check_length(made.bit_length(), NUMBER)
-    if steps := _steps_of(made):
-        _work.get().spend(steps)
-    return made
-
-
-# Filters, by names that no template can write.
-_COUNTED = "counted turns"
-_COMPARED = "compared"
-_SEARCHED = "searched"
-_CUT = "cut"
-
-
-class CountTurns(NodeTransformer):
-    """Each turn of a loop is a step, an empty one too. Comparisons and slices, which Jinja leaves to Python, are paid
-    for by their length."""
+class PayEverywhere(NodeTransformer):
+    """Puts the limits where Jinja leaves the work to Python: loops, comparisons, slices, literals, `~`."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         self.generic_visit(node)
-        node.iter = _through(_COUNTED, node.iter)
+        node.iter = _through(_turns, node.iter)
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        self.generic_visit(node)
         # What is compared with a literal is looked at no further than the literal goes, except to find it in there.
         sides: list[Any] = [node, *node.ops]
         unknown = [side for side in sides if not _is_literal(side.expr)]
-        if len(unknown) > 1 or any(one.op in ("in", "notin") for one in node.ops if one in unknown):
+        self.generic_visit(node)
+        if len(unknown) > 1 or any(_seeks(side) for side in unknown):
             for side in unknown:
-                seeks = isinstance(side, nodes.Operand) and side.op in ("in", "notin")
-                side.expr = _through(_SEARCHED if seeks else _COMPARED, side.expr)
+                side.expr = _through(_searched if _seeks(side) else _compared, side.expr)
         return node
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            return _through(_CUT, node)
-        if not isinstance(node.arg, nodes.Const):
-            node.arg = _through(_COMPARED, node.arg)
-        return node
+        return _through(made, node) if isinstance(node.arg, nodes.Slice) else node
 
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
+    def visit_List(self, node: nodes.List | nodes.Tuple | nodes.Dict) -> nodes.Node:
+        is_value = getattr(node, "ctx", "load") == "load" and not _is_literal(node)  # not the names of `set a, b`
         self.generic_visit(node)
-        if not isinstance(node.key, nodes.Const):
-            node.key = _through(_COMPARED, node.key)
-        return node
+        return _through(made, node) if is_value else node
+
+    visit_Tuple = visit_Dict = visit_List
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        """`a ~ b` is written as `[a, b] | join`, which has a bound and renders a null as nothing."""
+        self.generic_visit(node)
+        pieces = nodes.List(node.nodes, lineno=node.lineno, environment=node.environment)
+        return _through(joined, pieces)
 
 
-def _through(name: str, node: Any) -> nodes.Filter:
+def _through(function: Callable[..., Any], node: Any) -> nodes.Filter:
+    name = _own_name(function)
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno, environment=node.environment)
+
+
+def _own_name(function: Callable[..., Any]) -> str:
+    """Of a filter that no template can name."""
+    return f"({function.__name__})"
 
 
 def _is_literal(node: nodes.Node) -> bool:
@@ -274,18 +266,14 @@ def _is_literal(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Const)
 
 
-def _counted_turns(items: Iterable[Any]) -> Iterator[Any]:
-    work = _work.get()
-    for item in items:
-        work.spend(1)
-        yield item
+def _seeks(side: nodes.Node) -> bool:
+    return isinstance(side, nodes.Operand) and side.op in ("in", "notin")
 
 
 class BoundedSandbox(ImmutableSandboxedEnvironment):
     """What a template may do: nothing with private attributes, files, other templates, or gigabytes.
 
-    Jinja's sandbox keeps a template away from Python, and lets it fill the memory. Every way to make a long value of a
-    short one goes through here: operators, methods, filters, formats, and the joining of pieces.
+    Jinja's sandbox keeps a template away from Python, and lets it fill the memory.
     """
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
@@ -294,55 +282,50 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
     def bound_filters(self, filters: Mapping[str, Callable[..., Any]], show: Mapping[str, Callable[..., Any]]) -> None:
         """Take these filters. `show`: by name, what the value of a filter goes through before it is measured."""
         bounded = {name: _bounded(function, name, show.get(name)) for name, function in filters.items()}
-        self.filters = bounded | {_COUNTED: _counted_turns, _COMPARED: _compared, _SEARCHED: _searched, _CUT: _made}
-        for name in _COMPARING_TESTS:
-            self.tests[name] = _paid_test(self.tests[name])  # type: ignore[arg-type]  # Jinja types none
+        # What `~` joins is paid for by its length, as text.
+        own = {_own_name(function): function for function in (_turns, _compared, _searched, made)}
+        self.filters = bounded | own | {_own_name(joined): filters["join"]}
+        for name, test in self.tests.items():
+            if test.__module__ == "_operator" or name in ("in", "lower", "upper"):
+                self.tests[name] = _paid(test)  # type: ignore[arg-type]  # Jinja types none
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         for side in (left, right):
             if isinstance(side, int):  # of a row: no operator makes a longer one
                 check_length(side.bit_length(), NUMBER)
-        if operator == "%" and isinstance(left, str | bytes):
-            check_length(_printed(left, right))
-        elif operator == "+" and isinstance(left, _SEQUENCES) and isinstance(right, _SEQUENCES):
-            check_length(len(left) + len(right))
-        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+        sequence, times = (left, right) if isinstance(right, int) else (right, left)
+        if operator == "**" and isinstance(left, int) and isinstance(right, int):
             check_length(left.bit_length() * right, NUMBER)
-        elif operator == "*" and isinstance(left, int) and isinstance(right, int):
-            check_length(left.bit_length() + right.bit_length(), NUMBER)
-        elif operator == "*":
-            sequence, times = (left, right) if isinstance(right, int) else (right, left)
-            if isinstance(times, int) and isinstance(sequence, str | bytes):
-                check_length(len(sequence) * times)
-            elif isinstance(times, int) and isinstance(sequence, list | tuple):
+        elif operator == "%" and isinstance(left, _TEXTS):
+            check_length(_printed(left, right))
+        elif operator == "*" and isinstance(times, int) and isinstance(sequence, _SIZED):
+            if isinstance(sequence, list | tuple):
                 check_length(len(sequence) * times, LIST)
-                # Its texts count too: the next filter joins them.
-                check_length(sum(len(one) for one in sequence if isinstance(one, str | bytes)) * times)
+            check_length(size_of(sequence).characters * times)
         _work.get().spend(_STEPS_OF_A_CALL)
-        return _made(super().call_binop(context, operator, left, right), left, right)
+        return made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
         named = {name: value for name, value in kwargs.items() if name not in ("_loop_vars", "_block_vars")}  # Jinja's
-        if isinstance(method, LoopContext):  # of a recursive loop: its items are turns, as those of any other
-            args = tuple(map(_counted_turns, args))
-        _spend_on(owner, args, *args)  # the arguments themselves too: there may be many with `*`
-        # A number that a method of a text or number takes is a width or a count. No method needs a longer one.
+        if isinstance(method, LoopContext):  # of a recursive loop
+            args = tuple(map(_turns, args))
+        if isinstance(method, Macro | LoopContext):  # they do not look into their arguments
+            _work.get().spend(_STEPS_OF_A_CALL + len(args))
+        else:
+            _pay(name, owner, *args, *named.values())
         if isinstance(owner, str | bytes | int):
-            for argument in (*args, *named.values()):
+            for argument in (*args, *named.values()):  # a width or a count. No method needs a longer one
                 if isinstance(argument, int):
                     check_length(argument)
-        elif owner is not None:
-            for value in (*args, *([owner] if name in ("index", "count") else [])):
-                _compared(value)
-        _pay_by_character(name, *args)
-        _pay_to_search(name, owner, *args)
         if isinstance(owner, str | bytes) and name == "join":  # its pieces may come from a generator
-            return joined(owner, *args, **named)
-        if isinstance(owner, str | bytes | date | time) and name in _MAKES:
-            limit, length_of = _MAKES[name]
-            check_length(length_of(owner, *args, **named), limit)
-        return _made(super().call(context, method, *args, **kwargs), owner, *args)
+            return made(joined(owner, *args, **named))
+        if name == "strftime" or (isinstance(owner, str | bytes) and name in _ESTIMATES):
+            check_length(_ESTIMATES[name](owner, *args, **named))
+        return made(super().call(context, method, *args, **kwargs))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return super().getitem(obj, _compared(argument))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return attr != "translate" and super().is_safe_attribute(obj, attr, value)  # one letter to a megabyte
@@ -363,126 +346,66 @@ class _BoundedFormatter(SandboxedFormatter):
         super().__init__(env)
         self.length = 0
 
-    def convert_field(self, value: Any, conversion: Any) -> Any:
-        check_size(value, self.length)
-        return super().convert_field(value, conversion)
-
     def format_field(self, value: Any, format_spec: str) -> str:
-        check_length(self.length + sum(map(_width, re.findall(r"\d+", format_spec))))
+        check_length(self.length + size_of(value).characters + _digits(format_spec))
         field = str(super().format_field(value, format_spec))
         self.length += len(field)
         return field
 
 
 def _bounded(function: Callable[..., Any], name: str, show: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The filter, measured before it runs, and counted. It keeps the attributes by which Jinja calls it."""
+    """The filter with its limits. It keeps the attributes by which Jinja calls it."""
     # Jinja gives some filters its environment before the value.
     place = 0 if getattr(function, "jinja_pass_arg", None) is None else 1
-    limit, length_of = _MAKES.get(name, (TEXT, None))
-    compares, makes_text = name in _COMPARING, name not in _COMPARING | _SHALLOW
-    goes_through = name in _BY_CHARACTER or name in _SEARCHING
-    # `pprint` makes the text of a part once for each level above it: so deep a value takes long.
-    is_pretty = name == "pprint"
+    estimate = _ESTIMATES.get(name)
 
     @wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        _spend_on(*args)
+        _pay(name, *args[place:], *kwargs.values())
         if show is not None:
             args = (*args[:place], show(args[place]), *args[place + 1 :])
-        given = args[place:]
-        for number, value in enumerate((*given, *kwargs.values())):
-            if compares:
-                _compared(value)
-            elif (makes_text or number) and isinstance(value, _CONTAINERS):
-                check_length(_size(value, indent=30 * is_pretty, under_names=is_pretty))
-        if length_of is not None:
-            length = length_of(*given, **kwargs)
-            if limit is MARGIN and length > MARGIN.most:
-                raise TooMuch(f"{name} would put {length:,} characters before or between lines, at most {MARGIN.most}")
-            check_length(length, limit)
-        if goes_through:
-            _pay_by_character(name, *given)
-            _pay_to_search(name, *given)
-        if name == "wordwrap":
-            _work.get().spend(_steps_to_wrap(*given, **kwargs))
-        made = _made(function(*args, **kwargs), *given)
-        _work.get().spend(_STEPS_OF_A_CALL)
-        return made
+        if estimate is not None:
+            check_length(estimate(*args[place:], **kwargs))
+        return made(function(*args, **kwargs))
 
     return bounded
 
 
-def _paid_test(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def paid(*args: Any) -> Any:
-        return function(_compared(args[0]), *map(_searched if function.__name__ == "test_in" else _compared, args[1:]))
+def _paid(test: Callable[..., Any]) -> Callable[..., Any]:
+    seek = _searched if test.__name__ == "test_in" else _compared
+
+    @wraps(test)
+    def paid(value: Any, *others: Any) -> Any:
+        return test(_compared(value), *map(seek, others))
 
     return paid
 
 
-# The names of Jinja's tests that compare, or look at a whole text.
-_COMPARING_TESTS = (
-    *("==", "eq", "equalto", "!=", "ne", "<", "lt", "lessthan", "<=", "le", ">", "gt", "greaterthan", ">=", "ge"),
-    *("in", "lower", "upper"),
-)
-# Filters that compare the parts of their value, those that look no further than its items, and all others: they make
-# a text of it. Arguments are names and numbers, of which Jinja may make a text or a message.
-_COMPARING = frozenset({"dictsort", "groupby", "max", "min", "sort", "unique"})
-_SHALLOW = frozenset(
-    {
-        "abs",
-        "attr",
-        "batch",
-        "count",
-        "d",
-        "default",
-        "first",
-        "float",
-        "int",
-        "items",
-        "join",
-        "last",
-        "length",
-        "list",
-    }
-    | {"map", "reject", "rejectattr", "reverse", "round", "select", "selectattr", "slice", "string", "sum", "tojson"}
-)
-# Filters and methods that go through a text by its characters or words: how many of its characters they do in a step.
-_BY_CHARACTER = dict.fromkeys(
-    ("fromkeys", "indent", "isdisjoint", "striptags", "title", "urlencode", "wordcount"), 10
-) | dict.fromkeys(
-    (
-        *("batch", "groupby", "join", "list", "map", "max", "min", "pprint", "reject", "rejectattr", "select"),
-        *("selectattr", "slice", "sort", "unique", "wordwrap"),
-    ),
-    _ITEMS_OF_A_STEP,
-)
+def _pay(name: str, value: Any = None, *others: Any) -> None:
+    """Pay for a filter or method of this name. Raises TooMuch."""
+    steps = _STEPS_OF_A_CALL + len(others) + sum(map(_steps_of, others))  # many with `*`
+    if name not in _SHALLOW:
+        steps += _steps_of(value)
+    if name in _ITEMS_OF_A_STEP or name in _SEARCHING:
+        lengths = [len(one) for one in (value, *others) if isinstance(one, _SIZED)]
+        if name in _ITEMS_OF_A_STEP:
+            steps += sum(lengths) // _ITEMS_OF_A_STEP[name]
+        elif len(lengths) > 1:
+            steps += lengths[0] * lengths[1] // _CHARACTERS_OF_A_STEP
+    _work.get().spend(steps)
 
 
-def _pay_by_character(name: str, value: Any = None, *_others: Any) -> None:
-    if name in _BY_CHARACTER and isinstance(value, str | bytes):
-        _work.get().spend(len(value) // _BY_CHARACTER[name])
-
-
-def _pay_to_search(name: str, text: Any = None, sought: Any = None, *_others: Any) -> None:
-    """Python compares each place of the text with all that is sought, where it searches from the end or strips."""
-    if name in _SEARCHING and isinstance(text, _TEXTS) and isinstance(sought, _TEXTS):
-        _work.get().spend(len(text) * len(sought) // _CHARACTERS_OF_A_STEP)
-
-
-_SEARCHING = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip", "trim"})
-
-
-_WORDS = re.compile(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+")  # as `textwrap` has them
-
-
-def _steps_to_wrap(text: str, width: int = 79, *_others: Any, **_named: Any) -> int:
-    """For the lines, and for the words that are too long for one: each line of such a word copies the rest of it."""
-    copied = sum(length * length for length in map(len, _WORDS.findall(text)) if length > width) // max(width, 1)
-    return 5 * len(text.splitlines()) + copied // 8_000
-
-
-_SEQUENCES = (str, bytes, list, tuple)
+_LAZY = ("batch", "list", "map", "reject", "rejectattr", "select", "selectattr", "slice")
+# Filters and methods that do not look into what is in their value.
+_SHALLOW = {*_LAZY, "attr", "d", "default", "first", "get", "items", "keys", "last", "length", "reverse", "values"}
+# Those that take it apart, or a text into its characters or words.
+_ITEMS_OF_A_STEP = {
+    **dict.fromkeys((*_LAZY, "dictsort", "fromkeys", "groupby", "isdisjoint", "join", "max", "min"), 2),
+    **dict.fromkeys(("sort", "sum", "unique", "wordwrap"), 2),
+    **dict.fromkeys(("indent", "striptags", "title", "urlencode", "wordcount"), 20),
+}
+# Those that compare each place of a text with all that is sought: they strip, or search from the end.
+_SEARCHING = {"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip", "trim"}
 
 
 def _printed(text: str | bytes, arguments: Any) -> int:
@@ -490,20 +413,18 @@ def _printed(text: str | bytes, arguments: Any) -> int:
     # What fills the places: a tuple in order, a mapping by name, or one value.
     mapped = list(arguments.values()) if isinstance(arguments, Mapping) else [arguments]
     values = arguments if isinstance(arguments, tuple) else mapped
-    longest = max((_size(value) for value in {id(value): value for value in values}.values()), default=0)
+    longest = max((size_of(value).characters for value in values), default=0)
     widest = max((value for value in values if isinstance(value, int)), default=0)
-    return sum(
-        longest + sum(widest if width == "*" else _width(width) for width in place.groups("0"))
-        for place in _PRINTF.finditer(text if isinstance(text, str) else text.decode("latin-1"))
-    )
+    places = _PLACES.findall(text if isinstance(text, str) else text.decode("latin-1"))
+    return sum(longest + _digits(place) + place.count("*") * widest for place in places)
 
 
-_PRINTF = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")
+_PLACES = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(?:\*|\d+)?(?:\.(?:\*|\d+))?")
 
 
-def _width(digits: str) -> int:
-    """The number, or one that is too much where there are too many digits to read."""
-    return int(digits) if len(digits) < 10 else MAX_CHARACTERS + 1
+def _digits(written: str) -> int:
+    """The numbers in it, added up; too much for one that has too many digits to read."""
+    return sum(int(digits) if len(digits) < 10 else MAX_CHARACTERS + 1 for digits in re.findall(r"\d+", written))
 
 
 def _replaced(text: Any, old: Any, new: Any, count: int | None = None) -> int:
@@ -514,36 +435,47 @@ def _replaced(text: Any, old: Any, new: Any, count: int | None = None) -> int:
     return len(text) + times * (len(new) - len(old))
 
 
+def _squared(length: int, per: int = _CHARACTERS_OF_A_STEP) -> int:
+    """Pay for what takes the square of a length."""
+    _work.get().spend(length * length // per)
+    return length
+
+
 def _encoded(text: Any, encoding: str = "utf-8", errors: str = "strict") -> int:
-    is_usual = re.fullmatch(r"(utf.?(8|16|32)|ascii|latin|iso.?8859|cp125|windows)[-_\w]*", encoding.lower())
-    return 0 if is_usual and errors in ("strict", "ignore", "replace") else len(text)
+    # Some encodings take the square of the length, and some ways to write what one lacks make 90 letters of a letter.
+    is_usual = encoding.lower() in _USUAL_ENCODINGS and errors in ("strict", "ignore", "replace")
+    return len(text) if is_usual else _squared(len(text))
+
+
+_USUAL_ENCODINGS = ("utf-8", "utf8", "utf-16", "utf-32", "ascii", "latin-1")
+
+
+def _wrapped(
+    text: str,
+    width: int = 79,
+    break_long_words: bool = True,
+    wrapstring: str | None = None,
+    break_on_hyphens: bool = True,
+) -> int:
+    # Each line of a word that is too long for one copies the rest of the word: as if the text were one word.
+    return _squared(len(text), per=8_000 * max(width, 1)) * (1 + len(wrapstring or ""))
 
 
 # By the name of a filter, or of a method of text or time that takes the same arguments: how long what it makes would
 # get.
-_MAKES: Mapping[str, tuple[Limit, Callable[..., int]]] = {
-    "batch": (LIST, lambda rows, linecount, fill_with=None: linecount),
-    "center": (TEXT, lambda text, width=80, fill=" ": width),
-    "decode": (ENCODED, _encoded),
-    "encode": (ENCODED, _encoded),
-    "expandtabs": (
-        TEXT,
-        lambda text, tabsize=8: len(text) + text.count(b"\t" if isinstance(text, bytes) else "\t") * tabsize,
+_ESTIMATES: Mapping[str, Callable[..., int]] = {
+    "batch": lambda values, linecount, fill_with=None: linecount,
+    "center": lambda text, width=80, fill=" ": width,
+    "decode": _encoded,
+    "encode": _encoded,
+    "expandtabs": lambda text, tabsize=8: len(text) + text.count(b"\t" if isinstance(text, bytes) else "\t") * tabsize,
+    "format": lambda text, *args, **kwargs: _printed(text, kwargs or args),
+    "indent": lambda text, width=4, first=False, blank=False: (
+        len(text) + (len(text.splitlines()) + 1) * (width if isinstance(width, int) else len(width))
     ),
-    "format": (TEXT, lambda text, *args, **kwargs: _printed(text, kwargs or args)),
-    "indent": (
-        TEXT,
-        lambda text, width=4, first=False, blank=False: (
-            len(text) + (len(text.splitlines()) + 1) * (width if isinstance(width, int) else len(width))
-        ),
-    ),
-    "replace": (TEXT, _replaced),
-    "round": (NUMBER, lambda value, precision=0, method="common": abs(precision) * 4),  # ten to that power
-    "slice": (LIST, lambda value, slices, fill_with=None: slices),
-    "strftime": (TEXT, lambda moment, format: sum(map(_width, re.findall(r"\d+", format)))),
-    "tojson": (MARGIN, lambda value, indent=None: len(indent) if isinstance(indent, str) else indent or 0),
-    "wordwrap": (
-        MARGIN,
-        lambda text, width=79, break_long_words=True, wrapstring=None, break_on_hyphens=True: len(wrapstring or ""),
-    ),
+    "replace": _replaced,
+    "round": lambda value, precision=0, method="common": abs(precision) * 100,  # ten to that power
+    "slice": lambda values, slices, fill_with=None: slices,
+    "strftime": lambda moment, format: _digits(format),
+    "wordwrap": _wrapped,
 }
