@@ -76,7 +76,7 @@ def faults_of_crash(moment: Moment, world: World) -> list[str]:
     if moment.command.options is None and runfile is not None and not runfile.revalidating:
         is_old = runfile.identity == world.identity_before
         if is_old and any(world.disk.read(world.out / name) != world.parts_before[name] for name in world.part_names()):
-            faults.append("parts were read anew and run.json does not say so")
+            faults.append("parts were read again and run.json does not say so")
     if has_success and (runfile is None or rows != runfile.input.rows):
         faults.append(f"_SUCCESS stands over {rows} rows")
     if world.spoilt and not any(world.spoilt in content for content in world.disk.tree().values()):

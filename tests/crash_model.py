@@ -243,7 +243,7 @@ _prepared: list[tuple[Job, Any]] = []
 
 
 def _prepare_once(job: Job) -> Any:
-    """A job is loaded anew whenever it or its input is edited."""
+    """A job is loaded again whenever it or its input is edited."""
     if not _prepared or _prepared[-1][0] is not job:
         _prepared[:] = [(job, _prepare(job))]
     return _prepared[-1][1]
@@ -286,7 +286,7 @@ class Command:
     is_free: Callable[[str], bool] = lambda text: False
 
     def begin(self, world: World) -> None:
-        """Edit the files, and forget what may be bought anew."""
+        """Edit the files, and forget what may be bought again."""
         folder = world.job.file.parent
         self.edit(folder)
         world.job = load_job(world.job.file)
@@ -355,7 +355,7 @@ LIFE = (
     ),
     Command("a changed tool on stored answers", None, edit=_change_tool),
     Command("another prompt for what is new", RunOptions(on_change="keep"), edit=_change_prompt_and_grow),
-    Command("everything anew", RunOptions(on_change="rerun"), is_free=lambda text: True),
+    Command("everything again", RunOptions(on_change="rerun"), is_free=lambda text: True),
     Command(
         "the old input again",
         RunOptions(),

@@ -131,7 +131,7 @@ class HiddenServer:
     working: int = 0  # requests that were let in and are not answered
     answer_tokens: Callable[[random.Random], int] = lambda dice: PLAIN_TOKENS
     latency_s: Callable[[random.Random, int], float] = lambda dice, in_flight: dice.lognormvariate(0.0, 0.5)
-    token_s: float = 0.0  # that each token of an answer takes besides
+    token_s: float = 0.0  # that each token of an answer adds
     statuses: Counter[int] = field(default_factory=Counter)
     sent_at_s: list[float] = field(default_factory=list)
     in_flight: int = 0

@@ -194,7 +194,7 @@ def test_an_output_that_may_not_be_written_is_named(tmp_path: Path) -> None:
 
 # With --log-format json
 
-SLIP = 'sytem = "a"'
+TYPO = 'sytem = "a"'
 REFUSED = {
     "fault": ("run", "job.toml", "--set", "limits.attempts=0", "--set", "input.pth=x"),
     "input": ("run", "job.toml", "--input", "none\udc80.jsonl"),
@@ -225,7 +225,7 @@ def test_an_error_is_a_line_of_json_where_json_is_asked_for(
 
 
 def test_warnings_are_lines_of_json_where_json_is_asked_for(tmp_path: Path) -> None:
-    job = write_job(tmp_path, rows=2, request=SLIP)
+    job = write_job(tmp_path, rows=2, request=TYPO)
 
     done = batchcall("run", job, "--log-format", "json")
     quiet = batchcall("run", job, "--log-format", "json", "--quiet")
@@ -299,14 +299,14 @@ def test_check_shows_the_first_request_with_the_key_masked_and_sends_nothing(tmp
 def test_typos_in_a_tool_are_reported_by_check_and_once_by_run(tmp_path: Path) -> None:
     job = write_job(tmp_path, rows=3)
     edit(tmp_path / "tool.json", '"minimum"', '"minimun"')
-    slip = "record_person: /properties/age/minimun: not a keyword of JSON Schema; did you mean minimum?"
+    typo = "record_person: /properties/age/minimun: not a keyword of JSON Schema; did you mean minimum?"
 
     checked = batchcall("check", job, "--json")
     ran = batchcall("run", job)
 
-    assert json.loads(checked.stdout)["warnings"] == [slip]
+    assert json.loads(checked.stdout)["warnings"] == [typo]
     assert ran.returncode == 0
-    assert ran.stderr.count(slip) == 1
+    assert ran.stderr.count(typo) == 1
 
 
 def test_status_and_verify_distinguish_a_half_done_output_from_a_done_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a damaged or unfit output does: it is named, mended where that costs nothing, and never passed off as sound."""
+"""What a damaged or unfit output does: it is named, fixed where that costs nothing, and never passed off as sound."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def finished(folder: Path, endpoint: SandboxProcess, **how: str) -> tuple[
     return job, folder / "out"
 
 
-MADE_ANEW = "Move the file away and run the job again: its rows are rebuilt from the stored answers at no cost"
+REBUILT = "Move the file away and run the job again: its rows are rebuilt from the stored answers at no cost"
 
 
 def flip_bit(path: Path, place: int) -> None:
@@ -118,7 +118,7 @@ async def test_bytes_that_flip_anywhere_in_a_part_are_fixed_by_the_one_thing_tha
             continue
         (fault,) = proof.faults
         assert "part-000001.parquet" in fault
-        assert fault.endswith(MADE_ANEW), f"byte {place}: {fault}"
+        assert fault.endswith(REBUILT), f"byte {place}: {fault}"
 
         part.rename(tmp_path / "away")
         summary = await run_job(job)

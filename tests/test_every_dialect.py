@@ -245,7 +245,9 @@ def test_a_first_row_that_cannot_be_processed_ends_the_job(
 
 @every_way
 @pytest.mark.parametrize("fault", ["invalid_schema_arguments", "unknown_tool"])
-def test_asking_again_mends_a_first_invalid_answer(tmp_path: Path, fault: str, protocol: str, is_stream: bool) -> None:
+def test_asking_again_repairs_a_first_invalid_answer(
+    tmp_path: Path, fault: str, protocol: str, is_stream: bool
+) -> None:
     got = in_virtual_time(tmp_path, (protocol, is_stream), Settings(faults={fault: 1.0}), more="[validate]\nreask = 1")
 
     assert (got.exit_code, got.statuses, len(got.rows)) == (ExitCode.OK, {"ok"}, ROWS)
@@ -307,7 +309,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, protocol: str) -> Non
 
 
 @every_way
-async def test_stored_answers_are_read_anew_without_a_request(tmp_path: Path, protocol: str, is_stream: bool) -> None:
+async def test_stored_answers_are_read_again_without_a_request(tmp_path: Path, protocol: str, is_stream: bool) -> None:
     async with serving(Settings()) as url:
         job = a_job(tmp_path, protocol, url, is_stream=is_stream)
         await ran(job, url)

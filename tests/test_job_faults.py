@@ -85,7 +85,7 @@ def test_a_fault_of_one_section_hides_none_of_another(tmp_path: Path) -> None:
     ]
 
 
-def test_a_fault_is_told_once_and_not_with_all_that_follows_from_it(tmp_path: Path) -> None:
+def test_a_fault_is_reported_once_and_not_with_all_that_follows_from_it(tmp_path: Path) -> None:
     text = with_tool('file = "none.json"').replace(MODEL, 'model = "m"\ntool_choice = "record"')
 
     faults = faults_of(write(tmp_path, text.replace("[endpoint]", "[endpiont]")))
@@ -173,7 +173,7 @@ def test_a_role_of_a_server_s_own_is_allowed(tmp_path: Path, role: str) -> None:
         ('path = "out"\n', 'path = "out', "(at end of document)", "strings need quotes"),
     ],
 )
-def test_what_is_no_toml_is_told_with_its_line_and_key(
+def test_what_is_not_toml_is_reported_with_its_line_and_key(
     tmp_path: Path, old: str, new: str, told: str, hint: str
 ) -> None:
     with pytest.raises(JobError) as refused:
@@ -244,7 +244,7 @@ def test_keys_that_vendors_have_for_tools_pass_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["raise SystemExit(3)", "def (", "Model = 5", "class Model: pass", ""])
-def test_a_python_tool_that_is_no_model_is_a_fault_without_traceback(tmp_path: Path, source: str) -> None:
+def test_a_python_tool_that_is_not_a_model_is_a_fault_without_traceback(tmp_path: Path, source: str) -> None:
     (tmp_path / "ill.py").write_text(source)
 
     faults = faults_of(write(tmp_path, with_tool('python = "ill:Model"')))
@@ -253,7 +253,7 @@ def test_a_python_tool_that_is_no_model_is_a_fault_without_traceback(tmp_path: P
     assert faults[0].startswith("tool.0.python: ill:Model cannot be imported as a pydantic model")
 
 
-def test_toml_that_nests_without_end_is_told(tmp_path: Path) -> None:
+def test_toml_that_nests_without_end_is_reported(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="too deep"):
         load_job(write(tmp_path, f"a = {'[' * 100_000}"))
 

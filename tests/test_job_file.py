@@ -122,7 +122,7 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     assert (job.limits.requests_per_minute, job.limits.max_failed_rows) == (None, None)
 
 
-def test_all_faults_are_told_at_once_each_with_its_key(tmp_path: Path) -> None:
+def test_all_faults_are_reported_at_once_each_with_its_key(tmp_path: Path) -> None:
     text = WHOLE.replace("concurrency = 64", "concurrency = 0\ntimout = '5s'").replace('"2%"', '"two"')
     text = text.replace("part_rows = 10_000", 'part_rows = "many"\nkep = []').replace("[prices", "[price")
 
@@ -181,12 +181,12 @@ def test_a_key_in_the_job_file_is_an_error_that_does_not_repeat_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["[input\n", 'a = "\\x"\n', "a = 1\na = 2\n"])
-def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, text: str) -> None:
+def test_what_is_not_toml_is_reported_with_its_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(JobError, match="line"):
         load_job(write(tmp_path, text))
 
 
-def test_a_job_that_is_not_there_or_not_text_is_told(tmp_path: Path) -> None:
+def test_a_job_that_is_missing_or_not_text_is_reported(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="no job file"):
         load_job(tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b'a = "\xe9"')
@@ -208,7 +208,7 @@ def test_any_other_key_of_request_goes_into_the_body_as_written(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("slip", "meant"),
+    ("typo", "meant"),
     [
         ("temprature", "temperature"),
         ("maxTokens", "max_tokens"),
@@ -218,12 +218,12 @@ def test_any_other_key_of_request_goes_into_the_body_as_written(tmp_path: Path) 
     ],
 )
 def test_a_key_of_request_that_is_near_to_one_of_a_protocol_is_sent_with_a_warning(
-    tmp_path: Path, slip: str, meant: str
+    tmp_path: Path, typo: str, meant: str
 ) -> None:
-    job = load_job(write(tmp_path, SMALL.replace('model = "m"', f'model = "m"\n{slip} = 0')))
+    job = load_job(write(tmp_path, SMALL.replace('model = "m"', f'model = "m"\n{typo} = 0')))
 
-    assert job.request.parameters == {slip: 0}
-    assert job.warnings == [f"request.{slip} goes into the body as written; did you mean {meant}?"]
+    assert job.request.parameters == {typo: 0}
+    assert job.warnings == [f"request.{typo} goes into the body as written; did you mean {meant}?"]
 
 
 def test_no_key_of_a_vendor_a_relay_or_a_local_server_is_warned_of(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_durations_are_read(written: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("written", ["", "soon", "5 parsecs", "5", "-3s"])
-def test_what_is_no_duration_is_refused(written: str) -> None:
+def test_what_is_not_a_duration_is_refused(written: str) -> None:
     with pytest.raises(JobError, match="not a duration"):
         parse_duration(written, key="k")
 
@@ -526,7 +526,7 @@ def test_the_schema_is_a_schema_and_takes_the_whole_job_file() -> None:
     jsonschema_rs.validate(job_schema(), tomllib.loads(WHOLE))
 
 
-def test_a_change_is_told_key_by_key_and_long_texts_in_part(tmp_path: Path) -> None:
+def test_a_change_is_reported_key_by_key_and_long_texts_in_part(tmp_path: Path) -> None:
     old = request_identity(load_job(write(tmp_path, WHOLE)))
     text = (
         WHOLE.replace("gpt-4o-mini", "gpt-4.1").replace("temperature = 0", "top_p = 1").replace("Receipt:", "x" * 500)

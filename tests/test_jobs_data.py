@@ -225,7 +225,7 @@ def test_a_missing_source_is_said_in_a_sentence(name: str, tmp_path: Path, monke
     assert not (tmp_path / "rows").exists()
 
 
-def test_apt_without_lists_is_told_to_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_apt_without_lists_is_made_to_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apt_cache = tmp_path / "apt-cache"
     apt_cache.write_text("#!/bin/sh\necho Package: dash\n", encoding="utf-8")
     apt_cache.chmod(0o755)

@@ -114,7 +114,7 @@ async def go_on_from_the_raw_answers(job: Path) -> None:
     await run_again(job)
 
 
-async def read_anew(job: Path) -> None:
+async def read_again(job: Path) -> None:
     assert revalidate_job(job).rows == 200
 
 
@@ -138,7 +138,7 @@ async def run_again(job: Path) -> None:
         go_on_from_the_journal,
         say_the_status_of_the_journal,
         go_on_from_the_raw_answers,
-        read_anew,
+        read_again,
         take_what_other_rows_have_bought,
         put_together_what_no_row_has_taken,
     ],

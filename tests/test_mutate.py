@@ -98,7 +98,7 @@ def test_nine_of_ten_are_enough(
     assert mutate.judge(tmp_path, chosen[:10], {"toy": mutate.Reach({}, {})}, math.inf) == code
 
 
-def test_a_change_that_is_proven_to_change_nothing_is_no_mutant(
+def test_a_change_that_is_proven_to_change_nothing_is_not_a_mutant(
     mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = len(mutate.all_mutants(tmp_path, ["batchcall"]))

@@ -192,7 +192,7 @@ def test_without_a_descriptor_for_a_single_connection_the_run_stops_with_3() -> 
 
 
 @pytest.mark.parametrize("concurrency", [64, None])
-def test_a_lack_of_descriptors_lowers_what_is_in_flight_and_is_no_outage(concurrency: int | None) -> None:
+def test_a_lack_of_descriptors_lowers_what_is_in_flight_and_is_not_an_outage(concurrency: int | None) -> None:
     pacer = Pacer(concurrency=concurrency)
     for _ in range(40):
         pacer.sent(0.0)

@@ -1,4 +1,4 @@
-"""What a person who follows the README runs into: a slip is named before it costs anything, and nothing is refused
+"""What a person who follows the README runs into: a typo is named before it costs anything, and nothing is refused
 that could just go on."""
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def test_after_a_key_that_was_refused_a_changed_job_just_runs(
 
 
 @pytest.mark.parametrize("fault", ["context_length", "unprocessable", "server_error", "html_200"])
-async def test_rows_that_brought_no_answer_are_no_reason_to_refuse_a_changed_job(tmp_path: Path, fault: str) -> None:
+async def test_rows_that_brought_no_answer_do_not_refuse_a_changed_job(tmp_path: Path, fault: str) -> None:
     """400 for every row: what a person changes next is the job. 5xx: nothing came, nothing was paid."""
     more = "attempts = 1\nmax_failed = 25"
     async with open_sandbox(Settings(faults={fault: 1.0})) as endpoint:
@@ -118,7 +118,7 @@ async def test_rows_that_brought_no_answer_are_no_reason_to_refuse_a_changed_job
     assert (summary.totals["ok"], summary.requests) == (4, 4)
 
 
-async def test_rows_that_made_no_request_are_no_reason_to_refuse_a_changed_job(tmp_path: Path) -> None:
+async def test_rows_that_made_no_request_do_not_refuse_a_changed_job(tmp_path: Path) -> None:
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=4)
         edit(job, "{{ text }}", "{{ text.missing }}")
@@ -376,7 +376,9 @@ def test_every_command_takes_the_job_file_or_the_output_folder(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_whose_job_file_is_gone_says_so_and_a_folder_that_is_no_output_names_the_file(tmp_path: Path) -> None:
+def test_an_output_whose_job_file_is_gone_says_so_and_a_folder_that_is_not_an_output_names_the_file(
+    tmp_path: Path,
+) -> None:
     job = write_job(tmp_path, rows=3)
     assert batchcall("run", job).returncode == 0
     (tmp_path / "no-job").mkdir()
@@ -435,7 +437,7 @@ def test_a_column_in_the_marks_of_another_language_is_warned_of(tmp_path: Path, 
     "text",
     ['{\\"text\\": 1}', "{text: string}", "{nope}", "{% raw %}{{ text }}{% endraw %}", "\\\\textbf{x}", "{}", "<text>"],
 )
-def test_braces_that_name_no_column_are_no_slip(tmp_path: Path, text: str) -> None:
+def test_braces_that_name_no_column_are_not_a_typo(tmp_path: Path, text: str) -> None:
     job = write_job(tmp_path)
     edit(job, "Who is this?", f"Who is this? {text}")
 
@@ -458,7 +460,7 @@ def test_a_number_or_a_switch_in_quotes_is_warned_of(tmp_path: Path, written: st
 
 
 @pytest.mark.parametrize("written", ['user = "1815"', 'stop = "1"', 'reasoning_effort = "low"', "max_tokens = 200"])
-def test_what_may_be_a_text_or_is_right_is_no_slip(tmp_path: Path, written: str) -> None:
+def test_what_may_be_a_text_or_is_right_is_not_a_typo(tmp_path: Path, written: str) -> None:
     assert warnings_of(write_job(tmp_path, request=written)) == ""
 
 

@@ -81,7 +81,7 @@ STRICT = {"type": "function", "function": {**TOOL["function"], "strict": True}}
 UNSPEAKABLE = 'seed = 7\nn = 2\nlogit_bias = { "50256" = -100 }'
 
 
-async def test_all_that_a_protocol_cannot_say_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+async def test_all_that_a_protocol_cannot_say_is_reported_before_anything_is_sent(tmp_path: Path) -> None:
     asked: list[web.BaseRequest] = []
     async with endpoint(asked) as url:
         protocol = 'protocol = "openai-responses"'

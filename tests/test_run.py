@@ -146,7 +146,7 @@ async def test_a_row_without_its_id_is_a_bad_row_and_the_others_go_on(tmp_path: 
     assert verify_output(tmp_path / "out").faults == []
 
 
-async def test_values_that_no_column_holds_are_told_and_as_parquet_all_is_kept_and_nothing_bought_again(
+async def test_values_that_no_column_holds_are_reported_and_as_parquet_all_is_kept_and_nothing_bought_again(
     tmp_path: Path, endpoint: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchcall.input.jsonl.SAMPLE_ROWS", 20)
@@ -176,7 +176,7 @@ async def test_values_that_no_column_holds_are_told_and_as_parquet_all_is_kept_a
 
 
 @pytest.mark.parametrize("parameters", [{"type": "nonsense"}, {"$ref": "http://localhost/elsewhere"}])
-async def test_rows_whose_own_tool_is_no_schema_are_bad_rows_and_no_damage(
+async def test_rows_whose_own_tool_is_not_a_schema_are_bad_rows_and_not_damage(
     tmp_path: Path, endpoint: SandboxProcess, parameters: dict[str, Any]
 ) -> None:
     job = write_job(tmp_path, url=endpoint.url)

@@ -122,7 +122,7 @@ async def test_a_changed_job_is_refused_and_says_what_changed_and_how_many_rows_
     assert await requests_to(endpoint) == 25
 
 
-async def test_a_changed_job_is_done_again_when_told_so_and_going_back_costs_nothing(
+async def test_a_changed_job_is_done_again_when_asked_and_going_back_costs_nothing(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job = write_job(tmp_path, url=endpoint.url)
@@ -233,7 +233,7 @@ async def test_what_the_sandbox_invents_is_never_taken_for_an_answer_of_a_real_e
     assert {row["endpoint"] for row in results(tmp_path / "out")} == {endpoint.url}
 
 
-async def test_rows_that_were_kept_from_another_job_are_done_again_when_told_so(
+async def test_rows_that_were_kept_from_another_job_are_done_again_when_asked(
     tmp_path: Path, endpoint: SandboxProcess
 ) -> None:
     job = write_job(tmp_path, url=endpoint.url)

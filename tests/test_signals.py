@@ -216,7 +216,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     ("streams", "code"),
     [("<&-", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), ("2>/dev/full", 0), ("| true", 0)],
 )
-def test_a_stream_that_is_closed_or_not_listened_to_is_no_fault_of_the_run(
+def test_a_stream_that_is_closed_or_not_listened_to_is_not_a_fault_of_the_run(
     tmp_path: Path, endpoint: SandboxProcess, streams: str, code: int
 ) -> None:
     job = write_job(tmp_path, url=endpoint.url, rows=10, request=f"seed = {200 + len(streams)}")
@@ -308,7 +308,7 @@ def test_what_is_said_where_stdout_was_closed_is_on_stderr(tmp_path: Path, endpo
 
 
 @pytest.mark.parametrize("words", [("schema",), ("sandbox", "--faults")])
-def test_a_reader_that_has_seen_enough_is_no_fault(words: tuple[str, ...]) -> None:
+def test_a_reader_that_has_seen_enough_is_not_a_fault(words: tuple[str, ...]) -> None:
     left = left_by(*words, streams="| head -1")
 
     assert (left.returncode, left.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""A name is suggested for a slip of it, and for nothing else."""
+"""A name is suggested for a typo of it, and for nothing else."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_a_stream_means_what_the_whole_answer_would(
 
 
 @given(content=blocks, data=st.data())
-def test_a_stream_cut_anywhere_before_its_end_is_no_answer(content: list[Any], data: st.DataObject) -> None:
+def test_a_stream_cut_anywhere_before_its_end_is_not_an_answer(content: list[Any], data: st.DataObject) -> None:
     stream = as_stream(message(content, "end_turn"), lambda text: [text], " ", "\n\n")
 
     answer = decode(stream[: data.draw(st.integers(0, stream.index(b'"message_delta"')))])

@@ -22,13 +22,13 @@ def read(document: Any, *, tool: Tool = TOOL, repair: bool = True) -> Any:
 
 
 @pytest.mark.parametrize("repair", [True, False])
-def test_an_input_that_is_an_object_is_no_repair(repair: bool) -> None:
+def test_an_input_that_is_an_object_is_not_a_repair(repair: bool) -> None:
     reading = read(message([use({"city": "Paris"})]), repair=repair)
 
     assert (reading.status, reading.arguments, reading.repairs) == (Status.OK, {"city": "Paris"}, ())
 
 
-def test_an_input_that_is_text_is_mended_and_recorded() -> None:
+def test_an_input_that_is_text_is_repaired_and_recorded() -> None:
     reading = read(message([use('{"city": "Paris"}')]))
 
     assert (reading.status, reading.arguments, reading.repairs) == (Status.OK, {"city": "Paris"}, ("double_encoded",))

@@ -223,14 +223,14 @@ def test_what_anthropic_cannot_do_is_a_fault_that_says_what_to_do(parameters: di
     assert "; " in found
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_every_fault_is_reported_at_once() -> None:
     faults = CLAUDE.faults(Shape("m", parameters={"seed": 7, "temperature": 2, "n": 3}))
 
     assert [fault.split(":")[0] for fault in faults] == ["request.seed", "request.temperature", "request.n"]
 
 
 @pytest.mark.parametrize("parameters", [{}, {"temperature": 1}, {"n": 1}, {"seed": None}, {"stop": ["END"]}])
-def test_what_anthropic_can_do_is_no_fault(parameters: dict[str, Any]) -> None:
+def test_what_anthropic_can_do_is_not_a_fault(parameters: dict[str, Any]) -> None:
     assert CLAUDE.faults(Shape("m", (TOOL,), "required", parameters)) == []
 
 

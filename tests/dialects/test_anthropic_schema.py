@@ -53,7 +53,7 @@ def test_words_of_older_drafts_are_faults_wherever_they_stand(schema: dict[str, 
         assert found.startswith(f"tool.g.parameters.{place}.{path}: ")
 
 
-def test_what_stands_in_values_is_no_schema() -> None:
+def test_what_stands_in_values_is_not_a_schema() -> None:
     values: list[Any] = [{"type": "dict"}, {"items": [1]}]
     inner = {"type": "object", "default": values[0], "enum": values, "examples": values, "const": values[1]}
     schema: Any = {"type": "dict", "properties": {"type": inner, "items": inner, "required": inner}}

@@ -190,7 +190,7 @@ def test_a_thousand_deltas_are_parsed_as_a_handful(protocol: str, monkeypatch: p
     assert len(parsed) < 10
 
 
-def test_what_is_no_run_stays_as_it_came_and_templates_are_tried_ever_less_often() -> None:
+def test_what_is_not_a_run_stays_as_it_came_and_templates_are_tried_ever_less_often() -> None:
     events = [f"data: {json.dumps({'choices': [{'delta': {'content': 'x', f'k{n}': n}}]})}" for n in range(3_000)]
 
     assert list(join_deltas("\n\n".join(events))) == events

@@ -189,7 +189,7 @@ def test_arguments_beyond_64_bits_are_quoted_exactly() -> None:
     assert b'"args": {"n": 123456789012345678901}' in body or b'"args":{"n":123456789012345678901}' in body
 
 
-def test_arguments_that_are_no_object_are_put_into_one() -> None:
+def test_arguments_that_are_not_an_object_are_put_into_one() -> None:
     messages: list[Json] = [*HELLO, {"role": "assistant", "tool_calls": [quoted("f", '{"n":', "c")]}]
 
     assert encoded(Shape("m"), messages)["contents"][1]["parts"][0]["functionCall"]["args"] == {"arguments": '{"n":'}

@@ -48,7 +48,7 @@ def test_the_reason_decides_the_status(reason: str, status: Status) -> None:
 
 
 @pytest.mark.parametrize("repair", [True, False])
-def test_arguments_that_are_an_object_need_no_mending(repair: bool) -> None:
+def test_arguments_that_are_an_object_need_no_repair(repair: bool) -> None:
     toolbox = Toolbox.of([tool("get_weather", WEATHER)])
     part = {"functionCall": {"name": "get_weather", "args": {"city": "Paris"}}}
     reply = decode({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})
@@ -73,7 +73,7 @@ def test_arguments_in_pieces_never_pass_for_a_call_without_any() -> None:
         assert reading.arguments is None
 
 
-def test_arguments_that_are_a_text_are_mended_and_that_is_recorded() -> None:
+def test_arguments_that_are_a_text_are_repaired_and_that_is_recorded() -> None:
     toolbox = Toolbox.of([tool("get_weather", WEATHER)])
     part = {"functionCall": {"name": "get_weather", "args": '{"city": "Paris"}'}}
     reply = decode({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})

@@ -250,7 +250,7 @@ def test_a_body_beyond_the_cap_is_too_large() -> None:
     assert answer.kind is FailureKind.TOO_LARGE
 
 
-def test_an_error_page_beyond_the_cap_is_told_by_its_status() -> None:
+def test_an_error_page_beyond_the_cap_is_known_by_its_status() -> None:
     answer = CHAT.decode(HttpResponse(502, {}, b"<html><title>502 Bad Gateway</title>", is_cut=True), now_s=0.0)
 
     assert isinstance(answer, Failure)
@@ -455,7 +455,7 @@ def test_a_stream_means_what_the_whole_answer_would(
 
 
 @given(calls=calls, content=texts, data=st.data())
-def test_a_stream_cut_anywhere_before_its_finish_is_no_answer(
+def test_a_stream_cut_anywhere_before_its_finish_is_not_an_answer(
     calls: tuple[RawCall, ...], content: str, data: st.DataObject
 ) -> None:
     stream = as_stream(data.draw(shuffled_pieces(calls, content, None)), {})

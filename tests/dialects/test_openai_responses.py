@@ -297,7 +297,7 @@ def test_what_responses_cannot_say_is_named_with_its_key(parameters: dict[str, A
     assert CHAT.faults(ask(**parameters).shape) == []
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     shape = ask(seed=7, n=2, tools=(tool(strict=True),)).shape
 
     paths = [fault.partition(": ")[0] for fault in RESPONSES.faults(shape)]

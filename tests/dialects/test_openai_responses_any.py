@@ -65,7 +65,7 @@ def test_any_mutated_stream_is_an_answer(data: st.DataObject) -> None:
 
 
 @given(data=st.data())
-def test_a_stream_cut_anywhere_is_no_answer(data: st.DataObject) -> None:
+def test_a_stream_cut_anywhere_is_not_an_answer(data: st.DataObject) -> None:
     case = json.loads((GOLDEN / "stream-output-left-out.json").read_bytes())
     stream: str = case["response"]["body"]
     end = data.draw(st.integers(0, stream.index('"type": "response.completed"')))

@@ -185,7 +185,7 @@ def test_the_largest_counts_of_many_requests_add_up_without_an_overflow(tmp_path
     ("status", "ended"),
     [(200, Status.OK), (500, Status.OK), *((status, Status.BAD_RESPONSE) for status in (0, 99, 600, 999))],
 )
-def test_a_completion_with_a_status_that_http_does_not_know_is_no_success(status: int, ended: Status) -> None:
+def test_a_completion_with_a_status_that_http_does_not_know_is_not_a_success(status: int, ended: Status) -> None:
     outcome = outcome_of(completion(usage={"prompt_tokens": 1, "completion_tokens": 1}), status=status)
 
     assert (outcome.status, outcome.http_status) == (ended, status)

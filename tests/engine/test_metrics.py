@@ -53,7 +53,7 @@ def test_a_server_without_metrics_is_looked_at_three_times_and_no_more() -> None
     assert pacer.window.size == 8
 
 
-async def test_metrics_are_read_from_the_host_of_the_endpoint_and_nothing_there_is_no_fault() -> None:
+async def test_metrics_are_read_from_the_host_of_the_endpoint_and_nothing_there_is_not_a_fault() -> None:
     async def metrics(request: web.BaseRequest) -> web.Response:
         is_there = request.path == "/metrics"
         return web.Response(status=200 if is_there else 404, text="llamacpp:requests_processing 1")

@@ -1,4 +1,4 @@
-"""Each request gets the answer to itself, whatever a server sends besides. A real server in a thread of its own."""
+"""Each request gets the answer to itself, whatever else a server sends. A real server in a thread of its own."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ PARTING_WORDS = {
 
 
 @pytest.mark.parametrize("word", PARTING_WORDS)
-async def test_a_parting_word_is_no_rows_answer_and_nothing_worth_a_note(word: str) -> None:
+async def test_a_parting_word_is_not_a_rows_answer_and_not_worth_a_note(word: str) -> None:
     said: list[str] = []
 
     def behave(taken: socket.socket, row: int) -> None:

@@ -153,7 +153,7 @@ async def test_only_the_headers_that_say_something_are_kept_in_lower_case_and_cu
     }
 
 
-async def test_a_header_that_is_no_text_does_not_hinder() -> None:
+async def test_a_header_that_is_not_text_can_be_stored() -> None:
     answer = OK.replace(b"Content-Type: application/json", b"X-Request-Id: \xff\xfe")
     async with raw_server(answer) as server:
         kept = (await answer_of(server.url)).headers
@@ -220,7 +220,7 @@ async def test_a_gzip_bomb_is_cut_at_its_expansion_ratio() -> None:
     assert len(answer.body) == MAX_EXPANSION * len(bomb) < MAX_BODY
 
 
-async def test_a_long_wait_filled_with_spaces_is_no_bomb() -> None:
+async def test_a_long_wait_filled_with_spaces_is_not_a_bomb() -> None:
     body = b" " * (ALWAYS_EXPANDED - 2) + b"{}"
     async with raw_server(answer_with(gzip.compress(body), Content_Encoding="gzip")) as server:
         answer = await answer_of(server.url)

@@ -118,7 +118,7 @@ def no_such_name(*_: object, **__: object) -> None:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-async def test_a_lack_of_descriptors_is_no_fault_of_the_endpoint() -> None:
+async def test_a_lack_of_descriptors_is_not_a_fault_of_the_endpoint() -> None:
     said: list[str] = []
     async with raw_server(then="serve") as server, transport_to(server.url, say=said.append) as transport:
         first = await transport.post(REQUEST)

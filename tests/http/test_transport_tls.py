@@ -163,7 +163,7 @@ async def test_a_proxy_that_does_not_connect_leaves_the_request_unsent_and_its_p
 
 
 @pytest.mark.parametrize("header", ["Authorization", "x-api-key", "api-key", "x-goog-api-key"])
-async def test_a_proxy_is_not_told_the_key(monkeypatch: pytest.MonkeyPatch, header: str) -> None:
+async def test_a_proxy_does_not_get_the_key(monkeypatch: pytest.MonkeyPatch, header: str) -> None:
     async with raw_server(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n") as proxy:
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
         await failure_of("https://api.example.invalid/v1", trust_env=True, headers={header: KEY}, secrets=(KEY,))

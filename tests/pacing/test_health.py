@@ -184,7 +184,7 @@ def test_a_job_that_tolerates_every_failure_is_not_stopped_for_them() -> None:
     assert [health.saw_row_end(Status.NO_CALL) for _ in range(60)] == [None] * 60
 
 
-def test_the_stop_says_what_to_mend() -> None:
+def test_the_stop_says_what_to_fix() -> None:
     health = health_that_worked()
 
     verdict = [health.saw_row_end(Status.TRUNCATED) for _ in range(50)][-1]

@@ -22,7 +22,7 @@ def toolbox_of(parameters: Any) -> Toolbox:
     return maker.toolbox_of(maker.make_request(row))
 
 
-def test_a_tool_of_a_row_that_is_no_schema_is_a_fault_of_the_row() -> None:
+def test_a_tool_of_a_row_that_is_not_a_schema_is_a_fault_of_the_row() -> None:
     with pytest.raises(RowError, match=r"^the row's tool cannot be used: tool 'f', /type: "):
         toolbox_of({"type": ["STRING", {}]})
 

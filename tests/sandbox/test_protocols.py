@@ -334,7 +334,7 @@ def test_what_is_nearest_to_a_fault_is_a_fault(name: str) -> None:
     assert set(route[0].nearest.values()) <= {*FAULTS, ""}
 
 
-async def test_limits_are_told_in_each_vendors_own_headers() -> None:
+async def test_limits_are_reported_in_each_vendors_own_headers() -> None:
     got = {}
     for name, vendor in VENDORS.items():
         async with rooted(Settings(requests_per_minute=1)) as root:

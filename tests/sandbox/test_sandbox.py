@@ -173,7 +173,7 @@ async def test_only_the_right_key_is_served_and_a_wrong_one_is_not_billed(header
     assert ledger["billed_tokens"] == good.json["usage"]["total_tokens"]
 
 
-async def test_limits_are_kept_and_told_truly() -> None:
+async def test_limits_are_kept_and_reported_as_they_are() -> None:
     async with open_sandbox(Settings(requests_per_minute=5)) as sandbox:
         got = [await post(sandbox.url) for _ in range(7)]
 
@@ -284,7 +284,7 @@ async def test_modules_that_lie_in_the_folder_where_it_is_started_are_not_run(
         assert (await post(sandbox.url)).status == 200
 
 
-async def test_a_python_that_cannot_be_run_is_told_as_that_and_not_as_a_fault_of_the_output(
+async def test_a_python_that_cannot_be_run_is_reported_as_that_and_not_as_a_fault_of_the_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = write_job(tmp_path)
