@@ -25,7 +25,6 @@ from batchcall.base.records import (
     Usage,
 )
 from batchcall.dialects import DIALECTS
-from batchcall.dialects.parameters import max_tokens_of
 from batchcall.pacing.price import cost_of
 
 PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -157,32 +156,6 @@ def test_a_fault_of_ours_keeps_the_answer_and_ends_no_run() -> None:
     assert by_hand is not None
     assert (by_hand.message, by_hand.http_status) == (
         "batchcall cannot read this answer: a process died; it is kept, please report it", None)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("parameters", "cap"),
-    [
-        ({}, None),
-        ({"max_tokens": 7, "max_output_tokens": 9}, 9),
-        ({"max_tokens": 7, "generationConfig": {"maxOutputTokens": 8}}, 8),
-        ({"max_tokens": 7, "options": {"num_predict": 8}}, 7),
-        ({"options": {"num_predict": 8}}, 8),
-        ({"options": "none", "parameters": {"max_new_tokens": 6}}, 6),
-        ({"max_tokens": "64"}, 64),
-        ({"max_tokens": "999999999"}, 999_999_999),
-        ({"max_tokens": "1000000000"}, None),
-        ({"max_tokens": "x"}, None),
-        ({"max_tokens": 0, "n_predict": 5}, 5),
-        ({"max_tokens": -1}, None),
-        ({"max_tokens": 1}, 1),
-        ({"max_tokens": True}, None),
-        ({"max_tokens": 2.9}, 2),
-        ({"max_tokens": 2**63 - 1}, 2**63 - 1),
-        ({"max_tokens": 2**63}, None),
-    ],
-)
-def test_the_cap_on_an_answer_is_found_wherever_servers_have_it(parameters: dict[str, Any], cap: int | None) -> None:
-    assert max_tokens_of(Shape("m", (), None, parameters)) == cap
 
 
 def test_a_row_without_a_request_costs_nothing_now_and_keeps_what_it_cost() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from asking_gemini import GEMINI, GOLDEN, HELLO, WEATHER, decode, encoded, tool
 from batchcall.answers.arguments import Toolbox
-from batchcall.base.records import Json, RawCall, Reply, Request, Shape, Status
-from batchcall.dialects.parameters import max_tokens_of
+from batchcall.base.records import RawCall, Reply, Request, Shape, Status
 from documents import documented, faults_by
 
 # From an answer to a status
@@ -82,19 +81,6 @@ def test_arguments_that_are_a_text_are_repaired_and_that_is_recorded() -> None:
     reading = toolbox.read(reply, repair=True, coerce=False, max_tokens=None)
 
     assert (reading.arguments, reading.repairs) == ({"city": "Paris"}, ("double_encoded",))
-
-
-@pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [
-        ({"max_tokens": 5}, 5),
-        ({"generationConfig": {"maxOutputTokens": 7}, "max_tokens": 5}, 7),
-        ({"generationConfig": {"maxOutputTokens": True}}, None),
-        ({"generationConfig": 5}, None),
-    ],
-)
-def test_the_cap_on_an_answer_is_known_in_geminis_words_too(parameters: dict[str, Json], expected: int | None) -> None:
-    assert max_tokens_of(Shape("m", parameters=parameters)) == expected
 
 
 # Follow-ups

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from batchcall.base.records import FailureKind, HttpResponse, Shape
+from batchcall.base.records import FailureKind, HttpResponse
 from batchcall.dialects import DIALECTS
 from batchcall.dialects.anthropic.turns import _use
 from batchcall.dialects.complaint import _as_code, _is_status
 from batchcall.dialects.moments import seconds_until, zone_called
-from batchcall.dialects.parameters import max_tokens_of
 from batchcall.dialects.quotas import likely_renewal_s, span_of_headers, span_of_words
 
 NOON = datetime(2026, 11, 30, 12, tzinfo=UTC)  # a Monday
@@ -135,14 +134,6 @@ def test_a_code_is_a_status_between_400_and_599(code: str, is_status: bool) -> N
 )
 def test_a_code_is_a_short_text_or_number(written: Any, code: str) -> None:
     assert _as_code(written) == code
-
-
-@pytest.mark.parametrize(
-    ("written", "cap"),
-    [(1, 1), (0, None), (2**62, 2**62), (2**63, None), (5.0, 5), (True, None), ("5", 5), (-1, None)],
-)
-def test_a_cap_is_a_number_from_one_on(written: Any, cap: int | None) -> None:
-    assert max_tokens_of(Shape("m", (), parameters={"max_tokens": written})) == cap
 
 
 @pytest.mark.parametrize("function", ["f", None, 5, ["f"]])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batchcall.base.records import Shape
-from batchcall.dialects.parameters import DROPPED, Parameter, parameter_faults, put_parameters
+from batchcall.dialects.parameters import DROPPED, Parameter, max_tokens_of, parameter_faults, put_parameters
 
 TABLE = {
     "renamed": Parameter("other"),
@@ -80,3 +80,50 @@ def test_a_fault_names_the_key_and_is_left_out_where_the_value_can_be_said() -> 
         "request.even: is odd; add 1",
     ]
     assert list(parameter_faults(fine, TABLE, lambda name: Parameter())) == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "cap"),
+    [
+        ({}, None),
+        ({"max_completion_tokens": 10}, 10),
+        ({"generation_config": {"max_output_tokens": 10}}, 10),
+        ({"options": {"num_predict": 8}}, 8),
+        ({"n_predict": 10}, 10),
+        ({"max_new_tokens": 10}, 10),
+        ({"options": "none", "parameters": {"max_new_tokens": 6}}, 6),
+        # Of two, one counts.
+        ({"max_tokens": 7, "max_output_tokens": 9}, 9),
+        ({"max_tokens": 7, "generationConfig": {"maxOutputTokens": 8}}, 8),
+        ({"max_tokens": 7, "options": {"num_predict": 8}}, 7),
+        # What is not a cap leaves the next one.
+        ({"max_tokens": None, "max_completion_tokens": 10}, 10),
+        ({"max_tokens": 0, "n_predict": 5}, 5),
+        ({"n_predict": -1}, None),
+        ({"generationConfig": {"maxOutputTokens": True}}, None),
+        ({"generationConfig": 5}, None),
+    ],
+)
+def test_the_cap_on_an_answer_is_found_wherever_servers_have_it(parameters: dict[str, Any], cap: int | None) -> None:
+    assert max_tokens_of(Shape("m", (), None, parameters)) == cap
+
+
+@pytest.mark.parametrize(
+    ("written", "cap"),
+    [
+        (1, 1),
+        (0, None),
+        (-1, None),
+        (2**63 - 1, 2**63 - 1),
+        (2**63, None),
+        (10.0, 10),
+        (2.9, 2),
+        (True, None),
+        ("64", 64),
+        ("999999999", 999_999_999),
+        ("1000000000", None),
+        ("many", None),
+    ],
+)
+def test_a_cap_is_a_number_from_one_on(written: Any, cap: int | None) -> None:
+    assert max_tokens_of(Shape("m", parameters={"max_tokens": written})) == cap

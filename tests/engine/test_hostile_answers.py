@@ -15,7 +15,6 @@ from batchcall.answers.arguments import Toolbox
 from batchcall.answers.read import AnswerParser, Prepared
 from batchcall.base.records import Attempt, HttpResponse, Outcome, Request, Row, Shape, Status, Tool, Usage
 from batchcall.dialects import DIALECTS
-from batchcall.dialects.parameters import max_tokens_of
 from batchcall.disk.disk import RealDisk
 from batchcall.output.columns import Layout
 from batchcall.output.parts import Totals, read_rows, read_totals, write_part
@@ -191,27 +190,3 @@ def test_a_completion_with_a_status_that_http_does_not_know_is_not_a_success(sta
     assert (outcome.status, outcome.http_status) == (ended, status)
     assert outcome.usage.total_tokens == 2  # it may well be billed
     assert (str(status) in (outcome.error or "")) == (ended is not Status.OK)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "cap"),
-    [
-        ({"max_tokens": 10}, 10),
-        ({"max_completion_tokens": 10}, 10),
-        ({"max_output_tokens": 10}, 10),
-        ({"generationConfig": {"maxOutputTokens": 10}, "max_tokens": 99}, 10),
-        ({"generation_config": {"max_output_tokens": 10}}, 10),
-        ({"options": {"num_predict": 10}}, 10),
-        ({"n_predict": 10}, 10),
-        ({"max_new_tokens": 10}, 10),
-        ({"max_tokens": "10"}, 10),
-        ({"max_tokens": 10.0}, 10),
-        ({"n_predict": -1}, None),
-        ({"max_tokens": None, "max_completion_tokens": 10}, 10),
-        ({"max_tokens": True}, None),
-        ({"max_tokens": "many"}, None),
-        ({}, None),
-    ],
-)
-def test_the_cap_of_an_answer_is_known_by_whatever_name_it_has(parameters: dict[str, Any], cap: int | None) -> None:
-    assert max_tokens_of(Shape("m", (), None, parameters)) == cap

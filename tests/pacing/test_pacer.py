@@ -9,8 +9,6 @@ import pytest
 from batchcall.base.errors import ExitCode
 from batchcall.base.records import Failure, FailureKind, Quota, RateLimits
 from batchcall.pacing.pacer import Orders, Pacer
-from batchcall.pacing.proxy_cutoffs import ProxyCutoffs
-from batchcall.pacing.queue import read_queue
 
 
 def failed(kind: FailureKind, *, retry_after_s: float | None = None, code: str | None = None) -> Failure:
@@ -320,39 +318,6 @@ def test_what_the_server_tells_of_its_queue_decides_the_window() -> None:
     assert pacer.orders(2.0).in_flight == 35
     pacer.saw_queue(running=35, waiting=0, now_s=4.0)
     assert pacer.orders(4.0).in_flight == 70
-
-
-@pytest.mark.parametrize(
-    ("text", "queue"),
-    [
-        (
-            'vllm:num_requests_running{model_name="m",engine="0"} 12.0\nvllm:num_requests_waiting{engine="0"} 3\n',
-            (12, 3),
-        ),
-        ("sglang:num_running_reqs 4\nsglang:num_queue_reqs 0 1700000000000", (4, 0)),
-        ("llamacpp:requests_processing 1\nllamacpp:requests_deferred 7", (1, 7)),
-        ('vllm:num_requests_running{e="0"} 1\nvllm:num_requests_running{e="1"} 2\nvllm:num_requests_waiting 0', (3, 0)),
-        ("vllm:num_requests_running NaN\nvllm:num_requests_waiting 0", None),
-        ('vllm:num_requests_running{e="0"}12\nvllm:num_requests_waiting{e="0"}3', (12, 3)),
-        ("vllm:num_requests_running -0.5\nvllm:num_requests_waiting 0", None),
-        ("# HELP python_info\npython_info 1", None),
-        ("<html>", None),
-        ("vllm:num_requests_running\nvllm:num_requests_waiting x", None),
-    ],
-)
-def test_the_queue_is_read_from_the_metrics_of_three_servers(text: str, queue: tuple[float, float] | None) -> None:
-    assert read_queue(text) == queue
-
-
-def test_reads_that_all_die_at_the_same_second_are_told_and_others_are_not() -> None:
-    proxy, chance = ProxyCutoffs(), ProxyCutoffs()
-    for number in range(8):
-        proxy.saw(failed(FailureKind.DISCONNECTED), 60.0 + number / 20)
-        chance.saw(failed(FailureKind.DISCONNECTED), 7.0 * number)
-        chance.saw(failed(FailureKind.TIMED_OUT), 30.0)  # that is our own limits.timeout
-
-    assert proxy.same_second == (8, 60)
-    assert chance.same_second is None
 
 
 def refused_twice(pacer: Pacer) -> None:

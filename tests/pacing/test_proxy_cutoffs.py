@@ -28,6 +28,8 @@ def after(*seconds: float, failure: Failure = CUT) -> tuple[int, int] | None:
         ([60.0] * 4 + [62.0], None),
         ([60.0] * 8 + [10.0, 20.0], (8, 60)),  # four of five
         ([60.0] * 7 + [10.0, 20.0], None),
+        ([60.0 + number / 20 for number in range(8)], (8, 60)),
+        ([7.0 * number for number in range(8)], None),
         ([4.0] * 5, (5, 4)),
         ([3.9] * 5, None),  # so soon it has many reasons
     ],
