@@ -46,10 +46,8 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
             schema["patternProperties"] = kept
             if len(kept) < len(named):
                 # Any name may match a pattern that is left out. The empty pattern matches every name, so none is
-                # unexpected, and no other keyword may forbid what is left.
+                # unexpected: neither `additionalProperties` nor `unevaluatedProperties` is asked about it.
                 schema["patternProperties"] = {"": True} | kept
-                for word in ("additionalProperties", "unevaluatedProperties"):
-                    schema.pop(word, None)
                 left_out.append(f"{path}/patternProperties: {_WHY}")
         if left_out:
             unsure.add(id(schema))

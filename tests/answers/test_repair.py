@@ -716,3 +716,17 @@ def test_half_a_surrogate_pair_is_named_in_a_text_that_is_not_too_long(length: i
         read_json(text)
 
     assert ("half a surrogate pair" in str(refused.value)) is is_explained
+
+
+def test_a_text_is_json_in_a_string_twice_at_most() -> None:
+    once = json.dumps('{"shop": "a"}')
+    twice = json.dumps(once)
+
+    assert repaired(once) == repaired(twice) == Repaired({"shop": "a"}, ("double_encoded",))
+    assert repaired(json.dumps(twice)) is None
+
+
+@pytest.mark.parametrize("text", ['{"a": {"b": 1}}', '{"a": ":"}', "[]", '{"a": 1, "b": [{"a": 1}]}'])
+def test_where_no_colon_is_missing_no_work_is_done_to_find_a_key_twice(text: str) -> None:
+    assert not has_duplicate_keys(text, read_json(text), effort := Effort(1_000))
+    assert effort.units == 1_000

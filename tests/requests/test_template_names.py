@@ -138,6 +138,8 @@ def test_what_is_meant_as_jinja_has_it_hides_no_column(text: str) -> None:
         ("{{ lang | default('en') }}{{ lang }}", {"lang"}),
         ("{{ (a ~ b) | default('en') }}", {"a", "b"}),
         ("{{ lang.code }}", {"lang"}),
+        ("{% if 'lang' in other %}{{ row.lang }}{% endif %}", {"lang", "other"}),
+        ("{% if 'lang' == row.other %}{{ row.lang }}{% endif %}", {"lang", "other"}),
         ("{{ a if b is defined else c }}", {"a", "c"}),
         ("{{ a if a is defined }}", set()),
         ("{{ lang.code.short }}{{ lang.code is defined }}", {"lang"}),
