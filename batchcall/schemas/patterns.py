@@ -47,7 +47,7 @@ def leave_patterns_out(document: dict[str, Json], references: References) -> lis
             if len(kept) < len(named):
                 # Any name may match a pattern that is left out. The empty pattern matches every name, so none is
                 # unexpected: neither `additionalProperties` nor `unevaluatedProperties` is asked about it.
-                schema["patternProperties"] = {"": True} | kept
+                schema["patternProperties"] = {"": {}} | kept  # draft 4 has no `true`
                 left_out.append(f"{path}/patternProperties: {_WHY}")
         if left_out:
             unsure.add(id(schema))

@@ -133,6 +133,26 @@ def test_names_that_a_pattern_left_out_may_have_meant_are_not_forbidden(rest: st
     assert len(schema.left_out) == 1
 
 
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema#",
+        "http://json-schema.org/draft-07/schema#",
+        "https://json-schema.org/draft/2019-09/schema",
+        "https://json-schema.org/draft/2020-12/schema",
+    ],
+)
+def test_a_pattern_for_names_is_left_out_in_every_draft(draft: str) -> None:
+    named = {"(?=a)b": {"type": "string"}, "^c": {"type": "string"}}
+    schema = compile_schema({"$schema": draft, "patternProperties": named, "additionalProperties": False})
+
+    assert len(schema.left_out) == 1
+    for value, is_valid in (({"d": 1, "": 2}, True), ({"c": "x"}, True), ({"c": 1}, False)):
+        assert schema.is_valid(value) is is_valid
+        assert (schema.explain(value) == "the arguments do not fit their schema") is is_valid
+
+
 def test_names_known_by_a_pattern_left_out_within_count_as_looked_at() -> None:
     schema = compile_schema({"allOf": [{"patternProperties": {AHEAD: {}}}], "unevaluatedProperties": False})
 
