@@ -1,7 +1,12 @@
-"""The values that travel between the rooms, the errors that end a run, and what every room may need."""
+"""The values that travel between the rooms, the errors that end a run, and what every room may need.
+
+What `--help` does not need is imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from batchcall.base.counted import counted
-from batchcall.base.did_you_mean import close_to
 from batchcall.base.errors import (
     BatchcallError,
     DamagedRecordError,
@@ -13,35 +18,38 @@ from batchcall.base.errors import (
     OutputError,
     ResumeError,
 )
-from batchcall.base.records import (
-    NO_USAGE,
-    Attempt,
-    Bill,
-    Failure,
-    FailureKind,
-    HttpRequest,
-    HttpResponse,
-    Json,
-    Money,
-    Outcome,
-    Quota,
-    RateLimits,
-    RawCall,
-    Reply,
-    Request,
-    Row,
-    Scope,
-    Shape,
-    Status,
-    Tool,
-    ToolCall,
-    Usage,
-    record,
-)
-from batchcall.base.redaction import Redactor
 from batchcall.base.secret import Secret
 from batchcall.base.terminal import printable
 from batchcall.base.version import VERSION
+
+if TYPE_CHECKING:
+    from batchcall.base.did_you_mean import close_to
+    from batchcall.base.records import (
+        NO_USAGE,
+        Attempt,
+        Bill,
+        Failure,
+        FailureKind,
+        HttpRequest,
+        HttpResponse,
+        Json,
+        Money,
+        Outcome,
+        Quota,
+        RateLimits,
+        RawCall,
+        Reply,
+        Request,
+        Row,
+        Scope,
+        Shape,
+        Status,
+        Tool,
+        ToolCall,
+        Usage,
+        record,
+    )
+    from batchcall.base.redaction import Redactor
 
 __all__ = [
     "NO_USAGE",
@@ -83,3 +91,11 @@ __all__ = [
     "printable",
     "record",
 ]
+
+_HOMES = {"Redactor": "redaction", "close_to": "did_you_mean"}  # of all other names that are not here yet: records
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'records')}"), name)
