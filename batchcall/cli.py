@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import os
-import signal
 import sys
 import threading
 from itertools import pairwise
@@ -19,17 +17,6 @@ from batchcall.base import VERSION, BatchcallError, ExitCode, JobError, printabl
 
 if TYPE_CHECKING:
     from batchcall.job import Job
-
-
-# Freed memory goes back to the system: pyarrow's own allocator keeps it, and so does the C library, which raises the
-# size from which blocks are given back as large ones are freed. `scripts/bench memory` shows it: 200 answers of 1 MB
-# take 220 MB, else 300 to 440. Set before pyarrow is imported, and only here, where the process is ours.
-_M_MMAP_THRESHOLD = -3  # malloc.h
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-if sys.platform.startswith("linux"):
-    _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
-    if _mallopt is not None:
-        _mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 # Every command takes the job file, its folder or the output folder, whichever is at hand.
@@ -61,6 +48,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         _open_standard_streams()
+        _give_memory_back()
         try:
             return super().invoke(ctx)
         except BatchcallError as error:
@@ -111,6 +99,22 @@ class _NoPandas:
     def find_spec(name: str, path: object = None, target: object = None) -> None:
         if name in ("numpy", "pandas"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _give_memory_back() -> None:
+    """Freed memory goes back to the system: pyarrow's own allocator keeps it, and so does the C library, which raises
+    the size from which blocks are given back as large ones are freed. `scripts/bench memory` shows it: 200 answers of
+    1 MB take 220 MB, else 300 to 440. Only here, where the process is ours."""
+    import ctypes
+
+    if sys.platform.startswith("linux"):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
+
+
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # before pyarrow is imported
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 _INPUT = click.option("--input", "input_path", metavar="PATH", help="Read this instead of input.path.")
@@ -180,6 +184,8 @@ def run(
     **choices: Any,  # of `RunOptions`, under the same names
 ) -> None:
     """Do what is left of a job. To continue after any stop, run the same command again."""
+    import signal
+
     # Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
     # import would come out as another error, with another exit code.
     is_main = threading.current_thread() is threading.main_thread()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,21 +14,6 @@ import pytest
 
 from batchcall.disk.lock import hold_lock
 from running import batchcall, edit, some_rows, write_job, write_rows
-
-
-def test_help_imports_neither_pyarrow_nor_aiohttp() -> None:
-    program = (
-        "import sys; sys.argv = ['batchcall', '--help']\n"
-        "from batchcall.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "print([name for name in ('pyarrow', 'aiohttp', 'jinja2', 'msgspec', 'orjson') if name in sys.modules])"
-    )
-
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-
-    assert shown.stdout.splitlines()[-1] == "[]"
-    assert "Usage: batchcall" in shown.stdout
 
 
 def test_every_command_has_help() -> None:

@@ -27,6 +27,13 @@ def imported_by(program: str, *words: str, into: Path) -> set[str]:
     return set(json.loads((into / "imported").read_text()))
 
 
+def test_help_imports_click_and_little_else(tmp_path: Path) -> None:
+    imported = imported_by(COMMAND, "--help", into=tmp_path)
+
+    libraries = {"aiohttp", "jinja2", "msgspec", "orjson", "pyarrow"}
+    assert imported & {*libraries, "asyncio", "batchcall.base.records", "ctypes", "difflib", "ipaddress"} == set()
+
+
 async def test_a_plain_run_does_not_import_what_it_does_not_use(endpoint: SandboxProcess, tmp_path: Path) -> None:
     job = write_job(tmp_path, url=endpoint.url, rows=1)
 
