@@ -47,6 +47,7 @@ WAITING = {
 LAZY_ON_PURPOSE = {
     "cli.py", "__init__.py",  # so that `--help` and `import batchcall` load next to nothing
     "pipeline/open_engine.py",  # the embedded endpoint
+    "report/progress.py",  # the bar of a terminal
 }  # fmt: skip
 
 # Where a third-party library may be imported: patterns of paths within the package.

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from typing import Any, Protocol, TextIO
 
 import orjson
-from tqdm import tqdm
 
 from batchcall.base import printable
 from batchcall.report.snapshot import Snapshot
@@ -76,6 +75,8 @@ class Bar:
     """tqdm: rows, rate, and what else is worth knowing."""
 
     def __init__(self, stream: TextIO) -> None:
+        from tqdm import tqdm  # noqa: PLC0415  # not above: without a terminal nobody needs it
+
         tqdm.monitor_interval = 0  # no thread of its own
         self._bar = tqdm(total=None, unit=" rows", file=stream, dynamic_ncols=True, smoothing=0.05, mininterval=0.2)
         self._is_first = True
