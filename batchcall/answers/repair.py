@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batchcall.base import Json, RawCall
+from batchcall.base import Json, RawCall, late_regex
 from batchcall.schemas import (
     CompiledTool,
     Effort,
@@ -162,7 +162,7 @@ def _nesting(text: str) -> Iterator[tuple[int, int]]:
 
 
 _STRING = r'"(?:[^"\\]|\\.)*+"?'  # an unclosed string runs to the end, so that no text takes quadratic time
-_TOKEN = re.compile(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
+_TOKEN = late_regex(rf"{_STRING}|[\[\]{{}}]", re.DOTALL)
 _STEP: Mapping[str, int] = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
@@ -239,7 +239,7 @@ def _replace_surrogates(text: str) -> str:
     return _ESCAPE.sub(lambda escape: "\\ufffd" if escape["half"] else escape[0], without_surrogates(text))
 
 
-_ESCAPE = re.compile(
+_ESCAPE = late_regex(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
@@ -250,7 +250,7 @@ def _open_fence(text: str) -> str:
     return text[opened.end() :].rstrip().removesuffix("```") if opened else text
 
 
-_FENCE = re.compile(r"\s*```[\w-]*")
+_FENCE = late_regex(r"\s*```[\w-]*")
 
 
 def _keep_one_copy(text: str) -> str:
@@ -272,7 +272,7 @@ def _keep_one_copy(text: str) -> str:
 
 
 _BETWEEN_COPIES = " \t\r\n,"
-_EMPTY_OBJECT = re.compile(r"\{\s*\}")
+_EMPTY_OBJECT = late_regex(r"\{\s*\}")
 
 
 def _are_equal(values: list[Json]) -> bool:
@@ -314,7 +314,7 @@ def _keep_last_snapshot(text: str) -> str:
 
 
 _CUT = "Input data was truncated"  # in msgspec's words
-_SNAPSHOT = re.compile(r"(\{[^{]*(?:\{[^{]*)*?)(?=\1)")  # with another behind it that begins with all of it
+_SNAPSHOT = late_regex(r"(\{[^{]*(?:\{[^{]*)*?)(?=\1)")  # with another behind it that begins with all of it
 
 
 def _drop_trailing_text(text: str) -> str:
@@ -328,8 +328,8 @@ def _drop_trailing_text(text: str) -> str:
 
 
 # A member of another object, behind whatever it stands (a comma, a fence, a tag), or of ours, closed too early.
-_MEMBER = re.compile(rf"[{{,]\s*+{_STRING}\s*+:")
-_TRAILING_COMMA = re.compile(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
+_MEMBER = late_regex(rf"[{{,]\s*+{_STRING}\s*+:")
+_TRAILING_COMMA = late_regex(rf"(?P<string>{_STRING})|,(?=\s*+[\]}}])", re.DOTALL)
 
 
 # Two readings exist where a `\u` has too few digits: a character that lost some, or a path. And where the same string
@@ -361,13 +361,13 @@ def _escape_controls(text: str) -> str:
     return _IN_STRINGS.sub(lambda string: _CONTROL.sub(escape, string[0]), text)
 
 
-_JSON_ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
-_ANY_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_NO_ESCAPE = re.compile(r"\\.", re.DOTALL)  # in what is left without escapes
-_SHORT_UNICODE = re.compile(r"\\u[0-9a-fA-F]")
-_WINDOWS_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\")
-_IN_STRINGS = re.compile(_STRING, re.DOTALL)
-_CONTROL = re.compile(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
+_JSON_ESCAPE = late_regex(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_ANY_ESCAPE = late_regex(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_NO_ESCAPE = late_regex(r"\\.", re.DOTALL)  # in what is left without escapes
+_SHORT_UNICODE = late_regex(r"\\u[0-9a-fA-F]")
+_WINDOWS_PATH = late_regex(r"(?<![A-Za-z])[A-Za-z]:\\")
+_IN_STRINGS = late_regex(_STRING, re.DOTALL)
+_CONTROL = late_regex(r"\\.|(?P<raw>[\x00-\x1f])", re.DOTALL)
 
 # Repairs of text that is not JSON, in the order in which they are tried. Each step takes the text that the step before
 # left, and returns it unchanged, unrecorded, unless exactly one reading exists. Of two different JSON texts none is cut
@@ -454,7 +454,7 @@ def _wrapper_name(name: str) -> str:
 
 
 _MAX_WRAPPERS = 5
-_NO_LETTER = re.compile(r"[\W\d_]+")
+_NO_LETTER = late_regex(r"[\W\d_]+")
 # Names without case, digits and signs. Not what may mean something: an "example", an "error", a "previous" record.
 _WRAPPERS = frozenset(
     {
@@ -524,7 +524,7 @@ def _from_string(text: str, kinds: Kinds) -> Json:
 
 
 _WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_NUMBER = late_regex(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 # What each does depends on the text that the arguments came as.
 _VALUE_STEPS: Mapping[str, Callable[[str, list[str]], _Change]] = {

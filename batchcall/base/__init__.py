@@ -18,6 +18,7 @@ from batchcall.base.errors import (
     OutputError,
     ResumeError,
 )
+from batchcall.base.late_regex import late_regex
 from batchcall.base.secret import Secret
 from batchcall.base.terminal import printable
 from batchcall.base.version import VERSION
@@ -88,6 +89,7 @@ __all__ = [
     "Usage",
     "close_to",
     "counted",
+    "late_regex",
     "printable",
     "record",
 ]

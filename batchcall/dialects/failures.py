@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, Scope
+from batchcall.base import NO_USAGE, Failure, FailureKind, Json, Money, Quota, Scope, late_regex
 from batchcall.dialects.complaint import Complaint, find_complaint, markup_title, one_line
 from batchcall.dialects.jsontext import objects_in
 from batchcall.dialects.limits import open_at_once, quota_limits, says_too_many_open
@@ -216,7 +216,7 @@ class Wording(NamedTuple):
     pattern: re.Pattern[str]
 
 
-CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<", re.I)
+CLOUDFLARE_LIMIT = late_regex(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<", re.I)
 
 # Google and Anthropic have one code for a rate that was met and for money that is spent ("This request would exceed
 # your account's monthly spend limit" comes as rate_limit_error), and Google one for a key that may do nothing and for a
@@ -225,48 +225,48 @@ CLOUDFLARE_LIMIT = re.compile(r"\berror(?: code:?)? 1015\b|cf-error-code\">1015<
 _CAP = r"spend(?:ing)? (?:cap|limit)"
 OVERRULING = (
     Wording(FailureKind.NO_QUOTA, frozenset({429}),
-            re.compile("prepayment credits are depleted"
+            late_regex("prepayment credits are depleted"
                        rf"|exceeded (?:its|your) (?:daily|weekly|monthly) {_CAP}"
                        r"|(?:would exceed|(?:has|have|['’]ve) (?:already )?(?:exceeded|reached|hit))"
                        rf" (?:its|the|your)(?: \w+['’]s)?(?: (?!hour|minute)\w+)? {_CAP}"
                        rf"|{_CAP} (?:has been |was |is )?(?:exceeded|reached)\b", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # Volcano Ark. Of a balance relays say so in passing, too
-            re.compile("exhausted its free (?:trial )?quota", re.I)),
+            late_regex("exhausted its free (?:trial )?quota", re.I)),
     Wording(FailureKind.NO_QUOTA, frozenset({403, 429}),  # xAI
-            re.compile("used all available credits or reached its monthly spending limit|run out of credits", re.I)),
+            late_regex("used all available credits or reached its monthly spending limit|run out of credits", re.I)),
     Wording(FailureKind.REJECTED, frozenset({403}),
-            re.compile("not have permission to access the file .{1,200} or it may not exist", re.I)),
+            late_regex("not have permission to access the file .{1,200} or it may not exist", re.I)),
 )
 
 # Sentences of endpoints that give no code, or one that says nothing. Never with 429: "quota" in the text of a rate
 # limit would end the run. Patterns are phrases rather than words, since messages quote what users write.
 WORDINGS = (
     Wording(FailureKind.RATE_LIMITED, frozenset({200, 403, 500, 503}), CLOUDFLARE_LIMIT),
-    Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), re.compile("负载已饱和|请求过于频繁")),
-    Wording(FailureKind.RATE_LIMITED, frozenset({403}), re.compile("out of call volume quota", re.I)),  # Azure
+    Wording(FailureKind.RATE_LIMITED, frozenset({200, 400, 403, 500, 503}), late_regex("负载已饱和|请求过于频繁")),
+    Wording(FailureKind.RATE_LIMITED, frozenset({403}), late_regex("out of call volume quota", re.I)),  # Azure
     Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # Gemini, with FAILED_PRECONDITION
-            re.compile("location is not supported for the API use|free tier is not available in your country", re.I)),
-    Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), re.compile("余额不足|额度|已欠费")),
+            late_regex("location is not supported for the API use|free tier is not available in your country", re.I)),
+    Wording(FailureKind.NO_QUOTA, frozenset({401, 403}), late_regex("余额不足|额度|已欠费")),
     Wording(FailureKind.NO_QUOTA, frozenset({403}),  # OpenRouter, SiliconFlow
-            re.compile(r"key limit exceeded \(total limit|balance is insufficient|not enough balance", re.I)),
-    Wording(FailureKind.NO_QUOTA, frozenset({412}), re.compile("account .{1,100} is suspended", re.I)),  # Fireworks
+            late_regex(r"key limit exceeded \(total limit|balance is insufficient|not enough balance", re.I)),
+    Wording(FailureKind.NO_QUOTA, frozenset({412}), late_regex("account .{1,100} is suspended", re.I)),  # Fireworks
     Wording(FailureKind.NO_QUOTA, frozenset({200, 400, 403}),
-            re.compile("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
+            late_regex("余额不足|额度不足|额度已用尽|已欠费|credit balance is too low|insufficient balance"
                        "|reached your specified (?:workspace )?API usage limits", re.I)),
     Wording(FailureKind.BAD_KEY, frozenset({200, 400}),  # the second is xAI's
-            re.compile("organization has been disabled|incorrect api key provided", re.I)),
+            late_regex("organization has been disabled|incorrect api key provided", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 500, 503}),
-            re.compile("无可用渠道|no available channels?\\b", re.I)),
+            late_regex("无可用渠道|no available channels?\\b", re.I)),
     Wording(FailureKind.UNKNOWN_MODEL, frozenset({200, 400}),  # DeepSeek, SiliconFlow, LiteLLM, OpenRouter, OpenAI
-            re.compile("模型不存在|model (?:does )?not exist|invalid model name passed in model"
+            late_regex("模型不存在|model (?:does )?not exist|invalid model name passed in model"
                        "|is not a valid model ID|^invalid model ID"
                        "|model identifier is invalid|with on-demand throughput is", re.I)),  # Bedrock
     Wording(FailureKind.FILTERED, frozenset({200, 400, 500}),
-            re.compile("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
-    Wording(FailureKind.FILTERED, frozenset({403}), re.compile("content violates usage guidelines", re.I)),  # xAI
+            late_regex("敏感词|sensitive words detected|内容安全|content (?:management|filtering) policy", re.I)),
+    Wording(FailureKind.FILTERED, frozenset({403}), late_regex("content violates usage guidelines", re.I)),  # xAI
     Wording(FailureKind.REJECTED, frozenset({200, 424, 500}),
-            re.compile(r"maximum context length is \d|exceeds the available context size", re.I)),
-    Wording(FailureKind.REJECTED, frozenset({500}), re.compile(r"^field \w+ is required")),  # new-api, as the first
+            late_regex(r"maximum context length is \d|exceeds the available context size", re.I)),
+    Wording(FailureKind.REJECTED, frozenset({500}), late_regex(r"^field \w+ is required")),  # new-api, as the first
 )
 
 # What the row says where the endpoint gives no message.
@@ -457,7 +457,7 @@ def _kind_of(answer: Answer, complaint: Complaint, *, now_s: float) -> FailureKi
 
 _MAY_BE_OF_WHAT_IS_OPEN = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED, None})
 _LIMIT_NAMES = ("rate_limit_type", "x-ratelimit-type")  # LiteLLM, GitHub Models
-_OPEN_IN_NAME = re.compile("max_?parallel|concurren(?!cy_unavailable)")
+_OPEN_IN_NAME = late_regex("max_?parallel|concurren(?!cy_unavailable)")
 
 
 def _by_code(codes: list[str], status: int) -> FailureKind | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batchcall.base import RateLimits
+from batchcall.base import RateLimits, late_regex
 from batchcall.dialects.jsontext import objects_in
 from batchcall.dialects.quotas import SENTENCE_END
 from batchcall.dialects.waits import read_length_s
@@ -71,20 +71,20 @@ def quota_limits(details: list[Any]) -> RateLimits | None:
 
 # fmt: off
 _OPEN_HEADER = "-limit-max_parallel_requests"
-_OPEN = re.compile(  # Anthropic, Moonshot, Zhipu, GitHub Models, LiteLLM, DeepInfra, TGI, vLLM's and other gateways
+_OPEN = late_regex(  # Anthropic, Moonshot, Zhipu, GitHub Models, LiteLLM, DeepInfra, TGI, vLLM's and other gateways
     r"concurren|max_parallel|\bparallel(?:ism| requests?\b)|\bsimultaneous|\bqueue (?:is )?full\b|^model is overloaded"
     r"|too many (?:open |active )?connections|\bin[ -]flight\b|\brequests (?:already )?in progress\b"
     r"|\bat the same time\b|\b(?:active|open|outstanding|pending|running|ongoing) requests\b"
     r"|\bno (?:free |idle )?slots?\b"
     r"|并发|並發|同时(?:请求|连接)|同時(?:リクエスト|接続|実行)|동시|\bgleichzeitig|\bparallele?n? Anfragen", re.I)
-_OF_RATES = re.compile(r"\b[RT]P[MD]\b|per[ _-]?(?:min|day|hour)|/ ?(?:min|day)|每分钟|每日|负载已饱和", re.I)
+_OF_RATES = late_regex(r"\b[RT]P[MD]\b|per[ _-]?(?:min|day|hour)|/ ?(?:min|day)|每分钟|每日|负载已饱和", re.I)
 _OPEN_LIMITS = (
-    re.compile(r"max_parallel_requests\W{1,4}current limit: ?(\d{1,5})\b", re.I),           # LiteLLM
-    re.compile(r"concurrency(?: limit)?(?: of| is)?:? ?(\d{1,5})\b(?! ?(?:ms|s)\b)", re.I),  # Moonshot
-    re.compile(r"limit(?: of|:)? ?(\d{1,5}) (?:concurrent|parallel)", re.I),
-    re.compile(r"(?:concurrent|parallel) (?:requests|connections)(?: limit)?(?: of| is|:) ?(\d{1,5})\b", re.I),
-    re.compile(r"rate limit of (\d{1,5}) per 0s", re.I),                                     # GitHub Models
-    re.compile(r"并发数?(?:限制|上限)?(?:为|是|：|:) ?(\d{1,5})"),
+    late_regex(r"max_parallel_requests\W{1,4}current limit: ?(\d{1,5})\b", re.I),           # LiteLLM
+    late_regex(r"concurrency(?: limit)?(?: of| is)?:? ?(\d{1,5})\b(?! ?(?:ms|s)\b)", re.I),  # Moonshot
+    late_regex(r"limit(?: of|:)? ?(\d{1,5}) (?:concurrent|parallel)", re.I),
+    late_regex(r"(?:concurrent|parallel) (?:requests|connections)(?: limit)?(?: of| is|:) ?(\d{1,5})\b", re.I),
+    late_regex(r"rate limit of (\d{1,5}) per 0s", re.I),                                     # GitHub Models
+    late_regex(r"并发数?(?:限制|上限)?(?:为|是|：|:) ?(\d{1,5})"),
 )
 # fmt: on
 

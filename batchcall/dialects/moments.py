@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from zoneinfo import ZoneInfo
 
+from batchcall.base import late_regex
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*\.?"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\b,?"
@@ -33,7 +35,7 @@ DATED = (
 _OTHER_DAY = rf"(?:on|of|next|today|tomorrow|(?:every|each) (?!day))\b|{_DAY}|{_MONTH} \d"
 CLOCK = rf"(?P<clock>{_TIME})(?: ?\(?(?P<clock_zone>{_ZONE}))?+(?!\)?,? (?:{_OTHER_DAY}))"
 # JavaScript and Go give an offset a name: "GMT+0100 (CET)", "+0800 CST".
-_ALONE = re.compile(rf"{DATED}(?(zone)\)?(?: \([^()]*\)| [A-Z]{{3,5}})?)|{CLOCK}\)?", re.I)
+_ALONE = late_regex(rf"{DATED}(?(zone)\)?(?: \([^()]*\)| [A-Z]{{3,5}})?)|{CLOCK}\)?", re.I)
 
 
 def seconds_until(moment: str, *, now_s: float) -> float | None:
@@ -103,9 +105,9 @@ _ZONES: Mapping[str, tzinfo | None] = {
         ("pst", -8), ("pdt", -7), ("mst", -7), ("est", -5), ("edt", -4), ("cet", 1), ("cest", 2), ("jst", 9), ("kst", 9)
     )},
 }  # fmt: skip
-_OFFSET = re.compile(r"(?:UTC|GMT)? ?([+-])(\d\d?):?(\d\d)?")
-_OF_MACHINE = re.compile(rf"(?:{_ISO} (?:\d\d?:[\d:.]+)?|{_RFC_2822} \d\d?:[\d:.]+)", re.I)
-_CLOCK_PARTS = re.compile(r"(\d\d?)(?::(\d\d))?(?::(\d\d(?:\.\d+)?))?(?: ?([ap])\.?m\.?)?", re.I)
+_OFFSET = late_regex(r"(?:UTC|GMT)? ?([+-])(\d\d?):?(\d\d)?")
+_OF_MACHINE = late_regex(rf"(?:{_ISO} (?:\d\d?:[\d:.]+)?|{_RFC_2822} \d\d?:[\d:.]+)", re.I)
+_CLOCK_PARTS = late_regex(r"(\d\d?)(?::(\d\d))?(?::(\d\d(?:\.\d+)?))?(?: ?([ap])\.?m\.?)?", re.I)
 _SOON = timedelta(days=62)
 _SHORTEST_DATE = 10  # characters: Python also reads "20240501" as a date, which is a number here
 

@@ -28,6 +28,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from batchcall.base import late_regex
 from batchcall.dialects.moments import PACIFIC
 
 HOUR, DAY, WEEK, MONTH = "hour", "day", "week", "month"
@@ -45,54 +46,54 @@ SPAN_BY_CODE: Mapping[str, str] = {  # in lower case
 # Names of codes, of quotas (Google's quotaId) and of headers, and what a field of an error says. A name says which
 # limit was met, so it needs no word for a limit beside it.
 _IN_NAME = (
-    (HOUR,  re.compile(r"per ?hour|hourly|byhour|\b(?:rph|hour|1h|60m|3600s?)\b")),
-    (DAY,   re.compile(r"per ?day|daily|byday|\b(?:rpd|tpd|day|1d|24h|86400s?)\b")),
-    (WEEK,  re.compile(r"per ?week|weekly|byweek|\b(?:week|7d|1w)\b")),
-    (MONTH, re.compile(r"per ?month|monthly|bymonth|\b(?:month|30d)\b")),
+    (HOUR,  late_regex(r"per ?hour|hourly|byhour|\b(?:rph|hour|1h|60m|3600s?)\b")),
+    (DAY,   late_regex(r"per ?day|daily|byday|\b(?:rpd|tpd|day|1d|24h|86400s?)\b")),
+    (WEEK,  late_regex(r"per ?week|weekly|byweek|\b(?:week|7d|1w)\b")),
+    (MONTH, late_regex(r"per ?month|monthly|bymonth|\b(?:month|30d)\b")),
 )
-_OF_MONEY = re.compile(r"spend|billing|payment|purchas|overdue|arrear", re.I)
+_OF_MONEY = late_regex(r"spend|billing|payment|purchas|overdue|arrear", re.I)
 
 # A minute or a second, in the languages that endpoints answer in.
-_SHORT = re.compile(
+_SHORT = late_regex(
     r"per[ _-]?(?:\d+ )?(?:min(?:ute)?|sec(?:ond)?)s?(?![a-z])|/ ?(?:s|sec|second|min|minute)\b"
     r"|\b(?:a|one|each|every) (?:minute|second)\b"
     r"|\b(?:RPM|TPM|RPS|TPS|QPS|QPM|IPM)\b|每分[钟鐘]|每秒|分钟内|分钟级"
     r"|\b(?:pro|par|por|в) (?:minut[eo]?|sekunde|seconde|segundo|минуту|секунду)\b"
     r"|(?<!\d)1 ?[分秒]|毎[分秒]|분당|초당", re.I)
 _LONG = (
-    (HOUR,  re.compile(r"per[ _-]?(?:\d+ )?hours?(?![a-z])|/ ?(?:h|hr|hour)\b|\bhourly\b|\b(?:an|\d+)[ -]hours?\b"
+    (HOUR,  late_regex(r"per[ _-]?(?:\d+ )?hours?(?![a-z])|/ ?(?:h|hr|hour)\b|\bhourly\b|\b(?:an|\d+)[ -]hours?\b"
                        r"|\bRPH\b|ByHour|每小[时時]|\d+ ?小时|\bpro Stunde\b|\bstündlich|\b(?:par heure|por hora)\b"
                        r"|1 ?時間|시간당|в час\b"
                        # The clock of an unknown place: "You've hit your limit · resets 8pm (America/New_York)"
                        r"|\b(?:resets?|try again)(?: at)? (?:[A-Z][a-z]{2} \d\d?(?:st|nd|rd|th)?,? "
                        r"(?:\d{4},? )?(?:at )?)?\d\d?(?::\d\d)? ?[ap]m\b",
                        re.I)),
-    (DAY,   re.compile(r"per[ _-]?(?:\d+ )?days?(?![a-z])|/ ?day\b|\bdaily\b|\b(?:a|one|each|every) day\b"
+    (DAY,   late_regex(r"per[ _-]?(?:\d+ )?days?(?![a-z])|/ ?day\b|\bdaily\b|\b(?:a|one|each|every) day\b"
                        r"|\b(?:RPD|TPD|IPD)\b|ByDay|\b24[ -]?h(?:ours?)?\b|\btoday's\b|\btomorrow\b"
                        r"|\b(?:for|requests|tokens|calls|times) today\b"
                        r"|每[日天]|今[日天]|[当當][日天]|[单單]日|明[天日]|日(?:限额|配额|额度|调用量|上限)"
                        r"|(?<![\d月])1 ?日|毎日|本日|일일|하루|내일|дневн|суточн|в (?:день|сутки)\b|завтра"
                        r"|\btäglich|\bTages(?!form)|\bpro Tag\b|\bmorgen\b|\bquotidien|\bpar jour\b|\bdemain\b"
                        r"|\bdi[aá]ri[ao]s?\b|\bpor d[ií]a\b|\b(?:mañana|amanhã)\b", re.I)),
-    (WEEK,  re.compile(r"per[ _-]?(?:\d+ )?weeks?(?![a-z])|/ ?week\b|\bweekly\b|\b(?:a|this|each) week\b"
+    (WEEK,  late_regex(r"per[ _-]?(?:\d+ )?weeks?(?![a-z])|/ ?week\b|\bweekly\b|\b(?:a|this|each) week\b"
                        r"|每[周週]|本周|週間|毎週|주간|недел|\bwöchentlich|\bpro Woche\b|\bWochen|\bpar semaine\b"
                        r"|\bpor semana\b|\bsemanal", re.I)),
-    (MONTH, re.compile(r"per[ _-]?(?:\d+ )?(?:calendar )?months?(?![a-z])|/ ?month\b|\bmonthly\b"
+    (MONTH, late_regex(r"per[ _-]?(?:\d+ )?(?:calendar )?months?(?![a-z])|/ ?month\b|\bmonthly\b"
                        r"|\b(?:a|this|each) month\b|每月|本月|月度|下个?月"
                        r"|[当當]月|月間|毎月|今月|월간|매월|месяч|в месяц\b"
                        r"|\bmonatlich|\bpro Monat\b|\bMonats|\bpar mois\b|\bmensu|\bmensa[li]|\bpor m[eê]s\b", re.I)),
 )
-_OF_SECONDS = re.compile(r"\bper (\d{1,8}) ?s(?:ec(?:onds)?)?\b", re.I)  # GitHub Models: 86400
+_OF_SECONDS = late_regex(r"\bper (\d{1,8}) ?s(?:ec(?:onds)?)?\b", re.I)  # GitHub Models: 86400
 # Without one of these, a sentence with a span is about something else: prices, a trial, the user's own text.
-_OF_LIMIT = re.compile(
+_OF_LIMIT = late_regex(
     r"limit|quota|exceed|reach|exhaust|used up|used all|run out|allowance|allocation|credits|\bcap\b|too many|try again"
     r"|\btimes an? "
     r"|上限|限额|限額|配额|配額|额度|額度|限制|制限|用尽|用完|超出|超过|超過|耗尽|已满|次数|kontingent|límite|лимит|квот"
     r"|한도|할당량", re.I)
-_ADVERTISES = re.compile(
+_ADVERTISES = late_regex(
     r"\b(?:upgrade|unlock|subscribe|sign up|add \S+ credits|increase|to get)\b|升级|充值|开通"
     r"|アップグレード|업그레이드", re.I)
-SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|[。！？；\n]+")
+SENTENCE_END = late_regex(r"(?<=[.!?;])\s+|[。！？；\n]+")
 # fmt: on
 
 _SPAN_S: Mapping[str, float] = {HOUR: 3600.0, DAY: 86400.0, WEEK: 7 * 86400.0, MONTH: 28 * 86400.0}

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from batchcall.base import Json
+from batchcall.base import Json, late_regex
 from batchcall.dialects.moments import BEIJING, CLOCK, DATED, moment_in, seconds_until, since_epoch_s
 
 LONGEST_WAIT_S = 900.0  # beyond it nobody waits: the run stops and reports until when
@@ -115,9 +115,9 @@ _UNITS = (
 )
 _LATIN = "|".join(latin for _, latin, _ in _UNITS)
 _OTHERS = "|".join(other for _, _, other in _UNITS)
-_AMOUNT = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?((?:{_LATIN})(?![a-zà-ÿ])|{_OTHERS})", re.I)
-_DURATION = re.compile(rf"(?:{_AMOUNT.pattern}(?:[ ,]|and )*)+", re.I)
-_CLOCK = re.compile(r"(?:(\d{1,3})\.)?(\d{1,3}):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?")  # Azure API Management: "12:14:05"
+_AMOUNT = late_regex(rf"(\d{{1,9}}(?:\.\d{{1,9}})?) ?((?:{_LATIN})(?![a-zà-ÿ])|{_OTHERS})", re.I)
+_DURATION = late_regex(rf"(?:{_AMOUNT.pattern}(?:[ ,]|and )*)+", re.I)
+_CLOCK = late_regex(r"(?:(\d{1,3})\.)?(\d{1,3}):([0-5]\d):([0-5]\d)(?:\.\d{1,9})?")  # Azure API Management: "12:14:05"
 
 
 # Headers
@@ -146,18 +146,18 @@ def _exhausted_waits(headers: Mapping[str, str], *, now_s: float) -> Iterator[fl
 
 
 # The IETF's draft in one header: `"daily";r=0;t=21600`, before that `limit=100, remaining=0, reset=21600`.
-_NOTHING_LEFT = re.compile(r"\b(?:r|remaining)=0\b")
-_RESET_IN_LIST = re.compile(r"\b(?:t|reset)=(\d{1,12})\b")
+_NOTHING_LEFT = late_regex(r"\b(?:r|remaining)=0\b")
+_RESET_IN_LIST = late_regex(r"\b(?:t|reset)=(\d{1,12})\b")
 
 
 # Fields of an error, wherever they stand in it, by their form, since every gateway has its own. Names without case, "-"
 # and "_". Waits: "retry_after", "wait_time_seconds", "retryDelay" (google.rpc.RetryInfo), "estimated_time".
-_WAIT_FIELD = re.compile(
+_WAIT_FIELD = late_regex(
     r"(?:(?:retry|wait|cooldown|backoff)(?:after|in|delay|time|for|period|remaining)*"
     r"|estimatedtime)(?:(?P<ms>ms|millis|milliseconds)|s|secs?|seconds)?"
 )
 # Renewals: "resets_at", "quotaResetTimeStamp", "X-RateLimit-Reset", "nextFlushTime" (Zhipu), "blocked_until"
-_RENEWAL_FIELD = re.compile(
+_RENEWAL_FIELD = late_regex(
     r"[a-z]{0,30}(?:reset|renew|refresh|replenish|flush)(?:s|al|ed|es)?(?:at|in|on|time|date|after|delay|stamp|timestamp|epoch)*"
     r"(?:(?P<ms>ms|millis|milliseconds)|s|secs?|seconds)?"
     r"|(?:next)?(?:retry|available|blocked|limited|banned|locked|suspended)(?:retry)?(?:at|until|from)"
@@ -216,34 +216,34 @@ def _renewal_s(value: Any, unit_s: float = 1.0, *, now_s: float) -> float | None
 
 # "Please try again in 6m0s" (OpenAI, Groq), "Please retry after 20 seconds" (Azure), "Please retry in 38.5s" (Gemini),
 # "Please wait 6 seconds before retrying" (GitHub Models), "please try again after 1 seconds" (Moonshot)
-_TRY_AGAIN = re.compile(
+_TRY_AGAIN = late_regex(
     r"\b(?:(?:try again|retry) (?:in|after)(?: about| approximately)?|wait(?: for)?(?: about| at least| another)?"
     # "versuchen Sie es in 20 Sekunden erneut", "réessayez dans 20 secondes", "inténtelo de nuevo en 20 segundos"
     r"|versuche\w*(?: \w+){0,3} in|warten? Sie|r[ée]essaye[zr] dans|(?:int[eé]nt\w*|tente)(?: \w+){0,2} e[nm])"
     rf" ({_DURATION.pattern})",
     re.I,
 )
-_BARE_RETRY = re.compile(r"\bretry[- ]after:? (\d{1,7}(?:\.\d{1,3})?)(?=[.,;)\s]*$|[.,;)] )", re.I)
+_BARE_RETRY = late_regex(r"\bretry[- ]after:? (\d{1,7}(?:\.\d{1,3})?)(?=[.,;)\s]*$|[.,;)] )", re.I)
 # "请在 6 秒后重试", "请等待30秒后再试"
-_TRY_AGAIN_CHINESE = re.compile(rf"(?:请|等待|稍等|于|在)\s*({_DURATION.pattern})\s*(?:之?后|再|重试)", re.I)
+_TRY_AGAIN_CHINESE = late_regex(rf"(?:请|等待|稍等|于|在)\s*({_DURATION.pattern})\s*(?:之?后|再|重试)", re.I)
 # "6秒後に再試行してください", "20초 후 다시 시도하세요", "30 秒后重试"
-_TRY_AGAIN_AFTER = re.compile(rf"({_DURATION.pattern})\s*(?:之?后|後に?|후에?|뒤에?)\s*(?:再|重|もう|다시)")
+_TRY_AGAIN_AFTER = late_regex(rf"({_DURATION.pattern})\s*(?:之?后|後に?|후에?|뒤에?)\s*(?:再|重|もう|다시)")
 _IS_WHOLE = r"resets?|renews?|renewed|refresh(?:es|ed)?|replenish(?:es|ed)?|available|regain access"
 _RENEWS = rf"(?:{_IS_WHOLE}|retry|try again)"
 # "Your quota will reset after 2h7m23s" (Google), "Resets in 146h54m51s"
-_RENEWS_IN = re.compile(
+_RENEWS_IN = late_regex(
     rf"\b(?:{_IS_WHOLE})\b(?: again)? (?:in|after)(?: about)? ({_CLOCK.pattern}|{_DURATION.pattern})", re.I
 )
 # "Limit resets at: 2025-09-19 12:00:00 UTC" (LiteLLM), "You will regain access on 2024-06-01 at 00:00 UTC" (Anthropic)
-_RENEWS_AT = re.compile(
+_RENEWS_AT = late_regex(
     rf"(?:\b{_RENEWS}\b(?:(?!midnight|noon)[^.\n\d]){{0,40}}?|limit reached\|){DATED}"
     # "Your limit resets at midnight UTC", "You've hit your limit · resets 8pm (America/New_York)"
     rf"|\b{_RENEWS}\b(?: again| daily| every day| each day| by| at|:){{0,3}} {CLOCK}",
     re.I,
 )
 # "您的限额将在 2026-06-24 01:20:15 重置" (Zhipu)
-_RENEWS_AT_CHINESE = re.compile(rf"{DATED}\s*(?:后|自动)?(?:重置|恢复|刷新|更新|重试)", re.I)
-_CHINESE = re.compile("[\u4e00-\u9fff]")
+_RENEWS_AT_CHINESE = late_regex(rf"{DATED}\s*(?:后|自动)?(?:重置|恢复|刷新|更新|重试)", re.I)
+_CHINESE = late_regex("[\u4e00-\u9fff]")
 
 
 def _read_said(found: re.Match[str]) -> float | None:

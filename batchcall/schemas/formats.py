@@ -10,6 +10,8 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 
+from batchcall.base import late_regex
+
 __all__ = ["LENIENT"]
 
 
@@ -26,7 +28,7 @@ def _is_date_time(text: str) -> bool:
     return True
 
 
-_DATE_TIME = re.compile(
+_DATE_TIME = late_regex(
     r"(?P<date>\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(?:[Tt ](?P<time>\d\d:\d\d.{,100}))?", re.ASCII
 )
 
@@ -37,7 +39,7 @@ def _is_clock(text: str) -> bool:
 
 # As ISO 8601 and the usual libraries: seconds may be missing, 60 is a leap second, the zone is Z, +02:00, +0200 or +02,
 # and java.time puts its name behind: 2024-05-01T14:30:00+02:00[Europe/Berlin].
-_CLOCK = re.compile(
+_CLOCK = late_regex(
     r"(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:[.,]\d{1,12})?)?"
     r" ?(?:[Zz]|UTC|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?(?::?[0-5]\d)?)?(?:\[[\w/+-]{1,64}\])?",
     re.ASCII,
@@ -48,12 +50,12 @@ _CLOCK = re.compile(
 # (1.02:03:04.5, 3 days, 04:05:06).
 _NUMBER = r"\d{1,18}(?:[.,]\d{1,12})?"
 _DURATIONS = (
-    re.compile(
+    late_regex(
         rf"[+-]?P(?=[\dT])(?:{_NUMBER}Y)?(?:{_NUMBER}M)?(?:{_NUMBER}W)?(?:{_NUMBER}D)?"
         rf"(?:T(?=[\d+-])(?:[+-]?{_NUMBER}H)?(?:[+-]?{_NUMBER}M)?(?:[+-]?{_NUMBER}S)?)?",
         re.ASCII | re.IGNORECASE,
     ),
-    re.compile(r"[+-]?(?:\d{1,9}(?: ?d(?:ays?)?,? ?|[. ]))?\d{1,9}:[0-5]?\d(?::[0-5]?\d(?:\.\d{1,9})?)?", re.ASCII),
+    late_regex(r"[+-]?(?:\d{1,9}(?: ?d(?:ays?)?,? ?|[. ]))?\d{1,9}:[0-5]?\d(?::[0-5]?\d(?:\.\d{1,9})?)?", re.ASCII),
 )
 
 
@@ -67,8 +69,8 @@ def _is_email(text: str) -> bool:
     return bool(at) and _LOCAL.fullmatch(local) is not None and (is_address or _is_hostname(host))
 
 
-_NAMED = re.compile(r"[^<>@]*<(?P<address>[^<>]+)>")
-_LOCAL = re.compile(r'(?!\.)[^\s@"(),:;<>\[\\\]\x00-\x1f\x7f]+(?<!\.)|"[^"\\\x00-\x1f]+"')
+_NAMED = late_regex(r"[^<>@]*<(?P<address>[^<>]+)>")
+_LOCAL = late_regex(r'(?!\.)[^\s@"(),:;<>\[\\\]\x00-\x1f\x7f]+(?<!\.)|"[^"\\\x00-\x1f]+"')
 
 
 def _is_ip(text: str) -> bool:
@@ -85,11 +87,11 @@ def _is_hostname(text: str) -> bool:
     return bool(labels) and all(_LABEL.fullmatch(label) for label in labels)
 
 
-_LABEL = re.compile(r"\w(?:[\w-]{0,61}\w)?|_[\w-]{1,62}")
+_LABEL = late_regex(r"\w(?:[\w-]{0,61}\w)?|_[\w-]{1,62}")
 
 
 # As Python's uuid.UUID takes it: dashes or none, in braces, behind urn:uuid:.
-_UUID = re.compile(
+_UUID = late_regex(
     r"(?:urn:uuid:)?(?P<open>\{)?[0-9a-f]{8}(?P<dash>-?)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)[0-9a-f]{4}(?P=dash)"
     r"[0-9a-f]{12}(?(open)\})",
     re.ASCII | re.IGNORECASE,
@@ -101,7 +103,7 @@ def _is_uri(text: str) -> bool:
     return _URI.fullmatch(text) is not None and _has_sound_port(text)
 
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"\x00-\x1f\x7f]+")
+_URI = late_regex(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"\x00-\x1f\x7f]+")
 
 
 def _is_reference(text: str) -> bool:
@@ -109,7 +111,7 @@ def _is_reference(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None and _has_sound_port(text)
 
 
-_REFERENCE = re.compile(r"[^\s<>\"\\\x00-\x1f\x7f]*")
+_REFERENCE = late_regex(r"[^\s<>\"\\\x00-\x1f\x7f]*")
 
 
 def _has_sound_port(text: str) -> bool:
@@ -117,7 +119,7 @@ def _has_sound_port(text: str) -> bool:
     return found is None or (found["port"] or "0").isdecimal()
 
 
-_AUTHORITY = re.compile(
+_AUTHORITY = late_regex(
     r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#@]*@)?(?:\[[^\]]*\]|[^/?#:\[\]]*)(?::(?P<port>[^/?#]*))?"
 )
 
