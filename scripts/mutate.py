@@ -149,6 +149,7 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
 ENOUGH = 0.9
 AT_IMPORT = ""  # stands for the tests that run a line, where all need what it did once
 NOTHING_RAN = 5  # an exit code of pytest
+PATIENCE_S = 20.0  # with one test; three times as long as it took is added
 MOST_MEMORY = 4 << 30  # bytes of a test run: a mutant may loop and grow
 SILENT = {"debug", "info", "warning", "log", "warn"}  # calls that only write a message
 OPPOSITE: dict[type[ast.AST], tuple[str, str]] = {
@@ -404,6 +405,10 @@ class Reach:
             reached = {test for tests in lines.values() for test in tests}
         return sorted(reached - {AT_IMPORT}, key=lambda test: (self.seconds[test], test))
 
+    def longest_s(self, tests: list[str]) -> dict[str, float]:
+        """How long each may take."""
+        return {test: PATIENCE_S + 3 * self.seconds[test] for test in tests}
+
     def _of_name(self, name: str, root: Path) -> set[str]:
         """The tests of all lines that mention a constant."""
         if name not in self._mentions:
@@ -470,14 +475,10 @@ def are_sound(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Rea
     first = dict(reversed(chosen))
     for room, mutant in first.items():
         tests = reach[room].tests(mutant, copy)
-        if tests and exit_code(copy, tests, longest_s=longest_s(tests, reach[room]), shows=True) != 0:
+        if tests and exit_code(copy, reach[room].longest_s(tests), shows=True) != 0:
             print(f"{room}: the tests of {mutant.path} fail without a mutant")
             return False
     return True
-
-
-def longest_s(tests: list[str], reach: Reach) -> float:
-    return 20 + 3 * sum(reach.seconds[test] for test in tests)
 
 
 def judge(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach], until_s: float) -> int:
@@ -514,7 +515,7 @@ def attempt(copy: Path, mutant: Mutant, reach: Reach) -> str:
         compiled.unlink()
     file.write_bytes(mutant.applied(source))
     try:
-        code = exit_code(copy, tests, longest_s=longest_s(tests, reach))
+        code = exit_code(copy, reach.longest_s(tests))
     finally:
         file.write_bytes(source)
     return "timed out" if code is None else "killed" if code else "survived"
@@ -522,7 +523,7 @@ def attempt(copy: Path, mutant: Mutant, reach: Reach) -> str:
 
 def learn(copy: Path, places: list[str]) -> Reach | None:
     """Run all near tests of a room once. None, and their output is printed, when they fail."""
-    if exit_code(copy, [], longest_s=1800, places=places, learn=True, shows=True) != 0:
+    if exit_code(copy, {}, places=places, shows=True) != 0:
         return None
     learnt = json.loads((copy / "reach.json").read_text())
     by_line = {
@@ -532,23 +533,17 @@ def learn(copy: Path, places: list[str]) -> Reach | None:
 
 
 def exit_code(
-    copy: Path,
-    tests: list[str],
-    *,
-    longest_s: float,
-    places: Iterable[str] = (),
-    learn: bool = False,
-    shows: bool = False,
+    copy: Path, longest_s: dict[str, float], *, places: Iterable[str] = (), shows: bool = False
 ) -> int | None:
-    """The exit code of a run of these tests in the copy; None when it took too long. `shows`: what a failure said."""
-    (copy / "tests.json").write_text(json.dumps({"tests": tests, "places": list(places), "learn": learn}))
+    """The exit code of a run of these tests in the copy; None when one of them took too long. `shows`: what a failure
+    said. With `places`, all tests there are run, and `reach.json` says which lines they run."""
+    (copy / "tests.json").write_text(json.dumps({"longest_s": longest_s, "places": list(places)}))
     # Names of tests may hold the order of a set.
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONHASHSEED": "0", "COVERAGE_CORE": "ctrace"}
-    if not learn:
+    if not places:
         environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [sys.executable, str(Path(__file__).resolve()), "--run-tests"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, str(Path(__file__).resolve()), "--run-tests"],
         cwd=copy,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -558,7 +553,7 @@ def exit_code(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY)),
     )
     try:
-        said, _ = process.communicate(timeout=longest_s)
+        said, _ = process.communicate(timeout=1800 if places else 60 + sum(longest_s.values()))
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
@@ -566,8 +561,8 @@ def exit_code(
     if shows and process.returncode:
         print(said.decode("utf-8", "replace"))
     if process.returncode == NOTHING_RAN:
-        raise RuntimeError(f"none of these tests was found again: {tests}")
-    return process.returncode
+        raise RuntimeError(f"none of these tests was found again: {list(longest_s)}")
+    return None if process.returncode == -signal.SIGALRM else process.returncode
 
 
 def run_tests() -> int:
@@ -576,8 +571,9 @@ def run_tests() -> int:
     import pytest  # noqa: PLC0415
 
     asked = json.loads(Path("tests.json").read_text())
-    rank = {test: place for place, test in enumerate(asked["tests"])}
-    measured = coverage.Coverage(source=["batchcall"], data_file=None) if asked["learn"] else None
+    longest_s: dict[str, float] = asked["longest_s"]
+    rank = {test: place for place, test in enumerate(longest_s)}
+    measured = coverage.Coverage(source=["batchcall"], data_file=None) if asked["places"] else None
     seconds: dict[str, float] = {}
 
     class Plugin:
@@ -590,17 +586,18 @@ def run_tests() -> int:
         def pytest_runtest_protocol(self, item: Any) -> Iterator[None]:
             if measured is not None:
                 measured.switch_context(item.nodeid)
+            signal.setitimer(signal.ITIMER_REAL, longest_s.get(item.nodeid, 0))  # ends the process: a mutant may loop
             began_s = time.monotonic()
             result = yield
             seconds[item.nodeid] = time.monotonic() - began_s
             return result
 
-    places = asked["places"] or sorted({test.partition("::")[0] for test in asked["tests"]})
-    flags = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+    places = asked["places"] or sorted({test.partition("::")[0] for test in longest_s})
+    command = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *places]
     if measured is None:
-        return int(pytest.main([*flags, *places], plugins=[Plugin()]))
+        return int(pytest.main(command, plugins=[Plugin()]))
     measured.start()
-    code = int(pytest.main([*flags, *places], plugins=[Plugin()]))
+    code = int(pytest.main(command, plugins=[Plugin()]))
     measured.stop()
     here, data = os.path.realpath("."), measured.get_data()
     by_line = {os.path.relpath(file, here): data.contexts_by_lineno(file) for file in data.measured_files()}

@@ -31,6 +31,9 @@ def test_eleven_is_large():
 """
 
 
+TWO = "tests/test_toy.py::test_two"
+
+
 @pytest.fixture
 def mutate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The script, for a project of one file and one test."""
@@ -79,6 +82,21 @@ def test_what_runs_once_at_import_is_tried_with_all_tests_of_its_file(mutate: An
     assert tests({**lines, 9: {""}}) == ["b", "a"]
     assert tests({**lines, 9: {"a", ""}}) == ["a"]
     assert tests(lines) == []
+
+
+def test_a_mutant_that_never_ends_is_noticed_in_the_test_that_it_holds_up(
+    mutate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "batchcall/toy.py").write_text(
+        "def count(most):\n    n = 0\n    while n < most:\n        n += 1\n    return n\n"
+    )
+    (tmp_path / "tests/test_toy.py").write_text(
+        "import batchcall.toy\n\n\ndef test_two():\n    assert batchcall.toy.count(2) == 2\n"
+    )
+    endless = next(one for one in mutate.all_mutants(tmp_path, ["batchcall"]) if one.instead == "pass")
+    monkeypatch.setattr(mutate, "PATIENCE_S", 0.1)
+
+    assert mutate.attempt(tmp_path, endless, mutate.Reach({TWO: 0.0}, {endless.path: {4: {TWO}}})) == "timed out"
 
 
 def test_tests_that_fail_without_a_change_judge_nothing(mutate: Any, tmp_path: Path) -> None:
