@@ -40,11 +40,11 @@ class Gate:
         self._collects_for: _Waiter | None = None
         self._has_let_any = False
 
-    # Everything is decided in `_let_through`, at once and without waiting: who is first in line goes while nothing bars
-    # the way, and then the next. It is called whenever something may have changed: somebody comes or leaves, more may
+    # Everything is decided at once and without waiting, in `_let_through`: who is first in line goes if nothing holds it
+    # back, and then the next. It is called whenever something may have changed: somebody comes or leaves, more may
     # be in flight, a pause ends, a budget has been collected. Whoever ends a request so lets as many through as there
     # is room for: one after the other, each in a turn of the loop of its own, would leave most of the room empty.
-    # What bars the way of the first decides who calls it next:
+    # What holds the first back decides who calls it next:
     # - "concurrency": `_leave` or `limit_in_flight`.
     # - "tokens", "requests": the collector, as soon as it has what the first one costs; there is at most one.
     # - "pause": the alarm.
@@ -61,12 +61,14 @@ class Gate:
             return self._let_in(tokens, entered_s, now_s)
         waiter = _Waiter(tokens, entered_s, loop.create_future())
         self._line.append(waiter)
-        if len(self._line) == 1:  # else there is one before it, and what it waits for is seen to
+        if len(self._line) == 1:  # else there is one before it, which is already being waited for
             self._let_through()
         try:
             return await waiter.called
         except asyncio.CancelledError:
-            if not waiter.called.cancelled() and (admission := waiter.called.result()) is not None:
+            if waiter.called.cancelled():
+                self._give_back(waiter)
+            elif (admission := waiter.called.result()) is not None:
                 admission.leave()  # let through and cancelled in the same moment
             self._let_through()
             raise
@@ -74,9 +76,10 @@ class Gate:
     def send_away(self) -> None:
         """Nobody waits here any longer: whoever did gets None."""
         while self._line:
-            called = self._line.popleft().called
-            if not called.done():
-                called.set_result(None)
+            waiter = self._line.popleft()
+            if not waiter.called.done():
+                waiter.called.set_result(None)
+                self._give_back(waiter)
         self._let_through()
 
     def limit_in_flight(self, most: int) -> None:
@@ -126,7 +129,7 @@ class Gate:
     def bound_by(self) -> str:
         """What keeps more from going on: "requests", "tokens", "concurrency", "pause", or "" for nothing here."""
         if (first := self._first) is not None:
-            return self._bar(first.tokens, asyncio.get_running_loop().time())
+            return self._bar(first.tokens, asyncio.get_running_loop().time(), has_tokens=first.has_tokens)
         return "concurrency" if len(self._through) >= self.most_in_flight else ""
 
     @property
@@ -136,20 +139,22 @@ class Gate:
             self._line.popleft()
         return self._line[0] if self._line else None
 
-    def _bar(self, tokens: float, now_s: float) -> str:
-        """What keeps the first in line from going now; empty for nothing."""
+    def _bar(self, tokens: float, now_s: float, *, has_tokens: bool = False) -> str:
+        """What keeps the first in line from going now; empty for nothing. `has_tokens`: it has paid for its tokens."""
         # A request is paid last, so that it goes in the moment in which it is paid: one that was paid before a pause
-        # and the one after it would go together.
+        # and the one after it would go together. Its tokens are paid for as soon as they are collected: answers that
+        # come until it goes may bring a debt or another rate, for which it would have to begin anew.
         if len(self._through) >= self.most_in_flight:
             return "concurrency"
-        if not self._tokens.has(tokens):
+        if not has_tokens and not self._tokens.has(tokens):
             return "tokens"
         if now_s < self._not_before_s:
             return "pause"
         return "" if self._requests.has(1) else "requests"
 
-    def _let_in(self, tokens: float, entered_s: float, now_s: float) -> Admission:
-        self._tokens.spend(tokens)
+    def _let_in(self, tokens: float, entered_s: float, now_s: float, *, has_tokens: bool = False) -> Admission:
+        if not has_tokens:
+            self._tokens.spend(tokens)
         self._requests.spend(1)
         admission = Admission(self, tokens, now_s - entered_s, now_s)
         self._through[admission] = None
@@ -160,10 +165,14 @@ class Gate:
         bar, loop = "", asyncio.get_running_loop()
         while not bar and (first := self._first) is not None:
             now_s = loop.time()
-            bar = self._bar(first.tokens, now_s)
+            bar = self._bar(first.tokens, now_s, has_tokens=first.has_tokens)
             if not bar:
-                first.called.set_result(self._let_in(first.tokens, first.entered_s, now_s))
+                admission = self._let_in(first.tokens, first.entered_s, now_s, has_tokens=first.has_tokens)
+                first.called.set_result(admission)
                 self._line.popleft()
+            elif bar in ("pause", "requests") and not first.has_tokens:
+                self._tokens.spend(first.tokens)
+                first.has_tokens = True
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -183,8 +192,14 @@ class Gate:
 
     def _collected(self, collector: asyncio.Task[None]) -> None:
         if collector is self._collector:
+            collector.result()
             self._collector = None
             self._let_through()
+
+    def _give_back(self, waiter: _Waiter) -> None:
+        """It goes nowhere: what it has paid for its tokens is in hand again."""
+        if waiter.has_tokens:
+            self._tokens.give_back(waiter.tokens)
 
     def _leave(self, admission: Admission) -> None:
         del self._through[admission]
@@ -219,11 +234,12 @@ class Admission:
         self.reserved = tokens_used
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     tokens: float
     entered_s: float
     called: asyncio.Future[Admission | None]
+    has_tokens: bool = False  # that they are paid for
 
 
 class _Budget:

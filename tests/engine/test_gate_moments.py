@@ -111,3 +111,36 @@ def test_a_request_cancelled_in_the_moment_it_is_let_through_gives_its_place_to_
         return len(passed_at), doomed.cancelled(), gate.in_flight
 
     assert run_virtual(main()) == (1, True, 0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "tokens_per_minute", "used", "moves"),
+    [(120, 1e6, 1_100, 0.0), (120, 1e6, 1_000, 1e-3), (120, 150_000, 1_100, 1e-3), (600, 1e6, 1_100, 1e-3)],
+)
+def test_with_both_budgets_98_percent_of_the_requests_go_while_answers_owe_and_the_rate_of_tokens_moves(
+    rate: int, tokens_per_minute: float, used: float, moves: float
+) -> None:
+    passed_at: list[float] = []
+
+    async def main() -> float:
+        gate, start_s = open_gate(50, requests_per_minute=rate, tokens_per_minute=tokens_per_minute), now()
+
+        async def worker() -> None:
+            while True:
+                async with through(gate, 1_000) as admission:
+                    passed_at.append(now())
+                    await asyncio.sleep(3)
+                    admission.settle(used)
+
+        workers = [asyncio.create_task(worker()) for _ in range(60)]
+        for turn in range(1_500):  # 5 minutes
+            await asyncio.sleep(0.2)
+            gate.limit_rates(rate, tokens_per_minute * (1 + (moves if turn % 2 else -moves)))
+        for one in workers:
+            one.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        return start_s
+
+    run_virtual(main())
+
+    assert len(passed_at) >= 0.98 * min(rate * 5, tokens_per_minute * 5 / used)
