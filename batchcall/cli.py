@@ -9,6 +9,7 @@ import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -40,6 +41,8 @@ class _Commands(click.Group):
             if not _SHOWN_BY_CLICK.intersection(sys.argv):
                 raise
             _leave_unwritten(error, "", ExitCode.OK)
+        finally:
+            sys.meta_path.remove(_NoPandas)
 
     # Looked for before click parses: an error of the command line itself must be a line of JSON as well.
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -89,16 +92,24 @@ def _open_standard_streams() -> None:
 
 class _NoPandas:
     """Pyarrow imports numpy, and pandas with its first array, wherever these are installed: a third of what a short run
-    costs, for what no command uses. Here they are as if not installed. From Python, where pyarrow serves the caller's
-    own code as well, they are found as ever.
+    costs, for what no command uses. To pyarrow they are as if not installed; the module of a tool, and whatever else
+    asks for them, imports them as usual, and so does all that runs in Python without a command.
 
     A None in `sys.modules` would not do: pyarrow's compiled code takes it for the module.
     """
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name in ("numpy", "pandas"):
+        if name in ("numpy", "pandas") and _importer().partition(".")[0] in ("pyarrow", "batchcall"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _importer() -> str:
+    """The module that imports something now; where compiled code does, the one that has called it."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame.f_globals.get("__name__", "") if frame is not None else ""
 
 
 def _give_memory_back() -> None:

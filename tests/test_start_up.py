@@ -56,3 +56,30 @@ open(sys.argv[1], "w").write(json.dumps(list(sys.modules)))
     job = write_job(tmp_path, url=endpoint.url, rows=3)
 
     assert "pandas" in imported_by(program, str(job), str(tmp_path / "out"), into=tmp_path)
+
+
+async def test_the_module_of_a_tool_may_import_what_pyarrow_does_not_find(
+    endpoint: SandboxProcess, tmp_path: Path
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=1)
+    (tmp_path / "shapes.py").write_text(
+        "import numpy, pandas, pydantic\n\n\nclass Seen(pydantic.BaseModel):\n    n: int\n"
+    )
+    text = job.read_text()
+    tool = text.index("[[tool]]")
+    after = text.find("\n[", tool + 1)
+    job.write_text(f'{text[:tool]}[[tool]]\npython = "shapes:Seen"\n{text[after:] if after > 0 else ""}')
+
+    assert "pandas" in imported_by(COMMAND, "check", str(job), into=tmp_path)
+
+
+def test_a_command_called_from_python_leaves_pandas_to_whoever_called_it(tmp_path: Path) -> None:
+    program = """
+import json, sys
+from batchcall.cli import main
+try: main(["--help"])
+except SystemExit: pass
+import pandas
+open(sys.argv[1], "w").write(json.dumps(list(sys.modules)))
+"""
+    assert "pandas" in imported_by(program, into=tmp_path)

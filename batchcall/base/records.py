@@ -127,6 +127,11 @@ class Bill:
     indeterminate: int = 0  # in flight when a run died
     possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # sent again, by how the one before had failed
 
+    @classmethod
+    def from_json(cls, written: Mapping[str, Any]) -> Bill:
+        """As another version may have written it: what it lacks is 0, and what it has more is left out."""
+        return cls(written.get("indeterminate", 0), dict(written.get("possibly_paid_twice", {})))
+
     def add(self, other: Bill) -> None:
         self.indeterminate += other.indeterminate
         for reason, count in other.possibly_paid_twice.items():

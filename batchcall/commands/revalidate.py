@@ -227,7 +227,7 @@ def _record(disk: Disk, runfile: RunFile, job: Job, layout: Layout | None, total
     if identity != runfile.identity:
         runfile.kept_jobs.append(runfile.job)
     runfile.job, runfile.identity, runfile.validations = masked(job), identity, [read_with(job)]
-    totals.bill.add(Bill(**runfile.bill_aside))  # of what was set aside, which is in no part
+    totals.bill.add(Bill.from_json(runfile.bill_aside))  # of what was set aside, which is in no part
     runfile.totals = totals.as_json()
     if layout is not None:
         runfile.layout = layout_fingerprint(layout, job.output.part_rows)

@@ -110,7 +110,7 @@ def verify_output(folder: Path | str, *, job: Job | None = None, disk: Disk | No
         # Before the parts: a run that ends meanwhile would seem to have written `_SUCCESS` over missing rows.
         has_success = disk.exists(folder / SUCCESS)
         totals = _read_parts(disk, folder, runfile, proof)
-        totals.bill.add(Bill(**runfile.bill_aside))
+        totals.bill.add(Bill.from_json(runfile.bill_aside))
         # While a run is under way, record and parts differ. And running the job again would not repair a damaged part.
         if holder is None and not proof.damaged:
             if _has_died(runfile):

@@ -40,7 +40,7 @@ class Gate:
         self._collects_for: _Waiter | None = None
         self._has_let_any = False
 
-    # Everything is decided at once and without waiting, in `_let_through`: who is first in line goes if nothing holds it
+    # Everything is decided at once and without waiting, in `_let_through`: the first in line goes if nothing holds it
     # back, and then the next. It is called whenever something may have changed: somebody comes or leaves, more may
     # be in flight, a pause ends, a budget has been collected. Whoever ends a request so lets as many through as there
     # is room for: one after the other, each in a turn of the loop of its own, would leave most of the room empty.

@@ -443,7 +443,7 @@ def _learn(recovered: Recovered, record: dict[str, Any], read: Callable[[], Atte
         case {"row": row, "ended": _}:
             recovered.ended.add(row)
         case {"base": bill}:
-            recovered.base = Bill(**bill)
+            recovered.base = Bill.from_json(bill)
 
 
 def _failed(stored: Stored, failure: Failure) -> Stored:

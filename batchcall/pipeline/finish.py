@@ -32,7 +32,7 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
             stopped = error
     # What the parts say counts, not what this run has counted: rows may have failed to be written.
     totals = output.done()
-    totals.bill.add(Bill(**runfile.bill_aside))
+    totals.bill.add(Bill.from_json(runfile.bill_aside))
     runfile.totals = totals.as_json()
     rows = progress.rows_seen if progress.rows_seen is not None else output.rows  # now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows

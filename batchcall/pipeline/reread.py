@@ -9,6 +9,8 @@ import contextlib
 import gc
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
@@ -45,7 +47,7 @@ class ReadingChild:
         pipe = self._started()
         try:
             pipe.send((attempt, request))
-            answer = _received(pipe, self._limit_s)
+            answer = self._received(pipe, self._limit_s)
         except TimeoutError:
             return self._given_up(attempt, f"it takes more than {self._limit_s:g} s to read")
         except (EOFError, OSError):
@@ -82,7 +84,7 @@ class ReadingChild:
                     start_new_session=True,  # a terminal's Ctrl-C is for the run, which ends this process
                 )
             self._pipe.send(self._job)
-            _received(self._pipe, _START_LIMIT_S)
+            self._received(self._pipe, _START_LIMIT_S)
         except (OSError, EOFError) as error:  # TimeoutError is an OSError
             self.close()
             raise OutputError(
@@ -91,11 +93,22 @@ class ReadingChild:
             ) from error
         return self._pipe
 
-
-def _received(pipe: Connection[Any, Any], limit_s: float) -> Any:
-    if not pipe.poll(limit_s):
-        raise TimeoutError
-    return pipe.recv()
+    def _received(self, pipe: Connection[Any, Any], limit_s: float) -> Any:
+        """What the child sends. Raises TimeoutError, and EOFError or OSError where the child has died."""
+        assert self._process is not None
+        # The time is that of the whole message: a child may stop in the middle of one. Killed, it ends the wait.
+        ends_at_s = time.monotonic() + limit_s
+        end_it = threading.Timer(limit_s, self._process.kill)
+        end_it.daemon = True
+        end_it.start()
+        try:
+            return pipe.recv()
+        except (EOFError, OSError):
+            if time.monotonic() >= ends_at_s:
+                raise TimeoutError from None
+            raise
+        finally:
+            end_it.cancel()
 
 
 def main() -> None:

@@ -414,7 +414,7 @@ def _set_aside(resumption: Resumption, old: RunFile, output: Output, numbers: li
     The bill is written first: a crash in between counts it twice, which is better than not at all.
     """
     bill = output.bill_of(numbers)
-    bill.add(Bill(**old.bill_aside))
+    bill.add(Bill.from_json(old.bill_aside))
     old.bill_aside = resumption.runfile.bill_aside = asdict(bill)
     if numbers:
         write_runfile(

@@ -31,6 +31,8 @@ MAX_STEPS = 1_000_000  # a second or two
 _STEPS_OF_A_CALL = 10
 _CHARACTERS_OF_A_STEP = 250
 _PARTS_OF_A_STEP = 4
+_BITS_SQUARED_OF_A_STEP = 2_000_000  # of two numbers that are multiplied or divided
+_MOST_HELD = 4 * MAX_CHARACTERS  # characters of the values whose size is known
 # The types themselves and not the abstract ones, which take a microsecond to ask.
 _TEXTS = (str, bytes)
 _VIEWS: Any = (type({}.keys()), type({}.values()), type({}.items()))
@@ -73,12 +75,13 @@ class Size(NamedTuple):
 class _Work:
     """What is left of one rendering, and what it knows of its values."""
 
-    __slots__ = ("known", "left", "row")
+    __slots__ = ("held", "known", "left", "row")
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.row = row
         self.left = MAX_STEPS
         self.known: dict[int, tuple[Any, Size]] = {}  # by identity, which lasts as long as the value is held here
+        self.held = 0  # characters of these
 
     def spend(self, steps: int) -> None:
         """Raise TooMuch where there are fewer."""
@@ -107,7 +110,8 @@ def size_of(value: Any) -> Size:
         return Size(2 * len(value) + 1, len(value))
     if not isinstance(value, _CONTAINERS):
         return Size(1, 1)
-    known = _work.get().known
+    work = _work.get()
+    known = work.known
     if (found := known.get(id(value))) is not None:
         return found[1]
     characters, count = 1, 1
@@ -127,6 +131,10 @@ def size_of(value: Any) -> Size:
             characters += size.characters + 1
             count += size.parts
     size = Size(characters, count)
+    work.held += characters
+    if work.held > _MOST_HELD:  # a loop may make and drop one long list after the other
+        known.clear()
+        work.held = characters
     known[id(value)] = value, size
     return size
 
@@ -185,7 +193,7 @@ def _compared(value: Any) -> Any:
 
 def _searched(value: Any) -> Any:
     """What something is sought in. A mapping finds it by its hash."""
-    return value if isinstance(value, dict | set | frozenset | range) else _compared(value)
+    return value if isinstance(value, dict | set | frozenset) else _compared(value)
 
 
 def joined(separator: AnyStr, pieces: Iterable[AnyStr]) -> AnyStr:
@@ -302,7 +310,10 @@ class BoundedSandbox(ImmutableSandboxedEnvironment):
             if isinstance(sequence, list | tuple):
                 check_length(len(sequence) * times, LIST)
             check_length(size_of(sequence).characters * times)
-        _work.get().spend(_STEPS_OF_A_CALL)
+        steps = _STEPS_OF_A_CALL
+        if isinstance(left, int) and isinstance(right, int):
+            steps += left.bit_length() * right.bit_length() // _BITS_SQUARED_OF_A_STEP
+        _work.get().spend(steps)
         return made(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, method: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -443,11 +454,11 @@ def _squared(length: int, per: int = _CHARACTERS_OF_A_STEP) -> int:
 
 def _encoded(text: Any, encoding: str = "utf-8", errors: str = "strict") -> int:
     # Some encodings take the square of the length, and some ways to write what one lacks make 90 letters of a letter.
-    is_usual = encoding.lower() in _USUAL_ENCODINGS and errors in ("strict", "ignore", "replace")
+    is_usual = _USUAL_ENCODINGS.fullmatch(encoding.lower()) and errors in ("strict", "ignore", "replace")
     return len(text) if is_usual else _squared(len(text))
 
 
-_USUAL_ENCODINGS = ("utf-8", "utf8", "utf-16", "utf-32", "ascii", "latin-1")
+_USUAL_ENCODINGS = re.compile(r"(utf.?(8|16|32)|ascii|latin|iso.?8859|cp125|windows)[-_\w]*")
 
 
 def _wrapped(
@@ -457,8 +468,10 @@ def _wrapped(
     wrapstring: str | None = None,
     break_on_hyphens: bool = True,
 ) -> int:
-    # Each line of a word that is too long for one copies the rest of the word: as if the text were one word.
-    return _squared(len(text), per=8_000 * max(width, 1)) * (1 + len(wrapstring or ""))
+    # Each line of a word that is too long for one copies the rest of the word.
+    copied = sum(length * length for length in map(len, text.split()) if length > width) // max(width, 1)
+    _work.get().spend(copied // 8_000)
+    return len(text) * (1 + len(wrapstring or ""))
 
 
 # By the name of a filter, or of a method of text or time that takes the same arguments: how long what it makes would

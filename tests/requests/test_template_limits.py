@@ -624,3 +624,41 @@ def test_without_the_bound_such_work_would_go_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batchcall.requests.template_limits, "MAX_STEPS", 100_000_000)
 
     assert template(NESTED.replace("99999", "1100")).render({}) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for i in range(9000) %}{{ 'x' in range(100000) }}{% endfor %}",
+        "{% for i in range(20000) %}{% set x = 2**60000 * 2**60000 %}{% endfor %}",
+        "{% for i in range(20000) %}{% set x = 3**40000 // 3**20000 %}{% endfor %}",
+    ],
+)
+def test_much_work_in_one_operator_is_paid_for(text: str) -> None:
+    assert "steps" in refusal(text)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf_8", "latin1", "cp1252", "iso-8859-1", "utf-16-le", "ASCII"])
+def test_a_long_column_may_be_put_into_any_usual_encoding(encoding: str) -> None:
+    shown = render("{{ text.encode(encoding).decode(encoding) == text }}", text="a" * 100_000, encoding=encoding)
+
+    assert shown == "True"
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_megabyte_of_prose_may_be_wrapped(width: int) -> None:
+    prose = "Nothing that was paid for is lost, and nothing is paid for twice. " * 15_000
+
+    shown = render("{{ (text | wordwrap(width)).split() == text.split() }}", text=prose, width=width)
+
+    assert shown == "True"
+
+
+def test_a_loop_that_makes_and_drops_long_lists_holds_a_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batchcall.requests.template_limits, "_MOST_HELD", 30_000)
+
+    made = render("{% for i in range(50) %}{% set x = [text ~ i] %}{{ x[0][:1] }}{% endfor %}", text="a" * 9_000)
+
+    assert made == "a" * 50
+    assert _work.get().held <= 30_000
+    assert len(_work.get().known) <= 4
