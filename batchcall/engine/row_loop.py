@@ -312,17 +312,23 @@ class LiveEngine:
         finally:
             worker.is_busy = worker.is_sending = False
 
+        self._learn(row, endpoint, http, admission, read)
+        return read
+
+    def _learn(
+        self, row: RowRetry, endpoint: Endpoint, http: HttpRequest, admission: Admission, read: ParsedAttempt
+    ) -> None:
+        """Pass on what one attempt says of its row and of its endpoint, and count what it cost."""
         # While the place is still taken: the pacer must have seen this answer before the next row gets it. Otherwise a
         # 429 would let one more request go at the old pace.
         self._spend(row, endpoint, http, admission, read)
-        now_s = clock()
-        endpoint.learn(prepared.row.index, read, sent_at_s=admission.through_at_s, now_s=now_s, roll=self._roll())
+        now_s, sent_at_s = asyncio.get_running_loop().time(), admission.through_at_s
+        endpoint.learn(row.prepared.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self._roll())
         row.came(read, endpoint, self.pool)
         if read.failure is not None:
-            self.proxy_cutoffs.saw(read.failure, now_s - admission.through_at_s)
+            self.proxy_cutoffs.saw(read.failure, now_s - sent_at_s)
         endpoint.read_headers(read, now_s=now_s, epoch_s=self._now_s())
         self.pool.obey(endpoint, now_s)
-        return read
 
     def _spend(
         self, row: RowRetry, endpoint: Endpoint, http: HttpRequest, admission: Admission, read: ParsedAttempt
