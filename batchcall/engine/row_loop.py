@@ -98,7 +98,6 @@ class LiveEngine:
         self._roll = roll
         self._grace_s = grace_s
         self._workers: list[Worker] = []
-        self._idle = 0  # workers that wait for a row
         self._results: Results[Ended] = Results(most=1, size_of=size_of)
         self._taking = asyncio.Lock()
         self._unsent = Backlog()
@@ -153,30 +152,24 @@ class LiveEngine:
             self.pool.obey(endpoint, asyncio.get_running_loop().time())
         if (spent := self.budget.verdict) is not None:
             self.stop(spent)
-        most = self.pool.most_in_flight
         try:
             async with asyncio.TaskGroup() as group:
-
-                def hire() -> None:
-                    """One more, where nobody waits for a row: a short job needs few of hundreds."""
-                    if self._idle or self.stopped is not None or len(self._workers) >= most:
-                        return
-                    self._idle += 1
+                for _ in range(self.pool.most_in_flight):
                     worker = Worker()
-                    worker.task = group.create_task(self._work(worker, take, hire))
+                    worker.task = group.create_task(self._work(worker, take))
                     self._workers.append(worker)
-
-                hire()
+                if self.stopped is not None:  # before the first worker ran
+                    self.stop(self.stopped)
         finally:
             self._workers.clear()
             await close()
         self._results.close()
 
-    async def _work(self, worker: Worker, take: Take, hire: Callable[[], None]) -> None:
-        while self.stopped is None and await self._has_lived_one(worker, take, hire):
-            self._idle += 1
+    async def _work(self, worker: Worker, take: Take) -> None:
+        while self.stopped is None and await self._has_lived_one(worker, take):
+            pass
 
-    async def _has_lived_one(self, worker: Worker, take: Take, hire: Callable[[], None]) -> bool:
+    async def _has_lived_one(self, worker: Worker, take: Take) -> bool:
         """Take one row and follow it to its end. Returns whether there was one.
 
         A function of its own so that its variables go with it: most of many workers wait for their next row, and each
@@ -185,10 +178,8 @@ class LiveEngine:
         row = self._aside.next() or await self._take_row(take)
         if row is None:
             row = self._aside.next(is_end=True) if self.stopped is None else None
-        self._idle -= 1
         if row is None:
             return False
-        hire()
         ended = row if isinstance(row, Ended) else await self._live(worker, row)
         if isinstance(row, RowRetry):
             self._no_longer_unsent(row)  # one that ended without a request of this run
