@@ -461,6 +461,9 @@ def _encoded(text: Any, encoding: str = "utf-8", errors: str = "strict") -> int:
 _USUAL_ENCODINGS = re.compile(r"(utf.?(8|16|32)|ascii|latin|iso.?8859|cp125|windows)[-_\w]*")
 
 
+_WORDS = re.compile(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+")  # as `textwrap` has them
+
+
 def _wrapped(
     text: str,
     width: int = 79,
@@ -469,8 +472,8 @@ def _wrapped(
     break_on_hyphens: bool = True,
 ) -> int:
     # Each line of a word that is too long for one copies the rest of the word.
-    copied = sum(length * length for length in map(len, text.split()) if length > width) // max(width, 1)
-    _work.get().spend(copied // 8_000)
+    copied = sum(length * length for length in map(len, _WORDS.findall(text)) if length > width) // max(width, 1)
+    _work.get().spend(5 * len(text.splitlines()) + copied // 8_000)
     return len(text) * (1 + len(wrapstring or ""))
 
 
