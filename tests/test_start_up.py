@@ -40,7 +40,7 @@ async def test_a_plain_run_does_not_import_what_it_does_not_use(endpoint: Sandbo
     imported = imported_by(COMMAND, "run", str(job), into=tmp_path)
 
     assert [row["status"] for row in results(tmp_path / "out")] == ["ok"]
-    assert imported & {"numpy", "pandas", "aiohttp.web", "batchcall.sandbox", "pyarrow.compute", "tqdm"} == set()
+    assert imported & {"numpy", "pandas", "aiohttp.web", "batchcall.sandbox", "tqdm"} == set()
 
 
 async def test_in_python_pyarrow_finds_pandas_after_a_run(endpoint: SandboxProcess, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Rows out of JSONL and Parquet files, and the columns of them that are kept."""
 
-from batchcall.input import compute
 from batchcall.input.arrow_values import REFUSALS, bytes_of, cleaned, fitted_array
 from batchcall.input.kept_columns import KeptColumns, KeptRow, LeftOut
 from batchcall.input.open_input import Input, open_input
@@ -18,7 +17,6 @@ __all__ = [
     "Mark",
     "bytes_of",
     "cleaned",
-    "compute",
     "fitted_array",
     "open_input",
 ]

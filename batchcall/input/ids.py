@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchcall.base import InputError, Row
-from batchcall.input import compute as pc
 from batchcall.input.values import Batch
 
 # Sorted one after the other, so that sorting takes little room. A prime: even numbers spread over all of them.

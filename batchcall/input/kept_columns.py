@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchcall.input import compute as pc
 from batchcall.input.arrow_values import REFUSALS, cleaned, fitted_array
 from batchcall.schemas import json_text_as_it_is, without_surrogates
 

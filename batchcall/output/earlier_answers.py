@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchcall.base import Attempt, Outcome, Usage
 from batchcall.disk import (
@@ -28,7 +29,6 @@ from batchcall.disk import (
     whole_file,
     write_fully,
 )
-from batchcall.input import compute as pc
 from batchcall.output.columns import OUTCOME_COLUMNS, Layout
 from batchcall.output.generations import new_generation, numbered_generations
 from batchcall.output.journal import journal_name, journals_in, read_journals

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchcall.base import OutputError
 from batchcall.disk import OWN_FOLDER, RealDisk, part_name, part_numbers
-from batchcall.input import compute as pc
 from batchcall.output.parts import read_batches
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchcall.base import Status
 from batchcall.disk import OWN_FOLDER, Disk, answers_in, aside_number, part_number
-from batchcall.input import compute as pc
 from batchcall.output.columns import USAGE_COLUMNS
 from batchcall.output.generations import numbered_generations
 from batchcall.output.journal import journals_in, read_journals
