@@ -127,7 +127,7 @@ class RowRetry:
 
     def _resend(self, rules: Rules, around: Around, may_doubt: bool, roll: float) -> Send | None:
         # By the last attempt:
-        # - there is none, or it is of an earlier run and failed for the job's sake (a wrong key): send;
+        # - there is none, or it is of an earlier run and failed because of the job (a wrong key): send;
         # - it is of an earlier run, in which the row ended: it ends in the same way, and nothing is sent;
         # - it brought a reply: ask once more if that is invalid and `reasks` is not used up;
         # - it failed: the retry policy decides. A wait is not repeated for what failed in an earlier run.

@@ -15,7 +15,7 @@ import msgspec
 from batchcall.job.file_schema import either, schema_of, table_of
 
 # The limits hold for the file, and not for run.json: that has the forms of the program, such as 0 for "auto", and a
-# version with narrower limits reads it too. So they are no `msgspec.Meta`.
+# version with narrower limits reads it too. So they are not written as `msgspec.Meta`.
 
 PROTOCOLS = ("openai-chat", "openai-responses", "anthropic", "gemini")
 
