@@ -464,10 +464,14 @@ def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
     with tempfile.TemporaryDirectory(prefix="batchcall-mutate-") as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "site"))
-        reach = {room: learn(copy, ROOMS[room][1]) for room in rooms}
-        if None in reach.values() or not are_sound(copy, chosen, reach):  # type: ignore[arg-type]  # no None, then
+        reach = {}
+        for room in rooms:
+            if (learnt := learn(copy, ROOMS[room][1])) is None:
+                return 2
+            reach[room] = learnt
+        if not are_sound(copy, chosen, reach):
             return 2
-        return judge(copy, chosen, reach, until_s)  # type: ignore[arg-type]  # nor here
+        return judge(copy, chosen, reach, until_s)
 
 
 def are_sound(copy: Path, chosen: list[tuple[str, Mutant]], reach: dict[str, Reach]) -> bool:
