@@ -38,6 +38,7 @@ class Gate:
         self._alarm: asyncio.TimerHandle | None = None  # at the end of a pause, for the line
         self._collector: asyncio.Task[None] | None = None  # takes what the first in line costs from a budget
         self._collects_for: _Waiter | None = None
+        self._collects_tokens = False  # else requests
         self._has_let_any = False
 
     # Everything is decided at once and without waiting, in `_let_through`: the first in line goes if nothing holds it
@@ -178,9 +179,11 @@ class Gate:
             self._alarm = None
         if bar == "pause":
             self._alarm = loop.call_at(self._not_before_s, self._let_through)
-        # The collector goes on through a pause, as long as its request is the first, and what it took for one that then
-        # cannot go is forfeited: left in the bucket, it would let two go together after the pause.
-        if self._collector is not None and self._collects_for is not first:
+        # The collector of requests goes on through a pause, as long as its request is the first, and what it took for
+        # one that then cannot go is forfeited: left in the bucket, it would let two go together after the pause. That
+        # of tokens has no more to do once they are paid for, perhaps by what an answer has given back.
+        is_needless = self._collects_for is not first or (self._collects_tokens and bar != "tokens")
+        if self._collector is not None and is_needless:
             self._collector.cancel()  # what it has taken stays in hand
             self._collector = None
         if bar != "requests" and self._collector is None:
@@ -188,6 +191,7 @@ class Gate:
         if bar in ("tokens", "requests") and first is not None and self._collector is None:
             collecting = self._requests.collect(1) if bar == "requests" else self._tokens.collect(first.tokens)
             self._collector, self._collects_for = loop.create_task(collecting), first
+            self._collects_tokens = bar == "tokens"
             self._collector.add_done_callback(self._collected)
 
     def _collected(self, collector: asyncio.Task[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from through_gate import crowd, most_in_any, now, open_gate, pass_through, settle_down, through
@@ -144,3 +145,21 @@ def test_with_both_budgets_98_percent_of_the_requests_go_while_answers_owe_and_t
     run_virtual(main())
 
     assert len(passed_at) >= 0.98 * min(rate * 5, tokens_per_minute * 5 / used)
+
+
+def test_tokens_that_an_answer_gives_back_while_more_are_collected_hold_nobody_up() -> None:
+    async def main() -> list[float]:
+        gate, passed_at = open_gate(requests_per_minute=60, tokens_per_minute=3_000), list[float]()
+
+        async def one() -> None:
+            async with through(gate, 400) as admission:
+                passed_at.append(now())
+                await asyncio.sleep(0.05)
+                admission.settle(2)
+
+        await asyncio.gather(*(one() for _ in range(12)))
+        return passed_at
+
+    moments = run_virtual(main())
+
+    assert max(later - earlier for earlier, later in pairwise(moments)) <= 1.1
