@@ -31,6 +31,7 @@ MAX_STEPS = 1_000_000  # a second or two
 _STEPS_OF_A_CALL = 10
 _CHARACTERS_OF_A_STEP = 250
 _PARTS_OF_A_STEP = 4
+_SOUGHT_OF_A_STEP = 40  # parts of a list in which something is sought
 _BITS_SQUARED_OF_A_STEP = 2_000_000  # of two numbers that are multiplied or divided
 _MOST_HELD = 4 * MAX_CHARACTERS  # characters of the values whose size is known
 # The types themselves and not the abstract ones, which take a microsecond to ask.
@@ -192,7 +193,11 @@ def _compared(value: Any) -> Any:
 
 
 def _searched(value: Any) -> Any:
-    """What something is sought in. A mapping finds it by its hash."""
+    """What something is sought in. A mapping finds it by its hash; a list compares, and most parts differ at once."""
+    if isinstance(value, list | tuple):
+        size = size_of(value)
+        _work.get().spend(size.characters // _CHARACTERS_OF_A_STEP + size.parts // _SOUGHT_OF_A_STEP)
+        return value
     return value if isinstance(value, dict | set | frozenset) else _compared(value)
 
 
