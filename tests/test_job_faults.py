@@ -243,7 +243,10 @@ def test_keys_that_vendors_have_for_tools_pass_on(tmp_path: Path) -> None:
     assert [spec.written["function"].keys() for spec in job.tools] == [tool.keys()] * 2
 
 
-@pytest.mark.parametrize("source", ["raise SystemExit(3)", "def (", "Model = 5", "class Model: pass", ""])
+NO_SCHEMA = "class Model:\n    @staticmethod\n    def model_json_schema(): return [1]\n"
+
+
+@pytest.mark.parametrize("source", ["raise SystemExit(3)", "def (", "Model = 5", "class Model: pass", "", NO_SCHEMA])
 def test_a_python_tool_that_is_not_a_model_is_a_fault_without_traceback(tmp_path: Path, source: str) -> None:
     (tmp_path / "ill.py").write_text(source)
 

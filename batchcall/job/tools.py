@@ -54,6 +54,8 @@ def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
     try:
         with _importing_from(draft.folder):
             schema = getattr(importlib.import_module(module), name).model_json_schema()
+        if not isinstance(schema, dict):
+            raise TypeError(f"its schema is a {type(schema).__name__}, not an object")
     except (Exception, SystemExit) as error:  # whatever a foreign module raises is a fault of the job file
         what = f"{written['python']} cannot be imported as a pydantic model: {type(error).__name__}: {error}"
         draft.misshapen(f"{where}.python", what)
