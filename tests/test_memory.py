@@ -15,7 +15,7 @@ from batchcall import RunOptions, read_status, revalidate_job, run_job, verify_o
 from batchcall.answers.read import AnswerParser, Prepared
 from batchcall.base.records import HttpResponse, Row
 from batchcall.disk.disk import RealDisk
-from batchcall.engine.feed import Backlog
+from batchcall.engine.feed import Backlog, Results
 from batchcall.output import parts, spill, waiting
 from batchcall.output.journal_records import attempt_line
 from batchcall.output.output import Output
@@ -150,6 +150,7 @@ async def test_answers_that_stand_on_the_disk_are_held_few_at_a_time(
     monkeypatch.setattr(parts, "_LOADED_BYTES", 10_000)
     monkeypatch.setattr(parts, "_HELD_BYTES", 10_000)  # about twenty of these answers
     monkeypatch.setattr(Backlog.__init__, "__defaults__", (2_000,))
+    monkeypatch.setitem(Results.__init__.__kwdefaults__, "most_bytes", 2_000)
     async with open_sandbox(Settings()) as endpoint:
         job = write_job(tmp_path, url=endpoint.url, rows=200, part_rows=500)
         await run_job(job)

@@ -25,33 +25,47 @@ class Feed(Generic[Item]):
             return None if batch is None else items_of(batch)
 
         self._read = read
-        self._taken: deque[Item] = deque()
+        self._items: deque[Item] = deque()
         self._ahead: asyncio.Task[list[Item] | None] | None = None
         self._is_over = False
-        self._reading = asyncio.Lock()
+        self._waiting = 0
 
     @property
     def is_waiting(self) -> bool:
         """Whether workers wait for the disk."""
-        return not self._taken and self._reading.locked()
+        return self._waiting > 0 and not self._items
 
-    async def next(self) -> Item | None:
-        """The next item, None when there are no more. Raises what the source raises. May be cancelled."""
-        while not self._taken and not self._is_over:
-            async with self._reading:
-                if self._taken or self._is_over:  # another worker has read meanwhile
-                    continue
-                if self._ahead is None:
-                    self._ahead = asyncio.create_task(self._read())
+    @property
+    def has_items(self) -> bool:
+        return bool(self._items)
+
+    async def filled(self) -> bool:
+        """Wait until there is an item to pop. False: there are no more. Raises what the source raises."""
+        # All who wait are woken together. One after the other, each in a turn of the loop of its own, would leave most
+        # of the places in flight empty.
+        while not self._items and not self._is_over:
+            if self._ahead is None:
+                self._ahead = asyncio.create_task(self._read())
+            ahead = self._ahead
+            self._waiting += 1
+            try:
                 # Shielded: whoever is cancelled here (a stop) leaves the batch to the next worker, or to `close`. An
                 # iterator that is being read in a thread cannot be interrupted anyway.
-                batch = await asyncio.shield(self._ahead)
-                if batch is None:
-                    self._is_over = True
-                else:
-                    self._ahead = asyncio.create_task(self._read())
-                    self._taken.extend(batch)
-        return self._taken.popleft() if self._taken else None
+                batch = await asyncio.shield(ahead)
+            finally:
+                self._waiting -= 1
+            if ahead is not self._ahead or self._is_over:  # another one was woken before
+                continue
+            if batch is None:
+                self._is_over = True
+            else:
+                self._ahead = asyncio.create_task(self._read())
+                self._items.extend(batch)
+        return bool(self._items)
+
+    def pop(self) -> Item:
+        """The next item, which must be there: `has_items`."""
+        return self._items.popleft()
 
     async def close(self) -> None:
         """Wait for a read that is under way. What it raises is dropped: nobody will take what it reads."""
@@ -83,11 +97,16 @@ class Results(Generic[Item]):
         """Whether workers wait for the consumer."""
         return len(self._items) >= self._most or self._bytes >= self._most_bytes
 
-    async def put(self, item: Item) -> None:
-        """Hand an item over; waits while the consumer is far behind."""
+    async def room(self) -> None:
+        """Wait while the consumer is far behind."""
         while self.is_full:
             self._room.clear()
             await self._room.wait()
+
+    async def put(self, item: Item) -> None:
+        """Hand an item over; waits while the consumer is far behind."""
+        if self.is_full:
+            await self.room()
         size = self._size_of(item)
         self._items.append((item, size))
         self._bytes += size
@@ -124,9 +143,14 @@ class Backlog:
         self._bytes = 0
         self._shrunk = asyncio.Event()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is less than the most."""
+        return self._bytes < self._most_bytes
+
     async def room(self) -> None:
-        """Wait until there is less than the most."""
-        while self._bytes >= self._most_bytes:
+        """Wait until it has."""
+        while not self.has_room:
             self._shrunk.clear()
             await self._shrunk.wait()
 

@@ -99,8 +99,8 @@ class LiveEngine:
         self._grace_s = grace_s
         self._workers: list[Worker] = []
         self._results: Results[Ended] = Results(most=1, size_of=size_of)
-        self._taking = asyncio.Lock()
         self._unsent = Backlog()
+        self._one_waits = asyncio.Lock()  # for room there: the next one only when the first has taken its row
         self._aside = WaitingRoom(pool)
 
     @contextlib.asynccontextmanager
@@ -113,8 +113,18 @@ class LiveEngine:
         """
 
         async def take() -> Prepared | Ended | None:
-            item = await feed.next()
-            return None if item is None else prepare(item)
+            # Only once what others have taken and not sent yet leaves room for it: at a slow endpoint thousands of
+            # workers would otherwise each hold a request that waits for its turn. And not while outcomes wait to be
+            # written: a row that an earlier run has paid for ends at once, and its answer may be large.
+            while not (self._unsent.has_room and feed.has_items) or self._results.is_full:
+                if self._results.is_full:
+                    await self._results.room()
+                elif not self._unsent.has_room:
+                    async with self._one_waits:
+                        await self._unsent.room()
+                elif not await feed.filled():
+                    return None
+            return prepare(feed.pop())
 
         self._results = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
         async with asyncio.TaskGroup() as group:
@@ -192,15 +202,11 @@ class LiveEngine:
     async def _take_row(self, take: Take) -> RowRetry | Ended | None:
         """The next row of the feed, with what was read of it so far; None when there are no more."""
         try:
-            # One at a time, and only once what others have taken and not sent yet leaves room for it: at a slow
-            # endpoint thousands of workers would otherwise each hold a request that waits for its turn.
-            async with self._taking:
-                await self._unsent.room()
-                prepared = await take()
-                if not isinstance(prepared, Prepared):
-                    return prepared
-                size = prepared.size
-                self._unsent.add(size)
+            prepared = await take()
+            if not isinstance(prepared, Prepared):
+                return prepared
+            size = prepared.size
+            self._unsent.add(size)
             reads = []
             for attempt in prepared.attempts:
                 await asyncio.sleep(0)  # thousands of rows may have theirs: signals are noticed between any two

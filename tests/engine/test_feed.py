@@ -20,8 +20,8 @@ async def taken_by(feed: Feed[int], workers: int) -> list[int]:
     taken: list[int] = []
 
     async def work() -> None:
-        while (item := await feed.next()) is not None:
-            taken.append(item)
+        while await feed.filled():
+            taken.append(feed.pop())
             await asyncio.sleep(0)
 
     await asyncio.gather(*(work() for _ in range(workers)))
@@ -34,6 +34,21 @@ async def test_many_workers_take_every_item_once_in_order() -> None:
     taken = await taken_by(feed, workers=4)
 
     assert taken == list(range(35))
+    await feed.close()
+
+
+async def test_all_who_wait_are_woken_by_the_same_batch() -> None:
+    feed, taken = Feed(batches(1, 8), list), list[int]()
+
+    async def take_one() -> None:
+        assert await feed.filled()
+        taken.append(feed.pop())
+
+    workers = [asyncio.create_task(take_one()) for _ in range(8)]
+    await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+
+    assert taken == list(range(8))  # one turn of the loop for each would leave most of the places in flight empty
+    await asyncio.gather(*workers)
     await feed.close()
 
 
@@ -53,7 +68,8 @@ async def test_no_more_than_one_batch_is_read_ahead() -> None:
             yield [number]
 
     feed = Feed(counting(), list)
-    assert await feed.next() == 0
+    assert await feed.filled()
+    assert feed.pop() == 0
     await feed.close()
 
     assert len(read) <= 3
@@ -67,7 +83,7 @@ async def test_a_worker_that_is_cancelled_while_it_waits_costs_nobody_an_item() 
         yield [1, 2]
 
     feed = Feed(slow(), list)
-    waiting = asyncio.create_task(feed.next())
+    waiting = asyncio.create_task(feed.filled())
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -85,9 +101,10 @@ async def test_what_the_source_raises_reaches_who_asks() -> None:
 
     feed = Feed(broken(), list)
 
-    assert await feed.next() == 1
+    assert await feed.filled()
+    assert feed.pop() == 1
     with pytest.raises(OSError, match="the disk is gone"):
-        await feed.next()
+        await feed.filled()
     await feed.close()
 
 
