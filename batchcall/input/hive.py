@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -76,6 +77,10 @@ class HiveTable:
                 missing = {key: value for key, value in values.items() if key not in row.values}
                 completed.append(replace(row, values={**row.values, **missing}) if missing else row)
             yield Batch(completed, batch.mark)
+
+    def values_of(self, column: str) -> Iterator[list[Any]] | None:
+        is_key = column in self._values[0]
+        return None if is_key else self._table.values_of(column)
 
     def count_rows(self) -> int:
         return self._table.count_rows()

@@ -4,7 +4,7 @@ which rows it does not name."""
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,18 +18,20 @@ from batchcall.input.values import Batch
 _BUCKETS = 31
 
 
-def check_ids(column: str, read: Callable[[], Iterable[Batch]]) -> int:
+def check_ids(column: str, read: Callable[[], Iterable[Batch]], values: Iterable[Sequence[Any]] | None = None) -> int:
     """Count the rows. Raises InputError for the first value that comes again.
 
     `read` gives the input from its start, once or twice. Rows without a name are passed over: they end as bad rows.
+    `values` are those of all rows, where they can be had faster; those of rows that cannot be read may be among them.
     """
     # Hashes instead of values: eight bytes a row, whatever the values are.
     buckets = [array("q") for _ in range(_BUCKETS)]
     rows = 0
-    for row in _rows(read()):
-        rows += 1
-        if _is_named(row, column):
-            hashed = hash(row.values[column])
+    if values is None:
+        values = ([row.values.get(column) for row in batch.rows] for batch in read())
+    for some in values:
+        rows += len(some)
+        for hashed in map(hash, [one for one in some if type(one) is str or _why_nameless(one, column) is None]):
             buckets[hashed % _BUCKETS].append(hashed)
     suspects = {hashed for bucket in buckets for hashed in _repeated(bucket)}
     if not suspects:
@@ -37,7 +39,7 @@ def check_ids(column: str, read: Callable[[], Iterable[Batch]]) -> int:
     # Equal hashes are a suspicion, equal values are a fact. So the input is read once more, and only the values under
     # suspicion are held: these are few.
     seen: dict[Any, str] = {}
-    for row in _rows(read()):
+    for row in (row for batch in read() for row in batch.rows):
         if not _is_named(row, column) or hash(value := row.values[column]) not in suspects:
             continue
         if value in seen:
@@ -47,21 +49,18 @@ def check_ids(column: str, read: Callable[[], Iterable[Batch]]) -> int:
     return rows
 
 
-def _rows(batches: Iterable[Batch]) -> Iterator[Row]:
-    for batch in batches:
-        yield from batch.rows
-
-
 def _is_named(row: Row, column: str) -> bool:
     return row.fault is None and _why_nameless(row.values.get(column), column) is None
 
 
 def named(batch: Batch, column: str) -> Batch:
     """The batch, in which each row without a name has that for its fault."""
-    rows = []
-    for row in batch.rows:
-        fault = row.fault if row.fault is not None else _why_nameless(row.values.get(column), column)
-        rows.append(row if fault is row.fault else replace(row, fault=fault))
+    rows = list(batch.rows)
+    for place, row in enumerate(rows):
+        if type(value := row.values.get(column)) is str or row.fault is not None:  # as nearly all are
+            continue
+        if (why := _why_nameless(value, column)) is not None:
+            rows[place] = replace(row, fault=why)
     return Batch(rows, batch.mark)
 
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple, NoReturn
 
-import orjson
+import msgspec
 import pyarrow as pa
 
 from batchcall.base import InputError, Row
 from batchcall.input.compressed import decompressed
 from batchcall.input.files import FileSet, InputFile, reason
 from batchcall.input.kept_columns import KeptColumns
-from batchcall.input.values import BATCH_BYTES, BATCH_ROWS, Batch, Mark
+from batchcall.input.values import BATCH_BYTES, BATCH_ROWS, BEGINNING, Batch, Mark
 
 SAMPLE_ROWS = 10_000
 SAMPLE_BYTES = 16 * 1024 * 1024
+_HELD_BYTES = BATCH_BYTES  # of lines of the sample: as much as a batch, whatever objects these become
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 128  # deeper values break the writers of JSON further on
 
@@ -46,21 +47,29 @@ class JsonlTable:
         """Reads the sample. Raises InputError when a file cannot be read, or none has a row."""
         self._files = files
         self._first_fault: str | None = None
-        kinds: dict[str, set[str]] = {}  # by column, in the order first seen
+        self._known: list[tuple[_Line, _Parsed]] = []  # the first lines, which a small input is all of: see `_parsed`
+        seen: dict[tuple[str, _Kind], None] = {}  # in the order first seen
         rows = size = 0
-        blocks = ((file, block) for file in files.files for block in self._blocks(file, Mark(0, 0, 0, 1)))
+        blocks = ((file, block) for file in files.files for block in self._blocks(file, BEGINNING))
         for file, line in ((file, line) for file, block in blocks for line in block.rows()):
             rows += 1
-            size += len(line.text)
-            try:
-                for name, value in _values(line).items():
-                    kinds.setdefault(name, set()).add(_kind(value))
-            except _LineFault as fault:
-                self._first_fault = self._first_fault or f"{file.name}:{line.number}: {fault}"
+            size += len(line[0])
+            values, fault = parsed = _parse(line)
+            if size <= _HELD_BYTES:
+                self._known.append((line, parsed))
+            if fault is not None and self._first_fault is None:
+                self._first_fault = f"{file.name}:{line[2]}: {fault}"
+            for name, value in values.items():
+                kind = type(value) if type(value) is not int else _width(value)
+                if (name, kind) not in seen:
+                    seen[name, kind] = None
             if rows >= SAMPLE_ROWS or size >= SAMPLE_BYTES:
                 break
         if not rows:
             raise InputError(f"{files.shown} has no rows", hint="an input is one JSON object per line")
+        kinds: dict[str, set[_Kind]] = {}
+        for name, kind in seen:
+            kinds.setdefault(name, set()).add(kind)
         self.schema = pa.schema([(name, _column_type(found)) for name, found in kinds.items()])
 
     def batches(
@@ -77,7 +86,16 @@ class JsonlTable:
             start = Mark(row, number + 1, 0, 1)
 
     def count_rows(self) -> int:
-        return sum(block.count_rows() for file in self._files.files for block in self._blocks(file, Mark(0, 0, 0, 1)))
+        return sum(block.count_rows() for file in self._files.files for block in self._blocks(file, BEGINNING))
+
+    def values_of(self, column: str) -> Iterator[list[Any]] | None:
+        # Of a line that has other columns too, those are passed over: that is far cheaper than to make objects of them.
+        try:
+            named = msgspec.defstruct("Named", [("value", Any, None)], rename={"value": column})
+        except ValueError:  # a name with quotes
+            return None
+        blocks = (block for file in self._files.files for block in self._blocks(file, BEGINNING))
+        return _values_of(column, msgspec.json.Decoder(named).decode, blocks)
 
     def check(self, columns: Collection[str]) -> None:
         """Rows may differ: what one lacks is missing in that row alone."""
@@ -101,17 +119,39 @@ class JsonlTable:
                 continue
             for line in block.rows():
                 if row >= start_row:
+                    text, offset, line_number, *_ = line
                     if not lines and file.format.compression is None:
-                        mark = Mark(row, number, line.offset, line.number)
+                        mark = Mark(row, number, offset, line_number)
                     lines.append(line)
-                    size += len(line.text)
+                    size += len(text)
                     if len(lines) == BATCH_ROWS or size >= BATCH_BYTES:
-                        yield Batch(_as_rows(row + 1 - len(lines), file.name, lines, wanted), mark)
+                        yield Batch(self._as_rows(row + 1 - len(lines), file.name, lines, wanted), mark)
                         lines, size = [], 0
                 row += 1
         if lines:
-            yield Batch(_as_rows(row - len(lines), file.name, lines, wanted), mark)
+            yield Batch(self._as_rows(row - len(lines), file.name, lines, wanted), mark)
         return row
+
+    def _as_rows(self, first: int, file: str, lines: list[_Line], wanted: _Wanted) -> list[Row]:
+        parsed = self._parsed(first, lines)
+        values = [values for values, _ in parsed]
+        kept = wanted.keep.of_values(values) if wanted.keep is not None else repeat(None)
+        rows = enumerate(zip(wanted.of(values), lines, parsed, kept, strict=False), first)
+        return [
+            Row(index, chosen, f"{file}:{number}", why, of_row)
+            for index, (chosen, (_, _, number, _, _), (_, why), of_row) in rows
+        ]
+
+    def _parsed(self, first: int, lines: list[_Line]) -> list[_Parsed]:
+        """What these lines hold, the first of which is a row's."""
+        # An input is read several times before the first request: for its columns, for what may be wrong with it, for
+        # parts that are there. The lines that were parsed for its columns are not parsed again, if they are the same.
+        known = self._known[first : first + len(lines)]
+        if [line for line, _ in known] == lines:
+            return [parsed for _, parsed in known]
+        if first >= len(self._known):  # whoever reads this far mostly needs them no more
+            self._known = []
+        return list(map(_parse, lines))
 
     def _blocks(self, file: InputFile, start: Mark) -> Iterator[_Block]:
         """The file's lines from a mark on, some hundred at a time."""
@@ -158,12 +198,12 @@ class JsonlTable:
         return number
 
 
-class _Line(NamedTuple):
-    text: bytes
-    offset: int  # of its first byte in the file
-    number: int  # from 1, blank lines too
-    dropped: int  # bytes that are missing at the end of `text`, because there are too many
-    is_cut: bool  # no newline follows: the file ends with it
+# A line that is not blank: its text; the offset of its first byte in the file; its number, from 1, blank lines too;
+# whether it is too long, then its text is only its beginning; whether no newline follows, as the file ends with it.
+# A plain tuple, as one is made of each line for each time that an input is read.
+_Line = tuple[bytes, int, int, bool, bool]
+# What a line holds, or why that cannot be known.
+_Parsed = tuple[dict[str, Any], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +220,10 @@ class _Block:
         """The lines that are not blank."""
         offset, dropped, is_cut = self.offset, self.dropped, self.is_cut
         for number, text in enumerate(self.lines, self.number):
-            if not _is_blank(text):
-                yield _Line(text, offset, number, dropped, is_cut)
-            offset += len(text) + dropped + 1
+            size = len(text) + dropped
+            if text[:1] == b"{" or not _is_blank(text):
+                yield text, offset, number, size > MAX_LINE_BYTES, is_cut
+            offset += size + 1
             dropped = 0
 
     def count_rows(self) -> int:
@@ -226,65 +267,60 @@ class _Wanted(NamedTuple):
     whole: bool  # and behind them whatever else it has
     keep: KeptColumns | None
 
-    def of(self, values: dict[str, Any]) -> dict[str, Any]:
-        chosen = {name: values[name] for name in self.names if name in values}
-        if self.whole and len(chosen) < len(values):
-            chosen.update((name, value) for name, value in values.items() if name not in chosen)
+    def of(self, parsed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        chosen = [{name: values[name] for name in self.names if name in values} for values in parsed]
+        if self.whole:
+            pairs = zip(chosen, parsed, strict=True)
+            chosen = [some | values if len(some) < len(values) else some for some, values in pairs]
         return chosen
 
 
-def _as_rows(first: int, file: str, lines: list[_Line], wanted: _Wanted) -> list[Row]:
-    parsed: list[tuple[dict[str, Any], str | None]] = []  # what each line holds, or why that cannot be known
-    for line in lines:
+def _values_of(column: str, decode: Callable[[bytes], Any], blocks: Iterable[_Block]) -> Iterator[list[Any]]:
+    for block in blocks:
+        lines = list(block.rows())
         try:
-            parsed.append((_values(line), None))
-        except _LineFault as fault:
-            parsed.append(({}, str(fault)))
-    kept = wanted.keep.of_values([values for values, _ in parsed]) if wanted.keep is not None else repeat(None)
-    return [
-        Row(index, wanted.of(values), f"{file}:{line.number}", why, of_row)
-        for index, (line, (values, why), of_row) in enumerate(zip(lines, parsed, kept, strict=False), first)
-    ]
+            yield [decode(text).value for text, *_ in lines]
+        except _REFUSED:
+            yield [_parse(line)[0].get(column) for line in lines]
 
 
 class _LineFault(Exception):
     """Why a line cannot be a row, in a sentence."""
 
 
-def _values(line: _Line) -> dict[str, Any]:
-    if line.dropped or len(line.text) > MAX_LINE_BYTES:
-        raise _LineFault(f"the line is longer than {MAX_LINE_BYTES >> 20} MiB")
+def _parse(line: _Line) -> _Parsed:
+    text, _, _, is_too_long, is_cut = line
+    if is_too_long:
+        return {}, f"the line is longer than {MAX_LINE_BYTES >> 20} MiB"
     try:
-        return parse_line(line.text)
+        return parse_line(text), None
     except _LineFault as fault:
-        if line.is_cut:
-            raise _LineFault(f"the file ends in the middle of this line: {fault}") from None
-        raise
-
-
-# What has to be known of a line before it is parsed, its text aside: digits, signs and brackets.
-_CLASSES = {**dict.fromkeys(b"0123456789", ord("0")), ord("-"): ord("-"), **dict.fromkeys(b"{[", ord("{"))}
-_SKELETON = bytes(_CLASSES.get(byte, ord(" ")) for byte in range(256))
-# orjson turns integers beyond 64 bits into floats in silence: unsigned ones have 20 digits, signed ones 19.
-_LONG, _LONG_NEGATIVE = b"0" * 20, b"-" + b"0" * 19
+        return {}, f"the file ends in the middle of this line: {fault}" if is_cut else str(fault)
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
     """The object that a line holds, integers exact, halves of surrogate pairs replaced by U+FFFD."""
-    # orjson goes first, for its speed. The slow way takes what it would get wrong in silence, and what it refuses.
-    skeleton = line.translate(_SKELETON)
-    if _LONG in skeleton or _LONG_NEGATIVE in skeleton:
+    # msgspec goes first, for its speed: it never gets a value wrong in silence, as orjson does with integers beyond 64
+    # bits, which become floats. What it refuses is read by the slow way.
+    try:
+        value = _decode(line)
+    except _REFUSED:
         value = _parse_slowly(line)
-    else:
-        try:
-            value = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            value = _parse_slowly(line)
     if type(value) is not dict:
         raise _LineFault(f"the line is {_JSON_NAMES[type(value)]}, not an object")
-    if skeleton.count(b"{") > MAX_DEPTH and _is_too_deep(value):
+    # Only a nested value can be deep, and none with few brackets is.
+    if not _NESTED.isdisjoint(map(type, value.values())) and _brackets(line) > MAX_DEPTH and _is_too_deep(value):
         raise _LineFault(_TOO_DEEP)
     return value
+
+
+_decode = msgspec.json.Decoder().decode
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NESTED = frozenset({dict, list})
+
+
+def _brackets(line: bytes) -> int:
+    return line.count(b"{") + line.count(b"[")
 
 
 _TOO_DEEP = f"the line is nested deeper than {MAX_DEPTH} levels"
@@ -299,7 +335,7 @@ _JSON_NAMES = {
 
 
 def _parse_slowly(line: bytes) -> Any:
-    """By the standard library, which reads more lines than orjson (long integers, halves of surrogate pairs), and whose
+    """By the standard library, which reads more lines than msgspec (those with halves of surrogate pairs), and whose
     errors say more."""
     try:
         value = _DECODER.decode(line.removeprefix(_BOM).decode())
@@ -342,21 +378,21 @@ def _is_too_deep(value: Any) -> bool:
     return True
 
 
-def _kind(value: Any) -> str:
-    if type(value) is not int:
-        return _KINDS.get(type(value), "nested")
+_Kind = type | str  # of a value: its type; of an integer how wide it is
+
+
+def _width(value: int) -> _Kind:
     if -_FLOATS_ARE_EXACT <= value <= _FLOATS_ARE_EXACT:
-        return "int"
+        return int
     return "wide" if -(2**63) <= value < 2**63 else "big"
 
 
 _FLOATS_ARE_EXACT = 2**53
-_KINDS = {bool: "bool", float: "float", str: "string", type(None): "null"}
 
 
-def _column_type(kinds: set[str]) -> pa.DataType:
+def _column_type(kinds: set[_Kind]) -> pa.DataType:
     """What holds all values of a column; text holds the JSON of what fits nothing else."""
-    present = kinds - {"null"}
+    present = kinds - {type(None)}
     for fitting, column_type in _TYPES:
         if present and present <= fitting:
             return column_type
@@ -365,8 +401,8 @@ def _column_type(kinds: set[str]) -> pa.DataType:
 
 # Floats hold integers exactly up to 2**53. So a column of floats and longer integers has no type that holds both, and
 # becomes text, as does one with an integer beyond 64 bits.
-_TYPES = (
-    ({"bool"}, pa.bool_()),
-    ({"int", "wide"}, pa.int64()),
-    ({"int", "float"}, pa.float64()),
+_TYPES: tuple[tuple[set[_Kind], pa.DataType], ...] = (
+    ({bool}, pa.bool_()),
+    ({int, "wide"}, pa.int64()),
+    ({int, float}, pa.float64()),
 )

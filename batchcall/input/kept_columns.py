@@ -90,7 +90,8 @@ class KeptColumns:
             _array([row.get(name) for row in rows], name, field.type, fits, left_out)
             for name, field, fits in zip(self.names, self.fields, self._fits, strict=True)
         ]
-        for place, row in enumerate(rows) if self.is_all else ():
+        has_more = self.is_all and not set[str]().union(*rows) <= self._known
+        for place, row in enumerate(rows) if has_more else ():
             if not row.keys() <= self._known:
                 left_out.setdefault(place, []).extend(
                     LeftOut(name, f"{_shown(value)} has no column, as the first rows of the input lack it")

@@ -16,7 +16,7 @@ from batchcall.input.ids import check_ids, named
 from batchcall.input.jsonl import JsonlTable
 from batchcall.input.kept_columns import KeptColumns
 from batchcall.input.parquet import ParquetTable
-from batchcall.input.values import Batch, Mark, Table
+from batchcall.input.values import BEGINNING, Batch, Mark, Table
 
 _TABLES: Mapping[str, Callable[[FileSet], Table]] = {PARQUET: ParquetTable, JSONL: JsonlTable}
 _SHOWN_COLUMNS = 20  # in a message
@@ -70,7 +70,7 @@ class Input:
         """
         # A mark may be of a run that saw more files than there are now.
         usable = [mark for mark in marks if mark.row <= start_row and mark.file < len(self.files)]
-        start = max(usable, default=_BEGINNING)
+        start = max(usable, default=BEGINNING)
         if self._named_by is None:
             return self._table.batches(frozenset(columns), start, start_row, keep)
         # The id column is read whichever columns are asked for: a row without a name is a bad row to every reader.
@@ -85,7 +85,7 @@ class Input:
 
     def check_ids(self, column: str) -> int:
         """Count the rows, and raise InputError when two have the same value in `column`."""
-        self._rows = check_ids(column, lambda: self.batches((column,)))
+        self._rows = check_ids(column, lambda: self.batches((column,)), self._table.values_of(column))
         return self._rows
 
     def kept_schema(self, columns: Collection[str]) -> pa.Schema:
@@ -108,6 +108,3 @@ class Input:
             hint = "; ".join(filter(None, sentences))
             raise InputError(f"{what} needs {names}, which {self._shown} does not have", hint=hint)
         self._table.check(columns)
-
-
-_BEGINNING = Mark(row=0, file=0, offset=0, line=1)

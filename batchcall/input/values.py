@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -22,6 +22,9 @@ class Mark(NamedTuple):
     file: int  # which of the input's files
     offset: int  # plain JSONL: byte; Parquet: row group; compressed: 0, they are read from their start
     line: int = 0  # of a JSONL file, from 1; 0 where it was not noted: then the lines before are counted
+
+
+BEGINNING = Mark(row=0, file=0, offset=0, line=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ class Table(Protocol):
 
         A row has the values of `columns`, and all that is kept of it. Where `columns` are all of the schema, it also
         brings the values that it has beside them.
+        """
+
+    def values_of(self, column: str) -> Iterator[list[Any]] | None:
+        """The values of a column, None for a row that lacks it, in lists; None where there is no faster way to them
+        than `batches`. Raises InputError.
+
+        A row that cannot be read may have one, too.
         """
 
     def count_rows(self) -> int:

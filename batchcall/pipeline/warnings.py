@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from batchcall.input import Input
@@ -63,16 +63,16 @@ def _empty_columns(maker: RequestMaker, source: Input) -> Iterator[str]:
     rows, characters = 0, 0
     nulls, empties = Counter[str](), Counter[str]()
     for batch in source.batches(sorted({path[0] for path in paths.values()})):
-        for row in batch.rows[: _LOOKED_AT_ROWS - rows]:
-            rows += 1
-            for name, path in paths.items():
-                value: Any = row.values
-                for part in path:  # "-": not there, which is neither null nor empty
-                    value = value.get(part, "-") if isinstance(value, Mapping) else "-"
-                nulls[name] += value is None
-                if isinstance(value, str):
-                    characters += len(value)
-                    empties[name] += not value.strip()
+        looked_at = [row.values for row in batch.rows[: _LOOKED_AT_ROWS - rows]]
+        rows += len(looked_at)
+        for name, path in paths.items():
+            values: list[Any] = looked_at
+            for part in path:  # "-": not there, which is neither null nor empty
+                values = [value.get(part, "-") if type(value) is dict else "-" for value in values]
+            texts = [value for value in values if type(value) is str]
+            nulls[name] += sum(value is None for value in values)
+            characters += sum(map(len, texts))
+            empties[name] += len(texts) - sum(map(bool, map(str.strip, texts)))
         if rows >= _LOOKED_AT_ROWS or characters > _LOOKED_AT_CHARACTERS:
             of = f"the first {rows:,} rows"
             break

@@ -65,6 +65,43 @@ def test_the_first_value_that_comes_again_is_reported_with_both_places(tmp_path:
     assert "leave input.id out" in error.value.hint
 
 
+@pytest.mark.parametrize(
+    ("column", "one", "again"),
+    [
+        ("id", b'{"id": "\xc3\xa9"}', rb'{"i\u0064": "\u00e9"}'),
+        ("id", b'{"id": "a"}', b'\xef\xbb\xbf{"x": [1], "id": "a"}'),
+        ("id", rb'{"id": "\ud83d"}', rb'{"id": "\ufffd"}'),
+        ("id", b'{"id": 1}', b'{"id": 1.0}'),
+        ("id", b'{"id": 12345678901234567890123}', b'{"id": 12345678901234567890123, "x": "\\ud83d"}'),
+        ("id", b'{"id": "a"}', b'{"id": "b", "id": "a"}'),
+        ('the "id"', rb'{"the \"id\"": "a"}', rb'{"the \"id\"": "a"}'),
+        ("id\ufffd", '{"id\ufffd": "a"}'.encode(), rb'{"id\ud83d": "a"}'),
+    ],
+)
+def test_an_id_is_found_again_however_it_is_written(tmp_path: Path, column: str, one: bytes, again: bytes) -> None:
+    for between in ({"id": "other"}, b"broken"):
+        source = open_input(str(write(tmp_path, one, between, b"", again)), id_column=column)
+
+        with pytest.raises(InputError, match=r"is in rows\.jsonl:1 and again in rows\.jsonl:4$"):
+            source.check_ids(column)
+
+
+@pytest.mark.parametrize(
+    ("one", "again"),
+    [
+        (b'{"id": "a"}', b'{"id": "a", "x": "\xff"}'),
+        (b'{"id": "a"}', b'{"id": "a", "x": 1e999}'),
+        (b'{"id": 12345678901234567890123}', b'{"id": 12345678901234567890124}'),
+        (b'{"id": 99999999999999999999999}', b'{"id": 1e23}'),
+        (b'{"id": "a"}', b'{"id": "a", "x": %s}' % (b"[" * 200 + b"]" * 200)),
+    ],
+)
+def test_rows_that_cannot_be_read_and_values_that_only_look_alike_do_not_count(
+    tmp_path: Path, one: bytes, again: bytes
+) -> None:
+    assert open_input(str(write(tmp_path, one, again)), id_column="id").check_ids("id") == 2
+
+
 def test_rows_that_cannot_be_read_are_counted_and_passed_over(tmp_path: Path) -> None:
     path = write(tmp_path, {"id": "a"}, b"broken", b"broken", {"id": "b"})
     source = open_input(str(path))

@@ -15,6 +15,7 @@ from pyarrow import fs
 
 from batchcall.base.errors import InputError
 from batchcall.base.records import Row
+from batchcall.input import jsonl
 from batchcall.input.files import FileSet, find_files
 from batchcall.input.jsonl import MAX_LINE_BYTES, JsonlTable, parse_line
 from batchcall.input.open_input import Input, open_input
@@ -290,6 +291,46 @@ def test_files_of_a_store_are_read_alike(tmp_path: Path) -> None:
     assert (local.is_remote, store.is_remote) == (False, True)
     assert rows[0] == rows[1]
     assert len(rows[0]) == 20_000
+
+
+def test_no_line_of_a_small_input_is_parsed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(jsonl, "parse_line", lambda line: parsed.append(line) or parse_line(line))
+    lines = [b'{"a": %d}' % number for number in range(2_000)]
+
+    source = open_input(str(write(tmp_path, b"\n".join(lines))), id_column="a")
+    source.check_ids("a")
+    read = [[row.values for batch in source.batches(["a"]) for row in batch.rows] for _ in range(2)]
+
+    assert parsed == lines
+    assert read[0] == read[1] == [{"a": number} for number in range(2_000)]
+
+
+def test_lines_that_are_not_those_of_the_sample_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "_HELD_BYTES", 10 * len(GOOD))
+    source = open_input(str(write(tmp_path, (GOOD + b"\n") * 20)))
+    held, whole = next(source.batches(["a"])).rows, (GOOD + b"\n") * 9
+    write(tmp_path, whole + b'{"a": 2}\n')
+
+    changed = next(source.batches(["a"])).rows
+
+    assert [row.values["a"] for row in held] == [1] * 20
+    assert [row.values["a"] for row in changed] == [1] * 9 + [2]
+
+
+def test_what_is_held_of_the_sample_is_bounded_and_goes_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "_HELD_BYTES", 600 * len(GOOD))
+    files = find_files(str(write(tmp_path, (GOOD + b"\n") * 2_000)))
+
+    table = JsonlTable(files)
+    held = len(table._known)
+    rows = sum(len(batch.rows) for batch in table.batches(["a"], Mark(0, 0, 0, 1), 0))
+
+    assert held == 600
+    assert rows == 2_000
+    assert not table._known
 
 
 def test_a_file_that_is_gone_since_is_an_input_error(tmp_path: Path) -> None:
