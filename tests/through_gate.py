@@ -30,8 +30,10 @@ def open_gate(
 async def through(gate: Gate, tokens: float = 0.0) -> AsyncIterator[Admission]:
     admission = await gate.admit(tokens)
     assert admission is not None
-    with admission:
+    try:
         yield admission
+    finally:
+        admission.leave()
 
 
 async def settle_down() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batchcall.answers import ParsedAttempt
@@ -87,13 +88,13 @@ class Endpoint:
         if read.attempt.response is not None and self.pacer.wants_limits(now_s):
             self.pacer.saw_limits(read_limits(read.attempt.response.headers, now_s=epoch_s), now_s)
 
-    def judge(self, read: ParsedAttempt, now_s: float) -> Verdict | None:
-        """Whether it still serves this job, after this attempt."""
+    def judge(self, read: ParsedAttempt, clock: Callable[[], float]) -> Verdict | None:
+        """Whether it still serves this job, after this attempt. `clock` is the loop's."""
         if read.failure is None:
             self.answered += 1
             self.health.saw_reply()
             return None
-        return self.health.saw(read.failure) or self.pacer.verdict(now_s)
+        return self.health.saw(read.failure) or self.pacer.verdict(clock())
 
     def takes_no_try(self, failure: Failure) -> bool:
         """A failure that a row did not cause."""

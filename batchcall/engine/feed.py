@@ -25,7 +25,7 @@ class Feed(Generic[Item]):
             return None if batch is None else items_of(batch)
 
         self._read = read
-        self._items: deque[Item] = deque()
+        self.items: deque[Item] = deque()  # that are there already; whoever takes one pops it from the left
         self._ahead: asyncio.Task[list[Item] | None] | None = None
         self._is_over = False
         self._waiting = 0
@@ -33,17 +33,13 @@ class Feed(Generic[Item]):
     @property
     def is_waiting(self) -> bool:
         """Whether workers wait for the disk."""
-        return self._waiting > 0 and not self._items
-
-    @property
-    def has_items(self) -> bool:
-        return bool(self._items)
+        return self._waiting > 0 and not self.items
 
     async def filled(self) -> bool:
-        """Wait until there is an item to pop. False: there are no more. Raises what the source raises."""
+        """Wait until there is an item. False: there are no more. Raises what the source raises."""
         # All who wait are woken together. One after the other, each in a turn of the loop of its own, would leave most
         # of the places in flight empty.
-        while not self._items and not self._is_over:
+        while not self.items and not self._is_over:
             if self._ahead is None:
                 self._ahead = asyncio.create_task(self._read())
             ahead = self._ahead
@@ -60,12 +56,8 @@ class Feed(Generic[Item]):
                 self._is_over = True
             else:
                 self._ahead = asyncio.create_task(self._read())
-                self._items.extend(batch)
-        return bool(self._items)
-
-    def pop(self) -> Item:
-        """The next item, which must be there: `has_items`."""
-        return self._items.popleft()
+                self.items.extend(batch)
+        return bool(self.items)
 
     async def close(self) -> None:
         """Wait for a read that is under way. What it raises is dropped: nobody will take what it reads."""
@@ -87,15 +79,11 @@ class Results(Generic[Item]):
         self._size_of = size_of
         self._bytes = 0
         self._items: deque[tuple[Item, int]] = deque()  # with its bytes
+        self.is_full = False  # whether workers wait for the consumer
         self._is_closed = False
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether workers wait for the consumer."""
-        return len(self._items) >= self._most or self._bytes >= self._most_bytes
 
     async def room(self) -> None:
         """Wait while the consumer is far behind."""
@@ -103,13 +91,12 @@ class Results(Generic[Item]):
             self._room.clear()
             await self._room.wait()
 
-    async def put(self, item: Item) -> None:
-        """Hand an item over; waits while the consumer is far behind."""
-        if self.is_full:
-            await self.room()
+    def put(self, item: Item) -> None:
+        """Hand an item over, after `room`."""
         size = self._size_of(item)
         self._items.append((item, size))
         self._bytes += size
+        self.is_full = len(self._items) >= self._most or self._bytes >= self._most_bytes
         self._arrived.set()
 
     def close(self) -> None:
@@ -123,6 +110,7 @@ class Results(Generic[Item]):
             while self._items:
                 item, size = self._items.popleft()
                 self._bytes -= size
+                self.is_full = len(self._items) >= self._most or self._bytes >= self._most_bytes
                 yield item
                 del item  # it may be large, and the next one may take long to come
                 # Workers are woken all at once, when half is free: a wake for each item would cost more than the item.
@@ -141,12 +129,8 @@ class Backlog:
     def __init__(self, most_bytes: int = BACKLOG_BYTES) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
+        self.has_room = True  # there is less than the most
         self._shrunk = asyncio.Event()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether there is less than the most."""
-        return self._bytes < self._most_bytes
 
     async def room(self) -> None:
         """Wait until it has."""
@@ -155,8 +139,8 @@ class Backlog:
             await self._shrunk.wait()
 
     def add(self, size: int) -> None:
+        """So much was taken; less than 0: so much was sent."""
         self._bytes += size
-
-    def remove(self, size: int) -> None:
-        self._bytes -= size
-        self._shrunk.set()
+        self.has_room = self._bytes < self._most_bytes
+        if self.has_room:
+            self._shrunk.set()

@@ -46,7 +46,7 @@ class Gate:
     # be in flight, a pause ends, a budget has been collected. Whoever ends a request so lets as many through as there
     # is room for: one after the other, each in a turn of the loop of its own, would leave most of the room empty.
     # What holds the first back decides who calls it next:
-    # - "concurrency": `_leave` or `limit_in_flight`.
+    # - "concurrency": `Admission.leave` or `limit_in_flight`.
     # - "tokens", "requests": the collector, as soon as it has what the first one costs; there is at most one.
     # - "pause": the alarm.
 
@@ -58,7 +58,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         entered_s = now_s if since_s is None else since_s
-        if self._first is None and not self._bar(tokens, now_s):
+        if (not self._line or self._first is None) and not self._bar(tokens, now_s):
             return self._let_in(tokens, entered_s, now_s)
         waiter = _Waiter(tokens, entered_s, loop.create_future())
         self._line.append(waiter)
@@ -205,32 +205,24 @@ class Gate:
         if waiter.has_tokens:
             self._tokens.give_back(waiter.tokens)
 
-    def _leave(self, admission: Admission) -> None:
-        del self._through[admission]
-        if self._line:
-            self._let_through()
-        if self.on_room is not None:
-            self.on_room()
-
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """A request that was let through: it fills a place until `leave`, or until the end of its `with` block."""
+    """A request that was let through: it fills a place until `leave`."""
 
     gate: Gate
     reserved: float  # tokens
     wait_s: float  # how long it waited
     through_at_s: float  # on the loop's clock
 
-    def __enter__(self) -> Admission:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.leave()
-
     def leave(self) -> None:
         """It is back: the place is free."""
-        self.gate._leave(self)
+        gate = self.gate
+        del gate._through[self]
+        if gate._line:
+            gate._let_through()
+        if gate.on_room is not None:
+            gate.on_room()
 
     def settle(self, tokens_used: float) -> None:
         """Replace what was reserved by what was really used: too much is given back, too little is owed."""

@@ -54,21 +54,17 @@ class Reading:
             return False
         return True
 
-    async def put_down(self, attempt: Attempt) -> None:
-        """An answer that has just come, on disk before anything looks at it."""
-        written = None
-        if is_long(attempt):
-            try:
-                written = await beside(lambda: self._recorder.as_written(attempt))
-            except asyncio.CancelledError:  # stopped at once: what arrived is kept all the same
-                self.note(self._recorder.answered, attempt)
-                raise
+    async def put_down_long(self, attempt: Attempt) -> None:
+        """A long answer that has just come, on disk before anything looks at it."""
+        try:
+            written = await beside(lambda: self._recorder.as_written(attempt))
+        except asyncio.CancelledError:  # stopped at once: what arrived is kept all the same
+            self.note(self._recorder.answered, attempt)
+            raise
         self.note(self._recorder.answered, attempt, written)
 
-    async def read(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
-        """What an answer of this run says. If cancelled, a thread is left behind; the answer is on disk."""
-        if not is_long(attempt):
-            return self._parser.read(attempt, prepared)
+    async def read_long(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
+        """What a long answer says. If cancelled, a thread is left behind; the answer is on disk."""
         async with self._one_long:
             self.note(self._recorder.begins_to_read, attempt, is_beside=True)
             try:
@@ -86,6 +82,7 @@ class Reading:
                 read = await beside(lambda: self._reread(attempt, prepared.request))
             self.note(self._recorder.has_read, read.attempt)
             return read
-        if not is_long(attempt):
-            self.note(self._recorder.begins_to_read, attempt, is_beside=False)
-        return await self.read(attempt, prepared)
+        if is_long(attempt):
+            return await self.read_long(attempt, prepared)
+        self.note(self._recorder.begins_to_read, attempt, is_beside=False)
+        return self._parser.read(attempt, prepared)

@@ -27,6 +27,7 @@ from batchcall.engine.pool import Pool
 from batchcall.engine.reading import Reading, Recorder
 from batchcall.engine.row_retry import RowRetry, Rules, Send, Stay
 from batchcall.engine.waiting_room import WaitingRoom
+from batchcall.http import is_long
 from batchcall.pacing import Budget, ProxyCutoffs, RetryPolicy, Verdict, may_doubt
 
 Item = TypeVar("Item")
@@ -95,6 +96,7 @@ class LiveEngine:
         self._recorder = recorder
         self._reading = Reading(recorder, parser, reread=reread, stop=self.stop)
         self._now_s = now_s
+        self._clock = now_s  # that of the loop, as soon as there is one
         self._roll = roll
         self._grace_s = grace_s
         self._workers: list[Worker] = []
@@ -116,7 +118,7 @@ class LiveEngine:
             # Only once what others have taken and not sent yet leaves room for it: at a slow endpoint thousands of
             # workers would otherwise each hold a request that waits for its turn. And not while outcomes wait to be
             # written: a row that an earlier run has paid for ends at once, and its answer may be large.
-            while not (self._unsent.has_room and feed.has_items) or self._results.is_full:
+            while self._results.is_full or not self._unsent.has_room or not feed.items:
                 if self._results.is_full:
                     await self._results.room()
                 elif not self._unsent.has_room:
@@ -124,8 +126,9 @@ class LiveEngine:
                         await self._unsent.room()
                 elif not await feed.filled():
                     return None
-            return prepare(feed.pop())
+            return prepare(feed.items.popleft())
 
+        self._clock = asyncio.get_running_loop().time
         self._results = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(take, feed.close))
@@ -195,7 +198,9 @@ class LiveEngine:
             self._no_longer_unsent(row)  # one that ended without a request of this run
         if ended is not None:
             worker.is_busy = True
-            await self._results.put(ended)
+            if self._results.is_full:
+                await self._results.room()
+            self._results.put(ended)
             worker.is_busy = False
         return True
 
@@ -218,7 +223,7 @@ class LiveEngine:
 
     def _no_longer_unsent(self, row: RowRetry) -> None:
         if row.unsent_bytes:
-            self._unsent.remove(row.unsent_bytes)
+            self._unsent.add(-row.unsent_bytes)
             row.unsent_bytes = 0
 
     # A row's life: decide, send, read, learn, decide again. It leaves the loop below in one of four ways.
@@ -240,12 +245,14 @@ class LiveEngine:
                 finally:
                     self.waiting_retries -= 1
             endpoint, http, admission = await self.pool.admit(row.request, avoid=row.failed_at)
-            with admission:
+            try:
                 read = await self._send_once(worker, row, endpoint, http, admission, waited_s=step.wait_s)
+            finally:
+                admission.leave()
             if read is None:
                 return None
             self.traffic.answered += read.failure is None
-            verdict = endpoint.judge(read, asyncio.get_running_loop().time())
+            verdict = endpoint.judge(read, self._clock)
             if verdict is not None and not self._go_on_without(endpoint, verdict):
                 return None
         if step is Stay.SET_ASIDE:
@@ -254,6 +261,8 @@ class LiveEngine:
         return self._end(row)
 
     def _next_step(self, row: RowRetry) -> Send | Stay:
+        if not row.has_failed:
+            return row.next_step(self._rules, self.pool)
         doubts = may_doubt(self.traffic.in_doubt, self.traffic.answered)
         return row.next_step(self._rules, self.pool, may_doubt=doubts, roll=self._roll())
 
@@ -268,7 +277,7 @@ class LiveEngine:
         waited_s: float,
     ) -> ParsedAttempt | None:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
-        prepared, clock = row.prepared, asyncio.get_running_loop().time
+        prepared, clock = row.prepared, self._clock
         self._no_longer_unsent(row)
         worker.is_busy = True
         try:
@@ -303,9 +312,13 @@ class LiveEngine:
                 protocol=endpoint.dialect.name if endpoint.names_protocol else None,
                 model=endpoint.model,
             )
-            await self._reading.put_down(attempt)
-            worker.is_sending = False
-            read = await self._reading.read(attempt, prepared)
+            if is_long(attempt):
+                await self._reading.put_down_long(attempt)
+                worker.is_sending = False
+                read = await self._reading.read_long(attempt, prepared)
+            else:
+                self._reading.note(self._recorder.answered, attempt)
+                read = self.parser.read(attempt, prepared)
         finally:
             worker.is_busy = worker.is_sending = False
 
@@ -319,7 +332,7 @@ class LiveEngine:
         # While the place is still taken: the pacer must have seen this answer before the next row gets it. Otherwise a
         # 429 would let one more request go at the old pace.
         self._spend(row, endpoint, http, admission, read)
-        now_s, sent_at_s = asyncio.get_running_loop().time(), admission.through_at_s
+        now_s, sent_at_s = self._clock(), admission.through_at_s
         endpoint.learn(row.prepared.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self._roll())
         row.came(read, endpoint, self.pool)
         if read.failure is not None:
@@ -332,10 +345,10 @@ class LiveEngine:
     ) -> None:
         """Count what an attempt cost, and make what was reserved at the gate what was used."""
         usage = read.usage
-        if usage != NO_USAGE or read.reply is not None:
+        if read.reply is not None or usage != NO_USAGE:
             self.budget.spend(cost=self.parser.cost(row.prepared, read), tokens=usage.total_tokens)
-        if (spent := self.budget.verdict) is not None and self.stopped is None:
-            self.stop(spent)
+            if (spent := self.budget.verdict) is not None and self.stopped is None:
+                self.stop(spent)
         # An answer without a count keeps its reservation: the provider may have counted it, and the estimate is the
         # best guess.
         if usage.total_tokens is not None:
@@ -362,8 +375,8 @@ class LiveEngine:
             self._reading.note(self._recorder.gave_up, prepared.row.index)
         outcome = self.parser.outcome(prepared, reads)
         of_this_run = reads[len(prepared.attempts) :]
-        is_paid = any(read.reply is not None for read in of_this_run)
-        if is_paid and not any(read.is_ambiguous for read in of_this_run):
+        replies = [read for read in of_this_run if read.reply is not None]
+        if replies and (len(replies) == len(of_this_run) or not any(read.is_ambiguous for read in of_this_run)):
             self.traffic.rows_paid_once += 1
         if of_this_run:
             self._sample(reads[-1].attempt.endpoint, outcome.status)
@@ -374,6 +387,6 @@ class LiveEngine:
         sample = self.pool.sample
         if sample is not None and (verdict := sample.saw_row_end(status)) is not None:
             self.stop(verdict)
-        endpoint = next(one for one in self.pool.endpoints if one.name == name)
+        endpoint = self.pool.only or next(one for one in self.pool.endpoints if one.name == name)
         if (verdict := endpoint.health.saw_row_end(status)) is not None:
             self._go_on_without(endpoint, verdict)

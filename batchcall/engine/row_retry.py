@@ -109,8 +109,16 @@ class RowRetry:
             self.tries += 1
             self.ambiguous += read.is_ambiguous
 
-    def next_step(self, rules: Rules, around: Around, *, may_doubt: bool, roll: float) -> Send | Stay:
-        """What the row does next. `may_doubt`: the job may still send again what may be billed already."""
+    @property
+    def has_failed(self) -> bool:
+        """Its last request brought no reply."""
+        return bool(self.reads) and self.reads[-1].failure is not None
+
+    def next_step(self, rules: Rules, around: Around, *, may_doubt: bool = True, roll: float = 0.0) -> Send | Stay:
+        """What the row does next; the other two matter only to one that `has_failed`.
+
+        `may_doubt`: the job may still send again what may be billed already. `roll` is a number in [0, 1).
+        """
         # It has probed endpoints that are down often enough. Another row takes its turn: if this one breaks the server,
         # its probes would keep the breaker open for all.
         if self.probes >= _PROBES_OF_A_ROW and not self.is_final and around.is_down:

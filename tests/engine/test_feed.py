@@ -21,7 +21,7 @@ async def taken_by(feed: Feed[int], workers: int) -> list[int]:
 
     async def work() -> None:
         while await feed.filled():
-            taken.append(feed.pop())
+            taken.append(feed.items.popleft())
             await asyncio.sleep(0)
 
     await asyncio.gather(*(work() for _ in range(workers)))
@@ -42,7 +42,7 @@ async def test_all_who_wait_are_woken_by_the_same_batch() -> None:
 
     async def take_one() -> None:
         assert await feed.filled()
-        taken.append(feed.pop())
+        taken.append(feed.items.popleft())
 
     workers = [asyncio.create_task(take_one()) for _ in range(8)]
     await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
@@ -69,7 +69,7 @@ async def test_no_more_than_one_batch_is_read_ahead() -> None:
 
     feed = Feed(counting(), list)
     assert await feed.filled()
-    assert feed.pop() == 0
+    assert feed.items.popleft() == 0
     await feed.close()
 
     assert len(read) <= 3
@@ -102,7 +102,7 @@ async def test_what_the_source_raises_reaches_who_asks() -> None:
     feed = Feed(broken(), list)
 
     assert await feed.filled()
-    assert feed.pop() == 1
+    assert feed.items.popleft() == 1
     with pytest.raises(OSError, match="the disk is gone"):
         await feed.filled()
     await feed.close()
@@ -110,9 +110,9 @@ async def test_what_the_source_raises_reaches_who_asks() -> None:
 
 async def test_results_that_are_large_wait_although_they_are_few() -> None:
     results: Results[bytes] = Results(most=100, size_of=len, most_bytes=10)
-    await results.put(b"12345")
-    await results.put(b"1234567")
-    waiting = asyncio.ensure_future(results.put(b"1"))
+    results.put(b"12345")
+    results.put(b"1234567")
+    waiting = asyncio.ensure_future(results.room())
     await asyncio.sleep(0)
 
     assert (results.is_full, waiting.done()) == (True, False)
@@ -121,6 +121,7 @@ async def test_results_that_are_large_wait_although_they_are_few() -> None:
     assert [await anext(taken), await anext(taken)] == [b"12345", b"1234567"]
     third = asyncio.ensure_future(anext(taken))
     await waiting
+    results.put(b"1")
     assert await third == b"1"
 
 
@@ -132,9 +133,9 @@ async def test_what_is_large_is_taken_only_when_what_was_taken_before_is_sent() 
     await asyncio.sleep(0)
     assert not waiting.done()
 
-    backlog.remove(14)
+    backlog.add(-14)
     await asyncio.sleep(0)
     assert not waiting.done()  # still as much as the most
 
-    backlog.remove(2)
+    backlog.add(-2)
     await waiting
