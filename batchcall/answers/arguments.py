@@ -44,23 +44,6 @@ class ToolResult(NamedTuple):
     repairs: tuple[str, ...]  # what was repaired in any call, in order; not what was repaired to read the reply itself
 
 
-class _CallRead(NamedTuple):
-    status: Status
-    call: ToolCall
-    tool: str
-    arguments: Json = None
-    repairs: tuple[str, ...] = ()
-
-
-class _Ways(NamedTuple):
-    """How calls may be read."""
-
-    repair: bool
-    coerce: bool
-    is_full: bool  # the answer used up its token limit, so what cannot be read was cut off
-    effort: Effort  # what all calls of the answer together may cost
-
-
 # Finish reasons that decide, whatever else came, in the words of all vendors. In lower case, since relays change it.
 # What is in no row decides nothing: "stop", "tool_calls", "end_turn", and what nobody has met yet.
 _ENDINGS: Mapping[str, Status] = {
@@ -117,12 +100,14 @@ class Toolbox:
         # grammar closes the brackets of a list it did not finish.
         # Google's chat completions give Gemini's reason behind that of OpenAI: "content_filter: PROHIBITED_CONTENT",
         # "function_call_filter: MALFORMED_FUNCTION_CALL".
-        general, _, own = (reply.finish_reason or "").lower().partition(": ")
-        ending = _ENDINGS.get(general) or _ENDINGS.get(own)
+        reason = (reply.finish_reason or "").lower()
+        ending = _ENDINGS.get(reason)
+        if ending is None and ": " in reason:
+            general, _, own = reason.partition(": ")
+            ending = _ENDINGS.get(general) or _ENDINGS.get(own)
         if ending is not None or reply.refusal:
             return self._ended_early(reply, ending or Status.REFUSED)
-        used = _tokens_used(reply.usage)
-        is_full = max_tokens is not None and used is not None and used >= max_tokens
+        is_full = max_tokens is not None and (_tokens_used(reply.usage) or 0) >= max_tokens
 
         if not reply.calls:
             if not self.tools and reply.content:  # the text is what was asked for
@@ -134,19 +119,17 @@ class Toolbox:
                 error = f"the model answered in text instead of calling a function: {_quoted(reply.content)}"
             return ToolResult(Status.NO_CALL, error, None, None, (), ())
 
-        ways = _Ways(repair, coerce, is_full, Effort())
-        if len(reply.calls) == 1:
-            only = self._read_call(reply.calls[0], ways)
-            return ToolResult(only.status, only.call.error, only.tool, only.arguments, (only.call,), only.repairs)
-        sent = without_copies(reply.calls, ways.effort)
-        read = [self._read_call(call, ways) for call in sent]
+        effort = Effort()  # of all calls together
+        calls = reply.calls if len(reply.calls) == 1 else without_copies(reply.calls, effort)
+        read = [self._read_call(call, repair=repair, coerce=coerce, is_full=is_full, effort=effort) for call in calls]
         first = read[0]
-        again = ("repeated_call",) if len(sent) < len(reply.calls) else ()
+        if len(reply.calls) == 1:
+            return first
+        again = ("repeated_call",) if len(calls) < len(reply.calls) else ()
         repairs = tuple(dict.fromkeys((*again, *(step for one in read for step in one.repairs))))
-        calls = tuple(one.call for one in read)
-        return ToolResult(first.status, first.call.error, first.tool, first.arguments, calls, repairs)
+        return first._replace(calls=_calls_of(read), repairs=repairs)
 
-    # What a call comes to, in the order of the checks:
+    # What one call comes to, in the order of the checks:
     #
     # 1. No tool has its name, in another spelling either: unknown_tool.
     # 2. The arguments are not JSON: bad_json. They are not an object, or do not pass the schema: invalid_arguments.
@@ -155,11 +138,12 @@ class Toolbox:
     # 4. An answer that used up its token limit is truncated where it cannot be read or says nothing: vLLM closes one
     #    that was cut behind the function's name as "{}", with finish_reason "tool_calls". It is never bad_json: asking
     #    the model again with "your JSON is wrong" would not help.
-    def _read_call(self, call: RawCall, ways: _Ways) -> _CallRead:
+    def _read_call(self, call: RawCall, *, repair: bool, coerce: bool, is_full: bool, effort: Effort) -> ToolResult:
+        """`is_full`: the answer used up its token limit, so what cannot be read was cut off."""
         # By its name as sent, or by its own: which of them went out depends on the endpoint.
         tool = self.tools.get(call.name) or next((one for one in self.tools.values() if one.name == call.name), None)
         steps: tuple[str, ...] = ()
-        if tool is None and ways.repair:
+        if tool is None and repair:
             meant = match_tool(call.name, {sent: one.name for sent, one in self.tools.items()})
             tool, steps = (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
         if tool is None:
@@ -171,44 +155,45 @@ class Toolbox:
         try:
             value = read_json(call.arguments)
         except NotJson as reason:
-            if ways.is_full:
+            if is_full:
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
             status, error = Status.BAD_JSON, f"the arguments are not JSON: {reason}"
             if not call.arguments.strip():
                 error = "the arguments are empty"
         else:
-            if ways.is_full and _says_nothing(value, tool):
+            if is_full and _says_nothing(value, tool):
                 return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
             if not isinstance(value, dict):
                 kind = _KINDS.get(type(value), "a number")
                 status, error = Status.INVALID_ARGUMENTS, f"the arguments must be an object, not {kind}"
-            elif (fault := _fault(value, tool, call, ways.effort)) is not None:
+            elif (fault := _fault(value, tool, call, effort)) is not None:
                 status, error = Status.INVALID_ARGUMENTS, fault
             elif not call.is_object:
-                steps += ("duplicate_key",) if has_duplicate_keys(call.arguments, value, ways.effort) else ()
-                return _CallRead(Status.OK, ToolCall(call.id, call.name, call.arguments, None), tool.name, value, steps)
+                steps += ("duplicate_key",) if has_duplicate_keys(call.arguments, value, effort) else ()
+                return _passed(call, tool.name, value, steps)
             else:
                 status, error = Status.BAD_JSON, "the arguments came as an object, not as a string"
 
-        repaired = repair_arguments(call, tool, repair=ways.repair, coerce=ways.coerce, effort=ways.effort)
+        repaired = repair_arguments(call, tool, repair=repair, coerce=coerce, effort=effort)
         if repaired is None:
             return _failed(call, status, error, tool.name)
-        if ways.is_full and _says_nothing(repaired.arguments, tool):
+        if is_full and _says_nothing(repaired.arguments, tool):
             return _failed(call, Status.TRUNCATED, _CUT_OFF, tool.name)
-        passed = ToolCall(call.id, call.name, call.arguments, None)
-        return _CallRead(Status.OK, passed, tool.name, repaired.arguments, steps + repaired.steps)
+        return _passed(call, tool.name, repaired.arguments, steps + repaired.steps)
 
     def _ended_early(self, reply: Reply, status: Status) -> ToolResult:
         """The result of an answer that did not come to its end: its calls as far as they came, not repaired."""
-        plain = _Ways(repair=False, coerce=False, is_full=status is Status.TRUNCATED, effort=Effort())
-        read = [self._read_call(call, plain) for call in reply.calls]
+        is_full, effort = status is Status.TRUNCATED, Effort()
+        read = [
+            self._read_call(call, repair=False, coerce=False, is_full=is_full, effort=effort) for call in reply.calls
+        ]
         tool = read[0].tool if read else None
         if status is Status.REFUSED:
             error = f"the model refused: {_quoted(reply.refusal or reply.content or 'no reason given')}"
         else:
             reason = reply.finish_reason or ""
             error = f"{_REASON_WORDS.get(reason, _ENDING_WORDS[status])} (finish_reason {_quoted(reason)})"
-        return ToolResult(status, error, tool, None, tuple(one.call for one in read), ())
+        return ToolResult(status, error, tool, None, _calls_of(read), ())
 
 
 def _tokens_used(usage: Usage) -> int | None:
@@ -241,8 +226,18 @@ def _fault(value: Json, tool: CompiledTool, call: RawCall, effort: Effort) -> st
         return "the arguments could not be checked: with this schema that would take too long"
 
 
-def _failed(call: RawCall, status: Status, error: str, tool: str) -> _CallRead:
-    return _CallRead(status, ToolCall(call.id, call.name, call.arguments, error), tool)
+def _passed(call: RawCall, tool: str, arguments: Json, repairs: tuple[str, ...]) -> ToolResult:
+    shown = ToolCall(call.id, call.name, call.arguments, None)
+    return ToolResult(Status.OK, None, tool, arguments, (shown,), repairs)
+
+
+def _failed(call: RawCall, status: Status, error: str, tool: str) -> ToolResult:
+    shown = ToolCall(call.id, call.name, call.arguments, error)
+    return ToolResult(status, error, tool, None, (shown,), ())
+
+
+def _calls_of(read: list[ToolResult]) -> tuple[ToolCall, ...]:
+    return tuple([call for one in read for call in one.calls])
 
 
 _KINDS: Mapping[type, str] = {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}

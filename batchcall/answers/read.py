@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from batchcall.answers.arguments import Toolbox, ToolResult
 from batchcall.base import (
@@ -14,7 +15,6 @@ from batchcall.base import (
     Attempt,
     Failure,
     FailureKind,
-    Json,
     Money,
     Outcome,
     Redactor,
@@ -48,15 +48,18 @@ class Prepared:
     @property
     def size(self) -> int:
         """About how many bytes its messages hold, and the answers it has already."""
-        return sum(map(_length, self.request.messages)) + _size_of(self.attempts)
-
-
-def _length(value: Json) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_length, value.values()))
-    return sum(map(_length, value)) if isinstance(value, list) else 8
+        size = _size_of(self.attempts)
+        parts: list[Any] = [*self.request.messages]
+        for part in parts:  # those within it go behind them all
+            if isinstance(part, str):
+                size += len(part)
+            elif isinstance(part, dict):
+                parts += part.values()
+            elif isinstance(part, list):
+                parts += part
+            else:
+                size += 8
+        return size
 
 
 @record
@@ -75,7 +78,7 @@ def size_of(ended: Ended) -> int:
 
 def _size_of(attempts: Sequence[Attempt]) -> int:
     """With what is read of them."""
-    return 2 * sum(len(one.response.body) for one in attempts if one.response is not None)
+    return 2 * sum([len(one.response.body) for one in attempts if one.response is not None])
 
 
 @record
@@ -119,18 +122,25 @@ class AnswerParser:
 
     def read(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
         """What one attempt brought. Never raises, whatever was received."""
-        read = self.skim(attempt)
-        if read.reply is None:
-            return read
+        attempt, answer = self._answer_of(attempt)
+        if isinstance(answer, Failure):
+            return ParsedAttempt(attempt, failure=answer)
         shape = prepared.request.shape
         cap = max_tokens_of(shape)
         if cap is None and (added := DEFAULT_CAPS.get(self._dialect_of(attempt).name)):
             cap = added(shape)  # the one that the protocol sends where the request names none
         try:
-            result = prepared.toolbox.read(read.reply, repair=self.repair, coerce=self.coerce, max_tokens=cap)
+            result = prepared.toolbox.read(answer, repair=self.repair, coerce=self.coerce, max_tokens=cap)
         except Exception as error:
-            return _unreadable(read.attempt, f" ({type(error).__name__})")
-        return ParsedAttempt(read.attempt, reply=read.reply, result=result)
+            return ParsedAttempt(attempt, failure=_unreadable(attempt, f" ({type(error).__name__})"))
+        return ParsedAttempt(attempt, None, answer, result)
+
+    def skim(self, attempt: Attempt) -> ParsedAttempt:
+        """What one attempt brought, not checked against any tool: `result` is None. Never raises."""
+        attempt, answer = self._answer_of(attempt)
+        if isinstance(answer, Failure):
+            return ParsedAttempt(attempt, failure=answer)
+        return ParsedAttempt(attempt, reply=answer)
 
     # Some answers are failures whatever their body says. In this order:
     #
@@ -139,36 +149,33 @@ class AnswerParser:
     # - the dialect finds a failure in it, or fails itself;
     # - it shows a key that cannot be taken out;
     # - its status is not one of HTTP, so it was hardly the model that answered.
-    def skim(self, attempt: Attempt) -> ParsedAttempt:
-        """What one attempt brought, not checked against any tool: `result` is None. Never raises."""
+    def _answer_of(self, attempt: Attempt) -> tuple[Attempt, Reply | Failure]:
+        """What an attempt brought, and the attempt as it is kept."""
         response = attempt.response
         if response is None or attempt.failure is not None:
-            return ParsedAttempt(attempt, failure=attempt.failure or _NOTHING_KNOWN)
+            return attempt, attempt.failure or _NOTHING_KNOWN
         if response.is_cut and response.status in range(200, 300):
-            return ParsedAttempt(attempt, failure=too_large(response))
+            return attempt, too_large(response)
         dialect = self._dialect_of(attempt)
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
-            return _unreadable(attempt, f" ({type(error).__name__})")
+            return attempt, _unreadable(attempt, f" ({type(error).__name__})")
 
         if self.redactor is not None and isinstance(answer, Reply):
             # Only a stream, or content in parts, is put together from pieces that each hold no key. One plain document
             # was redacted as it came, so most answers are not searched again.
             body = response.body
-            if not body.startswith(b"{") or body.count(b'"text"') > 1 or b"\n{" in body:
+            if not body.startswith(b"{") or body.count(b'"text"') > 1 or body.find(b"\n{") >= 0:
                 attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
 
-        if isinstance(answer, Failure):
-            return ParsedAttempt(attempt, failure=answer)
-        if not _FIRST_STATUS <= response.status <= _LAST_STATUS:
+        if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
             message = (
                 f"HTTP {response.status} is not a valid HTTP status; "
                 "the completion that came with it is not trusted, but kept"
             )
-            failure = Failure(FailureKind.UNREADABLE, message, response.status, usage=answer.usage)
-            return ParsedAttempt(attempt, failure=failure)
-        return ParsedAttempt(attempt, reply=answer)
+            answer = Failure(FailureKind.UNREADABLE, message, response.status, usage=answer.usage)
+        return attempt, answer
 
     def _dialect_of(self, attempt: Attempt) -> Dialect:
         return self.dialect if attempt.protocol is None else self.dialects.get(attempt.protocol, self.dialect)
@@ -190,21 +197,48 @@ class AnswerParser:
 
     def outcome(self, prepared: Prepared, reads: Sequence[ParsedAttempt]) -> Outcome:
         """How the row ended after these attempts; the last answer counts, and every attempt's tokens."""
-        last = reads[-1]
-        deciding = next((read for read in reversed(reads) if read.reply is not None), last)
+        deciding, before = reads[-1], prepared.before
+        attempt, response = deciding.attempt, deciding.attempt.response
+        if deciding.reply is None:
+            deciding = next((read for read in reversed(reads) if read.reply is not None), deciding)
         usage = reads[0].usage
         for read in reads[1:]:
             usage = usage + read.usage
         costs = [cost for read in reads if (cost := self.cost(prepared, read)) is not None]
-        if prepared.before is not None:
-            usage = prepared.before.usage + usage
-            costs += [prepared.before.cost] if prepared.before.cost is not None else []
+        if before is not None:
+            usage = before.usage + usage
+            costs += [before.cost] if before.cost is not None else []
         result = deciding.result
         if result is None:
             failure = deciding.failure or _NOTHING_KNOWN
             result = ToolResult(failure.kind.rule.status, failure.message, None, None, (), ())
-        cost = sum(costs) if costs else None
-        return _outcome(prepared, deciding, last.attempt, usage=usage, cost=cost, result=result)
+        reply = deciding.reply or _NO_REPLY
+        is_partial = usage.is_partial or (before is not None and _PARTIAL in before.repairs)
+        left_out = None
+        return Outcome(  # in the order of its fields: by their names it takes twice as long
+            prepared.row.index,
+            result.status,
+            result.error,
+            left_out,
+            result.tool,
+            result.arguments,
+            result.calls,
+            reply.content if reply.refusal is None else reply.refusal,
+            reply.repairs + result.repairs + ((_PARTIAL,) if is_partial else ()),
+            reply.finish_reason,
+            reply.model,
+            reply.response_id,
+            reply.system_fingerprint,
+            attempt.number,
+            usage,
+            sum(costs) if costs else None,
+            attempt.latency_s,
+            attempt.wait_s,
+            response.status if response else None,
+            deciding.attempt.endpoint,
+            attempt.request_hash,
+            attempt.sent_at_s + attempt.latency_s,
+        )
 
     def cost(self, prepared: Prepared, read: ParsedAttempt) -> float | None:
         """USD for the tokens of one attempt, None where no price is known."""
@@ -216,14 +250,14 @@ _NOTHING_KNOWN = Failure(FailureKind.DISCONNECTED, "the request was sent, but no
 
 def unread(attempt: Attempt, why: str) -> ParsedAttempt:
     """An answer that cannot be read: its row ends, and the raw answer is kept."""
-    return _unreadable(attempt, f": {why}")
+    return ParsedAttempt(attempt, failure=_unreadable(attempt, f": {why}"))
 
 
 # A fault of ours must not end a run or buy the row again: a later version may read the answer, so it is kept.
-def _unreadable(attempt: Attempt, why: str) -> ParsedAttempt:
+def _unreadable(attempt: Attempt, why: str) -> Failure:
     status = attempt.response.status if attempt.response else None
     message = f"batchcall cannot read this answer{why}; it is kept, please report it"
-    return ParsedAttempt(attempt, failure=Failure(FailureKind.UNDIGESTED, message, status))
+    return Failure(FailureKind.UNDIGESTED, message, status)
 
 
 def _texts_of(reply: Reply) -> list[str | None]:
@@ -246,43 +280,6 @@ def bad_row(row: Row, why: str, *, now_s: float, before: Outcome | None = None) 
         usage=before.usage if before else NO_USAGE,
         cost=before.cost if before else None,
         finished_at_s=now_s,
-    )
-
-
-def _outcome(
-    prepared: Prepared,
-    deciding: ParsedAttempt,
-    attempt: Attempt,
-    *,
-    usage: Usage,
-    cost: float | None,
-    result: ToolResult,
-) -> Outcome:
-    reply = deciding.reply or _NO_REPLY
-    response = attempt.response
-    is_partial_before = prepared.before is not None and _PARTIAL in prepared.before.repairs
-    return Outcome(
-        row=prepared.row.index,
-        status=result.status,
-        error=result.error,
-        tool=result.tool,
-        arguments=result.arguments,
-        calls=result.calls,
-        content=reply.content if reply.refusal is None else reply.refusal,
-        repairs=reply.repairs + result.repairs + ((_PARTIAL,) if usage.is_partial or is_partial_before else ()),
-        finish_reason=reply.finish_reason,
-        model=reply.model,
-        response_id=reply.response_id,
-        system_fingerprint=reply.system_fingerprint,
-        attempts=attempt.number,
-        usage=usage,
-        cost=cost,
-        latency_s=attempt.latency_s,
-        wait_s=attempt.wait_s,
-        http_status=response.status if response else None,
-        endpoint=deciding.attempt.endpoint,
-        request_hash=attempt.request_hash,
-        finished_at_s=attempt.sent_at_s + attempt.latency_s,
     )
 
 

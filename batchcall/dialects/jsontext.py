@@ -38,13 +38,6 @@ class Body:
     pieces: tuple[str, ...] = ()  # what the documents were read from: the events of a stream, else the whole text
 
 
-def parse_plain(body: bytes) -> Any:
-    """The one document of a plain body. Raises ValueError where it is anything else: a stream is seen by its start."""
-    if body.startswith(_STREAMS):
-        raise ValueError("a stream")
-    return orjson.loads(body)
-
-
 def unpack(body: bytes) -> tuple[str, tuple[str, ...], bool]:
     """The body as text, what had to be repaired for that, and whether it inflates to more than the cap."""
     is_inflated = is_cut = False
@@ -140,7 +133,7 @@ def has_duplicate_keys(texts: Sequence[str], documents: list[Json]) -> bool:
 
 def string_or_none(value: Any) -> str | None:
     """What should be a name or an id; some endpoints give a number."""
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -159,7 +152,7 @@ def as_list(value: Any) -> list[Any]:
 
 def objects_in(value: Any) -> list[dict[str, Any]]:
     """The objects in what should be a list of them; none where it is not a list."""
-    return [one for one in as_list(value) if isinstance(one, dict)]
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def type_of(document: Any) -> str:
@@ -181,7 +174,6 @@ def as_json_bytes(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), default=str).encode()
 
 
-_STREAMS = (b"data:", b"event:")
 _BLANKS = re.compile(r"[\s\x00\ufeff]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")

@@ -23,7 +23,6 @@ from batchcall.dialects.jsontext import (
     may_hold_surrogates,
     objects_in,
     parse_documents,
-    parse_plain,
     unpack,
     without_lone_surrogates,
 )
@@ -77,20 +76,20 @@ def decode(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Fa
     """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
     form = FORMS[protocol]
     try:
-        document = parse_plain(response.body)
+        document = orjson.loads(response.body)
         reply = form.reply_from(document)
     except (ValueError, TypeError, RecursionError):  # TypeError: arguments that nest deeper than orjson writes
         reply = None
-    if reply is None or is_nothing(reply) or (reply.calls and _may_lack_something(reply, response, document, form)):
+    if reply is None or (_lacks_something(reply, response, document, form) if reply.calls else is_nothing(reply)):
         return decode_with_care(response, protocol, now_s=now_s)
     return reply
 
 
-def _may_lack_something(reply: Reply, response: HttpResponse, document: Json, form: Form) -> bool:
-    """Whether arguments came as an object that was read too simply: orjson makes floats of integers beyond 64 bits,
-    without a word, and keeps one value of a key that is there twice."""
+def _lacks_something(reply: Reply, response: HttpResponse, document: Json, form: Form) -> bool:
+    """Whether arguments came as an object that may have been read too simply: orjson makes floats of integers beyond
+    64 bits, without a word, and keeps one value of a key that is there twice."""
     if not form.takes_objects:
-        return any(call.is_object for call in reply.calls)
+        return True in [call.is_object for call in reply.calls]
     return any(may_have_lost_digits(call.arguments) for call in reply.calls) or has_duplicate_keys(
         [response.body.decode(errors="replace")], [document]
     )

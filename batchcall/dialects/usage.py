@@ -20,29 +20,34 @@ def read_usage(written: Json) -> Usage:
     """
     if not isinstance(written, dict):
         return NO_USAGE
-    prompt = _first(written, "prompt_tokens")
-    if prompt is None and _first(written, "input_tokens") is not None:
+    prompt = _count(written.get("prompt_tokens"))
+    completion = _count(written.get("completion_tokens"))
+    total = _count(written.get("total_tokens"))
+    if len(written) == 3 and prompt is not None and completion is not None and total is not None:
+        return Usage(prompt, completion, total)  # nothing else is given
+    if prompt is None and _count(written.get("input_tokens")) is not None:
         # Anthropic's leave out what was written to the cache and what was read from it.
         prompt = _sum_of(written, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    completion = _first(written, "completion_tokens", "output_tokens")
+    if completion is None:
+        completion = _count(written.get("output_tokens"))
     # Google counts what tools have read apart from the prompt, and thoughts apart from the candidates.
     if prompt is None:
         prompt = _sum_of(written, "promptTokenCount", "toolUsePromptTokenCount")
     if completion is None:
         completion = _sum_of(written, "candidatesTokenCount", "thoughtsTokenCount")
-    total = _first(written, "total_tokens", "totalTokenCount")
+    if total is None:
+        total = _count(written.get("totalTokenCount"))
     if total is None and prompt is not None and completion is not None:
         total = prompt + completion
-    cached = _in_details(written, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    cached = _in_details(written, _PROMPT_DETAILS, ("cached_tokens",))
     if cached is None:
-        cached = _first(written, *_CACHED_BESIDE)
-    details = ("completion_tokens_details", "output_tokens_details")
-    reasoning = _in_details(written, details, "reasoning_tokens", "thinking_tokens")
+        cached = _first(written, _CACHED_BESIDE)
+    reasoning = _in_details(written, _COMPLETION_DETAILS, _REASONING)
     if reasoning is None:
-        reasoning = _first(written, "thoughtsTokenCount")
-    counts = (prompt, completion, total, cached, reasoning)
+        reasoning = _count(written.get("thoughtsTokenCount"))
     # Looked for only where something is missing: most answers give all.
-    return Usage(*counts, is_partial=None in counts and _has_odd_count(written))
+    is_partial = None in (prompt, completion, total, cached, reasoning) and _has_odd_count(written)
+    return Usage(prompt, completion, total, cached, reasoning, is_partial)
 
 
 def read_usage_beside(document: dict[str, Json]) -> Usage:
@@ -58,6 +63,9 @@ def read_usage_beside(document: dict[str, Json]) -> Usage:
     return NO_USAGE
 
 
+_PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+_COMPLETION_DETAILS = ("completion_tokens_details", "output_tokens_details")
+_REASONING = ("reasoning_tokens", "thinking_tokens")
 # DeepSeek; Moonshot; Anthropic; Gemini
 _CACHED_BESIDE = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "cachedContentTokenCount")
 _COUNTS = frozenset(
@@ -72,36 +80,45 @@ _COUNTS = frozenset(
 
 def _has_odd_count(written: dict[str, Json]) -> bool:
     """Whether a count is given, here or in details, that is none or that no model can have used."""
-    for around in (written, *written.values()):
-        for name, value in around.items() if isinstance(around, dict) else ():
-            if name in _COUNTS and value is not None and _count(value) is None:
-                return True
+    for name, value in written.items():
+        if isinstance(value, dict):
+            for inner, detail in value.items():
+                if inner in _COUNTS and detail is not None and _count(detail) is None:
+                    return True
+        if name in _COUNTS and value is not None and _count(value) is None:
+            return True
     return False
 
 
 def _sum_of(written: dict[str, Json], *names: str) -> int | None:
     """The sum of the counts that are given; None where there is none, or one of them cannot be read."""
-    counts = [_count(value) for name in names if (value := written.get(name)) is not None]
-    return sum(filter(None, counts)) if counts and None not in counts else None
+    total: int | None = None
+    for name in names:
+        if (value := written.get(name)) is not None:
+            if (count := _count(value)) is None:
+                return None
+            total = count if total is None else total + count
+    return total
 
 
-def _in_details(written: dict[str, Json], places: tuple[str, ...], *names: str) -> int | None:
+def _in_details(written: dict[str, Json], places: tuple[str, ...], names: tuple[str, ...]) -> int | None:
     for place in places:
         details = written.get(place)
-        if isinstance(details, dict) and (count := _first(details, *names)) is not None:
+        if isinstance(details, dict) and (count := _first(details, names)) is not None:
             return count
     return None
 
 
-def _first(written: dict[str, Json], *names: str) -> int | None:
+def _first(written: dict[str, Json], names: tuple[str, ...]) -> int | None:
     for name in names:
-        value = written.get(name)
-        if value is not None and (count := _count(value)) is not None:
+        if name in written and (count := _count(written[name])) is not None:
             return count
     return None
 
 
 def _count(value: Any) -> int | None:
+    if value is None:
+        return None
     if type(value) is int:
         count = value
     elif (isinstance(value, float) and value.is_integer()) or (

@@ -80,14 +80,13 @@ class CompiledSchema:
         A call of the validator cannot be interrupted, so what it may cost is known before. Raises TooMuchWork.
         """
         effort = effort or Effort()
-        if length is None or self.has_unique or not effort.can(self.bound.of(length)):
+        units = None if length is None or self.has_unique else self.bound.of(length)
+        if units is None or units > effort.units:
             size = size_of(value)
             effort.spend(min(size.parts * _UNITS_A_PART_COUNTED, effort.units))
             units = self.bound.a_part * size.parts + self.bound.a_character * size.characters
             if (self.has_unique and size.has_long_number) or not effort.can(units):
                 return not Judge(self.rules, effort, explains=False).verdict(value).faults
-        else:
-            units = self.bound.of(length)
         effort.spend(units)
         return self._judge(value)
 

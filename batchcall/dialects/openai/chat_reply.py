@@ -33,24 +33,23 @@ def chat_reply_from(document: Json) -> Reply | None:
     """The completion that a document holds; None where it holds none."""
     if not isinstance(document, dict):
         return None
-    answers = [choice for choice in choices_in(document) if _is_answer(choice)]
+    answers = [choice for choice in objects_in(document.get("choices")) if _is_answer(choice)]
     if not answers:
         return None
-    messages = objects_in([choice.get("message") for choice in answers])
+    messages = [message for choice in answers if isinstance(message := choice.get("message"), dict)]
     calls = tuple([call for message in messages for call in _calls_in(message)])
-    content = _first_text(messages, "content")
-    refusal = _first_text(messages, "refusal") or None  # relays send "" where nothing was refused
+    content, refusal = _texts_in(messages)
     if document.get("error") and not (calls or content or refusal):
         return None  # an error beside an empty message
-    return Reply(
-        calls=calls,
-        content=content,
-        refusal=refusal,
-        finish_reason=string_or_none(answers[0].get("finish_reason")),
-        model=string_or_none(document.get("model")),
-        response_id=string_or_none(document.get("id")),
-        system_fingerprint=string_or_none(document.get("system_fingerprint")),
-        usage=read_usage(document.get("usage") or answers[0].get("usage")),
+    return Reply(  # in the order of its fields: by their names it takes twice as long
+        calls,
+        content,
+        refusal or None,  # relays send "" where nothing was refused
+        string_or_none(answers[0].get("finish_reason")),
+        string_or_none(document.get("model")),
+        string_or_none(document.get("id")),
+        string_or_none(document.get("system_fingerprint")),
+        read_usage(document.get("usage") or answers[0].get("usage")),
     )
 
 
@@ -81,7 +80,9 @@ def _finish_of(choice: Mapping[str, Any]) -> str:
 def _calls_in(message: Mapping[str, Any]) -> list[RawCall]:
     written = message.get("tool_calls")
     calls: list[RawCall] = []
-    for each in objects_in(written if isinstance(written, list) else [written]):
+    for each in written if isinstance(written, list) else [written]:
+        if not isinstance(each, dict):
+            continue
         function, custom = each.get("function", each), each.get("custom")
         if isinstance(custom, dict):
             function = {"name": custom.get("name"), "arguments": custom.get("input")}
@@ -111,14 +112,19 @@ def call_from(function: Any, id_: str | None) -> RawCall | None:
     return RawCall(name, as_json_text(arguments), id_, is_object=isinstance(arguments, dict))
 
 
-def _first_text(messages: list[dict[str, Any]], part: str) -> str | None:
-    """The `content` or `refusal` of the first message that has one."""
+def _texts_in(messages: list[dict[str, Any]]) -> tuple[str | None, str | None]:
+    """The content, and the words of a refusal, each of the first message that has one."""
+    content = refusal = None
     for message in messages:
-        if isinstance(text := message.get(part), str):
-            return text
-        # A list of parts may hold both, each under its own name.
-        parts = objects_in(message.get("content"))
-        texts = [text for each in parts if isinstance(text := each.get("text" if part == "content" else part), str)]
-        if texts:
-            return "".join(texts)
-    return None
+        written, refused = message.get("content"), message.get("refusal")
+        parts = objects_in(written) if written else []  # which may hold both, each under its own name
+        if content is None:
+            content = written if isinstance(written, str) else _joined(parts, "text")
+        if refusal is None:
+            refusal = refused if isinstance(refused, str) else _joined(parts, "refusal")
+    return content, refusal
+
+
+def _joined(parts: list[dict[str, Any]], name: str) -> str | None:
+    texts = [text for part in parts if isinstance(text := part.get(name), str)]
+    return "".join(texts) if texts else None
