@@ -8,7 +8,7 @@ import pytest
 
 from batchcall.base.records import Request, Tool
 from batchcall.requests.prompt import RowError, Template, compile_template
-from batchcall.requests.requests import RequestBuilder, make_builder
+from batchcall.requests.requests import RequestBuilder, RequestHash, make_builder
 
 NOTHING: dict[str, Any] = {
     "model": "m",
@@ -38,6 +38,10 @@ def from_columns(row: dict[str, Any], **says: Any) -> Request:
 
 def from_body(body: Any, **says: Any) -> Request:
     return build({"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": body}, **says)
+
+
+def request_hash(protocol: str, request: Request) -> str:
+    return RequestHash(protocol).of(request)
 
 
 def function(name: str = "f", **more: Any) -> dict[str, Any]:

@@ -93,20 +93,22 @@ def take_batch(run: Run, batch: PendingBatch) -> list[PendingRow]:
     return batch.rows
 
 
-def prepare_row(run: Run, row: Row, part: OpenPart) -> Prepared | Ended:
+def prepare_row(run: Run, pending: PendingRow) -> Prepared | Ended:
     """The request of a row, with the answers that it has already; or how it ended without a request."""
     # What is known of a row, in this order: what its own part or journal holds; then an answer to the same request that
     # was set aside, whichever row it was bought for. Only what is left is sent.
-    earlier = run.output.earlier(part, row.index)
+    row, part = pending
+    maker, earlier = run.maker, run.output.earlier(part, row.index)
     try:
         if row.fault is not None:
             raise RowError(row.fault)
-        request = run.maker.make_request(row.values)
-        toolbox = run.maker.toolbox_of(request)
+        request = maker.make_request(row.values)
+        toolbox = maker.toolbox_of(request)
     except RowError as error:
         return Ended(_without_values(row), bad_row(row, str(error), now_s=time.time(), before=earlier.outcome))
-    request_hash = run.maker.hash_of(request)
-    known = _known(run, row, request_hash, earlier)
+    request_hash = maker.hash_of(request)
+    has_any = earlier.attempts or run.earlier_answers is not None
+    known = _known(run, row, request_hash, earlier) if has_any else ()
     if isinstance(known, Ended):
         return known
     return Prepared(
@@ -116,7 +118,7 @@ def prepare_row(run: Run, row: Row, part: OpenPart) -> Prepared | Ended:
         toolbox=toolbox,
         attempts=known,
         unsure=earlier.unsure,
-        sent=max(earlier.number, known[-1].number if known else 0),
+        sent=max(earlier.number, known[-1].number) if known else earlier.number,
         is_ended=earlier.is_ended,
         before=earlier.outcome,
     )
@@ -129,8 +131,6 @@ def _without_values(row: Row) -> Row:
 
 def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Attempt, ...] | Ended:
     """Answers to this very request: of the row itself, else bought for another row and free to take."""
-    if run.earlier_answers is None and not earlier.attempts:
-        return ()
     # As this job makes the request, and as older jobs made it whose answers are kept as they are.
     older = (maker.hash_of_row(row) for maker in run.resumption.makers[1:])
     hashes = [request_hash, *(one for one in older if one is not None)]

@@ -4,9 +4,8 @@ are read."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from batchcall.answers import AnswerParser, Toolbox
 from batchcall.base import JobError, Request, Row, Shape, Tool, Usage
@@ -14,7 +13,7 @@ from batchcall.dialects import DIALECTS
 from batchcall.input import Input
 from batchcall.job import Job, resolve_tool_choice, spoken_by
 from batchcall.pacing import cost_of
-from batchcall.requests import RequestBuilder, RowError, TemplateError, make_builder, request_hash, tools_of
+from batchcall.requests import RequestBuilder, RequestHash, RowError, TemplateError, make_builder, tools_of
 from batchcall.schemas import Findings, Formats, SchemaError, lint_tools
 
 _TOOLBOXES_HELD = 512
@@ -34,8 +33,9 @@ class RequestMaker:
     ) -> None:
         """`job_shape` holds the job's settings for all requests, or for those that have none of their own."""
         self.builder = builder
+        self.make_request = builder.build  # the request of a row's values; raises RowError when these do not make one
+        self.hash_of = RequestHash(protocol).of  # the identity of a request
         self.job_shape = job_shape
-        self._protocol = protocol
         self._formats = formats
         try:
             shape = builder.shape  # None: rows have tools of their own
@@ -64,13 +64,6 @@ class RequestMaker:
     def findings(self) -> Findings:
         """What is wrong with the job's tool schemas although they can be used."""
         return lint_tools(self.job_shape.tools)
-
-    def make_request(self, values: Mapping[str, Any]) -> Request:
-        """The request of a row. Raises RowError when its columns do not make one."""
-        return self.builder.build(values)
-
-    def hash_of(self, request: Request) -> str:
-        return request_hash(self._protocol, request)
 
     def hash_of_row(self, row: Row) -> str | None:
         """The identity of a row's request, None when none can be built from it, or no answer to it could be read."""
@@ -139,7 +132,7 @@ def answer_parser_of(job: Job) -> AnswerParser:
         dialect=DIALECTS[job.endpoints[0].protocol],
         repair=job.validate.repair,
         coerce=job.validate.coerce,
-        pricing=lambda model, usage: _cost(job, model, usage),
+        pricing=_pricing(job),
         dialects=DIALECTS,
     )
 
@@ -149,8 +142,13 @@ def model_of(job: Job) -> str:
     return job.request.model or job.endpoints[0].model or ""
 
 
-def _cost(job: Job, model: str, usage: Usage) -> float | None:
-    price = job.prices.get(model)
-    if price is None:
-        return None
-    return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+def _pricing(job: Job) -> Callable[[str, Usage], float | None]:
+    prices = job.prices
+
+    def cost(model: str, usage: Usage) -> float | None:
+        if model not in prices:
+            return None
+        price = prices[model]
+        return cost_of(usage, prompt=price.prompt, completion=price.completion, cached=price.cached)
+
+    return cost

@@ -8,6 +8,7 @@ import datetime
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Status
@@ -267,7 +268,7 @@ async def _drive(
     # back to this loop, which alone counts and adds to parts. A thread writes whole parts, one at a time.
     if stop is not None:
         stop.connect(engine.stop)
-    progress, feed = run.progress, Feed(pending_rows(run), lambda batch: take_batch(run, batch))
+    progress, feed = run.progress, Feed(pending_rows(run), partial(take_batch, run))
     async with contextlib.AsyncExitStack() as stack:
         # The request path makes no cycles; looking for them costs 10 to 40 % of the run.
         stack.callback(gc.set_threshold, *gc.get_threshold())
@@ -280,7 +281,7 @@ async def _drive(
         for endpoint in engine.pool.endpoints:
             await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
         await stack.enter_async_context(show_progress(run, engine, feed, show))
-        outcomes = await stack.enter_async_context(engine.outcomes(feed, lambda pending: prepare_row(run, *pending)))
+        outcomes = await stack.enter_async_context(engine.outcomes(feed, partial(prepare_row, run)))
         sealer = _Sealer(run, engine)
         stack.push_async_callback(sealer.wait)
         async for ended in outcomes:

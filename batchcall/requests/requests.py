@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
+from operator import is_
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -111,15 +112,31 @@ def make_builder(
     return _FromTemplates(job, source)
 
 
-def request_hash(protocol: str, request: Request) -> str:
-    """Identity of everything that is sent: 32 hex digits, the same in every process and version.
+class RequestHash:
+    """The identity of requests in one protocol. What the requests of a job begin with is hashed once."""
 
-    The order of an object's keys does not count; everything else does.
-    """
-    hashing = _hash_of_shape(protocol, request.shape).copy()
-    messages = ",".join([_canonical_message(message) for message in request.messages])
-    hashing.update(f"[{messages}]".encode("ascii"))
-    return hashing.hexdigest()
+    def __init__(self, protocol: str) -> None:
+        self._protocol = protocol
+        # Of the request before: its shape, its messages but for the last, and the hash of both.
+        self._front: tuple[Shape | None, list[Json], hashlib.blake2b] = None, [], hashlib.blake2b()
+
+    def of(self, request: Request) -> str:
+        """Identity of everything that is sent: 32 hex digits, the same in every process and version.
+
+        The order of an object's keys does not count; everything else does.
+        """
+        messages = request.messages
+        shape, front, hashed = self._front
+        # By identity, as Python takes 1, 1.0 and True for equal. A job's own messages are the same objects in all rows.
+        if shape is not request.shape or len(messages) <= len(front) or not all(map(is_, front, messages)):
+            front = messages[:-1]
+            hashed = _hash_of_shape(self._protocol, request.shape).copy()
+            hashed.update(("[" + "".join([_canonical_message(one) + "," for one in front])).encode("ascii"))
+            self._front = request.shape, front, hashed
+        hashing = hashed.copy()
+        rest = ",".join([_canonical_message(message) for message in messages[len(front) :]])
+        hashing.update(f"{rest}]".encode("ascii"))
+        return hashing.hexdigest()
 
 
 def sent_to(shape: Shape, *, model: str | None, takes_any_name: bool) -> Sent:
@@ -210,14 +227,15 @@ def _from_templates(system: Template | None, prompt: str | None, messages: list[
     varies = [any(template.uses.columns or template.uses.needs_all for template in some) for some in each]
     first = varies.index(True) if True in varies else len(written)
     templates = tuple(template for some in each for template in some)
+    fills = [_filling(message) for message in written]
     try:
-        constant = [_filled(message, {}) for message in written[:first]]
+        constant: list[Json] = [fill({}) for fill in fills[:first]]
     except RowError as error:  # no row is to blame
         raise TemplateError(*str(error).split(": ", 1)) from error
-    varying = written[first:]
+    varying = fills[first:]
 
     def messages_of(values: Values) -> list[Json]:
-        return [*constant, *[_filled(message, values) for message in varying]]
+        return [*constant, *[fill(values) for fill in varying]]
 
     return _Messages(_columns_of(templates), _required_by(templates), templates, messages_of)
 
@@ -251,16 +269,17 @@ def _required_by(templates: Sequence[Template]) -> frozenset[str]:
     return frozenset().union(*(template.uses.required for template in templates))
 
 
-def _filled(node: Any, values: Values) -> Any:
-    # Run for each row. The messages of a job are plain JSON, so the exact type decides, which is faster.
-    kind = type(node)
-    if kind is _Text:
-        return node.template.render(values)
-    if kind is dict:
-        return {name: _filled(inner, values) for name, inner in node.items()}
-    if kind is list:
-        return [_filled(inner, values) for inner in node]
-    return node
+def _filling(node: Any) -> Callable[[Values], Any]:
+    """What makes a row's message, or part of one, of what is written. Nothing is looked for in each row."""
+    if isinstance(node, _Text):
+        return node.template.render
+    if isinstance(node, dict):
+        fills = [(name, _filling(inner)) for name, inner in node.items() if _templates_in(inner)]
+        return lambda values: {**node, **{name: fill(values) for name, fill in fills}}
+    if isinstance(node, list):
+        parts = [_filling(inner) for inner in node]
+        return lambda values: [part(values) for part in parts]
+    return lambda values: node
 
 
 # The shapes that rows make, each made once.

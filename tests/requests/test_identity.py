@@ -8,13 +8,15 @@ import subprocess
 import sys
 from datetime import date
 from hashlib import blake2b
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchcall.base.records import Request, Shape
-from batchcall.requests.requests import request_hash, sent_to
+from batchcall.requests import requests
+from batchcall.requests.requests import RequestHash, sent_to
 from batchcall.requests.row_parts import names_as_sent, sent_name
 from request_making import (
     COLUMNS,
@@ -26,9 +28,11 @@ from request_making import (
     from_columns,
     function,
     job_tool,
+    request_hash,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+PROMPT = {"role": "user", "content": "{{ text }}"}
 
 # Names.
 
@@ -196,8 +200,8 @@ def test_the_identity_of_a_request_never_changes(protocol: str, request_: Reques
 
 def test_the_identity_is_the_same_in_every_process() -> None:
     program = (
-        "from batchcall.requests.requests import request_hash; from batchcall.base.records import Request, Shape;"
-        "print(request_hash('openai-chat', Request(Shape('m'), [{'role': 'user', 'content': 'Hi'}])))"
+        "from batchcall.requests.requests import RequestHash; from batchcall.base.records import Request, Shape;"
+        "print(RequestHash('openai-chat').of(Request(Shape('m'), [{'role': 'user', 'content': 'Hi'}])))"
     )
 
     hashes = {
@@ -254,3 +258,30 @@ def test_the_order_of_keys_does_not_count() -> None:
     assert request_hash("p", Request(one.shape, [{"content": "x", "role": "y"}])) == request_hash(
         "p", Request(one.shape, [{"role": "y", "content": "x"}])
     )
+
+
+def test_the_identity_does_not_depend_on_the_requests_before() -> None:
+    shapes, equal = (Shape("m"), Shape("m"), Shape("n")), ({"n": 1}, {"n": 1}, {"n": True}, {"n": 1.0})
+    asked = [
+        Request(shape, list(messages))
+        for count in (0, 1, 2, 3)
+        for messages in product(equal, repeat=count)
+        for shape in shapes
+    ]
+    hashing = RequestHash("p")
+
+    for request in [*asked, *reversed(asked), *asked[::7]]:
+        assert hashing.of(request) == request_hash("p", request)
+
+
+def test_what_all_rows_begin_with_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Any] = []
+    real = requests._canonical_message
+    monkeypatch.setattr(requests, "_canonical_message", lambda message: hashed.append(message) or real(message))
+    job = builder(system="Be brief.", messages=[{"role": "user", "content": "Hi"}, PROMPT])
+    hashing = RequestHash("p")
+
+    for text in ("a", "b", "c"):
+        hashing.of(job.build({"text": text}))
+
+    assert [message["content"] for message in hashed] == ["Be brief.", "Hi", "a", "b", "c"]

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from batchcall.base.records import Request, Tool
 from batchcall.requests.prompt import RowError, TemplateError
-from batchcall.requests.requests import RequestBuilder, request_hash, tools_of
+from batchcall.requests.requests import RequestBuilder, tools_of
 from request_making import (
     COLUMNS,
     as_sent,
     build,
     builder,
     job_tool,
+    request_hash,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
