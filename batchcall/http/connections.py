@@ -13,9 +13,9 @@ used again only if it was silent since the end of its last answer:
 - A success that begins before the whole request has reached the other machine answers another request: it is a failure.
 - A server that was seen to do any of this gets a new connection for each request from then on.
 
-aiohttp knows none of this. Of its insides, `TCPConnector._factory`, `_get` and `_conns` and `ResponseHandler._parser`
-are used here. Only a connection that this code saw through to the end of an answer is used again, so where another
-aiohttp does these things elsewhere, each request has a connection of its own.
+aiohttp knows none of this. Of its insides, `TCPConnector._factory`, `_get`, `_conns` and `_acquired` and
+`ResponseHandler._parser` are used here. Only a connection that this code saw through to the end of an answer is used
+again, so where another aiohttp does these things elsewhere, each request has a connection of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import math
 import os
 import select
 import socket
@@ -95,16 +96,28 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
 
     async def _get(self, key: Any, traces: Any) -> Connection | None:
+        return self.rested(key)
+
+    def rested(self, key: Any) -> Connection | None:
         """One that was used before; None where there is none, or while those that are there rest."""
-        idle = self._conns.get(key, ())
+        idle = self._conns.get(key)
+        if not idle:
+            return None
+        now_s = self._loop.time()
+        is_new_to_us = self._answers < _FIRST_ANSWERS or now_s - self._first_at_s < _FIRST_S
+        rest_s = _FIRST_REST_S if is_new_to_us else _REST_S
         may_rest = len(idle) <= self._most_resting
-        if may_rest and idle and getattr(idle[0][0], "is_resting", False):
-            return None
-        connection = await super()._get(key, traces)
-        if may_rest and connection is not None and getattr(connection.protocol, "is_resting", False):
-            connection.close()  # those before it had been closed or were too old, and this one has not rested
-            return None
-        return connection
+        while idle:
+            wire: Any = idle[0][0]
+            silent_s = wire.silent_s(now_s)
+            if may_rest and silent_s < rest_s and wire.is_connected():
+                return None
+            idle.popleft()
+            if silent_s <= _KEEP_ALIVE_S and not self._has_strayed and wire.is_silent:
+                self._acquired.add(wire)
+                return Connection(self, key, wire, self._loop)
+            wire.close()
+        return None
 
     async def _give_back_idle(self) -> bool:
         """Close what rests, and keep nothing idle from now on; whether there was any."""
@@ -116,21 +129,15 @@ class Connector(aiohttp.TCPConnector):
         await asyncio.sleep(0)  # descriptors are free a turn of the loop later
         return bool(idle)
 
-    def saw_answer(self) -> None:
+    def saw_answer(self, now_s: float) -> None:
         self._answers += 1
         if self._answers == 1:
-            self._first_at_s = self._loop.time()
+            self._first_at_s = now_s
 
     def saw_stray(self) -> None:
         if not self._has_strayed:
             self._has_strayed = True
             self._on_stray()
-
-    @property
-    def rest_s(self) -> float:
-        """How long a connection rests after an answer."""
-        is_new = self._answers < _FIRST_ANSWERS or self._loop.time() - self._first_at_s < _FIRST_S
-        return _FIRST_REST_S if is_new else _REST_S
 
 
 class Wire(ResponseHandler):
@@ -140,30 +147,48 @@ class Wire(ResponseHandler):
         super().__init__(loop=connector._loop)
         self._connector = connector
         self.is_new = True
-        self._answer: Any = None  # a `_OneAnswer` to the last request
+        self._answer: _OneAnswer | None = None  # to the last request
+        self._settings: dict[str, Any] = {}  # of its parser
         self._silent_since_s: float | None = None  # None: an answer is awaited, or there is no more to come
 
-    @property
-    def is_resting(self) -> bool:
-        return self._silent_since_s is not None and self._loop.time() - self._silent_since_s < self._connector.rest_s
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._socket = transport.get_extra_info("socket")
+        self._has_arrived = _watch(self._socket)
+
+    def silent_s(self, now_s: float) -> float:
+        """For how long it has been silent since its last answer; infinite if it was not."""
+        return math.inf if self._silent_since_s is None else now_s - self._silent_since_s
 
     @property
     def is_silent(self) -> bool:
         """The last request was answered in full, and nothing has arrived since, not even where nobody has read it."""
-        return self._silent_since_s is not None and not self.should_close and not _is_readable(self.transport)
+        return (
+            self._silent_since_s is not None
+            and self.is_connected()
+            and not self.should_close
+            and not self._has_arrived()
+        )
 
     def set_response_params(self, **settings: Any) -> None:
         """A request is about to be sent."""
-
-        def new_parser() -> Any:
-            super(Wire, self).set_response_params(**settings)
-            parser: Any = self._parser
-            self._parser = self._answer
-            return parser
-
         self._silent_since_s = None
-        answer: Any = _OneAnswer(new_parser, lambda: _unsent_bytes(self.transport))
-        self._answer = self._parser = answer
+        if self._answer is not None and self._answer.is_exact and settings == self._settings:
+            self._answer.begin()
+        else:
+            self._settings = settings
+            self._answer = _OneAnswer(self._new_parser, self._has_unsent)
+        self._parser: Any = self._answer
+
+    def _new_parser(self) -> Any:
+        super().set_response_params(**self._settings)
+        parser, self._parser = self._parser, self._answer
+        return parser
+
+    def resume_reading(self, *more: Any, **settings: Any) -> None:
+        # aiohttp calls this at the end of each body and when it is read, and each time feeds b"" to the parser.
+        if getattr(self, "_reading_paused", True):
+            super().resume_reading(*more, **settings)
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
@@ -173,7 +198,7 @@ class Wire(ResponseHandler):
         super().data_received(data)
         if answer is not None and answer.is_whole and self._silent_since_s is None and not answer.is_last:
             self._silent_since_s = self._loop.time()
-            self._connector.saw_answer()
+            self._connector.saw_answer(self._silent_since_s)
             if answer.is_followed():
                 self._hang_up(b"")
 
@@ -185,18 +210,38 @@ class Wire(ResponseHandler):
         if not stray.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5")):
             self._connector.saw_stray()
 
+    def _has_unsent(self) -> bool:
+        """Whether the other machine has not confirmed all that was to be sent; where the system does not say, whether
+        this one has not passed all of it on."""
+        if self.transport is None:
+            return False
+        if self.transport.get_write_buffer_size():
+            return True
+        if sys.platform != "linux" or self._socket is None:
+            return False
+        try:
+            return fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, _NO_BYTES) != _NO_BYTES
+        except OSError:
+            return False
+
+
+_NO_BYTES = bytes(4)  # an int in C
+
 
 class _OneAnswer:
-    """The parser of one answer. aiohttp's own reads whatever comes, as one answer after the other."""
+    """The parser of one answer at a time. aiohttp's own reads whatever comes, as one answer after the other."""
 
-    def __init__(self, new_parser: Callable[[], Any], unsent_bytes: Callable[[], int]) -> None:
+    def __init__(self, new_parser: Callable[[], Any], has_unsent: Callable[[], bool]) -> None:
         self._new_parser = new_parser
         self._parser = new_parser()
-        self._unsent_bytes = unsent_bytes
+        self._has_unsent = has_unsent
+        self.begin()
+
+    def begin(self) -> None:
         self._body: Any = None  # once its head is here
         self._before = b""  # what came until then
         self._has_more = False  # there is something behind its end
-        self._is_exact = False  # every byte that came is accounted for: nothing is
+        self.is_exact = False  # it is whole, and every byte that came is accounted for: nothing is behind it
         self.is_last = False  # the server closes the connection after it
 
     def __getattr__(self, name: str) -> Any:  # what else aiohttp does with a parser: feed_eof, pause_reading
@@ -211,7 +256,7 @@ class _OneAnswer:
         # aiohttp's parser does not say how many bytes it has used. So it is given another answer: if that does not come
         # out as it went in, there was something before it. Where every byte can be counted (a Content-Length, all in
         # one segment), and that is nearly always, nothing is probed.
-        if self._has_more or self._is_exact:
+        if self._has_more or self.is_exact:
             return self._has_more
         try:
             messages, _, _ = self._parser.feed_data(_PROBE)
@@ -242,10 +287,10 @@ class _OneAnswer:
         for at, (message, body) in enumerate(messages):
             if message.code >= 200 or message.code == _SWITCHING:
                 # A refusal may come early: a server need not read a body that it will not accept.
-                if message.code < 400 and self._unsent_bytes():
+                if message.code < 400 and self._has_unsent():
                     raise BadHttpMessage("it came before the whole request was sent, so it answers another one")
                 head = self._before.find(b"\r\n\r\n") + 4
-                self._is_exact = body.is_eof() and len(self._before) == head + body.total_bytes
+                self.is_exact = body.is_eof() and len(self._before) == head + body.total_bytes
                 self._body, self._before, self.is_last = body, b"", message.should_close
                 self._has_more = self._has_more or at + 1 < len(messages)
                 return messages[: at + 1]
@@ -283,26 +328,13 @@ def is_lack_of_descriptors(error: BaseException) -> bool:
 _LACKS = (errno.EMFILE, errno.ENFILE)
 
 
-def _is_readable(transport: asyncio.Transport | None) -> bool:
-    """Whether something has arrived that the event loop has not read yet, the connection's end included."""
-    if transport is None or (taken := transport.get_extra_info("socket")) is None:
-        return True
+def _watch(taken: Any) -> Callable[[], object]:
+    """What can be asked whether something has arrived on a socket that the event loop has not read yet, its end
+    included."""
+    if taken is None:
+        return lambda: True
     if sys.platform == "win32":
-        return bool(select.select([taken.fileno()], [], [], 0)[0])
+        return lambda: select.select([taken.fileno()], [], [], 0)[0]
     waiting = select.poll()
     waiting.register(taken.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
-
-
-def _unsent_bytes(transport: asyncio.Transport | None) -> int:
-    """How much of what was to be sent the other machine has not confirmed; where the system does not say, how much this
-    one has not passed on."""
-    if transport is None:
-        return 0
-    waiting = transport.get_write_buffer_size()
-    if sys.platform == "linux" and not waiting and (taken := transport.get_extra_info("socket")) is not None:
-        try:
-            waiting = int.from_bytes(fcntl.ioctl(taken.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except OSError:
-            return 0
-    return waiting
+    return lambda: waiting.poll(0)

@@ -20,7 +20,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from batchcall.http.connections import Unsent
+from batchcall.http.connections import Connector, Unsent
 
 
 class Answer(NamedTuple):
@@ -68,7 +68,7 @@ class LeanClient:
 
     def __init__(
         self,
-        connector: aiohttp.BaseConnector,
+        connector: Connector,
         *,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
@@ -92,7 +92,9 @@ class LeanClient:
         loop = asyncio.get_running_loop()
         ends_at_s = loop.time() + self._total_s
         target = self._targets.get(url) or self._new_target(url)
-        connection = await self._connector.connect(target.request, [], self._timeout)
+        connection = self._connector.rested(target.key)
+        if connection is None:
+            connection = await self._connector.connect(target.request, [], self._timeout)
         timer, is_reusable = None, False
         wire = None
         try:
@@ -148,7 +150,8 @@ class LeanClient:
                 lines.append(f"{name}: {value}")
         if len(self._targets) >= _MOST_TARGETS:
             self._targets.clear()
-        target = self._targets[written] = _Target(request, "\r\n".join((*lines, "Content-Length: ")).encode())
+        head = "\r\n".join((*lines, "Content-Length: ")).encode()
+        target = self._targets[written] = _Target(request, request.connection_key, head)
         return target
 
 
@@ -159,6 +162,7 @@ _OF_THE_BODY = ("content-length", "transfer-encoding")  # the headers that say w
 
 class _Target(NamedTuple):
     request: aiohttp.ClientRequest  # never sent: it says where to connect
+    key: Any  # of the connections that lead there
     head: bytes  # up to the value of Content-Length
 
 
@@ -177,11 +181,11 @@ def _has_unsent(wire: ResponseHandler) -> bool:
 
 async def read(content: aiohttp.StreamReader, most: int) -> tuple[bytes, bool]:
     """At most `most` bytes of the body as sent, and whether there was more."""
-    body = await content.readany()
-    if content.at_eof() and len(body) <= most:  # as nearly every answer: all of it is here by now
-        return body, False
-    pieces = [body]
-    size = len(body)
+    if content.is_eof():  # as nearly always: all of it is here by now
+        body = content.read_nowait()
+        return body[:most], len(body) > most
+    pieces: list[bytes] = []
+    size = 0
     while size <= most and (piece := await content.readany()):
         pieces.append(piece)
         size += len(piece)
@@ -249,11 +253,11 @@ _PATIENCE_S = 5.0
 _WHOLE = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\n[]"
 
 
-class _Pair(aiohttp.BaseConnector):
+class _Pair(Connector):
     """Has one connection, to the other end of a socket."""
 
     def __init__(self, end: socket.socket) -> None:
-        super().__init__()
+        super().__init__(on_stray=lambda: None)
         self._end = end
 
     async def _create_connection(self, *_: Any) -> ResponseHandler:

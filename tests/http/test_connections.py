@@ -177,7 +177,7 @@ async def test_whatever_follows_an_answer_each_row_has_its_own(surplus: str) -> 
 async def test_control_with_aiohttps_own_connections_rows_are_shifted(
     surplus: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "Connector", aiohttps_own)
+    monkeypatch.setattr(transport, "Connector", AiohttpsOwn)
     with serving(SURPLUS[surplus]) as server:
         rows = await rows_answered(server)
 
@@ -186,8 +186,12 @@ async def test_control_with_aiohttps_own_connections_rows_are_shifted(
         assert shifted, rows
 
 
-def aiohttps_own(*, on_stray: Any, most_resting: int, **settings: Any) -> aiohttp.TCPConnector:
-    return aiohttp.TCPConnector(**settings)
+class AiohttpsOwn(aiohttp.TCPConnector):
+    def __init__(self, *, on_stray: Any, most_resting: int, **settings: Any) -> None:
+        super().__init__(**settings)
+
+    def rested(self, key: Any) -> None:
+        """Leaves it to aiohttp whether a connection is used again."""
 
 
 async def test_whatever_follows_an_answer_over_tls_each_row_has_its_own(tmp_path: Any) -> None:
