@@ -266,7 +266,9 @@ def _watched_answer(ledger: Ledger) -> Callable[..., None]:
 
 def _watched_seal(ledger: Ledger) -> Callable[..., None]:
     def seal(output: Output, part: OpenPart) -> None:
-        rows = Counter(outcome.request_hash for ended in part.waiting._ended.values() for _, outcome in ended)
+        rows = Counter(
+            outcome.request_hash for chunk in part.waiting._chunks.values() for _, outcome in chunk.ended.values()
+        )
         _seal(output, part)
         ledger.durable |= Counter({one: rows[one] for one in rows if one is not None}) & ledger.written
 

@@ -49,7 +49,7 @@ class Disk(Protocol):
     def open_read(self, path: Path) -> pa.NativeFile: ...
     def open_append(self, path: Path) -> int: ...
     def create(self, path: Path) -> int: ...
-    def write(self, handle: int, content: bytes) -> int: ...
+    def write(self, handle: int, content: bytes, /) -> int: ...
     def size(self, handle: int) -> int: ...
     def stands_at(self, handle: int, path: Path) -> bool: ...
     def reserve(self, handle: int, offset: int, length: int) -> bool: ...
@@ -109,8 +109,7 @@ class RealDisk:
             os.fchmod(handle, self._parts_mode)
         return handle
 
-    def write(self, handle: int, content: bytes) -> int:
-        return os.write(handle, content)
+    write = staticmethod(os.write)
 
     def size(self, handle: int) -> int:
         return os.fstat(handle).st_size
@@ -238,12 +237,10 @@ def remove_tree(disk: Disk, folder: Path) -> None:
 def write_fully(disk: Disk, handle: int, content: bytes) -> None:
     """Write all of `content`; a write may take only a part of it (a full disk, a signal). Raises OSError."""
     # No progress counts as a full disk. Tried again for ever, it would keep the run from ending.
-    view = content
-    while view:
-        written = disk.write(handle, view)
+    while (written := disk.write(handle, content)) < len(content):
         if written == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        view = view[written:]
+        content = content[written:]
 
 
 class Sink(io.RawIOBase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from batchcall.schemas import without_surrogates
 REFUSALS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 
-def fitted_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+def fitted_array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """An array of what fits; the rest is null."""
     try:
         return pa.array(values, type=kind)

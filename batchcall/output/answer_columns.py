@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from operator import attrgetter
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import pyarrow as pa
 
 from batchcall.base import NO_USAGE, Attempt, Failure, HttpResponse, Usage
 from batchcall.input import fitted_array
-from batchcall.output.journal_records import ATTEMPT_KEYS, FAILURE_KINDS
+from batchcall.output.journal_records import FAILURE_KINDS
 
 _TEXT = pa.string()
 
@@ -41,34 +41,44 @@ ANSWERS_SCHEMA = pa.schema(
 )
 
 
-# A row has one of the two: a response or a failure of the transport. The columns of the other are null.
-_OF_RESPONSE: Mapping[str, Callable[[HttpResponse], Any]] = {
-    "http_status": attrgetter("status"),
-    # The standard library's writer escapes halves of surrogate pairs, which headers with odd bytes are decoded to.
-    "headers": lambda response: json.dumps(dict(response.headers)),
-    "body": attrgetter("body"),
-    "is_cut": attrgetter("is_cut"),
-}
-_OF_FAILURE: Mapping[str, Callable[[Failure], Any]] = {
-    "failure": attrgetter("kind.label"),
-    "failure_message": attrgetter("message"),
-    "failure_code": attrgetter("code"),
-    "failure_http_status": attrgetter("http_status"),
-    "failure_retry_after_s": attrgetter("retry_after_s"),
-    "failure_usage": lambda failure: None if failure.usage == NO_USAGE else json.dumps(asdict(failure.usage)),
-}
-
-
 def answers_batch(attempts: Sequence[Attempt]) -> pa.RecordBatch:
     """Raw answers as Arrow, in the order given; `read_answers` gives the same attempts back."""
-    responses, failures = [one.response for one in attempts], [one.failure for one in attempts]
-    columns: dict[str, list[Any]] = {
-        **{name: [getattr(attempt, name) for attempt in attempts] for name in ATTEMPT_KEYS},
-        **{name: [None if one is None else get(one) for one in responses] for name, get in _OF_RESPONSE.items()},
-        **{name: [None if one is None else get(one) for one in failures] for name, get in _OF_FAILURE.items()},
-    }
-    arrays = [fitted_array(columns[field.name], field.type) for field in ANSWERS_SCHEMA]
+    columns = zip(*map(_values, attempts), strict=True) if attempts else [()] * len(ANSWERS_SCHEMA)
+    arrays = [fitted_array(column, field.type) for field, column in zip(ANSWERS_SCHEMA, columns, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=ANSWERS_SCHEMA)
+
+
+def _values(attempt: Attempt) -> tuple[Any, ...]:
+    """An attempt's values, in the order of their columns."""
+    # It has one of the two: a response or a failure of the transport. The columns of the other are null.
+    response, failure = attempt.response, attempt.failure
+    of_response: tuple[Any, ...] = (None,) * 4
+    if response is not None:
+        of_response = response.status, _headers_text(response.headers), response.body, response.is_cut
+    of_failure: tuple[Any, ...] = (None,) * 6
+    if failure is not None:
+        usage = None if failure.usage == NO_USAGE else json.dumps(asdict(failure.usage))
+        told = failure.message, failure.code, failure.http_status, failure.retry_after_s
+        of_failure = failure.kind.label, *told, usage
+    return (
+        attempt.row,
+        attempt.number,
+        attempt.request_hash,
+        *of_response,
+        *of_failure,
+        attempt.sent_at_s,
+        attempt.latency_s,
+        attempt.wait_s,
+        attempt.endpoint,
+        attempt.protocol,
+        attempt.model,
+    )
+
+
+def _headers_text(headers: Mapping[str, str]) -> str:
+    """As `json.dumps` writes them, which makes an encoder for each call."""
+    # Its quotation marks, as they escape halves of surrogate pairs, which headers with odd bytes are decoded to.
+    return f"{{{', '.join([f'{quoted(name)}: {quoted(text)}' for name, text in headers.items()])}}}"
 
 
 def read_answers(batch: pa.RecordBatch) -> list[Attempt]:
@@ -87,6 +97,19 @@ def read_answers(batch: pa.RecordBatch) -> list[Attempt]:
                 retry_after_s=row["failure_retry_after_s"],
                 usage=NO_USAGE if row["failure_usage"] is None else Usage(**json.loads(row["failure_usage"])),
             )
-        plain = {name: row[name] for name in ATTEMPT_KEYS if name in row}
-        attempts.append(Attempt(**plain, response=response, failure=failure))
+        attempts.append(
+            Attempt(
+                row=row["row"],
+                number=row["number"],
+                request_hash=row["request_hash"],
+                response=response,
+                failure=failure,
+                sent_at_s=row["sent_at_s"],
+                latency_s=row["latency_s"],
+                wait_s=row["wait_s"],
+                endpoint=row["endpoint"],
+                protocol=row.get("protocol"),
+                model=row.get("model"),
+            )
+        )
     return attempts

@@ -5,9 +5,10 @@ No value ever keeps a part from being written: what a column cannot hold becomes
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any
@@ -30,6 +31,7 @@ from batchcall.schemas import (
 
 _TEXT = pa.string()
 _CALL_FIELDS = [pa.field(name, _TEXT) for name in ("id", "name", "arguments", "error")]
+_call_values = attrgetter(*(field.name for field in _CALL_FIELDS))
 _CALLS = pa.list_(pa.field("element", pa.struct(_CALL_FIELDS)))
 _REPAIRS = pa.list_(pa.field("element", _TEXT))
 _JSON_MARK = {b"batchcall": b"json"}  # on a string field that holds JSON text, so that a part explains itself
@@ -47,7 +49,7 @@ _PLAIN: Mapping[str, pa.DataType] = {
     "http_status": pa.int16(),
     **dict.fromkeys(("endpoint", "request_hash"), _TEXT),
 }
-_GETTERS = {name: attrgetter(f"usage.{name}" if name in USAGE_COLUMNS else name) for name in _PLAIN}
+_plain_values = attrgetter(*(f"usage.{name}" if name in USAGE_COLUMNS else name for name in _PLAIN))
 _TYPES: Mapping[str, pa.DataType] = {
     **_PLAIN,
     "error": _TEXT,
@@ -120,9 +122,9 @@ class Layout:
         arrays["error"] = _array(errors, "error")
         arrays["calls"] = _lists(_CALLS, [outcome.calls for outcome in outcomes], _call_structs)
         arrays["repairs"] = _lists(_REPAIRS, [outcome.repairs for outcome in outcomes], _texts)
-        arrays["finished_at"] = _array([_microseconds(outcome.finished_at_s) for outcome in outcomes], "finished_at")
-        for name, get in _GETTERS.items():
-            arrays[name] = _array(list(map(get, outcomes)), name)
+        arrays["finished_at"] = _array(_microseconds(outcomes), "finished_at")
+        for name, column in zip(_PLAIN, _columns(_plain_values, outcomes, len(_PLAIN)), strict=True):
+            arrays[name] = _array(column, name)
         return pa.RecordBatch.from_arrays([arrays[name] for name in self.schema.names], schema=self.schema)
 
     def _arguments_array(self, values: list[Any], notes: dict[int, list[str]]) -> pa.Array:
@@ -205,17 +207,22 @@ def _written_type(field: pa.Field) -> FieldType:
     return Scalar.JSON if is_json else Scalar.STRING  # how the others are read back makes no difference
 
 
-def _array(values: list[Any], name: str) -> pa.Array:
+def _columns(values_of: attrgetter[Any], records: Sequence[Any], width: int) -> Iterable[Sequence[Any]]:
+    """What `values_of` gives of each record, so many columns."""
+    return zip(*map(values_of, records), strict=True) if records else [()] * width
+
+
+def _array(values: Sequence[Any], name: str) -> pa.Array:
     return fitted_array(values, _TYPES[name])
 
 
-def _texts(values: list[Any]) -> pa.Array:
+def _texts(values: Sequence[Any]) -> pa.Array:
     return fitted_array(values, _TEXT)
 
 
 def _call_structs(calls: list[ToolCall]) -> pa.Array:
-    columns = [_texts([getattr(call, field.name) for call in calls]) for field in _CALL_FIELDS]
-    return pa.StructArray.from_arrays(columns, fields=_CALL_FIELDS)
+    columns = map(_texts, _columns(_call_values, calls, len(_CALL_FIELDS)))
+    return pa.StructArray.from_arrays(list(columns), fields=_CALL_FIELDS)
 
 
 def _lists(kind: pa.DataType, of_rows: list[tuple[Any, ...]], array: Callable[[list[Any]], pa.Array]) -> pa.Array:
@@ -225,22 +232,21 @@ def _lists(kind: pa.DataType, of_rows: list[tuple[Any, ...]], array: Callable[[l
     return pa.ListArray.from_arrays(offsets, elements, type=kind)
 
 
-def _microseconds(moment_s: float) -> int | None:
-    try:
-        return round(moment_s * 1e6)
-    except (ValueError, OverflowError):  # NaN is how a row without a moment is read back
-        return None
+def _microseconds(outcomes: Sequence[Outcome]) -> list[int | None]:
+    """When they ended; NaN is how a row without a moment is read back."""
+    return [round(us) if math.isfinite(us := one.finished_at_s * 1e6) else None for one in outcomes]
 
 
 def _find_columnless_members(
     find: MemberFinder, arguments: list[Any], notes: dict[int, list[str]], tally: Counter[str] | None
 ) -> None:
     """Note what the arguments of each row have and no column holds, and count it."""
+    found: dict[str, None] = {}
     for place, value in enumerate(arguments):
-        found: dict[str, None] = {}
         find(value, found)
         if found:
             names = list(found)
+            found.clear()
             more = f" and {len(names) - _NAMED_OF_ROW} more" if len(names) > _NAMED_OF_ROW else ""
             note = f"{_OF_ARGUMENTS}{', '.join(names[:_NAMED_OF_ROW])}{more} of the arguments, see `calls`"
             notes.setdefault(place, []).append(note)

@@ -139,6 +139,7 @@ class Journal:
 
         Where the disk fails, `trouble` says so afterwards. Raises OSError when nothing could take the record.
         """
+        size = len(line)
         with self._guard:
             try:
                 self._write(line)
@@ -151,9 +152,10 @@ class Journal:
                     self._move_on()
                 self._write(line)
             self._unsynced.append(line)
-            self.unsynced_bytes += len(line)
-            self._length += len(line)
-        self._largest = max(self._largest, len(line))
+            self.unsynced_bytes += size
+            self._length += size
+        if size > self._largest:
+            self._largest = size
 
     def sync(self) -> None:
         """Make all that was appended survive a power cut.

@@ -9,7 +9,6 @@ import base64
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
-from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -23,7 +22,9 @@ def sent_line(row: int, number: int, request_hash: str, sent_at_s: float, after:
     `after` is how the request before it failed, where that one may have been billed.
     """
     record: dict[str, Any] = {"row": row, "n": number, "sent": sent_at_s, "hash": request_hash}
-    return _line(record if after is None else {**record, "after": after})
+    if after is not None:
+        record["after"] = after
+    return _line(record)
 
 
 def base_line(bill: Bill) -> bytes:
@@ -65,31 +66,27 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
-# An attempt's plain attributes and their keys in a journal, in its order. Those that are None are left out.
-# A file of raw answers has them as columns of the same names as the attributes.
-ATTEMPT_KEYS = {
-    "row": "row",
-    "number": "n",
-    "sent_at_s": "at",
-    "latency_s": "latency",
-    "wait_s": "wait",
-    "endpoint": "endpoint",
-    "request_hash": "hash",
-    "protocol": "protocol",
-    "model": "model",
-}
-_KEYS = tuple(ATTEMPT_KEYS.values())
-_plain_values = attrgetter(*ATTEMPT_KEYS)
 FAILURE_KINDS = {kind.label: kind for kind in FailureKind}
 
 
 def attempt_record(attempt: Attempt) -> dict[str, Any]:
     """An attempt as JSON. A body that is UTF-8 stands in it as text, so that `jq` can read it; else as base64."""
-    record: dict[str, Any] = dict(zip(_KEYS, _plain_values(attempt), strict=True))
-    if None in record.values():
-        record = {key: value for key, value in record.items() if value is not None}
+    record: dict[str, Any] = {
+        "row": attempt.row,
+        "n": attempt.number,
+        "at": attempt.sent_at_s,
+        "latency": attempt.latency_s,
+        "wait": attempt.wait_s,
+        "endpoint": attempt.endpoint,
+        "hash": attempt.request_hash,
+    }
+    if attempt.protocol is not None:
+        record["protocol"] = attempt.protocol
+    if attempt.model is not None:
+        record["model"] = attempt.model
     if (response := attempt.response) is not None:
-        record |= {"status": response.status, "headers": dict(response.headers)}
+        record["status"] = response.status
+        record["headers"] = dict(response.headers)
         try:
             record["body"] = response.body.decode()
         except UnicodeDecodeError:
@@ -97,7 +94,8 @@ def attempt_record(attempt: Attempt) -> dict[str, Any]:
         if response.is_cut:
             record["cut"] = True
     if attempt.failure is not None:
-        record |= {"failure": attempt.failure.kind.label, "message": attempt.failure.message}
+        record["failure"] = attempt.failure.kind.label
+        record["message"] = attempt.failure.message
     return record
 
 
@@ -109,8 +107,19 @@ def as_attempt(record: Mapping[str, Any]) -> Attempt:
         response = HttpResponse(record["status"], record["headers"], body, is_cut=record.get("cut", False))
     if "failure" in record:
         failure = Failure(kind=FAILURE_KINDS[record["failure"]], message=record["message"])
-    plain = {name: record[key] for name, key in ATTEMPT_KEYS.items() if key in record}
-    return Attempt(**plain, response=response, failure=failure)
+    return Attempt(
+        row=record["row"],
+        number=record["n"],
+        request_hash=record["hash"],
+        response=response,
+        failure=failure,
+        sent_at_s=record["at"],
+        latency_s=record["latency"],
+        wait_s=record["wait"],
+        endpoint=record["endpoint"],
+        protocol=record.get("protocol"),
+        model=record.get("model"),
+    )
 
 
 def checked(line: bytes) -> dict[str, Any] | None:

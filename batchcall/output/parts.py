@@ -55,9 +55,8 @@ class Totals:
 
     def count(self, outcome: Outcome, times: int = 1) -> None:
         """Add a row. With `times` = -1, remove it: it is done again, and will count what it cost so far as well."""
-        status = outcome.status.value
         self.rows += times
-        self.statuses[status] += times
+        self.statuses[outcome.status] += times
         self.attempts += outcome.attempts * times
         self.spend(outcome.usage, outcome.cost, times)
 
@@ -95,7 +94,7 @@ class Totals:
             "rows": self.rows,
             "ok": self.statuses[Status.OK],
             "failed": self.failed,
-            "statuses": {status: count for status, count in sorted(self.statuses.items()) if count},
+            "statuses": {str(status): count for status, count in sorted(self.statuses.items()) if count},
             "attempts": self.attempts,
             **{name: None if count is None else max(0, min(count, 2**63 - 1)) for name, count in counts.items()},
             "cost": self.cost,

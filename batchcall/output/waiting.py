@@ -33,6 +33,14 @@ class _Piece(NamedTuple):
     rows: list[int]  # ascending
 
 
+class _Chunk:
+    """Rows of a fixed range that are not Arrow yet."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, Ended] = {}  # by row
+        self.bytes = 0
+
+
 class Waiting:
     """The rows of one part."""
 
@@ -42,40 +50,42 @@ class Waiting:
         self.members_left_out = Counter[str]()  # rows by member of the arguments without a column
         self._spill = Spill(disk, path)
         self._start = start
-        self._ended: dict[int, list[Ended]] = {}  # by chunk
-        self._ended_bytes = 0
+        self._chunks: dict[int, _Chunk] = {}
+        self._chunks_bytes = 0
         self._pieces: dict[int, list[_Piece]] = {}  # by chunk
 
     @property
     def held_bytes(self) -> int:
         """About how much memory the rows take."""
-        return self._ended_bytes + self._spill.held_bytes
+        return self._chunks_bytes + self._spill.held_bytes
 
     # A chunk is a fixed range of rows, not the next rows that end: then most chunks come out whole and in order, and
     # the part is their batches one after the other. Where rows take too much memory, a chunk becomes Arrow before it is
     # whole, and its pieces are put in order when the part is written.
     def add(self, kept: KeptRow | None, outcome: Outcome, layout: Layout) -> None:
         """Take a row in. Raises OSError when it finds no room on the disk."""
-        chunk = (outcome.row - self._start) // CHUNK_ROWS
-        ended = self._ended.setdefault(chunk, [])
-        ended.append((kept, outcome))
-        self._ended_bytes += size_of(outcome)
-        if len(ended) == CHUNK_ROWS:
-            self._close(chunk, layout)
-        if self._ended_bytes > WAITING_BYTES:
+        number, size = (outcome.row - self._start) // CHUNK_ROWS, size_of(outcome)
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            chunk = self._chunks[number] = _Chunk()
+        chunk.ended[outcome.row] = kept, outcome
+        chunk.bytes += size
+        self._chunks_bytes += size
+        if len(chunk.ended) == CHUNK_ROWS:
+            self._close(number, layout)
+        if self._chunks_bytes > WAITING_BYTES:
             self._close_all(layout)
 
     def _close_all(self, layout: Layout) -> None:
-        for chunk in list(self._ended):
-            self._close(chunk, layout)
+        for number in list(self._chunks):
+            self._close(number, layout)
 
-    def _close(self, chunk: int, layout: Layout) -> None:
-        ended = self._ended.pop(chunk)
-        ended.sort(key=lambda one: one[1].row)
-        self._ended_bytes -= sum(size_of(outcome) for _, outcome in ended)
-        batch = layout.batch(ended, self.left_out, self.members_left_out)
-        piece = _Piece(self._spill.add(batch), [outcome.row for _, outcome in ended])
-        self._pieces.setdefault(chunk, []).append(piece)
+    def _close(self, number: int, layout: Layout) -> None:
+        chunk = self._chunks.pop(number)
+        self._chunks_bytes -= chunk.bytes
+        rows = sorted(chunk.ended)
+        batch = layout.batch([chunk.ended[row] for row in rows], self.left_out, self.members_left_out)
+        self._pieces.setdefault(number, []).append(_Piece(self._spill.add(batch), rows))
 
     def batches(self, layout: Layout) -> Iterator[pa.RecordBatch]:
         """All rows in input order. No more can be added."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -589,3 +590,5 @@ def test_raw_answers_are_read_back_exactly(written: list[Attempt]) -> None:
 
     assert batch.schema == ANSWERS_SCHEMA
     assert read_answers(batch) == written
+    headers = [one.response and json.dumps(one.response.headers) for one in written]
+    assert batch.column("headers").to_pylist() == headers
