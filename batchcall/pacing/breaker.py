@@ -40,16 +40,21 @@ class Breaker:
     def is_open(self) -> bool:
         return self._opened_at_s is not None
 
-    def answered(self, sent_at_s: float) -> None:
-        """Something came back that shows the endpoint at work, even if it refuses this row."""
+    def answered(self, sent_at_s: float) -> bool:
+        """Something came back that shows the endpoint at work, even if it refuses this row. Whether that closes it."""
+        was_open = self._opened_at_s is not None
         if self._opened_at_s is not None and sent_at_s < self._opened_at_s and self.has_worked:
-            return  # an answer from before it went down
+            return False  # an answer from before it went down
         self.has_worked = True
-        self.last_good_s = max(self.last_good_s, sent_at_s)
-        self._in_a_row = 0
-        self._rows.clear()
+        if sent_at_s > self.last_good_s:
+            self.last_good_s = sent_at_s
+        if self._in_a_row:
+            self._in_a_row = 0
+            self._rows.clear()
         self._opened_at_s = self.failing_since_s = None
-        self._retries_left = min(_RETRIES_AT_FIRST, self._retries_left + _RETRIES_PER_ANSWER)
+        if self._retries_left < _RETRIES_AT_FIRST:
+            self._retries_left = min(_RETRIES_AT_FIRST, self._retries_left + _RETRIES_PER_ANSWER)
+        return was_open
 
     def failed(self, row: int, failure: Failure, sent_at_s: float, now_s: float) -> None:
         """A request failed in a way that `is_of_endpoint`."""

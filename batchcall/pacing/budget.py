@@ -29,10 +29,11 @@ class Budget:
     @property
     def verdict(self) -> Verdict | None:
         """Which limit is reached; None while there is something left."""
+        if self.max_cost is None and self.max_tokens is None:
+            return None
         # A relay may leave out the usage of a few answers. Once most report none, the limit means nothing, and to raise
         # it would not help.
-        has_limit = self.max_cost is not None or self.max_tokens is not None
-        is_blind = has_limit and self.uncounted >= _MOST_UNCOUNTED and self.uncounted > self.counted
+        is_blind = self.uncounted >= _MOST_UNCOUNTED and self.uncounted > self.counted
         if self.max_cost is not None and self.cost >= self.max_cost:
             reason = f"limits.max_cost is spent ({self.cost:.4g} of {self.max_cost:g} USD)"
         elif self.max_tokens is not None and self.tokens >= self.max_tokens:

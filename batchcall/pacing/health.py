@@ -112,6 +112,7 @@ class Health:
         self._judged = 0  # requests that were read and judged: replies, and failures that are the row's own
         self._refused_in_a_row = 0
         self._finished: Counter[Status] = Counter()
+        self._sampled = 0  # of these
 
     def saw_reply(self) -> None:
         """A request was answered with a completion, whatever its arguments are worth."""
@@ -140,11 +141,11 @@ class Health:
 
     def saw_row_end(self, status: Status) -> Verdict | None:
         """A row ended. None: the run goes on. Rows that were never sent show nothing and are not counted."""
-        seen = self._finished.total()
-        if status is Status.BAD_ROW or seen >= _SAMPLE or self._tolerates_all:
+        if self._sampled >= _SAMPLE or status is Status.BAD_ROW or self._tolerates_all:
             return None
         self._finished[status] += 1
-        if seen + 1 < _SAMPLE:
+        self._sampled += 1
+        if self._sampled < _SAMPLE:
             return None
         (alike, rows), *_ = self._finished.most_common(1)
         if alike not in _ALIKE or rows < _SAMPLE_SHARE * _SAMPLE:

@@ -17,8 +17,6 @@ A limit on what is in flight refuses every request beside N others and none besi
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
-from operator import attrgetter
 
 _EARLY = 256  # requests
 _SUSPICIONS = 2  # in a run
@@ -38,7 +36,8 @@ class OpenLimit:
         self.is_named = False  # the endpoint says that this is what it limits
         self.is_sure = False  # or it is known from what it refuses and what it does not
         self._ceiling: int | None = None  # the number that it names
-        self._open: list[_Sent] = []  # oldest first
+        self._sent_at_s: list[float] = []  # of those in flight, oldest first,
+        self._beside: list[int] = []  # and beside how many others each was sent
         self._sent = 0
         self._suspicions = _SUSPICIONS
         self._doubts = 0
@@ -53,7 +52,7 @@ class OpenLimit:
     @property
     def oldest_sent_s(self) -> float | None:
         """When the oldest request in flight was sent."""
-        return self._open[0].at_s if self._open else None
+        return self._sent_at_s[0] if self._sent_at_s else None
 
     def named(self, most: int) -> None:
         """The endpoint names the number."""
@@ -64,16 +63,17 @@ class OpenLimit:
 
     def sent(self, now_s: float) -> None:
         self._sent += 1
-        self._open.append(_Sent(now_s, len(self._open)))
+        self._beside.append(len(self._beside))
+        self._sent_at_s.append(now_s)
 
     def ended(self, sent_at_s: float) -> None:
         """A request ended in a way that says nothing of what is in flight."""
-        self._take(bisect_left(self._open, sent_at_s, key=_at), sent_at_s)
+        self._take(bisect_left(self._sent_at_s, sent_at_s), sent_at_s)
 
     def accepted(self, sent_at_s: float, now_s: float) -> None:
         """A request was not refused."""
         self._freed_at_s = now_s
-        beside = self._take(bisect_left(self._open, sent_at_s, key=_at), sent_at_s)
+        beside = self._take(bisect_left(self._sent_at_s, sent_at_s), sent_at_s)
         if self.most is None or beside is None or beside < self.most - 1:
             return
         self._full += 1
@@ -91,12 +91,11 @@ class OpenLimit:
 
     def refused(self, sent_at_s: float, now_s: float, *, is_named: bool, may_suspect: bool) -> bool:
         """A request was refused. Whether that is explained by how many are in flight."""
-        place = bisect_right(self._open, sent_at_s, key=_at) - 1
+        place = bisect_right(self._sent_at_s, sent_at_s) - 1
         beside = self._take(place, sent_at_s)
         if beside is None:
             return False
-        for later in self._open[place:]:
-            later.beside -= 1
+        self._beside[place:] = [count - 1 for count in self._beside[place:]]
         if self.is_named and not is_named:  # an endpoint that names this limit always does
             return False
         is_news = sent_at_s >= self._cut_at_s
@@ -158,15 +157,7 @@ class OpenLimit:
         Of several that were sent in the same moment, one that was refused counts as the last of them, and one that was
         not as the first.
         """
-        if not (0 <= place < len(self._open) and self._open[place].at_s == sent_at_s):
+        if not (0 <= place < len(self._sent_at_s) and self._sent_at_s[place] == sent_at_s):
             return None
-        return self._open.pop(place).beside
-
-
-@dataclass(slots=True)
-class _Sent:
-    at_s: float
-    beside: int
-
-
-_at = attrgetter("at_s")
+        del self._sent_at_s[place]
+        return self._beside.pop(place)

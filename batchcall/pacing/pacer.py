@@ -77,6 +77,7 @@ class Pacer:
         self._open = 0  # in flight,
         self._open_before = 0  # and of those, sent before the last overload was seen
         self._crowded_alone = 0  # times that there was no descriptor for the only connection, in a row
+        self._standing: Orders | None = None  # while no answer changes them
 
     # What it sees.
 
@@ -110,6 +111,7 @@ class Pacer:
         # - The endpoint fails (5xx, no answer): the breaker counts. The rate is not cut, since this says nothing of it.
         # - The row itself is refused (too long, filtered): that is an answer, so the endpoint is at work.
         # What is left, a wrong key for instance, is for `Health`.
+        self._standing = None
         self._ended(sent_at_s)
         self.is_beyond_open = self._is_beyond_open(failure, sent_at_s, now_s)
         self._was_refused = self._was_refused or failure.kind in _OF_LIMITS
@@ -148,7 +150,7 @@ class Pacer:
 
     def saw_limits(self, limits: RateLimits, now_s: float) -> None:
         """The endpoint reports its limits. The job file takes precedence."""
-        self._limits_read_at_s = now_s
+        self._limits_read_at_s, self._standing = now_s, None
         if limits.requests_per_minute is not None and not self._has_own_rate:
             self._rate.ceiling_per_s = limits.requests_per_minute / 60
         if limits.open_at_once is not None:
@@ -165,6 +167,8 @@ class Pacer:
 
     def orders(self, now_s: float) -> Orders:
         """What the gate may let through, by all that is known at this moment."""
+        if self._standing is not None:
+            return self._standing
         # Reservations alone would not use the minute up, nor stay within it: they are estimates. So the rate of tokens
         # is steered by what really came in the last minute, and nothing goes while that minute is full.
         per_s, tokens_per_minute, room_at_s = self._rate.per_s(now_s), self._tokens_per_minute, 0.0
@@ -173,13 +177,19 @@ class Pacer:
             share = self._minute.used_share(tokens_per_minute)
             tokens_per_minute *= min(_MOST_UP, max(_LEAST_UP, 1 + _MAKES_UP * (_AIM - share)))
         in_flight, again_at_s = self._in_flight(per_s is not None, now_s)
-        return Orders(
+        orders = Orders(
             None if per_s is None else per_s * 60,
             tokens_per_minute,
             in_flight if self.open_limit.most is None else max(1, min(in_flight, self.open_limit.most)),
             max(self._not_before_s, room_at_s, self.breaker.next_probe_s if self.breaker.is_open else 0.0),
             again_at_s,
         )
+        # Where nothing was learnt that bounds it, neither time nor an answer changes them: they stand until something
+        # fails or a limit is named.
+        is_unbound = orders[:3] == (None, None, self.most_in_flight) and again_at_s is None
+        if is_unbound and self.window is None and not self.is_down:
+            self._standing = orders
+        return orders
 
     @property
     def is_down(self) -> bool:
@@ -260,11 +270,9 @@ class Pacer:
             self._open_before -= 1
 
     def _at_work(self, sent_at_s: float, now_s: float) -> None:
-        was_open = self.breaker.is_open
         if self._quota is not None and sent_at_s >= self._quota_paused_until_s:
             self._quota = None
-        self.breaker.answered(sent_at_s)
-        if was_open and not self.breaker.is_open:
+        if self.breaker.answered(sent_at_s):
             self._replies = 0  # carefully again
         self._rate.accepted(sent_at_s, now_s)
 
@@ -339,8 +347,8 @@ _SETTLE_S = 0.25  # until all that were sent together are refused or let in
 def _ramped(first: int, last: int, since_s: float, now_s: float, *, step_s: float) -> tuple[int, float | None]:
     """Twice as many for each step of time, up to the last; and when the next step comes."""
     steps = int(max(0.0, now_s - since_s) / step_s + 1e-6)
-    allowed = min(last, first * 2 ** min(steps, 20))
-    return allowed, None if allowed >= last else since_s + (steps + 1) * step_s
+    allowed = first << min(steps, 20)
+    return (last, None) if allowed >= last else (allowed, since_s + (steps + 1) * step_s)
 
 
 def _say(seconds: float) -> str:

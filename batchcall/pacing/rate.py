@@ -113,9 +113,11 @@ class LearntRate:
             self._first_sent_s = now_s
         self._random_refusals.sent(now_s)
         at = int(now_s / _BIN_S)
-        if at not in self._bins:
+        if at in self._bins:
+            self._bins[at] += 1
+        else:
             self._forget(now_s)
-        self._bins[at] = self._bins.get(at, 0) + 1
+            self._bins[at] = 1
 
     def accepted(self, sent_at_s: float, now_s: float) -> None:
         """A request was not refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -525,3 +526,38 @@ def test_after_an_outage_eight_replies_are_waited_for_again() -> None:
         allowed.append(pacer.orders(10.0).in_flight)
 
     assert allowed == [8] * 8 + [16]
+
+
+@pytest.mark.parametrize("concurrency", [1, 9, 32, None])
+@pytest.mark.parametrize("seed", range(25))
+def test_orders_that_stand_are_those_that_would_be_found_again(concurrency: int | None, seed: int) -> None:
+    dice, now_s, open_at_s = random.Random(seed), 100.0, list[float]()
+    pacer, control = (Pacer(concurrency=concurrency, most_auto=8) for _ in range(2))
+    failures, stood = list(FailureKind), 0
+
+    for number in range(400):
+        now_s += dice.choice([0.0, 0.01, 0.01, 0.3, 2.0])
+        share = seed / 500 if number % 100 < 80 else seed / 30
+        control._standing = None
+        stood += pacer._standing is not None
+        assert pacer.orders(now_s) == control.orders(now_s)
+        roll, kind, chance = dice.random(), dice.choice(failures), dice.random()
+        for one in (pacer, control):
+            one.sent(now_s)
+        open_at_s.append(now_s)
+        if chance < 0.02:
+            limits = RateLimits(*dice.choices([None, None, 600.0], k=2), dice.choice([None, None, 7]))
+            for one in (pacer, control):
+                one.saw_limits(limits, now_s)
+        if chance < 0.9:
+            sent_at_s = open_at_s.pop(dice.randrange(len(open_at_s)))
+            is_failed = roll < share
+            failure, work = Failure(kind, "no", retry_after_s=dice.choice([None, 0.5])), 100 * dice.random()
+            for one in (pacer, control):
+                if is_failed:
+                    one.failed(seed, failure, sent_at_s=sent_at_s, now_s=now_s, roll=roll)
+                else:
+                    one.answered(sent_at_s, now_s, in_flight=8, work=work)
+                    one.used(20 * number, now_s)
+
+    assert stood or seed or concurrency is None  # without failures they do
