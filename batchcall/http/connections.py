@@ -21,6 +21,7 @@ again, so where another aiohttp does these things elsewhere, each request has a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import math
@@ -153,6 +154,8 @@ class Wire(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        with contextlib.suppress(AttributeError):  # not every event loop has it
+            transport.max_size = _READ  # type: ignore[attr-defined]
         self._socket = transport.get_extra_info("socket")
         self._has_arrived = _watch(self._socket)
 
@@ -225,6 +228,8 @@ class Wire(ResponseHandler):
             return False
 
 
+# Bytes a read asks for. For asyncio's 256 KiB malloc maps memory anew each time, and gives it back at once.
+_READ = 64 * 1024
 _NO_BYTES = bytes(4)  # an int in C
 
 

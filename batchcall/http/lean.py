@@ -86,6 +86,7 @@ class LeanClient:
             "max_line_size": longest_line,
             "max_field_size": longest_line,
         }
+        self._deadlines = _Deadlines()
         self._targets: dict[str, _Target] = {}  # one for each path; there, some protocols name the model
 
     async def post(self, url: str, body: bytes, most: Most) -> Answer:
@@ -95,15 +96,14 @@ class LeanClient:
         connection = self._connector.rested(target.key)
         if connection is None:
             connection = await self._connector.connect(target.request, [], self._timeout)
-        timer, is_reusable = None, False
-        wire = None
+        wire, is_reusable = None, False
         try:
             if loop.time() >= ends_at_s:
                 raise Unsent(TimeoutError())
             wire = connection.protocol
             if wire is None or wire.transport is None:
                 raise aiohttp.ServerDisconnectedError
-            timer = loop.call_at(ends_at_s, _expire, wire)
+            self._deadlines.add(wire, ends_at_s)
             answer = await self._exchange(wire, wire.transport, target.head, body, most)
             # Not while the end of an answer is unread; nor, after a refusal that came early, while the end of the
             # request is unsent: the next request would queue behind it.
@@ -112,8 +112,8 @@ class LeanClient:
             info = target.request.request_info
             raise aiohttp.ClientResponseError(info, (), status=error.code, message=error.message) from error
         finally:
-            if timer is not None:
-                timer.cancel()
+            if wire is not None:
+                self._deadlines.drop(wire)
             if is_reusable:
                 connection.release()
             else:
@@ -126,11 +126,10 @@ class LeanClient:
         self, wire: ResponseHandler, transport: asyncio.Transport, head: bytes, body: bytes, most: Most
     ) -> Answer:
         wire.set_response_params(**self._parser_settings)  # type: ignore[arg-type]  # of two types
-        start = b"%b%d\r\n\r\n" % (head, len(body))
         if len(body) <= _JOINED:
-            transport.write(start + body)
+            transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         else:
-            transport.write(start)
+            transport.write(b"%b%d\r\n\r\n" % (head, len(body)))
             transport.write(body)
         message, content = await wire.read()
         while 100 <= message.code < 200 and message.code != 101:  # "100 Continue" and the like come before the answer
@@ -164,6 +163,37 @@ class _Target(NamedTuple):
     request: aiohttp.ClientRequest  # never sent: it says where to connect
     key: Any  # of the connections that lead there
     head: bytes  # up to the value of Content-Length
+
+
+class _Deadlines:
+    """When the time of each exchange is over. One timer for all: nearly every exchange ends in time, and one of its own
+    would be set and cancelled for nothing."""
+
+    def __init__(self) -> None:
+        self._ends_at_s: dict[ResponseHandler, float] = {}
+        self._timer: asyncio.TimerHandle | None = None  # for the earliest end, or for an earlier one that was dropped
+
+    def add(self, wire: ResponseHandler, ends_at_s: float) -> None:
+        self._ends_at_s[wire] = ends_at_s
+        if self._timer is None or ends_at_s < self._timer.when():
+            self._wake_at(ends_at_s)
+
+    def drop(self, wire: ResponseHandler) -> None:
+        self._ends_at_s.pop(wire, None)
+        if not self._ends_at_s:
+            self._wake_at(None)
+
+    def _wake_at(self, at_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if at_s is None else asyncio.get_running_loop().call_at(at_s, self._expire_due)
+
+    def _expire_due(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for wire in [wire for wire, ends_at_s in self._ends_at_s.items() if ends_at_s <= now_s]:
+            del self._ends_at_s[wire]
+            _expire(wire)
+        self._wake_at(min(self._ends_at_s.values(), default=None))
 
 
 def _expire(wire: ResponseHandler) -> None:
