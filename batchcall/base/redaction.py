@@ -200,7 +200,8 @@ def _anyhow(character: str) -> bytes:
     code = b"(?i:%02x)" % ord(character)
     entities = [b"#[xX]0{0,8}%s;?" % code, b"#0{0,8}%d(?![0-9]);?" % ord(character)]
     entities += [re.escape(name.encode()) for name in _NAMES.get(character, ())]
-    escaped = b"\\\\{1,16}u00%s|%%(?:25){0,3}%s|&(?:amp;){0,3}(?:%s)" % (code, code, b"|".join(entities))
+    # The first backslash stands apart: only a pattern whose every way begins with one character skips to these.
+    escaped = b"\\\\\\\\{0,15}u00%s|%%(?:25){0,3}%s|&(?:amp;){0,3}(?:%s)" % (code, code, b"|".join(entities))
     return b"(?:%s|%s)" % (escaped, plain)  # plain last: an ampersand is how its own escape begins
 
 
