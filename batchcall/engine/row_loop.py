@@ -194,7 +194,7 @@ class LiveEngine:
         if row is None:
             return False
         ended = row if isinstance(row, Ended) else await self._live(worker, row)
-        if isinstance(row, RowRetry):
+        if isinstance(row, RowRetry) and row.unsent_bytes:
             self._no_longer_unsent(row)  # one that ended without a request of this run
         if ended is not None:
             worker.is_busy = True
@@ -222,9 +222,8 @@ class LiveEngine:
         return RowRetry(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads), unsent_bytes=size)
 
     def _no_longer_unsent(self, row: RowRetry) -> None:
-        if row.unsent_bytes:
-            self._unsent.add(-row.unsent_bytes)
-            row.unsent_bytes = 0
+        self._unsent.add(-row.unsent_bytes)
+        row.unsent_bytes = 0
 
     # A row's life: decide, send, read, learn, decide again. It leaves the loop below in one of four ways.
     # - Ended: a valid reply, an invalid one that is not asked about again, or a failure that is final. One outcome.
@@ -278,7 +277,8 @@ class LiveEngine:
     ) -> ParsedAttempt | None:
         """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
         prepared, clock = row.prepared, self._clock
-        self._no_longer_unsent(row)
+        if row.unsent_bytes:
+            self._no_longer_unsent(row)
         worker.is_busy = True
         try:
             # In this order, with no await between: the run may have stopped while the row waited at the gate, and

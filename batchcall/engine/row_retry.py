@@ -147,9 +147,10 @@ class RowRetry:
             return _AT_ONCE
         last = reads[-1]
         if last.failure is None:
+            if last.result is None or last.result.status not in WORTH_REASKING:
+                return None
             replies = sum(read.reply is not None for read in reads)
-            is_invalid = last.result is not None and last.result.status in WORTH_REASKING
-            return _AT_ONCE if is_invalid and replies <= rules.reasks else None
+            return _AT_ONCE if replies <= rules.reasks else None
 
         # What may be billed already is sent again for a share of the job's rows only: an endpoint that loses every
         # other answer would otherwise be paid twice for each. In an outage such requests are few anyway.
