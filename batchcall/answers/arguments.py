@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from batchcall.answers.repair import (
     NotJson,
@@ -62,8 +63,7 @@ _ENDINGS: Mapping[str, Status] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Toolbox:
+class Toolbox(msgspec.Struct, frozen=True):
     """The tools of a request, ready to read replies to it."""
 
     tools: Mapping[str, CompiledTool]  # by the name that strict endpoints know it by

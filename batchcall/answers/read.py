@@ -6,8 +6,10 @@ A live run, a resume and `revalidate` share it, so the same bytes always mean th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from batchcall.answers.arguments import Toolbox, ToolResult
 from batchcall.base import (
@@ -24,15 +26,13 @@ from batchcall.base import (
     Scope,
     Status,
     Usage,
-    record,
 )
 from batchcall.dialects import DEFAULT_CAPS, Dialect, max_tokens_of, too_large
 
 Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known
 
 
-@record
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A row with what is to be asked, and what earlier runs already know of it."""
 
     row: Row
@@ -62,8 +62,7 @@ class Prepared:
         return size
 
 
-@record
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A row, how it ended, and every attempt that led there."""
 
     row: Row
@@ -81,8 +80,7 @@ def _size_of(attempts: Sequence[Attempt]) -> int:
     return 2 * sum([len(one.response.body) for one in attempts if one.response is not None])
 
 
-@record
-class ParsedAttempt:
+class ParsedAttempt(msgspec.Struct, frozen=True):
     """One attempt, read: either a failure, or a reply with what its call came to."""
 
     attempt: Attempt
@@ -109,15 +107,14 @@ class ParsedAttempt:
 WORTH_REASKING = frozenset({Status.INVALID_ARGUMENTS, Status.BAD_JSON, Status.UNKNOWN_TOOL, Status.NO_CALL})
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerParser:
+class AnswerParser(msgspec.Struct, frozen=True):
     """How answers are read in this job."""
 
     dialect: Dialect  # of answers that do not name their protocol
     repair: bool
     coerce: bool
     pricing: Pricing
-    dialects: Mapping[str, Dialect] = field(default_factory=dict)  # by name, where endpoints differ in it
+    dialects: Mapping[str, Dialect] = {}  # by name, where endpoints differ in it
     redactor: Redactor | None = None  # of the keys, where they are known: a stream may hold one in pieces
 
     def read(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:

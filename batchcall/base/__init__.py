@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         Tool,
         ToolCall,
         Usage,
-        record,
     )
     from batchcall.base.redaction import Redactor
 
@@ -91,7 +90,6 @@ __all__ = [
     "counted",
     "late_regex",
     "printable",
-    "record",
 ]
 
 _HOMES = {"Redactor": "redaction", "close_to": "did_you_mean"}  # of all other names that are not here yet: records

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 from batchcall.base import (
@@ -65,8 +65,7 @@ _SHOWN_NAMES = 5  # tools
 _SHOWN_BODY = 4_000  # characters of the first request
 
 
-@dataclass(slots=True)
-class CheckReport:
+class CheckReport(msgspec.Struct):
     """What `batchcall check` found. A job file with faults has no report: `check_job` raises JobError."""
 
     job: str
@@ -80,9 +79,9 @@ class CheckReport:
     seconds: float
     bound_by: str  # what the time estimate rests on
     columns: str  # the typed columns of the arguments
-    endpoints: list[str] = field(default_factory=list)  # of a pool, by name
-    warnings: list[str] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)  # why `run` would not start, or would end no row well
+    endpoints: list[str] = []  # of a pool, by name
+    warnings: list[str] = []
+    refusals: list[str] = []  # why `run` would not start, or would end no row well
 
     @property
     def exit_code(self) -> ExitCode:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from batchcall.answers import AnswerParser, Prepared
 from batchcall.base import Attempt, Bill, ExitCode, Json, Outcome, OutputError, Request, ResumeError, Row, Status
@@ -59,16 +61,15 @@ from batchcall.requests import RowError
 _MAY_CHANGE = ("tools", "tool_choice")
 
 
-@dataclass(slots=True)
-class Revalidation:
+class Revalidation(msgspec.Struct):
     """What reading the stored answers again came to."""
 
     folder: str
     rows: int = 0
     changed: int = 0  # rows whose status or arguments differ from before
-    before: Counter[str] = field(default_factory=Counter)  # rows by status
-    after: Counter[str] = field(default_factory=Counter)
-    left_out_of_arguments: Counter[str] = field(default_factory=Counter)  # rows, by member that has no column
+    before: Counter[str] = msgspec.field(default_factory=Counter)  # rows by status
+    after: Counter[str] = msgspec.field(default_factory=Counter)
+    left_out_of_arguments: Counter[str] = msgspec.field(default_factory=Counter)  # rows, by member that has no column
     exit_code: ExitCode = ExitCode.OK  # as of a run: whether more rows are failed now than limits.max_failed tolerates
 
     def as_text(self) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from batchcall.answers import ParsedAttempt, Prepared
 from batchcall.base import (
@@ -47,8 +48,7 @@ from batchcall.pipeline import (
 from batchcall.report import failures_text, free_text, money_text, table, tokens_text
 
 
-@dataclass(frozen=True, slots=True)
-class OutputStatus:
+class OutputStatus(msgspec.Struct, frozen=True):
     """What stands in an output folder."""
 
     folder: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from batchcall.base import BatchcallError, Bill, DamagedRecordError, InputError, JobError, Outcome, counted
 from batchcall.commands.status import require_runfile
@@ -33,8 +34,7 @@ from batchcall.report import table
 _NAMED_AT_MOST = 5  # rows named per fault
 
 
-@dataclass(slots=True)
-class Proof:
+class Proof(msgspec.Struct):
     """What verifying found. Empty `faults` means: proven."""
 
     folder: str
@@ -44,14 +44,14 @@ class Proof:
     compared: int = 0  # rows whose request was made from the input again and found the same
     expected: int | None = None  # rows of the input; None: not known
     missing: int = 0  # rows of the input that are not in, or in a part that cannot be read
-    readable: list[int] = field(default_factory=list)  # numbers of the parts that can be read to their end
-    damaged: set[int] = field(default_factory=set)  # of those that are to be moved away
-    without_answers: set[int] = field(default_factory=set)  # of those whose raw answers are gone or damaged
-    faults: list[str] = field(default_factory=list)  # what is wrong and what to do
+    readable: list[int] = []  # numbers of the parts that can be read to their end
+    damaged: set[int] = set()  # of those that are to be moved away
+    without_answers: set[int] = set()  # of those whose raw answers are gone or damaged
+    faults: list[str] = []  # what is wrong and what to do
     unfinished: str = ""  # why the output is not whole yet, which is among the faults too; empty where it is
     unchecked: str = ""  # why the input could not be compared, which is among the faults too; empty where it was
     has_changed: bool = False  # the input's files, since the last run
-    notes: list[str] = field(default_factory=list)  # what could not be looked at, and what is good to know
+    notes: list[str] = []  # what could not be looked at, and what is good to know
 
     @property
     def is_proven(self) -> bool:
@@ -329,17 +329,16 @@ def _names(numbers: list[int]) -> str:
     return ", ".join(part_name(number) for number in numbers)
 
 
-@dataclass(slots=True)
-class _Walked:
+class _Walked(msgspec.Struct):
     """Rows of the input and of the parts, compared with each other."""
 
     has_other_columns: bool  # the input, than those that are kept in the parts
     rows: int = 0  # of the input
     same: int = 0  # rows that are in as the input makes them
-    missing: list[int] = field(default_factory=list)  # rows of the input that are in no part
-    other: list[int] = field(default_factory=list)  # rows that are in, with the answer to another request
-    edited: list[int] = field(default_factory=list)  # rows that are in, with other values of the kept columns
-    beyond: list[int] = field(default_factory=list)  # rows in parts that the input does not have
+    missing: list[int] = []  # rows of the input that are in no part
+    other: list[int] = []  # rows that are in, with the answer to another request
+    edited: list[int] = []  # rows that are in, with other values of the kept columns
+    beyond: list[int] = []  # rows in parts that the input does not have
 
 
 def _walk(disk: Disk, folder: Path, runfile: RunFile, job: Job, source: Input, proof: Proof) -> _Walked:

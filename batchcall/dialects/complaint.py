@@ -6,9 +6,9 @@ import html
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
 
 from batchcall.base import Json
@@ -18,14 +18,13 @@ MAX_CODE = 100  # characters
 MAX_UNWRAPPING = 3  # gateways put another's error into their own as text
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(msgspec.Struct, frozen=True):
     """What an endpoint says went wrong."""
 
     message: str = ""
     codes: tuple[str, ...] = ()  # code, type, status, reasons: as written, the first is the most telling
     status: int | None = None  # an HTTP status that the body gives as its code
-    details: list[Any] = field(default_factory=list)  # google.rpc details
+    details: list[Any] = []  # google.rpc details
     quota_ids: tuple[str, ...] = ()  # of the quotas that google.rpc.QuotaFailure says were met
     is_blocked_prompt: bool = False
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from batchcall.base import Failure, HttpRequest, HttpResponse, Reply, Request, Shape
 from batchcall.dialects.anthropic.request import VERSION, encode_messages, messages_faults, thinks
@@ -16,8 +17,7 @@ from batchcall.dialects.reask import follow_up
 from batchcall.dialects.tolerant_decode import decode
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True):
     """One protocol. Pure: the same request is always the same bytes, the same answer always means the same."""
 
     name: str  # as `endpoint.protocol` says it, and as `FORMS` knows its answers
@@ -25,7 +25,7 @@ class Dialect:
     encode: Callable[[Request], HttpRequest]  # the request as it is posted
     # What of a shape the protocol cannot express or refuses, each with the path of the key and what to do.
     faults: Callable[[Shape], list[str]]
-    constant: Mapping[str, str] = field(default_factory=dict)  # headers of every request, beside type and key
+    constant: Mapping[str, str] = {}  # headers of every request, beside type and key
     # Whether a call may only be quoted with the thoughts that led to it, which are in no `Reply`.
     wants_thoughts: Callable[[Shape], bool] = lambda shape: False
 

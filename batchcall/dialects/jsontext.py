@@ -10,9 +10,9 @@ import re
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from batchcall.base import Json
@@ -25,8 +25,7 @@ GZIP_MAGIC = b"\x1f\x8b"  # how bodies begin that are packed, whatever their hea
 ZLIB_MAGICS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """What a body says, whatever its headers call it."""
 
     documents: list[Json]  # the JSON documents in it, in order

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import orjson
 
 from batchcall.base import Json
@@ -86,11 +86,10 @@ def choices_in(document: Json) -> list[Chunk]:
     return objects_in(document.get("choices")) if isinstance(document, dict) else []
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     id: Json = None
     name: str | None = None
-    pieces: list[str] = field(default_factory=list)  # of the arguments
+    pieces: list[str] = []  # of the arguments
     value: Json = None  # arguments that did not come as a text
     looks: int = 0  # how often all of the pieces were put together to see whether they are whole
 
@@ -135,13 +134,12 @@ class _Call:
             return False
 
 
-@dataclass(slots=True)
-class _Choice:
-    content: list[str] = field(default_factory=list)
-    refusal: list[str] = field(default_factory=list)
-    calls: list[_Call] = field(default_factory=list)
-    by_index: dict[Any, _Call] = field(default_factory=dict)  # the call that a fragment's index continues
-    by_id: dict[Any, _Call] = field(default_factory=dict)  # the last call of each id
+class _Choice(msgspec.Struct):
+    content: list[str] = []
+    refusal: list[str] = []
+    calls: list[_Call] = []
+    by_index: dict[Any, _Call] = {}  # the call that a fragment's index continues
+    by_id: dict[Any, _Call] = {}  # the last call of each id
     legacy_call: _Call | None = None
     finish_reason: str | None = None
 

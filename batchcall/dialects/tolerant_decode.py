@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
 from batchcall.base import NO_USAGE, Failure, FailureKind, HttpResponse, Json, Reply
 from batchcall.dialects.anthropic.reply import assemble_message, has_events, message_reply_from

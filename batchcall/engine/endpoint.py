@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from batchcall.answers import ParsedAttempt
 from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape
@@ -17,8 +18,7 @@ _SHAPES_HELD = 1024
 _NEVER_A_ROWS = frozenset({FailureKind.NO_DESCRIPTORS, FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME})
 
 
-@dataclass(slots=True, eq=False)
-class Endpoint:
+class Endpoint(msgspec.Struct, eq=False):
     """A member of a pool, or all there is."""
 
     name: str  # as the column `endpoint` says it
@@ -35,7 +35,7 @@ class Endpoint:
     answered: int = 0  # of these, with a completion
     coming: int = 0  # rows of a pool that are on their way through the gate
     _orders: Orders | None = None
-    _sent: dict[Shape, Sent] = field(default_factory=dict)  # what becomes of each shape here
+    _sent: dict[Shape, Sent] = {}  # what becomes of each shape here
 
     def encode(self, request: Request) -> HttpRequest:
         """The request as this endpoint is asked it."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 from aiolimiter import AsyncLimiter
 
 # Budgets are paid in seconds of themselves: at 600 requests a minute one costs about a tenth of a second. Three
@@ -206,8 +206,7 @@ class Gate:
             self._tokens.give_back(waiter.tokens)
 
 
-@dataclass(slots=True, eq=False)
-class Admission:
+class Admission(msgspec.Struct, eq=False):
     """A request that was let through: it fills a place until `leave`."""
 
     gate: Gate
@@ -230,8 +229,7 @@ class Admission:
         self.reserved = tokens_used
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
+class _Waiter(msgspec.Struct, eq=False):
     tokens: float
     entered_s: float
     called: asyncio.Future[Admission | None]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import ParamSpec, Protocol
+
+from msgspec.structs import replace
 
 from batchcall.answers import AnswerParser, ParsedAttempt, Prepared, unread
 from batchcall.base import Attempt, BatchcallError, Request

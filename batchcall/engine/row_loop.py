@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+import msgspec
 
 from batchcall.answers import AnswerParser, Ended, ParsedAttempt, Prepared, size_of
 from batchcall.base import (
@@ -34,14 +35,13 @@ Item = TypeVar("Item")
 Take = Callable[[], Awaitable[Prepared | Ended | None]]  # the next row, prepared; None: there are no more
 
 
-@dataclass(slots=True)
-class Traffic:
+class Traffic(msgspec.Struct):
     """What this run sent, whatever became of it."""
 
     requests: int = 0
     answered: int = 0  # requests that brought a completion, valid or not: these are paid
     rows_paid_once: int = 0  # that ended, and no request of theirs may have been billed in vain
-    possibly_paid_twice: dict[str, int] = field(default_factory=dict)  # by reason
+    possibly_paid_twice: dict[str, int] = {}  # by reason
     in_doubt: int = 0  # of these, while the endpoint was up
 
     def sent(self, after: str | None) -> None:
@@ -51,8 +51,7 @@ class Traffic:
             self.possibly_paid_twice[after] = self.possibly_paid_twice.get(after, 0) + 1
 
 
-@dataclass(slots=True, eq=False)
-class Worker:
+class Worker(msgspec.Struct, eq=False):
     """A task that takes one row after the other. A stop leaves it alone while it is busy."""
 
     task: asyncio.Task[None] | None = None

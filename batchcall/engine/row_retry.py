@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from batchcall.answers import WORTH_REASKING, ParsedAttempt, Prepared
 from batchcall.base import Request, Scope
@@ -40,16 +41,14 @@ class Around(Protocol):
     def last_good_s(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """How often a row may be asked, as the job says it."""
 
     retry: RetryPolicy
     reasks: int  # how often an invalid answer is asked about again
 
 
-@dataclass(slots=True, eq=False)
-class RowRetry:
+class RowRetry(msgspec.Struct, eq=False):
     """A row on its way: what was read of it so far, and what that leads to."""
 
     prepared: Prepared

@@ -6,12 +6,12 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import msgspec
 import pyarrow as pa
 from pyarrow import fs
 
@@ -52,8 +52,7 @@ _OTHER_FORMATS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(msgspec.Struct, frozen=True):
     """One file of an input."""
 
     name: str  # relative to the input's root, for messages
@@ -64,8 +63,7 @@ class InputFile:
     keys: Keys = ()  # what the folders that hold it say
 
 
-@dataclass(frozen=True, slots=True)
-class FileSet:
+class FileSet(msgspec.Struct, frozen=True):
     """The files of an input in the order they are read, all of one kind."""
 
     shown: str  # the input as the user named it, without credentials

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from batchcall.input.kept_columns import KeptColumns
 from batchcall.input.values import Batch, Mark, Table

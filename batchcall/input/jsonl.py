@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple, NoReturn
 
@@ -206,8 +205,7 @@ _Line = tuple[bytes, int, int, bool, bool]
 _Parsed = tuple[dict[str, Any], str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(msgspec.Struct, frozen=True):
     """Consecutive lines of a file."""
 
     offset: int  # of the first line

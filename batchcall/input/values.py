@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from batchcall.base import Row
@@ -27,8 +27,7 @@ class Mark(NamedTuple):
 BEGINNING = Mark(row=0, file=0, offset=0, line=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Consecutive rows, at least one; never of two files."""
 
     rows: list[Row]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import pyarrow as pa
+from msgspec.structs import asdict
 
 from batchcall.base import NO_USAGE, Attempt, Failure, HttpResponse, Usage
 from batchcall.input import fitted_array

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from itertools import chain, groupby, starmap
 from pathlib import Path
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from batchcall.base import Attempt, Outcome, Usage
 from batchcall.disk import (
@@ -52,8 +53,7 @@ _GENERATION_ROWS = 10_000  # of a part of answers that nobody took
 #     a part or journal of the output     taken already
 
 
-@dataclass(frozen=True, slots=True)
-class Bought:
+class Bought(msgspec.Struct, frozen=True):
     """An answer that was paid for: how its row ended, where that was written, and the raw answers that were kept."""
 
     outcome: Outcome | None

@@ -13,10 +13,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from batchcall.base import Attempt, Bill, Failure, FailureKind
 from batchcall.disk import Disk, DiskReserve, Sink, whole_file, write_fully, write_whole
@@ -53,18 +55,21 @@ def _numbered(name: str) -> tuple[int, int, str] | None:
     return (int(found[1]), int(found[2] or 0), name) if found else None
 
 
-@dataclass(slots=True)
-class Recovered:
+class Recovered(msgspec.Struct):
     """What the journals of a part say about its rows. `_learn` has the meaning of each record."""
 
-    attempts: dict[int, list[Stored]] = field(default_factory=dict)  # by row, in order
-    ended: set[int] = field(default_factory=set)  # rows that were given up
-    sent: dict[int, int] = field(default_factory=dict)  # row → number of the last request that was sent
-    unseen: set[tuple[int, int]] = field(default_factory=set)  # (row, number) sent, and no record of how it ended
-    lost: set[tuple[int, int]] = field(default_factory=set)  # (row, number) that were in flight when a run died
-    resent: dict[tuple[int, int], str] = field(default_factory=dict)  # by how the request before had failed
-    base: Bill = field(default_factory=Bill)  # of the time before this journal
-    reading: set[tuple[int, int]] = field(default_factory=set)  # (row, number) whose reading has begun and not ended
+    attempts: dict[int, list[Stored]] = {}  # by row, in order
+    ended: set[int] = set()  # rows that were given up
+    sent: dict[int, int] = {}  # row → number of the last request that was sent
+    unseen: set[tuple[int, int]] = msgspec.field(
+        default_factory=set
+    )  # (row, number) sent, and no record of how it ended
+    lost: set[tuple[int, int]] = set()  # (row, number) that were in flight when a run died
+    resent: dict[tuple[int, int], str] = {}  # by how the request before had failed
+    base: Bill = msgspec.field(default_factory=Bill)  # of the time before this journal
+    reading: set[tuple[int, int]] = msgspec.field(
+        default_factory=set
+    )  # (row, number) whose reading has begun and not ended
     last: tuple[int, int] | None = None  # (row, number) of the answer that was to be read when the journal ended
     damaged: int = 0  # records that cannot be read; put aside in a file beside the journal
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import orjson
+from msgspec.structs import asdict
 
 from batchcall.base import Attempt, Bill, Failure, FailureKind, HttpResponse
 

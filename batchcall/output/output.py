@@ -11,8 +11,9 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from batchcall.base import Attempt, Bill, ExitCode, Outcome, OutputError, Status
 from batchcall.disk import (
@@ -72,8 +73,7 @@ SUCCESS = "_SUCCESS"
 DAMAGED = f"{OWN_FOLDER}/{DAMAGED_FOLDER}"
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(msgspec.Struct, frozen=True):
     """What an earlier run left of one row that is not done yet."""
 
     attempts: tuple[Stored, ...] = ()
@@ -86,8 +86,7 @@ class Earlier:
 NOTHING_KNOWN = Earlier()
 
 
-@dataclass(slots=True)
-class OpenPart:
+class OpenPart(msgspec.Struct):
     """A part some of whose rows are not in yet."""
 
     number: int
@@ -97,10 +96,14 @@ class OpenPart:
     waiting: Waiting
     recovered: Recovered
     answers: AnswersFile | None  # None: they are not kept
-    totals: Totals = field(default_factory=Totals)
+    totals: Totals = msgspec.field(default_factory=Totals)
     failure: OSError | None = None  # rows or answers could not be written; the journal has them
-    done_before: set[int] = field(default_factory=set)  # rows that stood in the published part and stay as they are
-    retried: dict[int, tuple[KeptRow | None, Outcome]] = field(default_factory=dict)  # failed rows until they end
+    done_before: set[int] = msgspec.field(
+        default_factory=set
+    )  # rows that stood in the published part and stay as they are
+    retried: dict[int, tuple[KeptRow | None, Outcome]] = msgspec.field(
+        default_factory=dict
+    )  # failed rows until they end
 
     # A disk that refuses rows or raw answers here costs nothing that was paid for, as the journal has it. So this is
     # not raised in the middle of a row: `seal` raises it, and the next run makes the part from its journal.

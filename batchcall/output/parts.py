@@ -7,13 +7,13 @@ import io
 from bisect import bisect
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,12 +38,11 @@ _LOADED_BYTES = 64 * 1024 * 1024  # of row groups of raw answers that are looked
 _FOOTER_KEY = b"batchcall"
 
 
-@dataclass(slots=True)
-class Totals:
+class Totals(msgspec.Struct):
     """What rows came to: of a part (in its footer), of a run, of an output. Tokens are None until a row has some."""
 
     rows: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = msgspec.field(default_factory=Counter)
     attempts: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -51,7 +50,7 @@ class Totals:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     cost: float | None = None  # USD; None when no row has a price
-    bill: Bill = field(default_factory=Bill)  # what may have been paid beside that, and brought nothing
+    bill: Bill = msgspec.field(default_factory=Bill)  # what may have been paid beside that, and brought nothing
 
     def count(self, outcome: Outcome, times: int = 1) -> None:
         """Add a row. With `times` = -1, remove it: it is done again, and will count what it cost so far as well."""
@@ -369,8 +368,7 @@ def readable(path: Path, *, as_what: str = "") -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """What a row of the input makes: the requests whose answers fit it, and what is kept of it."""
 
     hashes: set[str | None]

@@ -4,13 +4,13 @@ time."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from batchcall.base import Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """What is known of an attempt without its answer, and where the whole is."""
 
     row: int

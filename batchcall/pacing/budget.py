@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from batchcall.base import ExitCode
 from batchcall.pacing.health import Verdict
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(msgspec.Struct):
     """Counts what was spent. What is in flight at a limit is still paid, so the total may go slightly over."""
 
     max_cost: float | None = None  # USD

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+import msgspec
 
 from batchcall.base import ExitCode, Failure, FailureKind, Quota, Scope, Status
 
@@ -27,8 +28,7 @@ _SAMPLE = 50  # rows, and
 _SAMPLE_SHARE = 0.9  # of them failing alike, by which a fault of the job shows that no single answer names
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The run ends: nothing more is sent, what is in flight is awaited, rows that have not ended stay unmarked."""
 
     exit_code: ExitCode  # ENDPOINT_REFUSES: somebody must fix something; STOPPED_EARLY: later may do

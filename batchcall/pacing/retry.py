@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from batchcall.base import Failure, FailureKind, Money, Scope
 
@@ -10,8 +10,7 @@ _UNTIL_FREE = 0.5  # of the first wait: some gateways count an answer as in flig
 _SPREAD = 0.1  # of a wait that a server asked for: rows that were refused together do not come back together
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True):
     """How often a row is tried, and how its waits grow."""
 
     max_attempts: int  # requests per row

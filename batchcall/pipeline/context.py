@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+
+import msgspec
 
 from batchcall.input import Input
 from batchcall.job import Job
@@ -14,8 +15,7 @@ from batchcall.pipeline.resume import FAIL, Resumption
 from batchcall.report import Bounds
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True):
     """What a person may choose beside the job file. Each is a flag of `batchcall run`."""
 
     limit: int | None = None  # the first N rows of the input only
@@ -27,8 +27,7 @@ class RunOptions:
     max_outage_s: float | None = None  # an endpoint that is down is waited for; None: 30 min, 30 s if it never worked
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """How far a run is. Only the event loop writes it: the thread that reads hands over its finds with each batch."""
 
     totals: Totals  # of the whole output, as far as rows are in
@@ -37,11 +36,10 @@ class Progress:
     an_error: str | None = None  # of the first row that failed in this run
     rows_expected: int | None = None  # of the input and within --limit, once they are counted; None: not known
     rows_seen: int | None = None  # rows of the input, once its end was reached
-    bounds: Bounds = field(default_factory=Bounds)  # what the run waited for, and for how long
+    bounds: Bounds = msgspec.field(default_factory=Bounds)  # what the run waited for, and for how long
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(msgspec.Struct, frozen=True):
     """One run: what its steps share."""
 
     job: Job
@@ -53,8 +51,8 @@ class Run:
     entry: RunEntry
     earlier_answers: EarlierAnswers | None
     progress: Progress
-    began_s: float = field(default_factory=time.monotonic)
-    _record_lock: threading.Lock = field(default_factory=threading.Lock)
+    began_s: float = msgspec.field(default_factory=time.monotonic)
+    _record_lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     @property
     def elapsed_s(self) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from batchcall.disk import Disk
 from batchcall.input import Input
@@ -13,8 +14,7 @@ from batchcall.output import AnswerCount
 from batchcall.pipeline.request_maker import RequestMaker
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(msgspec.Struct, frozen=True):
     """Rows of the input by what they would cost; and answers of the output that no row of the input asks for."""
 
     rows: int

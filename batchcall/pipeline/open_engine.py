@@ -7,7 +7,8 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from batchcall.base import Redactor, Request, Secret
 from batchcall.dialects import DIALECTS

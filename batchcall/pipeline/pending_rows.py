@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from batchcall.answers import Ended, Prepared, bad_row
 from batchcall.base import Attempt, Outcome, Row
@@ -17,13 +19,12 @@ from batchcall.requests import RowError
 PendingRow = tuple[Row, OpenPart]
 
 
-@dataclass(slots=True)
-class PendingBatch:
+class PendingBatch(msgspec.Struct):
     """What one step of reading brought. The event loop takes it, and notes what concerns the whole run."""
 
-    rows: list[PendingRow] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)  # where the parts begin that were opened
-    retried: list[Outcome] = field(default_factory=list)  # of rows in these parts that are done again
+    rows: list[PendingRow] = []
+    marks: list[Mark] = []  # where the parts begin that were opened
+    retried: list[Outcome] = []  # of rows in these parts that are done again
     rows_seen: int | None = None  # rows of the input, where its end was reached
 
 

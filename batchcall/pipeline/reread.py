@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
+
+from msgspec.structs import replace
 
 from batchcall.answers import ParsedAttempt, Prepared, unread
 from batchcall.base import Attempt, FailureKind, OutputError, Request, Row

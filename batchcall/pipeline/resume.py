@@ -17,9 +17,11 @@ import enum
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from batchcall.base import VERSION, Bill, JobError, OutputError, ResumeError
 from batchcall.disk import Disk, part_name, part_numbers
@@ -53,8 +55,7 @@ FAIL = "fail"
 ON_CHANGE = (FAIL, RERUN, KEEP)
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What the rows of a changed input mean for what is there."""
 
     kept: int = 0  # rows whose request was answered already, wherever they stood
@@ -70,13 +71,12 @@ class Plan:
         return f"{self.kept:,} kept, {self.edited:,} edited, {self.new:,} new, {self.gone:,} gone"
 
 
-@dataclass(slots=True)
-class Resumption:
+class Resumption(msgspec.Struct):
     """What the run goes on with."""
 
     runfile: RunFile
     makers: list[RequestMaker]  # the job's own first, then those of older jobs whose answers are kept as they are
-    notes: list[str] = field(default_factory=list)  # for the person: what was found
+    notes: list[str] = []  # for the person: what was found
     plan: Plan | None = None
     is_finished: bool = False  # every row was in, and neither job nor input nor columns have changed
 

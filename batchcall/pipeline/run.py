@@ -7,9 +7,10 @@ import contextlib
 import datetime
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Status
 from batchcall.dialects import DIALECTS
@@ -44,8 +45,7 @@ from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
 
 
-@dataclass(slots=True)
-class StopSwitch:
+class StopSwitch(msgspec.Struct):
     """Ends a run from outside: once drains it, twice stops it at once. Both lose nothing that arrived."""
 
     _pull: Callable[[Verdict], None] | None = None

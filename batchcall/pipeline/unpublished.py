@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from batchcall.answers import WORTH_REASKING, AnswerParser, ParsedAttempt, Prepared
 from batchcall.base import NO_USAGE, Attempt, OutputError, Scope, Status
@@ -28,13 +29,14 @@ Journals = Iterable[tuple[int, Recovered]]  # what they say, by the number of th
 Skim = Callable[[Attempt], tuple[ParsedAttempt, float | None]]  # an attempt, read, and what it cost in USD
 
 
-@dataclass(slots=True)
-class Unpublished:
+class Unpublished(msgspec.Struct):
     """The sums of such answers."""
 
     rows: int = 0  # that have an answer with its usage
-    statuses: Counter[str] = field(default_factory=Counter)  # of rows that are in no part and would be asked no more
-    spent: Totals = field(default_factory=Totals)  # attempts, tokens and cost only
+    statuses: Counter[str] = msgspec.field(
+        default_factory=Counter
+    )  # of rows that are in no part and would be asked no more
+    spent: Totals = msgspec.field(default_factory=Totals)  # attempts, tokens and cost only
 
     @property
     def ended(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+
+import msgspec
 
 from batchcall.base import counted
 
@@ -11,11 +12,10 @@ _WORTH_SAYING = 0.2  # of the run
 _SHORTEST_S = 5.0  # of a run about which anything is said
 
 
-@dataclass(slots=True)
-class Bounds:
+class Bounds(msgspec.Struct):
     """Seconds of a run by what kept more from going on; "" for nothing in particular."""
 
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    seconds: defaultdict[str, float] = msgspec.field(default_factory=lambda: defaultdict(float))
 
     def add(self, bound_by: str, seconds: float) -> None:
         self.seconds[bound_by] += seconds

@@ -6,10 +6,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any, Protocol, TextIO
 
 import orjson
+from msgspec.structs import asdict
 
 from batchcall.base import printable
 from batchcall.report.snapshot import Snapshot

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from batchcall.base import ExitCode
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """Where a run stands at this moment."""
 
     rows: int  # in the output, of earlier runs too
@@ -30,8 +30,7 @@ class Snapshot:
     is_stopping: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointUse:
+class EndpointUse(msgspec.Struct, frozen=True):
     """What one endpoint did in a run."""
 
     name: str  # as the column `endpoint` says it
@@ -43,8 +42,7 @@ class EndpointUse:
         return {"endpoint": self.name, "requests": self.requests, "answered": self.answered, "left": self.left}
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(msgspec.Struct, frozen=True):
     """What a run came to; the last thing a run says."""
 
     output: str
@@ -68,10 +66,16 @@ class Summary:
     is_free: bool = False  # only the embedded endpoint was ever asked: nothing was paid
     resume_at: str | None = None  # ISO 8601, UTC: when a used-up quota is renewed and the job can go on
     resume_at_is_stated: bool = True  # by the endpoint; else it is when such a quota is usually renewed
-    set_aside: dict[str, Any] = field(default_factory=dict)  # tokens and cost of answers that no row uses any more
+    set_aside: dict[str, Any] = msgspec.field(
+        default_factory=dict
+    )  # tokens and cost of answers that no row uses any more
     endpoints: tuple[EndpointUse, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)  # rows of this run, by column that had no place for a value
-    left_out_of_arguments: dict[str, int] = field(default_factory=dict)  # rows of this run, by member without a column
+    left_out: dict[str, int] = msgspec.field(
+        default_factory=dict
+    )  # rows of this run, by column that had no place for a value
+    left_out_of_arguments: dict[str, int] = msgspec.field(
+        default_factory=dict
+    )  # rows of this run, by member without a column
 
     def as_json(self) -> dict[str, Any]:
         return {

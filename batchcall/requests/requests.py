@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from operator import is_
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import orjson
+from msgspec.structs import replace
 
 from batchcall.base import Json, Request, Shape, Tool
 from batchcall.requests.prompt import RowError, Template, TemplateError, compile_template
@@ -157,8 +158,7 @@ def tools_of(request: Request) -> tuple[Tool, ...]:
     return read_tools(request.shape.parameters.get("functions"), "functions") or ()
 
 
-@dataclass(frozen=True, slots=True)
-class _JobParts:
+class _JobParts(msgspec.Struct, frozen=True):
     """What the job has in addition to messages: for all rows, or for rows that do not have it themselves."""
 
     model: str | None
@@ -167,8 +167,7 @@ class _JobParts:
     parameters: Mapping[str, Json]
 
 
-@dataclass(frozen=True, slots=True)
-class _Messages:
+class _Messages(msgspec.Struct, frozen=True):
     """Where a row's messages come from."""
 
     columns: frozenset[str] | None
@@ -202,8 +201,7 @@ def _has_system(messages: Sequence[Any]) -> bool:
 # Messages from templates: a message is JSON with `_Text` in the places that each row fills.
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
+class _Text(msgspec.Struct, frozen=True):
     template: Template
 
 

@@ -6,16 +6,15 @@ All of it is read from the syntax tree: the words of a prompt do not count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from jinja2 import meta, nodes
 
 ROW = "row"
 
 
-@dataclass(frozen=True, slots=True)
-class Uses:
+class Uses(msgspec.Struct, frozen=True):
     """What a template takes from a row."""
 
     columns: frozenset[str]  # that it names

@@ -7,10 +7,10 @@ The validator judges the keywords that look at one value alone. Those that lead 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jsonschema_rs
+import msgspec
 
 from batchcall.base import Json
 from batchcall.schemas.field_types import encode_json, shortened
@@ -45,21 +45,21 @@ _Judging: TypeAlias = Generator[tuple[Json, Json], Any, Verdict]
 _Key: TypeAlias = tuple[int, int]
 _Schema: TypeAlias = dict[str, Any]  # it has compiled, so its keywords have the right shapes
 _VALID = Verdict()
+_D4, _D6, _D7, _D2019, _D2020 = 4, 6, 7, 2019, 2020
 _Compile: TypeAlias = Callable[[dict[str, Json]], jsonschema_rs.Validator]
 
 
-@dataclass(slots=True)
-class Rules:
+class Rules(msgspec.Struct):
     """A document, ready to be walked. What is compiled for one value serves the next."""
 
     document: dict[str, Json]
     references: References
     compile: _Compile
-    draft: int = field(init=False)
-    tracks: bool = field(init=False)  # whether it matters which members were looked at
-    alone: dict[int, _Alone] = field(init=False, default_factory=dict)  # by identity of the schema
-    patterns: dict[str, Callable[[str], bool]] = field(init=False, default_factory=dict)
-    costs: dict[int, float] = field(init=False, default_factory=dict)  # by identity of what patternProperties holds
+    draft: int = _D2020
+    tracks: bool = False  # whether it matters which members were looked at
+    alone: dict[int, _Alone] = {}  # by identity of the schema
+    patterns: dict[str, Callable[[str], bool]] = {}
+    costs: dict[int, float] = {}  # by identity of what patternProperties holds
 
     def __post_init__(self) -> None:
         named = str(self.document.get("$schema", ""))
@@ -83,8 +83,7 @@ class Rules:
         return self.patterns[pattern](name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Alone:
+class _Alone(msgspec.Struct, frozen=True):
     """The keywords of a schema that look at a value and not into it."""
 
     validator: jsonschema_rs.Validator | None
@@ -131,17 +130,16 @@ _ALONE = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Judge:
+class Judge(msgspec.Struct):
     """One value on its way through the rules."""
 
     rules: Rules
     effort: Effort
     explains: bool  # collects faults in words; otherwise the first fault ends it
     # By identity: equal parts of a value are judged apart, but comparing them would cost more than judging them.
-    known: dict[_Key, Verdict] = field(default_factory=dict)
-    opened: set[_Key] = field(default_factory=set)
-    sizes: dict[int, int] = field(default_factory=dict)
+    known: dict[_Key, Verdict] = {}
+    opened: set[_Key] = set()
+    sizes: dict[int, int] = {}
 
     def verdict(self, value: Json) -> Verdict:
         """The result of the whole document on a value. Raises TooMuchWork."""
@@ -242,15 +240,14 @@ _NONE: dict[str, Json] = {}
 _NOTHING_FITS = Verdict((_SOMETHING,))
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(msgspec.Struct):
     """What has been found out about one schema on one value."""
 
     judge: Judge
     value: Json
-    faults: list[Fault] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
-    items: set[int] = field(default_factory=set)
+    faults: list[Fault] = []
+    names: set[str] = set()
+    items: set[int] = set()
 
     @property
     def has_enough(self) -> bool:
@@ -459,7 +456,6 @@ def _unevaluated_items(found: _Found, schema: _Schema, value: Json) -> _Applying
 
 _Applying: TypeAlias = Generator[tuple[Json, Json], Verdict, None]
 _Applicator: TypeAlias = Callable[[_Found, _Schema, Json], _Applying]
-_D4, _D6, _D7, _D2019, _D2020 = 4, 6, 7, 2019, 2020
 _REFERENCES_OF = (("$ref", _D4, _D2020), ("$recursiveRef", _D2019, _D2019), ("$dynamicRef", _D2020, _D2020))
 _UNEVALUATED = (_unevaluated_members, _unevaluated_items)
 _DRAFTS = {"draft-04": _D4, "draft-06": _D6, "draft-07": _D7, "2019-09": _D2019}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -62,8 +61,7 @@ class SchemaError(ValueError):
         self.tool = tool
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledSchema:
+class CompiledSchema(msgspec.Struct, frozen=True):
     """A schema that is ready to check values."""
 
     document: dict[str, Json]  # normalised
@@ -106,8 +104,7 @@ class CompiledSchema:
 _DO_NOT_FIT = "the arguments do not fit their schema"
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledTool:
+class CompiledTool(msgspec.Struct, frozen=True):
     """A tool that is ready to check the arguments of its calls."""
 
     name: str
@@ -230,8 +227,7 @@ def _check_limits(schema: dict[str, Json]) -> None:
         raise SchemaError("", f"larger than {MAX_BYTES:,} bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class _Notes:
+class _Notes(msgspec.Struct, frozen=True):
     """What the rewriting reports, and what it may assume."""
 
     rewrites: list[str]

@@ -6,9 +6,10 @@ What is not of the right shape is passed over, so callers need not check first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote
+
+import msgspec
 
 from batchcall.base import Json
 
@@ -144,14 +145,13 @@ _MEMBERS: Mapping[str, str | None] = {
 }
 
 
-@dataclass(slots=True)
-class References:
+class References(msgspec.Struct):
     """What the references of a document lead to."""
 
     document: dict[str, Json]
-    _parts: dict[int, tuple[Part, ...]] = field(default_factory=dict)  # by identity of the schema
-    _roots: dict[int, Json] = field(default_factory=dict)  # of schemas below an $id of their own, by identity
-    _anchors: dict[tuple[int, str], Json] = field(default_factory=dict)  # by identity of the root, and name
+    _parts: dict[int, tuple[Part, ...]] = {}  # by identity of the schema
+    _roots: dict[int, Json] = {}  # of schemas below an $id of their own, by identity
+    _anchors: dict[tuple[int, str], Json] = {}  # by identity of the root, and name
 
     def __post_init__(self) -> None:
         if not has_inner_id(self.document) and not any(next(_anchors_of(one), None) for one in dicts_in(self.document)):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from batchcall.base import Json
 from batchcall.schemas.walk import REST, References, as_dict
@@ -24,8 +25,7 @@ class TooMuchWork(Exception):
     """Checking a value would take longer than one answer may take."""
 
 
-@dataclass(slots=True)
-class Effort:
+class Effort(msgspec.Struct):
     """The work that one answer may still cause, in validating, explaining and repairing together."""
 
     units: float = UNITS

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from batchcall.answers.arguments import Toolbox
 from batchcall.answers.read import AnswerParser, Ended, ParsedAttempt, Prepared, bad_row, size_of, unread

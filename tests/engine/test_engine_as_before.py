@@ -9,11 +9,11 @@ import hashlib
 import json
 import random
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from scripted_endpoint import BAD_KEY, TIMED_OUT, Answer, ScriptedTransport, completion, live, question, refusal
 
 from batchcall.answers.read import Prepared

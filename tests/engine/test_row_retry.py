@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from scripted_endpoint import question
 
 from batchcall.answers.arguments import ToolResult
@@ -108,9 +110,11 @@ def test_what_may_be_billed_is_not_sent_again_once_the_jobs_share_is_used_up() -
 def test_a_row_waits_for_no_endpoint_while_another_can_be_asked() -> None:
     other = an_endpoint()
 
-    assert Course([BUSY], around=replace(UP, living=(ONE, other))).next() == Send(0.0)
-    assert Course([BUSY], around=replace(UP, living=(ONE, an_endpoint(is_held=True)))).next() == Send(4.0)
-    assert Course([BUSY, BUSY], around=replace(UP, living=(ONE, other))).next() == Send(8.0)  # each was asked
+    assert Course([BUSY], around=dataclasses.replace(UP, living=(ONE, other))).next() == Send(0.0)
+    assert Course([BUSY], around=dataclasses.replace(UP, living=(ONE, an_endpoint(is_held=True)))).next() == Send(4.0)
+    assert Course([BUSY, BUSY], around=dataclasses.replace(UP, living=(ONE, other))).next() == Send(
+        8.0
+    )  # each was asked
 
 
 def test_a_failure_that_took_no_try_is_neither_counted_nor_waited_for() -> None:
@@ -145,7 +149,7 @@ def test_a_row_that_failed_while_nothing_else_was_answered_is_set_aside_instead_
 def test_a_wrong_key_counts_as_a_try_only_where_no_other_endpoint_is_left_to_ask() -> None:
     wrong = [failed(FailureKind.BAD_KEY)]
 
-    assert Course(wrong, around=replace(UP, living=(ONE, an_endpoint()))).row().tries == 0
+    assert Course(wrong, around=dataclasses.replace(UP, living=(ONE, an_endpoint()))).row().tries == 0
     assert Course(wrong).row().tries == 1
 
 

@@ -511,7 +511,7 @@ def written_parts(draw: st.DrawFn) -> tuple[Layout, list[tuple[dict[str, Any], O
     return layout, rows
 
 
-FIELDS = Outcome.__dataclass_fields__.keys() - {"arguments"}
+FIELDS = set(Outcome.__struct_fields__) - {"arguments"}
 
 
 @settings(deadline=None)

@@ -6,11 +6,11 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from batchcall.base.records import Attempt, Failure, FailureKind, HttpResponse
 from batchcall.disk.disk import Disk, RealDisk

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from batchcall.base.records import Attempt, HttpResponse, Outcome, Status, ToolCall
 from batchcall.disk.disk import RealDisk, is_temporary

@@ -7,11 +7,11 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from batchcall.base.records import Failure, FailureKind, Quota, RateLimits
 from batchcall.pacing.pacer import Pacer

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from batchcall.base.errors import ExitCode
 from batchcall.base.records import Failure, FailureKind, Quota, RateLimits

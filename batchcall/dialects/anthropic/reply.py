@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from batchcall.base import Json, RawCall, Reply
 from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none, type_of, value_at
@@ -131,11 +132,10 @@ def _call(block: Mapping[str, Any]) -> RawCall | None:
 # Streams
 
 
-@dataclass(slots=True)
-class _Block:
+class _Block(msgspec.Struct):
     start: Event
-    texts: list[str] = field(default_factory=list)
-    jsons: list[str] = field(default_factory=list)
+    texts: list[str] = []
+    jsons: list[str] = []
 
     def as_block(self) -> Event:
         """The block with what its deltas brought. The text of an input stays as it came: it may be cut."""

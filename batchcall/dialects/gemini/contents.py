@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+import msgspec
 
 from batchcall.base import Json
 from batchcall.dialects.chat_form import RESULT_ROLES, SYSTEM_ROLES, read_data_url, url_of
@@ -19,12 +20,11 @@ Part = dict[str, Json]
 UNSIGNED = "skip_thought_signature_validator"
 
 
-@dataclass(slots=True)
-class Conversation:
+class Conversation(msgspec.Struct):
     """The parts of a request that differ from row to row."""
 
-    contents: list[Json] = field(default_factory=list)
-    system: list[Json] = field(default_factory=list)  # parts
+    contents: list[Json] = []
+    system: list[Json] = []  # parts
 
 
 # Gemini has two roles that take turns, parts in place of messages, the system's words apart, and the result of a call

@@ -8,8 +8,9 @@ they are: every answer is checked here in any case. Those that say which data be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from batchcall.base import Json
 from batchcall.schemas import within
@@ -58,9 +59,8 @@ _OLD_DEFS = "#/definitions/"
 # What says the same in Gemini's words, keyword by keyword: a list of `items` becomes `prefixItems`, an `allOf` of one
 # an `anyOf`, a `const` an `enum` of one. A second one of those that become an anyOf has no place left, so it is a fault
 # and not left out.
-@dataclass(slots=True)
-class _Walk:
-    faults: list[str] = field(default_factory=list)
+class _Walk(msgspec.Struct):
+    faults: list[str] = []
 
     def said(self, node: Json, where: str) -> Json:
         if node is True:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from batchcall.base import Json, RawCall, Reply
 from batchcall.dialects.jsontext import as_json_text, objects_in, string_or_none

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from batchcall.base import Json, RawCall, Reply
 from batchcall.dialects.jsontext import objects_in, string_or_none, type_of, value_at
@@ -127,15 +128,14 @@ def _said(items: list[Chunk], part: str) -> str | None:
     return "".join(found) if found else None
 
 
-@dataclass(slots=True)
-class _Item:
+class _Item(msgspec.Struct):
     """An output item as far as the events have brought it."""
 
-    written: Chunk = field(default_factory=dict)
+    written: Chunk = {}
     is_whole: bool = False
     # What came in pieces: a call's "arguments" or "input", and parts by place in the content and what they are.
-    calls: dict[str, list[str]] = field(default_factory=dict)
-    parts: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    calls: dict[str, list[str]] = {}
+    parts: dict[tuple[int, str], list[str]] = {}
 
     def as_written(self) -> Chunk:
         if self.is_whole:
