@@ -61,8 +61,17 @@ class ParquetTable:
             wanted = _Wanted(asked, [*kept, *late], keep)
             row = yield from self._batches_of(number, Mark(row, number, first_group), wanted, start_row)
 
-    def values_of(self, column: str) -> None:
-        """A column is read alone in any case."""
+    def values_of(self, column: str) -> Iterator[list[Any]]:
+        rows = 0
+        for number, file in enumerate(self._files.files):
+            rows += self._footer(number).rows
+            if not rows:  # as `batches`, which does not look into empty files before the first row
+                continue
+            self._check_file(number, [column])
+            with self._opened(file) as (opened, _):
+                for group in range(opened.metadata.num_row_groups):
+                    for piece in _pieces(opened, group, [column], file):
+                        yield _readable_values(piece.column(0))
 
     def count_rows(self) -> int:
         return sum(self._footer(number).rows for number in self._numbers())
@@ -269,6 +278,16 @@ def _values(column: pa.Array) -> list[Any]:
         counted_type = _mapped(column.type, lambda kind: pa.int64() if is_nanoseconds(kind) else _read_type(kind))
         counted = column.cast(counted_type, safe=False)
         return [as_value(value, column.type) for value in counted.to_pylist()]
+
+
+def _readable_values(column: pa.Array) -> list[Any]:
+    """The column, with None for what Python cannot take."""
+    try:
+        return _values(column)
+    except UNREADABLE:
+        if len(column) == 1:
+            return [None]
+        return [value for place in range(len(column)) for value in _readable_values(column.slice(place, 1))]
 
 
 def _read_type(kind: pa.DataType) -> pa.DataType:

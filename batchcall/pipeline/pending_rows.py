@@ -66,17 +66,19 @@ def _next_undone(number: int, done: set[int]) -> int:
 
 def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[PendingBatch, int | None]:
     """The pending rows of a batch; and where to read on, when it reaches a part that is done."""
-    pending = PendingBatch()
+    pending, output, limit = PendingBatch(), run.output, run.options.limit
+    part: OpenPart | None = None
     for row in batch.rows:
-        number = row.index // run.output.part_rows
-        if number in done:
-            return pending, _next_undone(number, done) * run.output.part_rows
-        if run.options.limit is not None and row.index >= run.options.limit:
+        number = row.index // output.part_rows
+        if part is None or part.number != number:
+            if number in done:
+                return pending, _next_undone(number, done) * output.part_rows
+            part = output.part(number)
+        if limit is not None and row.index >= limit:
             break
         # Opened here, in the thread that reads: it reads the part before it, which may be long.
-        part = run.output.part(number)
         if part is None:
-            part = run.output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
+            part = output.open_part(number, retry_before_s=run.entry.retries_failed_before_s)
             pending.retried += (outcome for _, outcome in part.retried.values())
             pending.marks.append(batch.mark)
         if row.index not in part.done_before:

@@ -137,3 +137,21 @@ def test_ids_of_parquet_are_checked_alike(tmp_path: Path, missing: float | None)
 
     assert source.check_ids("id") == 4
     assert [row.fault is None for batch in source.batches(()) for row in batch.rows] == [True, True, False, False]
+
+
+def test_ids_of_parquet_are_found_again_beside_those_that_cannot_be_read(tmp_path: Path) -> None:
+    far = pa.array([1, 2, 10**15, 3], pa.timestamp("s"))  # the third is beyond the years of Python
+    pq.write_table(pa.table({"id": far, "x": [1] * 4}), tmp_path / "1.parquet", row_group_size=3)
+    pq.write_table(pa.table({"id": far.slice(2), "x": [1] * 2}), tmp_path / "2.parquet")
+    source = open_input(str(tmp_path), id_column="id")
+
+    with pytest.raises(InputError, match=r"is in 1\.parquet row 3 and again in 2\.parquet row 1$"):
+        source.check_ids("id")
+
+
+def test_files_of_parquet_that_disagree_on_the_id_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "2.parquet")
+
+    with pytest.raises(InputError, match=r"column 'id' is int64 in 2\.parquet and string in 1\.parquet"):
+        open_input(str(tmp_path), id_column="id").check_ids("id")
