@@ -97,14 +97,13 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
 
     async def _get(self, key: Any, traces: Any) -> Connection | None:
-        return self.rested(key)
+        return self.rested(key, self._loop.time())
 
-    def rested(self, key: Any) -> Connection | None:
+    def rested(self, key: Any, now_s: float) -> Connection | None:
         """One that was used before; None where there is none, or while those that are there rest."""
         idle = self._conns.get(key)
         if not idle:
             return None
-        now_s = self._loop.time()
         is_new_to_us = self._answers < _FIRST_ANSWERS or now_s - self._first_at_s < _FIRST_S
         rest_s = _FIRST_REST_S if is_new_to_us else _REST_S
         may_rest = len(idle) <= self._most_resting
@@ -199,10 +198,12 @@ class Wire(ResponseHandler):
             self._hang_up(data)
             return
         super().data_received(data)
-        if answer is not None and answer.is_whole and self._silent_since_s is None and not answer.is_last:
+        if self._silent_since_s is not None or answer is None or answer.is_last:
+            return
+        if answer.is_exact or answer.is_whole:
             self._silent_since_s = self._loop.time()
             self._connector.saw_answer(self._silent_since_s)
-            if answer.is_followed():
+            if not answer.is_exact and answer.is_followed():
                 self._hang_up(b"")
 
     def _hang_up(self, stray: bytes) -> None:
@@ -259,10 +260,10 @@ class _OneAnswer:
     def is_followed(self) -> bool:
         """Whether anything follows the end of the answer, even a single byte."""
         # aiohttp's parser does not say how many bytes it has used. So it is given another answer: if that does not come
-        # out as it went in, there was something before it. Where every byte can be counted (a Content-Length, all in
-        # one segment), and that is nearly always, nothing is probed.
-        if self._has_more or self.is_exact:
-            return self._has_more
+        # out as it went in, there was something before it. Nearly always every byte can be counted (`is_exact`: a
+        # Content-Length, all in one segment); then nobody asks.
+        if self._has_more:
+            return True
         try:
             messages, _, _ = self._parser.feed_data(_PROBE)
             return [message.reason for message, _ in messages] != [_PROBE_REASON]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -90,24 +91,21 @@ class LeanClient:
         self._targets: dict[str, _Target] = {}  # one for each path; there, some protocols name the model
 
     async def post(self, url: str, body: bytes, most: Most) -> Answer:
-        loop = asyncio.get_running_loop()
-        ends_at_s = loop.time() + self._total_s
+        now_s = asyncio.get_running_loop().time()
         target = self._targets.get(url) or self._new_target(url)
-        connection = self._connector.rested(target.key)
+        connection = self._connector.rested(target.key, now_s)
         if connection is None:
-            connection = await self._connector.connect(target.request, [], self._timeout)
+            connection = await self._connected(target, now_s + self._total_s)
         wire, is_reusable = None, False
         try:
-            if loop.time() >= ends_at_s:
-                raise Unsent(TimeoutError())
             wire = connection.protocol
             if wire is None or wire.transport is None:
                 raise aiohttp.ServerDisconnectedError
-            self._deadlines.add(wire, ends_at_s)
+            self._deadlines.add(wire, now_s + self._total_s)
             answer = await self._exchange(wire, wire.transport, target.head, body, most)
             # Not while the end of an answer is unread; nor, after a refusal that came early, while the end of the
-            # request is unsent: the next request would queue behind it.
-            is_reusable = not answer.is_cut and not _has_unsent(wire)
+            # request is unsent: the next request would queue behind it. No success comes early (connections.py).
+            is_reusable = not answer.is_cut and (answer.status < 400 or not _has_unsent(wire))
         except HttpProcessingError as error:
             info = target.request.request_info
             raise aiohttp.ClientResponseError(info, (), status=error.code, message=error.message) from error
@@ -121,6 +119,13 @@ class LeanClient:
                     wire.abort()  # else socket and body stay until the server takes the rest
                 connection.close()
         return answer
+
+    async def _connected(self, target: _Target, ends_at_s: float) -> Connection:
+        connection = await self._connector.connect(target.request, [], self._timeout)
+        if asyncio.get_running_loop().time() >= ends_at_s:
+            connection.close()
+            raise Unsent(TimeoutError())
+        return connection
 
     async def _exchange(
         self, wire: ResponseHandler, transport: asyncio.Transport, head: bytes, body: bytes, most: Most

@@ -190,7 +190,7 @@ class AiohttpsOwn(aiohttp.TCPConnector):
     def __init__(self, *, on_stray: Any, most_resting: int, **settings: Any) -> None:
         super().__init__(**settings)
 
-    def rested(self, key: Any) -> None:
+    def rested(self, key: Any, now_s: float) -> None:
         """Leaves it to aiohttp whether a connection is used again."""
 
 
