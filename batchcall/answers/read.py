@@ -48,14 +48,15 @@ class Prepared(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """About how many bytes its messages hold, and the answers it has already."""
-        size = _size_of(self.attempts)
+        size = _size_of(self.attempts) if self.attempts else 0
         parts: list[Any] = [*self.request.messages]
-        for part in parts:  # those within it go behind them all
-            if isinstance(part, str):
+        for part in parts:  # those within it go behind them all; they are plain JSON, so the exact type decides
+            kind = type(part)
+            if kind is str:
                 size += len(part)
-            elif isinstance(part, dict):
+            elif kind is dict:
                 parts += part.values()
-            elif isinstance(part, list):
+            elif kind is list:
                 parts += part
             else:
                 size += 8
@@ -119,12 +120,13 @@ class AnswerParser(msgspec.Struct, frozen=True):
 
     def read(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
         """What one attempt brought. Never raises, whatever was received."""
-        attempt, answer = self._answer_of(attempt)
+        dialect = self._dialect_of(attempt)
+        attempt, answer = self._answer_of(attempt, dialect)
         if isinstance(answer, Failure):
             return ParsedAttempt(attempt, failure=answer)
         shape = prepared.request.shape
         cap = max_tokens_of(shape)
-        if cap is None and (added := DEFAULT_CAPS.get(self._dialect_of(attempt).name)):
+        if cap is None and (added := DEFAULT_CAPS.get(dialect.name)):
             cap = added(shape)  # the one that the protocol sends where the request names none
         try:
             result = prepared.toolbox.read(answer, repair=self.repair, coerce=self.coerce, max_tokens=cap)
@@ -134,7 +136,7 @@ class AnswerParser(msgspec.Struct, frozen=True):
 
     def skim(self, attempt: Attempt) -> ParsedAttempt:
         """What one attempt brought, not checked against any tool: `result` is None. Never raises."""
-        attempt, answer = self._answer_of(attempt)
+        attempt, answer = self._answer_of(attempt, self._dialect_of(attempt))
         if isinstance(answer, Failure):
             return ParsedAttempt(attempt, failure=answer)
         return ParsedAttempt(attempt, reply=answer)
@@ -146,14 +148,13 @@ class AnswerParser(msgspec.Struct, frozen=True):
     # - the dialect finds a failure in it, or fails itself;
     # - it shows a key that cannot be taken out;
     # - its status is not one of HTTP, so it was hardly the model that answered.
-    def _answer_of(self, attempt: Attempt) -> tuple[Attempt, Reply | Failure]:
+    def _answer_of(self, attempt: Attempt, dialect: Dialect) -> tuple[Attempt, Reply | Failure]:
         """What an attempt brought, and the attempt as it is kept."""
         response = attempt.response
         if response is None or attempt.failure is not None:
             return attempt, attempt.failure or _NOTHING_KNOWN
         if response.is_cut and response.status in range(200, 300):
             return attempt, too_large(response)
-        dialect = self._dialect_of(attempt)
         try:
             answer = dialect.decode(response, now_s=attempt.sent_at_s + attempt.latency_s)
         except Exception as error:
@@ -166,7 +167,7 @@ class AnswerParser(msgspec.Struct, frozen=True):
             if not body.startswith(b"{") or body.count(b'"text"') > 1 or body.find(b"\n{") >= 0:
                 attempt, answer = self._without_secrets(self.redactor, attempt, answer, dialect)
 
-        if isinstance(answer, Reply) and not _FIRST_STATUS <= response.status <= _LAST_STATUS:
+        if not _FIRST_STATUS <= response.status <= _LAST_STATUS and isinstance(answer, Reply):
             message = (
                 f"HTTP {response.status} is not a valid HTTP status; "
                 "the completion that came with it is not trusted, but kept"

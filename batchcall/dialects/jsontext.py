@@ -106,7 +106,7 @@ def may_have_lost_digits(text: str) -> bool:
     return _HUGE_FLOAT.search(text) is not None
 
 
-def has_duplicate_keys(texts: Sequence[str], documents: list[Json]) -> bool:
+def has_duplicate_keys(texts: Sequence[bytes], documents: list[Json]) -> bool:
     """Whether an object in these texts has a key twice, so that `documents`, read from them, lack what stood first.
 
     Each member has a colon, and one that is lost takes its colon along: counting is all that most texts need.
@@ -118,13 +118,13 @@ def has_duplicate_keys(texts: Sequence[str], documents: list[Json]) -> bool:
         return {}
 
     try:
-        colons = sum(text.count(":") for text in texts)
-        is_escaped = any("\\u003" in text for text in texts)  # a colon may be written as an escape
-        if not is_escaped and colons == sum(as_json_bytes(document).count(b":") for document in documents):
+        colons = sum([text.count(b":") for text in texts])
+        is_escaped = True in [text.find(b"\\u003") >= 0 for text in texts]  # a colon may be written as an escape
+        if not is_escaped and colons == sum([as_json_bytes(document).count(b":") for document in documents]):
             return False
         comparing = json.JSONDecoder(object_pairs_hook=compare, parse_int=str, parse_float=str, strict=False)
         for text in texts:
-            parse_documents(text, comparing)
+            parse_documents(text.decode(errors="replace"), comparing)
     except (ValueError, RecursionError, Undigested):
         return False
     return any(found)
@@ -132,7 +132,7 @@ def has_duplicate_keys(texts: Sequence[str], documents: list[Json]) -> bool:
 
 def string_or_none(value: Any) -> str | None:
     """What should be a name or an id; some endpoints give a number."""
-    if value is None or isinstance(value, str):
+    if value is None or type(value) is str:
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 

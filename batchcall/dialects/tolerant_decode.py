@@ -90,8 +90,8 @@ def _lacks_something(reply: Reply, response: HttpResponse, document: Json, form:
     64 bits, without a word, and keeps one value of a key that is there twice."""
     if not form.takes_objects:
         return True in [call.is_object for call in reply.calls]
-    return any(may_have_lost_digits(call.arguments) for call in reply.calls) or has_duplicate_keys(
-        [response.body.decode(errors="replace")], [document]
+    return True in [may_have_lost_digits(call.arguments) for call in reply.calls] or has_duplicate_keys(
+        [response.body], [document]
     )
 
 
@@ -179,7 +179,8 @@ def _noted(reply: Reply, body: Body, spoken: str, *notes: str) -> Reply:
     Only arguments that are an object are looked at here: those in a string are checked where they are decoded.
     """
     has_objects = any(call.is_object or FORMS[spoken].takes_objects for call in reply.calls)
-    notes += ("duplicate_key",) if has_objects and has_duplicate_keys(body.pieces, body.documents) else ()
+    if has_objects and has_duplicate_keys([piece.encode(errors="replace") for piece in body.pieces], body.documents):
+        notes += ("duplicate_key",)
     return replace(reply, repairs=reply.repairs + notes) if notes else reply
 
 

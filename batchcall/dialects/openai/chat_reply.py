@@ -118,11 +118,13 @@ def _texts_in(messages: list[dict[str, Any]]) -> tuple[str | None, str | None]:
     content = refusal = None
     for message in messages:
         written, refused = message.get("content"), message.get("refusal")
-        parts = objects_in(written) if written else []  # which may hold both, each under its own name
-        if content is None:
-            content = written if isinstance(written, str) else _joined(parts, "text")
-        if refusal is None:
-            refusal = refused if isinstance(refused, str) else _joined(parts, "refusal")
+        if content is None and isinstance(written, str):
+            content = written
+        if refusal is None and isinstance(refused, str):
+            refusal = refused
+        if parts := objects_in(written):  # which may hold both, each under its own name
+            content = _joined(parts, "text") if content is None else content
+            refusal = _joined(parts, "refusal") if refusal is None else refusal
     return content, refusal
 
 
