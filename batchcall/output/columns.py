@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +30,6 @@ from batchcall.schemas import (
 
 _TEXT = pa.string()
 _CALL_FIELDS = [pa.field(name, _TEXT) for name in ("id", "name", "arguments", "error")]
-_call_values = attrgetter(*(field.name for field in _CALL_FIELDS))
 _CALLS = pa.list_(pa.field("element", pa.struct(_CALL_FIELDS)))
 _REPAIRS = pa.list_(pa.field("element", _TEXT))
 _JSON_MARK = {b"batchcall": b"json"}  # on a string field that holds JSON text, so that a part explains itself
@@ -49,7 +47,6 @@ _PLAIN: Mapping[str, pa.DataType] = {
     "http_status": pa.int16(),
     **dict.fromkeys(("endpoint", "request_hash"), _TEXT),
 }
-_plain_values = attrgetter(*(f"usage.{name}" if name in USAGE_COLUMNS else name for name in _PLAIN))
 _TYPES: Mapping[str, pa.DataType] = {
     **_PLAIN,
     "error": _TEXT,
@@ -99,35 +96,36 @@ class Layout:
     ) -> pa.RecordBatch:
         """Rows as Arrow, in the order given. Never fails for what is in them; the values of the input that have no
         place are counted in `tally`, by column, and those of the arguments in `members`, by their path."""
-        outcomes = [outcome for _, outcome in ended]
         kept = [of_row for of_row, _ in ended]
+        columns = _columns([_values(outcome) for _, outcome in ended], len(OUTCOME_COLUMNS))
+        values = dict(zip(OUTCOME_COLUMNS, columns, strict=True))
         left_out = {place: of_row.left_out for place, of_row in enumerate(kept) if of_row and of_row.left_out}
         if tally is not None:
             add_left_out(tally, Counter(one.column for found in left_out.values() for one in found))
         # By place: what is to be added to the row's `error`. First of its arguments, then of its input.
         notes: dict[int, list[str]] = {}
         arrays = dict(zip(self.kept.schema.names, self.kept.gathered(kept), strict=True))
-        arguments = [outcome.arguments for outcome in outcomes]
-        arrays["arguments"] = self._arguments_array(arguments, notes)
+        arrays["arguments"] = self._arguments_array(values["arguments"], notes)
         if self._find_members is not None:
-            _find_columnless_members(self._find_members, arguments, notes, members)
-        for place, outcome in enumerate(outcomes):
+            _find_columnless_members(self._find_members, values["arguments"], notes, members)
+        for place, (_, outcome) in enumerate(ended):
             if outcome.left_out is not None:
                 notes.setdefault(place, []).append(outcome.left_out)
         for place, of_input in left_out.items():
             notes.setdefault(place, []).append(_left_out_of_input(of_input))
-        errors = [outcome.error for outcome in outcomes]
+        errors = list(values["error"])
         for place, found in notes.items():
             errors[place] = "; ".join(filter(None, [errors[place], *found]))
         arrays["error"] = _array(errors, "error")
-        arrays["calls"] = _lists(_CALLS, [outcome.calls for outcome in outcomes], _call_structs)
-        arrays["repairs"] = _lists(_REPAIRS, [outcome.repairs for outcome in outcomes], _texts)
-        arrays["finished_at"] = _array(_microseconds(outcomes), "finished_at")
-        for name, column in zip(_PLAIN, _columns(_plain_values, outcomes, len(_PLAIN)), strict=True):
-            arrays[name] = _array(column, name)
+        arrays["calls"] = _lists(_CALLS, values["calls"], _call_structs)
+        arrays["repairs"] = _lists(_REPAIRS, values["repairs"], _texts)
+        moments_us = (moment_s * 1e6 for moment_s in values["finished_at"])  # NaN: a row without one, read back
+        arrays["finished_at"] = _array([round(us) if math.isfinite(us) else None for us in moments_us], "finished_at")
+        for name in _PLAIN:
+            arrays[name] = _array(values[name], name)
         return pa.RecordBatch.from_arrays([arrays[name] for name in self.schema.names], schema=self.schema)
 
-    def _arguments_array(self, values: list[Any], notes: dict[int, list[str]]) -> pa.Array:
+    def _arguments_array(self, values: Sequence[Any], notes: dict[int, list[str]]) -> pa.Array:
         kind = arrow_type(self.arguments)
         # The schema has checked these values, so Arrow takes nearly all batches as they are. It refuses a whole batch
         # for one integer beyond 64 bits or one half of a surrogate pair: then they go value by value.
@@ -207,9 +205,41 @@ def _written_type(field: pa.Field) -> FieldType:
     return Scalar.JSON if is_json else Scalar.STRING  # how the others are read back makes no difference
 
 
-def _columns(values_of: attrgetter[Any], records: Sequence[Any], width: int) -> Iterable[Sequence[Any]]:
-    """What `values_of` gives of each record, so many columns."""
-    return zip(*map(values_of, records), strict=True) if records else [()] * width
+def _values(outcome: Outcome) -> tuple[Any, ...]:
+    """What its columns are made of, in the order of `OUTCOME_COLUMNS`."""
+    usage = outcome.usage
+    return (
+        outcome.row,
+        outcome.status,
+        outcome.error,
+        outcome.tool,
+        outcome.arguments,
+        outcome.calls,
+        outcome.content,
+        outcome.repairs,
+        outcome.finish_reason,
+        outcome.model,
+        outcome.response_id,
+        outcome.system_fingerprint,
+        outcome.attempts,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        outcome.cost,
+        outcome.latency_s,
+        outcome.wait_s,
+        outcome.http_status,
+        outcome.endpoint,
+        outcome.request_hash,
+        outcome.finished_at_s,
+    )
+
+
+def _columns(records: Sequence[tuple[Any, ...]], width: int) -> Iterable[Sequence[Any]]:
+    """The values of records by place, so many for each."""
+    return zip(*records, strict=True) if records else [()] * width
 
 
 def _array(values: Sequence[Any], name: str) -> pa.Array:
@@ -221,24 +251,19 @@ def _texts(values: Sequence[Any]) -> pa.Array:
 
 
 def _call_structs(calls: list[ToolCall]) -> pa.Array:
-    columns = map(_texts, _columns(_call_values, calls, len(_CALL_FIELDS)))
-    return pa.StructArray.from_arrays(list(columns), fields=_CALL_FIELDS)
+    columns = _columns([(call.id, call.name, call.arguments, call.error) for call in calls], len(_CALL_FIELDS))
+    return pa.StructArray.from_arrays([_texts(column) for column in columns], fields=_CALL_FIELDS)
 
 
-def _lists(kind: pa.DataType, of_rows: list[tuple[Any, ...]], array: Callable[[list[Any]], pa.Array]) -> pa.Array:
+def _lists(kind: pa.DataType, of_rows: Sequence[tuple[Any, ...]], array: Callable[[list[Any]], pa.Array]) -> pa.Array:
     """A list column from all its elements at once: a dict per call would cost more than the rest of the row."""
     offsets = pa.array(accumulate(map(len, of_rows), initial=0), type=pa.int32())
     elements = array([element for of_row in of_rows for element in of_row])
     return pa.ListArray.from_arrays(offsets, elements, type=kind)
 
 
-def _microseconds(outcomes: Sequence[Outcome]) -> list[int | None]:
-    """When they ended; NaN is how a row without a moment is read back."""
-    return [round(us) if math.isfinite(us := one.finished_at_s * 1e6) else None for one in outcomes]
-
-
 def _find_columnless_members(
-    find: MemberFinder, arguments: list[Any], notes: dict[int, list[str]], tally: Counter[str] | None
+    find: MemberFinder, arguments: Sequence[Any], notes: dict[int, list[str]], tally: Counter[str] | None
 ) -> None:
     """Note what the arguments of each row have and no column holds, and count it."""
     found: dict[str, None] = {}
