@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from batchcall.answers.repair import (
     NotJson,
@@ -34,7 +34,7 @@ _SHOWN_TEXT = 200  # characters of the model's own words in an error
 _CUT_OFF = "the answer was cut off by its token limit"
 
 
-class ToolResult(NamedTuple):
+class ToolResult(msgspec.Struct, frozen=True):
     """What a reply came to."""
 
     status: Status
@@ -127,7 +127,7 @@ class Toolbox(msgspec.Struct, frozen=True):
             return first
         again = ("repeated_call",) if len(calls) < len(reply.calls) else ()
         repairs = tuple(dict.fromkeys((*again, *(step for one in read for step in one.repairs))))
-        return first._replace(calls=_calls_of(read), repairs=repairs)
+        return replace(first, calls=_calls_of(read), repairs=repairs)
 
     # What one call comes to, in the order of the checks:
     #
