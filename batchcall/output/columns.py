@@ -119,8 +119,8 @@ class Layout:
         arrays["error"] = _array(errors, "error")
         arrays["calls"] = _lists(_CALLS, values["calls"], _call_structs)
         arrays["repairs"] = _lists(_REPAIRS, values["repairs"], _texts)
-        moments_us = (moment_s * 1e6 for moment_s in values["finished_at"])  # NaN: a row without one, read back
-        arrays["finished_at"] = _array([round(us) if math.isfinite(us) else None for us in moments_us], "finished_at")
+        ended_us = values["finished_at"]
+        arrays["finished_at"] = _array([round(us) if math.isfinite(us) else None for us in ended_us], "finished_at")
         for name in _PLAIN:
             arrays[name] = _array(values[name], name)
         return pa.RecordBatch.from_arrays([arrays[name] for name in self.schema.names], schema=self.schema)
@@ -233,7 +233,7 @@ def _values(outcome: Outcome) -> tuple[Any, ...]:
         outcome.http_status,
         outcome.endpoint,
         outcome.request_hash,
-        outcome.finished_at_s,
+        outcome.finished_at_s * 1e6,  # NaN: read back, of a row without a moment
     )
 
 
