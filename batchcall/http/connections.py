@@ -153,8 +153,9 @@ class Wire(ResponseHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        reader: Any = getattr(transport, "_ssl_protocol", transport)
         with contextlib.suppress(AttributeError):  # not every event loop has it
-            transport.max_size = _READ  # type: ignore[attr-defined]
+            reader.max_size = _READ
         self._socket = transport.get_extra_info("socket")
         self._has_arrived = _watch(self._socket)
 

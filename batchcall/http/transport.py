@@ -55,6 +55,7 @@ KEPT_FAMILIES = (
     "llm_provider-anthropic-ratelimit-",
 )
 
+_PACKED = (GZIP_MAGIC, *ZLIB_MAGICS)  # how a packed body begins
 _LONG_PACKED = LONG_BODY // 16  # bytes
 _MAX_HEADER = 300  # characters of a header's value that are kept
 _MAX_MESSAGE = 300  # characters
@@ -192,7 +193,7 @@ class Transport:
         if response.status == 400 and self._endpoint.scheme == "http" and _WANTS_HTTPS.search(raw):
             message = f"{self._endpoint.netloc} expects https, but endpoint.url says http"
             return Failure(FailureKind.WRONG_SCHEME, message, http_status=400)
-        if len(raw) <= (_LONG_PACKED if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else LONG_BODY):
+        if len(raw) <= (_LONG_PACKED if raw.startswith(_PACKED) else LONG_BODY):
             return self._as_response(response, raw, is_cut)
         return await beside_to_the_end(lambda: self._as_response(response, raw, is_cut))
 
@@ -338,7 +339,7 @@ def _unpack(raw: bytes, encoding: str, most: int) -> tuple[bytes, bool]:
         if plain is raw:
             return _in_utf8(raw)[:most], is_cut
         raw, encoding = plain, ""
-    return (b"", True) if raw.startswith((GZIP_MAGIC, *ZLIB_MAGICS)) else (_in_utf8(raw)[:most], is_cut)
+    return (b"", True) if raw.startswith(_PACKED) else (_in_utf8(raw)[:most], is_cut)
 
 
 def _in_utf8(raw: bytes) -> bytes:
