@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from batchcall.base import InputError, Row
@@ -82,6 +81,8 @@ def _repeated(hashes: array[int]) -> list[int]:
     """The values that stand in it more than once."""
     if len(hashes) < 2:
         return []
+    import pyarrow.compute as pc
+
     numbers = pa.Array.from_buffers(pa.int64(), len(hashes), [None, pa.py_buffer(hashes)])
     ordered = numbers.take(pc.array_sort_indices(numbers))
     same = pc.equal(ordered.slice(1), ordered.slice(0, len(ordered) - 1))

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchcall.input.arrow_values import REFUSALS, cleaned, fitted_array
@@ -75,7 +74,7 @@ class KeptColumns:
         named as left out."""
         left_out: dict[int, list[LeftOut]] = {}
         for name in columns.keys() - self._known if self.is_all else ():
-            for place in pc.indices_nonzero(columns[name].is_valid()).to_pylist():
+            for place in _true_places(columns[name].is_valid()):
                 left_out.setdefault(place, []).append(LeftOut(name, _NOT_IN_FIRST_FILE))
         arrays = [
             _cast(columns[name], name, field.type, left_out) if name in columns else pa.nulls(rows, field.type)
@@ -108,6 +107,8 @@ class KeptColumns:
 
     def filled(self, rows: Sequence[KeptRow], values: Values) -> list[KeptRow]:
         """These rows, which are all of one batch, with a value in the place of each null; by names of the input."""
+        import pyarrow.compute as pc
+
         columns = list(rows[0].batch.columns)
         for number, name in enumerate(self.names):
             if values.get(name) is not None:
@@ -208,10 +209,15 @@ def _cast(array: pa.Array, name: str, kind: pa.DataType, left_out: dict[int, lis
         except REFUSALS:
             continue
     if cast.null_count > array.null_count:
-        lost = pc.and_(array.is_valid(), cast.is_null())
-        for place in pc.indices_nonzero(lost).to_pylist():
+        import pyarrow.compute as pc
+
+        for place in _true_places(pc.and_(array.is_valid(), cast.is_null())):
             left_out.setdefault(place, []).append(LeftOut(name, f"{array.type} cannot be converted to {kind}"))
     return cast
+
+
+def _true_places(mask: pa.BooleanArray) -> list[int]:
+    return [place for place, is_true in enumerate(mask.to_pylist()) if is_true]
 
 
 def _through_text(array: pa.Array, kind: pa.DataType) -> pa.Array:

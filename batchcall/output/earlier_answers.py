@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 from msgspec.structs import replace
 
 from batchcall.base import Attempt, Outcome, Usage
@@ -241,6 +240,8 @@ class EarlierAnswers:
 
     def _present(self, folder: Path) -> Iterator[tuple[str | None, int]]:
         """The keys of the answers that the rows of the output have now."""
+        import pyarrow.compute as pc
+
         standing = answers_in(self._disk, self._own)
         for number in part_numbers(self._disk, folder):
             is_retried = False

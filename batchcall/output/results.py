@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchcall.base import OutputError
 from batchcall.disk import OWN_FOLDER, RealDisk, part_name, part_numbers
@@ -36,6 +35,8 @@ def read_table(folder: Path | str, *, columns: list[str] | None = None) -> pa.Ta
 
 def read_failed(folder: Path | str) -> Iterator[pa.RecordBatch]:
     """The rows that did not end `ok`, in input order."""
+    import pyarrow.compute as pc
+
     for batch in read(folder):
         failed = batch.filter(pc.not_equal(batch.column("status"), "ok"))
         if failed.num_rows:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchcall.base import Status
 from batchcall.disk import OWN_FOLDER, Disk, answers_in, aside_number, part_number
@@ -68,6 +67,8 @@ _STAMPED = ("request_hash", "finished_at", "http_status", "status", "endpoint")
 
 
 def _of_batch(batch: pa.RecordBatch) -> Iterator[Stamp]:
+    import pyarrow.compute as pc
+
     hashes, finished_at, *others = (batch.column(name) for name in _STAMPED)
     has_tokens = reduce(pc.or_, (pc.is_valid(batch.column(name)) for name in USAGE_COLUMNS))
     columns = (hashes, finished_at.cast(pa.int64()), has_tokens, *others)

@@ -12,8 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -21,6 +20,9 @@ from batchcall.answers import ParsedAttempt, Prepared, unread
 from batchcall.base import Attempt, FailureKind, OutputError, Request, Row
 from batchcall.job import stored_job
 from batchcall.pipeline.request_maker import answer_parser_of, make_request_maker
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 try:
     import resource
@@ -74,6 +76,9 @@ class ReadingChild:
     def _started(self) -> Connection[Any, Any]:
         if self._pipe is not None:
             return self._pipe
+
+        from multiprocessing.connection import Pipe
+
         try:
             self._pipe, its_end = Pipe()
             with its_end:
@@ -114,6 +119,8 @@ class ReadingChild:
 
 def main() -> None:
     """The child: a job comes in, then answers; what was read from each goes out."""
+    from multiprocessing.connection import Connection
+
     pipe: Connection[Any, Any] = Connection(sys.stdin.fileno())
     job = stored_job(pipe.recv())
     maker, parser = make_request_maker(job), answer_parser_of(job)
