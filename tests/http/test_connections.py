@@ -231,6 +231,19 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_asked(monkeypatch: 
             assert isinstance(await to.post(request_of(1)), HttpResponse)
 
 
+async def test_a_connection_reads_less_at_once_than_asyncio_asks_for(tmp_path: Any) -> None:
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    for tls in (None, certificate.context()):
+        with serving(followed_by(lambda row: b""), tls=tls) as server:
+            async with transport_to(server, ca_file=str(certificate.file)) as to:
+                await to.post(request_of(0))
+                assert to._session.connector is not None
+                ((wire, _),) = next(iter(to._session.connector._conns.values()))
+                reader: Any = getattr(wire.transport, "_ssl_protocol", wire.transport)
+
+                assert reader.max_size < type(reader).max_size  # else asyncio calls it otherwise now
+
+
 @pytest.mark.parametrize("more", [150_000, 900_000])
 async def test_a_success_that_begins_before_the_request_is_there_answers_another(more: int) -> None:
     with impatient_server(answer_to(7)) as server:
