@@ -167,7 +167,8 @@ async def test_answers_that_stand_on_the_disk_are_held_few_at_a_time(
 
             return counted
 
-        monkeypatch.setattr(AnswerParser, "skim", counting(AnswerParser.skim))
+        for name in ("read", "skim"):
+            monkeypatch.setattr(AnswerParser, name, counting(getattr(AnswerParser, name)))
         monkeypatch.setattr(Waiting, "add", counting(Waiting.add))
 
         await act(job)
