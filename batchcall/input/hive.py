@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-from msgspec.structs import replace
 
+from batchcall.base import Row
 from batchcall.input.kept_columns import KeptColumns
 from batchcall.input.values import Batch, Mark, Table
 
@@ -67,16 +67,16 @@ class HiveTable:
         for batch in self._table.batches(columns, start, start_row, keep):
             keys = self._values[batch.mark.file]
             values = {key: value for key, value in keys.items() if key in columns}
-            rows = batch.rows
+            kept = [row.kept for row in batch.rows]
             if keep is not None and not keys.keys().isdisjoint(keep.names):
-                kept = keep.filled([row.kept for row in rows], keys)
-                rows = [replace(row, kept=one) for row, one in zip(rows, kept, strict=True)]
-            completed = []
-            for row in rows:
-                # A line of JSONL may have the column although no line of the sample has: then its value stays.
-                missing = {key: value for key, value in values.items() if key not in row.values}
-                completed.append(replace(row, values={**row.values, **missing}) if missing else row)
-            yield Batch(completed, batch.mark)
+                kept = keep.filled(kept, keys)
+            # The keys come behind the columns. A line of JSONL may have the column although no line of the sample has:
+            # then its value stays.
+            rows = [
+                Row(row.index, {**row.values, **values, **row.values}, row.where, row.fault, of_row)
+                for row, of_row in zip(batch.rows, kept, strict=True)
+            ]
+            yield Batch(rows, batch.mark)
 
     def values_of(self, column: str) -> Iterator[list[Any]] | None:
         is_key = column in self._values[0]

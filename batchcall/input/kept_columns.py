@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,7 +36,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-class KeptRow(NamedTuple):
+class KeptRow(msgspec.Struct, frozen=True):
     """What is kept of a row of the input: where it lies, and what of the row has no place."""
 
     batch: pa.RecordBatch  # with the schema of its KeptColumns
@@ -114,7 +115,7 @@ class KeptColumns:
             if values.get(name) is not None:
                 columns[number] = pc.fill_null(columns[number], pa.scalar(values[name], self.fields[number].type))
         batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
-        return [row._replace(batch=batch) for row in rows]
+        return [KeptRow(batch, row.place, row.left_out) for row in rows]
 
     def gathered(self, rows: Sequence[KeptRow | None]) -> list[pa.Array]:
         """These rows as one array for each column. A row that nothing is known of is all null."""
