@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from batchcall.base import VERSION, BatchcallError, ExitCode, JobError, printable
+from batchcall.base import VERSION, BatchcallError, ExitCode, JobError, fewer_collections, printable
 
 if TYPE_CHECKING:
     from batchcall.job import Job
@@ -36,7 +36,8 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         sys.meta_path.insert(0, _NoPandas)
         try:
-            return super().main(*args, **extra)
+            with fewer_collections():
+                return super().main(*args, **extra)
         except OSError as error:  # `--help`, which click itself prints
             if not _SHOWN_BY_CLICK.intersection(sys.argv):
                 raise

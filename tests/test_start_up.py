@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from batchcall.sandbox.process import SandboxProcess
 from running import results, write_job
 
@@ -50,6 +52,25 @@ async def test_a_plain_run_does_not_import_what_it_does_not_use(endpoint: Sandbo
     assert [row["status"] for row in results(tmp_path / "out")] == ["ok"]
     libraries = {"numpy", "pandas", "aiohttp.web", "multiprocessing.connection", "pyarrow.compute", "sqlite3", "tqdm"}
     assert imported & {*libraries, "batchcall.sandbox"} == set()
+
+
+@pytest.mark.parametrize(("before", "most"), [("", 20), ("gc.set_threshold = lambda *numbers: None", 1_000)])
+async def test_a_short_run_hardly_looks_for_cycles(
+    endpoint: SandboxProcess, tmp_path: Path, before: str, most: int
+) -> None:
+    program = f"""
+import gc, json, sys
+{before}
+import batchcall.cli
+looks = lambda: sum(of["collections"] for of in gc.get_stats())
+at_first = looks()
+try: batchcall.cli.main(["run", sys.argv[2]])
+except SystemExit: pass
+open(sys.argv[1], "w").write(json.dumps([str(looks() - at_first)]))
+"""
+    (looks,) = imported_by(program, str(write_job(tmp_path, url=endpoint.url, rows=1)), into=tmp_path)
+
+    assert most // 50 <= int(looks) <= most
 
 
 async def test_in_python_pyarrow_finds_pandas_after_a_run(endpoint: SandboxProcess, tmp_path: Path) -> None:

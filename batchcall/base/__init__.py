@@ -6,6 +6,7 @@ What `--help` does not need is imported when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from batchcall.base.collector import fewer_collections
 from batchcall.base.counted import counted
 from batchcall.base.errors import (
     BatchcallError,
@@ -88,6 +89,7 @@ __all__ = [
     "Usage",
     "close_to",
     "counted",
+    "fewer_collections",
     "late_regex",
     "printable",
 ]
