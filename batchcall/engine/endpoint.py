@@ -71,17 +71,17 @@ class Endpoint(msgspec.Struct, eq=False):
         """Let the pacer learn from one attempt."""
         # A rejected request shows the endpoint at work, but not that the job is right: all rows may be rejected for one
         # wrong parameter. So it does not count for the ramp (`is_judged`).
-        failure = read.failure
+        failure, usage = read.failure, read.usage
         if failure is None:
             in_flight = self.gate.in_flight + self.coming  # whoever is on the way already fills a place
-            self.pacer.answered(sent_at_s, now_s, in_flight=in_flight, work=float(read.usage.completion_tokens or 1))
+            self.pacer.answered(sent_at_s, now_s, in_flight=in_flight, work=float(usage.completion_tokens or 1))
         else:
             is_judged = failure.kind is not FailureKind.REJECTED
             self.pacer.failed(row, failure, sent_at_s=sent_at_s, now_s=now_s, roll=roll, is_judged=is_judged)
             if failure.limits is not None:
                 self.pacer.saw_limits(failure.limits, now_s)
-        if read.usage.total_tokens:
-            self.pacer.used(read.usage.total_tokens, now_s)
+        if usage.total_tokens:
+            self.pacer.used(usage.total_tokens, now_s)
 
     def read_headers(self, read: ParsedAttempt, *, now_s: float, epoch_s: float) -> None:
         """Limits, where an answer names them; now and then is enough."""

@@ -218,7 +218,8 @@ class LiveEngine:
         except BatchcallError as error:  # the input or the disk went bad midway: what is in flight is awaited
             self.stop(error)
             return None
-        return RowRetry(prepared, reads, prepared.sent, sum(read.is_ambiguous for read in reads), unsent_bytes=size)
+        ambiguous = sum([read.is_ambiguous for read in reads])
+        return RowRetry(prepared, reads, prepared.sent, ambiguous, unsent_bytes=size)
 
     def _no_longer_unsent(self, row: RowRetry) -> None:
         self._unsent.add(-row.unsent_bytes)
@@ -259,7 +260,7 @@ class LiveEngine:
         return self._end(row)
 
     def _next_step(self, row: RowRetry) -> Send | Stay:
-        if not row.has_failed:
+        if not row.reads or row.reads[-1].failure is None:
             return row.next_step(self._rules, self.pool)
         doubts = may_doubt(self.traffic.in_doubt, self.traffic.answered)
         return row.next_step(self._rules, self.pool, may_doubt=doubts, roll=self._roll())
@@ -344,7 +345,7 @@ class LiveEngine:
     ) -> None:
         """Count what an attempt cost, and make what was reserved at the gate what was used."""
         usage = read.usage
-        if read.reply is not None or usage != NO_USAGE:
+        if self.budget.has_limits and (read.reply is not None or usage != NO_USAGE):
             self.budget.spend(cost=self.parser.cost(row.prepared, read), tokens=usage.total_tokens)
             if (spent := self.budget.verdict) is not None and self.stopped is None:
                 self.stop(spent)
@@ -379,7 +380,7 @@ class LiveEngine:
             self.traffic.rows_paid_once += 1
         if of_this_run:
             self._sample(reads[-1].attempt.endpoint, outcome.status)
-        return Ended(prepared.row, outcome, tuple(read.attempt for read in reads))
+        return Ended(prepared.row, outcome, tuple([read.attempt for read in reads]))
 
     def _sample(self, name: str, status: Status) -> None:
         """The first rows may show a fault that no single answer names: of the job, or of one endpoint of several."""

@@ -108,13 +108,8 @@ class RowRetry(msgspec.Struct, eq=False):
             self.tries += 1
             self.ambiguous += read.is_ambiguous
 
-    @property
-    def has_failed(self) -> bool:
-        """Its last request brought no reply."""
-        return bool(self.reads) and self.reads[-1].failure is not None
-
     def next_step(self, rules: Rules, around: Around, *, may_doubt: bool = True, roll: float = 0.0) -> Send | Stay:
-        """What the row does next; the other two matter only to one that `has_failed`.
+        """What the row does next; the other two matter only where its last request failed.
 
         `may_doubt`: the job may still send again what may be billed already. `roll` is a number in [0, 1).
         """

@@ -26,9 +26,13 @@ class Budget(msgspec.Struct):
         self.uncounted += not is_counted
 
     @property
+    def has_limits(self) -> bool:
+        return self.max_cost is not None or self.max_tokens is not None
+
+    @property
     def verdict(self) -> Verdict | None:
         """Which limit is reached; None while there is something left."""
-        if self.max_cost is None and self.max_tokens is None:
+        if not self.has_limits:
             return None
         # A relay may leave out the usage of a few answers. Once most report none, the limit means nothing, and to raise
         # it would not help.
