@@ -107,7 +107,8 @@ class Toolbox(msgspec.Struct, frozen=True):
             ending = _ENDINGS.get(general) or _ENDINGS.get(own)
         if ending is not None or reply.refusal:
             return self._ended_early(reply, ending or Status.REFUSED)
-        is_full = max_tokens is not None and (_tokens_used(reply.usage) or 0) >= max_tokens
+        used = _tokens_used(reply.usage)
+        is_full = max_tokens is not None and used is not None and used >= max_tokens
 
         if not reply.calls:
             if not self.tools and reply.content:  # the text is what was asked for

@@ -114,9 +114,7 @@ class Bill(msgspec.Struct):
     """Requests that may have been paid and brought nothing."""
 
     indeterminate: int = 0  # in flight when a run died
-    possibly_paid_twice: dict[str, int] = msgspec.field(
-        default_factory=dict
-    )  # sent again, by how the one before had failed
+    possibly_paid_twice: dict[str, int] = {}  # sent again, by how the one before had failed
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> Bill:

@@ -69,7 +69,7 @@ class Revalidation(msgspec.Struct):
     changed: int = 0  # rows whose status or arguments differ from before
     before: Counter[str] = msgspec.field(default_factory=Counter)  # rows by status
     after: Counter[str] = msgspec.field(default_factory=Counter)
-    left_out_of_arguments: Counter[str] = msgspec.field(default_factory=Counter)  # rows, by member that has no column
+    left_out_of_arguments: Counter[str] = msgspec.field(default_factory=Counter)  # rows, by the member without a column
     exit_code: ExitCode = ExitCode.OK  # as of a run: whether more rows are failed now than limits.max_failed tolerates
 
     def as_text(self) -> str:

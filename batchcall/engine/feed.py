@@ -95,9 +95,12 @@ class Results(Generic[Item]):
         """Hand an item over, after `room`."""
         size = self._size_of(item)
         self._items.append((item, size))
+        self._weigh(size)
+        self._arrived.set()
+
+    def _weigh(self, size: int) -> None:
         self._bytes += size
         self.is_full = len(self._items) >= self._most or self._bytes >= self._most_bytes
-        self._arrived.set()
 
     def close(self) -> None:
         """No more will come."""
@@ -109,8 +112,7 @@ class Results(Generic[Item]):
         while True:
             while self._items:
                 item, size = self._items.popleft()
-                self._bytes -= size
-                self.is_full = len(self._items) >= self._most or self._bytes >= self._most_bytes
+                self._weigh(-size)
                 yield item
                 del item  # it may be large, and the next one may take long to come
                 # Workers are woken all at once, when half is free: a wake for each item would cost more than the item.

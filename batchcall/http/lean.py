@@ -81,7 +81,7 @@ class LeanClient:
         self._headers = headers
         self._timeout = timeout
         self._total_s = timeout.total
-        self._parser_settings = {
+        self._parser_settings: dict[str, Any] = {
             "read_until_eof": True,
             "auto_decompress": False,
             "max_line_size": longest_line,
@@ -130,7 +130,7 @@ class LeanClient:
     async def _exchange(
         self, wire: ResponseHandler, transport: asyncio.Transport, head: bytes, body: bytes, most: Most
     ) -> Answer:
-        wire.set_response_params(**self._parser_settings)  # type: ignore[arg-type]  # of two types
+        wire.set_response_params(**self._parser_settings)
         if len(body) <= _JOINED:
             transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         else:

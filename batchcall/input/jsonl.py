@@ -142,7 +142,7 @@ class JsonlTable:
         ]
 
     def _parsed(self, first: int, lines: list[_Line]) -> list[_Parsed]:
-        """What these lines hold, the first of which is a row's."""
+        """What each line holds. `first` is the number of the first row."""
         # An input is read several times before the first request: for its columns, for what may be wrong with it, for
         # parts that are there. The lines that were parsed for its columns are not parsed again, if they are the same.
         known = self._known[first : first + len(lines)]

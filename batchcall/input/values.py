@@ -54,10 +54,9 @@ class Table(Protocol):
         """
 
     def values_of(self, column: str) -> Iterator[list[Any]] | None:
-        """The values of a column, None for a row that lacks it, in lists; None where there is no faster way to them
-        than `batches`. Raises InputError.
+        """A column's values, some lists of them; a row without the column gives None. Raises InputError.
 
-        A row that cannot be read may have one, too.
+        A row that cannot be read may have a value here. Returns None where `batches` is as fast.
         """
 
     def count_rows(self) -> int:

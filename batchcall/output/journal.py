@@ -61,15 +61,11 @@ class Recovered(msgspec.Struct):
     attempts: dict[int, list[Stored]] = {}  # by row, in order
     ended: set[int] = set()  # rows that were given up
     sent: dict[int, int] = {}  # row → number of the last request that was sent
-    unseen: set[tuple[int, int]] = msgspec.field(
-        default_factory=set
-    )  # (row, number) sent, and no record of how it ended
+    unseen: set[tuple[int, int]] = set()  # (row, number) sent, and no record of how it ended
     lost: set[tuple[int, int]] = set()  # (row, number) that were in flight when a run died
     resent: dict[tuple[int, int], str] = {}  # by how the request before had failed
     base: Bill = msgspec.field(default_factory=Bill)  # of the time before this journal
-    reading: set[tuple[int, int]] = msgspec.field(
-        default_factory=set
-    )  # (row, number) whose reading has begun and not ended
+    reading: set[tuple[int, int]] = set()  # (row, number) whose reading has begun and not ended
     last: tuple[int, int] | None = None  # (row, number) of the answer that was to be read when the journal ended
     damaged: int = 0  # records that cannot be read; put aside in a file beside the journal
 

@@ -98,12 +98,8 @@ class OpenPart(msgspec.Struct):
     answers: AnswersFile | None  # None: they are not kept
     totals: Totals = msgspec.field(default_factory=Totals)
     failure: OSError | None = None  # rows or answers could not be written; the journal has them
-    done_before: set[int] = msgspec.field(
-        default_factory=set
-    )  # rows that stood in the published part and stay as they are
-    retried: dict[int, tuple[KeptRow | None, Outcome]] = msgspec.field(
-        default_factory=dict
-    )  # failed rows until they end
+    done_before: set[int] = set()  # rows that stood in the published part and stay as they are
+    retried: dict[int, tuple[KeptRow | None, Outcome]] = {}  # failed rows until they end
 
     # A disk that refuses rows or raw answers here costs nothing that was paid for, as the journal has it. So this is
     # not raised in the middle of a row: `seal` raises it, and the next run makes the part from its journal.

@@ -31,7 +31,6 @@ class RandomRefusals:
         self.share: float | None = None  # of all requests, refused by chance; None: refusals are for the rate
         self._most_share = 0.0  # as the trial has shown it: an overload must not pass for chance
         self._sent = _Moments()
-        self.sent = self._sent.add  # a request goes out, at this moment
         self._refused = _Moments()  # when those were sent that were refused
         self._since_s = float("-inf")  # the last overload
         self._worked_per_s = 0.0
@@ -43,6 +42,9 @@ class RandomRefusals:
     @property
     def is_trying(self) -> bool:
         return self._trial is not None
+
+    def sent(self, now_s: float) -> None:
+        self._sent.add(now_s)
 
     def accepted(self, now_s: float) -> None:
         """A request that was sent since the last overload was not refused."""

@@ -33,9 +33,8 @@ class Unpublished(msgspec.Struct):
     """The sums of such answers."""
 
     rows: int = 0  # that have an answer with its usage
-    statuses: Counter[str] = msgspec.field(
-        default_factory=Counter
-    )  # of rows that are in no part and would be asked no more
+    # Of rows that are in no part and would not be asked again.
+    statuses: Counter[str] = msgspec.field(default_factory=Counter)
     spent: Totals = msgspec.field(default_factory=Totals)  # attempts, tokens and cost only
 
     @property

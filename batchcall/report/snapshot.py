@@ -66,16 +66,10 @@ class Summary(msgspec.Struct, frozen=True):
     is_free: bool = False  # only the embedded endpoint was ever asked: nothing was paid
     resume_at: str | None = None  # ISO 8601, UTC: when a used-up quota is renewed and the job can go on
     resume_at_is_stated: bool = True  # by the endpoint; else it is when such a quota is usually renewed
-    set_aside: dict[str, Any] = msgspec.field(
-        default_factory=dict
-    )  # tokens and cost of answers that no row uses any more
+    set_aside: dict[str, Any] = {}  # tokens and cost of answers that no row uses any more
     endpoints: tuple[EndpointUse, ...] = ()
-    left_out: dict[str, int] = msgspec.field(
-        default_factory=dict
-    )  # rows of this run, by column that had no place for a value
-    left_out_of_arguments: dict[str, int] = msgspec.field(
-        default_factory=dict
-    )  # rows of this run, by member without a column
+    left_out: dict[str, int] = {}  # rows of this run, by column that had no place for a value
+    left_out_of_arguments: dict[str, int] = {}  # rows of this run, by member without a column
 
     def as_json(self) -> dict[str, Any]:
         return {

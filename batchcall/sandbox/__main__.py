@@ -4,13 +4,13 @@ the pipe of the one who started it, until that ends."""
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import stat
 import sys
 
 import orjson
 
+from batchcall.base import fewer_collections
 from batchcall.sandbox.server import run_server, stop_on_signals
 from batchcall.sandbox.settings import Settings
 
@@ -54,6 +54,5 @@ def _tell(url: str) -> None:
     sys.stdout.buffer.flush()
 
 
-gc.set_threshold(50_000, 20, 100)  # an answer makes no cycles
-with asyncio.Runner(loop_factory=LOOP) as runner:
+with fewer_collections(), asyncio.Runner(loop_factory=LOOP) as runner:
     runner.run(main(Settings(**orjson.loads(sys.argv[1]))))

@@ -216,6 +216,13 @@ def test_below_the_token_limit_unreadable_is_bad_json() -> None:
     assert reading.status is Status.BAD_JSON
 
 
+@pytest.mark.parametrize("max_tokens", [0, 40])
+def test_an_answer_that_does_not_say_its_tokens_was_not_cut_off_by_their_limit(max_tokens: int) -> None:
+    reading = read(call('{"name": "Ad'), max_tokens=max_tokens, usage=Usage())
+
+    assert reading.status is Status.BAD_JSON
+
+
 def test_a_repair_is_recorded_and_the_arguments_kept_as_received() -> None:
     reading = read(call('{"name": "Ada",}'))
 

@@ -76,10 +76,10 @@ def test_what_was_released_is_never_taken_again(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_what_need_not_grow_is_not_opened(tmp_path: Path) -> None:
+def test_what_need_not_grow_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row asks for each answer: a system call for each would be paid by every row."""
     disk = SmallDisk(room=LEAST_BYTES)
     reserve = DiskReserve(disk, tmp_path / "_tmp-ballast")
-    disk.open_append = lambda path: pytest.fail("opened")  # type: ignore[method-assign]
+    monkeypatch.setattr(disk, "open_append", lambda path: pytest.fail("opened"))
 
     reserve.hold(LEAST_BYTES)
