@@ -54,6 +54,17 @@ def test_equal_hashes_of_different_values_are_not_duplicates() -> None:
     assert check_ids("id", lambda: batches_of(ids)) == 4
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.time64("ns"), pa.duration("ns")])
+def test_ids_that_differ_in_nanoseconds_are_two(tmp_path: Path, kind: pa.DataType) -> None:
+    def counted(*nanoseconds: int) -> int:
+        pq.write_table(pa.table({"id": pa.array(nanoseconds, kind)}), tmp_path / "rows.parquet")
+        return open_input(str(tmp_path / "rows.parquet")).check_ids("id")
+
+    assert counted(1_001, 1_002, 1_000) == 3
+    with pytest.raises(InputError, match=r"is in rows\.parquet row 0 and again in rows\.parquet row 2"):
+        counted(1_001, 1_002, 1_001)
+
+
 def test_the_first_value_that_comes_again_is_reported_with_both_places(tmp_path: Path) -> None:
     write(tmp_path, {"id": "a"}, {"id": "b"}, b"", {"id": "c"}, name="1.jsonl")
     write(tmp_path, {"id": "d"}, {"id": "b"}, {"id": "a"}, name="2.jsonl")
