@@ -296,10 +296,14 @@ class _OneAnswer:
                 # A refusal may come early: a server need not read a body that it will not accept.
                 if message.code < 400 and self._has_unsent():
                     raise BadHttpMessage("it came before the whole request was sent, so it answers another one")
-                head = self._before.find(b"\r\n\r\n") + 4
-                self.is_exact = body.is_eof() and len(self._before) == head + body.total_bytes
-                self._body, self._before, self.is_last = body, b"", message.should_close
                 self._has_more = self._has_more or at + 1 < len(messages)
+                # The parser also takes a head whose lines end without a return. Its end is not looked for: what looks
+                # like one may stand in the body.
+                before, head = self._before, self._before.find(b"\r\n\r\n") + 4
+                is_usual = before.find(b"\n\r\n") == head - 3 and before.find(b"\n\n", 0, head) < 0
+                is_counted = is_usual and len(before) == head + body.total_bytes
+                self.is_exact = is_counted and body.is_eof() and not self._has_more
+                self._body, self._before, self.is_last = body, b"", message.should_close
                 return messages[: at + 1]
         return messages
 

@@ -140,6 +140,14 @@ def in_two(first: Callable[[int], bytes], *, split: int) -> Behaviour:
 
 HALF_AN_ANSWER = answer_to(7)[:-4]
 HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nContent-Len"
+
+
+def headed_by_bare_newlines(row: int) -> bytes:
+    """What ends a head stands in its body only, and just as much follows as that is too far."""
+    body = b'{"row":%d}\r\n\r\n' % row
+    return b"HTTP/1.1 200 OK\nContent-Length: %d\n\n%b%b" % (len(body), body, HALF_A_HEAD[: len(body)])
+
+
 SURPLUS = {
     "a second answer 20 ms later": followed_by(answer_to, after_s=0.02),
     "a second answer 3 ms later": followed_by(answer_to, after_s=0.003),
@@ -157,6 +165,7 @@ SURPLUS = {
     "garbage later": followed_by(lambda row: bytes(range(256)), after_s=0.01),
     "garbage in the last segment of several": in_two(lambda row: answer_to(row) + b"}]}", split=44),
     "garbage behind a chunked answer": followed_by(lambda row: b"}]}", of=chunked_answer_to),
+    "half a head behind one of bare newlines": followed_by(lambda row: b"", of=headed_by_bare_newlines),
     "news of something to come": followed_by(lambda row: b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n"),
 }
 
