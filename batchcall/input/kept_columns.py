@@ -262,7 +262,7 @@ def _array(
             continue
         found = None
         with contextlib.suppress(*REFUSALS, RecursionError):
-            adapted = _adapted(value, kind)
+            adapted = as_in_column(value, kind)
             if fits(type(adapted)):
                 pa.array([adapted], type=kind)
                 found = adapted
@@ -285,7 +285,7 @@ _EXACT: Mapping[pa.DataType, frozenset[type]] = {
 }
 
 
-def _adapted(value: Any, kind: pa.DataType) -> Any:
+def as_in_column(value: Any, kind: pa.DataType) -> Any:
     """The value in the form that its column wants, where that loses nothing; else as it is."""
     if pa.types.is_string(kind):
         if isinstance(value, str):

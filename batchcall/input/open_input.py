@@ -84,8 +84,9 @@ class Input:
         return self._rows
 
     def check_ids(self, column: str) -> int:
-        """Count the rows, and raise InputError when two have the same value in `column`."""
-        self._rows = check_ids(column, lambda: self.batches((column,)), self._table.values_of(column))
+        """Count the rows, and raise InputError when the output shows the same in `column` for two of them."""
+        kind = self.schema.field(column).type
+        self._rows = check_ids(column, kind, lambda: self.batches((column,)), self._table.values_of(column))
         return self._rows
 
     def kept_schema(self, columns: Collection[str]) -> pa.Schema:

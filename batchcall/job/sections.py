@@ -51,7 +51,7 @@ Concurrency = Annotated[
 class InputSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: Annotated[str, "file, directory, glob or URI; .parquet .jsonl .jsonl.gz .jsonl.zst", _PATH]
     id: Annotated[
-        str | None, "the column that identifies a row; its values are unique; a row without one is a bad_row"
+        str | None, "a column of unique values, as the output writes them; a row without one is a bad_row"
     ] = None
 
 

@@ -171,8 +171,18 @@ def test_a_key_can_name_rows(tmp_path: Path) -> None:
     put(tmp_path / "in/doc=a/x.jsonl", "1")
     put(tmp_path / "in/doc=b/x.jsonl", "2", "3")
 
-    with pytest.raises(InputError, match=r"doc 'b' is in doc=b/x\.jsonl:1 and again in doc=b/x\.jsonl:2"):
+    with pytest.raises(InputError, match=r'doc "b" is in doc=b/x\.jsonl:1 and again in doc=b/x\.jsonl:2'):
         open_input(f"{tmp_path}/in", id_column="doc").check_ids("doc")
+
+
+def test_keys_name_rows_as_the_output_writes_them(tmp_path: Path) -> None:
+    put(tmp_path / "in/doc=01/x.jsonl", "1")
+    put(tmp_path / "in/doc=1/x.jsonl", "2")
+
+    with pytest.raises(InputError, match=r"doc 1 is in doc=01/x\.jsonl:1 and again in doc=1/x\.jsonl:1"):
+        open_input(f"{tmp_path}/in").check_ids("doc")
+    put(tmp_path / "in/doc=b/x.jsonl", "3")  # now they are text
+    assert open_input(f"{tmp_path}/in").check_ids("doc") == 3
 
 
 def test_the_same_file_in_another_partition_is_another_input(tmp_path: Path) -> None:
