@@ -42,8 +42,15 @@ def run(
 
     Signals are SIGINT, SIGTERM and SIGHUP; one that the caller ignores (nohup, a shell's `&`) stays ignored.
 
-    Raises BatchcallError when the run could not start, InterruptedRun after a second signal.
+    Raises BatchcallError when the run could not start, as inside a running event loop; InterruptedRun after a second
+    signal.
     """
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise BatchcallError(
+            "batchcall.run cannot wait for a run inside a running event loop, such as that of a notebook",
+            hint="write `summary = await batchcall.run_job(...)` instead, with the same arguments",
+        )
     with asyncio.Runner(loop_factory=_LOOP) as runner:
         return runner.run(_run_with_signals(job, options, show, say))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,32 @@ def test_a_folder_is_text_or_a_path(job: Path, call: Callable[..., Any], given: 
 
     assert type(told) is type(call(job.parent / "out"))
     assert not isinstance(told, batchcall.Proof) or told.is_proven
+
+
+@pytest.mark.filterwarnings("error")
+async def test_in_a_running_event_loop_run_names_the_call_to_await(job: Path) -> None:
+    with pytest.raises(batchcall.BatchcallError, match="inside a running event loop") as error:
+        batchcall.run(job)
+
+    gc.collect()  # a coroutine that nobody awaits would warn now
+    assert "await batchcall.run_job(...)" in error.value.hint
+    assert (await batchcall.run_job(job)).exit_code == 0
+
+
+def test_a_traceback_shows_every_fault_and_the_hint(tmp_path: Path) -> None:
+    wrong = write_job(tmp_path / "wrong", limits='timeout = "soon"\nattempts = 0')
+    without_rows = write_job(tmp_path / "without")
+    (tmp_path / "without" / "rows.jsonl").unlink()
+
+    with pytest.raises(batchcall.JobError) as faults:
+        batchcall.load_job(wrong)
+    with pytest.raises(batchcall.InputError) as missing:
+        batchcall.check_job(without_rows)
+
+    shown = "".join(traceback.format_exception(faults.value))
+    assert len(faults.value.faults) == 2
+    assert all(f"\n- {fault}" in shown for fault in faults.value.faults)
+    assert f"\nhint: {missing.value.hint}" in "".join(traceback.format_exception(missing.value))
 
 
 def test_a_job_file_is_loaded_by_its_name_as_text(job: Path) -> None:

@@ -29,12 +29,16 @@ class BatchcallError(Exception):
     def __init__(self, what: str, *, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # for a traceback, as a notebook shows it
 
 
 class JobError(BatchcallError):
     """The job file or the command is wrong. `faults` has one sentence per fault, each naming its key."""
 
     def __init__(self, what: str, *, faults: tuple[str, ...] = (), hint: str = "") -> None:
+        for fault in faults:
+            self.add_note(f"- {fault}")
         super().__init__(what, hint=hint)
         self.faults = faults
 
