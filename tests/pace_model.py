@@ -21,6 +21,7 @@ from batchcall.engine.feed import Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.pool import Pool
 from batchcall.engine.row_loop import LiveEngine
+from batchcall.engine.steering import Steering
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Pacer
@@ -270,10 +271,9 @@ def paced_pool(
             for name, (server, pacer) in members.items()
         ]
         engine = LiveEngine(
-            pool=Pool(endpoints),
+            steering=Steering(pool=Pool(endpoints), budget=Budget(), roll=dice.random),
             parser=AnswerParser(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
-            budget=Budget(),
             recorder=Forgetful(),
             reasks=0,
             now_s=loop.time,

@@ -31,6 +31,7 @@ from batchcall.engine.feed import Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.pool import Pool
 from batchcall.engine.row_loop import LiveEngine
+from batchcall.engine.steering import Steering
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health, Verdict
 from batchcall.pacing.pacer import Pacer
@@ -174,10 +175,9 @@ def live(
             health=Health(host="relay.example"),
         )
         engine = LiveEngine(
-            pool=Pool([endpoint]),
+            steering=Steering(pool=Pool([endpoint]), budget=budget or Budget(), roll=lambda: 0.5),
             parser=AnswerParser(dialect, repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
-            budget=budget or Budget(),
             recorder=recorder,
             reasks=reasks,
             now_s=loop.time,

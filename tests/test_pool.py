@@ -107,7 +107,7 @@ def test_an_endpoint_that_refuses_the_key_leaves_the_pool_after_one_request() ->
     refusing, said = Refusing(), list[str]()
 
     def listen(engine: LiveEngine) -> None:
-        engine.say = said.append
+        engine.steering.say = said.append
 
     course, by_endpoint = paced_pool(
         {"wrong key": (refusing, given(600)), "good": (HiddenServer(), given(600))}, rows=200, watch=listen
@@ -233,7 +233,7 @@ def test_a_row_that_every_endpoint_refuses_ends_after_its_attempts_and_costs_the
     said = list[str]()
 
     def listen(engine: LiveEngine) -> None:
-        engine.say = said.append
+        engine.steering.say = said.append
 
     course, _ = paced_pool(servers, rows=300, watch=listen)
 

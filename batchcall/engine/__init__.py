@@ -6,5 +6,6 @@ from batchcall.engine.gate import Gate
 from batchcall.engine.metrics import watched_queue
 from batchcall.engine.pool import Pool
 from batchcall.engine.row_loop import LiveEngine
+from batchcall.engine.steering import Steering
 
-__all__ = ["Endpoint", "Feed", "Gate", "LiveEngine", "Pool", "watched_queue"]
+__all__ = ["Endpoint", "Feed", "Gate", "LiveEngine", "Pool", "Steering", "watched_queue"]

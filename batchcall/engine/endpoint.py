@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
-from batchcall.answers import ParsedAttempt
-from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape
-from batchcall.dialects import Dialect, max_tokens_of, read_limits
+from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape, Usage
+from batchcall.dialects import Dialect, max_tokens_of
 from batchcall.engine.gate import Gate
 from batchcall.http import Transport
-from batchcall.pacing import Health, Orders, Pacer, Verdict
+from batchcall.pacing import Health, Orders, Pacer, TokenEstimate, Verdict
 from batchcall.requests import Sent, sent_to
 
 _SHAPES_HELD = 1024
 _NEVER_A_ROWS = frozenset({FailureKind.NO_DESCRIPTORS, FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME})
 
 
-class Endpoint(msgspec.Struct, eq=False):
-    """A member of a pool, or all there is."""
+class Route(msgspec.Struct, eq=False, kw_only=True):
+    """The way to an endpoint: what a request becomes for it, and how it is sent there."""
 
     name: str  # as the column `endpoint` says it
     transport: Transport
     dialect: Dialect
-    gate: Gate
-    pacer: Pacer
-    health: Health
     model: str | None = None  # what it is asked for instead of the request's own model
     takes_any_name: bool = True  # of a tool, so that all go out by their own
     names_protocol: bool = False  # whether its attempts record its protocol: those of a pool may differ in it
-    left: Verdict | None = None  # why it is not asked any more
-    requests: int = 0  # sent by this run
-    answered: int = 0  # of these, with a completion
-    coming: int = 0  # rows of a pool that are on their way through the gate
-    _orders: Orders | None = None
+    estimate: TokenEstimate = msgspec.field(default_factory=TokenEstimate)
     _sent: dict[Shape, Sent] = {}  # what becomes of each shape here
 
     def encode(self, request: Request) -> HttpRequest:
@@ -50,11 +40,37 @@ class Endpoint(msgspec.Struct, eq=False):
 
     def expected_tokens(self, http: HttpRequest, request: Request) -> float:
         """How many tokens this request is expected to take."""
-        return self.pacer.estimate.tokens(len(http.body), max_tokens_of(request.shape))
+        return self.estimate.tokens(len(http.body), max_tokens_of(request.shape))
 
     @property
     def is_held(self) -> bool:
         """Nobody is let through for now, or ever again."""
+        raise NotImplementedError
+
+    @property
+    def is_down(self) -> bool:
+        """What fails here now is not the row's fault."""
+        raise NotImplementedError
+
+    def wants_limits(self, now_s: float) -> bool:
+        """Whether the headers of an answer are worth reading: now and then is enough."""
+        raise NotImplementedError
+
+
+class Endpoint(Route, eq=False, kw_only=True):
+    """A member of a pool, or all there is."""
+
+    gate: Gate
+    pacer: Pacer
+    health: Health
+    left: Verdict | None = None  # why it is not asked any more
+    requests: int = 0  # sent by this run
+    answered: int = 0  # of these, with a completion
+    coming: int = 0  # rows of a pool that are on their way through the gate
+    _orders: Orders | None = None
+
+    @property
+    def is_held(self) -> bool:
         return self.left is not None or self.gate.pause_left_s > 0
 
     @property
@@ -67,11 +83,19 @@ class Endpoint(msgspec.Struct, eq=False):
         """Share of what may be in flight that is."""
         return (self.gate.in_flight + self.coming) / self.gate.most_in_flight
 
-    def learn(self, row: int, read: ParsedAttempt, *, sent_at_s: float, now_s: float, roll: float) -> None:
-        """Let the pacer learn from one attempt."""
+    @property
+    def is_down(self) -> bool:
+        return self.pacer.is_down
+
+    def wants_limits(self, now_s: float) -> bool:
+        return self.pacer.wants_limits(now_s)
+
+    def learn(
+        self, row: int, failure: Failure | None, usage: Usage, *, sent_at_s: float, now_s: float, roll: float
+    ) -> None:
+        """Let the pacer learn from one attempt; `failure` None: it brought a completion."""
         # A rejected request shows the endpoint at work, but not that the job is right: all rows may be rejected for one
         # wrong parameter. So it does not count for the ramp (`is_judged`).
-        failure, usage = read.failure, read.usage
         if failure is None:
             in_flight = self.gate.in_flight + self.coming  # whoever is on the way already fills a place
             self.pacer.answered(sent_at_s, now_s, in_flight=in_flight, work=float(usage.completion_tokens or 1))
@@ -82,19 +106,6 @@ class Endpoint(msgspec.Struct, eq=False):
                 self.pacer.saw_limits(failure.limits, now_s)
         if usage.total_tokens:
             self.pacer.used(usage.total_tokens, now_s)
-
-    def read_headers(self, read: ParsedAttempt, *, now_s: float, epoch_s: float) -> None:
-        """Limits, where an answer names them; now and then is enough."""
-        if read.attempt.response is not None and self.pacer.wants_limits(now_s):
-            self.pacer.saw_limits(read_limits(read.attempt.response.headers, now_s=epoch_s), now_s)
-
-    def judge(self, read: ParsedAttempt, clock: Callable[[], float]) -> Verdict | None:
-        """Whether it still serves this job, after this attempt. `clock` is the loop's."""
-        if read.failure is None:
-            self.answered += 1
-            self.health.saw_reply()
-            return None
-        return self.health.saw(read.failure) or self.pacer.verdict(clock())
 
     def takes_no_try(self, failure: Failure) -> bool:
         """A failure that a row did not cause."""

@@ -12,11 +12,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 
 from batchcall.base import ExitCode, HttpRequest, Request
-from batchcall.engine.endpoint import Endpoint
+from batchcall.engine.endpoint import Endpoint, Route
 from batchcall.engine.gate import Admission
 from batchcall.pacing import Health, Verdict
 
-_Waiter = tuple["asyncio.Future[Endpoint]", Collection[Endpoint]]
+_Waiter = tuple["asyncio.Future[Endpoint]", Collection[Route]]
 
 
 class Pool:
@@ -107,7 +107,7 @@ class Pool:
         return Verdict(exit_code, f"no endpoint is left ({named})", hints, first)
 
     async def admit(
-        self, make_request: Callable[[Endpoint], Request], *, avoid: Collection[Endpoint] = ()
+        self, make_request: Callable[[Endpoint], Request], *, avoid: Collection[Route] = ()
     ) -> tuple[Endpoint, HttpRequest, Admission]:
         """Wait until one request may go: to which endpoint, as what, and its place there, which the caller must leave.
 
@@ -143,6 +143,12 @@ class Pool:
                 endpoint.gate.send_away()
             self._serve()
 
+    def gave_up(self) -> None:
+        """A row has failed as often as it may while nothing else was answered."""
+        for endpoint in self.living:
+            if not endpoint.pacer.breaker.is_open:
+                endpoint.pacer.breaker.gave_up()
+
     def leave(self, endpoint: Endpoint, why: Verdict) -> bool:
         """Send this one nothing more. Returns whether another one is left."""
         endpoint.left = endpoint.left or why
@@ -151,7 +157,7 @@ class Pool:
             self._serve()
         return bool(self.living)
 
-    async def _choose(self, avoid: Collection[Endpoint]) -> Endpoint:
+    async def _choose(self, avoid: Collection[Route]) -> Endpoint:
         """Wait for an endpoint that can take a request; its `coming` counts the caller until `_arrived`."""
         if not self._line and (endpoint := self._best(avoid)) is not None:
             endpoint.coming += 1
@@ -175,7 +181,7 @@ class Pool:
         endpoint.coming -= 1
         self._serve()
 
-    def _best(self, avoid: Collection[Endpoint]) -> Endpoint | None:
+    def _best(self, avoid: Collection[Route]) -> Endpoint | None:
         """The one with most room of those that are ready; None while none is."""
         # A row goes back to an endpoint that it should avoid only when no other can be had for a while.
         if avoid and all(one in avoid or one.is_held for one in self.endpoints):

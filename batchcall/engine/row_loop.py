@@ -10,45 +10,20 @@ from typing import TypeVar
 import msgspec
 
 from batchcall.answers import AnswerParser, Ended, ParsedAttempt, Prepared, size_of
-from batchcall.base import (
-    NO_USAGE,
-    Attempt,
-    BatchcallError,
-    Failure,
-    HttpRequest,
-    HttpResponse,
-    Money,
-    Request,
-    Status,
-)
+from batchcall.base import Attempt, BatchcallError, Failure, HttpRequest, HttpResponse, Request
+from batchcall.dialects import read_limits
 from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.feed import Backlog, Feed, Results
 from batchcall.engine.gate import Admission
-from batchcall.engine.pool import Pool
 from batchcall.engine.reading import Reading, Recorder
 from batchcall.engine.row_retry import RowRetry, Rules, Send, Stay
+from batchcall.engine.steering import Came, Steering
 from batchcall.engine.waiting_room import WaitingRoom
 from batchcall.http import is_long
-from batchcall.pacing import Budget, ProxyCutoffs, RetryPolicy, Verdict, may_doubt
+from batchcall.pacing import RetryPolicy, Verdict
 
 Item = TypeVar("Item")
 Take = Callable[[], Awaitable[Prepared | Ended | None]]  # the next row, prepared; None: there are no more
-
-
-class Traffic(msgspec.Struct):
-    """What this run sent, whatever became of it."""
-
-    requests: int = 0
-    answered: int = 0  # requests that brought a completion, valid or not: these are paid
-    rows_paid_once: int = 0  # that ended, and no request of theirs may have been billed in vain
-    possibly_paid_twice: dict[str, int] = {}  # by reason
-    in_doubt: int = 0  # of these, while the endpoint was up
-
-    def sent(self, after: str | None) -> None:
-        """A request was sent; `after` is how the one before it failed, where that may be billed."""
-        self.requests += 1
-        if after is not None:
-            self.possibly_paid_twice[after] = self.possibly_paid_twice.get(after, 0) + 1
 
 
 class Worker(msgspec.Struct, eq=False):
@@ -65,32 +40,26 @@ class LiveEngine:
     def __init__(
         self,
         *,
-        pool: Pool,
+        steering: Steering,
         parser: AnswerParser,
         retry: RetryPolicy,
-        budget: Budget,
         recorder: Recorder,
         reasks: int,
         now_s: Callable[[], float],
         roll: Callable[[], float],
         reread: Callable[[Attempt, Request], ParsedAttempt],
-        say: Callable[[str], None] = lambda note: None,
         grace_s: float | None = None,
     ) -> None:
-        """`now_s` is in seconds since the epoch, `roll` a number in [0, 1); `say` is for what a person should know now.
+        """`now_s` is in seconds since the epoch, `roll` a number in [0, 1).
 
         `reread` reads as the parser does, in a process of its own; it may take a minute, so it is called in a thread.
         `grace_s` is how long answers are awaited after a stop; None: until each is there or out of time.
         """
-        self.pool = pool
+        self.steering = steering
         self.parser = parser
-        self.budget = budget
-        self.say = say
-        self.traffic = Traffic()
         self.stopped: Verdict | BatchcallError | None = None
         self.given_up = 0  # requests still in flight then: perhaps paid, and sent again by the next run
         self.waiting_retries = 0  # rows that wait to be tried again
-        self.proxy_cutoffs = ProxyCutoffs()
         self._rules = Rules(retry, reasks)
         self._recorder = recorder
         self._reading = Reading(recorder, parser, reread=reread, stop=self.stop)
@@ -102,7 +71,8 @@ class LiveEngine:
         self._results: Results[Ended] = Results(most=1, size_of=size_of)
         self._unsent = Backlog()
         self._one_waits = asyncio.Lock()  # for room there: the next one only when the first has taken its row
-        self._aside = WaitingRoom(pool)
+        self._aside = WaitingRoom(steering.around)
+        steering.stop = self.stop
 
     @contextlib.asynccontextmanager
     async def outcomes(
@@ -128,7 +98,7 @@ class LiveEngine:
             return prepare(feed.items.popleft())
 
         self._clock = asyncio.get_running_loop().time
-        self._results = Results(most=4 * self.pool.most_in_flight, size_of=size_of)
+        self._results = Results(most=4 * self.steering.most_in_flight, size_of=size_of)
         async with asyncio.TaskGroup() as group:
             running = group.create_task(self._run_workers(take, feed.close))
             try:
@@ -139,7 +109,7 @@ class LiveEngine:
     @property
     def bound_by(self) -> str:
         """What keeps more from going on: as `Gate.bound_by`, or "disk" while outcomes wait to be written."""
-        return "disk" if self._results.is_full else self.pool.bound_by
+        return "disk" if self._results.is_full else self.steering.bound_by
 
     def stop(self, why: Verdict | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
@@ -160,13 +130,10 @@ class LiveEngine:
                 self.given_up += worker.task.cancel()
 
     async def _run_workers(self, take: Take, close: Callable[[], Awaitable[None]]) -> None:
-        for endpoint in self.pool.endpoints:
-            self.pool.obey(endpoint, asyncio.get_running_loop().time())
-        if (spent := self.budget.verdict) is not None:
-            self.stop(spent)
+        self.steering.begin()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(self.pool.most_in_flight):
+                for _ in range(self.steering.most_in_flight):
                     worker = Worker()
                     worker.task = group.create_task(self._work(worker, take))
                     self._workers.append(worker)
@@ -236,23 +203,20 @@ class LiveEngine:
     async def _live(self, worker: Worker, row: RowRetry) -> Ended | None:
         """One row's life. None: it has no outcome yet, since the run stops or it was set aside."""
         while isinstance(step := self._next_step(row), Send):
-            self.traffic.in_doubt += step.is_doubtful
+            if step.is_doubtful:
+                self.steering.doubts()
             if row.tries and step.wait_s:
                 self.waiting_retries += 1
                 try:
                     await asyncio.sleep(step.wait_s)
                 finally:
                     self.waiting_retries -= 1
-            endpoint, http, admission = await self.pool.admit(row.request, avoid=row.failed_at)
+            endpoint, http, admission = await self.steering.admit(row.request, avoid=row.failed_at)
             try:
-                read = await self._send_once(worker, row, endpoint, http, admission, waited_s=step.wait_s)
+                goes_on = await self._send_once(worker, row, endpoint, http, admission, waited_s=step.wait_s)
             finally:
                 admission.leave()
-            if read is None:
-                return None
-            self.traffic.answered += read.failure is None
-            verdict = endpoint.judge(read, self._clock)
-            if verdict is not None and not self._go_on_without(endpoint, verdict):
+            if not goes_on:
                 return None
         if step is Stay.SET_ASIDE:
             self._aside.add(row)
@@ -261,9 +225,9 @@ class LiveEngine:
 
     def _next_step(self, row: RowRetry) -> Send | Stay:
         if not row.reads or row.reads[-1].failure is None:
-            return row.next_step(self._rules, self.pool)
-        doubts = may_doubt(self.traffic.in_doubt, self.traffic.answered)
-        return row.next_step(self._rules, self.pool, may_doubt=doubts, roll=self._roll())
+            return row.next_step(self._rules, self.steering.around)
+        doubts = self.steering.may_doubt
+        return row.next_step(self._rules, self.steering.around, may_doubt=doubts, roll=self._roll())
 
     async def _send_once(
         self,
@@ -274,8 +238,8 @@ class LiveEngine:
         admission: Admission,
         *,
         waited_s: float,
-    ) -> ParsedAttempt | None:
-        """One attempt: its answer is on disk before it is read. None: it was not sent, the run stops."""
+    ) -> bool:
+        """One attempt: its answer is on disk before it is read. False: it was not sent, or the run ends with it."""
         prepared, clock = row.prepared, self._clock
         if row.unsent_bytes:
             self._no_longer_unsent(row)
@@ -289,13 +253,9 @@ class LiveEngine:
                 announce, prepared.row.index, number, prepared.request_hash, sent_at_s, after
             ):
                 admission.settle(0)
-                return None
-            self.traffic.sent(after)
+                return False
+            self.steering.sent(endpoint, admission, after)
             row.goes_out(admission.through_at_s)
-            endpoint.requests += 1
-            endpoint.pacer.sent(admission.through_at_s)
-            if endpoint.pacer.is_ramping:
-                self.pool.obey(endpoint, admission.through_at_s)
             worker.is_sending = True
             began_s = clock()  # not by `now_s`, which may be set meanwhile
             answer = await endpoint.transport.post(http)
@@ -322,50 +282,27 @@ class LiveEngine:
         finally:
             worker.is_busy = worker.is_sending = False
 
-        self._learn(row, endpoint, http, admission, read)
-        return read
+        return await self._learn(row, endpoint, http, admission, read)
 
-    def _learn(
+    async def _learn(
         self, row: RowRetry, endpoint: Endpoint, http: HttpRequest, admission: Admission, read: ParsedAttempt
-    ) -> None:
-        """Pass on what one attempt says of its row and of its endpoint, and count what it cost."""
-        # While the place is still taken: the pacer must have seen this answer before the next row gets it. Otherwise a
-        # 429 would let one more request go at the old pace.
-        self._spend(row, endpoint, http, admission, read)
-        now_s, sent_at_s = self._clock(), admission.through_at_s
-        endpoint.learn(row.prepared.row.index, read, sent_at_s=sent_at_s, now_s=now_s, roll=self._roll())
-        row.came(read, endpoint, self.pool)
-        if read.failure is not None:
-            self.proxy_cutoffs.saw(read.failure, now_s - sent_at_s)
-        endpoint.read_headers(read, now_s=now_s, epoch_s=self._now_s())
-        self.pool.obey(endpoint, now_s)
-
-    def _spend(
-        self, row: RowRetry, endpoint: Endpoint, http: HttpRequest, admission: Admission, read: ParsedAttempt
-    ) -> None:
-        """Count what an attempt cost, and make what was reserved at the gate what was used."""
-        usage = read.usage
-        if self.budget.has_limits and (read.reply is not None or usage != NO_USAGE):
-            self.budget.spend(cost=self.parser.cost(row.prepared, read), tokens=usage.total_tokens)
-            if (spent := self.budget.verdict) is not None and self.stopped is None:
-                self.stop(spent)
-        # An answer without a count keeps its reservation: the provider may have counted it, and the estimate is the
-        # best guess.
+    ) -> bool:
+        """Pass on what one attempt says of its row and of its endpoint. Returns whether the run goes on."""
+        steering, failure, usage = self.steering, read.failure, read.usage
+        cost = self.parser.cost(row.prepared, read) if steering.counts_cost else None
+        response = read.attempt.response
+        is_worth_reading = response is not None and endpoint.wants_limits(self._clock())
+        limits = read_limits(response.headers, now_s=self._now_s()) if response and is_worth_reading else None
+        came = Came(row.prepared.row.index, failure, read.reply is not None, usage, cost, limits)
         if usage.total_tokens is not None:
-            admission.settle(usage.total_tokens)
-            endpoint.pacer.estimate.learn(len(http.body), usage)
-        elif read.failure is not None and read.failure.kind.rule.money in (Money.REFUSED, Money.UNSENT):
-            admission.settle(0)
-
-    def _go_on_without(self, endpoint: Endpoint, verdict: Verdict) -> bool:
-        """An endpoint serves this job no more; where it was the last one, the run ends."""
-        was_there = endpoint.left is None
-        if self.pool.leave(endpoint, verdict):
-            if was_there:
-                self.say(f"{endpoint.name} is no longer used: {verdict.reason}. {len(self.pool.living)} left")
+            endpoint.estimate.learn(len(http.body), usage)
+        if failure is None:
+            steering.answered(endpoint, admission, came)
+            row.came(read, endpoint, steering.around)
             return True
-        self.stop(self.pool.verdict)
-        return False
+        lesson = await steering.failed(endpoint, admission, came, failure)
+        row.came(read, endpoint, steering.around, takes_no_try=lesson.takes_no_try)
+        return lesson.goes_on
 
     def _end(self, row: RowRetry) -> Ended:
         prepared, reads = row.prepared, row.reads
@@ -376,17 +313,8 @@ class LiveEngine:
         outcome = self.parser.outcome(prepared, reads)
         of_this_run = reads[len(prepared.attempts) :]
         replies = [read for read in of_this_run if read.reply is not None]
-        if replies and (len(replies) == len(of_this_run) or not any(read.is_ambiguous for read in of_this_run)):
-            self.traffic.rows_paid_once += 1
+        is_sure = len(replies) == len(of_this_run) or not any(read.is_ambiguous for read in of_this_run)
         if of_this_run:
-            self._sample(reads[-1].attempt.endpoint, outcome.status)
+            name = reads[-1].attempt.endpoint
+            self.steering.row_ended(name, outcome.status, is_paid_once=bool(replies) and is_sure)
         return Ended(prepared.row, outcome, tuple([read.attempt for read in reads]))
-
-    def _sample(self, name: str, status: Status) -> None:
-        """The first rows may show a fault that no single answer names: of the job, or of one endpoint of several."""
-        sample = self.pool.sample
-        if sample is not None and (verdict := sample.saw_row_end(status)) is not None:
-            self.stop(verdict)
-        endpoint = self.pool.only or next(one for one in self.pool.endpoints if one.name == name)
-        if (verdict := endpoint.health.saw_row_end(status)) is not None:
-            self._go_on_without(endpoint, verdict)

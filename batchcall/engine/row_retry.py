@@ -10,7 +10,7 @@ import msgspec
 
 from batchcall.answers import WORTH_REASKING, ParsedAttempt, Prepared
 from batchcall.base import Request, Scope
-from batchcall.engine.endpoint import Endpoint
+from batchcall.engine.endpoint import Route
 from batchcall.pacing import RetryPolicy, is_of_endpoint
 
 _PROBES_OF_A_ROW = 3
@@ -34,7 +34,7 @@ class Around(Protocol):
     """What the endpoints are like at this moment. `Pool` is one."""
 
     @property
-    def living(self) -> Sequence[Endpoint]: ...
+    def living(self) -> Sequence[Route]: ...
     @property
     def is_down(self) -> bool: ...
     @property
@@ -61,9 +61,9 @@ class RowRetry(msgspec.Struct, eq=False):
     outages: int = 0  # how many outages had ended when it was set aside
     is_final: bool = False  # it is not set aside again
     unsent_bytes: int = 0  # that it counts with among those that wait to be sent for the first time
-    failed_at: tuple[Endpoint, ...] = ()  # since its last reply; others are asked first
+    failed_at: tuple[Route, ...] = ()  # since its last reply; others are asked first
 
-    def request(self, endpoint: Endpoint) -> Request:
+    def request(self, endpoint: Route) -> Request:
         """The row's own request, or, where an invalid answer came, the follow-up that quotes it with its faults."""
         request = self.prepared.request
         for read in self.reads:
@@ -90,8 +90,8 @@ class RowRetry(msgspec.Struct, eq=False):
         if self.began_s < 0:
             self.began_s = at_s
 
-    def came(self, read: ParsedAttempt, endpoint: Endpoint, around: Around) -> None:
-        """The request that was sent last came to this; the pacer of its endpoint has seen it."""
+    def came(self, read: ParsedAttempt, endpoint: Route, around: Around, *, takes_no_try: bool = False) -> None:
+        """The request that was sent last came to this. `takes_no_try`: the row did not cause it."""
         self.reads.append(read)
         failure = read.failure
         if failure is None:
@@ -102,7 +102,7 @@ class RowRetry(msgspec.Struct, eq=False):
             self.failed_at = (*self.failed_at, endpoint)
         # Two failures do not count as a try of the row: one that only showed that the endpoint is down, and a wrong key
         # of one endpoint while others may serve it.
-        if endpoint.takes_no_try(failure):
+        if takes_no_try:
             self.probes += 1
         elif failure.kind.rule.scope is not Scope.JOB or all(one in self.failed_at for one in around.living):
             self.tries += 1
@@ -158,7 +158,7 @@ class RowRetry(msgspec.Struct, eq=False):
         # all are down, or after a failure that took no try: then the gate holds the row for as long as it takes.
         living = around.living
         has_others = self.tries < len(living) and not all(one in self.failed_at or one.is_held for one in living)
-        need_not_wait = is_from_before or not self.tries or has_others or all(one.pacer.is_down for one in living)
+        need_not_wait = is_from_before or not self.tries or has_others or all(one.is_down for one in living)
         return Send(0.0 if need_not_wait else wait_s, is_doubtful)
 
 

@@ -23,9 +23,7 @@ class WaitingRoom:
         pool = self._pool
         row.outages = pool.outages - pool.is_down  # the end of one that is under way is still to come
         row.probes = 0
-        for endpoint in pool.living:
-            if not endpoint.pacer.breaker.is_open:
-                endpoint.pacer.breaker.gave_up()
+        pool.gave_up()
         self._rows.append(row)
 
     def next(self, *, is_end: bool = False) -> RowRetry | None:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from batchcall.base import ExitCode, Failure, FailureKind, RateLimits, Scope
 from batchcall.pacing.breaker import Breaker, is_of_endpoint
-from batchcall.pacing.estimate import TokenEstimate
 from batchcall.pacing.health import Verdict, used_up
 from batchcall.pacing.open_limit import OpenLimit
 from batchcall.pacing.rate import LastMinute, LearntRate
@@ -57,7 +56,6 @@ class Pacer:
         self.most_in_flight = most_auto if concurrency is None else concurrency
         self.window = Window(self.most_in_flight) if concurrency is None else None
         self.breaker = Breaker()
-        self.estimate = TokenEstimate()
         self.open_limit = OpenLimit()
         self._rate = LearntRate(requests_per_minute / 60 if requests_per_minute else None)
         self._has_own_rate = bool(requests_per_minute)

@@ -45,10 +45,10 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
     run.entry.ended_at = datetime.datetime.fromtimestamp(ended_at_s, datetime.UTC).isoformat(timespec="seconds")
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.resume_at = summary.resume_at
-    run.entry.rows, run.entry.requests = progress.rows_here, engine.traffic.requests
-    run.entry.answered = engine.traffic.answered
-    run.entry.rows_paid_once = engine.traffic.rows_paid_once
-    run.entry.possibly_paid_twice = engine.traffic.possibly_paid_twice
+    run.entry.rows, run.entry.requests = progress.rows_here, engine.steering.traffic.requests
+    run.entry.answered = engine.steering.traffic.answered
+    run.entry.rows_paid_once = engine.steering.traffic.rows_paid_once
+    run.entry.possibly_paid_twice = engine.steering.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
     run.entry.given_up = engine.given_up
     run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
@@ -100,9 +100,9 @@ def _summary(
         is_complete=run.resumption.runfile.is_complete,
         rows_expected=progress.rows_seen or run.output.rows or run.resumption.runfile.input.rows_expected,
         rows_here=progress.rows_here,
-        requests=engine.traffic.requests,
-        rows_paid_once=engine.traffic.rows_paid_once,
-        possibly_paid_twice=dict(engine.traffic.possibly_paid_twice),
+        requests=engine.steering.traffic.requests,
+        rows_paid_once=engine.steering.traffic.rows_paid_once,
+        possibly_paid_twice=dict(engine.steering.traffic.possibly_paid_twice),
         indeterminate=run.output.indeterminate,
         given_up=engine.given_up,
         damaged=run.output.damaged,
@@ -112,12 +112,12 @@ def _summary(
         advice=advice_text(
             progress.bounds,
             given=frozenset(name for name in _PACE_KEYS if getattr(run.job.limits, name) is not None),
-            proxy_cutoffs=engine.proxy_cutoffs.same_second,
+            proxy_cutoffs=engine.steering.proxy_cutoffs.same_second,
         ),
         an_error=progress.an_error,
         endpoints=tuple(
             EndpointUse(one.name, one.requests, one.answered, one.left.reason if one.left is not None else None)
-            for one in engine.pool.endpoints
+            for one in engine.steering.pool.endpoints
         ),
         exit_code=exit_code,
         is_free=is_free(run.job, run.resumption.runfile),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from batchcall.base import Redactor, Request, Secret
 from batchcall.dialects import DIALECTS
-from batchcall.engine import Endpoint, Gate, LiveEngine, Pool
+from batchcall.engine import Endpoint, Gate, LiveEngine, Pool, Steering
 from batchcall.http import open_transport
 from batchcall.job import EndpointSection, Job, auth_of, endpoint_names, masked, pace_of, resolve_key, takes_any_name
 from batchcall.output import Totals
@@ -68,22 +68,21 @@ async def open_engine(run: Run, keys: Keys, say: Callable[[str], None]) -> Async
             unpublished = await asyncio.to_thread(unpublished_answers, run.output.disk, folder, skim, has_died=has_died)
         child = stack.enter_context(contextlib.closing(ReadingChild(masked(job))))
         sample = Health(host="", tolerates_all=limits.tolerates_all) if len(endpoints) > 1 else None
+        budget = Budget(
+            max_cost=limits.max_cost,
+            max_tokens=limits.max_tokens_total,
+            cost=sum(one.cost or 0.0 for one in (run.progress.totals, unpublished.spent, aside)),
+            tokens=sum(one.total_tokens or 0 for one in (run.progress.totals, unpublished.spent, aside)),
+        )
         yield LiveEngine(
-            pool=Pool(endpoints, sample=sample),
+            steering=Steering(pool=Pool(endpoints, sample=sample), budget=budget, roll=random.random, say=say),
             parser=parser,
             retry=RetryPolicy(max_attempts=limits.attempts),
-            budget=Budget(
-                max_cost=limits.max_cost,
-                max_tokens=limits.max_tokens_total,
-                cost=sum(one.cost or 0.0 for one in (run.progress.totals, unpublished.spent, aside)),
-                tokens=sum(one.total_tokens or 0 for one in (run.progress.totals, unpublished.spent, aside)),
-            ),
             recorder=run.output,
             reasks=job.validate.reask,
             now_s=time.time,
             roll=random.random,
             reread=lambda attempt, request: child.read(attempt, Request(request.shape, [])),
-            say=say,
             grace_s=run.options.grace_s,
         )
 

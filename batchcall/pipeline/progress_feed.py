@@ -89,7 +89,7 @@ async def _count_expected(run: Run) -> None:
 def _snapshot(
     run: Run, engine: LiveEngine, feed: Feed[PendingRow], rows_at_start: int, elapsed_s: float, speed: _Speed
 ) -> Snapshot:
-    pool, progress, totals = engine.pool, run.progress, run.progress.totals
+    pool, progress, totals = engine.steering.pool, run.progress, run.progress.totals
     untaken = None if progress.rows_expected is None else progress.rows_expected - totals.rows - pool.in_flight
     return Snapshot(
         rows=totals.rows,
@@ -98,7 +98,7 @@ def _snapshot(
         failed=totals.failed,
         tokens=totals.total_tokens or 0,
         cost=totals.cost,
-        requests=engine.traffic.requests,
+        requests=engine.steering.traffic.requests,
         in_flight=pool.in_flight,
         waits_for=_waits_for(engine, feed),
         pause_s=pool.pause_left_s,

@@ -275,7 +275,7 @@ async def _drive(
             why = Verdict(ExitCode.STOPPED_EARLY, reason, "run the same command again to continue")
             timer = asyncio.get_running_loop().call_later(seconds, engine.stop, why)
             stack.callback(timer.cancel)
-        for endpoint in engine.pool.endpoints:
+        for endpoint in engine.steering.pool.endpoints:
             await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
         await stack.enter_async_context(show_progress(run, engine, feed, show))
         outcomes = await stack.enter_async_context(engine.outcomes(feed, partial(prepare_row, run)))

@@ -80,7 +80,7 @@ def outcomes_of(seed: int, *, reasks: int, concurrency: int) -> dict[str, Any]:
         )
         for one in run.ended
     ]
-    traffic = run.engine.traffic
+    traffic = run.engine.steering.traffic
     return {
         "statuses": dict(sorted(Counter(str(end[1]) for end in ends).items())),
         "requests": traffic.requests,

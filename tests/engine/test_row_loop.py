@@ -82,7 +82,7 @@ def test_what_was_not_billed_is_tried_as_often_as_the_job_allows() -> None:
     assert run.ended[3].outcome.status is Status.OVERLOADED
     assert run.ended[3].outcome.attempts == 4
     assert ("gave up", 3) in run.recorder.events
-    assert run.engine.traffic.possibly_paid_twice == {}
+    assert run.engine.steering.traffic.possibly_paid_twice == {}
 
 
 def test_what_may_be_billed_is_tried_twice_more_at_most_and_counted() -> None:
@@ -90,7 +90,7 @@ def test_what_may_be_billed_is_tried_twice_more_at_most_and_counted() -> None:
 
     assert run.ended[3].outcome.status is Status.TIMED_OUT
     assert run.ended[3].outcome.attempts == 3
-    assert run.engine.traffic.possibly_paid_twice == {"timed_out": 2}
+    assert run.engine.steering.traffic.possibly_paid_twice == {"timed_out": 2}
     assert len(run.ended) == 60
 
 
@@ -149,7 +149,7 @@ def test_requests_that_may_be_billed_are_sent_again_for_a_share_of_the_job_only(
 
     run = live(ScriptedTransport(times_out_half_the_time), [question(row) for row in range(600)], concurrency=16)
 
-    assert run.engine.traffic.in_doubt <= 100 + 0.1 * run.engine.traffic.answered + 16
+    assert run.engine.steering.traffic.in_doubt <= 100 + 0.1 * run.engine.steering.traffic.answered + 16
     assert len(run.ended) == 600
 
 

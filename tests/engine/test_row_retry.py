@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,10 +29,17 @@ class Around:
     last_good_s: float = 0.0
 
 
-def an_endpoint(*, is_held: bool = False, is_down: bool = False, takes_no_try: bool = False) -> Any:
-    return SimpleNamespace(
-        is_held=is_held, pacer=SimpleNamespace(is_down=is_down), takes_no_try=lambda failure: takes_no_try
-    )
+@dataclass(eq=False)
+class An:
+    """An endpoint as a test says it is."""
+
+    is_held: bool = False
+    is_down: bool = False
+    takes_no_try: bool = False
+
+
+def an_endpoint(**state: bool) -> Any:
+    return An(**state)
 
 
 ONE = an_endpoint()
@@ -71,7 +77,7 @@ class Course:
         row = RowRetry(question(0), [], 0, 0)
         for read in self.reads:
             row.goes_out(5.0)
-            row.came(read, self.endpoint, self.around)
+            row.came(read, self.endpoint, self.around, takes_no_try=self.endpoint.takes_no_try)
         return row
 
     def next(self, *, may_doubt: bool = True) -> Send | Stay:
