@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 from collections import deque
@@ -80,6 +81,23 @@ class FileSet(msgspec.Struct, frozen=True):
         """Whether a read costs a round trip, so that few large ones are better than many small ones."""
         return not isinstance(self.filesystem, fs.LocalFileSystem)
 
+    def changes(self) -> list[str]:
+        """What has become of these files since they were found, a sentence for each that is not what it was.
+
+        By size and time of change, as a listing has them. Nothing where the store does not answer.
+        """
+        try:
+            found = self.filesystem.get_file_info([file.path for file in self.files])
+        except (OSError, pa.ArrowException):
+            return []
+        return [
+            f"{file.name} is gone"
+            if not now.is_file
+            else f"{file.name} was {_state(file.size, file.mtime_ns)} and is {_state(now.size, now.mtime_ns or 0)}"
+            for file, now in zip(self.files, found, strict=True)
+            if (now.is_file, now.size, now.mtime_ns or 0) != (True, file.size, file.mtime_ns)
+        ]
+
 
 def find_files(path: str, *, output: Path | None = None) -> FileSet:
     """The files that `path` names, sorted by name. Raises InputError when there are none, or they are a mixture.
@@ -154,6 +172,13 @@ def _lost_links(place: _Place, files: Iterable[InputFile]) -> Iterator[str]:
             is_meant = _is_named(entry.name, wildcard) and _format_of(entry.name) is not None
             if is_meant and entry.is_symlink() and not os.path.exists(entry.path):
                 yield f"{entry.name} is a link to {os.readlink(entry.path)}, which does not exist: not read"
+
+
+def _state(size: int, mtime_ns: int) -> str:
+    if not mtime_ns:
+        return f"{size:,} bytes"
+    changed_at = datetime.datetime.fromtimestamp(mtime_ns // 10**9, datetime.UTC)
+    return f"{size:,} bytes, changed at {changed_at:%H:%M:%S.}{mtime_ns // 10**6 % 1000:03} UTC"
 
 
 def reason(error: BaseException) -> str:

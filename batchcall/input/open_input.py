@@ -40,6 +40,7 @@ class Input:
 
     def __init__(self, files: FileSet, table: Table, *, id_column: str | None) -> None:
         self._shown = files.shown
+        self.changes = files.changes
         self._table = table
         self._rows: int | None = None  # once they were counted
         self.files = files.files

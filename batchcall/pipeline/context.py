@@ -36,6 +36,7 @@ class Progress(msgspec.Struct):
     an_error: str | None = None  # of the first row that failed in this run
     rows_expected: int | None = None  # of the input and within --limit, once they are counted; None: not known
     rows_seen: int | None = None  # rows of the input, once its end was reached
+    input_changes: list[str] | None = None  # of its files until the last row was read; None: more is to be read
     bounds: Bounds = msgspec.field(default_factory=Bounds)  # what the run waited for, and for how long
 
 

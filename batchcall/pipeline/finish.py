@@ -25,6 +25,11 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
     if progress.rows_seen is not None:
         output.end_of_input(progress.rows_seen)
         runfile.input.rows = progress.rows_seen
+    input_note, is_mixed = _input_change(run)
+    if is_mixed:
+        runfile.input.fingerprint = ""  # of no content: the next run compares every row with the input
+        if stopped is None:
+            stopped = Verdict(ExitCode.STOPPED_EARLY, "the input changed while it was read", hint=_COMPARED)
     for part in output.unfinished():
         try:
             output.seal(part)
@@ -35,11 +40,11 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
     totals.bill.add(Bill.from_json(runfile.bill_aside))
     runfile.totals = totals.as_json()
     rows = progress.rows_seen if progress.rows_seen is not None else output.rows  # now, or by an earlier run
-    runfile.is_complete = rows is not None and totals.rows >= rows
+    runfile.is_complete = rows is not None and totals.rows >= rows and not is_mixed
     unpublished, skim = Unpublished(), skimming(engine.parser, model=model_of(run.job))
     if not runfile.is_complete:
         unpublished = unpublished_answers(run.output.disk, output.folder, skim)
-    summary = _summary(run, engine, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim))
+    summary = _summary(run, engine, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim), input_note)
     # Not before the rows of this run have ended: the clock may have been set back meanwhile.
     ended_at_s = max(time.time(), run.entry.started_at_s + run.elapsed_s)
     run.entry.ended_at = datetime.datetime.fromtimestamp(ended_at_s, datetime.UTC).isoformat(timespec="seconds")
@@ -58,6 +63,25 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
     run.write_record(is_last=True)
     output.mark_success(runfile.is_complete)
     return summary
+
+
+def _input_change(run: Run) -> tuple[str, bool]:
+    """What has changed in the files of the input since the run began, and whether rows were read before and after."""
+    while_read = run.progress.input_changes
+    is_mixed = while_read != []
+    changes = while_read or run.source.changes()
+    if not changes:
+        return "", False
+    more = f"; and {len(changes) - _NAMED_AT_MOST:,} more" if len(changes) > _NAMED_AT_MOST else ""
+    named = "; ".join(changes[:_NAMED_AT_MOST]) + more
+    if is_mixed:
+        return f"changed while it was read ({named}): rows may be of the old content or of the new", True
+    what = "changed after its last row was read: the output has the rows as they were"
+    return f"{what} ({named}). The same command takes up the change", False
+
+
+_NAMED_AT_MOST = 3  # files
+_COMPARED = "run the same command again: it compares every row with the input and asks only what has no answer yet"
 
 
 def too_many_failed(run: Run) -> Verdict | None:
@@ -88,6 +112,7 @@ def _summary(
     stopped: Verdict | BatchcallError | None,
     unpublished: Unpublished,
     aside: Totals,
+    input_note: str,
 ) -> Summary:
     quota = stopped.quota if isinstance(stopped, Verdict) else None
     progress = run.progress
@@ -123,6 +148,7 @@ def _summary(
         is_free=is_free(run.job, run.resumption.runfile),
         resume_at=None if quota is None else as_utc(quota.renewed_at_s).isoformat(),
         resume_at_is_stated=quota is None or quota.is_stated,
+        input_note=input_note,
         left_out=dict(run.output.left_out.most_common()),
         left_out_of_arguments=dict(run.output.members_left_out.most_common()),
     )

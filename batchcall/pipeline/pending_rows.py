@@ -26,6 +26,7 @@ class PendingBatch(msgspec.Struct):
     marks: list[Mark] = []  # where the parts begin that were opened
     retried: list[Outcome] = []  # of rows in these parts that are done again
     rows_seen: int | None = None  # rows of the input, where its end was reached
+    input_changes: list[str] | None = None  # of its files since the run began, where nothing more is read
 
 
 def pending_rows(run: Run) -> Iterator[PendingBatch]:
@@ -54,8 +55,10 @@ def pending_rows(run: Run) -> Iterator[PendingBatch]:
             if start is not None:
                 break
             if limit is not None and last_seen + 1 >= limit:
+                yield PendingBatch(input_changes=run.source.changes())
                 return
-    yield PendingBatch(rows_seen=output.rows or (last_seen + 1 if last_seen >= 0 else run.source.count_rows()))
+    rows_seen = output.rows or (last_seen + 1 if last_seen >= 0 else run.source.count_rows())
+    yield PendingBatch(rows_seen=rows_seen, input_changes=run.source.changes())
 
 
 def _next_undone(number: int, done: set[int]) -> int:
@@ -91,6 +94,7 @@ def take_batch(run: Run, batch: PendingBatch) -> list[PendingRow]:
     for outcome in batch.retried:
         run.progress.totals.count(outcome, times=-1)
     run.resumption.runfile.input.marks += map(list, batch.marks)
+    run.progress.input_changes = batch.input_changes
     if batch.rows_seen is not None:
         run.progress.rows_seen = batch.rows_seen
     return batch.rows

@@ -68,6 +68,7 @@ class Summary(msgspec.Struct, frozen=True):
     resume_at_is_stated: bool = True  # by the endpoint; else it is when such a quota is usually renewed
     set_aside: dict[str, Any] = {}  # tokens and cost of answers that no row uses any more
     endpoints: tuple[EndpointUse, ...] = ()
+    input_note: str = ""  # what changed in the input while the run was under way, and what that means for the rows
     left_out: dict[str, int] = {}  # rows of this run, by column that had no place for a value
     left_out_of_arguments: dict[str, int] = {}  # rows of this run, by member without a column
 
@@ -96,6 +97,7 @@ class Summary(msgspec.Struct, frozen=True):
                 "damaged_records": self.damaged,
                 "seconds": round(self.seconds, 3),
                 "an_error": self.an_error,
+                "input_note": self.input_note,
                 "left_out": self.left_out,
                 "left_out_of_arguments": self.left_out_of_arguments,
                 "endpoints": [one.as_json() for one in self.endpoints],

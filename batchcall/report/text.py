@@ -30,6 +30,7 @@ def summary_text(summary: Summary) -> str:
         ("left out", summary.left_out and left_out_text(summary.left_out)),
         ("left out", summary.left_out_of_arguments and members_left_out_text(summary.left_out_of_arguments)),
         *(("endpoint", _endpoint(one)) for one in summary.endpoints if len(summary.endpoints) > 1),
+        ("input", summary.input_note),
         ("pace", summary.advice),
         ("ended", summary.reason),
         ("next", summary.hint),
