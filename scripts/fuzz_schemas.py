@@ -24,7 +24,7 @@ from batchcall.answers.arguments import Toolbox  # noqa: E402
 from batchcall.base.records import RawCall, Reply, Tool  # noqa: E402
 from batchcall.http.beside import LONG_BODY, beside  # noqa: E402
 from batchcall.schemas.field_types import json_text  # noqa: E402
-from batchcall.schemas.schema import SchemaError  # noqa: E402
+from batchcall.schemas.walk import SchemaError  # noqa: E402
 from schema_making import compared, deep, hostile, random_schema, random_value  # noqa: E402
 
 LONGEST_S = 1.0

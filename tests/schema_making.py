@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 from jsonschema.validators import validator_for
 
-from batchcall.schemas.schema import SchemaError, compile_schema
+from batchcall.schemas.schema import compile_schema
 from batchcall.schemas.walk import (
     HOLDS_VALUES,
     LISTED_SCHEMAS,
@@ -19,6 +19,7 @@ from batchcall.schemas.walk import (
     ONE_SCHEMA,
     REFERENCES,
     References,
+    SchemaError,
     dicts_in,
 )
 

@@ -17,15 +17,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batchcall.base import Json, RawCall, late_regex
+from batchcall.base import Json, RawCall, is_deeper, late_regex
 from batchcall.schemas import (
+    ALL_KINDS,
+    WHOLE,
     CompiledTool,
     Effort,
+    Kinds,
     TooMuchWork,
     json_text,
+    kinds_of,
     pattern_cost,
     pattern_matcher,
+    plain_numbers,
     resolve,
+    types_in,
     without_surrogates,
 )
 
@@ -109,7 +115,7 @@ def without_copies(calls: Sequence[RawCall], effort: Effort) -> list[RawCall]:
             # Compared as JSON where there is time for it, since a relay may write the copy with other white space.
             with suppress(NotJson, UnicodeEncodeError, TooMuchWork):
                 effort.spend(len(arguments))
-                arguments = json_text(_plain_numbers(read_json(arguments)))
+                arguments = json_text(plain_numbers(read_json(arguments), below=_EXACT_BELOW))
             kept.setdefault((call.id, call.name, arguments), call)
     return list(kept.values())
 
@@ -130,21 +136,6 @@ def read_json(text: str) -> Json:
     if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and is_deeper(decoded, MAX_DEPTH):
         raise NotJson(_TOO_DEEP)
     return decoded
-
-
-def is_deeper(value: Json, most: int) -> bool:
-    """Whether objects and lists stand within each other more than `most` times."""
-    level: list[Json] = [value] if isinstance(value, dict | list) else []
-    depth = 0
-    while level and depth <= most:
-        depth += 1
-        level = [
-            inner
-            for one in level
-            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
-            if isinstance(inner, dict | list)
-        ]
-    return depth > most
 
 
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
@@ -271,6 +262,7 @@ def _keep_one_copy(text: str) -> str:
         return text
 
 
+_EXACT_BELOW = 2**53  # a float from there on may stand for several integers
 _BETWEEN_COPIES = " \t\r\n,"
 _EMPTY_OBJECT = late_regex(r"\{\s*\}")
 
@@ -278,17 +270,9 @@ _EMPTY_OBJECT = late_regex(r"\{\s*\}")
 def _are_equal(values: list[Json]) -> bool:
     """Whether all say the same in JSON: white space, the order of keys, escapes and 1.0 for 1 do not count."""
     try:
-        return len({json_text(_plain_numbers(value)) for value in values}) == 1
+        return len({json_text(plain_numbers(value, below=_EXACT_BELOW)) for value in values}) == 1
     except (UnicodeEncodeError, RecursionError):
         return False
-
-
-def _plain_numbers(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, list):
-        return [_plain_numbers(inner) for inner in value]
-    return {name: _plain_numbers(inner) for name, inner in value.items()} if isinstance(value, dict) else value
 
 
 def _keep_last_snapshot(text: str) -> str:
@@ -469,9 +453,7 @@ _WRAPPERS = frozenset(
 _CALL_MARKS = frozenset(("type", "id", "callid", "toolcallid"))
 _CALL_NAMES = frozenset(("name", "function", "functionname", "tool", "toolname", "action", "recipientname"))
 
-Kinds = frozenset[str]
 _Change = Callable[[Json, Kinds], Json]
-_ANY: Kinds = frozenset(("null", "boolean", "integer", "number", "string", "array", "object"))
 _CONTAINERS: Kinds = frozenset(("array", "object"))
 
 
@@ -485,7 +467,7 @@ def _decode_nested(value: Json, kinds: Kinds, steps: list[str]) -> Json:
             decoded = _read_inner(decoded, taken)
         except NotJson:
             return value
-    if not isinstance(decoded, dict | list) or not _kinds_of(decoded) & kinds:
+    if not isinstance(decoded, dict | list) or not kinds_of(decoded) & kinds:
         return value
     steps += taken
     return decoded
@@ -511,16 +493,16 @@ def _coercion(text: str) -> _Change:
 
 
 def _from_string(text: str, kinds: Kinds) -> Json:
-    if text in _WORDS and _kinds_of(_WORDS[text]) & kinds:
+    if text in _WORDS and kinds_of(_WORDS[text]) & kinds:
         return _WORDS[text]
-    if not kinds & _WHOLE or not _NUMBER.fullmatch(text):
+    if not kinds & WHOLE or not _NUMBER.fullmatch(text):
         return text
     try:
         number = read_json(text)
         is_exact = isinstance(number, int) or Decimal(text) == Decimal(repr(number))
     except (NotJson, InvalidOperation):  # the latter: an exponent beyond what a Decimal counts
         return text
-    return number if is_exact and _kinds_of(number) & kinds else text
+    return number if is_exact and kinds_of(number) & kinds else text
 
 
 _WORDS: Mapping[str, Json] = {"true": True, "True": True, "false": False, "False": False, "null": None}
@@ -559,7 +541,7 @@ class _Walk:
         if not places or depth > MAX_DEPTH:
             return value
         kinds: Kinds = frozenset().union(*(self._kinds(place) for place in places))
-        if not _kinds_of(value) & kinds:
+        if not kinds_of(value) & kinds:
             value = self.change(value, kinds)
         if isinstance(value, dict | list) and not self.effort.can(len(value) * 2 * _UNITS_A_PART):
             return value
@@ -574,21 +556,19 @@ class _Walk:
     def _kinds(self, schema: Json) -> Kinds:
         """The kinds of values a schema may accept."""
         if not isinstance(schema, dict):
-            return _ANY if schema is not False else frozenset()
+            return ALL_KINDS if schema is not False else frozenset()
         if id(schema) in self.known:
             return self.known[id(schema)]
-        self.known[id(schema)] = _ANY  # while it is looked at: a reference may lead back here
+        self.known[id(schema)] = ALL_KINDS  # while it is looked at: a reference may lead back here
 
         # Only what all of its words allow at once.
-        written = schema.get("type")
-        named = [written] if isinstance(written, str) else written
-        kinds = frozenset(one for one in named if isinstance(one, str)) if isinstance(named, list) else _ANY
+        kinds = types_in(schema) or ALL_KINDS
         if "number" in kinds:
             kinds |= {"integer"}
         if isinstance(listed := schema.get("enum"), list):
-            kinds &= frozenset().union(*(_kinds_of(value) for value in listed))
+            kinds &= frozenset().union(*(kinds_of(value) for value in listed))
         if "const" in schema:
-            kinds &= _kinds_of(schema["const"])
+            kinds &= kinds_of(schema["const"])
         for part in self._always(schema):
             kinds &= self._kinds(part)
         for keyword in ("anyOf", "oneOf"):
@@ -644,24 +624,6 @@ class _Walk:
             self.effort.spend(len(key) * pattern_cost(pattern))
             said += [one] if self.patterns[pattern](key) else []
         return said or ([schema["additionalProperties"]] if "additionalProperties" in schema else [])
-
-
-def _kinds_of(value: Json) -> Kinds:
-    if isinstance(value, float) and value.is_integer():
-        return _WHOLE
-    return _KINDS[type(value)]
-
-
-_WHOLE: Kinds = frozenset(("integer", "number"))
-_KINDS: Mapping[type, Kinds] = {
-    type(None): frozenset(("null",)),
-    bool: frozenset(("boolean",)),
-    int: _WHOLE,
-    float: frozenset(("number",)),
-    str: frozenset(("string",)),
-    list: frozenset(("array",)),
-    dict: frozenset(("object",)),
-}
 
 
 def match_tool(name: str, own_names: Mapping[str, str]) -> str | None:

@@ -26,6 +26,7 @@ from batchcall.base.version import VERSION
 
 if TYPE_CHECKING:
     from batchcall.base.did_you_mean import close_to
+    from batchcall.base.nesting import is_deeper
     from batchcall.base.records import (
         NO_USAGE,
         Attempt,
@@ -90,11 +91,13 @@ __all__ = [
     "close_to",
     "counted",
     "fewer_collections",
+    "is_deeper",
     "late_regex",
     "printable",
 ]
 
-_HOMES = {"Redactor": "redaction", "close_to": "did_you_mean"}  # of all other names that are not here yet: records
+# Of all other names that are not here yet: records.
+_HOMES = {"Redactor": "redaction", "close_to": "did_you_mean", "is_deeper": "nesting"}
 
 
 def __getattr__(name: str) -> Any:

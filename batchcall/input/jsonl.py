@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 import pyarrow as pa
 
-from batchcall.base import InputError, Row
+from batchcall.base import InputError, Row, is_deeper
 from batchcall.input.compressed import decompressed
 from batchcall.input.files import FileSet, InputFile, reason
 from batchcall.input.kept_columns import KeptColumns
@@ -307,7 +307,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise _LineFault(f"the line is {_JSON_NAMES[type(value)]}, not an object")
     # Only a nested value can be deep, and none with few brackets is.
-    if not _NESTED.isdisjoint(map(type, value.values())) and _brackets(line) > MAX_DEPTH and _is_too_deep(value):
+    is_nested = not _NESTED.isdisjoint(map(type, value.values()))
+    if is_nested and _brackets(line) > MAX_DEPTH and is_deeper(value, MAX_DEPTH):
         raise _LineFault(_TOO_DEEP)
     return value
 
@@ -364,16 +365,6 @@ def _finite(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-
-
-def _is_too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        members = (outer.values() if type(outer) is dict else outer for outer in level)
-        level = [inner for of_outer in members for inner in of_outer if type(inner) in (dict, list)]
-        if not level:
-            return False
-    return True
 
 
 _Kind = type | str  # of a value: its type; of an integer how wide it is

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from batchcall.base import Json
-from batchcall.schemas.walk import as_dict, as_list, escaped, has_inner_id, resolve
+from batchcall.schemas.walk import as_dict, as_list, escaped, has_inner_id, resolve, types_in
 
 # The rule: a column has the narrowest type that takes every value the schema accepts. Where there is none, JSON text:
 # a column that loses values is worse than one that has to be parsed.
@@ -59,15 +59,10 @@ def field_type(schema: dict[str, Json]) -> FieldType:
 def is_plain(kind: FieldType) -> bool:
     """Whether arguments of this type go into Arrow as they are: no part of it is JSON text, nor anything but an object
     where Arrow would make an object of it, as it does of an empty list."""
-    if isinstance(kind, ListOf):
-        return _is_plain_within(kind.element)
-    if isinstance(kind, StructOf):  # all arguments are objects
-        return all(_is_plain_within(inner) for _, inner in kind.fields)
-    return kind is not Scalar.JSON
-
-
-def _is_plain_within(kind: FieldType) -> bool:
-    return is_plain(kind) and (not isinstance(kind, StructOf) or kind.is_sure)
+    if isinstance(kind, Scalar):
+        return kind is not Scalar.JSON
+    inner = [kind.element] if isinstance(kind, ListOf) else [one for _, one in kind.fields]
+    return all(is_plain(one) and (not isinstance(one, StructOf) or one.is_sure) for one in inner)
 
 
 class _Reading:
@@ -115,7 +110,7 @@ class _Reading:
                 yield _any_of([self.known(one, depth) for one in as_list(schema[keyword]) if not _is_null(one)])
 
     def _own(self, schema: dict[str, Json], depth: int) -> FieldType | None:
-        kinds = _types(schema)
+        kinds = types_in(schema)
         if not kinds and ("enum" in schema or "const" in schema):
             values = [value for value in _listed_values(schema) if value is not None]
             of = {type(value) for value in values}
@@ -126,7 +121,7 @@ class _Reading:
             return Scalar.FLOAT64 if of in ({float}, {int, float}) else Scalar.JSON
         if not kinds:  # forgotten types are common, and properties are enough
             return self._struct(schema, depth) if "properties" in schema else None
-        kinds.discard("null")
+        kinds -= {"null"}
         if kinds == {"array"}:
             return self._list(schema, depth)
         if kinds == {"object"}:
@@ -140,7 +135,7 @@ class _Reading:
                 or any(isinstance(one, int) and not INT64_MIN <= one <= INT64_MAX for one in _listed_values(schema))
             )
             return Scalar.JSON if beyond else Scalar.INT64
-        return _OF_TYPES.get(frozenset(kinds), Scalar.JSON)
+        return _OF_TYPES.get(kinds, Scalar.JSON)
 
     def _list(self, schema: dict[str, Json], depth: int) -> FieldType | None:
         if "prefixItems" in schema:  # a tuple: a list where all its places have one type
@@ -184,15 +179,10 @@ _OF_TYPES: Mapping[frozenset[str], Scalar] = {
 }
 
 
-def _types(schema: Mapping[str, Json]) -> set[str]:
-    kind = schema.get("type")
-    return {kind} if isinstance(kind, str) else {one for one in as_list(kind) if isinstance(one, str)}
-
-
 def _is_null(schema: Json) -> bool:
     if not isinstance(schema, dict):
         return False
-    return _types(schema) == {"null"} or schema.get("enum") == [None] or schema.get("const", 0) is None
+    return types_in(schema) == {"null"} or schema.get("enum") == [None] or schema.get("const", 0) is None
 
 
 def _bound(schema: Mapping[str, Json], keyword: str) -> float:
@@ -246,6 +236,17 @@ def json_text_as_it_is(value: Json) -> str:
 
 
 _encode_as_it_is = msgspec.json.Encoder().encode
+
+
+def plain_numbers(value: Json, *, below: float = float("inf")) -> Json:
+    """The value with whole numbers as integers, 1 for 1.0; floats from `below` on stay as they are."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < below:
+        return int(value)
+    if isinstance(value, list):
+        return [plain_numbers(one, below=below) for one in value]
+    if isinstance(value, dict):
+        return {name: plain_numbers(one, below=below) for name, one in value.items()}
+    return value
 
 
 def converter(kind: FieldType, path: str = "") -> Converter:

@@ -13,9 +13,9 @@ import jsonschema_rs
 import msgspec
 
 from batchcall.base import Json
-from batchcall.schemas.field_types import encode_json, shortened
+from batchcall.schemas.field_types import encode_json, plain_numbers, shortened
 from batchcall.schemas.walk import REFERENCES, References, as_dict, has_unevaluated, pointer
-from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost
+from batchcall.schemas.work import UNITS_A_STEP, Effort, pattern_cost, size_of
 
 MAX_FAULTS = 4  # of one schema on one value: three are reported, and that there are more
 _UNITS_A_LOOK = 50  # at what is known already
@@ -195,7 +195,7 @@ class Judge(msgspec.Struct):
         if alone.is_unique and isinstance(value, list):
             self.effort.spend(self._size(value) * 20)
             # As JSON text, 1 and 1.0 are one number, true and 1 are two values.
-            if len({one if isinstance(one, str) else encode_json(_whole_floats(one)) for one in value}) < length:
+            if len({one if isinstance(one, str) else encode_json(plain_numbers(one)) for one in value}) < length:
                 found.faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
         for apply in alone.applicators:
             # After a fault it is not known what would have been looked at, so `unevaluated…` cannot be judged.
@@ -222,16 +222,8 @@ class Judge(msgspec.Struct):
         if not isinstance(value, dict | list):
             return 1 + (len(value) // 8 if isinstance(value, str) else 0)
         if id(value) not in self.sizes:
-            # What the walk costs is spent while it goes on, so a value that is too large is not walked to its end.
-            size, waiting = 0, [value]
-            while waiting:
-                node = waiting.pop()
-                inner = node.values() if isinstance(node, dict) else node
-                self.effort.spend(len(inner) * 5)
-                size += len(inner)
-                waiting += [one for one in inner if isinstance(one, dict | list)]
-                size += sum(len(one) // 8 for one in inner if isinstance(one, str))
-            self.sizes[id(value)] = size
+            size = size_of(value, effort=self.effort)
+            self.sizes[id(value)] = size.parts - 1 + size.characters // 8
         return self.sizes[id(value)]
 
 
@@ -476,14 +468,6 @@ _APPLICATORS: tuple[tuple[tuple[str, ...], _Applicator, int, int], ...] = (
     (("unevaluatedProperties",), _unevaluated_members, _D2019, _D2020),
     (("unevaluatedItems",), _unevaluated_items, _D2019, _D2020),
 )
-
-
-def _whole_floats(value: Json) -> Json:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_whole_floats(one) for one in value]
-    return {name: _whole_floats(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def _shown(value: Json) -> str:

@@ -13,14 +13,19 @@ from urllib.parse import unquote
 from batchcall.base import Json, Tool, close_to
 from batchcall.schemas.field_types import shortened
 from batchcall.schemas.walk import (
+    ALL_KINDS,
     LISTED_SCHEMAS,
     NAMED_SCHEMAS,
     ONE_SCHEMA,
+    WHOLE,
+    Kinds,
     as_dict,
     as_list,
     has_inner_id,
+    kinds_of,
     pointer,
     resolve,
+    types_in,
     walk,
 )
 
@@ -54,8 +59,6 @@ def lint_tools(tools: Sequence[Tool]) -> Findings:
 
 
 _Schema = Mapping[str, Json]
-_Kinds = frozenset[str]
-_ALL = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
 
 
 class _Place(NamedTuple):
@@ -63,14 +66,14 @@ class _Place(NamedTuple):
 
     path: str
     schema: _Schema
-    kinds: _Kinds
+    kinds: Kinds
 
 
 class _Clash(NamedTuple):
     """What cannot be met at once."""
 
     what: str  # "path: what"
-    kinds: _Kinds  # none of these is valid
+    kinds: Kinds  # none of these is valid
 
 
 def _impossible(root: _Schema) -> Iterator[str]:
@@ -88,7 +91,7 @@ def _impossible(root: _Schema) -> Iterator[str]:
 def _needed(root: _Schema) -> Iterator[_Place]:
     """The schemas that a value of each arguments must satisfy: they themselves, and what is required in them."""
     follows = not has_inner_id(root)
-    waiting: list[tuple[str, Json, _Kinds]] = [("", dict(root), frozenset({"object"}))]
+    waiting: list[tuple[str, Json, Kinds]] = [("", dict(root), frozenset({"object"}))]
     seen: set[int] = set()
     while waiting:
         path, schema, kinds = waiting.pop()
@@ -107,7 +110,7 @@ def _needed(root: _Schema) -> Iterator[_Place]:
         if place.kinds == {"object"}:
             properties = as_dict(schema.get("properties"))
             required = [name for name in _required(schema) if name in properties]
-            waiting += [(path + pointer(("properties", name)), properties[name], _ALL) for name in required]
+            waiting += [(path + pointer(("properties", name)), properties[name], ALL_KINDS) for name in required]
 
 
 _NEVER: dict[str, Json] = {"not": {}}
@@ -129,13 +132,12 @@ def _odd(root: _Schema) -> Iterator[str]:
                     yield f"{place.path}/required: {shortened(name, _SHOWN)}: no such property{_meant(near)}"
 
 
-def _kinds_of(schema: _Schema) -> _Kinds:
+def _kinds_of(schema: _Schema) -> Kinds:
     """What `type` allows: all kinds where it is missing, or has a name that is read as another."""
-    written = schema.get("type")
-    kinds = {one for one in (written if isinstance(written, list) else [written]) if isinstance(one, str)}
-    if not kinds or not kinds <= _ALL:
-        return _ALL
-    return frozenset(kinds | {"integer"}) if "number" in kinds else frozenset(kinds)
+    kinds = types_in(schema)
+    if not kinds or not kinds <= ALL_KINDS:
+        return ALL_KINDS
+    return kinds | {"integer"} if "number" in kinds else kinds
 
 
 # What cannot be met
@@ -147,15 +149,11 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
         if not isinstance(values, list):
             continue
         if not values:
-            yield _Clash(f"{place.path}/{keyword}: is empty: no value is valid", _ALL)
-        elif not any(
-            place.kinds & (_NUMBER if isinstance(value, float) and value.is_integer() else _KINDS[type(value)])
-            for value in values
-        ):
+            yield _Clash(f"{place.path}/{keyword}: is empty: no value is valid", ALL_KINDS)
+        elif not any(place.kinds & kinds_of(value) for value in values):
             written = shortened(schema.get("type", "object"), _SHOWN)
-            yield _Clash(
-                f"{place.path}/{keyword}: none of its values is of the type {written}: no value is valid", _ALL
-            )
+            what = f"none of its values is of the type {written}: no value is valid"
+            yield _Clash(f"{place.path}/{keyword}: {what}", ALL_KINDS)
     for low, high, kinds, is_open in _RANGES:
         least, most = schema.get(low), schema.get(high)
         if not (place.kinds & kinds and _is_number(least) and _is_number(most)):
@@ -175,31 +173,19 @@ def _clashes(place: _Place) -> Iterator[_Clash]:
             yield _Clash(f"{place.path}/required: {what}{meant}", frozenset({"object"}))
 
 
-_NUMBER = frozenset({"number", "integer"})
 _RANGES = (
     ("minLength", "maxLength", frozenset({"string"}), False),
     ("minItems", "maxItems", frozenset({"array"}), False),
     ("minProperties", "maxProperties", frozenset({"object"}), False),
-    ("minimum", "maximum", _NUMBER, False),
-    ("exclusiveMinimum", "maximum", _NUMBER, True),
-    ("minimum", "exclusiveMaximum", _NUMBER, True),
-    ("exclusiveMinimum", "exclusiveMaximum", _NUMBER, True),
+    ("minimum", "maximum", WHOLE, False),
+    ("exclusiveMinimum", "maximum", WHOLE, True),
+    ("minimum", "exclusiveMaximum", WHOLE, True),
+    ("exclusiveMinimum", "exclusiveMaximum", WHOLE, True),
 )
 
 
 def _is_number(value: Json) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_KINDS: Mapping[type, _Kinds] = {
-    type(None): frozenset({"null"}),
-    bool: frozenset({"boolean"}),
-    int: _NUMBER,
-    float: frozenset({"number"}),
-    str: frozenset({"string"}),
-    list: frozenset({"array"}),
-    dict: frozenset({"object"}),
-}
 
 
 def _required(schema: _Schema) -> list[str]:

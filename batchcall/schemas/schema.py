@@ -27,6 +27,7 @@ from batchcall.schemas.walk import (
     ONE_SCHEMA,
     REFERENCES,
     References,
+    SchemaError,
     dicts_in,
     escaped,
     has_inner_id,
@@ -40,25 +41,12 @@ Formats = Literal["lenient", "strict", "off"]
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 100
 MAX_NODES = 20_000
-MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
-MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
 MAX_PATTERNS = 300_000  # places in all patterns together: a microsecond each to compile
 _PLACES_OF_PROPERTY = 1_000  # of a class of Unicode, such as all letters
 MAX_ERRORS = 3  # reported of one value
 _UNITS_A_PART_COUNTED = 3
 _SHARE_EXPLAINED = 0.25  # of the work that an answer may cause
 _SHOWN_VALUE = 80  # characters of a value in a message
-
-
-class SchemaError(ValueError):
-    """A schema that cannot be used. `path` is a JSON pointer into it, `what` a sentence without a full stop."""
-
-    def __init__(self, path: str, what: str, *, tool: str | None = None) -> None:
-        whose = f"tool {tool!r}, " if tool is not None else ""
-        super().__init__(f"{whose}{path or 'schema'}: {what}")
-        self.path = path
-        self.what = what
-        self.tool = tool
 
 
 class CompiledSchema(msgspec.Struct, frozen=True):
@@ -82,7 +70,7 @@ class CompiledSchema(msgspec.Struct, frozen=True):
         if units is None or units > effort.units:
             size = size_of(value)
             effort.spend(min(size.parts * _UNITS_A_PART_COUNTED, effort.units))
-            units = self.bound.a_part * size.parts + self.bound.a_character * size.characters
+            units = self.bound.a_part * size.parts + self.bound.a_character * (size.characters + size.names)
             if (self.has_unique and size.has_long_number) or not effort.can(units):
                 return not Judge(self.rules, effort, explains=False).verdict(value).faults
         effort.spend(units)
@@ -152,7 +140,6 @@ def compile_schema(schema: Mapping[str, Json], *, formats: Formats = "lenient") 
         counted = rf"a character as often as it is repeated, \p{{…}} as {_PLACES_OF_PROPERTY:,}"
         raise SchemaError("", f"its patterns are too large: more than {MAX_PATTERNS:,} characters, counting {counted}")
     left_out = leave_patterns_out(document, references)
-    _Unfolding(document, references).check()
     rules = Rules(document, references, lambda part: _compile(part, mask=MASK, formats=formats))
     return CompiledSchema(
         document,
@@ -269,7 +256,9 @@ def _normalised(schema: Json, path: str, notes: _Notes) -> Json:
             rewritten[keyword] = [_normalised(one, f"{path}/{keyword}/{i}", notes) for i, one in enumerate(listed)]
     for keyword in NAMED_SCHEMAS:
         if isinstance(named := rewritten.get(keyword), dict):
-            rewritten[keyword] = {key: _normalised(one, _join(path, keyword, key), notes) for key, one in named.items()}
+            rewritten[keyword] = {
+                key: _normalised(one, path + pointer((keyword, key)), notes) for key, one in named.items()
+            }
     # Unknown keywords have schemas in them where a reference leads: OpenAPI's `components` is one.
     for keyword in [key for key in rewritten if key not in _KEYWORDS] if notes.meant else ():
         rewritten[keyword] = _normalised_within(rewritten[keyword], f"{path}/{escaped(keyword)}", notes)
@@ -367,61 +356,14 @@ def _move_required(schema: dict[str, Json], path: str, notes: _Notes) -> None:
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return
-    flags = {
-        name: inner["required"]
-        for name, inner in properties.items()
-        if isinstance(inner, dict) and isinstance(inner.get("required"), bool)
-    }
-    if not flags:
-        return
-    schema["properties"] = {
-        name: {key: value for key, value in inner.items() if key != "required"}
-        if isinstance(inner, dict) and name in flags
-        else inner
-        for name, inner in properties.items()
-    }
+    kept, needed = dict(properties), list[str]()
+    for name, inner in properties.items():
+        if isinstance(inner, dict) and isinstance(flag := inner.get("required"), bool):
+            kept[name] = {key: value for key, value in inner.items() if key != "required"}
+            needed += [name] if flag else []
+            notes.add(path + pointer(("properties", name)), f"required: {str(flag).lower()} moved to the object's list")
+    schema["properties"] = kept
     listed = schema.get("required", [])
-    if isinstance(listed, list):
+    if needed and isinstance(listed, list):
         known = {name for name in listed if isinstance(name, str)}  # there may be thousands
-        schema["required"] = listed + [name for name, flag in flags.items() if flag and name not in known]
-    for name, flag in flags.items():
-        notes.add(_join(path, "properties", name), f"required: {str(flag).lower()} moved to the object's list")
-
-
-class _Unfolding:
-    """How many schemas are applied to one value once all references are followed, and how many behind each other. A few
-    definitions that name each other twice come to billions, and a check that never ends."""
-
-    def __init__(self, document: dict[str, Json], references: References) -> None:
-        self.document = document
-        self.references = references
-        self.counts: dict[int, int] = {}  # by identity of the schema; 0 while it is being counted
-        self.chains: dict[int, int] = {}  # the longest way on from a schema, by its identity
-
-    def check(self) -> None:
-        if any(self.count(node) > MAX_CHECKS for node in dicts_in(self.document)):
-            raise SchemaError("", f"expands to more than {MAX_CHECKS:,} checks of one value")
-
-    def count(self, schema: Json, above: int = 0) -> int:
-        """The schemas applied where this one is. `above`: how many led here."""
-        if not isinstance(schema, dict):
-            return 1
-        known = self.counts.get(id(schema))
-        if known is None:
-            self.counts[id(schema)] = 0
-            _check_chain(above)
-            # Those that are applied to the same value.
-            parts = [part.schema for part in self.references.parts_of(schema) if part.member is None]
-            known = self.counts[id(schema)] = 1 + sum(self.count(part, above + 1) for part in parts)
-            self.chains[id(schema)] = 1 + max((self.chains.get(id(part), 0) for part in parts), default=0)
-            _check_chain(self.chains[id(schema)])
-        return known
-
-
-def _check_chain(length: int) -> None:
-    if length > MAX_CHAIN:
-        raise SchemaError("", f"a chain of more than {MAX_CHAIN} references")
-
-
-def _join(path: str, keyword: str, key: str) -> str:
-    return f"{path}/{keyword}/{escaped(key)}"
+        schema["required"] = listed + [name for name in needed if name not in known]

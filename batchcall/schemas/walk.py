@@ -24,7 +24,30 @@ HOLDS_VALUES = ("const", "default", "enum", "example", "examples")  # their valu
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _UNNAMED = frozenset((*ONE_SCHEMA, *LISTED_SCHEMAS))
 
+Kinds = frozenset[str]  # of values, by the names that `type` has for them
+WHOLE: Kinds = frozenset(("integer", "number"))
+_KINDS: Mapping[type, Kinds] = {
+    type(None): frozenset(("null",)),
+    bool: frozenset(("boolean",)),
+    int: WHOLE,
+    float: frozenset(("number",)),
+    str: frozenset(("string",)),
+    list: frozenset(("array",)),
+    dict: frozenset(("object",)),
+}
+ALL_KINDS: Kinds = frozenset().union(*_KINDS.values())
+
 Steps = tuple[str, ...]  # of a JSON pointer, not escaped: ("properties", "total"), ("anyOf", "0")
+
+
+class SchemaError(ValueError):
+    """A schema that cannot be used. `path` is a JSON pointer into it, `what` a sentence without a full stop."""
+
+    def __init__(self, path: str, what: str, *, tool: str | None = None) -> None:
+        whose = f"tool {tool!r}, " if tool is not None else ""
+        super().__init__(f"{whose}{path or 'schema'}: {what}")
+        self.path = path
+        self.what = what
 
 
 class Place(NamedTuple):
@@ -72,6 +95,17 @@ def as_dict(value: Json) -> dict[str, Json]:
 def as_list(value: Json) -> list[Json]:
     """The list; an empty one for anything else."""
     return value if isinstance(value, list) else []
+
+
+def kinds_of(value: Json) -> Kinds:
+    """The names of types that a value has: 1 is an integer and a number, and so is 1.0."""
+    return WHOLE if isinstance(value, float) and value.is_integer() else _KINDS[type(value)]
+
+
+def types_in(schema: Mapping[str, Json]) -> Kinds:
+    """The names in `type`; none where there is no such keyword."""
+    written = schema.get("type")
+    return frozenset(one for one in (written if isinstance(written, list) else [written]) if isinstance(one, str))
 
 
 def dicts_in(document: Json) -> Iterator[dict[str, Json]]:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import msgspec
 
 from batchcall.base import Json
-from batchcall.schemas.walk import REST, References, as_dict
+from batchcall.schemas.walk import REST, Part, References, SchemaError, as_dict
 
 UNITS = 15_000_000  # for all that is done with one answer: 0.3 s on a quiet machine
 UNITS_A_STEP = 500  # of the walk in Python, which takes 10 µs for what the validator does in 20 ns
+UNITS_A_PART_MET = 5  # in a walk that pays as it goes
 _MANY = 10**15  # beyond this it does not matter how many
+MAX_CHECKS = 1_000_000  # schemas applied to one value once every reference is followed
+MAX_CHAIN = 100  # schemas that lead on from one to the next for one value; whoever follows them recurses
 
 
 class TooMuchWork(Exception):
@@ -55,20 +59,24 @@ class Size(NamedTuple):
     """How much there is in a value."""
 
     parts: int
-    characters: int  # of its texts, and of the names in it
+    characters: int  # of its texts
+    names: int  # characters of the names in it
     has_long_number: bool  # an integer beyond 64 bits, which the validator compares slowly
 
 
-def size_of(value: Json) -> Size:
-    parts, characters, has_long_number = 1, 0, False
+def size_of(value: Json, *, effort: Effort | None = None) -> Size:
+    """With an effort, each part is paid for as it is met, so a value that is too large is not walked to its end."""
+    parts, characters, names, has_long_number = 1, 0, 0, False
     waiting = [value]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
-            characters += sum(map(len, node))
+            names += sum(map(len, node))
             inner: Collection[Json] = node.values()
         else:
             inner = node if isinstance(node, list) else [node]
+        if effort is not None:
+            effort.spend(len(inner) * UNITS_A_PART_MET)
         parts += len(inner)
         for one in inner:
             if isinstance(one, str):
@@ -77,7 +85,7 @@ def size_of(value: Json) -> Size:
                 waiting.append(one)
             elif isinstance(one, int) and not -(2**63) <= one < 2**63:
                 has_long_number = True
-    return Size(parts, characters, has_long_number)
+    return Size(parts, characters, names, has_long_number)
 
 
 class _Load(NamedTuple):
@@ -88,14 +96,17 @@ class _Load(NamedTuple):
     most: Bound  # on whichever part gets most
     levels: int  # of the value that it reaches down to
     chain: int  # schemas that lead on from one to the next for the same value
+    checks: int  # schemas that are applied to that value in all
 
 
 _NOTHING = Bound(0, 0)
-_SOMETHING = _Load(Bound(1, 0), {}, Bound(1, 0), 0, 0)  # true, false
+_SOMETHING = _Load(Bound(1, 0), {}, Bound(1, 0), 0, 0, 1)  # true, false
+_OPEN = _SOMETHING._replace()  # of a schema whose parts are being summed
 
 
 def bound_of(document: dict[str, Json], references: References) -> Bound:
-    """The most work that a document causes for a value.
+    """The most work that a document causes for a value. Raises SchemaError where it unfolds to too many checks: a few
+    definitions that name each other twice come to billions.
 
     The validator remembers what a reference gave that leads back to where it came from. Everything else it applies as
     often as it is named, so the schema without those references is a tree, and its branches multiply.
@@ -104,57 +115,49 @@ def bound_of(document: dict[str, Json], references: References) -> Bound:
     # that is met while it is still open closes a loop. It counts as `true` there, and all that it costs is added once
     # for each level of the value that it reaches, since the validator remembers its verdict.
     loads: dict[int, _Load] = {}
-    returns: dict[int, Json] = {}  # the schemas that references lead back to
-    opened: set[int] = set()
-    waiting: list[tuple[dict[str, Json], list[tuple[str | None, Json]] | None]] = [(document, None)]
+    returns: dict[int, None] = {}  # the schemas that references lead back to
+    waiting: list[tuple[dict[str, Json], tuple[Part, ...] | None]] = [(document, None)]
     while waiting:
         schema, parts = waiting.pop()
         if parts is None:
-            if id(schema) in loads or id(schema) in opened:
-                continue
-            opened.add(id(schema))
-            parts = [(part.member, part.schema) for part in references.parts_of(schema)]
-            waiting.append((schema, parts))
-            for _, part in parts:
-                if isinstance(part, dict) and id(part) not in loads and id(part) not in opened:
-                    waiting.append((part, None))
+            if id(schema) not in loads:
+                loads[id(schema)] = _OPEN
+                parts = references.parts_of(schema)
+                waiting.append((schema, parts))
+                waiting += [(part.schema, None) for part in parts if isinstance(part.schema, dict)]
             continue
         kept = []
-        for member, part in parts:
-            if isinstance(part, dict) and id(part) not in loads:
-                returns[id(part)] = part  # still open: a reference back
-                part = True
-            kept.append((member, loads[id(part)] if isinstance(part, dict) else _SOMETHING))
-        loads[id(schema)] = _loaded(schema, kept)
-        opened.discard(id(schema))
+        for part in parts:
+            load = loads[id(part.schema)] if isinstance(part.schema, dict) else _SOMETHING
+            if load is _OPEN:
+                returns[id(part.schema)] = None
+            kept.append((part.member, load))
+        loads[id(schema)] = load = _loaded(schema, kept)
+        if load.checks > MAX_CHECKS:
+            raise SchemaError("", f"expands to more than {MAX_CHECKS:,} checks of one value")
+        if load.chain >= MAX_CHAIN:
+            raise SchemaError("", f"a chain of more than {MAX_CHAIN} references")
     total = loads[id(document)].most
     for node in returns:
-        load = loads[node]
-        total = _sum(total, load.most, load.levels + 1)
+        total = _sum(total, loads[node].most, loads[node].levels + 1)
     return total
 
 
 def _loaded(schema: dict[str, Json], parts: list[tuple[str | None, _Load]]) -> _Load:
-    here, below, levels, chain = _own(schema), dict[str, Bound](), 0, 0
-    within = _NOTHING
-    for member, load in parts:
-        if member is None:
-            chain = max(chain, load.chain + 1)
+    same = [load for member, load in parts if member is None]  # they judge the same value
+    chain = max((load.chain + 1 for load in same), default=0)
     # Which members are evaluated is found out behind the verdict, once more at every level.
     times = 2 + chain if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else 1
+    here, below, levels = _own(schema), dict[str, Bound](), 0
     for member, load in parts:
         if member is None:
             here = _sum(here, load.here, times)
-            for name, bound in load.below.items():
-                below[name] = _sum(below.get(name, _NOTHING), bound, times)
-            levels = max(levels, load.levels)
-        else:
-            below[member] = _sum(below.get(member, _NOTHING), load.most, times)
-            levels = max(levels, load.levels + 1)
+        for name, bound in load.below.items() if member is None else [(member, load.most)]:
+            below[name] = _sum(below.get(name, _NOTHING), bound, times)
+        levels = max(levels, load.levels + (member is not None))
     rest = below.get(REST, _NOTHING)
-    for name, bound in below.items():
-        within = _larger(within, bound if name == REST else _sum(bound, rest, 1))
-    return _Load(here, below, _larger(here, within), levels, chain)
+    within = [bound if name == REST else _sum(bound, rest, 1) for name, bound in below.items()]
+    return _Load(here, below, reduce(_larger, within, here), levels, chain, 1 + sum(load.checks for load in same))
 
 
 def _own(schema: dict[str, Json]) -> Bound:

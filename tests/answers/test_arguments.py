@@ -14,7 +14,7 @@ from batchcall.answers.repair import without_copies
 from batchcall.base.records import RawCall, Reply, Status, Tool, ToolCall, Usage
 from batchcall.requests.row_parts import sent_name, with_sent_names
 from batchcall.schemas.field_types import Scalar, StructOf
-from batchcall.schemas.schema import SchemaError
+from batchcall.schemas.walk import SchemaError
 from batchcall.schemas.work import Effort
 
 SCHEMA = {

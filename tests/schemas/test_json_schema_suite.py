@@ -11,7 +11,8 @@ import pytest
 from batchcall.base.records import Tool
 from batchcall.schemas.field_types import converter, field_type
 from batchcall.schemas.lint import lint_tools
-from batchcall.schemas.schema import SchemaError, compile_schema
+from batchcall.schemas.schema import compile_schema
+from batchcall.schemas.walk import SchemaError
 
 SUITE = Path(__file__).resolve().parents[3] / "shared/data/json-schema-test-suite"
 DRAFTS = {

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from batchcall.schemas.field_types import field_type
-from batchcall.schemas.schema import SchemaError, compile_schema
+from batchcall.schemas.schema import compile_schema
+from batchcall.schemas.walk import SchemaError
 
 AHEAD = r"^(?!tmp)[a-z]+$"  # none that begins with "tmp"
 BACK = r"^(\w)\1$"

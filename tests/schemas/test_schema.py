@@ -10,7 +10,8 @@ from hypothesis import given, settings
 
 from batchcall.base.records import Tool
 from batchcall.schemas.field_types import Scalar, StructOf, field_type
-from batchcall.schemas.schema import CompiledSchema, SchemaError, compile_schema, compile_tool
+from batchcall.schemas.schema import CompiledSchema, compile_schema, compile_tool
+from batchcall.schemas.walk import SchemaError
 from schema_making import ODD_SCHEMAS
 
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"
@@ -312,10 +313,8 @@ def test_formats_that_nobody_knows_accept_everything() -> None:
 
 
 def test_a_tool_whose_arguments_are_no_object_is_refused_by_name() -> None:
-    with pytest.raises(SchemaError, match="'record', /type: arguments must be an object") as refused:
+    with pytest.raises(SchemaError, match="'record', /type: arguments must be an object"):
         compile_tool(tool_with({"type": "array"}))
-
-    assert refused.value.tool == "record"
 
 
 def test_a_tool_without_parameters_takes_any_object() -> None:
