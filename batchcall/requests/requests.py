@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from operator import is_
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -42,27 +42,14 @@ _MAX_SHAPES = 1024
 _MAX_KEYS = 16 * 1024 * 1024  # characters of tool lists by which shapes are found again
 
 
-class RequestBuilder(Protocol):
+class RequestBuilder(msgspec.Struct, frozen=True):
     """Turns rows into requests."""
 
-    @property
-    def columns(self) -> frozenset[str] | None:
-        """Columns of the input that requests are made from; None: all of them."""
-
-    @property
-    def required(self) -> frozenset[str]:
-        """Columns without which no row makes a request."""
-
-    @property
-    def templates(self) -> tuple[Template, ...]:
-        """The templates that a row fills."""
-
-    @property
-    def shape(self) -> Shape | None:
-        """What all requests have in common; None where rows have their own tools or parameters."""
-
-    def build(self, values: Values) -> Request:
-        """The request of a row. Raises RowError and nothing else."""
+    columns: frozenset[str] | None  # of the input, that requests are made from; None: all of them
+    required: frozenset[str]  # those without which no row makes a request
+    templates: tuple[Template, ...]  # that a row fills
+    shape: Shape | None  # what all requests have in common; None where rows have their own tools or parameters
+    build: Callable[[Values], Request]  # the request of a row. Raises RowError and nothing else
 
 
 def make_builder(
@@ -90,7 +77,7 @@ def make_builder(
     job = _JobParts(model, with_sent_names(tools), choice, parameters)
     system_template = compile_template(system, key="request.system") if system is not None else None
     if prompt is None and messages is None and columns is None:
-        return _FromBodies(job, system_template)
+        return _from_bodies(job, system_template)
     if model is None:
         raise ValueError("request.model: is missing")
     columns = columns or {}
@@ -109,8 +96,8 @@ def make_builder(
     else:
         source = _from_column(columns["messages"], system_template)
     if columns.keys() & {"tools", "tool_choice"}:
-        return _FromColumns(job, source, columns.get("tools"), columns.get("tool_choice"))
-    return _FromTemplates(job, source)
+        return _with_tools_of_rows(job, source, columns)
+    return _with_tools_of_job(job, source)
 
 
 class RequestHash:
@@ -336,58 +323,42 @@ def _renames(tools: Sequence[Tool]) -> dict[str, str]:
 # Builders: all from templates, tools from columns, everything from a batch file's body.
 
 
-class _FromTemplates:
+def _with_tools_of_job(job: _JobParts, source: _Messages) -> RequestBuilder:
     """Every request has the job's shape."""
+    assert job.model is not None
+    renames = _renames(job.tools)
+    choice = choice_as_sent(job.tool_choice, renames) if job.tools else None
+    sent = Sent(Shape(job.model, job.tools, choice, job.parameters), renames)
 
-    def __init__(self, job: _JobParts, source: _Messages) -> None:
-        renames = _renames(job.tools)
-        choice = choice_as_sent(job.tool_choice, renames) if job.tools else None
-        assert job.model is not None
-        self.shape = Shape(job.model, job.tools, choice, job.parameters)
-        self.columns = source.columns
-        self.required = source.required
-        self.templates = source.templates
-        self._messages_of = source.of
-        self._renames = renames
+    def build(values: Values) -> Request:
+        return sent.with_messages(source.of(values))
 
-    def build(self, values: Values) -> Request:
-        messages = self._messages_of(values)
-        if self._renames:
-            messages = messages_as_sent(messages, self._renames)
-        return Request(self.shape, messages)
+    return RequestBuilder(source.columns, source.required, source.templates, sent.shape, build)
 
 
-class _FromColumns:
+def _with_tools_of_rows(job: _JobParts, source: _Messages, columns: Mapping[str, str]) -> RequestBuilder:
     """Rows have their own tools, or their own tool choice."""
+    tools_column, choice_column = columns.get("tools"), columns.get("tool_choice")
+    own = {column for column in (tools_column, choice_column) if column is not None}
+    shapes = _Shapes()
 
-    shape = None
-
-    def __init__(self, job: _JobParts, source: _Messages, tools: str | None, choice: str | None) -> None:
-        own = {column for column in (tools, choice) if column is not None}
-        self.columns = None if source.columns is None else source.columns | own
-        self.required = source.required | own
-        self.templates = source.templates
-        self._job = job
-        self._messages_of = source.of
-        self._tools_column = tools
-        self._choice_column = choice
-        self._shapes = _Shapes()
-
-    def build(self, values: Values) -> Request:
-        tools = values.get(self._tools_column) if self._tools_column is not None else None
-        choice = values.get(self._choice_column) if self._choice_column is not None else None
-        sent = self._shapes.get((tools, choice), self._make)
-        return sent.with_messages(self._messages_of(values))
-
-    def _make(self, tools: Any, choice: Any) -> Sent:
+    def make(tools: Any, choice: Any) -> Sent:
         # A row's own tools replace the job's, an empty list too. Its choice does where it has one.
-        assert self._job.model is not None
-        own = read_tools(tools, f"column {self._tools_column!r}")
-        sent = self._job.tools if own is None else with_sent_names(own)
-        wanted = read_choice(choice, f"column {self._choice_column!r}") or self._job.tool_choice
+        assert job.model is not None
+        read = read_tools(tools, f"column {tools_column!r}")
+        sent = job.tools if read is None else with_sent_names(read)
+        wanted = read_choice(choice, f"column {choice_column!r}") or job.tool_choice
         renames = _renames(sent)
-        named = _checked_choice(wanted, sent, f"column {self._choice_column or self._tools_column!r}")
-        return Sent(Shape(self._job.model, sent, choice_as_sent(named, renames), self._job.parameters), renames)
+        named = _checked_choice(wanted, sent, f"column {choice_column or tools_column!r}")
+        return Sent(Shape(job.model, sent, choice_as_sent(named, renames), job.parameters), renames)
+
+    def build(values: Values) -> Request:
+        tools = values.get(tools_column) if tools_column is not None else None
+        choice = values.get(choice_column) if choice_column is not None else None
+        return shapes.get((tools, choice), make).with_messages(source.of(values))
+
+    every = None if source.columns is None else source.columns | own
+    return RequestBuilder(every, source.required | own, source.templates, None, build)
 
 
 def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
@@ -400,20 +371,12 @@ def _checked_choice(choice: Json, tools: Sequence[Tool], where: str) -> Json:
     return choice
 
 
-class _FromBodies:
+def _from_bodies(job: _JobParts, system: Template | None) -> RequestBuilder:
     """Rows of a batch file: {"custom_id", "method", "url", "body"}. What the body lacks, the job may have."""
+    templates = () if system is None else (system,)
+    shapes = _Shapes()
 
-    shape = None
-
-    def __init__(self, job: _JobParts, system: Template | None) -> None:
-        self.templates = () if system is None else (system,)
-        self.columns = _columns_of(self.templates, BATCH_COLUMNS)
-        self.required = _required_by(self.templates) | {"body"}
-        self._job = job
-        self._system = system
-        self._shapes = _Shapes()
-
-    def build(self, values: Values) -> Request:
+    def build(values: Values) -> Request:
         # A row says what kind of request it is, never where it goes: the endpoint is the job's.
         method, url = values.get("method"), values.get("url")
         if method is not None and str(method).upper() != "POST":
@@ -427,33 +390,32 @@ class _FromBodies:
         plain = without_nulls_in_messages(written, "body.messages") if is_nested else written
         messages = checked_messages(plain, "body.messages")
         rest = {name: part for name, part in body.items() if name != "messages"}
-        sent = self._shapes.get(
-            (rest,), (lambda nested: self._make(as_json(nested, "body"))) if is_nested else self._make
-        )
-        return sent.with_messages(_led_by(self._system, messages, values))
+        sent = shapes.get((rest,), lambda rest: _sent_of_body(as_json(rest, "body") if is_nested else rest, job))
+        return sent.with_messages(_led_by(system, messages, values))
 
-    def _make(self, rest: Any) -> Sent:
-        own = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
-        tools = self._tools_of(rest)
-        renames = _renames(tools)
-        choice = rest.get("tool_choice")  # as written, sensible or not: the body is the request
-        if choice is None:
-            choice = _checked_choice(self._job.tool_choice, tools, "request.tool_choice")
-        added = {name: part for name, part in self._job.parameters.items() if name not in own}
-        model = rest.get("model", self._job.model)
-        if not model:
-            raise RowError("body.model: is missing, and so is request.model of the job")
-        if not isinstance(model, str):
-            raise RowError("body.model: is not a string")
-        return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
+    required = _required_by(templates) | {"body"}
+    return RequestBuilder(_columns_of(templates, BATCH_COLUMNS), required, templates, None, build)
 
-    def _tools_of(self, rest: Mapping[str, Json]) -> tuple[Tool, ...]:
-        """The tools to send; legacy `functions` stay among the parameters and take the place of the job's tools."""
-        tools = read_tools(rest.get("tools"), "body.tools")
-        functions = read_tools(rest.get("functions"), "body.functions")
-        if tools is not None:
-            return with_sent_names(tools)
-        return () if functions else self._job.tools
+
+def _sent_of_body(rest: Any, job: _JobParts) -> Sent:
+    own = {name: part for name, part in rest.items() if name not in ("model", "tools", "tool_choice")}
+    tools = read_tools(rest.get("tools"), "body.tools")
+    functions = read_tools(rest.get("functions"), "body.functions")
+    if tools is not None:
+        tools = with_sent_names(tools)
+    else:  # legacy `functions` stay among the parameters and take the place of the job's tools
+        tools = () if functions else job.tools
+    renames = _renames(tools)
+    choice = rest.get("tool_choice")  # as written, sensible or not: the body is the request
+    if choice is None:
+        choice = _checked_choice(job.tool_choice, tools, "request.tool_choice")
+    added = {name: part for name, part in job.parameters.items() if name not in own}
+    model = rest.get("model", job.model)
+    if not model:
+        raise RowError("body.model: is missing, and so is request.model of the job")
+    if not isinstance(model, str):
+        raise RowError("body.model: is not a string")
+    return Sent(Shape(model, tools, choice_as_sent(choice, renames), {**own, **added}), renames)
 
 
 def _body_of(values: Values) -> tuple[Mapping[str, Any], bool]:

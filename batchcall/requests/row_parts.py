@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
-from batchcall.base import Json, Tool
+from batchcall.base import Json, Tool, is_deeper
 from batchcall.requests.prompt import RowError
 
 MAX_DEPTH = 100  # encoders recurse; what people write nests about ten levels
@@ -57,8 +57,8 @@ def parse_json(text: str, where: str) -> Json:
     try:
         value: Json = _DECODER.decode(text.removeprefix("\ufeff"))
         # Looking at the depth costs more than counting brackets, and a text with few of them cannot be deep.
-        if text.count("[") + text.count("{") > MAX_DEPTH:
-            _check_depth(value)
+        if text.count("[") + text.count("{") > MAX_DEPTH and is_deeper(value, MAX_DEPTH):
+            raise RecursionError
     except json.JSONDecodeError as error:
         raise RowError(f"{where}: not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
@@ -184,9 +184,7 @@ def _tool(written: Json, where: str) -> Tool:
 
 def sent_name(tool: Tool) -> str:
     """What a tool is called at endpoints that allow ASCII letters, digits, _ and - only: its name, or one like it."""
-    function = tool.written.get("function")
-    name = function.get("name") if isinstance(function, dict) else None
-    return name if isinstance(name, str) else tool.name
+    return _function_named_in(tool.written) or tool.name
 
 
 def names_as_sent(tools: Sequence[Tool]) -> dict[str, str]:
@@ -253,18 +251,20 @@ def _forcing(name: str) -> dict[str, Json]:
 
 def forced_tool(choice: Json) -> str | None:
     """Name of the tool that a choice forces; None for any other choice."""
-    function = choice.get("function") if isinstance(choice, dict) else None
+    return _function_named_in(choice)
+
+
+def _function_named_in(written: Any) -> str | None:
+    function = written.get("function") if isinstance(written, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
     return name if isinstance(name, str) else None
 
 
 def choice_as_sent(choice: Json, renames: Mapping[str, str]) -> Json:
-    """The choice by the name under which its tool is sent."""
-    name = forced_tool(choice)
-    if name is None or name not in renames:
+    """The choice, or a call in a message, by the name under which its tool is sent."""
+    if not isinstance(choice, dict) or "function" not in choice:
         return choice
-    assert isinstance(choice, dict)
-    return {**choice, "function": {"name": renames[name]}}
+    return {**choice, "function": _named_as_sent(choice["function"], renames)}
 
 
 def messages_as_sent(messages: list[Json], renames: Mapping[str, str]) -> list[Json]:
@@ -277,12 +277,7 @@ def messages_as_sent(messages: list[Json], renames: Mapping[str, str]) -> list[J
             continue
         renamed = dict(message)
         if isinstance(calls := message.get("tool_calls"), list):
-            renamed["tool_calls"] = [
-                {**call, "function": _named_as_sent(call["function"], renames)}
-                if isinstance(call, dict) and "function" in call
-                else call
-                for call in calls
-            ]
+            renamed["tool_calls"] = [choice_as_sent(call, renames) for call in calls]
         if "function_call" in message:
             renamed["function_call"] = _named_as_sent(message["function_call"], renames)
         sent.append(_named_as_sent(renamed, renames) if message.get("role") in ("tool", "function") else renamed)
@@ -296,24 +291,14 @@ def _named_as_sent(named: Json, renames: Mapping[str, str]) -> Json:
     return {**named, "name": renames[name]}
 
 
-def _check_depth(value: Json, levels: int = MAX_DEPTH) -> None:
-    if not isinstance(value, dict | list):
-        return
-    if levels == 0:
-        raise ValueError(_TOO_DEEP)
-    for inner in value.values() if isinstance(value, dict) else value:
-        _check_depth(inner, levels - 1)
-
-
 def _kind(value: Any) -> str:
-    kinds: Mapping[type, str] = {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        type(None): "null",
-        bool: "a boolean",
-    }
-    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+    return _KINDS.get(type(value)) or type(value).__name__
+
+
+_KINDS: Mapping[type, str] = {
+    **{dict: "an object", list: "a list", str: "a string", type(None): "null", bool: "a boolean"},
+    **dict.fromkeys((int, float), "a number"),
+}
 
 
 def _cut(text: str) -> str:
