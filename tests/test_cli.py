@@ -219,6 +219,41 @@ def test_warnings_are_lines_of_json_where_json_is_asked_for(tmp_path: Path) -> N
     assert quiet.stderr == ""
 
 
+def test_what_a_tools_module_prints_is_on_stderr_and_stdout_holds_the_result_alone(tmp_path: Path) -> None:
+    job, out = write_job(tmp_path, rows=2), tmp_path / "out"
+    edit(job, 'file = "tool.json"', 'python = "chatty:Person"')
+    (tmp_path / "chatty.py").write_text(CHATTY)
+
+    for words in (
+        ("check", job, "--json"),
+        ("run", job, "--log-format", "json"),
+        ("status", out, "--json"),
+        ("verify", out, "--json"),
+    ):
+        done = batchcall(*words)
+        assert done.returncode == 0, done.stderr
+        assert isinstance(json.loads(done.stdout), dict)
+        assert done.stdout.count("\n") == 1
+        assert "imported\n" in done.stderr
+        assert "asked for the schema\n" in done.stderr
+
+
+CHATTY = """
+from pydantic import BaseModel
+
+print("imported")
+
+
+class Person(BaseModel):
+    name: str
+
+    @classmethod
+    def model_json_schema(cls):
+        print("asked for the schema")
+        return super().model_json_schema()
+"""
+
+
 # What the output is written to
 
 

@@ -52,7 +52,8 @@ def _from_model(draft: Draft, where: str, written: Written) -> list[Any]:
     """A pydantic model's schema; the module is looked for beside the job file first."""
     module, _, name = written["python"].partition(":")
     try:
-        with _importing_from(draft.folder):
+        # What it prints must not stand between the lines of a result.
+        with _importing_from(draft.folder), contextlib.redirect_stdout(sys.stderr):
             schema = getattr(importlib.import_module(module), name).model_json_schema()
         if not isinstance(schema, dict):
             raise TypeError(f"its schema is a {type(schema).__name__}, not an object")
