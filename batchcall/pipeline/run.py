@@ -15,6 +15,7 @@ from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Stat
 from batchcall.dialects import DIALECTS
 from batchcall.disk import Disk, FolderLostError, RealDisk, guarded, hold_lock, network_file_system, refuse_held
 from batchcall.engine import Feed, LiveEngine, watched_queue
+from batchcall.http import beside, beside_to_the_end
 from batchcall.input import Input, open_input
 from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
 from batchcall.output import (
@@ -50,6 +51,7 @@ class StopSwitch(msgspec.Struct):
     _pull: Callable[[Verdict], None] | None = None
     _early: Verdict | None = None
     is_pulled: bool = False
+    is_preparing: bool = True  # nothing is sent or written yet: the run may as well be cancelled
 
     def pull(self, reason: str, exit_code: ExitCode) -> None:
         self.is_pulled = True
@@ -83,7 +85,7 @@ async def run_job(
     for a person. Raises BatchcallError when the run could not start, or was ended by the endpoint or the disk;
     what arrived is kept in every case.
     """
-    options, say = options or RunOptions(), say or (lambda note: None)
+    options, say, stop = options or RunOptions(), say or (lambda note: None), stop or StopSwitch()
     if options.on_change not in ON_CHANGE:
         raise JobError(f"on_change is {options.on_change!r}", hint=f"use one of {', '.join(ON_CHANGE)}")
     job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
@@ -93,7 +95,7 @@ async def run_job(
     can_have_sent = False
     try:
         with as_output_error(job.output.path):
-            async with _open_run(job, options, say, disk) as run:
+            async with _open_run(job, options, say, stop, disk) as run:
                 can_have_sent = True
                 async with open_engine(run, keys, say) as engine:
                     with _folder_watched(run, engine):
@@ -115,19 +117,20 @@ async def run_job(
 
 
 @contextlib.asynccontextmanager
-async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
+async def _open_run(job: Job, options: RunOptions, say: Say, stop: StopSwitch, disk: Disk) -> AsyncIterator[Run]:
     """Finds everything that can be wrong before a request is sent. The output is locked until the block ends."""
     folder = job.output.path
     # In this order: everything that only reads comes before the first change to the folder, so a job that cannot run
     # leaves no trace. What a crash left is cleared only under the lock: until then it may be another run's at work.
     lock = folder / OWN_FOLDER / "lock"
-    refuse_held(lock)  # at once: preparing may take minutes
-    maker, source, layout = await asyncio.to_thread(_prepare_with_ids, job, disk)
-    doubted = await asyncio.to_thread(doubts, job, maker, source)
+    refuse_held(lock)  # at once: preparing may take minutes, and whoever cancels it does not wait for the thread
+    maker, source, layout = await beside(partial(_prepare_with_ids, job, disk))
+    doubted = await beside(partial(doubts, job, maker, source))
     seen = (*maker.left_out, *maker.findings.doubts, *source.notes, *layout.kept.notes)
     for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
+    stop.is_preparing = False
     make_folders(disk, folder)
     with hold_lock(lock) as still_held, guarded(disk, still_held):
         clear_remains(disk, folder)  # what a crash left half-written
@@ -135,7 +138,8 @@ async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> Asyn
         with contextlib.closing(
             Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
         ) as output:
-            run = await asyncio.to_thread(_begin, job, options, maker, source, output, say)
+            # To its end: its thread writes, which it may do only under the lock.
+            run = await beside_to_the_end(partial(_begin, job, options, maker, source, output, say))
             try:
                 yield run
             finally:
@@ -259,14 +263,11 @@ def _retries_before_s(runs: Sequence[RunEntry], now_s: float) -> float:
     return before_s
 
 
-async def _drive(
-    run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch | None
-) -> Verdict | BatchcallError | None:
+async def _drive(run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch) -> Verdict | BatchcallError | None:
     """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
     # A thread reads the input one batch ahead. Workers of the engine take rows from the feed, and each outcome comes
     # back to this loop, which alone counts and adds to parts. A thread writes whole parts, one at a time.
-    if stop is not None:
-        stop.connect(engine.stop)
+    stop.connect(engine.stop)
     progress, feed = run.progress, Feed(pending_rows(run), partial(take_batch, run))
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(fewer_collections())
