@@ -61,6 +61,7 @@ from batchcall.requests import RowError, Sent, sent_name, sent_to
 _SAMPLE_ROWS = 200
 _ASSUMED_IN_FLIGHT = 64  # where the job says "auto"
 _ASSUMED_LATENCY_S = 2.0  # of an answer, where no run has measured it
+_SHORT_RUN_S = 60
 _SHOWN_NAMES = 5  # tools
 _SHOWN_BODY = 4_000  # characters of the first request
 
@@ -119,7 +120,7 @@ class CheckReport(msgspec.Struct):
             *(("endpoint", endpoint) for endpoint in self.endpoints),
             ("tokens", f"about {self.tokens:,} ({self.basis})"),
             ("cost", free_text(self.cost) if self.is_free else about + money_text(self.cost)),
-            ("time", f"about {duration_text(self.seconds)} (bound by {self.bound_by})"),
+            ("time", self._time()),
             *(("warning", warning) for warning in self.warnings),
             *(("refused", refusal) for refusal in self.refusals),
         ]
@@ -130,6 +131,14 @@ class CheckReport(msgspec.Struct):
         body = orjson.dumps(first["body"], option=orjson.OPT_INDENT_2).decode()
         cut = "" if len(body) <= _SHOWN_BODY else "\n… (cut)"
         return f"{table(lines)}\n\nfirst request:\nPOST {first['url']}\n{headers}\n\n{body[:_SHOWN_BODY]}{cut}"
+
+    def _time(self) -> str:
+        if not self.left:
+            return "none, as nothing is left to do"
+        # Of a short run, what it waits for at its start and end is most: start-up, the first answer alone, the slowest.
+        if self.seconds < _SHORT_RUN_S:
+            return "less than a minute"
+        return f"about {duration_text(self.seconds)} (bound by {self.bound_by})"
 
 
 def check_job(job: Job | Path | str) -> CheckReport:
@@ -370,7 +379,8 @@ def _seconds(job: Job, left: int, tokens: float) -> tuple[float, str]:
         if limits.tokens_per_minute and tokens:
             bounds.append((limits.tokens_per_minute / tokens / 60, "tokens_per_minute"))
         paces.append(min(bounds))  # rows a second of this endpoint, and which of its limits that is
-    return left / sum(rows_per_s for rows_per_s, _ in paces), max(paces)[1]
+    seconds = left / sum(rows_per_s for rows_per_s, _ in paces)
+    return max(seconds, _ASSUMED_LATENCY_S) if left else 0.0, max(paces)[1]
 
 
 def _shown(job: Job, request: Request, http: HttpRequest) -> dict[str, Any]:
