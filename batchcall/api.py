@@ -7,20 +7,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from batchcall.base import BatchcallError, ExitCode
 from batchcall.job import Job
-from batchcall.pipeline import RunOptions, Say, Show, StopSwitch, run_job
+from batchcall.pipeline import RunOptions, Say, Show, StopSwitch, new_loop, run_job
 from batchcall.report import Summary
-
-try:
-    import uvloop
-except ImportError:
-    _LOOP: Callable[[], asyncio.AbstractEventLoop] | None = None
-else:
-    _LOOP = uvloop.new_event_loop
 
 STOPPING_SIGNALS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 if os.name != "nt":  # a terminal or an ssh connection that goes away
@@ -28,26 +21,22 @@ if os.name != "nt":  # a terminal or an ssh connection that goes away
 
 
 class InterruptedRun(BatchcallError):
-    """A signal ended the run at once: a second one, or one that came before anything was sent.
+    """A second signal ended the run at once. What arrived is kept; what was in flight may be paid; it is sent again."""
 
-    What arrived is kept; what was in flight may be paid; it is sent again.
-    """
-
-    def __init__(self, what: str, code: ExitCode, *, hint: str = "") -> None:
-        super().__init__(what, hint=hint)
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__("stopped at once by a second signal", hint="run the same command again to continue")
         self.exit_code = code
 
 
 def run(
     job: Job | Path | str, options: RunOptions | None = None, *, show: Show | None = None, say: Say | None = None
 ) -> Summary:
-    """Run a job and wait for its end; see `run_job`. The first signal drains, a second stops at once, and so does one
-    that comes before anything is sent.
+    """Run a job and wait for its end; see `run_job`. The first signal drains, a second stops at once.
 
     Signals are SIGINT, SIGTERM and SIGHUP; one that the caller ignores (nohup, a shell's `&`) stays ignored.
 
-    Raises BatchcallError when the run could not start, as inside a running event loop; InterruptedRun after a signal
-    that stopped it at once.
+    Raises BatchcallError when the run could not start, as inside a running event loop; InterruptedRun after a second
+    signal.
     """
     with contextlib.suppress(RuntimeError):
         asyncio.get_running_loop()
@@ -55,55 +44,48 @@ def run(
             "batchcall.run cannot wait for a run inside a running event loop, such as that of a notebook",
             hint="write `summary = await batchcall.run_job(...)` instead, with the same arguments",
         )
-    with asyncio.Runner(loop_factory=_LOOP) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_run_with_signals(job, options, show, say))
 
 
 async def _run_with_signals(
     job: Job | Path | str, options: RunOptions | None, show: Show | None, say: Say | None
 ) -> Summary:
-    # The first signal stops the feed, and the run ends by itself. The second cancels this task, and so does the first
-    # while there is nothing to drain. A cancellation that no signal caused is the caller's own, and passes through.
+    # The first signal stops the feed, and the run ends by itself. The second cancels this task. A cancellation that no
+    # second signal caused is the caller's own, and passes through.
     running = asyncio.current_task()
     assert running is not None
-    with _signals(running) as (stop, ended_by):
+    with _signals(running) as (stop, second):
         try:
             return await run_job(job, options, show=show, say=say, stop=stop)
         except asyncio.CancelledError:
-            if not ended_by:
+            if not second:
                 raise
-            number, code = ended_by[0]
-            if stop.is_preparing:
-                raise InterruptedRun(f"stopped by {number.name} before anything was sent", code) from None
-            again = "run the same command again to continue"
-            raise InterruptedRun("stopped at once by a second signal", code, hint=again) from None
+            raise InterruptedRun(second[0]) from None
 
 
 @contextlib.contextmanager
-def _signals(running: asyncio.Task[Summary]) -> Iterator[tuple[StopSwitch, list[tuple[signal.Signals, ExitCode]]]]:
+def _signals(running: asyncio.Task[Summary]) -> Iterator[tuple[StopSwitch, list[ExitCode]]]:
     """Only the main thread may listen to signals; a caller in another thread handles them itself."""
-    stop, ended_by = StopSwitch(), list[tuple[signal.Signals, ExitCode]]()
+    stop, second = StopSwitch(), list[ExitCode]()
     if threading.current_thread() is not threading.main_thread() or os.name == "nt":
-        yield stop, ended_by
+        yield stop, second
         return
 
     def on_signal(number: signal.Signals, code: ExitCode) -> None:
-        if not stop.is_pulled and not stop.is_preparing:
+        if not stop.is_pulled:
             stop.pull(f"stopped by {number.name}", code)
-        elif not ended_by:
-            ended_by.append((number, code))
+        elif not second:
+            second.append(code)
             running.cancel()
 
     loop = asyncio.get_running_loop()
     # One that is ignored when the run starts stays so: a shell's `&` and nohup mean it.
     heard = {n: code for n, code in STOPPING_SIGNALS.items() if signal.getsignal(n) is not signal.SIG_IGN}
-    before = {number: signal.getsignal(number) for number in heard}
     for number, code in heard.items():
         loop.add_signal_handler(number, on_signal, number, code)
     try:
-        yield stop, ended_by
+        yield stop, second
     finally:
         for number in heard:
             loop.remove_signal_handler(number)
-            if before[number] is not None:  # None: not set by Python
-                signal.signal(number, before[number])

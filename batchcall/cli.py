@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -56,10 +57,6 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BatchcallError as error:
             _leave(error, as_json=ctx.meta[_AS_JSON])
-        except KeyboardInterrupt:
-            stopped = BatchcallError("stopped by SIGINT")
-            stopped.exit_code = ExitCode.INTERRUPTED
-            _leave(stopped, as_json=ctx.meta[_AS_JSON])
         except click.UsageError as error:  # it quotes what was given, which `*` may have taken from anywhere
             if ctx.meta[_AS_JSON]:
                 _leave(JobError(error.format_message()), as_json=True)
@@ -151,6 +148,17 @@ def _of_the_job(command: Any) -> Any:
     return output(_SET(command))
 
 
+def _workers(ctx: click.Context, option: click.Parameter, given: str) -> int | str:
+    if given == "auto":
+        return given
+    if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= _MOST_WORKERS:
+        raise click.BadParameter(f"{given!r} is neither auto nor a number from 1 to {_MOST_WORKERS}")
+    return int(given)
+
+
+_MOST_WORKERS = 256
+
+
 @main.command()
 @_JOB
 @_overrides
@@ -178,6 +186,14 @@ def _of_the_job(command: Any) -> Any:
     metavar="DURATION",
     help="After a signal or the deadline, wait this long for answers in flight: 25s, 0s. Default: the longest timeout.",
 )
+@click.option(
+    "--workers",
+    metavar="N|auto",
+    default="1",
+    show_default=True,
+    callback=_workers,
+    help="Do the rows in N processes; auto: as many as the cores allow, once one of them is not enough.",
+)
 @click.option("--quiet", is_flag=True, help="Print only errors on stderr.")
 @click.option(
     "--log-format",
@@ -201,7 +217,13 @@ def run(
     """Do what is left of a job. To continue after any stop, run the same command again."""
     import signal
 
-    from batchcall.api import STOPPING_SIGNALS, InterruptedRun
+    # Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
+    # import would come out as another error, with another exit code.
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from batchcall.api import STOPPING_SIGNALS
     from batchcall.api import run as run_now
     from batchcall.job import parse_duration
     from batchcall.pipeline import RunOptions
@@ -214,14 +236,10 @@ def run(
         max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
     )
     loaded = _load(job, input_path, output, settings)
-    try:
-        with open_progress(quiet=quiet, log_format=log_format) as progress:
-            for warning in loaded.warnings:
-                progress.say(warning)
-            summary = run_now(loaded, options, show=progress.show, say=progress.say)
-    except InterruptedRun as error:
-        _say_error(error, as_json=log_format == "json")
-        os._exit(error.exit_code)  # a thread may be reading the input still, in code that does not bear an orderly end
+    with open_progress(quiet=quiet, log_format=log_format) as progress:
+        for warning in loaded.warnings:
+            progress.say(warning)
+        summary = run_now(loaded, options, show=progress.show, say=progress.say)
     # Everything is done except the report. A late signal would take it away, and change an exit code that is decided.
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

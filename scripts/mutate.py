@@ -143,6 +143,12 @@ EQUIVALENT: dict[str, tuple[tuple[str, str, str], ...]] = {
     "schemas/judge.py units_a_name": (
         ("if id(patterns) not in self.costs:", "if True:", "the same comes out when it is counted again"),
     ),
+    "schemas/lint.py _needed": (
+        ('enumerate(as_list(schema.get("allOf")))]',
+         'enumerate(as_list(schema.get("allOf")))]; waiting += '
+         '[(f"{path}/allOf/{i}", one, place.kinds) for i, one in enumerate(as_list(schema.get("allOf")))]',
+         "a schema is looked at once"),
+    ),
 }
 # fmt: on
 

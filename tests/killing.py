@@ -42,6 +42,7 @@ class Plan:
     faults: dict[str, float] = field(default_factory=dict)
     reask: int = 0
     seed: int = 0
+    workers: int = 1
 
 
 @dataclass(slots=True)
@@ -134,6 +135,7 @@ class Campaign:
     def _run(self) -> Iterator[Forked]:
         self.figures.runs += 1
         more = ["--retry-failed"] if self._is_retry else []
+        more += ["--workers", str(self.plan.workers)]
         with forked("run", self.job, "--quiet", *more, into=self.folder / "said") as run:
             yield run
 
@@ -188,6 +190,17 @@ class Campaign:
         ]
         few = sum(attempts < billed for attempts, billed in named)
         self._expect(not few, f"{few} rows say fewer attempts than were billed")
+
+
+def workers_in(pid: int) -> list[int]:
+    """The processes of the workers of a run."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"batchcall.pipeline.worker" in (status.parent / "cmdline").read_bytes():
+                found.append(int(status.parent.name))
+    return found
 
 
 def _while_starting(campaign: Campaign, run: Forked) -> None:

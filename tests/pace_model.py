@@ -21,7 +21,7 @@ from batchcall.engine.feed import Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.pool import Pool
 from batchcall.engine.row_loop import LiveEngine
-from batchcall.engine.steering import Steering
+from batchcall.engine.steering import OwnSteering
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health
 from batchcall.pacing.pacer import Pacer
@@ -271,7 +271,7 @@ def paced_pool(
             for name, (server, pacer) in members.items()
         ]
         engine = LiveEngine(
-            steering=Steering(pool=Pool(endpoints), budget=Budget(), roll=dice.random),
+            steering=OwnSteering(pool=Pool(endpoints), budget=Budget(), roll=dice.random),
             parser=AnswerParser(DIALECTS["openai-chat"], repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
             recorder=Forgetful(),

@@ -31,7 +31,7 @@ from batchcall.engine.feed import Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.pool import Pool
 from batchcall.engine.row_loop import LiveEngine
-from batchcall.engine.steering import Steering
+from batchcall.engine.steering import OwnSteering
 from batchcall.pacing.budget import Budget
 from batchcall.pacing.health import Health, Verdict
 from batchcall.pacing.pacer import Pacer
@@ -175,7 +175,7 @@ def live(
             health=Health(host="relay.example"),
         )
         engine = LiveEngine(
-            steering=Steering(pool=Pool([endpoint]), budget=budget or Budget(), roll=lambda: 0.5),
+            steering=OwnSteering(pool=Pool([endpoint]), budget=budget or Budget(), roll=lambda: 0.5),
             parser=AnswerParser(dialect, repair=True, coerce=False, pricing=lambda model, usage: None),
             retry=RetryPolicy(max_attempts=attempts),
             recorder=recorder,

@@ -197,7 +197,7 @@ def test_a_lack_of_descriptors_lowers_what_is_in_flight_and_is_not_an_outage(con
     for _ in range(40):
         pacer.sent(0.0)
     for _ in range(20):
-        pacer.answered(0.0, 1.0, in_flight=20)
+        pacer.answered(0.0, 1.0, in_flight=20, work=1.0)
     for row in range(12):
         pacer.failed(row, LACKING, sent_at_s=0.0, now_s=1.0, roll=0.5)
 

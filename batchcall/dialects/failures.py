@@ -282,20 +282,13 @@ SAYINGS: Mapping[FailureKind, str] = {
     FailureKind.REJECTED:      "the endpoint rejects the request",
     FailureKind.UNREADABLE:    "the answer is empty",
 }
-# fmt: on
 
 # Types that only relay software writes: behind such a 401 may be one bad channel of many.
-RELAY_TYPES = frozenset(
-    {
-        "new_api_error",
-        "one_api_error",
-        "one_hub_error",
-        "rix_api_error",
-        "shell_api_error",
-        "upstream_error",
-        "bad_response_status_code",
-    }
-)
+RELAY_TYPES = frozenset({
+    "new_api_error", "one_api_error", "one_hub_error", "rix_api_error", "shell_api_error", "upstream_error",
+    "bad_response_status_code",
+})
+# fmt: on
 
 EMPTY_429_WAIT_S = 5.0  # the limiter of new-api and one-api sends no body and no header
 CLOUDFLARE_WAIT_S = 60.0

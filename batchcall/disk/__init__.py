@@ -15,7 +15,7 @@ from batchcall.disk.disk import (
     write_whole,
 )
 from batchcall.disk.disk_reserve import DiskReserve
-from batchcall.disk.lock import FolderLostError, hold_lock, holder_of, refuse_held
+from batchcall.disk.lock import FolderLostError, HeldLock, hold_lock, holder_of, is_left_behind, refuse_held
 from batchcall.disk.mounts import network_file_system
 from batchcall.disk.names import (
     ANSWERS_FOLDER,
@@ -41,6 +41,7 @@ __all__ = [
     "Disk",
     "DiskReserve",
     "FolderLostError",
+    "HeldLock",
     "RealDisk",
     "Sink",
     "answers_in",
@@ -51,6 +52,7 @@ __all__ = [
     "guarded",
     "hold_lock",
     "holder_of",
+    "is_left_behind",
     "is_temporary",
     "network_file_system",
     "part_name",

@@ -6,9 +6,12 @@ import contextlib
 import datetime
 import errno
 import os
+import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+import msgspec
 
 from batchcall.base import LockedError
 
@@ -31,13 +34,23 @@ class FolderLostError(OSError):
         self.is_deleted = is_deleted  # then what arrives now cannot be kept; in a renamed folder it still can
 
 
+class HeldLock(msgspec.Struct, frozen=True):
+    """A lock file that this process holds open, by itself or by the one that has started it."""
+
+    handle: int
+    path: Path
+
+    def __call__(self) -> None:
+        """Raises FolderLostError once the file at `path` is not the one that is held, another OSError where that cannot
+        be seen any more."""
+        _refuse_lost(self.handle, self.path)
+
+
 @contextlib.contextmanager
-def hold_lock(path: Path) -> Iterator[Callable[[], None]]:
+def hold_lock(path: Path) -> Iterator[HeldLock]:
     """Hold the lock file at `path` for the block. Raises LockedError at once when another run holds it.
 
-    Gives a call that raises FolderLostError once the file at `path` is not the one that is held, another OSError where
-    that cannot be seen any more. Raises OSError where the file cannot be made, or is a link: it would be written over
-    whatever that leads to.
+    Raises OSError where the file cannot be made, or is a link: it would be written over whatever that leads to.
     """
     # The file stays when the run ends: to remove it would let a run that has opened it and one that makes a new one
     # hold a lock each. Who holds it is written for people only; the lock is what counts.
@@ -47,7 +60,7 @@ def hold_lock(path: Path) -> Iterator[Callable[[], None]]:
         os.ftruncate(handle, 0)
         since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
-        yield lambda: _refuse_lost(handle, path)
+        yield HeldLock(handle, path)
     finally:
         os.close(handle)
 
@@ -90,6 +103,21 @@ def refuse_held(path: Path) -> None:
     """Raise LockedError when another run holds the lock file at this moment. Takes nothing."""
     if (holder := holder_of(path)) is not None:
         raise _held(path, holder)
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether the run that a held lock file names has died on this machine: its workers hold it until they have ended,
+    which they do by themselves."""
+    found = re.match(r"process (\d+) on (.*), since ", holder_of(path) or "")
+    if found is None or found[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def holder_of(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""What workers take from and give to: rows from a source that is read in a thread, and outcomes for one consumer."""
+"""What lanes take from and give to: rows from a source that is read in a thread, and outcomes for one consumer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Feed(Generic[Item]):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether workers wait for the disk."""
+        """Whether lanes wait for the disk."""
         return self._waiting > 0 and not self.items
 
     async def filled(self) -> bool:
@@ -45,7 +45,7 @@ class Feed(Generic[Item]):
             ahead = self._ahead
             self._waiting += 1
             try:
-                # Shielded: whoever is cancelled here (a stop) leaves the batch to the next worker, or to `close`. An
+                # Shielded: whoever is cancelled here (a stop) leaves the batch to the next lane, or to `close`. An
                 # iterator that is being read in a thread cannot be interrupted anyway.
                 batch = await asyncio.shield(ahead)
             finally:
@@ -68,7 +68,7 @@ class Feed(Generic[Item]):
 
 
 class Results(Generic[Item]):
-    """From many workers to one consumer, bounded. A third of the price of a Queue: one wake serves many items."""
+    """From many lanes to one consumer, bounded. A third of the price of a Queue: one wake serves many items."""
 
     def __init__(
         self, *, most: int, size_of: Callable[[Item], int] = lambda _: 0, most_bytes: int = RESULTS_BYTES
@@ -79,7 +79,7 @@ class Results(Generic[Item]):
         self._size_of = size_of
         self._bytes = 0
         self._items: deque[tuple[Item, int]] = deque()  # with its bytes
-        self.is_full = False  # whether workers wait for the consumer
+        self.is_full = False  # whether lanes wait for the consumer
         self._is_closed = False
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -115,7 +115,7 @@ class Results(Generic[Item]):
                 self._weigh(-size)
                 yield item
                 del item  # it may be large, and the next one may take long to come
-                # Workers are woken all at once, when half is free: a wake for each item would cost more than the item.
+                # Lanes are woken all at once, when half is free: a wake for each item would cost more than the item.
                 is_awaited = not self._room.is_set()
                 if is_awaited and len(self._items) <= self._most // 2 and self._bytes <= self._most_bytes // 2:
                     self._room.set()

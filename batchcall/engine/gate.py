@@ -33,11 +33,11 @@ class Gate:
         self._tokens = _Budget(most_at_once=None)
         self._requests = _Budget(most_at_once=1)
         self._not_before_s = 0.0  # on the loop's clock
-        self._line: deque[_Waiter] = deque()  # in order
+        self._line: deque[Waiter] = deque()  # in order
         self._through: dict[Admission, None] = {}  # oldest first
         self._alarm: asyncio.TimerHandle | None = None  # at the end of a pause, for the line
         self._collector: asyncio.Task[None] | None = None  # takes what the first in line costs from a budget
-        self._collects_for: _Waiter | None = None
+        self._collects_for: Waiter | None = None
         self._collects_tokens = False  # else requests
         self._has_let_any = False
 
@@ -55,24 +55,35 @@ class Gate:
 
         `since_s` is when it began to wait, where that was elsewhere.
         """
+        place = self.enter(tokens, since_s=since_s)
+        if isinstance(place, Admission):
+            return place
+        try:
+            return await place.called
+        except asyncio.CancelledError:
+            self.withdraw(place)
+            raise
+
+    def enter(self, tokens: float = 0.0, *, since_s: float | None = None) -> Admission | Waiter:
+        """As `admit`, without waiting: a place, or one who will be called, unless `withdraw` comes first."""
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         entered_s = now_s if since_s is None else since_s
         if (not self._line or self._first is None) and not self._bar(tokens, now_s):
             return self._let_in(tokens, entered_s, now_s)
-        waiter = _Waiter(tokens, entered_s, loop.create_future())
+        waiter = Waiter(tokens, entered_s, loop.create_future())
         self._line.append(waiter)
         if len(self._line) == 1:  # else there is one before it, which is already being waited for
             self._let_through()
-        try:
-            return await waiter.called
-        except asyncio.CancelledError:
-            if waiter.called.cancelled():
-                self._give_back(waiter)
-            elif (admission := waiter.called.result()) is not None:
-                admission.leave()  # let through and cancelled in the same moment
-            self._let_through()
-            raise
+        return waiter
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """It waits no longer; a place that it was given in the same moment is free."""
+        if waiter.called.cancelled() or waiter.called.cancel():
+            self._give_back(waiter)
+        elif (admission := waiter.called.result()) is not None:
+            admission.leave()
+        self._let_through()
 
     def send_away(self) -> None:
         """Nobody waits here any longer: whoever did gets None."""
@@ -134,7 +145,7 @@ class Gate:
         return "concurrency" if len(self._through) >= self.most_in_flight else ""
 
     @property
-    def _first(self) -> _Waiter | None:
+    def _first(self) -> Waiter | None:
         """Who is first in line. Those who were cancelled meanwhile are passed over only here."""
         while self._line and self._line[0].called.done():
             self._line.popleft()
@@ -200,7 +211,7 @@ class Gate:
             self._collector = None
             self._let_through()
 
-    def _give_back(self, waiter: _Waiter) -> None:
+    def _give_back(self, waiter: Waiter) -> None:
         """It goes nowhere: what it has paid for its tokens is in hand again."""
         if waiter.has_tokens:
             self._tokens.give_back(waiter.tokens)
@@ -229,7 +240,9 @@ class Admission(msgspec.Struct, eq=False):
         self.reserved = tokens_used
 
 
-class _Waiter(msgspec.Struct, eq=False):
+class Waiter(msgspec.Struct, eq=False):
+    """One in line."""
+
     tokens: float
     entered_s: float
     called: asyncio.Future[Admission | None]

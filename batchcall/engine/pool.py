@@ -115,14 +115,14 @@ class Pool:
         """
         began_s = asyncio.get_running_loop().time()
         while True:
-            endpoint = self.only or await self._choose(avoid)
+            endpoint = self.only or await self.choose(avoid)
             try:
                 request = make_request(endpoint)
                 http = endpoint.encode(request)
                 admission = await endpoint.gate.admit(endpoint.expected_tokens(http, request), since_s=began_s)
             finally:
                 if self.only is None:
-                    self._arrived(endpoint)
+                    self.arrived(endpoint)
             if admission is not None:  # else it was sent away from there
                 return endpoint, http, admission
 
@@ -144,7 +144,7 @@ class Pool:
             self._serve()
 
     def gave_up(self) -> None:
-        """A row has failed as often as it may while nothing else was answered."""
+        """See `Surroundings`."""
         for endpoint in self.living:
             if not endpoint.pacer.breaker.is_open:
                 endpoint.pacer.breaker.gave_up()
@@ -157,8 +157,8 @@ class Pool:
             self._serve()
         return bool(self.living)
 
-    async def _choose(self, avoid: Collection[Route]) -> Endpoint:
-        """Wait for an endpoint that can take a request; its `coming` counts the caller until `_arrived`."""
+    async def choose(self, avoid: Collection[Route]) -> Endpoint:
+        """Wait for an endpoint that can take a request; its `coming` counts the caller until `arrived`."""
         if not self._line and (endpoint := self._best(avoid)) is not None:
             endpoint.coming += 1
             return endpoint
@@ -170,13 +170,13 @@ class Pool:
                 endpoint = await chosen
             except asyncio.CancelledError:
                 if not chosen.cancelled():  # chosen and cancelled in the same moment
-                    self._arrived(chosen.result())
+                    self.arrived(chosen.result())
                 raise
             if not endpoint.is_held:
                 return endpoint
-            self._arrived(endpoint)  # it pauses, is down or has left since it was chosen
+            self.arrived(endpoint)  # it pauses, is down or has left since it was chosen
 
-    def _arrived(self, endpoint: Endpoint) -> None:
+    def arrived(self, endpoint: Endpoint) -> None:
         """The caller is no longer on its way to this endpoint: it is through its gate, or goes elsewhere."""
         endpoint.coming -= 1
         self._serve()

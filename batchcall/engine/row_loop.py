@@ -1,4 +1,4 @@
-"""Rows through a live endpoint: workers pull from a feed, each lives one row's whole life, and outcomes come back."""
+"""Rows through a live endpoint: lanes pull from a feed, each lives one row's whole life, and outcomes come back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from typing import TypeVar
 import msgspec
 
 from batchcall.answers import AnswerParser, Ended, ParsedAttempt, Prepared, size_of
-from batchcall.base import Attempt, BatchcallError, Failure, HttpRequest, HttpResponse, Request
+from batchcall.base import Attempt, BatchcallError, Failure, HttpResponse, Request
 from batchcall.dialects import read_limits
-from batchcall.engine.endpoint import Endpoint
 from batchcall.engine.feed import Backlog, Feed, Results
-from batchcall.engine.gate import Admission
 from batchcall.engine.reading import Reading, Recorder
 from batchcall.engine.row_retry import RowRetry, Rules, Send, Stay
-from batchcall.engine.steering import Came, Steering
+from batchcall.engine.steering import Came, Place, Steering
 from batchcall.engine.waiting_room import WaitingRoom
 from batchcall.http import is_long
 from batchcall.pacing import RetryPolicy, Verdict
@@ -26,7 +24,7 @@ Item = TypeVar("Item")
 Take = Callable[[], Awaitable[Prepared | Ended | None]]  # the next row, prepared; None: there are no more
 
 
-class Worker(msgspec.Struct, eq=False):
+class Lane(msgspec.Struct, eq=False):
     """A task that takes one row after the other. A stop leaves it alone while it is busy."""
 
     task: asyncio.Task[None] | None = None
@@ -67,7 +65,7 @@ class LiveEngine:
         self._clock = now_s  # that of the loop, as soon as there is one
         self._roll = roll
         self._grace_s = grace_s
-        self._workers: list[Worker] = []
+        self._lanes: list[Lane] = []
         self._results: Results[Ended] = Results(most=1, size_of=size_of)
         self._unsent = Backlog()
         self._one_waits = asyncio.Lock()  # for room there: the next one only when the first has taken its row
@@ -78,14 +76,14 @@ class LiveEngine:
     async def outcomes(
         self, feed: Feed[Item], prepare: Callable[[Item], Prepared | Ended]
     ) -> AsyncIterator[AsyncIterator[Ended]]:
-        """Every row of the feed, as it ends; fewer when the run is stopped. Leaving the block ends the workers.
+        """Every row of the feed, as it ends; fewer when the run is stopped. Leaving the block ends the lanes.
 
-        `prepare` makes the request of a row when a worker takes it, or returns at once how the row ended.
+        `prepare` makes the request of a row when a lane takes it, or returns at once how the row ended.
         """
 
         async def take() -> Prepared | Ended | None:
             # Only once what others have taken and not sent yet leaves room for it: at a slow endpoint thousands of
-            # workers would otherwise each hold a request that waits for its turn. And not while outcomes wait to be
+            # lanes would otherwise each hold a request that waits for its turn. And not while outcomes wait to be
             # written: a row that an earlier run has paid for ends at once, and its answer may be large.
             while self._results.is_full or not self._unsent.has_room or not feed.items:
                 if self._results.is_full:
@@ -100,7 +98,7 @@ class LiveEngine:
         self._clock = asyncio.get_running_loop().time
         self._results = Results(most=4 * self.steering.most_in_flight, size_of=size_of)
         async with asyncio.TaskGroup() as group:
-            running = group.create_task(self._run_workers(take, feed.close))
+            running = group.create_task(self._run_lanes(take, feed.close))
             try:
                 yield self._results.take()
             finally:
@@ -113,45 +111,46 @@ class LiveEngine:
 
     def stop(self, why: Verdict | BatchcallError) -> None:
         """End the input early: nothing more is sent, what is in flight is awaited. The first reason counts."""
-        # Busy workers are left alone: what they await may be paid for. One that waits for a row, at the gate or for its
+        # Busy lanes are left alone: what they await may be paid for. One that waits for a row, at the gate or for its
         # retry holds nothing that the next run could not do again.
         if self.stopped is None:
             self.stopped = why
+            self.steering.stopping(why)
             if self._grace_s is not None:
                 asyncio.get_running_loop().call_later(self._grace_s, self._give_up)
-        for worker in self._workers:
-            if worker.task is not None and not worker.is_busy:
-                worker.task.cancel()
+        for lane in self._lanes:
+            if lane.task is not None and not lane.is_busy:
+                lane.task.cancel()
 
     def _give_up(self) -> None:
         """Await no more answers. The journal says what was sent, so the next run counts and sends it again."""
-        for worker in self._workers:
-            if worker.task is not None and worker.is_sending:
-                self.given_up += worker.task.cancel()
+        for lane in self._lanes:
+            if lane.task is not None and lane.is_sending:
+                self.given_up += lane.task.cancel()
 
-    async def _run_workers(self, take: Take, close: Callable[[], Awaitable[None]]) -> None:
+    async def _run_lanes(self, take: Take, close: Callable[[], Awaitable[None]]) -> None:
         self.steering.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.steering.most_in_flight):
-                    worker = Worker()
-                    worker.task = group.create_task(self._work(worker, take))
-                    self._workers.append(worker)
-                if self.stopped is not None:  # before the first worker ran
+                    lane = Lane()
+                    lane.task = group.create_task(self._fill(lane, take))
+                    self._lanes.append(lane)
+                if self.stopped is not None:  # before the first lane ran
                     self.stop(self.stopped)
         finally:
-            self._workers.clear()
+            self._lanes.clear()
             await close()
         self._results.close()
 
-    async def _work(self, worker: Worker, take: Take) -> None:
-        while self.stopped is None and await self._has_lived_one(worker, take):
+    async def _fill(self, lane: Lane, take: Take) -> None:
+        while self.stopped is None and await self._has_lived_one(lane, take):
             pass
 
-    async def _has_lived_one(self, worker: Worker, take: Take) -> bool:
+    async def _has_lived_one(self, lane: Lane, take: Take) -> bool:
         """Take one row and follow it to its end. Returns whether there was one.
 
-        A function of its own so that its variables go with it: most of many workers wait for their next row, and each
+        A function of its own so that its variables go with it: most of many lanes wait for their next row, and each
         row may be megabytes.
         """
         row = self._aside.next() or await self._take_row(take)
@@ -159,15 +158,15 @@ class LiveEngine:
             row = self._aside.next(is_end=True) if self.stopped is None else None
         if row is None:
             return False
-        ended = row if isinstance(row, Ended) else await self._live(worker, row)
+        ended = row if isinstance(row, Ended) else await self._live(lane, row)
         if isinstance(row, RowRetry) and row.unsent_bytes:
             self._no_longer_unsent(row)  # one that ended without a request of this run
         if ended is not None:
-            worker.is_busy = True
+            lane.is_busy = True
             if self._results.is_full:
                 await self._results.room()
             self._results.put(ended)
-            worker.is_busy = False
+            lane.is_busy = False
         return True
 
     async def _take_row(self, take: Take) -> RowRetry | Ended | None:
@@ -200,7 +199,7 @@ class LiveEngine:
     # - The row's answer shows that the run must end (a wrong key, a spent quota): no outcome either. What is wrong is
     #   not the row, so it must not be marked as failed.
 
-    async def _live(self, worker: Worker, row: RowRetry) -> Ended | None:
+    async def _live(self, lane: Lane, row: RowRetry) -> Ended | None:
         """One row's life. None: it has no outcome yet, since the run stops or it was set aside."""
         while isinstance(step := self._next_step(row), Send):
             if step.is_doubtful:
@@ -211,11 +210,11 @@ class LiveEngine:
                     await asyncio.sleep(step.wait_s)
                 finally:
                     self.waiting_retries -= 1
-            endpoint, http, admission = await self.steering.admit(row.request, avoid=row.failed_at)
+            place = await self.steering.admit(row.request, avoid=row.failed_at)
             try:
-                goes_on = await self._send_once(worker, row, endpoint, http, admission, waited_s=step.wait_s)
+                goes_on = await self._send_once(lane, row, place, waited_s=step.wait_s)
             finally:
-                admission.leave()
+                place.leave()
             if not goes_on:
                 return None
         if step is Stay.SET_ASIDE:
@@ -229,21 +228,12 @@ class LiveEngine:
         doubts = self.steering.may_doubt
         return row.next_step(self._rules, self.steering.around, may_doubt=doubts, roll=self._roll())
 
-    async def _send_once(
-        self,
-        worker: Worker,
-        row: RowRetry,
-        endpoint: Endpoint,
-        http: HttpRequest,
-        admission: Admission,
-        *,
-        waited_s: float,
-    ) -> bool:
+    async def _send_once(self, lane: Lane, row: RowRetry, place: Place, *, waited_s: float) -> bool:
         """One attempt: its answer is on disk before it is read. False: it was not sent, or the run ends with it."""
-        prepared, clock = row.prepared, self._clock
+        prepared, endpoint, clock = row.prepared, place.endpoint, self._clock
         if row.unsent_bytes:
             self._no_longer_unsent(row)
-        worker.is_busy = True
+        lane.is_busy = True
         try:
             # In this order, with no await between: the run may have stopped while the row waited at the gate, and
             # a request counts as sent only once the journal says so and has room for its answer.
@@ -252,13 +242,13 @@ class LiveEngine:
             if self.stopped is not None or not self._reading.note(
                 announce, prepared.row.index, number, prepared.request_hash, sent_at_s, after
             ):
-                admission.settle(0)
+                place.unused()
                 return False
-            self.steering.sent(endpoint, admission, after)
-            row.goes_out(admission.through_at_s)
-            worker.is_sending = True
+            place.sent(after)
+            row.goes_out(place.through_at_s)
+            lane.is_sending = True
             began_s = clock()  # not by `now_s`, which may be set meanwhile
-            answer = await endpoint.transport.post(http)
+            answer = await endpoint.transport.post(place.http)
             attempt = Attempt(
                 row=prepared.row.index,
                 number=number,
@@ -267,40 +257,38 @@ class LiveEngine:
                 failure=answer if isinstance(answer, Failure) else None,
                 sent_at_s=sent_at_s,
                 latency_s=clock() - began_s,
-                wait_s=admission.wait_s + waited_s,
+                wait_s=place.wait_s + waited_s,
                 endpoint=endpoint.name,
                 protocol=endpoint.dialect.name if endpoint.names_protocol else None,
                 model=endpoint.model,
             )
             if is_long(attempt):
                 await self._reading.put_down_long(attempt)
-                worker.is_sending = False
+                lane.is_sending = False
                 read = await self._reading.read_long(attempt, prepared)
             else:
                 self._reading.note(self._recorder.answered, attempt)
                 read = self.parser.read(attempt, prepared)
         finally:
-            worker.is_busy = worker.is_sending = False
+            lane.is_busy = lane.is_sending = False
 
-        return await self._learn(row, endpoint, http, admission, read)
+        return await self._learn(row, place, read)
 
-    async def _learn(
-        self, row: RowRetry, endpoint: Endpoint, http: HttpRequest, admission: Admission, read: ParsedAttempt
-    ) -> bool:
+    async def _learn(self, row: RowRetry, place: Place, read: ParsedAttempt) -> bool:
         """Pass on what one attempt says of its row and of its endpoint. Returns whether the run goes on."""
-        steering, failure, usage = self.steering, read.failure, read.usage
+        steering, endpoint, failure, usage = self.steering, place.endpoint, read.failure, read.usage
         cost = self.parser.cost(row.prepared, read) if steering.counts_cost else None
         response = read.attempt.response
         is_worth_reading = response is not None and endpoint.wants_limits(self._clock())
         limits = read_limits(response.headers, now_s=self._now_s()) if response and is_worth_reading else None
         came = Came(row.prepared.row.index, failure, read.reply is not None, usage, cost, limits)
         if usage.total_tokens is not None:
-            endpoint.estimate.learn(len(http.body), usage)
+            endpoint.estimate.learn(len(place.http.body), usage)
         if failure is None:
-            steering.answered(endpoint, admission, came)
+            place.answered(came)
             row.came(read, endpoint, steering.around)
             return True
-        lesson = await steering.failed(endpoint, admission, came, failure)
+        lesson = await place.failed(came, failure)
         row.came(read, endpoint, steering.around, takes_no_try=lesson.takes_no_try)
         return lesson.goes_on
 

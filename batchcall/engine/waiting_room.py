@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
-from batchcall.engine.pool import Pool
-from batchcall.engine.row_retry import RowRetry
+from batchcall.engine.row_retry import Around, RowRetry
+
+
+class Surroundings(Around, Protocol):
+    """And what has become of outages. `Pool` is one."""
+
+    @property
+    def outages(self) -> int: ...  # times that all endpoints were down
+
+    def gave_up(self) -> None:
+        """A row has failed as often as it may while nothing else was answered."""
 
 
 class WaitingRoom:
@@ -15,15 +25,15 @@ class WaitingRoom:
     # - with all its tries again, if the endpoint was down and has come back;
     # - for the last time, if the endpoint answers other rows (then the row is at fault) or no other row is left.
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
         self._rows: deque[RowRetry] = deque()
 
     def add(self, row: RowRetry) -> None:
-        pool = self._pool
-        row.outages = pool.outages - pool.is_down  # the end of one that is under way is still to come
+        around = self._around
+        row.outages = around.outages - around.is_down  # the end of one that is under way is still to come
         row.probes = 0
-        pool.gave_up()
+        around.gave_up()
         self._rows.append(row)
 
     def next(self, *, is_end: bool = False) -> RowRetry | None:
@@ -32,12 +42,12 @@ class WaitingRoom:
         `is_end`: there are no other rows left to learn from.
         """
         # Only the oldest is looked at: it has waited longest, and the others were set aside for the same reason.
-        pool = self._pool
-        if not self._rows or (pool.is_down and not is_end):
+        around = self._around
+        if not self._rows or (around.is_down and not is_end):
             return None
         row = self._rows[0]
-        was_down = pool.outages > row.outages
-        if not was_down and not is_end and pool.last_good_s <= row.began_s:
+        was_down = around.outages > row.outages
+        if not was_down and not is_end and around.last_good_s <= row.began_s:
             return None
         self._rows.popleft()
         if was_down:

@@ -78,6 +78,11 @@ class Input:
         batches = self._table.batches(frozenset((*columns, self._named_by)), start, start_row, keep)
         return (named(batch, self._named_by) for batch in batches)
 
+    @property
+    def can_seek(self) -> bool:
+        """Whether reading can begin in the middle of a file. A compressed one is read from its start."""
+        return all(file.format.compression is None for file in self.files)
+
     def count_rows(self) -> int:
         """All rows, unreadable ones too. Reads footers, or the lines without parsing them. Raises InputError."""
         if self._rows is None:

@@ -6,6 +6,7 @@ from batchcall.output.earlier_answers import Bought, EarlierAnswers
 from batchcall.output.generations import has_earlier
 from batchcall.output.journal import Recovered, add_attempts, journal_name, journals_in, read_journals
 from batchcall.output.output import (
+    LOCK,
     SUCCESS,
     Earlier,
     OpenPart,
@@ -40,6 +41,7 @@ from batchcall.output.stored import by_row
 from batchcall.output.waiting import Waiting
 
 __all__ = [
+    "LOCK",
     "OWN_FOLDER",
     "SUCCESS",
     "USAGE_COLUMNS",

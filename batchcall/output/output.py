@@ -70,6 +70,7 @@ from batchcall.output.stored import Stored
 from batchcall.output.waiting import Waiting
 
 SUCCESS = "_SUCCESS"
+LOCK = f"{OWN_FOLDER}/lock"
 DAMAGED = f"{OWN_FOLDER}/{DAMAGED_FOLDER}"
 
 
@@ -161,8 +162,9 @@ class Output:
         part_rows: int,
         keep_answers: bool,
         committer: Committer | None = None,
+        reserve: str = "reserve",
     ) -> None:
-        """Raises OutputError when the disk has no room to begin."""
+        """`reserve` is the name of its reserve of disk space. Raises OutputError when the disk has no room to begin."""
         self.folder = folder
         self.own = folder / OWN_FOLDER
         self.layout = layout
@@ -179,7 +181,7 @@ class Output:
         self._parts: dict[int, OpenPart] = {}
         self._totals: dict[int, Totals] = {}  # of the parts that stand, as far as they were read
         with as_output_error(folder):
-            self._disk_reserve = DiskReserve(disk, temporary_of(self.own / "reserve"))
+            self._disk_reserve = DiskReserve(disk, temporary_of(self.own / reserve))
         self._committer = committer or Committer(guard=disk.guard)
 
     def on_failure(self, call: Callable[[OSError], None]) -> None:
@@ -193,6 +195,10 @@ class Output:
             if number not in self._totals:
                 self._totals[number] = read_totals(self.disk, self.folder / part_name(number))
         return dict(sorted(self._totals.items()))
+
+    def forget(self, number: int) -> None:
+        """Another process has written this part."""
+        self._totals.pop(number, None)
 
     def done(self) -> Totals:
         """What the rows in all parts came to. Raises OutputError."""

@@ -85,7 +85,7 @@ class Pacer:
         self.open_limit.sent(now_s)
         self._open += 1
 
-    def answered(self, sent_at_s: float, now_s: float, *, in_flight: int, work: float = 1.0) -> None:
+    def answered(self, sent_at_s: float, now_s: float, *, in_flight: int, work: float) -> None:
         """A completion came, worth `work` (its tokens), while so many were in flight, itself included."""
         self._ended(sent_at_s)
         self.open_limit.accepted(sent_at_s, now_s)
@@ -93,7 +93,7 @@ class Pacer:
         self._replied(now_s)
         self._crowded_alone = 0
         if self.window is not None and self._replies > 1:
-            self.window.ended(sent_at_s, now_s, in_flight=in_flight, work=max(work, 1.0))
+            self.window.ended(sent_at_s, now_s, in_flight=in_flight, work=work)
 
     def failed(
         self, row: int, failure: Failure, *, sent_at_s: float, now_s: float, roll: float, is_judged: bool = True

@@ -7,11 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchcall.pipeline.context import RunOptions
+    from batchcall.pipeline.context import RunOptions, new_loop
     from batchcall.pipeline.descriptors import room_for
     from batchcall.pipeline.finish import tolerated
     from batchcall.pipeline.forecast import forecast_of
     from batchcall.pipeline.job_or_folder import job_at, output_at, places
+    from batchcall.pipeline.open_engine import Say
     from batchcall.pipeline.progress_feed import Show
     from batchcall.pipeline.request_maker import RequestMaker, answer_parser_of, make_request_maker, model_of
     from batchcall.pipeline.reread import ReadingChild
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         wanted_by_part,
         why_refused,
     )
-    from batchcall.pipeline.run import Say, StopSwitch, prepare, refuse_network, run_job
+    from batchcall.pipeline.run import StopSwitch, prepare, refuse_network, run_job
     from batchcall.pipeline.unpublished import Unpublished, skimming, unpublished_answers
     from batchcall.pipeline.warnings import doubts
 
@@ -51,6 +52,7 @@ __all__ = [
     "make_request_maker",
     "marks_of",
     "model_of",
+    "new_loop",
     "output_at",
     "places",
     "prepare",
@@ -69,7 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "context": "RunOptions",
+    "context": "RunOptions new_loop",
     "descriptors": "room_for",
     "finish": "tolerated",
     "forecast": "forecast_of",
@@ -79,7 +81,8 @@ _HOMES = {
     "reread": "ReadingChild",
     "resume": "is_correction is_free job_notes layout_fingerprint marks_of read_with refuse_foreign_folder"
     " unfit_without_record validation_note wanted_by_part why_refused",
-    "run": "Say StopSwitch prepare refuse_network run_job",
+    "open_engine": "Say",
+    "run": "StopSwitch prepare refuse_network run_job",
     "unpublished": "Unpublished skimming unpublished_answers",
     "warnings": "doubts",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -13,6 +15,16 @@ from batchcall.output import EarlierAnswers, Output, RunEntry, Totals, write_run
 from batchcall.pipeline.request_maker import RequestMaker
 from batchcall.pipeline.resume import FAIL, Resumption
 from batchcall.report import Bounds
+
+try:
+    import uvloop
+except ImportError:
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None
+else:
+    new_loop = uvloop.new_event_loop
+
+
+AUTO = "auto"
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -24,6 +36,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     rehearse: bool = False  # against the sandbox, into a folder of its own
     deadline_s: float | None = None
     grace_s: float | None = None  # for answers still awaited when the run stops early; None: the longest timeout
+    workers: int | str = 1  # processes that do the rows; "auto": as many as the cores allow, when one is not enough
     max_outage_s: float | None = None  # an endpoint that is down is waited for; None: 30 min, 30 s if it never worked
 
 
@@ -52,6 +65,7 @@ class Run(msgspec.Struct, frozen=True):
     entry: RunEntry
     earlier_answers: EarlierAnswers | None
     progress: Progress
+    lock: Callable[[], None]  # raises where the folder is not the one that is held
     began_s: float = msgspec.field(default_factory=time.monotonic)
     _record_lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 

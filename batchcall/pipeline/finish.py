@@ -6,19 +6,22 @@ import datetime
 import time
 
 from batchcall.base import BatchcallError, Bill, ExitCode, InputError, OutputError
-from batchcall.engine import LiveEngine
+from batchcall.engine import OwnSteering
 from batchcall.job import LimitsSection
 from batchcall.output import Totals
 from batchcall.pacing import Verdict, as_utc
 from batchcall.pipeline.context import Run
-from batchcall.pipeline.request_maker import model_of
+from batchcall.pipeline.request_maker import answer_parser_of, model_of
 from batchcall.pipeline.resume import is_free
 from batchcall.pipeline.unpublished import Unpublished, skimming, spent_aside, unpublished_answers
 from batchcall.report import EndpointUse, Summary, advice_text
 
 
-def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | None) -> Summary:
-    """Publish the rows that have ended, record the result. Runs in a thread. Raises OutputError, OSError."""
+def finish(run: Run, steering: OwnSteering, stopped: Verdict | BatchcallError | None, given_up: int) -> Summary:
+    """Publish the rows that have ended, record the result. Runs in a thread. Raises OutputError, OSError.
+
+    `given_up`: requests that were still in flight at the end of --grace.
+    """
     output, runfile, progress = run.output, run.resumption.runfile, run.progress
     output.make_way()
     # The last part is shorter than others: it is whole only once the end of the input is known.
@@ -41,21 +44,23 @@ def finish(run: Run, engine: LiveEngine, stopped: Verdict | BatchcallError | Non
     runfile.totals = totals.as_json()
     rows = progress.rows_seen if progress.rows_seen is not None else output.rows  # now, or by an earlier run
     runfile.is_complete = rows is not None and totals.rows >= rows and not is_mixed
-    unpublished, skim = Unpublished(), skimming(engine.parser, model=model_of(run.job))
+    unpublished, skim = Unpublished(), skimming(answer_parser_of(run.job), model=model_of(run.job))
     if not runfile.is_complete:
         unpublished = unpublished_answers(run.output.disk, output.folder, skim)
-    summary = _summary(run, engine, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim), input_note)
+    summary = _summary(
+        run, steering, given_up, totals, stopped, unpublished, spent_aside(run.earlier_answers, skim), input_note
+    )
     # Not before the rows of this run have ended: the clock may have been set back meanwhile.
     ended_at_s = max(time.time(), run.entry.started_at_s + run.elapsed_s)
     run.entry.ended_at = datetime.datetime.fromtimestamp(ended_at_s, datetime.UTC).isoformat(timespec="seconds")
     run.entry.reason, run.entry.exit_code = summary.reason, int(summary.exit_code)
     run.entry.resume_at = summary.resume_at
-    run.entry.rows, run.entry.requests = progress.rows_here, engine.steering.traffic.requests
-    run.entry.answered = engine.steering.traffic.answered
-    run.entry.rows_paid_once = engine.steering.traffic.rows_paid_once
-    run.entry.possibly_paid_twice = engine.steering.traffic.possibly_paid_twice
+    run.entry.rows, run.entry.requests = progress.rows_here, steering.traffic.requests
+    run.entry.answered = steering.traffic.answered
+    run.entry.rows_paid_once = steering.traffic.rows_paid_once
+    run.entry.possibly_paid_twice = steering.traffic.possibly_paid_twice
     run.entry.indeterminate = output.indeterminate
-    run.entry.given_up = engine.given_up
+    run.entry.given_up = given_up
     run.entry.left_out, run.entry.left_out_of_arguments = summary.left_out, summary.left_out_of_arguments
     if runfile.is_complete and run.earlier_answers is not None:
         run.earlier_answers.compact()
@@ -107,7 +112,8 @@ def too_many_failed(run: Run) -> Verdict | None:
 
 def _summary(
     run: Run,
-    engine: LiveEngine,
+    steering: OwnSteering,
+    given_up: int,
     totals: Totals,
     stopped: Verdict | BatchcallError | None,
     unpublished: Unpublished,
@@ -125,11 +131,11 @@ def _summary(
         is_complete=run.resumption.runfile.is_complete,
         rows_expected=progress.rows_seen or run.output.rows or run.resumption.runfile.input.rows_expected,
         rows_here=progress.rows_here,
-        requests=engine.steering.traffic.requests,
-        rows_paid_once=engine.steering.traffic.rows_paid_once,
-        possibly_paid_twice=dict(engine.steering.traffic.possibly_paid_twice),
+        requests=steering.traffic.requests,
+        rows_paid_once=steering.traffic.rows_paid_once,
+        possibly_paid_twice=dict(steering.traffic.possibly_paid_twice),
         indeterminate=run.output.indeterminate,
-        given_up=engine.given_up,
+        given_up=given_up,
         damaged=run.output.damaged,
         seconds=run.elapsed_s,
         reason=reason,
@@ -137,12 +143,12 @@ def _summary(
         advice=advice_text(
             progress.bounds,
             given=frozenset(name for name in _PACE_KEYS if getattr(run.job.limits, name) is not None),
-            proxy_cutoffs=engine.steering.proxy_cutoffs.same_second,
+            proxy_cutoffs=steering.proxy_cutoffs.same_second,
         ),
         an_error=progress.an_error,
         endpoints=tuple(
             EndpointUse(one.name, one.requests, one.answered, one.left.reason if one.left is not None else None)
-            for one in engine.steering.pool.endpoints
+            for one in steering.pool.endpoints
         ),
         exit_code=exit_code,
         is_free=is_free(run.job, run.resumption.runfile),

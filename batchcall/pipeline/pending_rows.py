@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from itertools import count, takewhile
 
 import msgspec
 from msgspec.structs import replace
 
 from batchcall.answers import Ended, Prepared, bad_row
-from batchcall.base import Attempt, Outcome, Row
+from batchcall.base import Attempt, JobError, Outcome, Row
 from batchcall.input import Batch, Mark
+from batchcall.job import pace_of
 from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error
-from batchcall.pipeline.context import Run
+from batchcall.pipeline.context import AUTO, Run
 from batchcall.pipeline.resume import Plan, marks_of
 from batchcall.requests import RowError
 
@@ -29,53 +32,89 @@ class PendingBatch(msgspec.Struct):
     input_changes: list[str] | None = None  # of its files since the run began, where nothing more is read
 
 
-def pending_rows(run: Run) -> Iterator[PendingBatch]:
-    """The rows that are not done, in input order. Runs in a thread; parts that are done are skipped unread."""
-    output, limit = run.output, run.options.limit
+def undone_parts(run: Run) -> Iterator[int]:
+    """The parts that are not done, in order. Without an end: how long the input is may not be known."""
     # A part is done if it holds its whole range, has no journal, and none of its rows is to be tried again.
-    is_retry = run.entry.retries_failed_before_s is not None
+    output, is_retry = run.output, run.entry.retries_failed_before_s is not None
     with_journal = output.journals()
     done = {
         number
         for number, totals in output.published().items()
         if totals.rows >= output.rows_of(number) and number not in with_journal and not (is_retry and totals.failed)
     }
-    columns = run.maker.columns_of(run.source)
-    start: int | None = _next_undone(0, done) * output.part_rows
-    last_seen = -1
-    # Reading goes on to the next part that is done, then begins once more behind it.
-    while start is not None and not (output.rows is not None and start >= output.rows):
-        marks = marks_of(run.resumption.runfile)
-        batches = run.source.batches(columns, keep=output.layout.kept, start_row=start, marks=marks)
-        start = None
-        for batch in batches:
+    return (number for number in count() if number not in done)
+
+
+def parts_left(run: Run, rows: int) -> Iterator[int]:
+    """The parts that are not done of an input of so many rows, as far as --limit goes."""
+    limit = run.options.limit
+    end = rows if limit is None else min(rows, limit)
+    return takewhile(lambda number: number * run.output.part_rows < end, undone_parts(run))
+
+
+def workers_of(run: Run) -> int:
+    """How many workers the run may have at most; 1: it does its rows itself. Reads the input to its end where there may
+    be more. Raises JobError, InputError."""
+    wanted, paces = run.options.workers, [pace_of(run.job, one).requests_per_minute for one in run.job.endpoints]
+    if wanted == 1 or run.resumption.is_finished:
+        return 1
+    if wanted == AUTO:
+        is_slow = all(paces) and sum(filter(None, paces)) <= _ENOUGH_PER_MINUTE
+        wanted = 1 if is_slow or os.name == "nt" else cores()
+    elif os.name == "nt":
+        raise JobError("--workers needs Linux or macOS", hint="leave it out: one process does all rows")
+    return 1 if wanted == 1 else max(1, min(int(wanted), sum(1 for _ in parts_left(run, run.source.count_rows()))))
+
+
+def cores() -> int:
+    """Of the machine, that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_ENOUGH_PER_MINUTE = 30_000  # requests that one process sends in any case
+
+
+def pending_rows(run: Run, undone: Iterator[int]) -> Iterator[PendingBatch]:
+    """The rows of these parts that are not done, in input order. Runs in a thread; other parts are skipped unread."""
+    source, output, limit = run.source, run.output, run.options.limit
+    columns = run.maker.columns_of(source)
+    number, last_seen = next(undone, None), -1
+    while number is not None and not (output.rows is not None and number * output.part_rows >= output.rows):
+        marks, start_row = marks_of(run.resumption.runfile), number * output.part_rows
+        for batch in source.batches(columns, keep=output.layout.kept, start_row=start_row, marks=marks):
             last_seen = batch.rows[-1].index
-            pending, start = _of_batch(run, batch, done)
+            pending, number = _of_batch(run, batch, number, undone)
             yield pending
-            if start is not None:
-                break
-            if limit is not None and last_seen + 1 >= limit:
-                yield PendingBatch(input_changes=run.source.changes())
+            if number is None or (limit is not None and last_seen + 1 >= limit):
+                yield PendingBatch(input_changes=source.changes())
                 return
-    rows_seen = output.rows or (last_seen + 1 if last_seen >= 0 else run.source.count_rows())
-    yield PendingBatch(rows_seen=rows_seen, input_changes=run.source.changes())
+            gap = number * output.part_rows - last_seen - 1
+            if gap > (0 if source.can_seek else _PASSED_OVER * output.part_rows):
+                break  # and begin once more at that part
+        else:
+            break
+    rows_seen = output.rows or (last_seen + 1 if last_seen >= 0 else source.count_rows())
+    yield PendingBatch(rows_seen=rows_seen, input_changes=source.changes())
 
 
-def _next_undone(number: int, done: set[int]) -> int:
-    while number in done:
-        number += 1
-    return number
+_PASSED_OVER = 16  # parts, at most, that are read for nothing where reading must begin at the start of a file
 
 
-def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[PendingBatch, int | None]:
-    """The pending rows of a batch; and where to read on, when it reaches a part that is done."""
+def _of_batch(run: Run, batch: Batch, number: int, undone: Iterator[int]) -> tuple[PendingBatch, int | None]:
+    """The rows of a batch that are pending, `number` being the part to read; and the part to read next, None where
+    there is none."""
     pending, output, limit = PendingBatch(), run.output, run.options.limit
     part: OpenPart | None = None
     for row in batch.rows:
-        number = row.index // output.part_rows
+        of_row = row.index // output.part_rows
+        while number < of_row:
+            following = next(undone, None)
+            if following is None:
+                return pending, None
+            number = following
+        if number > of_row:
+            continue
         if part is None or part.number != number:
-            if number in done:
-                return pending, _next_undone(number, done) * output.part_rows
             part = output.part(number)
         if limit is not None and row.index >= limit:
             break
@@ -86,7 +125,7 @@ def _of_batch(run: Run, batch: Batch, done: set[int]) -> tuple[PendingBatch, int
             pending.marks.append(batch.mark)
         if row.index not in part.done_before:
             pending.rows.append((row, part))
-    return pending, None
+    return pending, number
 
 
 def take_batch(run: Run, batch: PendingBatch) -> list[PendingRow]:

@@ -7,11 +7,12 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
-from batchcall.base import InputError, OutputError
-from batchcall.engine import Feed, LiveEngine
+from batchcall.base import ExitCode, InputError, OutputError
+from batchcall.engine import OwnSteering, watched_queue
+from batchcall.pacing import Verdict
 from batchcall.pipeline.context import Run
-from batchcall.pipeline.pending_rows import PendingRow
 from batchcall.report import Snapshot
 
 Show = Callable[[Snapshot], None]
@@ -20,9 +21,41 @@ _SHOW_EVERY_S = 0.5
 _SPEED_OVER_S = 60.0
 
 
+class Course(Protocol):
+    """Rows on their way: of the engine in this process, or of workers."""
+
+    @property
+    def stopped(self) -> object: ...  # why no more are begun; None: they are
+    @property
+    def waiting_retries(self) -> int: ...  # rows that wait to be tried again
+
+    def stop(self, why: Verdict) -> None:
+        """Begin no more."""
+
+
 @contextlib.asynccontextmanager
-async def show_progress(run: Run, engine: LiveEngine, feed: Feed[PendingRow], show: Show | None) -> AsyncIterator[None]:
-    """Watch what binds while the block runs, and call `show` now and then, and once at its end."""
+async def under_way(
+    run: Run, steering: OwnSteering, course: Course, waits_for: Callable[[], str], show: Show | None
+) -> AsyncIterator[None]:
+    """What goes on beside the rows of a run: its deadline, a look at the server's queue, the progress shown."""
+    async with contextlib.AsyncExitStack() as stack:
+        if (seconds := run.options.deadline_s) is not None:
+            reason = f"the deadline of {seconds:g} s has passed"
+            why = Verdict(ExitCode.STOPPED_EARLY, reason, "run the same command again to continue")
+            timer = asyncio.get_running_loop().call_later(seconds, course.stop, why)
+            stack.callback(timer.cancel)
+        for endpoint in steering.pool.endpoints:
+            await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
+        await stack.enter_async_context(_show_progress(run, steering, course, waits_for, show))
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _show_progress(
+    run: Run, steering: OwnSteering, course: Course, waits_for: Callable[[], str], show: Show | None
+) -> AsyncIterator[None]:
+    """Watch what binds while the block runs (`waits_for`, see `Snapshot`), and call `show` now and then, and once at
+    its end."""
     started = time.monotonic()
     rows_at_start = run.progress.totals.rows
     speed = _Speed()
@@ -34,10 +67,10 @@ async def show_progress(run: Run, engine: LiveEngine, feed: Feed[PendingRow], sh
         while True:
             elapsed_s = time.monotonic() - started
             speed.saw(elapsed_s, run.progress.rows_here)
-            if engine.stopped is None:
-                run.progress.bounds.add(_waits_for(engine, feed), _SHOW_EVERY_S)
+            if course.stopped is None:
+                run.progress.bounds.add(waits_for(), _SHOW_EVERY_S)
             if show is not None:
-                show(_snapshot(run, engine, feed, rows_at_start, elapsed_s, speed))
+                show(_snapshot(run, steering, course, waits_for(), rows_at_start, elapsed_s, speed))
             await asyncio.sleep(_SHOW_EVERY_S)
 
     showing = asyncio.create_task(keep_showing())
@@ -48,7 +81,7 @@ async def show_progress(run: Run, engine: LiveEngine, feed: Feed[PendingRow], sh
         with contextlib.suppress(asyncio.CancelledError):
             await showing
         if show is not None:
-            show(_snapshot(run, engine, feed, rows_at_start, time.monotonic() - started, speed))
+            show(_snapshot(run, steering, course, waits_for(), rows_at_start, time.monotonic() - started, speed))
 
 
 class _Speed:
@@ -87,9 +120,15 @@ async def _count_expected(run: Run) -> None:
 
 
 def _snapshot(
-    run: Run, engine: LiveEngine, feed: Feed[PendingRow], rows_at_start: int, elapsed_s: float, speed: _Speed
+    run: Run,
+    steering: OwnSteering,
+    course: Course,
+    waits_for: str,
+    rows_at_start: int,
+    elapsed_s: float,
+    speed: _Speed,
 ) -> Snapshot:
-    pool, progress, totals = engine.steering.pool, run.progress, run.progress.totals
+    pool, progress, totals = steering.pool, run.progress, run.progress.totals
     untaken = None if progress.rows_expected is None else progress.rows_expected - totals.rows - pool.in_flight
     return Snapshot(
         rows=totals.rows,
@@ -98,18 +137,14 @@ def _snapshot(
         failed=totals.failed,
         tokens=totals.total_tokens or 0,
         cost=totals.cost,
-        requests=engine.steering.traffic.requests,
+        requests=steering.traffic.requests,
         in_flight=pool.in_flight,
-        waits_for=_waits_for(engine, feed),
+        waits_for=waits_for,
         pause_s=pool.pause_left_s,
-        retries_waiting=engine.waiting_retries,
+        retries_waiting=course.waiting_retries,
         down=pool.down,
         eta_s=None if untaken is None else speed.left_s(max(0, untaken)),
         oldest_age_s=pool.oldest_age_s,
         elapsed_s=elapsed_s,
-        is_stopping=engine.stopped is not None,
+        is_stopping=course.stopped is not None,
     )
-
-
-def _waits_for(engine: LiveEngine, feed: Feed[PendingRow]) -> str:
-    return "input" if feed.is_waiting else engine.bound_by

@@ -139,7 +139,7 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, on_c
     # between it must still name the jobs whose rows are there.
     runfile.runs, runfile.kept_jobs = list(old.runs), list(old.kept_jobs)
     runfile.bill_aside, runfile.totals = old.bill_aside, old.totals
-    resumption = Resumption(runfile, [maker, *map(_old_maker, old.kept_jobs)], notes)
+    resumption = Resumption(runfile, [maker, *map(old_maker, old.kept_jobs)], notes)
     if on_change == FAIL and (refusal := why_refused(old, job, resumption.makers, source, output.disk)) is not None:
         raise refusal
 
@@ -276,7 +276,7 @@ def why_refused(
     if job_is is JobIs.UNBOUGHT:
         return None
     if job_is is JobIs.CORRECTED:
-        return _why_other_input(old, job, [*makers, _old_maker(old.job)], source, disk, would)
+        return _why_other_input(old, job, [*makers, old_maker(old.job)], source, disk, would)
     if job_is is not JobIs.OTHER:
         return _why_other_input(old, job, makers, source, disk, would)
     would = would or forecast_of(makers[:1], source, disk, folder)
@@ -375,7 +375,8 @@ def unfit_without_record(folder: Path, what: str) -> ResumeError:
     )
 
 
-def _old_maker(job: Mapping[str, Any]) -> RequestMaker:
+def old_maker(job: Mapping[str, Any]) -> RequestMaker:
+    """How a job of an earlier run made requests; `job` as run.json keeps it."""
     return make_request_maker(stored_job(job))
 
 
@@ -387,7 +388,7 @@ def _keep_done(resumption: Resumption, old: RunFile, output: Output) -> None:
             hint="`batchcall revalidate` converts them to the new columns without a request; or use --on-change rerun",
         )
     resumption.runfile.kept_jobs.append(old.job)
-    resumption.makers.append(_old_maker(old.job))
+    resumption.makers.append(old_maker(old.job))
     resumption.notes.append(f"the job has changed; {output.done().rows:,} rows that are done stay as they are")
 
 

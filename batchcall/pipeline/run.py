@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, Status, fewer_collections
+from batchcall.answers import Ended
+from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, fewer_collections
 from batchcall.dialects import DIALECTS
-from batchcall.disk import Disk, FolderLostError, RealDisk, guarded, hold_lock, network_file_system, refuse_held
-from batchcall.engine import Feed, LiveEngine, watched_queue
-from batchcall.http import beside, beside_to_the_end
+from batchcall.disk import Disk, RealDisk, guarded, hold_lock, is_left_behind, network_file_system, refuse_held
+from batchcall.engine import Feed, OwnSteering
 from batchcall.input import Input, open_input
 from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
 from batchcall.output import (
+    LOCK,
     OWN_FOLDER,
     EarlierAnswers,
     Layout,
@@ -29,18 +30,19 @@ from batchcall.output import (
     clear_remains,
     has_earlier,
     make_folders,
-    output_error,
     read_runfile,
 )
 from batchcall.pacing import Verdict
 from batchcall.pipeline.context import Progress, Run, RunOptions
+from batchcall.pipeline.crew import Crew
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
-from batchcall.pipeline.open_engine import keys_of, open_engine
-from batchcall.pipeline.pending_rows import complete_plan, pending_rows, prepare_row, take_batch
-from batchcall.pipeline.progress_feed import Show, show_progress
+from batchcall.pipeline.open_engine import Keys, Say, keys_of, open_engine, open_steering, sandbox_of
+from batchcall.pipeline.pending_rows import complete_plan, pending_rows, take_batch, undone_parts, workers_of
+from batchcall.pipeline.progress_feed import Show, under_way
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
 from batchcall.pipeline.resume import ON_CHANGE, refuse_foreign_folder, resume
+from batchcall.pipeline.rows import do_rows, folder_watched
 from batchcall.pipeline.warnings import doubts
 from batchcall.report import Summary, left_out_text, members_left_out_text
 
@@ -51,7 +53,6 @@ class StopSwitch(msgspec.Struct):
     _pull: Callable[[Verdict], None] | None = None
     _early: Verdict | None = None
     is_pulled: bool = False
-    is_preparing: bool = True  # nothing is sent or written yet: the run may as well be cancelled
 
     def pull(self, reason: str, exit_code: ExitCode) -> None:
         self.is_pulled = True
@@ -65,9 +66,6 @@ class StopSwitch(msgspec.Struct):
         self._pull = pull
         if self._early is not None:
             pull(self._early)
-
-
-Say = Callable[[str], None]
 
 
 async def run_job(
@@ -85,7 +83,7 @@ async def run_job(
     for a person. Raises BatchcallError when the run could not start, or was ended by the endpoint or the disk;
     what arrived is kept in every case.
     """
-    options, say, stop = options or RunOptions(), say or (lambda note: None), stop or StopSwitch()
+    options, say = options or RunOptions(), say or (lambda note: None)
     if options.on_change not in ON_CHANGE:
         raise JobError(f"on_change is {options.on_change!r}", hint=f"use one of {', '.join(ON_CHANGE)}")
     job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
@@ -95,12 +93,11 @@ async def run_job(
     can_have_sent = False
     try:
         with as_output_error(job.output.path):
-            async with _open_run(job, options, say, stop, disk) as run:
+            async with _open_run(job, options, say, disk) as run:
                 can_have_sent = True
-                async with open_engine(run, keys, say) as engine:
-                    with _folder_watched(run, engine):
-                        stopped = await _drive(run, engine, show, stop)
-                summary = await asyncio.to_thread(finish, run, engine, stopped)
+                async with sandbox_of(job) as sandbox, open_steering(run, keys, sandbox, say) as steering:
+                    stopped, given_up = await _drive(run, steering, keys, sandbox, show, say, stop)
+                summary = await asyncio.to_thread(finish, run, steering, stopped, given_up)
     except OutputError as error:
         # A disk that fails once something was sent: the run stops and can go on later. Before that, a folder that may
         # not or cannot be written is the command's fault.
@@ -116,30 +113,35 @@ async def run_job(
     return summary
 
 
+_LEFT_BEHIND_LOOKS, _LOOK_AGAIN_S = 100, 0.1
+
+
 @contextlib.asynccontextmanager
-async def _open_run(job: Job, options: RunOptions, say: Say, stop: StopSwitch, disk: Disk) -> AsyncIterator[Run]:
+async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
     """Finds everything that can be wrong before a request is sent. The output is locked until the block ends."""
     folder = job.output.path
     # In this order: everything that only reads comes before the first change to the folder, so a job that cannot run
     # leaves no trace. What a crash left is cleared only under the lock: until then it may be another run's at work.
-    lock = folder / OWN_FOLDER / "lock"
-    refuse_held(lock)  # at once: preparing may take minutes, and whoever cancels it does not wait for the thread
-    maker, source, layout = await beside(partial(_prepare_with_ids, job, disk))
-    doubted = await beside(partial(doubts, job, maker, source))
+    lock = folder / LOCK
+    for _ in range(_LEFT_BEHIND_LOOKS):
+        if not is_left_behind(lock):
+            break
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    refuse_held(lock)  # at once: preparing may take minutes
+    maker, source, layout = await asyncio.to_thread(_prepare_with_ids, job, disk)
+    doubted = await asyncio.to_thread(doubts, job, maker, source)
     seen = (*maker.left_out, *maker.findings.doubts, *source.notes, *layout.kept.notes)
     for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
-    stop.is_preparing = False
     make_folders(disk, folder)
-    with hold_lock(lock) as still_held, guarded(disk, still_held):
+    with hold_lock(lock) as held, guarded(disk, held):
         clear_remains(disk, folder)  # what a crash left half-written
         part_rows, keep_answers = job.output.part_rows, job.output.response
         with contextlib.closing(
             Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
         ) as output:
-            # To its end: its thread writes, which it may do only under the lock.
-            run = await beside_to_the_end(partial(_begin, job, options, maker, source, output, say))
+            run = await asyncio.to_thread(_begin, job, options, maker, source, output, held, say)
             try:
                 yield run
             finally:
@@ -217,7 +219,15 @@ _WHO_NEEDS = {
 }
 
 
-def _begin(job: Job, options: RunOptions, maker: RequestMaker, source: Input, output: Output, say: Say) -> Run:
+def _begin(
+    job: Job,
+    options: RunOptions,
+    maker: RequestMaker,
+    source: Input,
+    output: Output,
+    held: Callable[[], None],
+    say: Say,
+) -> Run:
     """Begin the run: compare the output with the job and the input, and record the start in run.json.
 
     Raises ResumeError where the person must decide first, OutputError, OSError.
@@ -232,7 +242,7 @@ def _begin(job: Job, options: RunOptions, maker: RequestMaker, source: Input, ou
     if options.retry_failed:
         entry.retries_failed_before_s = _retries_before_s(runs, now.timestamp())
     progress = Progress(totals=output.done())
-    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, progress)
+    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, progress, held)
     if resumption.plan is not None:
         complete_plan(run, resumption.plan)
     for note in resumption.notes:
@@ -263,91 +273,39 @@ def _retries_before_s(runs: Sequence[RunEntry], now_s: float) -> float:
     return before_s
 
 
-async def _drive(run: Run, engine: LiveEngine, show: Show | None, stop: StopSwitch) -> Verdict | BatchcallError | None:
-    """Every row that is left, through the engine and into the output. Returns why it ended early, if it did."""
-    # A thread reads the input one batch ahead. Workers of the engine take rows from the feed, and each outcome comes
-    # back to this loop, which alone counts and adds to parts. A thread writes whole parts, one at a time.
-    stop.connect(engine.stop)
-    progress, feed = run.progress, Feed(pending_rows(run), partial(take_batch, run))
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(fewer_collections())
-        if (seconds := run.options.deadline_s) is not None:
-            reason = f"the deadline of {seconds:g} s has passed"
-            why = Verdict(ExitCode.STOPPED_EARLY, reason, "run the same command again to continue")
-            timer = asyncio.get_running_loop().call_later(seconds, engine.stop, why)
-            stack.callback(timer.cancel)
-        for endpoint in engine.steering.pool.endpoints:
-            await stack.enter_async_context(watched_queue(endpoint.transport, endpoint.pacer))
-        await stack.enter_async_context(show_progress(run, engine, feed, show))
-        outcomes = await stack.enter_async_context(engine.outcomes(feed, partial(prepare_row, run)))
-        sealer = _Sealer(run, engine)
-        stack.push_async_callback(sealer.wait)
-        async for ended in outcomes:
-            progress.totals.count(ended.outcome)
-            progress.rows_here += 1
-            progress.an_error = progress.an_error or ended.outcome.error
-            progress.failed_here += ended.outcome.status is not Status.OK
+async def _drive(
+    run: Run,
+    steering: OwnSteering,
+    keys: Keys,
+    sandbox: str,
+    show: Show | None,
+    say: Say,
+    stop: StopSwitch | None,
+) -> tuple[Verdict | BatchcallError | None, int]:
+    """Every row that is left. Returns why it ended early, if it did, and how many requests were given up then."""
+    workers = await asyncio.to_thread(workers_of, run)
+    if workers > 1 and run.earlier_answers is not None:
+        say("this run takes answers that were set aside: it does its rows in one process, without --workers")
+    elif workers > 1:
+        crew = Crew(run, steering, keys, sandbox, most=workers, say=say)
+        if stop is not None:
+            stop.connect(crew.stop)
+        await crew.drive(show)
+        return crew.stopped, crew.given_up
+    with open_engine(run, keys, steering) as engine:
+        if stop is not None:
+            stop.connect(engine.stop)
+        feed = Feed(pending_rows(run, undone_parts(run)), partial(take_batch, run))
+
+        def on_row(ended: Ended) -> None:
             if (too_many := too_many_failed(run)) is not None:
                 engine.stop(too_many)
-            complete = run.output.add(ended.row.kept, ended.outcome, ended.attempts)
-            if complete is not None:
-                await sealer.seal(complete)
-    return engine.stopped
 
+        def seal(part: OpenPart) -> None:
+            run.output.seal(part)
+            run.write_record()  # it has new places to seek to; an older one does no harm
 
-@contextlib.contextmanager
-def _folder_watched(run: Run, engine: LiveEngine) -> Iterator[None]:
-    """Stop the run as soon as the disk fails under it or its folder is lost.
-
-    Raises OutputError at once where the folder was deleted: what is still in flight could not be kept.
-    """
-    loop, driving, deleted = asyncio.get_running_loop(), asyncio.current_task(), list[OutputError]()
-    assert driving is not None
-
-    def stop(error: OSError) -> None:
-        why = output_error(run.output.folder, error)
-        engine.stop(why)
-        if isinstance(error, FolderLostError) and error.is_deleted:
-            deleted.append(why)
-            driving.cancel()
-
-    # The threads that write meet the failure; only the loop may stop the engine.
-    def stop_soon(error: OSError) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(stop, error)
-
-    run.output.on_failure(stop_soon)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if deleted and driving.uncancel() == 0:
-            raise deleted[0] from None
-        raise
-    finally:
-        run.output.on_failure(lambda error: None)
-
-
-class _Sealer:
-    """Publishes parts in a thread, one at a time, while rows go on."""
-
-    def __init__(self, run: Run, engine: LiveEngine) -> None:
-        self._run = run
-        self._engine = engine
-        self._sealing: asyncio.Task[None] | None = None
-
-    async def seal(self, part: OpenPart) -> None:
-        """Begin as soon as the part before it is written."""
-        await self.wait()
-        self._sealing = asyncio.create_task(asyncio.to_thread(self._seal, part))
-
-    async def wait(self) -> None:
-        """Until it is written. A part that cannot be written stops the run; its rows are safe in the journal."""
-        if self._sealing is not None:
-            try:
-                await asyncio.shield(self._sealing)
-            except OutputError as error:
-                self._engine.stop(error)
-
-    def _seal(self, part: OpenPart) -> None:
-        self._run.output.seal(part)
-        self._run.write_record()  # it has new places to seek to; an older one does no harm
+        with fewer_collections(), folder_watched(run, engine):
+            async with under_way(run, steering, engine, lambda: "input" if feed.is_waiting else engine.bound_by, show):
+                await do_rows(run, engine, feed, on_row=on_row, seal=seal)
+        return engine.stopped, engine.given_up

@@ -225,12 +225,12 @@ class _Needs:
                     self.of_body(node.body, known)
                     known |= _set_by(node.target)
                 case nodes.With():
-                    for value in node.values:
-                        self._of(value, known)
+                    self._of_each(node.values, known)
                     self.of_body(node.body, known.union(*map(_set_by, node.targets)))
                 case nodes.Macro() | nodes.CallBlock():
-                    for one in (*node.defaults, *([node.call] if isinstance(node, nodes.CallBlock) else [])):
-                        self._of(one, known)
+                    self._of_each(node.defaults, known)
+                    if isinstance(node, nodes.CallBlock):
+                        self._of(node.call, known)
                     own = {(False, name) for name in _OF_MACROS}
                     self.of_body(node.body, known.union(*map(_set_by, node.args), own))
                     if isinstance(node, nodes.Macro):
@@ -256,33 +256,31 @@ class _Needs:
                     self._of(node.expr2, known | self._facts(node.test, False))
             case nodes.Test(name="defined" | "undefined") if self._column(node.node) is not None:
                 pass
-            case nodes.Filter(name="default" | "d") if node.node is not None and self._column(node.node) is not None:
-                for argument in (*node.args, *(pair.value for pair in node.kwargs)):
-                    self._of(argument, known)
+            case nodes.Filter(name="default" | "d") if self._column(node.node) is not None:
+                self._of_each([*node.args, *node.kwargs], known)
             case nodes.Call() if self._asked_of_row(node) is not None:
-                for argument in node.args[1:]:
-                    self._of(argument, known)
+                self._of_each(node.args[1:], known)
             case nodes.Compare() if _tested_in_row(node) is not None:
                 pass
             case _ if (column := self._column(node)) is not None:
                 if column not in known:
                     self.found.add(column[1])
             case nodes.Test() | nodes.Filter(name="default" | "d") if (access := self._member(node.node)) is not None:
-                self._of(access.column, known)
-                for argument in node.args:
-                    self._of(argument, known)
+                self._of_each([access.column, *node.args], known)
             case nodes.Call(node=nodes.Getattr() as method):
-                for child in (method.node, *node.iter_child_nodes(exclude=("node",))):
-                    self._of(child, known)
+                self._of_each([method.node, *node.iter_child_nodes(exclude=("node",))], known)
             case _ if (access := self._member(node)) is not None:
                 if self._column(access.column) not in known:
                     self.members.add(access.path)
                 self._of(access.column, known)
             case _:
-                for child in node.iter_child_nodes():
-                    self._of(child, known)
+                self._of_each(node.iter_child_nodes(), known)
 
-    def _column(self, node: nodes.Node) -> tuple[bool, str] | None:
+    def _of_each(self, expressions: Iterable[nodes.Node], known: _Known) -> None:
+        for one in expressions:
+            self._of(one, known)
+
+    def _column(self, node: nodes.Node | None) -> tuple[bool, str] | None:
         """The column that a name or an access to `row` stands for."""
         if isinstance(node, nodes.Name):
             return (False, self._renamed.get(node.name, node.name)) if node.ctx == "load" and node.name != ROW else None
@@ -320,7 +318,7 @@ class _Needs:
                 return left | right if isinstance(test, nodes.And) is truth else left & right
             case nodes.Test(name="defined" | "undefined"):
                 return self._both(self._column(test.node)) if truth is (test.name == "defined") else frozenset()
-            case nodes.Filter(name="default" | "d") if truth and test.node is not None:
+            case nodes.Filter(name="default" | "d") if truth:
                 # A default that counts as false, or none, did not come out as true: the column did.
                 is_false = not test.args or (isinstance(test.args[0], nodes.Const) and not test.args[0].value)
                 return self._both(self._column(test.node)) if is_false else frozenset()

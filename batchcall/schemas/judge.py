@@ -324,7 +324,7 @@ def _not(found: _Found, schema: _Schema, value: Json) -> _Applying:
 def _if(found: _Found, schema: _Schema, value: Json) -> _Applying:
     # `if` never makes a value invalid, but what it has looked at counts. The validator passes over one that stands
     # alone, with whatever is wrong in it: a pattern that does not compile, a reference to what is not a schema.
-    if not found.judge.rules.tracks and "then" not in schema and "else" not in schema:
+    if "then" not in schema and "else" not in schema:
         return
     condition = yield schema["if"], value
     found.looked_at(condition)

@@ -386,6 +386,21 @@ def test_what_was_paid_in_parts_before_a_cancellation_is_given_back() -> None:
     assert run_virtual(main()) == pytest.approx(61 - 50, abs=1.1)
 
 
+def test_what_was_paid_for_a_request_in_parts_before_a_cancellation_counts_for_the_next() -> None:
+    async def main() -> float:
+        gate, passed_at = open_gate(requests_per_minute=6), list[float]()
+        await pass_through(gate, passed_at)
+        doomed = asyncio.create_task(pass_through(gate, passed_at))
+        await asyncio.sleep(5)
+        doomed.cancel()
+        await asyncio.gather(doomed, return_exceptions=True)
+        start_s = now()
+        await pass_through(gate, passed_at)
+        return now() - start_s
+
+    assert run_virtual(main()) == pytest.approx(10 - 5, abs=1.1)
+
+
 def test_tokens_reserved_before_a_pause_are_given_back_when_it_is_not_sat_out() -> None:
     async def main() -> float:
         gate, passed_at, start_s = open_gate(tokens_per_minute=600), list[float](), now()

@@ -20,6 +20,16 @@ def test_a_turn_that_goes_at_once_has_waited_for_no_time(rate: int | None) -> No
     assert run_virtual(main()) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_pause_holds_nobody_in_the_moment_in_which_it_ends() -> None:
+    async def main() -> float:
+        gate = open_gate()
+        gate.hold_until(now())
+        async with through(gate) as turn:
+            return turn.wait_s
+
+    assert run_virtual(main()) == 0.0
+
+
 @pytest.mark.parametrize("rate", [None, 6_000])
 def test_a_pause_may_be_pushed_twice_in_one_moment(rate: int | None) -> None:
     async def main() -> float:

@@ -19,7 +19,7 @@ def failed(kind: FailureKind, *, retry_after_s: float | None = None, code: str |
 def answer(pacer: Pacer, now_s: float, *, times: int = 1) -> None:
     for _ in range(times):
         pacer.sent(now_s - 1)
-        pacer.answered(now_s - 1, now_s, in_flight=1)
+        pacer.answered(now_s - 1, now_s, in_flight=1, work=1.0)
 
 
 def fail(pacer: Pacer, failure: Failure, now_s: float, *, row: int = 0, roll: float = 0.0) -> Orders:
@@ -59,7 +59,7 @@ def test_an_endpoint_that_takes_its_time_is_not_waited_for() -> None:
 
     assert [slow.orders(at_s)[2::2] for at_s in (100, 109.9, 110, 120, 130, 140)] == [
         (1, 110), (1, 110), (2, 120), (4, 130), (8, None), (8, None)]  # fmt: skip
-    slow.answered(100.0, 140.0, in_flight=8)
+    slow.answered(100.0, 140.0, in_flight=8, work=1.0)
     assert [slow.orders(at_s)[2::2] for at_s in (140, 150, 160)] == [(8, 150), (16, 160), (20, None)]
     assert fail(dead, failed(FailureKind.TIMED_OUT), 160.0).in_flight == 1
 
@@ -96,7 +96,7 @@ def test_one_overload_is_one_cut_however_many_answers_tell_of_it() -> None:
     pacer = Pacer(concurrency=64)
     for moment in range(100):
         pacer.sent(moment / 10)
-        pacer.answered(moment / 10, moment / 10 + 0.05, in_flight=1)
+        pacer.answered(moment / 10, moment / 10 + 0.05, in_flight=1, work=1.0)
     for _ in range(10):
         pacer.sent(10.0)
     for number in range(10):
@@ -129,7 +129,7 @@ def test_ten_failures_of_more_than_one_row_open_the_breaker_and_one_answer_close
     assert (orders.in_flight, orders.not_before_s) == (1, 4.0)
 
     pacer.sent(4.0)
-    pacer.answered(4.0, 5.0, in_flight=1)
+    pacer.answered(4.0, 5.0, in_flight=1, work=1.0)
     assert not pacer.is_down
     assert pacer.orders(5.0).in_flight == 8
 
@@ -176,7 +176,7 @@ def crowd(
     for row in range(of - fit):
         pacer.failed(row, failed(kind, retry_after_s=None), sent_at_s=at_s, now_s=at_s + 0.1, roll=0.0)
     for _ in range(fit):
-        pacer.answered(at_s, at_s + 1.0, in_flight=of)
+        pacer.answered(at_s, at_s + 1.0, in_flight=of, work=1.0)
 
 
 @pytest.mark.parametrize("kind", [FailureKind.TOO_MANY_OPEN, FailureKind.RATE_LIMITED, FailureKind.OVERLOADED])
@@ -370,7 +370,7 @@ def test_a_process_without_descriptors_keeps_as_many_in_flight_as_it_has_and_sto
     pacer.failed(0, failed(FailureKind.NO_DESCRIPTORS), sent_at_s=2.0, now_s=2.1, roll=0.0)
     assert (pacer.most_in_flight, pacer.orders(2.1).in_flight) == (4, 4)
     for _ in range(4):
-        pacer.answered(2.0, 3.0, in_flight=4)
+        pacer.answered(2.0, 3.0, in_flight=4, work=1.0)
 
     for _ in range(5):
         assert pacer.verdict(4.0) is None

@@ -91,6 +91,7 @@ def test_a_template_cannot_eat_the_machine(text: str) -> None:
         ("{{ ([big] * 5) | length }}", "the text would be longer than 4,194,304 characters"),
         ("{{ ('%4194305d' % 1) | length }}", "the text would be longer than 4,194,304 characters"),
         ("{{ 2 ** 131072 > 1 }}", "a number would be longer than 131,072 bits"),
+        ("{{ (big ~ big ~ big ~ big ~ big)[0] }}", "the text would be longer than 4,194,304 characters"),
         ("{{ (items + items) | length }}", "the text would be longer than 4,194,304 characters"),
         (
             "{{ '{:>2000000}{:>2000000}{:>999999}'.format(1, 2, 3) }}",
