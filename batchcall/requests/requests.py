@@ -434,7 +434,7 @@ def _shown(value: Any) -> str:
     return repr(value)[:80]
 
 
-# The identity of a request, written by Python's json: orjson's floats have changed between versions.
+# The identity of a request, written as Python's json does: orjson's floats have changed between versions.
 #
 # It must never change: stored answers are found by it. So it is canonical JSON (sorted keys, ASCII, no spaces) of the
 # request before any dialect. The shape is hashed once, and each row continues a copy with its messages.
@@ -457,8 +457,16 @@ def _canonical_message(message: Json) -> str:
     if type(message) is dict and len(message) == 2:
         content, role = message.get("content"), message.get("role")
         if type(content) is str and type(role) is str:
-            return f'{{"content":{encode_basestring_ascii(content)},"role":{encode_basestring_ascii(role)}}}'
+            return f'{{"content":{_quoted(content)},"role":{_quoted(role)}}}'
     return _canonical(message)
+
+
+def _quoted(text: str) -> str:
+    """As Python's json writes it."""
+    # orjson writes ASCII but for DEL in the same way, in a thirtieth of the time.
+    if text.isascii() and "\x7f" not in text:
+        return orjson.dumps(text).decode()
+    return encode_basestring_ascii(text)
 
 
 # ASCII alone, so half a surrogate pair is written too; dates of a job file as their text.

@@ -177,7 +177,14 @@ GOLDEN = [
 ]
 
 
-@pytest.mark.parametrize(("protocol", "request_", "_"), GOLDEN)
+ASCII = "".join(map(chr, range(128)))
+TEXTS = [ASCII, ASCII[:-1], *ASCII, *("-" * 40 + char + "-" * 40 for char in ASCII), "é" + ASCII[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "request_", "_"),
+    [*GOLDEN, *(("p", Request(Shape("m"), [{"role": text, "content": text}]), "") for text in TEXTS)],
+)
 def test_the_identity_is_a_digest_of_canonical_json(protocol: str, request_: Request, _: str) -> None:
     shape = request_.shape
     said = {
