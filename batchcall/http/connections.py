@@ -37,6 +37,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import BadHttpMessage
 
+from batchcall.http.chunks import Chunks
+
 if sys.platform == "linux":
     import fcntl
     import termios
@@ -246,6 +248,7 @@ class _OneAnswer:
 
     def begin(self) -> None:
         self._body: Any = None  # once its head is here
+        self._chunks: Chunks | None = None  # where it is in chunks, and where they begin is known
         self._before = b""  # what came until then
         self._has_more = False  # there is something behind its end
         self.is_exact = False  # it is whole, and every byte that came is accounted for: nothing is behind it
@@ -273,6 +276,12 @@ class _OneAnswer:
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Any], bool, bytes]:
         """The answer's head, once; its body goes where aiohttp reads it. What follows is left out."""
+        if self._chunks is not None:
+            data = self._chunks.joined(data)
+        elif self._body is None and not self._before and 0 < (end := _end_of_head(data, b"hunked")) < len(data):
+            messages, _, _ = self.feed_data(data[:end])
+            more, is_upgraded, tail = self.feed_data(data[end:])
+            return (*messages, *more), is_upgraded, tail
         # What cannot be parsed may be a whole answer with rubbish behind it in the same segment. The answer is good,
         # and perhaps paid; so it is looked for byte by byte before the exchange counts as failed.
         try:
@@ -297,12 +306,10 @@ class _OneAnswer:
                 if message.code < 400 and self._has_unsent():
                     raise BadHttpMessage("it came before the whole request was sent, so it answers another one")
                 self._has_more = self._has_more or at + 1 < len(messages)
-                # The parser also takes a head whose lines end without a return. Its end is not looked for: what looks
-                # like one may stand in the body.
-                before, head = self._before, self._before.find(b"\r\n\r\n") + 4
-                is_usual = before.find(b"\n\r\n") == head - 3 and before.find(b"\n\n", 0, head) < 0
-                is_counted = is_usual and len(before) == head + body.total_bytes
+                end = _end_of_head(self._before)
+                is_counted = end > 0 and len(self._before) == end + body.total_bytes
                 self.is_exact = is_counted and body.is_eof() and not self._has_more
+                self._chunks = Chunks() if message.chunked and end == len(self._before) else None
                 self._body, self._before, self.is_last = body, b"", message.should_close
                 return messages[: at + 1]
         return messages
@@ -322,6 +329,15 @@ class _OneAnswer:
             if messages and messages[-1][0].code >= 200 and messages[-1][1].is_eof():
                 return messages
         return ()
+
+
+def _end_of_head(data: bytes, names: bytes = b"") -> int:
+    """Where the body of an answer begins whose head `names` this; 0 where it is not known."""
+    # The parser also takes a head whose lines end without a return. Its end is not looked for: what looks like one may
+    # stand in the body.
+    end = data.find(b"\r\n\r\n") + 4
+    is_usual = 3 < end == data.find(b"\n\r\n") + 3 and data.find(b"\n\n", 0, end) < 0
+    return end if is_usual and data.find(names, 0, end) >= 0 else 0
 
 
 def is_lack_of_descriptors(error: BaseException) -> bool:
