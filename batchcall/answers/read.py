@@ -28,6 +28,7 @@ from batchcall.base import (
     Usage,
 )
 from batchcall.dialects import DEFAULT_CAPS, Dialect, max_tokens_of, too_large
+from batchcall.pacing import MOST_AMBIGUOUS, NO_MORE_DOUBTS
 
 Pricing = Callable[[str, Usage], float | None]  # model and tokens → USD, None where no price is known
 
@@ -116,6 +117,7 @@ class AnswerParser(msgspec.Struct, frozen=True):
     coerce: bool
     pricing: Pricing
     dialects: Mapping[str, Dialect] = {}  # by name, where endpoints differ in it
+    attempts: int = 1  # the most for a row
     redactor: Redactor | None = None  # of the keys, where they are known: a stream may hold one in pieces
 
     def read(self, attempt: Attempt, prepared: Prepared) -> ParsedAttempt:
@@ -209,7 +211,8 @@ class AnswerParser(msgspec.Struct, frozen=True):
         result = deciding.result
         if result is None:
             failure = deciding.failure or _NOTHING_KNOWN
-            result = ToolResult(failure.kind.rule.status, failure.message, None, None, (), ())
+            error = failure.message + self._why_no_more(reads)
+            result = ToolResult(failure.kind.rule.status, error, None, None, (), ())
         reply = deciding.reply or _NO_REPLY
         is_partial = usage.is_partial or (before is not None and _PARTIAL in before.repairs)
         left_out = None
@@ -237,6 +240,13 @@ class AnswerParser(msgspec.Struct, frozen=True):
             attempt.request_hash,
             attempt.sent_at_s + attempt.latency_s,
         )
+
+    def _why_no_more(self, reads: Sequence[ParsedAttempt]) -> str:
+        """Where a row ended with attempts left: what all rows share was used up."""
+        in_doubt = sum([read.is_ambiguous for read in reads])
+        if not reads[-1].is_ambiguous or len(reads) >= self.attempts or in_doubt >= MOST_AMBIGUOUS:
+            return ""
+        return f"; not sent again although limits.attempts is {self.attempts}: {NO_MORE_DOUBTS}"
 
     def cost(self, prepared: Prepared, read: ParsedAttempt) -> float | None:
         """USD for the tokens of one attempt, None where no price is known."""

@@ -56,6 +56,11 @@ class Budget(msgspec.Struct):
 _MOST_UNCOUNTED = 20
 _FREE_DOUBTS = 100
 _DOUBTS_PER_ANSWER = 0.1
+# Why a row ended with attempts left, for a person.
+NO_MORE_DOUBTS = (
+    "it may be billed already, and all rows together have used up what they may send again of that (a tenth of the"
+    " answers, and 100); --retry-failed asks the row again"
+)
 
 
 def may_doubt(sent_again: int, answered: int) -> bool:

@@ -8,6 +8,7 @@ from batchcall.base import Failure, FailureKind, Money, Scope
 
 _UNTIL_FREE = 0.5  # of the first wait: some gateways count an answer as in flight for a moment longer
 _SPREAD = 0.1  # of a wait that a server asked for: rows that were refused together do not come back together
+MOST_AMBIGUOUS = 3  # failures of a row that may have been billed, i.e. at most two more tries after one
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -16,7 +17,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     max_attempts: int  # requests per row
     first_s: float = 1.0
     longest_s: float = 60.0
-    max_ambiguous: int = 3  # failures of a row that may have been billed, i.e. at most two more tries after one
+    max_ambiguous: int = MOST_AMBIGUOUS
 
     def decide(self, failure: Failure, *, attempt: int, ambiguous: int, roll: float) -> float | None:
         """Return the seconds to wait before the next attempt, or None to give up.

@@ -134,6 +134,7 @@ def answer_parser_of(job: Job) -> AnswerParser:
         coerce=job.validate.coerce,
         pricing=_pricing(job),
         dialects=DIALECTS,
+        attempts=job.limits.attempts,
     )
 
 

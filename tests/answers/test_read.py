@@ -176,3 +176,28 @@ def test_a_row_is_as_large_as_its_texts_and_twice_its_answers() -> None:
 
     assert prepared.size == len("user") + len("abc") + 8 + 8 + len("de") + 100
     assert size_of(Ended(ASKED.row, bad_row(ASKED.row, "", now_s=0.0), attempts)) == 100
+
+
+LOST = [attempt(number, None, TIMED_OUT) for number in (1, 2, 3)]
+REFUSED = attempt(2, None, Failure(FailureKind.RATE_LIMITED, "slow down"))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "most", "says_why"),
+    [
+        (LOST[:1], 4, True),
+        (LOST[:2], 4, True),
+        (LOST[:1], 1, False),  # all that it may have
+        (LOST[:2], 2, False),
+        (LOST, 4, False),  # what may be billed is sent again twice at most, whatever the other rows have used
+        ([LOST[0], REFUSED], 4, False),  # this was not billed
+    ],
+)
+def test_a_row_that_ends_with_attempts_left_says_that_the_allowance_of_all_rows_is_used_up(
+    attempts: list[Attempt], most: int, says_why: bool
+) -> None:
+    ended = outcome(*attempts, parser=replace(PARSER, attempts=most))
+
+    assert ended.error is not None
+    assert (f"not sent again although limits.attempts is {most}" in ended.error) is says_why
+    assert ended.status in (Status.TIMED_OUT, Status.OVERLOADED)
