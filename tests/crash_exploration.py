@@ -212,7 +212,7 @@ def explore(
 
 
 # A fault shows at this command; to look at those before it first takes ten times as long.
-SHOWS_AT = {"sync_folder: whole_file < _table_writer < write_part < _publish": "failed rows again"}
+SHOWS_AT = {"sync_folder: whole_file < _table_writer < write_part < _publish": "another prompt for what is new"}
 
 
 def is_missed(folder: Path, sync: str) -> bool:

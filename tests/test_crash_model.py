@@ -7,12 +7,8 @@ program makes is needed: with any one of them left out, states are found that br
 from __future__ import annotations
 
 import ast
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +19,6 @@ from batchcall.output.generations import set_aside
 from batchcall.output.journal import journals_in, read_journals, recover
 from batchcall.output.journal_records import attempt_line
 from crash_exploration import (
-    Exploration,
     explore,
     explore_failures,
     explore_full_disks,
@@ -36,48 +31,27 @@ from model_disk import ModelDisk
 STATES = 1_600  # as if every step were cut off; `scripts/crash-test` does that, and in more ways
 STEPS = 20  # one of so many is cut off here
 ACTS = 8  # one of so many fails here
-PROCESSES = 2
+SHARES = 2  # of the moments that are looked at: two processes may take one each
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as processes:
-        yield processes
-
-
-def in_shares(
-    pool: ProcessPoolExecutor, explore_share: Callable[..., Exploration], folder: Path, one_of: int, **how: Any
-) -> Exploration:
-    """Every process takes its share of the moments that are looked at: one of so many."""
-    shares = [
-        pool.submit(explore_share, folder / str(number), share=(number * one_of, PROCESSES * one_of), **how)
-        for number in range(PROCESSES)
-    ]
-    found = [share.result() for share in shares]
-    return Exploration(
-        True,
-        sum(each.states for each in found),
-        set().union(*(each.syncs for each in found)),
-        [fault for each in found for fault in each.faults],
-    )
-
-
+@pytest.mark.parametrize("share", range(SHARES))
 def test_after_a_kill_or_a_power_cut_at_any_step_the_same_command_loses_nothing_and_buys_nothing_twice(
-    tmp_path: Path, pool: ProcessPoolExecutor
+    share: int, tmp_path: Path
 ) -> None:
-    found = in_shares(pool, explore, tmp_path, STEPS, states=STATES, seed=3)
+    found = explore(tmp_path, states=STATES, seed=3, share=(share * STEPS, SHARES * STEPS))
 
     assert found.faults == []
-    assert found.states >= STATES / STEPS
+    assert found.states >= STATES / STEPS / SHARES
 
 
+@pytest.mark.parametrize("share", range(SHARES))
 def test_when_any_act_on_the_disk_fails_the_run_says_so_and_the_same_command_goes_on(
-    tmp_path: Path, pool: ProcessPoolExecutor
+    share: int, tmp_path: Path
 ) -> None:
-    found = in_shares(pool, explore_failures, tmp_path, ACTS, is_whole=False)
+    found = explore_failures(tmp_path, is_whole=False, share=(share * ACTS, SHARES * ACTS))
 
     assert found.faults == []
-    assert found.states >= 500 / ACTS
+    assert found.states >= 500 / ACTS / SHARES
 
 
 def test_on_a_disk_of_any_size_what_was_paid_for_finds_room(tmp_path: Path) -> None:
@@ -87,16 +61,41 @@ def test_on_a_disk_of_any_size_what_was_paid_for_finds_room(tmp_path: Path) -> N
     assert found.states >= 30
 
 
-def test_with_any_one_sync_taken_out_a_promise_is_broken(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
-    syncs = sorted(syncs_of_life(tmp_path))
-    lived = [sync for sync in syncs if JOINING not in sync and sync not in SPARED]
-
-    missed = pool.map(partial(is_missed, tmp_path), lived)
-
-    assert [sync for sync, is_needless in zip(lived, missed, strict=True) if is_needless] == []
-    assert len(lived) == len(syncs) - 1 - len(SPARED)
-    assert {label.split(": ")[1].split(" < ")[0] for label in (*syncs, ASIDE)} == set(functions_that_sync())
-
+# All syncs that the commands of a life make, by who asks for them.
+SYNCS = (
+    "sync: _sync_now",
+    "sync: whole_file < _table_writer < finish < _publish",
+    "sync: whole_file < _table_writer < finish < _write_part",
+    "sync: whole_file < _table_writer < write_part < _publish",
+    "sync: whole_file < _table_writer < write_part < _revalidate_part",
+    "sync: whole_file < _table_writer < write_part < _write_part",
+    "sync: whole_file < recover < open_part < _of_batch",
+    "sync: whole_file < write_whole < recover < open_part",
+    "sync: whole_file < write_whole < write_runfile < _record",
+    "sync: whole_file < write_whole < write_runfile < _set_aside",
+    "sync: whole_file < write_whole < write_runfile < revalidate_job",
+    "sync: whole_file < write_whole < write_runfile < write_record",
+    "sync_folder: _record",
+    "sync_folder: _sync_now",
+    "sync_folder: clear_remains < _open_run",
+    "sync_folder: ensure_folder < make_folders < _open_run",
+    "sync_folder: ensure_folder < new_generation < compact < finish",
+    "sync_folder: ensure_folder < new_generation < set_aside < _set_aside",
+    "sync_folder: mark_success < _begin",
+    "sync_folder: mark_success < finish",
+    "sync_folder: mark_success < set_aside < _set_aside",
+    "sync_folder: set_aside < _set_aside",
+    "sync_folder: whole_file < _table_writer < finish < _publish",
+    "sync_folder: whole_file < _table_writer < finish < _write_part",
+    "sync_folder: whole_file < _table_writer < write_part < _publish",
+    "sync_folder: whole_file < _table_writer < write_part < _revalidate_part",
+    "sync_folder: whole_file < _table_writer < write_part < _write_part",
+    "sync_folder: whole_file < recover < open_part < _of_batch",
+    "sync_folder: whole_file < write_whole < recover < open_part",
+    "sync_folder: whole_file < write_whole < write_runfile < _record",
+    "sync_folder: whole_file < write_whole < write_runfile < revalidate_job",
+    "sync_folder: whole_file < write_whole < write_runfile < write_record",
+)
 
 # The same line of `write_part` is needed where a part is published, not in these two places. A revalidation syncs that
 # folder once more before run.json says that it is done; a compacted part that is lost is read from its raw answers.
@@ -106,7 +105,18 @@ SPARED = {
 }
 
 # These two are needed after a kill alone, and a life that needs them takes minutes to find.
-JOINING, ASIDE = "sync_folder: whole_file < recover", "sync: set_aside"
+JOINING, ASIDE = "sync_folder: whole_file < recover < open_part < _of_batch", "sync: set_aside"
+
+
+@pytest.mark.parametrize("sync", [sync for sync in SYNCS if sync != JOINING and sync not in SPARED])
+def test_with_any_one_sync_taken_out_a_promise_is_broken(sync: str, tmp_path: Path) -> None:
+    assert not is_missed(tmp_path, sync)
+
+
+def test_all_syncs_of_the_program_are_among_those_that_are_taken_out(tmp_path: Path) -> None:
+    assert syncs_of_life(tmp_path) == set(SYNCS)
+    assert {label.split(": ")[1].split(" < ")[0] for label in (*SYNCS, ASIDE)} == set(functions_that_sync())
+    assert {JOINING, *SPARED} < set(SYNCS)
 
 
 @pytest.mark.parametrize("is_synced", [True, False])
@@ -141,7 +151,7 @@ def test_two_journals_of_a_part_become_one_and_no_power_cut_loses_an_answer_but_
     disk = ModelDisk(tmp_path)
     for row, path in enumerate((first, second)):
         write_whole(disk, path, attempt_line(answered(row)))
-    disk.left_out = frozenset() if is_synced else frozenset({JOINING})
+    disk.left_out = frozenset() if is_synced else frozenset({"sync_folder: whole_file < recover"})
     moments: list[ModelDisk] = []
     disk.before = lambda act, path: moments.append(disk.copy())
 
