@@ -44,6 +44,7 @@ def test_after_a_kill_or_a_power_cut_at_any_step_the_same_command_loses_nothing_
     assert found.states >= STATES / STEPS / SHARES
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # nothing is left open
 @pytest.mark.parametrize("share", range(SHARES))
 def test_when_any_act_on_the_disk_fails_the_run_says_so_and_the_same_command_goes_on(
     share: int, tmp_path: Path

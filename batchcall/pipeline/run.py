@@ -138,15 +138,10 @@ async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> Asyn
     with hold_lock(lock) as held, guarded(disk, held):
         clear_remains(disk, folder)  # what a crash left half-written
         part_rows, keep_answers = job.output.part_rows, job.output.response
-        with contextlib.closing(
-            Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
-        ) as output:
-            run = await asyncio.to_thread(_begin, job, options, maker, source, output, held, say)
-            try:
-                yield run
-            finally:
-                if run.earlier_answers is not None:
-                    run.earlier_answers.close()
+        with contextlib.ExitStack() as opened:
+            output = Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
+            opened.callback(output.close)
+            yield await asyncio.to_thread(_begin, job, options, maker, source, output, held, say, opened)
 
 
 def _prepare_with_ids(job: Job, disk: Disk) -> tuple[RequestMaker, Input, Layout]:
@@ -227,8 +222,10 @@ def _begin(
     output: Output,
     held: Callable[[], None],
     say: Say,
+    opened: contextlib.ExitStack,
 ) -> Run:
-    """Begin the run: compare the output with the job and the input, and record the start in run.json.
+    """Begin the run: compare the output with the job and the input, and record the start in run.json. The earlier
+    answers are closed with what else is `opened`.
 
     Raises ResumeError where the person must decide first, OutputError, OSError.
     """
@@ -236,6 +233,8 @@ def _begin(
     resumption = resume(job, maker, source, output, on_change=options.on_change)
     may_ask = not resumption.is_finished and has_earlier(output.disk, output.own)
     earlier_answers = EarlierAnswers(output.disk, output.folder, output.own) if may_ask else None
+    if earlier_answers is not None:
+        opened.callback(earlier_answers.close)
     runs = resumption.runfile.runs
     output.has_died = not runs or runs[-1].ended_at is None
     entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
