@@ -12,9 +12,11 @@ Names are imported when they are first used, so that importing the package costs
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # `typing` costs more than all else here, and Ctrl-C is heard only behind it
 if TYPE_CHECKING:
+    from typing import Any
+
     from batchcall.api import InterruptedRun, run
     from batchcall.base import (
         BatchcallError,

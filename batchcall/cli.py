@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import sys
-import threading
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -57,6 +56,10 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BatchcallError as error:
             _leave(error, as_json=ctx.meta[_AS_JSON])
+        except KeyboardInterrupt:
+            stopped = BatchcallError("stopped by SIGINT")
+            stopped.exit_code = ExitCode.INTERRUPTED
+            _leave(stopped, as_json=ctx.meta[_AS_JSON])
         except click.UsageError as error:  # it quotes what was given, which `*` may have taken from anywhere
             if ctx.meta[_AS_JSON]:
                 _leave(JobError(error.format_message()), as_json=True)
@@ -217,13 +220,7 @@ def run(
     """Do what is left of a job. To continue after any stop, run the same command again."""
     import signal
 
-    # Until the run listens, Ctrl-C ends it as SIGTERM does: nothing is sent yet, and an exception in the middle of an
-    # import would come out as another error, with another exit code.
-    is_main = threading.current_thread() is threading.main_thread()
-    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    from batchcall.api import STOPPING_SIGNALS
+    from batchcall.api import STOPPING_SIGNALS, InterruptedRun
     from batchcall.api import run as run_now
     from batchcall.job import parse_duration
     from batchcall.pipeline import RunOptions
@@ -236,10 +233,14 @@ def run(
         max_outage_s=None if max_outage is None else parse_duration(max_outage, key="--max-outage"),
     )
     loaded = _load(job, input_path, output, settings)
-    with open_progress(quiet=quiet, log_format=log_format) as progress:
-        for warning in loaded.warnings:
-            progress.say(warning)
-        summary = run_now(loaded, options, show=progress.show, say=progress.say)
+    try:
+        with open_progress(quiet=quiet, log_format=log_format) as progress:
+            for warning in loaded.warnings:
+                progress.say(warning)
+            summary = run_now(loaded, options, show=progress.show, say=progress.say)
+    except InterruptedRun as error:
+        _say_error(error, as_json=log_format == "json")
+        os._exit(error.exit_code)  # a thread may be reading the input still, in code that does not bear an orderly end
     # Everything is done except the report. A late signal would take it away, and change an exit code that is decided.
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

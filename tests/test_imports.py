@@ -45,6 +45,7 @@ WAITING = {
     "click", "pyarrow", "ray", "tqdm", "uvloop",
 }  # fmt: skip
 LAZY_ON_PURPOSE = {
+    "__main__.py",  # Ctrl-C is heard before anything else is loaded
     "cli.py", "__init__.py",  # so that `--help` and `import batchcall` load next to nothing
     "pipeline/open_engine.py",  # the embedded endpoint
     "report/progress.py",  # the bar of a terminal

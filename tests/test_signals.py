@@ -26,7 +26,7 @@ from killing import (
     ledger,
     reported_in,
 )
-from running import batchcall, command, results, write_job
+from running import batchcall, command, edit, results, write_job
 from shims import SHIFTED_CLOCK, build_shim
 
 ROWS = 300
@@ -132,21 +132,112 @@ def test_a_second_signal_stops_at_once_and_loses_nothing_that_arrived(tmp_path: 
         assert verify_output(out).faults == []
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.15])
-def test_ctrl_c_while_a_run_starts_says_so_by_its_exit_code(
-    tmp_path: Path, endpoint: SandboxProcess, after_s: float
-) -> None:
-    if not Path("/proc/self/maps").exists():
-        pytest.skip("only Linux tells what a process has loaded")
-    job = write_job(tmp_path, url=endpoint.url, rows=2_000, request=f"seed = {int(after_s * 100)}")
-    with subprocess.Popen(command("run", job, "--quiet"), stderr=subprocess.PIPE, text=True) as run:
-        wait_until(lambda: "libarrow" in Path(f"/proc/{run.pid}/maps").read_text())
-        time.sleep(after_s)  # it imports, reads the job, opens the output, asks
-        run.send_signal(signal.SIGINT)
-        _, stderr = run.communicate(timeout=60)
+# After the words of a moment, an event of Python's and a part of its first argument, those of the command line. The
+# process sends itself Ctrl-C at this very moment.
+AT_A_MOMENT = """
+import os, runpy, signal, sys
+event, part = sys.argv[1:3]
+del sys.argv[1:3]
+seen = []
+def look(name, given):
+    if not seen and name == event and part in str(given[0]):
+        seen.append(name)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(look)
+{start}
+"""
+AS_A_COMMAND = 'runpy.run_module("batchcall", run_name="__main__", alter_sys=True)'
+WITHOUT_A_HANDLER = "from batchcall.cli import main; main()"
 
-    assert run.returncode in (-signal.SIGINT, 130)  # a shell says 130 to both
-    assert "Traceback" not in stderr
+IMPORTS_CLICK, IMPORTS_THE_RUN = ("import", "click"), ("open", "pipeline/run.")
+IMPORTS_PYARROW, READS_THE_JOB = ("import", "pyarrow.lib"), ("open", "job.toml")
+IMPORTS_A_TOOL, LOOKS_FOR_THE_INPUT = ("open", "shapes.py"), ("os.scandir", "the-input")
+
+
+def stopped_at(
+    moment: tuple[str, str], *words: str | Path, start: str = AS_A_COMMAND
+) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", AT_A_MOMENT.format(start=start), *moment, *map(str, words)]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60)
+
+
+def job_with_a_module(folder: Path) -> Path:
+    job = write_job(folder, rows=3)
+    (folder / "the-input").mkdir()
+    (folder / "rows.jsonl").rename(folder / "the-input/rows.jsonl")
+    (folder / "shapes.py").write_text("import pydantic\n\n\nclass Seen(pydantic.BaseModel):\n    n: int\n")
+    edit(job, 'file = "tool.json"', 'python = "shapes:Seen"')
+    edit(job, "rows.jsonl", "the-input")
+    return job
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [IMPORTS_CLICK, IMPORTS_THE_RUN, IMPORTS_PYARROW, READS_THE_JOB, IMPORTS_A_TOOL, LOOKS_FOR_THE_INPUT],
+    ids=lambda moment: moment[1],
+)
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_ctrl_c_before_anything_is_sent_is_one_line_and_130_and_leaves_no_trace(
+    tmp_path: Path, moment: tuple[str, str], log_format: str
+) -> None:
+    stopped = stopped_at(moment, "run", job_with_a_module(tmp_path), "--log-format", log_format)
+
+    (line,) = stopped.stderr.splitlines()
+    what = json.loads(line)["error"] if log_format == "json" else line.removeprefix("error: ")
+    assert (stopped.returncode, stopped.stdout) == (130, "")
+    assert what in ("stopped by SIGINT", "stopped by SIGINT before anything was sent")
+    assert log_format == "text" or json.loads(line)["exit_code"] == 130
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_while_a_run_opens_its_output_ends_it_in_order(tmp_path: Path) -> None:
+    stopped = stopped_at(("open", "run.json"), "run", write_job(tmp_path, rows=3), "--log-format", "json")
+
+    summary = json.loads(stopped.stdout)
+    assert (stopped.returncode, stopped.stderr) == (130, "")
+    assert (summary["reason"], summary["this_run"]["requests"]) == ("stopped by SIGINT", 0)
+    assert json.loads((tmp_path / "out/_batchcall/run.json").read_bytes())["runs"][0]["exit_code"] == 130
+
+
+@pytest.mark.parametrize("moment", [IMPORTS_CLICK, IMPORTS_PYARROW, READS_THE_JOB], ids=lambda moment: moment[1])
+@pytest.mark.parametrize("name", ["check", "status", "verify", "revalidate"])
+def test_ctrl_c_ends_every_command_with_one_line_and_130(tmp_path: Path, name: str, moment: tuple[str, str]) -> None:
+    stopped = stopped_at(moment, name, job_with_a_module(tmp_path))
+
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "", "error: stopped by SIGINT\n")
+
+
+def test_control_without_the_handler_ctrl_c_in_an_import_is_a_traceback(tmp_path: Path) -> None:
+    stopped = stopped_at(IMPORTS_CLICK, "check", job_with_a_module(tmp_path), start=WITHOUT_A_HANDLER)
+
+    assert stopped.returncode != 130
+    assert "Traceback" in stopped.stderr
+
+
+def test_ctrl_c_in_a_command_called_from_python_is_one_line_and_130(tmp_path: Path) -> None:
+    stopped = stopped_at(READS_THE_JOB, "check", job_with_a_module(tmp_path), start=WITHOUT_A_HANDLER)
+
+    assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "", "error: stopped by SIGINT\n")
+
+
+HANDLERS = """
+import os, signal, sys
+import batchcall
+
+def mine(number, frame): print("mine")
+
+signal.signal(signal.SIGINT, mine)
+batchcall.run(sys.argv[1])
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_after_a_run_signals_go_to_whoever_had_them_before(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=1)
+
+    done = subprocess.run([sys.executable, "-c", HANDLERS, str(job)], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stdout) == (0, "mine\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT], ids=["HUP", "INT"])

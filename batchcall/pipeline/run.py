@@ -16,6 +16,7 @@ from batchcall.base import BatchcallError, ExitCode, JobError, OutputError, fewe
 from batchcall.dialects import DIALECTS
 from batchcall.disk import Disk, RealDisk, guarded, hold_lock, is_left_behind, network_file_system, refuse_held
 from batchcall.engine import Feed, OwnSteering
+from batchcall.http import beside, beside_to_the_end
 from batchcall.input import Input, open_input
 from batchcall.job import Job, as_job, exposed_keys, is_batch_file, rehearsed
 from batchcall.output import (
@@ -53,6 +54,7 @@ class StopSwitch(msgspec.Struct):
     _pull: Callable[[Verdict], None] | None = None
     _early: Verdict | None = None
     is_pulled: bool = False
+    is_preparing: bool = True  # nothing is sent or written yet: the run may as well be cancelled
 
     def pull(self, reason: str, exit_code: ExitCode) -> None:
         self.is_pulled = True
@@ -83,7 +85,7 @@ async def run_job(
     for a person. Raises BatchcallError when the run could not start, or was ended by the endpoint or the disk;
     what arrived is kept in every case.
     """
-    options, say = options or RunOptions(), say or (lambda note: None)
+    options, say, stop = options or RunOptions(), say or (lambda note: None), stop or StopSwitch()
     if options.on_change not in ON_CHANGE:
         raise JobError(f"on_change is {options.on_change!r}", hint=f"use one of {', '.join(ON_CHANGE)}")
     job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
@@ -93,7 +95,7 @@ async def run_job(
     can_have_sent = False
     try:
         with as_output_error(job.output.path):
-            async with _open_run(job, options, say, disk) as run:
+            async with _open_run(job, options, say, stop, disk) as run:
                 can_have_sent = True
                 async with sandbox_of(job) as sandbox, open_steering(run, keys, sandbox, say) as steering:
                     stopped, given_up = await _drive(run, steering, keys, sandbox, show, say, stop)
@@ -117,7 +119,7 @@ _LEFT_BEHIND_LOOKS, _LOOK_AGAIN_S = 100, 0.1
 
 
 @contextlib.asynccontextmanager
-async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> AsyncIterator[Run]:
+async def _open_run(job: Job, options: RunOptions, say: Say, stop: StopSwitch, disk: Disk) -> AsyncIterator[Run]:
     """Finds everything that can be wrong before a request is sent. The output is locked until the block ends."""
     folder = job.output.path
     # In this order: everything that only reads comes before the first change to the folder, so a job that cannot run
@@ -127,13 +129,14 @@ async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> Asyn
         if not is_left_behind(lock):
             break
         await asyncio.sleep(_LOOK_AGAIN_S)
-    refuse_held(lock)  # at once: preparing may take minutes
-    maker, source, layout = await asyncio.to_thread(_prepare_with_ids, job, disk)
-    doubted = await asyncio.to_thread(doubts, job, maker, source)
+    refuse_held(lock)  # at once: preparing may take minutes, and whoever cancels it does not wait for the thread
+    maker, source, layout = await beside(partial(_prepare_with_ids, job, disk))
+    doubted = await beside(partial(doubts, job, maker, source))
     seen = (*maker.left_out, *maker.findings.doubts, *source.notes, *layout.kept.notes)
     for note in (*exposed_keys(job.endpoints), *doubted, *seen):
         say(note)
     refuse_foreign_folder(folder)
+    stop.is_preparing = False
     make_folders(disk, folder)
     with hold_lock(lock) as held, guarded(disk, held):
         clear_remains(disk, folder)  # what a crash left half-written
@@ -141,7 +144,8 @@ async def _open_run(job: Job, options: RunOptions, say: Say, disk: Disk) -> Asyn
         with contextlib.ExitStack() as opened:
             output = Output(folder, layout, disk=disk, part_rows=part_rows, keep_answers=keep_answers)
             opened.callback(output.close)
-            yield await asyncio.to_thread(_begin, job, options, maker, source, output, held, say, opened)
+            # To its end: its thread writes, which it may do only under the lock.
+            yield await beside_to_the_end(partial(_begin, job, options, maker, source, output, held, say, opened))
 
 
 def _prepare_with_ids(job: Job, disk: Disk) -> tuple[RequestMaker, Input, Layout]:
@@ -279,7 +283,7 @@ async def _drive(
     sandbox: str,
     show: Show | None,
     say: Say,
-    stop: StopSwitch | None,
+    stop: StopSwitch,
 ) -> tuple[Verdict | BatchcallError | None, int]:
     """Every row that is left. Returns why it ended early, if it did, and how many requests were given up then."""
     workers = await asyncio.to_thread(workers_of, run)
@@ -287,13 +291,11 @@ async def _drive(
         say("this run takes answers that were set aside: it does its rows in one process, without --workers")
     elif workers > 1:
         crew = Crew(run, steering, keys, sandbox, most=workers, say=say)
-        if stop is not None:
-            stop.connect(crew.stop)
+        stop.connect(crew.stop)
         await crew.drive(show)
         return crew.stopped, crew.given_up
     with open_engine(run, keys, steering) as engine:
-        if stop is not None:
-            stop.connect(engine.stop)
+        stop.connect(engine.stop)
         feed = Feed(pending_rows(run, undone_parts(run)), partial(take_batch, run))
 
         def on_row(ended: Ended) -> None:
