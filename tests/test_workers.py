@@ -266,6 +266,39 @@ def test_a_limit_and_a_grown_input_are_those_of_one_process(tmp_path: Path, endp
     assert ledger(endpoint)["requests"] - before == 130
 
 
+def test_answers_that_were_set_aside_are_taken_once_by_whichever_worker_asks(tmp_path: Path) -> None:
+    with endpoint_process(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=80, part_rows=10)
+        assert batchcall("run", job, *TWO).returncode == 0
+        # Every row moves, and one half of them stands twice now.
+        rows = some_rows(80)
+        again = [{**row, "id": row["id"] + "b"} for row in rows[:40]]
+        write_rows(tmp_path / "rows.jsonl", [*rows[40:], *rows[:40], *again])
+        assert batchcall("run", job, *TWO).returncode == 0
+
+        assert ledger(endpoint)["requests"] == 120
+    texts = [row["text"] for row in rows]
+    assert [row["text"] for row in results(tmp_path / "out")] == [*texts[40:], *texts[:40], *texts[:40]]
+    assert verify_output(tmp_path / "out").faults == []
+
+
+def test_what_a_worker_took_before_it_died_is_taken_again(tmp_path: Path) -> None:
+    with endpoint_process(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=4000, part_rows=500)
+        job.write_text(job.read_text().replace("concurrency = 8", "concurrency = 64"))
+        assert batchcall("run", job).returncode == 0
+        rows = some_rows(4000)
+        write_rows(tmp_path / "rows.jsonl", rows[::-1])
+        with forked("run", job, *TWO, into=tmp_path / "said") as run:
+            wait_until(lambda: run.is_over or len(results(tmp_path / "out")) >= 500)
+            for pid in workers_in(run.pid)[:1]:
+                os.kill(pid, signal.SIGKILL)
+            assert run.wait() == 0, run.stderr()
+
+        assert ledger(endpoint)["requests"] == 4000
+    assert [row["text"] for row in results(tmp_path / "out")] == [row["text"] for row in rows[::-1]]
+
+
 def test_a_pool_of_endpoints_is_shared_by_workers(tmp_path: Path) -> None:
     with endpoint_process(Settings(latency_s=0.01)) as good, endpoint_process(Settings(api_key="other")) as bad:
         job = write_job(tmp_path, url=good.url, rows=200, part_rows=20)

@@ -67,6 +67,7 @@ class EarlierAnswers:
         self._disk = disk
         self._own = own
         self._layout = Layout(pa.schema([]), None)
+        self.last_taken = ("", 0)  # hash and moment of the answer that was taken last
         self._schemas: list[pa.Schema] = []  # of the parts read; the arguments differ in type from job to job
         with new_tables(
             "CREATE TABLE bought (hash TEXT, finished_us INTEGER, answered INTEGER, schema INTEGER, outcome BLOB,"
@@ -100,8 +101,17 @@ class EarlierAnswers:
             return None
         key = (request_hash, found[0])
         self._table.execute("DELETE FROM untaken WHERE hash = ? AND finished_us = ?", key)
+        self.last_taken = key
         query = "SELECT schema, outcome, attempts FROM bought WHERE hash = ? AND finished_us = ?"
         return self._bought(*self._table.execute(query, key).fetchone())
+
+    def give_back(self, key: tuple[str, int]) -> None:
+        """Whoever took the answer with this key (`last_taken`) has not kept it."""
+        self._table.execute(
+            "INSERT OR IGNORE INTO untaken SELECT hash, answered, finished_us FROM bought"
+            " WHERE hash = ? AND finished_us = ?",
+            key,
+        )
 
     def untaken(self) -> Iterator[tuple[Usage, float | None, tuple[Attempt, ...]]]:
         """What each answer that no row has taken used and cost (USD); or its attempts, where no outcome has that.

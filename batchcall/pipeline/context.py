@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from batchcall.input import Input
 from batchcall.job import Job
-from batchcall.output import EarlierAnswers, Output, RunEntry, Totals, write_runfile
+from batchcall.output import Bought, EarlierAnswers, Output, RunEntry, Totals, write_runfile
 from batchcall.pipeline.request_maker import RequestMaker
 from batchcall.pipeline.resume import FAIL, Resumption
 from batchcall.report import Bounds
@@ -53,6 +53,10 @@ class Progress(msgspec.Struct):
     bounds: Bounds = msgspec.field(default_factory=Bounds)  # what the run waited for, and for how long
 
 
+# For the row with this number: the first answer to one of these requests, by their hashes, that no row has taken.
+Take = Callable[[int, Sequence[str]], Bought | None]
+
+
 class Run(msgspec.Struct, frozen=True):
     """One run: what its steps share."""
 
@@ -65,6 +69,7 @@ class Run(msgspec.Struct, frozen=True):
     entry: RunEntry
     earlier_answers: EarlierAnswers | None
     progress: Progress
+    take: Take | None  # an answer that was set aside; None: there are none
     lock: Callable[[], None]  # raises where the folder is not the one that is held
     began_s: float = msgspec.field(default_factory=time.monotonic)
     _record_lock: threading.Lock = msgspec.field(default_factory=threading.Lock)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import socket
 import sys
 from collections import Counter, deque
@@ -36,6 +37,7 @@ from batchcall.pipeline.progress_feed import Show, under_way
 from batchcall.pipeline.resume import marks_of
 
 _TELL_EVERY_S = 0.1
+_QUESTION_BYTES = 1 << 16
 _ENDS_WITHIN_S = 30.0  # once it was told to end at once, or said that it is done
 _DEATHS_IN_A_ROW = 5  # of workers, with no row ended in between
 _BUSY = 0.9  # of a core: a worker that uses so much of one is bound by it
@@ -47,7 +49,7 @@ _WORK = (
     "    signal.signal(getattr(signal, name), signal.SIG_IGN)\n"
     "sys.path.append(sys.argv[1])\n"
     "from batchcall.pipeline.worker import main\n"
-    "main(int(sys.argv[2]), int(sys.argv[3]))\n"
+    "main(*map(int, sys.argv[2:]))\n"
 )
 
 
@@ -63,6 +65,7 @@ class Order(msgspec.Struct, frozen=True):
     fingerprint: str  # of the input
     rows: int  # of the input
     has_died: bool  # whether the one before, or the run before, died over what is in the journals
+    has_earlier: bool  # answers that were set aside
     worker: int
     most_in_flight: list[int]  # of each endpoint
     counts_cost: bool
@@ -103,6 +106,8 @@ class _Worker:
         self.process: asyncio.subprocess.Process | None = None
         self.channel: Channel | None = None
         self.is_gone = asyncio.Event()
+        self.shelf: socket.socket | None = None  # where it asks for answers that were set aside
+        self.taken: dict[int, tuple[str, int]] = {}  # of these, by row, until its part is published
         self.parts: set[int] = set()
         self.counts = Counts()
         self.parting: Parting | None = None
@@ -116,6 +121,7 @@ class Crew:
     def __init__(self, run: Run, steering: OwnSteering, keys: Keys, sandbox: str, *, most: int, say: Say) -> None:
         self.stopped: Verdict | BatchcallError | None = None
         self._run = run
+        self._loop = asyncio.get_running_loop()
         self._steering = steering
         self._most = most
         self._say = say
@@ -145,6 +151,7 @@ class Crew:
             fingerprint=run.source.fingerprint,
             rows=self._rows,
             has_died=run.output.has_died,
+            has_earlier=run.earlier_answers is not None,
             worker=0,
             most_in_flight=[one.pacer.most_in_flight for one in steering.pool.endpoints],
             counts_cost=steering.counts_cost,
@@ -208,15 +215,15 @@ class Crew:
             has_died = True
 
     async def _begin(self, worker: _Worker, slot: int, *, has_died: bool) -> None:
-        ours, its = socket.socketpair()
-        with its:
-            assert isinstance(self._run.lock, HeldLock)
-            lock = self._run.lock.handle
-            words = [sys.executable, "-P", "-c", _WORK, _HOME, str(its.fileno()), str(lock)]
+        assert isinstance(self._run.lock, HeldLock)
+        (ours, its), (worker.shelf, its_shelf) = socket.socketpair(), socket.socketpair()
+        with its, its_shelf:
+            handles = its.fileno(), its_shelf.fileno(), self._run.lock.handle
+            words = [sys.executable, "-P", "-c", _WORK, _HOME, *map(str, handles)]
             try:
                 worker.process = await asyncio.create_subprocess_exec(
                     *words,
-                    pass_fds=(its.fileno(), lock),
+                    pass_fds=handles,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # a terminal's Ctrl-C is for the run, which drains its workers
@@ -229,6 +236,7 @@ class Crew:
                 ) from error
         handlers = {**worker.served.handlers(), **self._handlers(worker)}
         worker.channel = worker.served.channel = await Channel.over(ours, handlers, worker.is_gone.set)
+        self._loop.add_reader(worker.shelf, self._give_bought, worker)
         worker.channel.post("begin", replace(self._order, worker=slot, has_died=has_died))
         worker.served.tell()
         if self.stopped is not None:
@@ -245,11 +253,17 @@ class Crew:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        if worker.shelf is not None:
+            self._loop.remove_reader(worker.shelf)
+            worker.shelf.close()
         worker.served.end()
         del self._workers[slot]
         if worker.parting is not None:
             self._partings.append(worker.parting)
             return
+        if (earlier := self._run.earlier_answers) is not None:
+            for key in worker.taken.values():
+                earlier.give_back(key)
         self._undone.extendleft(sorted(worker.parts, reverse=True))
         self._deaths += 1
         if self.stopped is None:
@@ -322,8 +336,27 @@ class Crew:
         if (too_many := too_many_failed(self._run)) is not None:
             self.stop(too_many)
 
+    def _give_bought(self, worker: _Worker) -> None:
+        """Answer one question: a row, and the hashes of the requests that it would make."""
+        # It waits for the answer, and asks nothing else meanwhile: so what comes is one question, and there is room.
+        assert worker.shelf is not None
+        question = worker.shelf.recv(_QUESTION_BYTES)
+        if not question:  # it has died, as its channel tells too
+            self._loop.remove_reader(worker.shelf)
+            return
+        row, *hashes = question.decode().split()
+        earlier, bought = self._run.earlier_answers, None
+        if earlier is not None and self._run.take is not None:
+            bought = self._run.take(int(row), hashes)
+            if bought is not None:
+                worker.taken[int(row)] = earlier.last_taken
+        with contextlib.suppress(OSError):
+            worker.shelf.sendall(pickle.dumps(bought))
+
     def _sealed(self, worker: _Worker, number: int, of_part: OfPart) -> None:
         worker.parts.discard(number)
+        part_rows = self._run.output.part_rows
+        worker.taken = {row: key for row, key in worker.taken.items() if row // part_rows != number}
         self._run.output.forget(number)
         self._under_way.pop(number, None)
         self._settled.add(of_part.totals)

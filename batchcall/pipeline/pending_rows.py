@@ -14,8 +14,8 @@ from batchcall.answers import Ended, Prepared, bad_row
 from batchcall.base import Attempt, JobError, Outcome, Row
 from batchcall.input import Batch, Mark
 from batchcall.job import pace_of
-from batchcall.output import Bought, Earlier, EarlierAnswers, OpenPart, as_output_error
-from batchcall.pipeline.context import AUTO, Run
+from batchcall.output import Earlier, EarlierAnswers, OpenPart, as_output_error
+from batchcall.pipeline.context import AUTO, Run, Take
 from batchcall.pipeline.resume import Plan, marks_of
 from batchcall.requests import RowError
 
@@ -153,7 +153,7 @@ def prepare_row(run: Run, pending: PendingRow) -> Prepared | Ended:
     except RowError as error:
         return Ended(_without_values(row), bad_row(row, str(error), now_s=time.time(), before=earlier.outcome))
     request_hash = maker.hash_of(request)
-    has_any = earlier.attempts or run.earlier_answers is not None
+    has_any = earlier.attempts or run.take is not None
     known = _known(run, row, request_hash, earlier) if has_any else ()
     if isinstance(known, Ended):
         return known
@@ -183,9 +183,9 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     with as_output_error(run.output.folder):
         own = tuple(one.read() for one in earlier.attempts if one.request_hash in hashes)
     # A row that is tried again (`earlier.outcome` is how it failed) wants a new answer, not one that was set aside.
-    if own or earlier.outcome is not None or run.earlier_answers is None:
+    if own or earlier.outcome is not None or run.take is None:
         return own
-    bought = _take(run.earlier_answers, hashes)
+    bought = run.take(row.index, hashes)
     if bought is None:
         return ()
     attempts = tuple(replace(attempt, row=row.index) for attempt in bought.attempts)
@@ -198,8 +198,9 @@ def _known(run: Run, row: Row, request_hash: str, earlier: Earlier) -> tuple[Att
     return attempts
 
 
-def _take(earlier_answers: EarlierAnswers, hashes: list[str]) -> Bought | None:
-    return next((bought for one in hashes if (bought := earlier_answers.take(one)) is not None), None)
+def taking_from(earlier_answers: EarlierAnswers) -> Take:
+    """How a row takes one of these answers."""
+    return lambda row, hashes: next((found for one in hashes if (found := earlier_answers.take(one)) is not None), None)
 
 
 def complete_plan(run: Run, plan: Plan) -> None:
@@ -210,13 +211,14 @@ def complete_plan(run: Run, plan: Plan) -> None:
     done = {number: totals.rows for number, totals in run.output.published().items()}
     rows_before = plan.kept + plan.gone
     part_rows = run.output.part_rows
+    take = taking_from(run.earlier_answers)
     with run.earlier_answers.rehearsal():  # each answer is taken once, and all are given back
         for batch in run.source.batches(run.maker.columns_of(run.source)):
             for row in batch.rows:
                 if row.index % part_rows < done.get(row.index // part_rows, 0):
                     continue
                 hashes = [maker.hash_of_row(row) for maker in run.resumption.makers]
-                if _take(run.earlier_answers, [one for one in hashes if one is not None]) is not None:
+                if take(row.index, [one for one in hashes if one is not None]) is not None:
                     plan.kept += 1
                 elif row.index < rows_before:
                     plan.edited += 1

@@ -39,7 +39,14 @@ from batchcall.pipeline.crew import Crew
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
 from batchcall.pipeline.open_engine import Keys, Say, keys_of, open_engine, open_steering, sandbox_of
-from batchcall.pipeline.pending_rows import complete_plan, pending_rows, take_batch, undone_parts, workers_of
+from batchcall.pipeline.pending_rows import (
+    complete_plan,
+    pending_rows,
+    take_batch,
+    taking_from,
+    undone_parts,
+    workers_of,
+)
 from batchcall.pipeline.progress_feed import Show, under_way
 from batchcall.pipeline.request_maker import RequestMaker, make_request_maker
 from batchcall.pipeline.resume import ON_CHANGE, refuse_foreign_folder, resume
@@ -244,8 +251,9 @@ def _begin(
     entry = RunEntry(started_at=now.isoformat(timespec="seconds"), started_at_s=now.timestamp())
     if options.retry_failed:
         entry.retries_failed_before_s = _retries_before_s(runs, now.timestamp())
+    take = taking_from(earlier_answers) if earlier_answers is not None else None
     progress = Progress(totals=output.done())
-    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, progress, held)
+    run = Run(job, options, output, source, maker, resumption, entry, earlier_answers, progress, take, held)
     if resumption.plan is not None:
         complete_plan(run, resumption.plan)
     for note in resumption.notes:
@@ -287,9 +295,7 @@ async def _drive(
 ) -> tuple[Verdict | BatchcallError | None, int]:
     """Every row that is left. Returns why it ended early, if it did, and how many requests were given up then."""
     workers = await asyncio.to_thread(workers_of, run)
-    if workers > 1 and run.earlier_answers is not None:
-        say("this run takes answers that were set aside: it does its rows in one process, without --workers")
-    elif workers > 1:
+    if workers > 1:
         crew = Crew(run, steering, keys, sandbox, most=workers, say=say)
         stop.connect(crew.stop)
         await crew.drive(show)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from batchcall.answers import Ended
 from batchcall.base import BatchcallError, InputError, Secret, Status, fewer_collections
 from batchcall.disk import HeldLock, RealDisk, guarded
 from batchcall.engine import Channel, FarEndpoint, FarSteering, Feed, Handlers, LiveEngine
 from batchcall.input import Mark
-from batchcall.output import LOCK, OpenPart, Output, RunEntry, Totals, as_output_error
+from batchcall.output import LOCK, Bought, OpenPart, Output, RunEntry, Totals, as_output_error
 from batchcall.pacing import Verdict
-from batchcall.pipeline.context import Progress, Run, new_loop
+from batchcall.pipeline.context import Progress, Run, Take, new_loop
 from batchcall.pipeline.crew import Counts, OfPart, Order, Parting
 from batchcall.pipeline.open_engine import open_engine, open_routes
 from batchcall.pipeline.pending_rows import PendingBatch, PendingRow, pending_rows, take_batch
@@ -26,10 +27,11 @@ from batchcall.pipeline.run import prepare
 _COUNT_EVERY_S = 0.1
 
 
-def main(end: int, lock: int) -> None:
-    """The process: `end` is its end of the pair of sockets, `lock` the lock of the output, which it holds as well."""
+def main(end: int, shelf: int, lock: int) -> None:
+    """The process: `end` and `shelf` are its ends of two pairs of sockets, for messages and for answers that were set
+    aside; `lock` is the lock of the output, which it holds as well."""
     with asyncio.Runner(loop_factory=new_loop) as runner, contextlib.suppress(asyncio.CancelledError):
-        runner.run(_Link().serve(socket.socket(fileno=end), lock))
+        runner.run(_Link().serve(socket.socket(fileno=end), socket.socket(fileno=shelf), lock))
 
 
 class _Link:
@@ -40,7 +42,7 @@ class _Link:
         self.engine: LiveEngine | None = None
         self._stopped: Verdict | BatchcallError | None = None
 
-    async def serve(self, end: socket.socket, lock: int) -> None:
+    async def serve(self, end: socket.socket, shelf: socket.socket, lock: int) -> None:
         """Take the order and do it. Cancelled where the run has died, or wants an end at once."""
         this = asyncio.current_task()
         assert this is not None
@@ -54,7 +56,7 @@ class _Link:
         order = await ordered
         try:
             with as_output_error(order.job.output.path):
-                channel.post("done", await _do(order, lock, channel, self))
+                channel.post("done", await _do(order, shelf, lock, channel, self))
         except BatchcallError as error:
             channel.post("stopping", error)
             channel.post("done", Parting())
@@ -71,7 +73,7 @@ class _Link:
             self.engine.stop(why)
 
 
-async def _do(order: Order, lock: int, channel: Channel, link: _Link) -> Parting:
+async def _do(order: Order, shelf: socket.socket, lock: int, channel: Channel, link: _Link) -> Parting:
     """The rows of every part that the run gives. Raises BatchcallError, OSError."""
     job = order.job
     maker, source, layout = await asyncio.to_thread(prepare, job)
@@ -92,7 +94,8 @@ async def _do(order: Order, lock: int, channel: Channel, link: _Link) -> Parting
         resumption = Resumption(order.runfile, [maker, *map(old_maker, order.runfile.kept_jobs)])
         entry = RunEntry(started_at="", started_at_s=0.0, retries_failed_before_s=order.retries_failed_before_s)
         progress = Progress(Totals())
-        run = Run(job, order.options, output, source, maker, resumption, entry, None, progress, held)
+        take = _taking_from(shelf) if order.has_earlier else None
+        run = Run(job, order.options, output, source, maker, resumption, entry, None, progress, take, held)
         given_up = await _Rows(run, channel).do(order, link)
         await asyncio.to_thread(_publish_the_rest, output)
         if note := maker.row_tools_note():
@@ -103,6 +106,21 @@ async def _do(order: Order, lock: int, channel: Channel, link: _Link) -> Parting
             output.members_left_out,
             progress.input_changes,
         )
+
+
+def _taking_from(shelf: socket.socket) -> Take:
+    """Answers that were set aside, as the run gives them out. Each waits for the run: it has them at hand."""
+    replies = shelf.makefile("rb")
+
+    def take(row: int, hashes: Sequence[str]) -> Bought | None:
+        shelf.sendall(f"{row} {' '.join(hashes)}\n".encode())
+        try:
+            bought: Bought | None = pickle.load(replies)
+        except (EOFError, OSError):  # the run has died, and this process is about to
+            raise asyncio.CancelledError from None
+        return bought
+
+    return take
 
 
 def _publish_the_rest(output: Output) -> None:
