@@ -95,6 +95,7 @@ class Used(NamedTuple):
     peak_mb: float
     asked_s: float = 0  # from its first request to its last answer
     most_in_flight: int = 0
+    endpoint_cpu_s: float = 0
 
     def less(self, few: Used) -> Used:
         return self._replace(cpu_s=self.cpu_s - few.cpu_s, wall_s=self.wall_s - few.wall_s)
@@ -134,6 +135,11 @@ def whole_job(place: Place) -> Command:
     return Command([program("batchcall"), "run", "job.toml", "--quiet", *settings], load.rows)
 
 
+def two_workers(place: Place) -> Command:
+    alone = whole_job(place)
+    return Command([*alone.words, "--workers=2"], alone.requests)
+
+
 def bare_loop(place: Place) -> Command:
     load = place.load
     words = [f"{place.url}/chat/completions", str(bodies(place)), str(load.rows), str(load.concurrency)]
@@ -162,6 +168,8 @@ CPU = Figure("µs", lambda used, load: used.cpu_s / (load.rows - load.few) * 1e6
 RATE = Figure("rows/s", lambda used, load: (load.rows - load.few) / used.wall_s)
 RATE_OF_CPU = Figure("rows/s", lambda used, load: (load.rows - load.few) / used.cpu_s)
 SHARE = Figure("", lambda used, load: ideal_s(load) / used.asked_s)
+# What the endpoint takes of two cores is no worker's to use.
+RATE_OF_TWO = Figure("rows/s", lambda used, load: load.rows / (used.asked_s - used.endpoint_cpu_s / 2))
 PEAK = Figure("MB", lambda used, load: used.peak_mb)
 START = Figure("ms", lambda used, load: used.cpu_s * 1e3)
 
@@ -191,6 +199,10 @@ LINES: dict[str, Line] = {
     "many": Line(
         "9,000 in flight, 5 s an answer, 27,000 rows, no error: peak memory",
         Load(27_000, concurrency=9_000, latency_ms=5_000, is_full=True), PEAK,
+    ),
+    "workers": Line(
+        "two workers, beside one process: rows a second of what the endpoint leaves of two cores",
+        Load(40_000), RATE_OF_TWO, ours=two_workers, beside=whole_job,
     ),
     "one-row": Line("one row, beside `import aiohttp`: CPU", Load(1), START, beside=only_import("aiohttp")),
     "help": Line("`--help`, beside `import click`: CPU", Load(1), START, only_help, only_import("click")),
@@ -293,10 +305,14 @@ def run(side: Side, load: Load, target: Path, folder: Path) -> Used:
         if load.is_on_one_core:
             os.sched_setaffinity(endpoint.process.pid, {min(os.sched_getaffinity(0))})
         used = used_by(command.words, folder, load)
+        ticks = Path(f"/proc/{endpoint.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        endpoint_cpu_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
         seen = endpoint.close()
     if not seen.requests == seen.answered == command.requests:
         raise BenchError(f"{seen.requests} requests, {seen.answered} answers where {command.requests} were expected")
-    return used._replace(asked_s=seen.nanoseconds / 1e9, most_in_flight=seen.most_in_flight)
+    return used._replace(
+        asked_s=seen.nanoseconds / 1e9, most_in_flight=seen.most_in_flight, endpoint_cpu_s=endpoint_cpu_s
+    )
 
 
 def used_by(words: list[str], folder: Path, load: Load) -> Used:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from batchcall import verify_output
+from batchcall import ExitCode, JobError, RunOptions, verify_output
+from batchcall import run as batchcall_run
 from batchcall.sandbox.process import SandboxProcess, Settings
-from forked import Forked, forked, wait_until
+from forked import Forked, forked, launched, wait_until
 from killing import (
     Plan,
     answered_rows,
@@ -339,6 +340,24 @@ def test_a_number_of_workers_that_is_none_is_refused(tmp_path: Path) -> None:
         refused = batchcall("run", job, "--workers", given)
         assert refused.returncode == 2
         assert "neither auto nor a number" in refused.stderr
+
+
+def test_workers_that_cannot_be_started_stop_the_run_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = write_job(tmp_path, rows=40, part_rows=10)
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    monkeypatch.setattr("batchcall.sandbox.process._launched", launched)
+    summary = batchcall_run(job, RunOptions(workers=2))
+
+    assert summary.exit_code is ExitCode.STOPPED_EARLY
+    assert "a worker cannot be started with /nowhere/python" in summary.reason
+
+
+@pytest.mark.parametrize("workers", [0, -1, "two", 1.5, True])
+def test_a_number_of_workers_that_is_none_is_refused_from_python_too(tmp_path: Path, workers: Any) -> None:
+    with pytest.raises(JobError, match="workers is"):
+        batchcall_run(write_job(tmp_path), RunOptions(workers=workers))
 
 
 def test_auto_begins_with_one_worker_and_does_the_job(tmp_path: Path, endpoint: SandboxProcess) -> None:

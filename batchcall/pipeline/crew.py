@@ -38,7 +38,7 @@ from batchcall.pipeline.resume import marks_of
 
 _TELL_EVERY_S = 0.1
 _QUESTION_BYTES = 1 << 16
-_ENDS_WITHIN_S = 30.0  # once it was told to end at once, or said that it is done
+_ENDS_WITHIN_S = 10.0  # once it was told to end at once, or said that it is done
 _DEATHS_IN_A_ROW = 5  # of workers, with no row ended in between
 _BUSY = 0.9  # of a core: a worker that uses so much of one is bound by it
 _BUSY_FOR_S = 3.0
@@ -208,6 +208,10 @@ class Crew:
             try:
                 await self._begin(worker, slot, has_died=has_died)
                 await worker.is_gone.wait()
+            except OSError as error:
+                reason = f"a worker cannot be started with {sys.executable or 'no Python'}: {error.strerror or error}"
+                hint = "use fewer --workers, or make room for more processes; then run the same command again"
+                self.stop(Verdict(ExitCode.STOPPED_EARLY, reason, hint))
             finally:
                 await self._end(worker, slot)
             if worker.parting is not None:
@@ -220,20 +224,13 @@ class Crew:
         with its, its_shelf:
             handles = its.fileno(), its_shelf.fileno(), self._run.lock.handle
             words = [sys.executable, "-P", "-c", _WORK, _HOME, *map(str, handles)]
-            try:
-                worker.process = await asyncio.create_subprocess_exec(
-                    *words,
-                    pass_fds=handles,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # a terminal's Ctrl-C is for the run, which drains its workers
-                )
-            except OSError as error:
-                ours.close()
-                raise BatchcallError(
-                    f"a worker cannot be started with {sys.executable or 'no Python'}: {error.strerror or error}",
-                    hint="use fewer --workers, or make room for more processes on this machine",
-                ) from error
+            worker.process = await asyncio.create_subprocess_exec(
+                *words,
+                pass_fds=handles,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C is for the run, which drains its workers
+            )
         handlers = {**worker.served.handlers(), **self._handlers(worker)}
         worker.channel = worker.served.channel = await Channel.over(ours, handlers, worker.is_gone.set)
         self._loop.add_reader(worker.shelf, self._give_bought, worker)

@@ -34,7 +34,7 @@ from batchcall.output import (
     read_runfile,
 )
 from batchcall.pacing import Verdict
-from batchcall.pipeline.context import Progress, Run, RunOptions
+from batchcall.pipeline.context import AUTO, Progress, Run, RunOptions
 from batchcall.pipeline.crew import Crew
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
@@ -95,6 +95,8 @@ async def run_job(
     options, say, stop = options or RunOptions(), say or (lambda note: None), stop or StopSwitch()
     if options.on_change not in ON_CHANGE:
         raise JobError(f"on_change is {options.on_change!r}", hint=f"use one of {', '.join(ON_CHANGE)}")
+    if options.workers != AUTO and (type(options.workers) is not int or options.workers < 1):
+        raise JobError(f"workers is {options.workers!r}", hint='use a number from 1, or "auto"')
     job = rehearsed(as_job(job)) if options.rehearse else as_job(job)
     keys = keys_of(job)
     room_for(job)  # before anything is written
