@@ -205,6 +205,7 @@ _MOST_WORKERS = 256
     show_default=True,
     help="Format of progress, notes and the summary.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; progress and notes stay text.")
 def run(
     job: Path,
     input_path: str | None,
@@ -215,6 +216,7 @@ def run(
     grace: str | None,
     quiet: bool,
     log_format: str,
+    as_json: bool,
     **choices: Any,  # of `RunOptions`, under the same names
 ) -> None:
     """Do what is left of a job. To continue after any stop, run the same command again."""
@@ -244,7 +246,8 @@ def run(
     # Everything is done except the report. A late signal would take it away, and change an exit code that is decided.
     for number in STOPPING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    _end_with(summary.as_json() if log_format == "json" else summary_text(summary), summary.exit_code)
+    is_json = as_json or log_format == "json"
+    _end_with(summary.as_json() if is_json else summary_text(summary), summary.exit_code)
 
 
 @main.command()

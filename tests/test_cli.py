@@ -219,6 +219,22 @@ def test_warnings_are_lines_of_json_where_json_is_asked_for(tmp_path: Path) -> N
     assert quiet.stderr == ""
 
 
+def test_the_summary_of_a_run_is_one_line_of_json_where_that_is_asked_for_and_stderr_stays_text(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=2, request=TYPO)
+
+    done = batchcall("run", job, "--json")
+    refused = batchcall("run", tmp_path / "no-such.toml", "--json")
+
+    summary = json.loads(done.stdout)
+    assert done.stdout.count("\n") == 1
+    assert (done.returncode, summary["exit_code"], summary["rows"], summary["is_complete"]) == (0, 0, 2, True)
+    assert summary.keys() == json.loads(batchcall("run", job, "--log-format", "json").stdout).keys()
+    assert "did you mean system?" in done.stderr
+    assert not done.stderr.startswith("{")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("error: ")
+
+
 def test_what_a_tools_module_prints_is_on_stderr_and_stdout_holds_the_result_alone(tmp_path: Path) -> None:
     job, out = write_job(tmp_path, rows=2), tmp_path / "out"
     edit(job, 'file = "tool.json"', 'python = "chatty:Person"')
