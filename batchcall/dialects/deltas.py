@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -17,6 +17,7 @@ from batchcall.base import Json
 from batchcall.dialects.jsontext import value_at
 
 _SHORTEST_RUN = 4  # deltas; to make a template costs as much as to parse a hundred
+_MOST_AT_ONCE = 1024  # deltas whose text is checked in one search, in which no other thread runs
 _LONGEST_REST = 256  # events until the next template is tried, where the last ones were of no use
 
 
@@ -29,13 +30,13 @@ _LONGEST_REST = 256  # events until the next template is tried, where the last o
 def join_deltas(stream: str) -> Iterator[str]:
     """The events of a stream whose lines end in newlines, each as its lines. In the place of a run of deltas stand its
     first, and one more with the text of all the others."""
-    template: re.Pattern[str] | None = None
+    template: _Template | None = None
     number, rest, try_at = 0, 1, 0
     event, place = _event_at(stream, 0)
     while event or place < len(stream):
         yield event
         number += 1
-        is_like = template is not None and template.fullmatch(event + _BETWEEN) is not None
+        is_like = template is not None and template.looks.fullmatch(event + _BETWEEN) is not None
         if not is_like:
             template = _template_of(event, _event_at(stream, place)[0]) if number >= try_at else None
         pieces, last = _run_of(template, stream, place) if template is not None else ([], None)
@@ -43,14 +44,14 @@ def join_deltas(stream: str) -> Iterator[str]:
             rest = 1 if len(pieces) >= _SHORTEST_RUN else min(2 * rest, _LONGEST_REST)
             try_at = number + rest
         if last is not None:
-            begin, end = last.span(1)
+            start, begin, end, place_behind = last
             # LiteLLM in front of Claude begins with an empty object that the next piece replaces: it is not a piece of
             # a text, so joining it would change what is said.
             if "{}" not in pieces and "".join(pieces[:3]) not in ("", "{}"):
-                yield stream[last.start() : begin] + "".join(pieces) + stream[end : last.end() - len(_BETWEEN)]
+                yield stream[start:begin] + "".join(pieces) + stream[end : place_behind - len(_BETWEEN)]
             else:
-                yield from stream[place : last.end() - len(_BETWEEN)].split(_BETWEEN)
-            place = last.end()
+                yield from stream[place : place_behind - len(_BETWEEN)].split(_BETWEEN)
+            place = place_behind
         event, place = _event_at(stream, place)
 
 
@@ -63,21 +64,62 @@ def _event_at(stream: str, place: int) -> tuple[str, int]:
     return (stream[place:end], end + len(_BETWEEN)) if end >= 0 else (stream[place:], len(stream))
 
 
-def _run_of(template: re.Pattern[str], stream: str, place: int) -> tuple[list[str], re.Match[str] | None]:
-    """The pieces of the deltas from a place on, up to what does not match, and the match of the last one."""
+class _Template(NamedTuple):
+    """What deltas look like."""
+
+    looks: re.Pattern[str]  # of one; its only group is the piece of text
+    around: tuple[str, str] | None  # what stands before and behind the piece, where nothing else may differ
+
+
+_Last = tuple[int, int, int, int]  # of the last delta of a run: where it begins, its piece begins and ends, and it ends
+
+
+def _run_of(template: _Template, stream: str, place: int) -> tuple[list[str], _Last | None]:
+    """The pieces of the deltas from a place on, up to what does not match, and where the last one is."""
     pieces: list[str] = []
-    last, take, match = None, pieces.append, template.match
-    while (found := match(stream, place)) is not None:
-        take(found[1])
-        place, last = found.end(), found
-    return pieces, last
+    last: _Last | None = None
+    most = _SHORTEST_RUN
+    # Where all around the pieces is the same, it is compared as a whole, and many pieces are checked at once. They are
+    # few at first, since a piece that is none throws away what came with it.
+    while template.around and (some := _some_between(*template.around, stream, place, most)):
+        if _PIECES.fullmatch('"' + '""'.join(some[0]) + '"') is None:
+            break
+        pieces += some[0]
+        last = some[1]
+        place, most = last[-1], min(4 * most, _MOST_AT_ONCE)
+    found: re.Match[str] | None = None
+    take, match = pieces.append, template.looks.match
+    while (one := match(stream, place)) is not None:
+        take(one[1])
+        place, found = one.end(), one
+    return pieces, last if found is None else (found.start(), *found.span(1), found.end())
+
+
+def _some_between(before: str, behind: str, stream: str, place: int, most: int) -> tuple[list[str], _Last] | None:
+    """At most so many texts that stand between these two, over and over from a place on, and where the last one is."""
+    if not stream.startswith(before, place):
+        return None
+    pieces: list[str] = []
+    between = behind + before
+    begin = place + len(before)
+    while len(pieces) < most:
+        end = stream.find("\n", begin) + len(_BETWEEN) - len(behind)  # a delta is one line, from its piece on
+        if end < begin or not stream.startswith(between, end):
+            break
+        pieces.append(stream[begin:end])
+        begin = end + len(between)
+    if not pieces:
+        return None
+    place_behind = begin - len(before)
+    end = place_behind - len(behind)
+    begin = end - len(pieces[-1])
+    return pieces, (begin - len(before), begin, end, place_behind)
 
 
 # Two deltas are compared token by token. They may differ in the piece of text, in counts that only the last delta needs
 # to say, and in padding. With any other difference they are not one text in pieces.
-def _template_of(event: str, following: str) -> re.Pattern[str] | None:
-    """What the next deltas look like by two of them; None where they are not deltas, or differ in more than they may.
-    The only group is the piece of text."""
+def _template_of(event: str, following: str) -> _Template | None:
+    """What the next deltas look like by two of them; None where they are no deltas, or differ in more than they may."""
     left, right = _ONE_DOCUMENT.fullmatch(event), _ONE_DOCUMENT.fullmatch(following)
     if not left or not right or left[1] != right[1]:
         return None
@@ -88,11 +130,12 @@ def _template_of(event: str, following: str) -> re.Pattern[str] | None:
     if len(tokens) != len(others):
         return None
     patterns: list[str] = []
-    key = ""
+    key, around, is_counted = "", None, False
     for token, other in zip(tokens, others, strict=True):
         written, pattern = token[0], re.escape(token[0])
         if token[2] and key == path[-1]:
             pattern = _PIECE
+            around = left[1] + left[2][: token.start(2)], left[2][token.end(2) :] + _BETWEEN
         elif written != other[0]:
             if written.startswith('"') and key == _PADDING:
                 pattern = f'"{_CHARACTERS}"'
@@ -100,9 +143,13 @@ def _template_of(event: str, following: str) -> re.Pattern[str] | None:
                 pattern = "(?:0|[1-9][0-9]{0,14})"
             else:
                 return None
+            is_counted = True
         patterns.append(pattern)
         key = token[3] if token[3] is not None else key if written.isspace() else ""
-    return re.compile(re.escape(left[1]) + "".join(patterns) + _BETWEEN) if patterns.count(_PIECE) == 1 else None
+    if patterns.count(_PIECE) != 1:
+        return None
+    looks = re.compile(re.escape(left[1]) + "".join(patterns) + _BETWEEN)
+    return _Template(looks, None if is_counted else around)
 
 
 # Lines that say nothing, and one line of JSON.
@@ -116,6 +163,7 @@ _PIECE = (
     rf'"({_CHARACTERS}(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{{4}}'
     rf"|u[dD][89abAB][0-9a-fA-F]{{2}}\\u[dD][c-fC-F][0-9a-fA-F]{{2}}){_CHARACTERS})*)\""
 )
+_PIECES = re.compile(rf"(?:{_PIECE})*+")
 _COUNTED = re.compile(r"created|sequence_number|\w+_tokens|\w*[tT]okenCount")  # may differ: the last one counts
 _PADDING = "obfuscation"  # OpenAI's, against those who watch the length of packets
 
