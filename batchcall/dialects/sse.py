@@ -16,6 +16,11 @@ from batchcall.dialects.jsontext import objects_in
 Chunk = dict[str, Json]
 
 
+def begins_as_stream(body: bytes) -> bool:
+    """Whether a body can only be server-sent events, so that it need not be tried as JSON, which copies it."""
+    return body.startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
+
+
 def is_event_stream(text: str) -> bool:
     """Whether a text looks like server-sent events. The content type is no evidence either way."""
     return _STARTS_AS_STREAM.match(text) is not None

@@ -28,7 +28,7 @@ from batchcall.dialects.jsontext import (
 )
 from batchcall.dialects.openai.chat_reply import broken_off_by, chat_reply_from, chat_reply_in
 from batchcall.dialects.openai.responses_reply import assemble_events, has_response_events, response_reply
-from batchcall.dialects.sse import has_chunks, is_event_stream, read_events
+from batchcall.dialects.sse import begins_as_stream, has_chunks, is_event_stream, read_events
 
 
 class Form(NamedTuple):
@@ -74,6 +74,8 @@ FORMS: Mapping[str, Form] = {
 # wrongly.
 def decode(response: HttpResponse, protocol: str, *, now_s: float) -> Reply | Failure:
     """What an answer means; see `Dialect.decode`. The body decides, whatever status and content type say."""
+    if begins_as_stream(response.body):
+        return decode_with_care(response, protocol, now_s=now_s)
     form = FORMS[protocol]
     try:
         document = orjson.loads(response.body)
@@ -208,7 +210,7 @@ def _read_body(received: bytes) -> Body:
         documents, leftover = parse_documents(text)
         repairs += ("several_documents",) if len(documents) > 1 and not _has_chunks(documents) else ()
         repairs += ("trailing_text",) if documents and leftover else ()
-    if may_hold_surrogates(text):
+    if any(map(may_hold_surrogates, pieces)):
         whole: list[Json] = [without_lone_surrogates(document) for document in documents]
         repairs += ("lone_surrogate",) if whole != documents else ()
         documents = whole
