@@ -26,7 +26,7 @@ class Chunks:
         if start > len(data):
             self._to_next = start - len(data)
             return data
-        body = _BREAK + self._begun + data[start:]
+        body = b"\r\n%b%b" % (self._begun, data[start:])
         contents, place = _whole_chunks(body)
         left = body[place + len(_BREAK) :]
         if _BEGUN.fullmatch(left):
@@ -36,9 +36,10 @@ class Chunks:
             size = int(line[1], 16) if line else 0  # 0 is the last
             to_next = line.end() + size + len(_BREAK) - len(body) if line and size else 0
             self._begun, self._to_next = b"", to_next if to_next > 0 else None
+        if not contents:
+            return data[:start] + left
         content = b"".join(contents)
-        joined = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
-        return data[:start] + joined + left
+        return b"%b%x\r\n%b\r\n%b" % (data[:start], len(content), content, left)
 
 
 def _whole_chunks(body: bytes) -> tuple[list[bytes], int]:
