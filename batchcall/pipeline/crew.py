@@ -221,7 +221,8 @@ class Crew:
     async def _begin(self, worker: _Worker, slot: int, *, has_died: bool) -> None:
         assert isinstance(self._run.lock, HeldLock)
         (ours, its), (worker.shelf, its_shelf) = socket.socketpair(), socket.socketpair()
-        with its, its_shelf:
+        with contextlib.ExitStack() as stack, its, its_shelf:
+            stack.enter_context(ours)  # unless the process starts
             handles = its.fileno(), its_shelf.fileno(), self._run.lock.handle
             words = [sys.executable, "-P", "-c", _WORK, _HOME, *map(str, handles)]
             worker.process = await asyncio.create_subprocess_exec(
@@ -231,6 +232,7 @@ class Crew:
                 stdout=asyncio.subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's Ctrl-C is for the run, which drains its workers
             )
+            stack.pop_all()
         handlers = {**worker.served.handlers(), **self._handlers(worker)}
         worker.channel = worker.served.channel = await Channel.over(ours, handlers, worker.is_gone.set)
         self._loop.add_reader(worker.shelf, self._give_bought, worker)
