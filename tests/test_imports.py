@@ -52,7 +52,7 @@ LAZY_ON_PURPOSE = {
 }  # fmt: skip
 
 # A short run needs none of these, and each costs it as much as a dozen of our own modules: a function may import them.
-DEAR_AND_SELDOM = {"multiprocessing.connection", "pyarrow.compute", "sqlite3"}
+DEAR_AND_SELDOM = {"aiolimiter", "multiprocessing.connection", "pyarrow.compute", "sqlite3"}
 
 # Where a third-party library may be imported: patterns of paths within the package.
 HOMES = {

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import errno
 import os
-import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,11 +107,11 @@ def refuse_held(path: Path) -> None:
 def is_left_behind(path: Path) -> bool:
     """Whether the run that a held lock file names has died on this machine: its workers hold it until they have ended,
     which they do by themselves."""
-    found = re.match(r"process (\d+) on (.*), since ", holder_of(path) or "")
-    if found is None or found[2] != socket.gethostname():
+    process, _, rest = (holder_of(path) or "").removeprefix("process ").partition(" on ")
+    if not process.isdigit() or not rest.startswith(f"{socket.gethostname()},"):
         return False
     try:
-        os.kill(int(found[1]), 0)
+        os.kill(int(process), 0)
     except ProcessLookupError:
         return True
     except OSError:

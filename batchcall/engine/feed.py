@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
@@ -19,15 +18,14 @@ class Feed(Generic[Item]):
 
     def __init__(self, batches: Iterator[Batch], items_of: Callable[[Batch], list[Item]]) -> None:
         """`batches` is read in a thread; `items_of` is called on the loop, for each batch as soon as it is read."""
-
-        async def read() -> list[Item] | None:
-            batch = await asyncio.to_thread(next, batches, None)
-            return None if batch is None else items_of(batch)
-
-        self._read = read
+        self._batches = batches
+        self._items_of: Callable[[Any], list[Item]] = items_of
         self.items: deque[Item] = deque()  # that are there already; whoever takes one pops it from the left
-        self._ahead: asyncio.Task[list[Item] | None] | None = None
+        self._held: list[Item] | None = None  # of the batch behind it, once it is read
+        self._ahead: asyncio.Task[None] | None = None  # reads that
         self._is_over = False
+        self._error: Exception | None = None  # the source's
+        self._arrived = asyncio.Event()
         self._waiting = 0
 
     @property
@@ -38,33 +36,40 @@ class Feed(Generic[Item]):
     async def filled(self) -> bool:
         """Wait until there is an item. False: there are no more. Raises what the source raises."""
         # All who wait are woken together. One after the other, each in a turn of the loop of its own, would leave most
-        # of the places in flight empty.
+        # of the places in flight empty. Whoever is cancelled (a stop) leaves the batch to the others, or to `close`:
+        # an iterator that is being read in a thread cannot be interrupted anyway.
         while not self.items and not self._is_over:
-            if self._ahead is None:
+            if self._error is not None:
+                raise self._error
+            if self._ahead is None or self._held is not None:
+                self.items.extend(self._held or ())
+                self._held = None
                 self._ahead = asyncio.create_task(self._read())
-            ahead = self._ahead
+                continue
             self._waiting += 1
             try:
-                # Shielded: whoever is cancelled here (a stop) leaves the batch to the next lane, or to `close`. An
-                # iterator that is being read in a thread cannot be interrupted anyway.
-                batch = await asyncio.shield(ahead)
+                await self._arrived.wait()
             finally:
                 self._waiting -= 1
-            if ahead is not self._ahead or self._is_over:  # another one was woken before
-                continue
+        return bool(self.items)
+
+    async def _read(self) -> None:
+        try:
+            batch = await asyncio.to_thread(next, self._batches, None)
             if batch is None:
                 self._is_over = True
             else:
-                self._ahead = asyncio.create_task(self._read())
-                self.items.extend(batch)
-        return bool(self.items)
+                self._held = self._items_of(batch)
+        except Exception as error:
+            self._error = error
+        self._arrived.set()
+        self._arrived.clear()
 
     async def close(self) -> None:
         """Wait for a read that is under way. What it raises is dropped: nobody will take what it reads."""
         self._is_over = True
         if self._ahead is not None:
-            with contextlib.suppress(Exception):
-                await self._ahead
+            await self._ahead
 
 
 class Results(Generic[Item]):

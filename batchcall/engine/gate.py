@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 
 import msgspec
-from aiolimiter import AsyncLimiter
 
 # Budgets are paid in seconds of themselves: at 600 requests a minute one costs about a tenth of a second. Three
 # numbers keep any minute and any second that a provider may count within its limit (a lease in the bucket, one in
@@ -293,6 +292,8 @@ class _Budget:
             self._take_bucket(price_s)
 
     def _take_bucket(self, price_s: float) -> None:
+        from aiolimiter import AsyncLimiter
+
         self._price_s = self._bucket_price_s = price_s
         at_once_s = _MOST_AT_ONCE_S if self._most_at_once is None else max(_LEASE_S, self._most_at_once * price_s)
         self._part_s = min(_MOST_AT_ONCE_S, at_once_s)
