@@ -169,19 +169,11 @@ BY_STATUS: Mapping[int, FailureKind] = {
 
 # Types so general that they only decide where the status says nothing: 200, and the 500 that relays default to.
 BY_VAGUE_CODE: Mapping[str, FailureKind] = {
-    "invalid_request_error": FailureKind.REJECTED,
-    "invalid_argument":      FailureKind.REJECTED,
-    "bad_request":           FailureKind.REJECTED,
-    "not_found":             FailureKind.UNKNOWN_MODEL,
-    "server_error":          FailureKind.SERVER_ERROR,
-    "internal_server_error": FailureKind.SERVER_ERROR,
-    "internal_error":        FailureKind.SERVER_ERROR,
-    "internal":              FailureKind.SERVER_ERROR,
-    "api_error":             FailureKind.SERVER_ERROR,
-    "timeout_error":         FailureKind.SERVER_ERROR,
-    "upstream_error":        FailureKind.SERVER_ERROR,
-    "vector_store_timeout":  FailureKind.SERVER_ERROR,
-    "deadline_exceeded":     FailureKind.SERVER_ERROR,
+    **dict.fromkeys(("invalid_request_error", "invalid_argument", "bad_request"), FailureKind.REJECTED),
+    "not_found": FailureKind.UNKNOWN_MODEL,
+    **dict.fromkeys(("server_error", "internal_server_error", "internal_error", "internal"), FailureKind.SERVER_ERROR),
+    **dict.fromkeys(("api_error", "timeout_error", "upstream_error"), FailureKind.SERVER_ERROR),
+    **dict.fromkeys(("vector_store_timeout", "deadline_exceeded"), FailureKind.SERVER_ERROR),
 }
 
 # What a status most likely means where neither a code nor a sentence decides: 400, 401, 403 and 404 are used for all

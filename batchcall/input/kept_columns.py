@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchcall.input.arrow_values import REFUSALS, cleaned, fitted_array
-from batchcall.schemas import json_text_as_it_is, without_surrogates
+from batchcall.schemas import without_surrogates
 
 # Columns and types are fixed before the first row is asked about, from a sample of JSONL or the first Parquet file. So
 # a value further on may have no place in the output:
@@ -291,9 +291,9 @@ def as_in_column(value: Any, kind: pa.DataType) -> Any:
         if isinstance(value, str):
             return without_surrogates(value)
         try:
-            return json_text_as_it_is(value)
+            return msgspec.json.encode(value).decode()
         except UnicodeEncodeError:
-            return json_text_as_it_is(cleaned(value))
+            return msgspec.json.encode(cleaned(value)).decode()
     if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
         return int(value)
     if pa.types.is_floating(kind) and type(value) is int and int(float(value)) == value:

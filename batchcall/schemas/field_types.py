@@ -230,14 +230,6 @@ def json_text(value: Json) -> str:
     return encode_json(value).decode()
 
 
-def json_text_as_it_is(value: Json) -> str:
-    """JSON text with the keys in the order that they have, no spaces."""
-    return _encode_as_it_is(value).decode()
-
-
-_encode_as_it_is = msgspec.json.Encoder().encode
-
-
 def plain_numbers(value: Json, *, below: float = float("inf")) -> Json:
     """The value with whole numbers as integers, 1 for 1.0; floats from `below` on stay as they are."""
     if isinstance(value, float) and value.is_integer() and abs(value) < below:
