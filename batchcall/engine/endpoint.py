@@ -36,7 +36,7 @@ class Route(msgspec.Struct, eq=False, kw_only=True):
             sent = self._sent[request.shape] = sent_to(
                 request.shape, model=self.model, takes_any_name=self.takes_any_name
             )
-        return self.dialect.encode(sent.with_messages(request.messages))
+        return self.dialect.encode(sent.of(request))
 
     def expected_tokens(self, http: HttpRequest, request: Request) -> float:
         """How many tokens this request is expected to take."""

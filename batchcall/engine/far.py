@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 import msgspec
+from msgspec.structs import astuple
 
 from batchcall.base import BatchcallError, Failure, HttpRequest, Request, Status
 from batchcall.engine.channel import Channel, Handlers
@@ -197,12 +198,12 @@ class FarPlace(msgspec.Struct, eq=False):
         self.steering.channel.post("sent", self.number, after)
 
     def answered(self, came: Came) -> None:
-        self.steering.channel.post("answered", self.number, *came)
+        self.steering.channel.post("answered", self.number, *astuple(came))
         self.is_over = True
 
     async def failed(self, came: Came, failure: Failure) -> Lesson:
         self.is_over = True
-        lesson, states = await self.steering.channel.call("failed", self.number, *came)
+        lesson, states = await self.steering.channel.call("failed", self.number, *astuple(came))
         self.steering.around.now_are(states)
         return Lesson(*lesson)
 

@@ -32,7 +32,7 @@ class Traffic(msgspec.Struct):
             self.possibly_paid_twice[after] = self.possibly_paid_twice.get(after, 0) + 1
 
 
-class Came(NamedTuple):
+class Came(msgspec.Struct, frozen=True):
     """What one attempt says of its endpoint, and what it cost."""
 
     row: int

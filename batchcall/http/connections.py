@@ -175,6 +175,17 @@ class Wire(ResponseHandler):
             and not self._has_arrived()
         )
 
+    @property
+    def should_close(self) -> bool:
+        # Asked twice a request. There is nothing to look for once all that came was one answer, and silence since.
+        if self._silent_since_s is not None and self._answer is not None and self._answer.is_exact:
+            return False
+        return super().should_close
+
+    def force_close(self) -> None:
+        self._silent_since_s = None
+        super().force_close()
+
     def set_response_params(self, **settings: Any) -> None:
         """A request is about to be sent."""
         self._silent_since_s = None
@@ -184,6 +195,13 @@ class Wire(ResponseHandler):
             self._settings = settings
             self._answer = _OneAnswer(self._new_parser, self._has_unsent)
         self._parser: Any = self._answer
+
+    def take_exact_body(self) -> bytes | None:
+        """The body of the answer, if all of it has come and nothing else with it. None: it is to be read."""
+        if self._answer is None:
+            return None
+        body, self._answer.exact_body = self._answer.exact_body, None
+        return body
 
     def _new_parser(self) -> Any:
         super().set_response_params(**self._settings)
@@ -252,6 +270,7 @@ class _OneAnswer:
         self._before = b""  # what came until then
         self._has_more = False  # there is something behind its end
         self.is_exact = False  # it is whole, and every byte that came is accounted for: nothing is behind it
+        self.exact_body: bytes | None = None  # its body then, until somebody takes it
         self.is_last = False  # the server closes the connection after it
 
     def __getattr__(self, name: str) -> Any:  # what else aiohttp does with a parser: feed_eof, pause_reading
@@ -278,7 +297,7 @@ class _OneAnswer:
         """The answer's head, once; its body goes where aiohttp reads it. What follows is left out."""
         if self._chunks is not None:
             data = self._chunks.joined(data)
-        elif self._body is None and not self._before and 0 < (end := _end_of_head(data, b"hunked")) < len(data):
+        elif self._body is None and not self._before and 0 < (end := _before_chunks(data)) < len(data):
             messages, _, _ = self.feed_data(data[:end])
             more, is_upgraded, tail = self.feed_data(data[end:])
             return (*messages, *more), is_upgraded, tail
@@ -309,6 +328,7 @@ class _OneAnswer:
                 end = _end_of_head(self._before)
                 is_counted = end > 0 and len(self._before) == end + body.total_bytes
                 self.is_exact = is_counted and body.is_eof() and not self._has_more
+                self.exact_body = self._before[end:] if self.is_exact else None
                 self._chunks = Chunks() if message.chunked and end == len(self._before) else None
                 self._body, self._before, self.is_last = body, b"", message.should_close
                 return messages[: at + 1]
@@ -331,13 +351,19 @@ class _OneAnswer:
         return ()
 
 
-def _end_of_head(data: bytes, names: bytes = b"") -> int:
-    """Where the body of an answer begins whose head `names` this; 0 where it is not known."""
+def _before_chunks(data: bytes) -> int:
+    """Where the body of an answer begins whose head names chunks; 0 where it is not known, or does not."""
+    named = data.find(b"hunked")
+    return end if named >= 0 and named < (end := _end_of_head(data)) else 0
+
+
+def _end_of_head(data: bytes) -> int:
+    """Where the body of an answer begins; 0 where it is not known."""
     # The parser also takes a head whose lines end without a return. Its end is not looked for: what looks like one may
     # stand in the body.
     end = data.find(b"\r\n\r\n") + 4
     is_usual = 3 < end == data.find(b"\n\r\n") + 3 and data.find(b"\n\n", 0, end) < 0
-    return end if is_usual and data.find(names, 0, end) >= 0 else 0
+    return end if is_usual else 0
 
 
 def is_lack_of_descriptors(error: BaseException) -> bool:

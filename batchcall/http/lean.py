@@ -16,15 +16,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import aiohttp
+import msgspec
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec.structs import replace
 from yarl import URL
 
-from batchcall.http.connections import Connector, Unsent
+from batchcall.http.connections import Connector, Unsent, Wire
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What came back: status, headers, and the body as it was sent."""
 
     status: int
@@ -139,6 +141,9 @@ class LeanClient:
         message, content = await wire.read()
         while 100 <= message.code < 200 and message.code != 101:  # "100 Continue" and the like come before the answer
             message, content = await wire.read()
+        whole = wire.take_exact_body() if isinstance(wire, Wire) else None
+        if whole is not None and len(whole) <= most.of(message.code):
+            return Answer(message.code, message.headers, whole, False)
         raw, is_cut = await read(content, most.of(message.code))
         return Answer(message.code, message.headers, raw, is_cut)
 
@@ -254,10 +259,10 @@ async def _tried(reply: bytes, *, is_in_time: bool = True) -> Answer | None:
 
     async def posted(client: LeanClient) -> Answer | None:
         try:
-            status, headers, body, is_cut = await client.post("http://localhost/e", b"{}", Most(2, 2))
+            answer = await client.post("http://localhost/e", b"{}", Most(2, 2))
         except TimeoutError:
             return None
-        return Answer(status, dict(headers), body, is_cut)
+        return replace(answer, headers=dict(answer.headers))
 
     async def replied(connector: _Pair) -> bytes:
         asked = await loop.sock_recv(there, 4096)

@@ -221,13 +221,15 @@ class Transport:
             is_cut = is_cut or is_longer
         hide = self._redactor.hide_secrets if is_success else self._redactor.hide_all
         # Headers may hold secrets, but hardly ever do: one search over all of them is cheaper than one for each.
-        kept = {written: value for written, value in response.headers.items() if _kept_name(written)}
-        values = "\n".join(kept.values())
-        joined = "\n".join((*kept, values)).encode("utf-8", "surrogatepass")
-        if len(values) > _MAX_HEADER or not joined.isascii() or hide(joined) is not joined:
-            kept = {_hidden(written, hide): _hidden(value, hide)[:_MAX_HEADER] for written, value in kept.items()}
-        headers = {written.lower(): value for written, value in kept.items()}
-        return HttpResponse(response.status, headers, hide(raw), is_cut)
+        given = dict(response.headers.items())
+        written, names = _kept_names(tuple(given))
+        values = [given[name] for name in written]
+        all_values = "\n".join(values)
+        joined = "\n".join((*written, all_values)).encode("utf-8", "surrogatepass")
+        if len(all_values) > _MAX_HEADER or not joined.isascii() or hide(joined) is not joined:
+            names = tuple([_hidden(name, hide).lower() for name in written])
+            values = [_hidden(value, hide)[:_MAX_HEADER] for value in values]
+        return HttpResponse(response.status, dict(zip(names, values, strict=True)), hide(raw), is_cut)
 
     def _as_failure(self, error: Exception) -> Failure:
         # Plain HTTP on one side and TLS on the other shows in three ways: where TLS finds no TLS, where the answer to
@@ -392,10 +394,13 @@ def _hidden(text: str, hide: Callable[[bytes], bytes]) -> str:
     return hide(text.encode("utf-8", "replace")).decode()
 
 
-@lru_cache(maxsize=512)  # a server's names repeat; one that invents them does not fill the memory
-def _kept_name(written: str) -> str | None:
-    name = written.lower()
-    return name if name in KEPT_HEADERS or name.startswith(KEPT_FAMILIES) else None
+@lru_cache(maxsize=16)  # a server's names repeat; one that invents them does not fill the memory
+def _kept_names(written: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of these headers that are kept, as they are written and in lower case."""
+    kept = [
+        (name, lower) for name in written if (lower := name.lower()) in KEPT_HEADERS or lower.startswith(KEPT_FAMILIES)
+    ]
+    return tuple([name for name, _ in kept]), tuple([lower for _, lower in kept])
 
 
 def _checked_url(url: str, *, has_secret: bool) -> SplitResult:

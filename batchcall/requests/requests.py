@@ -276,6 +276,10 @@ class Sent(NamedTuple):
     shape: Shape
     renames: Mapping[str, str]  # from the names in the messages to those that are sent
 
+    def of(self, request: Request) -> Request:
+        """The request with this shape."""
+        return request if request.shape is self.shape and not self.renames else self.with_messages(request.messages)
+
     def with_messages(self, messages: list[Json]) -> Request:
         return Request(self.shape, messages_as_sent(messages, self.renames) if self.renames else messages)
 
