@@ -51,7 +51,7 @@ def test_a_value_that_comes_again_is_always_found(ids: list[Any], data: st.DataO
     doubled = [*ids[:place], again, *ids[place:]]
     first, second = (index for index, value in enumerate(doubled) if value == again)
 
-    with pytest.raises(InputError, match=rf"is in row {first} and again in row {second}$"):
+    with pytest.raises(InputError, match=rf"(?m)is in row {first} and again in row {second}$"):
         counted(doubled)
 
 
@@ -59,7 +59,7 @@ def test_equal_hashes_of_different_values_are_not_duplicates(monkeypatch: pytest
     monkeypatch.setattr("batchcall.input.ids.hash", lambda text: 7, raising=False)
 
     assert counted(["a", "b", 1]) == 3
-    with pytest.raises(InputError, match=r'^id "b" is in row 1 and again in row 3$'):
+    with pytest.raises(InputError, match=r'(?m)^id "b" is in row 1 and again in row 3$'):
         counted(["a", "b", 1, "b"])
 
 
@@ -109,7 +109,7 @@ def test_an_id_with_no_place_in_its_column_is_compared_as_it_is_written(tmp_path
     sample = [{"id": number} for number in range(SAMPLE_ROWS)]
 
     assert open_input(str(write(tmp_path, *sample, {"id": True}, {"id": 10**40}))).check_ids("id") == SAMPLE_ROWS + 2
-    with pytest.raises(InputError, match=r'^id 7 is in rows\.jsonl:8 and again in rows\.jsonl:10001 as "7"$'):
+    with pytest.raises(InputError, match=r'(?m)^id 7 is in rows\.jsonl:8 and again in rows\.jsonl:10001 as "7"$'):
         open_input(str(write(tmp_path, *sample, {"id": "7"}))).check_ids("id")
 
 
@@ -159,7 +159,7 @@ def test_an_id_is_found_again_however_it_is_written(tmp_path: Path, column: str,
     for between in ({"id": "other"}, b"broken"):
         source = open_input(str(write(tmp_path, one, between, b"", again)), id_column=column)
 
-        with pytest.raises(InputError, match=r"is in rows\.jsonl:1 and again in rows\.jsonl:4$"):
+        with pytest.raises(InputError, match=r"(?m)is in rows\.jsonl:1 and again in rows\.jsonl:4$"):
             source.check_ids(column)
 
 
@@ -222,7 +222,7 @@ def test_ids_of_parquet_are_found_again_beside_those_that_cannot_be_read(tmp_pat
     pq.write_table(pa.table({"id": far.slice(2), "x": [1] * 2}), tmp_path / "2.parquet")
     source = open_input(str(tmp_path), id_column="id")
 
-    with pytest.raises(InputError, match=r"is in 1\.parquet row 3 and again in 2\.parquet row 1$"):
+    with pytest.raises(InputError, match=r"(?m)is in 1\.parquet row 3 and again in 2\.parquet row 1$"):
         source.check_ids("id")
 
 
