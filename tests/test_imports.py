@@ -25,8 +25,8 @@ PACKAGE = ROOT / "batchcall"
 LEVELS = {
     "base": 1,
     "disk": 2, "schemas": 2, "pacing": 2,
-    "input": 3, "requests": 3, "job": 3, "report": 3,
-    "output": 4, "dialects": 4, "sandbox": 4,
+    "input": 3, "requests": 3, "report": 3,
+    "job": 4, "output": 4, "dialects": 4, "sandbox": 4,
     "http": 5, "answers": 5,
     "engine": 6,
     "pipeline": 7,

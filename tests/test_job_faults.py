@@ -66,6 +66,27 @@ def faults_of(path: Path, *overrides: str) -> tuple[str, ...]:
     return refused.value.faults
 
 
+def test_every_template_that_is_wrong_is_named_together_with_all_else(tmp_path: Path) -> None:
+    text = changed(PROMPT, 'messages = [{ role = "user", content = "{{ a" }, { role = "user", content = "{% for %}" }]')
+
+    faults = faults_of(write(tmp_path, text.replace(LIMITS, "attempts = 0")))
+
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        "limits.attempts",
+        "request.messages.0.content",
+        "request.messages.1.content",
+    ]
+
+
+def test_templates_within_the_parts_of_a_message_are_looked_at_too(tmp_path: Path) -> None:
+    content = '[{ type = "text", text = "{{ a" }, { type = "text", text = "{{ b }}" }]'
+    text = changed(PROMPT, f'messages = [{{ role = "user", content = {content} }}]')
+
+    (fault,) = faults_of(write(tmp_path, text))
+
+    assert fault.startswith("request.messages.0.content.0.text: line 1: ")
+
+
 def test_a_fault_of_one_section_hides_none_of_another(tmp_path: Path) -> None:
     text = changed(PROMPT, 'prompt = "a"\nsystem = 5').replace(
         OUTPUT, '[[tool]]\nfile = "none.json"\n[output]\nparts = 1'

@@ -36,6 +36,7 @@ from batchcall.job.sections import (
 )
 from batchcall.job.tools import read_tools
 from batchcall.job.warnings import misspelt, misspelt_keys, quoted_values, unused_prices
+from batchcall.requests import template_faults
 
 
 def as_job(job: Job | Path | str) -> Job:
@@ -56,6 +57,7 @@ def load_job(path: Path | str, *, overrides: tuple[str, ...] = ()) -> Job:
     for check, sections in (
         (check_endpoints, {"endpoint"}),
         (_check_request, {"request"}),
+        (_check_templates, {"request"}),
         (_check_tool_choice, {"request", "tool"}),
         (_check_money, {"request", "limits", "prices"}),
     ):
@@ -189,6 +191,16 @@ def _check_request(draft: Draft, job: Job) -> None:
         if "{" not in role and role not in _ROLES and (near := close_to(role, _ROLES, at_least=0.8)):
             what = f"{message['role']!r} is not a known role; did you mean {near[0]}?"
             draft.fault(f"request.messages.{place}.role", what)
+
+
+def _check_templates(draft: Draft, job: Job) -> None:
+    request = job.request
+    texts: list[tuple[str, Any]] = [("request.system", request.system), ("request.prompt", request.prompt)]
+    for place, message in enumerate(request.messages or ()):
+        texts.append((f"request.messages.{place}.content", message.get("content")))
+    for key, text in texts:
+        for fault in template_faults(text, key):
+            draft.fault(fault.key, fault.what)
 
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from operator import is_
@@ -98,6 +98,20 @@ def make_builder(
     if columns.keys() & {"tools", "tool_choice"}:
         return _with_tools_of_rows(job, source, columns)
     return _with_tools_of_job(job, source)
+
+
+def template_faults(content: Any, key: str) -> Iterator[TemplateError]:
+    """Each template that cannot be used, of a text or of the content of a message."""
+    if isinstance(content, str):
+        try:
+            compile_template(content, key=key)
+        except TemplateError as fault:
+            yield fault
+    elif isinstance(content, list | dict):
+        parts = enumerate(content) if isinstance(content, list) else content.items()
+        for place, part in parts:
+            if place != "type":
+                yield from template_faults(part, f"{key}.{place}")
 
 
 class RequestHash:
