@@ -148,7 +148,7 @@ class Toolbox(msgspec.Struct, frozen=True):
             meant = match_tool(call.name, {sent: one.name for sent, one in self.tools.items()})
             tool, steps = (self.tools[meant], ("tool_name",)) if meant is not None else (None, ())
         if tool is None:
-            names = ", ".join(list(self.tools)[:_SHOWN_NAMES]) or "it has none"
+            names = ", ".join([one.name for one in self.tools.values()][:_SHOWN_NAMES]) or "it has none"
             more = ", …" if len(self.tools) > _SHOWN_NAMES else ""
             unknown = f"{_quoted(call.name)} is not one of the tools of the request: {names}{more}"
             return _failed(call, Status.UNKNOWN_TOOL, unknown, call.name)

@@ -451,6 +451,14 @@ def test_copies_are_compared_as_json_while_there_is_work_left_for_it_and_then_as
     assert len(without_copies([RawCall("record", '{"a":1}', id_) for id_ in ("c", "d", None, None)], Effort(0))) == 4
 
 
+def test_the_tools_are_listed_by_the_names_that_the_job_has() -> None:
+    toolbox = Toolbox.of([tool("math.factorial"), tool("查询天气")])
+
+    reading = read(call(name="other"), toolbox=toolbox)
+
+    assert reading.error == '"other" is not one of the tools of the request: math.factorial, 查询天气'
+
+
 @pytest.mark.parametrize(
     ("count", "names"),
     [
