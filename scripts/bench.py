@@ -240,6 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
     page = PAGE.read_text(encoding="utf-8")
     if wanted.check:
         faults.update(changes(ratios_in("\n".join(rows.values())), ratios_in(page)))
+        if not faults:
+            print(f"passed: every ratio is within {MOST_CHANGE:.0%} of what {PAGE.name} says")
     elif wanted.scale == 1:
         PAGE.write_text(with_rows(page, wanted.table, rows, wanted.rounds), encoding="utf-8")
     print("".join(f"\n{name}: {fault}" for name, fault in faults.items()), file=sys.stderr)
