@@ -209,7 +209,7 @@ async def test_status_counts_what_can_be_read_and_names_what_cannot(tmp_path: Pa
     told = command("status", out)
 
     assert told.returncode == 0, told.stderr
-    assert "15 in parts" in told.stdout
+    assert "15 of 25 done" in told.stdout
     assert "part-000001.parquet cannot be read" in told.stdout
 
 

@@ -64,3 +64,39 @@ def test_our_own_readers_give_the_same(output: Path) -> None:
     assert [batch.column("status").to_pylist() for batch in batchcall.read_failed(output)] == [["bad_row"]]
     with pytest.raises(batchcall.OutputError, match="not an output"):
         list(batchcall.read(output.parent))
+
+
+READERS: list[Any] = [batchcall.read_table, lambda folder: list(batchcall.read(folder)), batchcall.read_status]
+
+
+@pytest.mark.parametrize("reader", READERS, ids=["table", "batches", "status"])
+def test_before_there_is_an_output_a_reader_says_so_and_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(
+        batchcall.OutputError, match=r"(?m)^out/people does not exist: no run has written it yet$"
+    ) as refused:
+        reader("out/people")
+
+    assert refused.value.hint.endswith(f"a relative path starts at {tmp_path}")
+    with pytest.raises(batchcall.OutputError, match=rf"(?m)^{tmp_path} is not an output of batchcall$"):
+        reader(tmp_path)
+
+
+@pytest.mark.parametrize("reader", [batchcall.read, batchcall.read_failed])
+def test_an_output_without_a_finished_part_is_not_an_empty_table(tmp_path: Path, reader: Any) -> None:
+    (tmp_path / "_batchcall").mkdir()
+
+    with pytest.raises(batchcall.OutputError, match="has no finished rows yet"):
+        list(reader(tmp_path))
+
+
+def test_a_column_that_is_not_there_is_the_callers_mistake_and_not_a_damaged_part(output: Path) -> None:
+    with pytest.raises(batchcall.OutputError, match=r"(?m)/out has no columns 'statuss', 'x'$") as refused:
+        batchcall.read_table(output, columns=["row", "statuss", "x"])
+    with pytest.raises(batchcall.OutputError, match="columns is the text 'row'"):
+        batchcall.read_table(output, columns="row")  # type: ignore[arg-type]
+
+    assert refused.value.hint.startswith("did you mean status? it has row, id, text, status, ")

@@ -344,7 +344,7 @@ def test_a_result_that_stdout_does_not_take_is_on_stderr_and_leaves_with_3(
     for words, expected in (
         (("check", job), "10 in the input"),
         (("run", job), "10 rows"),
-        (("status", out), "10 in parts"),
+        (("status", out), "10 of 10 done"),
         (("verify", out), "proven"),
         (("revalidate", job), "10 read again"),
         (("schema",), "batchcall job"),

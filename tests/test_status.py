@@ -24,7 +24,7 @@ async def test_a_row_whose_request_was_refused_is_left_and_not_done(tmp_path: Pa
 
     assert (summary.exit_code, summary.totals["rows"]) == (ExitCode.ENDPOINT_REFUSES, 0)
     assert (status.totals["rows"], status.waiting) == (0, 0)
-    assert "0 in parts, 0 more in journals" in status.as_text()
+    assert "rows      0 of 25 done\n" in status.as_text()
 
 
 async def test_status_of_a_run_under_way_counts_tokens_and_cost_of_rows_that_are_in_no_part_yet(
@@ -118,7 +118,8 @@ async def test_status_of_a_run_under_way_counts_failures_in_journals_and_knows_t
     failed = under_way.statuses["no_call"]
     assert 0 < under_way.waiting < 80
     assert under_way.rows_expected == 80
-    assert f"{under_way.waiting} of 80: 0 in parts, {under_way.waiting} more in journals" in under_way.as_text()
+    kept = f"{under_way.waiting} of 80 done; {under_way.waiting} of them are kept, and in no Parquet file yet"
+    assert kept in under_way.as_text()
     assert f"failed    {failed} ({failed} no_call)" in under_way.as_text()
     assert under_way.as_json()["journals"]["statuses"]["no_call"] == failed > 0
     assert read_status(tmp_path / "out").statuses == summary.totals["statuses"]

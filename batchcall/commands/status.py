@@ -31,6 +31,7 @@ from batchcall.output import (
     Totals,
     as_read_error,
     journals_in,
+    no_output,
     read_journals,
     read_runfile,
     read_totals,
@@ -178,10 +179,7 @@ def require_runfile(disk: Disk, folder: Path) -> RunFile:
             hint="run the same job again: the parts are compared with it, and a new record is written",
         )
     if runfile is None:
-        raise OutputError(
-            f"{folder} is not an output of batchcall",
-            hint="give the job file, or the folder that its output.path names",
-        )
+        raise no_output(disk, folder)
     return runfile
 
 
@@ -214,10 +212,9 @@ _UNKNOWN = Failure(FailureKind.DISCONNECTED, "")
 
 
 def _rows(status: OutputStatus) -> str:
-    where = f"{status.totals['rows']:,} in parts, {status.waiting:,} more in journals"
-    if status.rows_expected is None or not status.waiting:
-        return where
-    return f"{status.totals['rows'] + status.waiting:,} of {status.rows_expected:,}: {where}"
+    of_all = f" of {status.rows_expected:,}" if status.rows_expected is not None else ""
+    done = f"{status.totals['rows'] + status.waiting:,}{of_all} done"
+    return f"{done}; {status.waiting:,} of them are kept, and in no Parquet file yet" if status.waiting else done
 
 
 def _left(status: OutputStatus) -> str:

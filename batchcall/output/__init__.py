@@ -34,7 +34,7 @@ from batchcall.output.parts import (
     stored_answers,
     write_part,
 )
-from batchcall.output.results import read, read_failed, read_table
+from batchcall.output.results import no_output, read, read_failed, read_table
 from batchcall.output.runfile import InputEntry, RunEntry, RunFile, read_runfile, write_runfile
 from batchcall.output.stamps import AnswerCount, bought_from, has_bought
 from batchcall.output.stored import by_row
@@ -76,6 +76,7 @@ __all__ = [
     "look_at_parts",
     "make_folders",
     "matches",
+    "no_output",
     "open_part",
     "output_error",
     "read",
