@@ -91,14 +91,14 @@ class _Alone(msgspec.Struct, frozen=True):
     is_unique: bool
     units_a_character: float
     units: float
-    applicators: tuple[_Applicator, ...]
+    applicators: tuple[tuple[type, _Applicator], ...]  # each with the values it has to do with
 
     @classmethod
     def of(cls, schema: dict[str, Json], rules: Rules) -> _Alone:
         # The validator judges a schema that has only these keywords, on a value whose members are nulls: so it cannot
         # recurse, and its time is known. `additionalProperties: false` stays with the names that it allows.
         if rules.draft < _D2019 and "$ref" in schema:  # its other keywords are ignored
-            return cls(None, None, False, 0, 1, (_ref,))
+            return cls(None, None, False, 0, 1, ((object, _ref),))
         draft: dict[str, Json] = {"$schema": rules.document["$schema"]} if "$schema" in rules.document else {}
         words = {word: schema[word] for word in _ALONE if word in schema}
         if isinstance(needs := schema.get("dependencies"), dict):
@@ -117,7 +117,7 @@ class _Alone(msgspec.Struct, frozen=True):
             schema.get("uniqueItems") is True,
             (pattern_cost(pattern) if isinstance(pattern, str) else 0) + 0.5,
             UNITS_A_STEP + len(str(whole)) / 2 + 2 * lookups,
-            tuple(apply for words, apply, least, most in _APPLICATORS
+            tuple((of, apply) for words, of, apply, least, most in _APPLICATORS
                   if least <= rules.draft <= most and any(word in schema for word in words)),
         )  # fmt: skip
 
@@ -197,11 +197,12 @@ class Judge(msgspec.Struct):
             # As JSON text, 1 and 1.0 are one number, true and 1 are two values.
             if len({one if isinstance(one, str) else encode_json(plain_numbers(one)) for one in value}) < length:
                 found.faults.append(Fault((), f"{_shown(value)} has non-unique elements"))
-        for apply in alone.applicators:
+        for of, apply in alone.applicators:
             # After a fault it is not known what would have been looked at, so `unevaluated…` cannot be judged.
             if found.faults and (not self.explains or apply in _UNEVALUATED):
                 break
-            yield from apply(found, schema, value)
+            if isinstance(value, of):
+                yield from apply(found, schema, value)
         if found.faults:
             return Verdict(tuple(found.faults[:MAX_FAULTS]))
         return Verdict((), frozenset(found.names), frozenset(found.items)) if self.rules.tracks else _VALID
@@ -333,9 +334,7 @@ def _if(found: _Found, schema: _Schema, value: Json) -> _Applying:
         found.on_value((yield schema[word], value))
 
 
-def _dependent(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, dict):
-        return
+def _dependent(found: _Found, schema: _Schema, value: dict[str, Json]) -> _Applying:
     for word in ("dependentSchemas", "dependencies"):
         is_known = word == "dependencies" or found.judge.rules.draft >= _D2019
         named = as_dict(schema.get(word)) if is_known else _NONE
@@ -350,10 +349,8 @@ def _in_both(named: Mapping[str, Json], value: Mapping[str, Json]) -> Iterator[s
     return (name for name in fewer if name in others)
 
 
-def _members(found: _Found, schema: _Schema, value: Json) -> _Applying:
+def _members(found: _Found, schema: _Schema, value: dict[str, Json]) -> _Applying:
     """properties, patternProperties, additionalProperties."""
-    if not isinstance(value, dict):
-        return
     rules = found.judge.rules
     named, patterns = schema.get("properties", _NONE), schema.get("patternProperties", _NONE)
     rest = schema.get("additionalProperties", True)
@@ -376,19 +373,16 @@ def _members(found: _Found, schema: _Schema, value: Json) -> _Applying:
             return
 
 
-def _property_names(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if isinstance(value, dict):
-        for name in value:
-            for fault in (yield schema["propertyNames"], name).faults:
-                found.fault(fault.message)
-            if found.has_enough:
-                return
+def _property_names(found: _Found, schema: _Schema, value: dict[str, Json]) -> _Applying:
+    for name in value:
+        for fault in (yield schema["propertyNames"], name).faults:
+            found.fault(fault.message)
+        if found.has_enough:
+            return
 
 
-def _elements(found: _Found, schema: _Schema, value: Json) -> _Applying:
+def _elements(found: _Found, schema: _Schema, value: list[Json]) -> _Applying:
     """prefixItems and items; up to draft 2019-09 items and additionalItems."""
-    if not isinstance(value, list):
-        return
     # Draft 2020-12 renamed both: what was a list of `items` is `prefixItems`, and `additionalItems` became `items`.
     word, rest = ("prefixItems", "items") if found.judge.rules.draft >= _D2020 else ("items", "additionalItems")
     if word == "items" and word not in schema:
@@ -406,9 +400,7 @@ def _elements(found: _Found, schema: _Schema, value: Json) -> _Applying:
             return
 
 
-def _contains(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, list):
-        return
+def _contains(found: _Found, schema: _Schema, value: list[Json]) -> _Applying:
     has_bounds = found.judge.rules.draft >= _D2019
     least = schema.get("minContains", 1) if has_bounds else 1
     most = schema.get("maxContains", len(value)) if has_bounds else len(value)
@@ -422,9 +414,7 @@ def _contains(found: _Found, schema: _Schema, value: Json) -> _Applying:
         found.fault(f"{what} of {_shown(value)} are valid under the given schema")
 
 
-def _unevaluated_members(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, dict):
-        return
+def _unevaluated_members(found: _Found, schema: _Schema, value: dict[str, Json]) -> _Applying:
     unexpected = []
     for name in [name for name in value if name not in found.names]:
         if (yield schema["unevaluatedProperties"], value[name]).faults:
@@ -435,9 +425,7 @@ def _unevaluated_members(found: _Found, schema: _Schema, value: Json) -> _Applyi
         found.fault(f"Unevaluated properties are not allowed ({', '.join(unexpected[:20])} {were} unexpected)")
 
 
-def _unevaluated_items(found: _Found, schema: _Schema, value: Json) -> _Applying:
-    if not isinstance(value, list):
-        return
+def _unevaluated_items(found: _Found, schema: _Schema, value: list[Json]) -> _Applying:
     unexpected = 0
     for place in [place for place in range(len(value)) if place not in found.items]:
         unexpected += bool((yield schema["unevaluatedItems"], value[place]).faults)
@@ -447,26 +435,26 @@ def _unevaluated_items(found: _Found, schema: _Schema, value: Json) -> _Applying
 
 
 _Applying: TypeAlias = Generator[tuple[Json, Json], Verdict, None]
-_Applicator: TypeAlias = Callable[[_Found, _Schema, Json], _Applying]
+_Applicator: TypeAlias = Callable[[_Found, _Schema, Any], _Applying]
 _REFERENCES_OF = (("$ref", _D4, _D2020), ("$recursiveRef", _D2019, _D2019), ("$dynamicRef", _D2020, _D2020))
 _UNEVALUATED = (_unevaluated_members, _unevaluated_items)
 _DRAFTS = {"draft-04": _D4, "draft-06": _D6, "draft-07": _D7, "2019-09": _D2019}
-# Keywords, what they do, and the drafts that have them, in the order they are looked at: `unevaluated…` comes last, as
-# it asks what all others have looked at.
-_APPLICATORS: tuple[tuple[tuple[str, ...], _Applicator, int, int], ...] = (
-    (("properties", "patternProperties", "additionalProperties"), _members, _D4, _D2020),
-    (("propertyNames",), _property_names, _D6, _D2020),
-    (("prefixItems", "items", "additionalItems"), _elements, _D4, _D2020),
-    (("contains",), _contains, _D6, _D2020),
-    (REFERENCES, _ref, _D4, _D2020),
-    (("allOf",), _all_of, _D4, _D2020),
-    (("anyOf",), _any_of, _D4, _D2020),
-    (("oneOf",), _one_of, _D4, _D2020),
-    (("not",), _not, _D4, _D2020),
-    (("if",), _if, _D7, _D2020),
-    (("dependentSchemas", "dependencies"), _dependent, _D4, _D2020),
-    (("unevaluatedProperties",), _unevaluated_members, _D2019, _D2020),
-    (("unevaluatedItems",), _unevaluated_items, _D2019, _D2020),
+# Keywords, what they do to which values, and the drafts that have them, in the order they are looked at:
+# `unevaluated…` comes last, as it asks what all others have looked at.
+_APPLICATORS: tuple[tuple[tuple[str, ...], type, _Applicator, int, int], ...] = (
+    (("properties", "patternProperties", "additionalProperties"), dict, _members, _D4, _D2020),
+    (("propertyNames",), dict, _property_names, _D6, _D2020),
+    (("prefixItems", "items", "additionalItems"), list, _elements, _D4, _D2020),
+    (("contains",), list, _contains, _D6, _D2020),
+    (REFERENCES, object, _ref, _D4, _D2020),
+    (("allOf",), object, _all_of, _D4, _D2020),
+    (("anyOf",), object, _any_of, _D4, _D2020),
+    (("oneOf",), object, _one_of, _D4, _D2020),
+    (("not",), object, _not, _D4, _D2020),
+    (("if",), object, _if, _D7, _D2020),
+    (("dependentSchemas", "dependencies"), dict, _dependent, _D4, _D2020),
+    (("unevaluatedProperties",), dict, _unevaluated_members, _D2019, _D2020),
+    (("unevaluatedItems",), list, _unevaluated_items, _D2019, _D2020),
 )
 
 
