@@ -175,8 +175,11 @@ def test_the_prompt_may_be_a_template_where_the_tools_are_a_column() -> None:
         ({"messages": b"\xff"}, "column 'messages': bytes that are not valid UTF-8"),
         ({"messages": '[{"role": "user", "content": NaN}]'}, "column 'messages': not JSON: NaN"),
         ({"messages": '[{"role": "user", "content": 1e999}]'}, "column 'messages': not JSON: 1e999"),
-        ({"messages": '[{"x": ' + "[" * 5000 + "]" * 5000 + "}]"}, "nested deeper than 100"),
-        ({"messages": '[{"role": "user", "content": ' + "[" * 150 + "]" * 150 + "}]"}, "nested deeper than 100"),
+        ({"messages": '[{"x": ' + "[" * 5000 + "]" * 5000 + "}]"}, "column 'messages': nested deeper than 100"),
+        (
+            {"messages": '[{"role": "user", "content": ' + "[" * 150 + "]" * 150 + "}]"},
+            "column 'messages': nested deeper than 100",
+        ),
         ({"messages": [{"role": "user", "content": nested(150)}]}, "column 'messages': nested deeper than 100"),
         ({"messages": [{"role": "user", "content": b"\xff"}]}, "column 'messages': bytes that are not valid UTF-8"),
         ({"messages": QUESTION, "tools": nested(5000)}, "nested "),

@@ -274,6 +274,7 @@ def test_definitions_that_unfold_without_end_are_refused() -> None:
 
     with pytest.raises(SchemaError, match="checks"):
         compile_schema(bomb)
+    assert compile_schema({"$defs": bomb["$defs"]}).is_valid({})  # of definitions that nothing refers to
 
 
 @pytest.mark.parametrize("is_told_last_first", [False, True])
