@@ -101,13 +101,15 @@ def _some_between(before: str, behind: str, stream: str, place: int, most: int) 
         return None
     pieces: list[str] = []
     between = behind + before
+    from_end, to_next = len(_BETWEEN) - len(behind), len(between)
     begin = place + len(before)
-    while len(pieces) < most:
-        end = stream.find("\n", begin) + len(_BETWEEN) - len(behind)  # a delta is one line, from its piece on
-        if end < begin or not stream.startswith(between, end):
+    take, find, goes_on = pieces.append, stream.find, stream.startswith
+    for _ in range(most):
+        end = find("\n", begin) + from_end  # a delta is one line, from its piece on
+        if end < begin or not goes_on(between, end):
             break
-        pieces.append(stream[begin:end])
-        begin = end + len(between)
+        take(stream[begin:end])
+        begin = end + to_next
     if not pieces:
         return None
     place_behind = begin - len(before)
