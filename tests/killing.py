@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import random
 import re
+import signal
 import time
 import urllib.request
 from collections import Counter
@@ -228,11 +230,23 @@ def _at_the_end(campaign: Campaign, run: Forked) -> None:
     time.sleep(campaign._dice.uniform(0.0, 0.01))
 
 
+def _a_worker_dies(campaign: Campaign, run: Forked) -> None:
+    """A worker first; the run a moment later, while another worker takes up what that one had."""
+    _in_the_middle(campaign, run)
+    for pid in workers_in(run.pid)[:1]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            campaign.figures.kills += 1
+            campaign.figures.moments["a worker"] += 1
+    _in_the_middle(campaign, run)
+
+
 _MOMENTS: dict[str, Callable[[Campaign, Forked], None]] = {
     "while starting": _while_starting,
     "in the middle": _in_the_middle,
     "while sealing": _while_sealing,
     "at the end": _at_the_end,
+    "after a worker died": _a_worker_dies,
 }
 MOMENTS = ("in the middle", "while starting", "while sealing", "in the middle", "at the end", "while sealing")
 
@@ -254,9 +268,9 @@ def run_campaign(folder: Path, plan: Plan, *, kills: int, until_s: float = float
     dice = random.Random(plan.seed)
     with endpoint_process(Settings(latency_s=plan.latency_s, faults=plan.faults, seed=plan.seed)) as endpoint:
         campaign = Campaign(folder, endpoint, plan, dice)
-        turn = 0
+        turn, moments = 0, MOMENTS if plan.workers == 1 else (*MOMENTS, "after a worker died")
         while campaign.figures.kills < kills and turn < 3 * kills and time.monotonic() < until_s:
-            campaign.kill(MOMENTS[turn % len(MOMENTS)])
+            campaign.kill(moments[turn % len(moments)])
             turn += 1
         return campaign.finish()
 

@@ -233,7 +233,7 @@ def test_workers_whose_run_was_killed_end_and_free_its_output(tmp_path: Path, en
     assert verify_output(out).faults == []
 
 
-@pytest.mark.parametrize("kills", [6])
+@pytest.mark.parametrize("kills", [8])
 def test_a_run_with_workers_that_is_killed_again_and_again_loses_no_answer(tmp_path: Path, kills: int) -> None:
     figures = run_campaign(tmp_path, Plan(rows=300, part_rows=37, latency_s=0.02, seed=11, workers=2), kills=kills)
 
