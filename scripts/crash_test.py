@@ -24,9 +24,9 @@ KILLS_A_CAMPAIGN = 15
 HELP = """\
 Kills real runs with kill -9 at random moments (while they start, in the middle, while a part is sealed, at the end,
 while failed rows are tried again, after the input has grown), against an embedded endpoint that bills in a process of
-its own; of runs by several workers, one of these first. Job and endpoint change from campaign to campaign: workers, part
-size, concurrency, latency, 429, 500, connections that break, invalid answers that are asked again. At the end of each
-campaign the run is let go to its end, and:
+its own; of runs by several workers, one of these first. Job and endpoint change from campaign to campaign: workers,
+part size, concurrency, latency, 429, 500, connections that break, invalid answers that are asked again. At the end of
+each campaign the run is let go to its end, and:
 
   - every answer that was on disk after some kill is still there        (answers lost: 0)
   - every input row is there exactly once, in order                     (rows doubled: 0)

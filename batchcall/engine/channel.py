@@ -26,6 +26,7 @@ class Channel(asyncio.Protocol):
         self._incoming = bytearray()
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._called = 0
+        self._is_lost = False
 
     @classmethod
     async def over(cls, end: socket.socket, handlers: Handlers, lost: Callable[[], object]) -> Channel:
@@ -42,6 +43,10 @@ class Channel(asyncio.Protocol):
     def call(self, name: str, *values: object) -> asyncio.Future[Any]:
         """Post a message with a number in front of its values; the value of `reply` to it. Cancelled when the other end
         is gone."""
+        if self._is_lost:
+            gone: asyncio.Future[Any] = self._loop.create_future()
+            gone.cancel()
+            return gone
         self._called += 1
         answer = self._calls[self._called] = self._loop.create_future()
         self.post(name, self._called, *values)
@@ -74,7 +79,7 @@ class Channel(asyncio.Protocol):
         del incoming[:start]
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
+        self._transport, self._is_lost = None, True
         for answer in self._calls.values():
             answer.cancel()
         self._lost()

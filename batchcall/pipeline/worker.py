@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pickle
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 
 from batchcall.answers import Ended
 from batchcall.base import BatchcallError, InputError, Secret, Status, fewer_collections
@@ -25,6 +28,7 @@ from batchcall.pipeline.rows import do_rows, folder_watched
 from batchcall.pipeline.run import prepare
 
 _COUNT_EVERY_S = 0.1
+_ENDS_WITHIN_S = 8.0  # once its run has ended or died; the next one waits a little longer
 
 
 def main(end: int, shelf: int, lock: int) -> None:
@@ -52,7 +56,15 @@ class _Link:
             "stop": self._stop,
             **FarSteering.handlers(lambda: self.steering),
         }
-        channel = await Channel.over(end, handlers, this.cancel)
+
+        def end_soon() -> None:
+            this.cancel()
+            # Whatever keeps it (a thread in a long read): it has the lock of the output, which another run waits for.
+            last = threading.Timer(_ENDS_WITHIN_S, os._exit, (1,))
+            last.daemon = True
+            last.start()
+
+        channel = await Channel.over(end, handlers, end_soon)
         order = await ordered
         try:
             with as_output_error(order.job.output.path):
@@ -170,7 +182,10 @@ class _Rows:
             lease: tuple[int, Mark | None] | None = await self._channel.call("lease")
             return lease
 
-        lease = asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+        try:
+            lease = asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+        except CancelledError:  # the run has died, and this process ends
+            return None
         if lease is None:
             return None
         number, mark = lease
