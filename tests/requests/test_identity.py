@@ -95,6 +95,7 @@ def test_an_endpoint_that_takes_any_name_is_asked_with_the_tools_own() -> None:
     assert [tool.written["function"]["name"] for tool in own.shape.tools] == ["天气", "时间", "plain", "x" * 90]
     assert own.messages == said
     assert own.shape.tool_choice == {"type": "function", "function": {"name": "天气"}}
+    assert own.shape.model == request.shape.model
     assert strict.messages == request.messages
     assert strict.shape.model == "theirs"
     assert [tool.written["function"]["name"] for tool in strict.shape.tools] == ["__", "___2", "plain", "x" * 64]

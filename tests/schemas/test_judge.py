@@ -128,6 +128,14 @@ def test_what_is_shown_of_a_value_is_the_beginning_of_its_text(value: Any) -> No
     assert _shown(value) == shortened(value, 80)
 
 
+def test_of_many_faults_one_more_is_looked_for_than_is_reported() -> None:
+    rules = compile_schema({"items": {"type": "string"}}).rules
+
+    faults = Judge(rules, Effort(), explains=True).verdict(list(range(9))).faults
+
+    assert [fault.path for fault in faults] == [(0,), (1,), (2,), (3,)]
+
+
 def test_a_message_has_one_line_of_240_characters() -> None:
     assert cut_message("x" * 240) == "x" * 240
     assert cut_message("x" * 241) == "x" * 239 + "…"
