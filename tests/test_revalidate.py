@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchcall import ExitCode, OutputError, ResumeError, check_job, revalidate_job, run_job, verify_output
+from batchcall import ExitCode, OutputError, ResumeError, RunOptions, check_job, revalidate_job, run_job, verify_output
 from batchcall.job.model import load_job
 from batchcall.sandbox.process import Settings, open_sandbox
 from running import TOOL, edit, results, some_rows, write_job, write_rows
@@ -37,6 +37,43 @@ async def test_stored_answers_are_read_again_without_a_request(tmp_path: Path) -
     assert all(row["arguments"] is None and "/age" in row["error"] for row in too_old)
     assert all(row["total_tokens"] for row in rows)
     assert verify_output(tmp_path / "out").faults == []
+
+
+async def test_a_schema_that_is_put_back_does_not_bring_back_what_another_one_read(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        before = results(tmp_path / "out")
+        with_tool(tmp_path, age={"type": "integer", "maximum": 9})
+        revalidate_job(job)
+        with_tool(tmp_path)
+
+        with pytest.raises(
+            ResumeError, match="25 rows that this job has made, and that were read with other tools since"
+        ):
+            await run_job(job)
+        assert len(check_job(job).refusals) == 1
+        revalidate_job(job)
+        again = await run_job(job)
+
+        assert (await endpoint.ledger())["requests"] == 25
+    assert (again.exit_code, again.requests) == (ExitCode.OK, 0)
+    assert [row["arguments"] for row in results(tmp_path / "out")] == [row["arguments"] for row in before]
+    assert verify_output(tmp_path / "out").is_proven
+
+
+async def test_control_a_schema_whose_answers_were_bought_is_put_back_by_run_alone(tmp_path: Path) -> None:
+    async with open_sandbox(Settings()) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url)
+        await run_job(job)
+        with_tool(tmp_path, age={"type": "integer", "maximum": 9})
+        await run_job(job, RunOptions(on_change="rerun"))
+        with_tool(tmp_path)
+
+        back = await run_job(job)
+
+        assert (await endpoint.ledger())["requests"] == 50
+    assert (back.exit_code, back.requests) == (ExitCode.OK, 0)
 
 
 async def test_a_lock_that_cannot_be_taken_is_reported(tmp_path: Path) -> None:

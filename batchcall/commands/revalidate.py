@@ -46,6 +46,7 @@ from batchcall.output import (
     write_runfile,
 )
 from batchcall.pipeline import (
+    REVALIDATED,
     ReadingChild,
     RequestMaker,
     answer_parser_of,
@@ -57,8 +58,6 @@ from batchcall.pipeline import (
 )
 from batchcall.report import members_left_out_text, table
 from batchcall.requests import RowError
-
-_MAY_CHANGE = ("tools", "tool_choice")
 
 
 class Revalidation(msgspec.Struct):
@@ -141,7 +140,7 @@ def revalidate_job(job: Job | Path | str, *, disk: Disk | None = None) -> Revali
 
 def _refuse_other_changes(runfile: RunFile, job: Job) -> None:
     identities = (runfile.identity, request_identity(job))
-    old, new = ({name: one[name] for name in one if name not in _MAY_CHANGE} for one in identities)
+    old, new = ({name: one[name] for name in one if name not in REVALIDATED} for one in identities)
     if old != new:
         raise ResumeError(
             "revalidate reads stored answers with changed tools, but more has changed:\n  "

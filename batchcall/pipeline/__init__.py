@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from batchcall.pipeline.request_maker import RequestMaker, answer_parser_of, make_request_maker, model_of
     from batchcall.pipeline.reread import ReadingChild
     from batchcall.pipeline.resume import (
+        REVALIDATED,
         is_correction,
         is_free,
         job_notes,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from batchcall.pipeline.warnings import doubts
 
 __all__ = [
+    "REVALIDATED",
     "ReadingChild",
     "RequestMaker",
     "RunOptions",
@@ -79,7 +81,7 @@ _HOMES = {
     "progress_feed": "Show",
     "request_maker": "RequestMaker answer_parser_of make_request_maker model_of",
     "reread": "ReadingChild",
-    "resume": "is_correction is_free job_notes layout_fingerprint marks_of read_with refuse_foreign_folder"
+    "resume": "REVALIDATED is_correction is_free job_notes layout_fingerprint marks_of read_with refuse_foreign_folder"
     " unfit_without_record validation_note wanted_by_part why_refused",
     "open_engine": "Say",
     "run": "StopSwitch prepare refuse_network run_job",

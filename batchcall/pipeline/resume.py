@@ -149,6 +149,10 @@ def resume(job: Job, maker: RequestMaker, source: Input, output: Output, *, on_c
     if action is Action.KEEP:
         _keep_done(resumption, old, output)
     elif action is not Action.STAY:
+        if is_read_otherwise(old, job):
+            notes.append(
+                "rows come back as they were last read, with other tools: `batchcall revalidate` reads them again"
+            )
         _redo(resumption, old, output)
     if old.input.fingerprint != source.fingerprint or old.layout != layout:
         _settle_input(resumption, old, source, output, is_same_layout=old.layout == layout)
@@ -280,9 +284,15 @@ def why_refused(
     if job_is is not JobIs.OTHER:
         return _why_other_input(old, job, makers, source, disk, would)
     would = would or forecast_of(makers[:1], source, disk, folder)
-    if would.free == would.rows and _is_same_input(old, job, source):
-        return None  # a job that was changed back: its answers are all there
     changes = changed_keys(old.identity, old.job, request_identity(job), masked(job))
+    if would.free == would.rows and _is_same_input(old, job, source):
+        if not is_read_otherwise(old, job):
+            return None  # a job that was changed back: its answers are all there
+        return ResumeError(
+            f"{folder} holds {would.free:,} rows that this job has made, and that were read with other tools since:\n  "
+            + "\n  ".join(changes),
+            hint="`batchcall revalidate` reads them with the tools of this job, at no cost; then run again",
+        )
     return ResumeError(
         f"{folder} holds {would.bought:,} rows of another job:\n  " + "\n  ".join(changes),
         hint=f"with --on-change rerun, {would}; {_took(disk, folder)}"
@@ -306,6 +316,18 @@ def _why_other_input(
         hint=f"choose another --output for this input; with --on-change rerun, {would}: the removed ones are kept in"
         f" {OWN_FOLDER}/earlier",
     )
+
+
+def is_read_otherwise(old: RunFile, job: Job) -> bool:
+    """Whether rows that a job has made were read with other tools since, by `revalidate`: what they came to is not what
+    this job makes of their answers."""
+    now = request_identity(job)
+    tools = {name: now[name] for name in REVALIDATED}
+    is_alike = {**old.identity, **tools} == now
+    return is_alike and any(request_identity(stored_job(one)) == now for one in old.kept_jobs)
+
+
+REVALIDATED = ("tools", "tool_choice")  # what `revalidate` may change of a job's identity
 
 
 def is_free(job: Job, runfile: RunFile) -> bool:
