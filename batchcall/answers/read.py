@@ -6,9 +6,9 @@ A live run, a resume and `revalidate` share it, so the same bytes always mean th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import msgspec
+import orjson
 from msgspec.structs import replace
 
 from batchcall.answers.arguments import Toolbox, ToolResult
@@ -49,19 +49,12 @@ class Prepared(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """About how many bytes its messages hold, and the answers it has already."""
-        size = _size_of(self.attempts) if self.attempts else 0
-        parts: list[Any] = [*self.request.messages]
-        for part in parts:  # those within it go behind them all; they are plain JSON, so the exact type decides
-            kind = type(part)
-            if kind is str:
-                size += len(part)
-            elif kind is dict:
-                parts += part.values()
-            elif kind is list:
-                parts += part
-            else:
-                size += 8
-        return size
+        messages = self.request.messages
+        try:
+            size = len(orjson.dumps(messages))  # to write them takes less time than to walk through them
+        except TypeError:  # a long integer, half a surrogate pair, a deep nest
+            size = len(repr(messages))
+        return size + _size_of(self.attempts) if self.attempts else size
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -168,13 +168,14 @@ def test_a_row_without_a_request_costs_nothing_now_and_keeps_what_it_cost() -> N
     assert (again.attempts, again.usage, again.cost) == (2, Usage(5, 1), 0.5)
 
 
-def test_a_row_is_as_large_as_its_texts_and_twice_its_answers() -> None:
-    messages = [{"role": "user", "content": ["abc", 1, None, {"text": "de"}]}]
+@pytest.mark.parametrize("odd", [1, 2**70, "\ud83d", 0.5])
+def test_a_row_is_as_large_as_its_messages_are_written_and_twice_its_answers(odd: Any) -> None:
+    messages = [{"role": "user", "content": ["abc", odd, None, {"text": "de" * 500}]}]
     attempts = (attempt(1, HttpResponse(200, {}, b"x" * 50)), attempt(2, None))
 
     prepared = replace(ASKED, request=Request(ASKED.request.shape, messages), attempts=attempts)
 
-    assert prepared.size == len("user") + len("abc") + 8 + 8 + len("de") + 100
+    assert prepared.size == pytest.approx(len(json.dumps(messages)) + 100, abs=15)
     assert size_of(Ended(ASKED.row, bad_row(ASKED.row, "", now_s=0.0), attempts)) == 100
 
 
