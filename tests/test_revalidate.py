@@ -48,9 +48,7 @@ async def test_a_schema_that_is_put_back_does_not_bring_back_what_another_one_re
         revalidate_job(job)
         with_tool(tmp_path)
 
-        with pytest.raises(
-            ResumeError, match="25 rows that this job has made, and that were read with other tools since"
-        ):
+        with pytest.raises(ResumeError, match="25 rows of this job that `revalidate` has read with other tools since"):
             await run_job(job)
         assert len(check_job(job).refusals) == 1
         revalidate_job(job)

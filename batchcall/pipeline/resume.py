@@ -288,9 +288,9 @@ def why_refused(
     if would.free == would.rows and _is_same_input(old, job, source):
         if not is_read_otherwise(old, job):
             return None  # a job that was changed back: its answers are all there
+        what = f"{folder} holds {would.free:,} rows of this job that `revalidate` has read with other tools since"
         return ResumeError(
-            f"{folder} holds {would.free:,} rows that this job has made, and that were read with other tools since:\n  "
-            + "\n  ".join(changes),
+            "\n  ".join([f"{what}:", *changes]),
             hint="`batchcall revalidate` reads them with the tools of this job, at no cost; then run again",
         )
     return ResumeError(
