@@ -564,3 +564,14 @@ async def test_a_run_says_each_doubt_once(tmp_path: Path) -> None:
 
     assert sum("is sent as written" in note for note in said) == 1
     assert sum("every row makes the same request" in note for note in said) == 1
+
+
+def test_a_misspelt_fault_of_the_embedded_endpoint_is_found_by_check_and_leaves_no_trace(tmp_path: Path) -> None:
+    job = write_job(tmp_path, rows=3, more="[sandbox]\nfaults = { no_cal = 0.5 }")
+
+    for name in ("check", "run"):
+        refused = batchcall(name, job)
+        assert refused.returncode == 2
+        assert "no_cal is not a fault of the sandbox" in refused.stderr
+        assert "did you mean no_call?" in refused.stderr
+    assert not (tmp_path / "out").exists()

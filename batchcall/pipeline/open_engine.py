@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -25,6 +25,9 @@ from batchcall.pipeline.request_maker import answer_parser_of, model_of
 from batchcall.pipeline.reread import ReadingChild
 from batchcall.pipeline.unpublished import Unpublished, skimming, spent_aside, unpublished_answers
 
+if TYPE_CHECKING:
+    from batchcall.sandbox import Settings
+
 Keys = list[Secret | None]  # of each endpoint of the job, in order
 Say = Callable[[str], None]
 
@@ -40,18 +43,24 @@ async def sandbox_of(job: Job) -> AsyncIterator[str]:
     if all(endpoint.url != "sandbox" for endpoint in job.endpoints):
         yield ""
         return
-    # Not above: it imports a web server, which is more than a tenth of what a run of one row costs.
-    from batchcall.sandbox import Settings, open_sandbox  # noqa: PLC0415
+    from batchcall.sandbox import open_sandbox  # noqa: PLC0415
 
-    settings = Settings(
+    async with open_sandbox(sandbox_settings(job)) as sandbox:
+        yield sandbox.url
+
+
+def sandbox_settings(job: Job) -> Settings:
+    """What the embedded endpoint is to do. Raises JobError for a fault that it does not know."""
+    # Not above: it imports a web server, which is more than a tenth of what a run of one row costs.
+    from batchcall.sandbox import Settings  # noqa: PLC0415
+
+    return Settings(
         latency_s=job.sandbox.latency,
         requests_per_minute=job.sandbox.requests_per_minute,
         tokens_per_minute=job.sandbox.tokens_per_minute,
         faults=job.sandbox.faults,
         seed=job.sandbox.seed,
     )
-    async with open_sandbox(settings) as sandbox:
-        yield sandbox.url
 
 
 @contextlib.asynccontextmanager

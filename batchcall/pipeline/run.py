@@ -38,7 +38,7 @@ from batchcall.pipeline.context import AUTO, Progress, Run, RunOptions
 from batchcall.pipeline.crew import Crew
 from batchcall.pipeline.descriptors import room_for
 from batchcall.pipeline.finish import finish, too_many_failed
-from batchcall.pipeline.open_engine import Keys, Say, keys_of, open_engine, open_steering, sandbox_of
+from batchcall.pipeline.open_engine import Keys, Say, keys_of, open_engine, open_steering, sandbox_of, sandbox_settings
 from batchcall.pipeline.pending_rows import (
     complete_plan,
     pending_rows,
@@ -189,6 +189,8 @@ def prepare(job: Job) -> tuple[RequestMaker, Input, Layout]:
 
     Raises JobError or InputError.
     """
+    if job.sandbox.faults:
+        sandbox_settings(job)
     maker = make_request_maker(job)
     faults, doubts = maker.findings
     if faults:  # every call would be paid for and be wrong; what looks like a typo in the schema may be the cause
