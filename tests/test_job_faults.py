@@ -554,3 +554,12 @@ def test_a_job_file_however_spoilt_gives_a_job_or_faults_and_nothing_else(tmp_pa
             refused += bool(error.faults)
 
     assert 1_000 < refused < 1_500
+
+
+def test_data_that_is_given_as_a_job_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "Ada"}\n')
+
+    with pytest.raises(JobError, match=r"rows\.jsonl is not a job file: line 1 is not TOML") as refused:
+        load_job(tmp_path / "rows.jsonl")
+
+    assert "give a job file, such as job.toml" in refused.value.hint

@@ -288,6 +288,10 @@ class _LineFault(Exception):
     """Why a line cannot be a row, in a sentence."""
 
 
+class _NotJson(_LineFault):
+    """As a line may be of which the end is missing."""
+
+
 def _parse(line: _Line) -> _Parsed:
     text, _, _, is_too_long, is_cut = line
     if is_too_long:
@@ -295,7 +299,8 @@ def _parse(line: _Line) -> _Parsed:
     try:
         return parse_line(text), None
     except _LineFault as fault:
-        return {}, f"the file ends in the middle of this line: {fault}" if is_cut else str(fault)
+        is_unfinished = is_cut and isinstance(fault, _NotJson)
+        return {}, f"the file ends in the middle of this line: {fault}" if is_unfinished else str(fault)
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
@@ -341,9 +346,9 @@ def _parse_slowly(line: bytes) -> Any:
     try:
         value = _DECODER.decode(line.removeprefix(_BOM).decode())
     except UnicodeDecodeError as error:
-        raise _LineFault(f"the line is not UTF-8, from byte {error.start + 1} on") from None
+        raise _NotJson(f"the line is not UTF-8, from byte {error.start + 1} on") from None
     except json.JSONDecodeError as error:
-        raise _LineFault(f"the line is not JSON: {error.msg}, at column {error.colno}") from None
+        raise _NotJson(f"the line is not JSON: {error.msg}, at column {error.colno}") from None
     except ValueError:
         raise _LineFault("the line has an integer of more than 4,300 digits") from None
     except RecursionError:

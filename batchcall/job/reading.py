@@ -138,6 +138,9 @@ def _not_toml(path: Path, text: str, message: str) -> JobError:
     if found is None:
         return JobError(f"{path} is not TOML: {message}", hint=_ANY_LINE)
     what, line, column = found.groups()
+    if path.suffix.lower() != ".toml":
+        hint = "give a job file, such as job.toml; its input.path names the data. `batchcall init` writes one"
+        return JobError(f"{path} is not a job file: line {line} is not TOML", hint=hint)
     written = re.match(r"[ \t]*([\w.\"' -]{1,60}?)[ \t]*=(?!=)", text.split("\n")[int(line) - 1])
     key = written[1] if written is not None else None
     shown = f" ({key} = …)" if key is not None else ""

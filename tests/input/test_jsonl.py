@@ -341,3 +341,11 @@ def test_a_file_that_is_gone_since_is_an_input_error(tmp_path: Path) -> None:
         list(source.batches(["a"]))
     with pytest.raises(InputError, match="No such file"):
         list(source.batches(["a"], marks=[Mark(0, 0, 9)]))
+
+
+def test_a_whole_line_at_the_end_of_a_file_is_not_called_unfinished(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n[{"a": 2}]')
+
+    rows = [row for batch in open_input(str(tmp_path / "rows.jsonl")).batches(("a",)) for row in batch.rows]
+
+    assert rows[1].fault == "the line is an array, not an object"
