@@ -159,8 +159,8 @@ def check_job(job: Job | Path | str) -> CheckReport:
     refusals = [*_refusals_of_machine(job), *([] if sample else [_bad_text(sample, bad)])]
     standing = _standing(job, maker, source, refusals)
     warnings += filter(None, [standing.note])
-    # Where job or input have changed, done is what would not be bought; else what the output holds, which may be more
-    # than the input has now.
+    # Where job or input have changed, done is what has its answer already, and a row of which no request can be made is
+    # neither that nor to be bought. Else it is what the output holds, which may be more than the input has now.
     done = min(rows, standing.done)
     left = rows - done if standing.to_buy is None else standing.to_buy
     tokens, basis = _tokens_per_row(standing, sample)
@@ -175,7 +175,7 @@ def check_job(job: Job | Path | str) -> CheckReport:
     return CheckReport(
         job=str(job.file),
         rows=rows,
-        done=rows - left,
+        done=done,
         first_request=_shown(job, *sample[0]) if sample else None,
         tokens=round(left * sum(tokens)),
         basis=basis,
@@ -248,7 +248,7 @@ def _standing(job: Job, maker: RequestMaker, source: Input, refusals: list[str])
         would = forecast_of([maker], source, disk, folder)
         if would.gone:
             refusals.append(_sentence(unfit_without_record(folder, f"{would.gone:,} rows in it")))
-        return _Standing({}, False, 0, would.to_buy, Totals())
+        return _Standing({}, False, would.free, would.to_buy, Totals())
     except BatchcallError as error:
         refusals.append(_sentence(error))
         return _NOTHING
@@ -273,7 +273,7 @@ def _standing_of(
     spent = Totals.from_json(status.totals)
     spent.add(status.journals.spent)
     if would is not None:
-        return _Standing(runfile.totals, is_same_job, 0, would.to_buy, spent, note)
+        return _Standing(runfile.totals, is_same_job, would.free, would.to_buy, spent, note)
     return _Standing(runfile.totals, is_same_job, int(status.totals["rows"]) + status.waiting, None, spent, note)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from batchcall import check_job, run_job
 from batchcall.sandbox.process import SandboxProcess
-from running import write_job
+from running import some_rows, write_job, write_rows
 
 
 def time_of(text: str) -> str:
@@ -44,3 +44,15 @@ async def test_of_a_job_that_is_done_the_forecast_is_that_it_takes_no_time(
 
     assert time_of(report.as_text()) == "none, as nothing is left to do"
     assert report.as_json()["estimated_seconds"] == 0
+
+
+async def test_rows_of_which_no_request_can_be_made_are_not_called_done(
+    tmp_path: Path, endpoint: SandboxProcess
+) -> None:
+    job = write_job(tmp_path, url=endpoint.url, rows=3)
+    await run_job(job)
+    write_rows(tmp_path / "rows.jsonl", [*some_rows(4), {"id": "without a text"}])
+
+    report = check_job(job).as_json()
+
+    assert (report["rows"], report["rows_done"], report["rows_left"]) == (5, 3, 2)
