@@ -85,9 +85,10 @@ def relay() -> Iterator[Relay]:
 class Case:
     """A job with one deadly answer, and the processes that died of it."""
 
-    def __init__(self, folder: Path, relay: Relay, act: str) -> None:
+    def __init__(self, folder: Path, relay: Relay, act: str, *, rows: int = 12, part_rows: int = 20) -> None:
         self.folder, self.out, self.victims = folder, folder / "out", folder / "victims"
-        self.job = write_job(folder, url=f"http://127.0.0.1:{relay.server_address[1]}/v1", rows=12, part_rows=20)
+        url = f"http://127.0.0.1:{relay.server_address[1]}/v1"
+        self.job = write_job(folder, url=url, rows=rows, part_rows=part_rows)
         self.act = ACTS[act].format(parent=os.getpid())
 
     def start(self, *words: str, more: str = "") -> subprocess.Popen[bytes]:
@@ -107,8 +108,8 @@ class Case:
             wait_until(lambda: run.pid in self.dead())
             run.kill()
 
-    def ends(self, *words: str) -> int:
-        with self.start(*words) as run:
+    def ends(self, *words: str, more: str = "") -> int:
+        with self.start(*words, more=more) as run:
             said = run.communicate(timeout=100)[1].decode()
             assert "Traceback" not in said
             assert run.pid not in self.dead(), said
@@ -159,6 +160,24 @@ def test_a_signal_is_heard_while_an_answer_is_tried_once_more(tmp_path: Path, re
         run.send_signal(signal.SIGTERM)
 
         assert run.wait(60) == 143
+
+
+def test_whichever_worker_goes_on_reads_the_answer_that_another_died_over_in_another_process(
+    tmp_path: Path, relay: Relay
+) -> None:
+    case = Case(tmp_path, relay, "crash", rows=2500, part_rows=100)
+    assert case.ends("run", str(case.job), "--quiet", "--limit", "1") == 0  # a run that has not died
+    # Whoever replaces the worker begins late, so that the part goes to the other one, which lives.
+    late = f"if os.path.exists({str(case.victims)!r}): time.sleep(3)\n"
+
+    assert case.ends("run", str(case.job), "--quiet", "--workers", "2", more=late) == 1
+
+    rows = results(case.out)
+    assert {row["row"]: row["status"] for row in rows if row["status"] != "ok"} == {3: "bad_response"}
+    assert len(case.dead()) == 2  # a worker, and the process in which it was tried once more
+    assert len(rows) == len(set(relay.asked)) == 2500
+    assert sum("number 3," in text for text in relay.asked) == 1
+    assert verify_output(case.out).is_proven
 
 
 def test_without_the_mechanism_the_same_command_dies_again(tmp_path: Path, relay: Relay) -> None:

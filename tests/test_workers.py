@@ -29,7 +29,7 @@ from killing import (
     run_campaign,
     workers_in,
 )
-from running import batchcall, results, some_rows, write_job, write_rows
+from running import batchcall, edit, results, some_rows, write_job, write_rows
 
 TWO = ("--workers", "2")
 TIMES = {"endpoint", "started_at", "finished_at", "latency_s", "wait_s", "sent_at"}
@@ -248,7 +248,10 @@ def test_rows_that_failed_are_tried_again_by_workers(tmp_path: Path) -> None:
         assert batchcall("run", job, *TWO).returncode == 1
         failed = [row["row"] for row in results(tmp_path / "out") if row["status"] != "ok"]
         before = ledger(endpoint)["requests"]
-        batchcall("run", job, *TWO, "--retry-failed")
+        with forked("run", job, *TWO, "--retry-failed", into=tmp_path / "said") as run:
+            wait_until(lambda: run.is_over or len(workers_in(run.pid)) == 2)
+            assert not run.is_over
+            run.wait()
 
         assert ledger(endpoint)["requests"] - before == len(failed) > 0
     assert [row["row"] for row in results(tmp_path / "out")] == list(range(90))
@@ -379,3 +382,20 @@ def test_what_workers_are_told_does_not_show_a_key(tmp_path: Path) -> None:
 
     assert len(shown) == 2
     assert not any(re.search(rb"sk-workers", words) for words in shown)
+
+
+def test_the_totals_are_those_of_the_parts_when_a_part_that_stood_is_published_short(tmp_path: Path) -> None:
+    with (
+        endpoint_process(Settings(faults={"no_call": 0.3})) as faulty,
+        endpoint_process(Settings(latency_s=0.01)) as sound,
+    ):
+        job = write_job(tmp_path, url=faulty.url, rows=40, part_rows=20)
+        assert batchcall("run", job).returncode == 1
+        edit(job, faulty.url, sound.url)
+        assert batchcall("run", job, *TWO, "--retry-failed", "--limit", "30").returncode == 1
+
+    totals = json.loads((tmp_path / "out" / "_batchcall" / "run.json").read_bytes())["totals"]
+    rows = results(tmp_path / "out")
+    assert totals["ok"] == sum(row["status"] == "ok" for row in rows)
+    assert {row["status"] for row in rows[:30]} == {"ok"}
+    assert {row["status"] for row in rows[30:]} > {"ok"}

@@ -171,6 +171,7 @@ class Output:
         self.part_rows = part_rows
         self.rows: int | None = None  # of the input, once its end is known
         self.has_died = False  # whether the run before this one died
+        self.died_over: set[int] = set()  # parts in whose journals another process of this run was when it died
         self.indeterminate = 0  # requests in flight when an earlier run died; sent again
         self.damaged = 0  # journal records that could not be read
         self.left_out = Counter[str]()  # rows of this run, by column of the input that had no place for their value
@@ -197,7 +198,7 @@ class Output:
         return dict(sorted(self._totals.items()))
 
     def forget(self, number: int) -> None:
-        """Another process has written this part."""
+        """Another process writes this part."""
         self._totals.pop(number, None)
 
     def done(self) -> Totals:
@@ -321,7 +322,7 @@ class Output:
                 add_attempts(part.recovered, self.stored_answers(number))
             self._count_lost(part)
             # Answers over which a run may have died stay known as such, until one is read in a process of its own.
-            recovered.reading = recovered.unsure(has_died=self.has_died)
+            recovered.reading = recovered.unsure(has_died=self.has_died or number in self.died_over)
             for row, attempt_number in sorted(recovered.reading):
                 journal.append(reading_line(row, attempt_number, is_beside=True))
         self._committer.add(part.journal)

@@ -64,7 +64,7 @@ class Order(msgspec.Struct, frozen=True):
     retries_failed_before_s: float | None
     fingerprint: str  # of the input
     rows: int  # of the input
-    has_died: bool  # whether the one before, or the run before, died over what is in the journals
+    has_died: bool  # whether the run before did, over what is in the journals
     has_earlier: bool  # answers that were set aside
     worker: int
     most_in_flight: list[int]  # of each endpoint
@@ -128,6 +128,7 @@ class Crew:
         self._said: set[str] = set()
         self._rows = run.source.count_rows()
         self._undone = deque(parts_left(run, self._rows))  # parts that nobody has begun, or whose worker has died
+        self._died_over: set[int] = set()  # parts of workers that have died, perhaps over an answer in their journals
         self._workers: dict[int, _Worker] = {}  # those that live
         self._slots: asyncio.TaskGroup | None = None
         self._begun = 0  # slots
@@ -202,11 +203,10 @@ class Crew:
         self._begun += 1
 
     async def _fill_slot(self, slot: int) -> None:
-        has_died = self._order.has_died
         while self.stopped is None:
             worker = self._workers[slot] = _Worker(self._steering)
             try:
-                await self._begin(worker, slot, has_died=has_died)
+                await self._begin(worker, slot)
                 await worker.is_gone.wait()
             except OSError as error:
                 reason = f"a worker cannot be started with {sys.executable or 'no Python'}: {error.strerror or error}"
@@ -216,9 +216,8 @@ class Crew:
                 await self._end(worker, slot)
             if worker.parting is not None:
                 return
-            has_died = True
 
-    async def _begin(self, worker: _Worker, slot: int, *, has_died: bool) -> None:
+    async def _begin(self, worker: _Worker, slot: int) -> None:
         assert isinstance(self._run.lock, HeldLock)
         (ours, its), (worker.shelf, its_shelf) = socket.socketpair(), socket.socketpair()
         with contextlib.ExitStack() as stack, its, its_shelf:
@@ -236,7 +235,7 @@ class Crew:
         handlers = {**worker.served.handlers(), **self._handlers(worker)}
         worker.channel = worker.served.channel = await Channel.over(ours, handlers, worker.is_gone.set)
         self._loop.add_reader(worker.shelf, self._give_bought, worker)
-        worker.channel.post("begin", replace(self._order, worker=slot, has_died=has_died))
+        worker.channel.post("begin", replace(self._order, worker=slot))
         worker.served.tell()
         if self.stopped is not None:
             worker.channel.post("stop", self.stopped)
@@ -264,6 +263,7 @@ class Crew:
             for key in worker.taken.values():
                 earlier.give_back(key)
         self._undone.extendleft(sorted(worker.parts, reverse=True))
+        self._died_over |= worker.parts
         self._deaths += 1
         if self.stopped is None:
             code = process.returncode if process is not None else None
@@ -290,19 +290,20 @@ class Crew:
         }
 
     def _lease(self, worker: _Worker, call: int) -> None:
-        """Give it the next part, with the best place to begin reading; None: there is none."""
+        """Give it the next part, where to begin reading, and whether a worker has died over it; None: there is none."""
         assert worker.channel is not None
         if self.stopped is not None or not self._undone:
             worker.channel.reply(call, None)
             return
         number = self._undone.popleft()
         worker.parts.add(number)
+        self._run.output.forget(number)  # from now on, whatever becomes of the worker
         if (was := self._standing.pop(number, None)) is not None:
             _take_away(self._settled, was)
             self._under_way[number] = OfPart(was)
         start_row = number * self._run.output.part_rows
         before = [mark for mark in marks_of(self._run.resumption.runfile) if mark.row <= start_row]
-        worker.channel.reply(call, (number, max(before, default=None)))
+        worker.channel.reply(call, (number, max(before, default=None), number in self._died_over))
 
     def _opened(self, marks: list[list[int]], indeterminate: int, damaged: int) -> None:
         """Parts were: where they begin in the input, and what their journals told."""
@@ -356,7 +357,6 @@ class Crew:
         worker.parts.discard(number)
         part_rows = self._run.output.part_rows
         worker.taken = {row: key for row, key in worker.taken.items() if row // part_rows != number}
-        self._run.output.forget(number)
         self._under_way.pop(number, None)
         self._settled.add(of_part.totals)
         self._rows_settled += of_part.rows_here

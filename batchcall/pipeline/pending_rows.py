@@ -56,7 +56,7 @@ def workers_of(run: Run) -> int:
     """How many workers the run may have at most; 1: it does its rows itself. Reads the input to its end where there may
     be more. Raises JobError, InputError."""
     wanted, paces = run.options.workers, [pace_of(run.job, one).requests_per_minute for one in run.job.endpoints]
-    if wanted == 1 or run.resumption.is_finished:
+    if wanted == 1 or (run.resumption.is_finished and not run.options.retry_failed):
         return 1
     if wanted == AUTO:
         is_slow = all(paces) and sum(filter(None, paces)) <= _ENOUGH_PER_MINUTE

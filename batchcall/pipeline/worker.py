@@ -178,8 +178,8 @@ class _Rows:
             yield from pending_rows(self._run, leases)
 
     def _lease(self) -> int | None:
-        async def ask() -> tuple[int, Mark | None] | None:
-            lease: tuple[int, Mark | None] | None = await self._channel.call("lease")
+        async def ask() -> tuple[int, Mark | None, bool] | None:
+            lease: tuple[int, Mark | None, bool] | None = await self._channel.call("lease")
             return lease
 
         try:
@@ -188,7 +188,9 @@ class _Rows:
             return None
         if lease is None:
             return None
-        number, mark = lease
+        number, mark, has_died = lease
+        if has_died:
+            self._run.output.died_over.add(number)
         if mark is not None:
             self._run.resumption.runfile.input.marks.append(list(mark))
         return number
