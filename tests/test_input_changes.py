@@ -27,9 +27,9 @@ def while_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Edit], None]:
     pending_rows = spine.pending_rows
 
     def arrange(edit: Edit) -> None:
-        def edited(run: Any) -> Iterator[Any]:
+        def edited(*given: Any) -> Iterator[Any]:
             edit()
-            yield from pending_rows(run)
+            yield from pending_rows(*given)
 
         monkeypatch.setattr(spine, "pending_rows", edited)
 
