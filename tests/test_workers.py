@@ -399,3 +399,13 @@ def test_the_totals_are_those_of_the_parts_when_a_part_that_stood_is_published_s
     assert totals["ok"] == sum(row["status"] == "ok" for row in rows)
     assert {row["status"] for row in rows[:30]} == {"ok"}
     assert {row["status"] for row in rows[30:]} > {"ok"}
+
+
+def test_failures_stop_no_worker_once_every_row_is_taken(tmp_path: Path) -> None:
+    with endpoint_process(Settings(latency_s=0.05, faults={"content_filter": 0.3})) as endpoint:
+        job = write_job(tmp_path, url=endpoint.url, rows=60, part_rows=20, limits="max_failed = 5")
+        with forked("run", job, *TWO, "--log-format", "json", into=tmp_path / "said") as run:
+            assert run.wait() == 1, run.stderr()
+
+    assert summary_of(run)["is_complete"]
+    assert summary_of(run)["failed"] > 5

@@ -109,6 +109,7 @@ class _Worker:
         self.shelf: socket.socket | None = None  # where it asks for answers that were set aside
         self.taken: dict[int, tuple[str, int]] = {}  # of these, by row, until its part is published
         self.parts: set[int] = set()
+        self.has_read_all = False  # of the rows that it was given
         self.counts = Counts()
         self.parting: Parting | None = None
         self.sampled = (0.0, 0.0)  # when its CPU time was looked at, and that time
@@ -264,6 +265,8 @@ class Crew:
                 earlier.give_back(key)
         self._undone.extendleft(sorted(worker.parts, reverse=True))
         self._died_over |= worker.parts
+        if worker.parts:
+            self._run.progress.rows_seen = None  # not all are taken any more
         self._deaths += 1
         if self.stopped is None:
             code = process.returncode if process is not None else None
@@ -282,6 +285,7 @@ class Crew:
         return {
             "lease": lambda call: self._lease(worker, call),
             "opened": self._opened,
+            "has_read_all": lambda: self._has_read_all(worker),
             "counts": lambda counts: self._count(worker, counts),
             "sealed": lambda number, of_part: self._sealed(worker, number, of_part),
             "say": self._say_once,
@@ -297,6 +301,7 @@ class Crew:
             return
         number = self._undone.popleft()
         worker.parts.add(number)
+        worker.has_read_all = False
         self._run.output.forget(number)  # from now on, whatever becomes of the worker
         if (was := self._standing.pop(number, None)) is not None:
             _take_away(self._settled, was)
@@ -310,6 +315,13 @@ class Crew:
         self._run.resumption.runfile.input.marks += marks
         self._run.output.indeterminate += indeterminate
         self._run.output.damaged += damaged
+
+    def _has_read_all(self, worker: _Worker) -> None:
+        worker.has_read_all = True
+        limit, others = self._run.options.limit, self._workers.values()
+        is_whole = not self._undone and (limit is None or limit >= self._rows)
+        if is_whole and all(other.has_read_all for other in others if other.parts):
+            self._run.progress.rows_seen = self._rows
 
     def _count(self, worker: _Worker, counts: Counts) -> None:
         progress, now_s = self._run.progress, asyncio.get_running_loop().time()

@@ -150,6 +150,7 @@ class _Rows:
         self._loop = asyncio.get_running_loop()
         self._of_parts: dict[int, OfPart] = {}
         self._changed: set[int] = set()
+        self._leases = _Leases(self._lease)
         self._told = (0, 0)  # of what journals told: requests in flight at a death, damaged records
 
     async def do(self, order: Order, link: _Link) -> int:
@@ -173,9 +174,8 @@ class _Rows:
 
     def _batches(self) -> Iterator[PendingBatch]:
         """The rows of the parts that the run gives, until it has none left. In the thread that reads the input."""
-        leases = _Leases(self._lease)
-        while leases.begin():
-            yield from pending_rows(self._run, leases)
+        while self._leases.begin():
+            yield from pending_rows(self._run, self._leases)
 
     def _lease(self) -> int | None:
         async def ask() -> tuple[int, Mark | None, bool] | None:
@@ -201,6 +201,8 @@ class _Rows:
             self._told = output.indeterminate, output.damaged
             told_now = (now - before for now, before in zip(self._told, told, strict=True))
             self._channel.post("opened", [list(mark) for mark in batch.marks], *told_now)
+        if batch.rows_seen is not None or self._leases.is_over:
+            self._channel.post("has_read_all")
         return take_batch(self._run, batch)
 
     def _on_row(self, ended: Ended) -> None:
@@ -251,6 +253,11 @@ class _Leases:
         if self._next is None and not self._has_all:
             self._next = self._asked()
         return self._next is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there are no more, and all that were given have been read."""
+        return self._has_all and self._next is None
 
     def __iter__(self) -> Iterator[int]:
         return self
