@@ -107,6 +107,7 @@ class _Worker:
         self.channel: Channel | None = None
         self.is_gone = asyncio.Event()
         self.shelf: socket.socket | None = None  # where it asks for answers that were set aside
+        self.giving: asyncio.Task[None] | None = None  # an answer to it
         self.taken: dict[int, tuple[str, int]] = {}  # of these, by row, until its part is published
         self.parts: set[int] = set()
         self.has_read_all = False  # of the rows that it was given
@@ -222,6 +223,7 @@ class Crew:
         assert isinstance(self._run.lock, HeldLock)
         (ours, its), (worker.shelf, its_shelf) = socket.socketpair(), socket.socketpair()
         with contextlib.ExitStack() as stack, its, its_shelf:
+            worker.shelf.setblocking(False)
             stack.enter_context(ours)  # unless the process starts
             handles = its.fileno(), its_shelf.fileno(), self._run.lock.handle
             words = [sys.executable, "-P", "-c", _WORK, _HOME, *map(str, handles)]
@@ -252,6 +254,8 @@ class Crew:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        if worker.giving is not None:
+            worker.giving.cancel()
         if worker.shelf is not None:
             self._loop.remove_reader(worker.shelf)
             worker.shelf.close()
@@ -350,9 +354,12 @@ class Crew:
 
     def _give_bought(self, worker: _Worker) -> None:
         """Answer one question: a row, and the hashes of the requests that it would make."""
-        # It waits for the answer, and asks nothing else meanwhile: so what comes is one question, and there is room.
+        # It waits for the answer, and asks nothing else meanwhile: so what comes is one question.
         assert worker.shelf is not None
-        question = worker.shelf.recv(_QUESTION_BYTES)
+        try:
+            question = worker.shelf.recv(_QUESTION_BYTES)
+        except OSError:
+            question = b""
         if not question:  # it has died, as its channel tells too
             self._loop.remove_reader(worker.shelf)
             return
@@ -362,8 +369,7 @@ class Crew:
             bought = self._run.take(int(row), hashes)
             if bought is not None:
                 worker.taken[int(row)] = earlier.last_taken
-        with contextlib.suppress(OSError):
-            worker.shelf.sendall(pickle.dumps(bought))
+        worker.giving = self._loop.create_task(_send(worker.shelf, pickle.dumps(bought)))
 
     def _sealed(self, worker: _Worker, number: int, of_part: OfPart) -> None:
         worker.parts.discard(number)
@@ -426,6 +432,11 @@ class Crew:
         changes = [parting.input_changes for parting in self._partings]
         if None not in changes:
             progress.input_changes = sorted({change for some in changes for change in some or ()})
+
+
+async def _send(shelf: socket.socket, what: bytes) -> None:
+    with contextlib.suppress(OSError):  # it has died
+        await asyncio.get_running_loop().sock_sendall(shelf, what)
 
 
 def _take_away(totals: Totals, of_part: Totals) -> None:

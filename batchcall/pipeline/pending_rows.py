@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from batchcall.answers import Ended, Prepared, bad_row
-from batchcall.base import Attempt, JobError, Outcome, Row
+from batchcall.base import Attempt, InputError, JobError, Outcome, Row
 from batchcall.input import Batch, Mark
 from batchcall.job import pace_of
 from batchcall.output import Earlier, EarlierAnswers, OpenPart, as_output_error
@@ -54,16 +54,23 @@ def parts_left(run: Run, rows: int) -> Iterator[int]:
 
 def workers_of(run: Run) -> int:
     """How many workers the run may have at most; 1: it does its rows itself. Reads the input to its end where there may
-    be more. Raises JobError, InputError."""
-    wanted, paces = run.options.workers, [pace_of(run.job, one).requests_per_minute for one in run.job.endpoints]
+    be more. Raises JobError."""
+    wanted = run.options.workers
     if wanted == 1 or (run.resumption.is_finished and not run.options.retry_failed):
         return 1
     if wanted == AUTO:
+        paces = [pace_of(run.job, one).requests_per_minute for one in run.job.endpoints]
         is_slow = all(paces) and sum(filter(None, paces)) <= _ENOUGH_PER_MINUTE
         wanted = 1 if is_slow or os.name == "nt" else cores()
     elif os.name == "nt":
         raise JobError("--workers needs Linux or macOS", hint="leave it out: one process does all rows")
-    return 1 if wanted == 1 else max(1, min(int(wanted), sum(1 for _ in parts_left(run, run.source.count_rows()))))
+    if wanted == 1:
+        return 1
+    try:
+        rows = run.source.count_rows()
+    except InputError:  # the rows before the fault are done, then it is met again
+        return 1
+    return max(1, min(int(wanted), sum(1 for _ in parts_left(run, rows))))
 
 
 def cores() -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 
 from batchcall.answers import Ended
-from batchcall.base import BatchcallError, InputError, Secret, Status, fewer_collections
+from batchcall.base import BatchcallError, InputError, OutputError, Secret, Status, fewer_collections
 from batchcall.disk import HeldLock, RealDisk, guarded
 from batchcall.engine import Channel, FarEndpoint, FarSteering, Feed, Handlers, LiveEngine
 from batchcall.input import Mark
@@ -109,7 +109,8 @@ async def _do(order: Order, shelf: socket.socket, lock: int, channel: Channel, l
         take = _taking_from(shelf) if order.has_earlier else None
         run = Run(job, order.options, output, source, maker, resumption, entry, None, progress, take, held)
         given_up = await _Rows(run, channel).do(order, link)
-        await asyncio.to_thread(_publish_the_rest, output)
+        if (failure := await asyncio.to_thread(_publish_the_rest, output)) is not None:
+            channel.post("stopping", failure)
         if note := maker.row_tools_note():
             channel.post("say", note)
         return Parting(
@@ -135,10 +136,16 @@ def _taking_from(shelf: socket.socket) -> Take:
     return take
 
 
-def _publish_the_rest(output: Output) -> None:
+def _publish_the_rest(output: Output) -> OutputError | None:
+    """Parts that are not complete, with the rows they have. Returns why one could not be written, if one could not."""
+    failure = None
     output.make_way()
     for part in output.unfinished():
-        output.seal(part)
+        try:
+            output.seal(part)
+        except OutputError as error:  # the others may have room; its rows are safe in the journal
+            failure = error
+    return failure
 
 
 class _Rows:
@@ -150,6 +157,7 @@ class _Rows:
         self._loop = asyncio.get_running_loop()
         self._of_parts: dict[int, OfPart] = {}
         self._changed: set[int] = set()
+        self._has_failed = asyncio.Event()  # a row, since the run was last told
         self._leases = _Leases(self._lease)
         self._told = (0, 0)  # of what journals told: requests in flight at a death, damaged records
 
@@ -212,6 +220,7 @@ class _Rows:
         self._changed.add(number)
         if ended.outcome.status is not Status.OK:
             of_part.failed_here += 1
+            self._has_failed.set()
 
     def _seal(self, part: OpenPart) -> None:
         self._run.output.seal(part)
@@ -220,8 +229,11 @@ class _Rows:
         self._loop.call_soon_threadsafe(self._channel.post, "sealed", part.number, of_part)
 
     async def _keep_counting(self, engine: LiveEngine, feed: Feed[PendingRow]) -> None:
-        while True:
-            await asyncio.sleep(_COUNT_EVERY_S)
+        while True:  # a failure is told at once: the run may have to stop for it
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_COUNT_EVERY_S):
+                    await self._has_failed.wait()
+            self._has_failed.clear()
             self._count(engine, feed)
 
     def _count(self, engine: LiveEngine, feed: Feed[PendingRow]) -> None:
