@@ -149,7 +149,8 @@ sys.addaudithook(look)
 AS_A_COMMAND = 'runpy.run_module("batchcall", run_name="__main__", alter_sys=True)'
 WITHOUT_A_HANDLER = "from batchcall.cli import main; main()"
 
-IMPORTS_CLICK, IMPORTS_THE_RUN = ("import", "click"), ("open", "pipeline/run.")
+# The module is opened as it stands or compiled.
+IMPORTS_CLICK, IMPORTS_THE_RUN = ("import", "click"), ("open", "/run.")
 IMPORTS_PYARROW, READS_THE_JOB = ("import", "pyarrow.lib"), ("open", "job.toml")
 IMPORTS_A_TOOL, LOOKS_FOR_THE_INPUT = ("open", "shapes.py"), ("os.scandir", "the-input")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -189,7 +190,8 @@ def test_a_worker_that_dies_is_replaced_and_its_parts_are_resumed(tmp_path: Path
             bought = ledger(endpoint)["billed"] + 20
             wait_until(lambda bought=bought: run.is_over or ledger(endpoint)["billed"] > bought)  # type: ignore[misc]
             for pid in workers_in(run.pid)[:1]:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
                 killed += 1
         assert run.wait() == 0, run.stderr()
 
@@ -209,7 +211,8 @@ def test_workers_that_die_one_after_the_other_end_the_run(tmp_path: Path) -> Non
 
             def kill_all() -> bool:
                 for pid in workers_in(run.pid):
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                        os.kill(pid, signal.SIGKILL)
                 return run.is_over
 
             wait_until(kill_all)
@@ -297,7 +300,8 @@ def test_what_a_worker_took_before_it_died_is_taken_again(tmp_path: Path) -> Non
         with forked("run", job, *TWO, into=tmp_path / "said") as run:
             wait_until(lambda: run.is_over or len(results(tmp_path / "out")) >= 500)
             for pid in workers_in(run.pid)[:1]:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             assert run.wait() == 0, run.stderr()
 
         assert ledger(endpoint)["requests"] == 4000
