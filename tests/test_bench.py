@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import shutil
@@ -74,7 +75,8 @@ def test_the_endpoint_ends_when_its_parent_is_killed(target: Any) -> None:
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             parent.kill()
 
-            assert connection.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):  # it had not taken the connection yet
+                assert connection.recv(1) == b""
 
 
 @needs_a_compiler
