@@ -159,8 +159,8 @@ def check_job(job: Job | Path | str) -> CheckReport:
     refusals = [*_refusals_of_machine(job), *([] if sample else [_bad_text(sample, bad)])]
     standing = _standing(job, maker, source, refusals)
     warnings += filter(None, [standing.note])
-    # Where job or input have changed, done is what has its answer already, and a row of which no request can be made is
-    # neither that nor to be bought. Else it is what the output holds, which may be more than the input has now.
+    # After a change of job or input, a row is done if its answer is there. A row that makes no request is neither done
+    # nor to be bought. Without a change, the rows of the output are done; the input may have fewer by now.
     done = min(rows, standing.done)
     left = rows - done if standing.to_buy is None else standing.to_buy
     tokens, basis = _tokens_per_row(standing, sample)

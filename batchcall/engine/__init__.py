@@ -1,8 +1,8 @@
 """How rows reach a model: one row's life, the gate, the pool of endpoints."""
 
 from batchcall.engine.channel import Channel, Handlers
-from batchcall.engine.endpoint import Endpoint
-from batchcall.engine.far import FarEndpoint, FarSteering
+from batchcall.engine.endpoint import Endpoint, FarEndpoint
+from batchcall.engine.far import FarSteering
 from batchcall.engine.feed import Feed
 from batchcall.engine.gate import Gate
 from batchcall.engine.metrics import watched_queue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from batchcall.base import Failure, FailureKind, HttpRequest, Request, Scope, Shape, Usage
@@ -12,6 +14,7 @@ from batchcall.pacing import Health, Orders, Pacer, TokenEstimate, Verdict
 from batchcall.requests import Sent, sent_to
 
 _SHAPES_HELD = 1024
+_LIMITS_EVERY_S = 1.0  # a worker reads headers so often
 _NEVER_A_ROWS = frozenset({FailureKind.NO_DESCRIPTORS, FailureKind.UNTRUSTED, FailureKind.WRONG_SCHEME})
 
 
@@ -42,20 +45,6 @@ class Route(msgspec.Struct, eq=False, kw_only=True):
         """How many tokens this request is expected to take."""
         return self.estimate.tokens(len(http.body), max_tokens_of(request.shape))
 
-    @property
-    def is_held(self) -> bool:
-        """Nobody is let through for now, or ever again."""
-        raise NotImplementedError
-
-    @property
-    def is_down(self) -> bool:
-        """What fails here now is not the row's fault."""
-        raise NotImplementedError
-
-    def wants_limits(self, now_s: float) -> bool:
-        """Whether the headers of an answer are worth reading: now and then is enough."""
-        raise NotImplementedError
-
 
 class Endpoint(Route, eq=False, kw_only=True):
     """A member of a pool, or all there is."""
@@ -71,6 +60,7 @@ class Endpoint(Route, eq=False, kw_only=True):
 
     @property
     def is_held(self) -> bool:
+        """Nobody is let through for now, or ever again."""
         return self.left is not None or self.gate.pause_left_s > 0
 
     @property
@@ -85,9 +75,11 @@ class Endpoint(Route, eq=False, kw_only=True):
 
     @property
     def is_down(self) -> bool:
+        """What fails here now is not the row's fault."""
         return self.pacer.is_down
 
     def wants_limits(self, now_s: float) -> bool:
+        """Whether the headers of an answer are worth reading: now and then is enough."""
         return self.pacer.wants_limits(now_s)
 
     def learn(
@@ -139,3 +131,36 @@ class Endpoint(Route, eq=False, kw_only=True):
         if last is None or last.in_flight != orders.in_flight:
             self.gate.limit_in_flight(orders.in_flight)
         return True
+
+
+class State(msgspec.Struct, frozen=True):
+    """What an endpoint is like, as the other end knows it."""
+
+    held_until_s: float = 0.0  # on the loop's clock, which is the same in all processes of a machine
+    is_down: bool = False
+    has_left: bool = False
+
+
+class FarEndpoint(Route, eq=False, kw_only=True):
+    """An endpoint whose pace is kept elsewhere."""
+
+    index: int
+    state: State = State()
+    _limits_read_at_s: float = float("-inf")
+
+    @property
+    def is_held(self) -> bool:
+        return self.state.has_left or asyncio.get_running_loop().time() < self.state.held_until_s
+
+    @property
+    def is_down(self) -> bool:
+        return self.state.is_down
+
+    def wants_limits(self, now_s: float) -> bool:
+        if now_s - self._limits_read_at_s < _LIMITS_EVERY_S:
+            return False
+        self._limits_read_at_s = now_s
+        return True
+
+
+AnyEndpoint = Endpoint | FarEndpoint

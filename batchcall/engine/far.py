@@ -1,4 +1,4 @@
-"""Steering from another process: what a worker asks there, and what it is told. `Served` is the other end."""
+"""The steering as a worker has it: it asks the process of its run, which answers through `Served`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,12 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 import msgspec
-from msgspec.structs import astuple
 
 from batchcall.base import BatchcallError, Failure, HttpRequest, Request, Status
 from batchcall.engine.channel import Channel, Handlers
-from batchcall.engine.endpoint import Route
+from batchcall.engine.endpoint import FarEndpoint, Route, State
 from batchcall.engine.steering import Came, Lesson
 from batchcall.pacing import Verdict
-
-_LIMITS_EVERY_S = 1.0  # headers of each endpoint are read so often; the other end may know better
-
-
-class State(msgspec.Struct, frozen=True):
-    """What an endpoint is like, as the other end knows it."""
-
-    held_until_s: float = 0.0  # on the loop's clock, which is the same in all processes of a machine
-    is_down: bool = False
-    has_left: bool = False
 
 
 class States(msgspec.Struct, frozen=True):
@@ -33,28 +22,6 @@ class States(msgspec.Struct, frozen=True):
     last_good_s: float = float("-inf")
     outages: int = 0
     may_doubt: bool = True
-
-
-class FarEndpoint(Route, eq=False, kw_only=True):
-    """An endpoint whose pace is kept elsewhere."""
-
-    index: int
-    state: State = State()
-    _limits_read_at_s: float = float("-inf")
-
-    @property
-    def is_held(self) -> bool:
-        return self.state.has_left or asyncio.get_running_loop().time() < self.state.held_until_s
-
-    @property
-    def is_down(self) -> bool:
-        return self.state.is_down
-
-    def wants_limits(self, now_s: float) -> bool:
-        if now_s - self._limits_read_at_s < _LIMITS_EVERY_S:
-            return False
-        self._limits_read_at_s = now_s
-        return True
 
 
 class FarSurroundings:
@@ -198,14 +165,15 @@ class FarPlace(msgspec.Struct, eq=False):
         self.steering.channel.post("sent", self.number, after)
 
     def answered(self, came: Came) -> None:
-        self.steering.channel.post("answered", self.number, *astuple(came))
+        self.steering.channel.post("answered", self.number, came)
         self.is_over = True
 
     async def failed(self, came: Came, failure: Failure) -> Lesson:
         self.is_over = True
-        lesson, states = await self.steering.channel.call("failed", self.number, *astuple(came))
+        lesson: Lesson
+        lesson, states = await self.steering.channel.call("failed", self.number, came, failure)
         self.steering.around.now_are(states)
-        return Lesson(*lesson)
+        return lesson
 
     def leave(self) -> None:
         if not self.is_over:

@@ -10,7 +10,7 @@ import msgspec
 
 from batchcall.answers import WORTH_REASKING, ParsedAttempt, Prepared
 from batchcall.base import Request, Scope
-from batchcall.engine.endpoint import Route
+from batchcall.engine.endpoint import AnyEndpoint, Route
 from batchcall.pacing import RetryPolicy, is_of_endpoint
 
 _PROBES_OF_A_ROW = 3
@@ -34,7 +34,7 @@ class Around(Protocol):
     """What the endpoints are like at this moment. `Pool` is one."""
 
     @property
-    def living(self) -> Sequence[Route]: ...
+    def living(self) -> Sequence[AnyEndpoint]: ...
     @property
     def is_down(self) -> bool: ...
     @property

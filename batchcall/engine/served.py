@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from batchcall.base import Failure, RateLimits, Status, Usage
+from batchcall.base import Failure, Status
 from batchcall.engine.channel import Channel, Handlers
-from batchcall.engine.endpoint import Endpoint
-from batchcall.engine.far import State, States
+from batchcall.engine.endpoint import Endpoint, State
+from batchcall.engine.far import States
 from batchcall.engine.gate import Admission, Waiter
 from batchcall.engine.steering import Came, OwnSteering
 
@@ -139,36 +139,17 @@ class Served:
         endpoint, admission = self._in_flight(number)
         self._steering.sent(endpoint, admission, after)
 
-    def _answered(
-        self,
-        number: int,
-        row: int,
-        failure: None,
-        is_reply: bool,
-        usage: Usage,
-        cost: float | None,
-        limits: RateLimits | None,
-    ) -> None:
+    def _answered(self, number: int, came: Came) -> None:
         endpoint, admission = self._in_flight(number)
-        self._steering.answered(endpoint, admission, Came(row, failure, is_reply, usage, cost, limits))
+        self._steering.answered(endpoint, admission, came)
         self._leave(number)
 
-    def _failed(
-        self,
-        call: int,
-        number: int,
-        row: int,
-        failure: Failure,
-        is_reply: bool,
-        usage: Usage,
-        cost: float | None,
-        limits: RateLimits | None,
-    ) -> None:
+    def _failed(self, call: int, number: int, came: Came, failure: Failure) -> None:
         endpoint, admission = self._in_flight(number)
-        lesson = self._steering.failed(endpoint, admission, Came(row, failure, is_reply, usage, cost, limits), failure)
+        lesson = self._steering.failed(endpoint, admission, came, failure)
         self._leave(number)
         if self.channel is not None:
-            self.channel.reply(call, (tuple(lesson), self._states()))
+            self.channel.reply(call, (lesson, self._states()))
 
     def _leave(self, number: int) -> None:
         _, admission = self._in_flight(number)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from batchcall.base import NO_USAGE, BatchcallError, Failure, HttpRequest, Money, RateLimits, Request, Status, Usage
-from batchcall.engine.endpoint import Endpoint, Route
+from batchcall.engine.endpoint import AnyEndpoint, Endpoint, Route
 from batchcall.engine.gate import Admission
 from batchcall.engine.pool import Pool
 from batchcall.engine.waiting_room import Surroundings
@@ -54,7 +54,7 @@ class Place(Protocol):
     """What a request has that may be sent now: it counts as in flight until `leave`."""
 
     @property
-    def endpoint(self) -> Route: ...
+    def endpoint(self) -> AnyEndpoint: ...
     @property
     def http(self) -> HttpRequest: ...  # what is to be sent there
     @property

@@ -289,7 +289,7 @@ class _LineFault(Exception):
 
 
 class _NotJson(_LineFault):
-    """As a line may be of which the end is missing."""
+    """A line whose end may be missing."""
 
 
 def _parse(line: _Line) -> _Parsed:

@@ -23,7 +23,7 @@ def read(folder: Path | str, *, columns: list[str] | None = None) -> Iterator[pa
         raise no_output(disk, folder)
     numbers = part_numbers(disk, folder)
     if not numbers:
-        raise OutputError(f"{folder} has no finished rows yet", hint="`batchcall status` shows how far its run is")
+        raise OutputError(f"{folder} has no finished rows yet", hint="`batchcall status` shows the progress of its run")
     if columns is not None:
         with open_part(disk, folder / part_name(numbers[0])) as part:
             _require(columns, part.schema.names, folder)

@@ -38,7 +38,7 @@ from batchcall.pipeline.resume import marks_of
 
 _TELL_EVERY_S = 0.1
 _QUESTION_BYTES = 1 << 16
-_ENDS_WITHIN_S = 10.0  # once it was told to end at once, or said that it is done
+_ENDS_WITHIN_S = 10.0  # after it was told to end at once, or has said that it is done
 _DEATHS_IN_A_ROW = 5  # of workers, with no row ended in between
 _BUSY = 0.9  # of a core: a worker that uses so much of one is bound by it
 _BUSY_FOR_S = 3.0

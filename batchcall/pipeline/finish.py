@@ -86,7 +86,7 @@ def _input_change(run: Run) -> tuple[str, bool]:
 
 
 _NAMED_AT_MOST = 3  # files
-_COMPARED = "run the same command again: it compares every row with the input and asks only what has no answer yet"
+_COMPARED = "run the same command again: it compares every row with the input and sends only rows without an answer"
 
 
 def too_many_failed(run: Run) -> Verdict | None:

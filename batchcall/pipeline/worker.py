@@ -149,7 +149,7 @@ def _publish_the_rest(output: Output) -> OutputError | None:
 
 
 class _Rows:
-    """Rows of the parts that the run gives, and what the run is told of them."""
+    """Does the rows of the parts that the run hands out, and reports on them."""
 
     def __init__(self, run: Run, channel: Channel) -> None:
         self._run = run
@@ -229,7 +229,7 @@ class _Rows:
         self._loop.call_soon_threadsafe(self._channel.post, "sealed", part.number, of_part)
 
     async def _keep_counting(self, engine: LiveEngine, feed: Feed[PendingRow]) -> None:
-        while True:  # a failure is told at once: the run may have to stop for it
+        while True:  # a failure is reported at once: it may be the one that stops the run
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_COUNT_EVERY_S):
                     await self._has_failed.wait()
